@@ -1,0 +1,1 @@
+"""Transfer learning with AlexNet: images to CNN codes to a classifier, with evidence."""

@@ -1,0 +1,120 @@
+"""The preprocessing record: how an image becomes the numbers that a network's weights expect."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Literal, get_args
+
+from cnncodes.errors import OptionError
+
+Fit = Literal["shorter", "squash"]
+Interpolation = Literal["bilinear", "bilinear-point", "bicubic"]
+ChannelOrder = Literal["RGB", "BGR"]
+Decoding = Literal["exact", "box", "reduced"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop and normalise: a record, never code. It travels in every file that depends on it.
+
+    An image (RGB, 8 bits) is resized, its crops of ``crop`` x ``crop`` pixels are taken, and each value
+    ``p`` in 0..255 becomes ``(p / scale - mean[c]) / std[c]``, channels in the order ``channels``.
+
+    Parameters
+    ----------
+    resize : int, default 256
+        Length in pixels of the shorter side after resizing (``fit="shorter"``), or of both sides
+        (``fit="squash"``, Caffe's ``convert_imageset``).
+    crop : int, default 224
+        Side of the square crop, in pixels, at most ``resize``.
+    fit : {"shorter", "squash"}, default "shorter"
+    interpolation : {"bilinear", "bilinear-point", "bicubic"}, default "bilinear"
+        "bilinear" and "bicubic" are Pillow's, which average over the source pixels when they shrink, as
+        torchvision's presets do; "bilinear-point" samples four source pixels, as OpenCV's ``cv2.resize``
+        and Caffe do.
+    channels : {"RGB", "BGR"}, default "RGB"
+        Order of the channels as the network sees them; ``mean`` and ``std`` are in this order.
+    scale : float, default 255
+        Divisor of the 0..255 values: 255 for torchvision, 1 for Caffe.
+    mean, std : tuple of 3 floats
+        After division by ``scale``. Defaults are torchvision's ImageNet values.
+    decoding : {"exact", "box", "reduced"}, default "exact"
+        "box" resizes only the part of the picture that the crops need (at most one grey level away from
+        exact); "reduced" also lets the JPEG decoder work at 1/2, 1/4 or 1/8 scale where the
+        picture stays at least twice as large as ``resize``. Both are faster, and neither is the default.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    fit: Fit = "shorter"
+    interpolation: Interpolation = "bilinear"
+    channels: ChannelOrder = "RGB"
+    scale: float = 255.0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    decoding: Decoding = "exact"
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise OptionError(
+                    f"preprocessing {name}={value!r} is not known.", f"Use one of {', '.join(allowed)}."
+                )
+        if not 1 <= self.crop <= self.resize <= 4096:
+            raise OptionError(
+                f"preprocessing crop={self.crop} and resize={self.resize} do not fit together.",
+                "Use 1 <= crop <= resize <= 4096.",
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or not self.scale > 0 or not all(s > 0 for s in self.std):
+            raise OptionError(
+                f"preprocessing scale={self.scale}, mean={self.mean}, std={self.std} cannot be used.",
+                "Give three means, three positive standard deviations and a positive scale.",
+            )
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocessing:
+        """Inverse of :meth:`to_json`; raises :class:`OptionError` for anything else."""
+        try:
+            values = json.loads(text)
+            unknown = set(values) - {field.name for field in fields(cls)}
+            if unknown:
+                raise ValueError(f"unknown entries {sorted(unknown)}")
+            for name in ("mean", "std"):
+                if name in values:
+                    values[name] = tuple(float(value) for value in values[name])
+            return cls(**values)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, OptionError):
+                raise
+            raise OptionError(
+                f"the preprocessing record cannot be read: {error}.",
+                "The file is damaged, or was written by a newer version of cnncodes.",
+            ) from error
+
+
+_CHOICES = {
+    "fit": get_args(Fit),
+    "interpolation": get_args(Interpolation),
+    "channels": get_args(ChannelOrder),
+    "decoding": get_args(Decoding),
+}
+
+TORCHVISION_PREPROCESSING = Preprocessing()
+
+#: Caffe's reference models: 256 x 256 without keeping the aspect, BGR, mean of the ILSVRC2012 training set.
+CAFFE_PREPROCESSING = Preprocessing(
+    resize=256,
+    crop=227,
+    fit="squash",
+    interpolation="bilinear-point",
+    channels="BGR",
+    scale=1.0,
+    mean=(104.00698793, 116.66876762, 122.67891434),
+    std=(1.0, 1.0, 1.0),
+)
