@@ -1,0 +1,43 @@
+"""Networks: stages and their arithmetic, the AlexNets, names and ranges, activations of named stages.
+
+Everything here but :class:`TorchNetwork` works without torch, which is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnncodes.networks.definitions import NETWORKS, get_network
+from cnncodes.networks.names import parse_stages, torchvision_spellings
+from cnncodes.networks.network import Network
+from cnncodes.networks.stages import Convolution, Linear, LocalResponseNorm, MaxPool, Shape, Stage
+from cnncodes.networks.table import StageRow, StageTable, stage_table
+
+if TYPE_CHECKING:
+    from cnncodes.networks.torch_network import TorchNetwork
+
+__all__ = [
+    "NETWORKS",
+    "Convolution",
+    "Linear",
+    "LocalResponseNorm",
+    "MaxPool",
+    "Network",
+    "Shape",
+    "Stage",
+    "StageRow",
+    "StageTable",
+    "TorchNetwork",
+    "get_network",
+    "parse_stages",
+    "stage_table",
+    "torchvision_spellings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TorchNetwork":
+        from cnncodes.networks.torch_network import TorchNetwork
+
+        return TorchNetwork
+    raise AttributeError(name)

@@ -1,0 +1,129 @@
+"""A network: ordered stages with shapes, no numbers in it. What it computes with weights is in `torch_network`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from cnncodes.errors import InputSizeError, NetworkError, StageError
+from cnncodes.networks.names import parse_stages
+from cnncodes.networks.stages import DoesNotFitError, Linear, Shape, Stage
+
+LARGEST_INPUT = 4096  # px; beyond, a single conv1 activation of AlexNet takes over 0.25 GB an image
+
+
+@dataclass(frozen=True)
+class Network:
+    """The function: ordered stages.
+
+    Parameters
+    ----------
+    name : str
+    input_size : int
+        Side of the square input in pixels that the network was made for.
+    stages : tuple of Stage
+        From the pixels upwards.
+    """
+
+    name: str
+    input_size: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Names in order: ``("conv1", "pool1", ...)``."""
+        return tuple(stage.name for stage in self.stages)
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name; ``fc7:linear`` finds ``fc7``. Raises StageError."""
+        canonical = parse_stages(self, name)
+        if len(canonical) != 1:
+            raise StageError(f"'{name}' names {len(canonical)} stages of {self.name}.", "Name one stage.")
+        return self.stages[self.stage_names.index(canonical[0].partition(":")[0])]
+
+    def select(self, stages: str | Iterable[str]) -> tuple[str, ...]:
+        """Canonical names for names, ranges and torchvision's spellings; see :func:`parse_stages`."""
+        return parse_stages(self, stages)
+
+    def incoming_shapes(self, input_size: int | None = None) -> tuple[Shape, ...]:
+        """Shape that each stage receives for one square RGB image; raises InputSizeError."""
+        return self._shapes(input_size or self.input_size)[:-1]
+
+    def output_shapes(self, input_size: int | None = None) -> dict[str, Shape]:
+        """Shape of what each stage gives for one square RGB image; raises InputSizeError."""
+        return dict(zip(self.stage_names, self._shapes(input_size or self.input_size)[1:], strict=True))
+
+    def tensor_shapes(self) -> dict[str, Shape]:
+        """Shape of every tensor of the state dict, in order: ``{"features.0.weight": (64, 3, 11, 11), ...}``."""
+        shapes: dict[str, Shape] = {}
+        for stage, incoming in zip(self.stages, self.incoming_shapes(), strict=True):
+            if shape := stage.weight_shape(incoming):
+                shapes[f"{stage.prefix}.weight"] = shape
+                shapes[f"{stage.prefix}.bias"] = shape[:1]
+        return shapes
+
+    @property
+    def classes(self) -> int | None:
+        """Number of logits; None for a network cut before its classifier."""
+        last = self.stages[-1]
+        return last.features if isinstance(last, Linear) and not last.relu else None
+
+    def with_classes(self, classes: int) -> Network:
+        """The same network with a classifier of ``classes`` logits."""
+        last = self.stages[-1]
+        if self.classes is None or not isinstance(last, Linear):
+            raise NetworkError(f"network '{self.name}' has no classifier.", "Use a network that ends in fc8.")
+        if classes < 1:
+            raise NetworkError(f"a classifier of {classes} classes is not possible.", "Use 1 or more classes.")
+        return replace(self, stages=(*self.stages[:-1], replace(last, features=classes)))
+
+    @cached_property
+    def fitting_sizes(self) -> tuple[int, ...]:
+        """Input sizes in pixels, up to LARGEST_INPUT, that every stage accepts."""
+        smallest = next(size for size in range(1, LARGEST_INPUT) if self._fits(size))
+        if self._fits(LARGEST_INPUT):  # a network that accepts the smallest and any size accepts all between
+            return tuple(range(smallest, LARGEST_INPUT + 1))
+        largest = smallest
+        while self._fits(largest + 1):
+            largest += 1
+        return tuple(range(smallest, largest + 1))
+
+    def _fits(self, input_size: int) -> bool:
+        try:
+            self._walk(input_size)
+        except DoesNotFitError:
+            return False
+        return True
+
+    def _shapes(self, input_size: int) -> tuple[Shape, ...]:
+        try:
+            return self._walk(input_size)
+        except DoesNotFitError as error:
+            sizes = self.fitting_sizes
+            span = f"{sizes[0]} px or more" if sizes[-1] == LARGEST_INPUT else f"{sizes[0]} to {sizes[-1]} px"
+            raise InputSizeError(
+                f"an input of {input_size} px does not fit network '{self.name}': {error}.",
+                f"The smallest input is {sizes[0]} px: use {span} ({self.input_size} px is usual).",
+            ) from error
+
+    def _walk(self, input_size: int) -> tuple[Shape, ...]:
+        if not 1 <= input_size <= LARGEST_INPUT:
+            raise DoesNotFitError(f"sizes run from 1 to {LARGEST_INPUT} px")
+        shapes: list[Shape] = [(3, input_size, input_size)]
+        for stage in self.stages:
+            incoming = shapes[-1]
+            outgoing = stage.output_shape(incoming)
+            if isinstance(stage, Linear) and stage.pool_to is None and len(incoming) == 3:
+                usual = self._grid_before(stage)
+                if usual != incoming:
+                    raise DoesNotFitError(f"{stage.name} is made for {usual} and gets {incoming}")
+            shapes.append(outgoing)
+        return tuple(shapes)
+
+    def _grid_before(self, stage: Stage) -> Shape:
+        """What a fully connected stage without pooling gets at the network's own input size."""
+        shape: Shape = (3, self.input_size, self.input_size)
+        for earlier in self.stages[: self.stages.index(stage)]:
+            shape = earlier.output_shape(shape)
+        return shape

@@ -1,0 +1,129 @@
+"""A network with room for weights: the one module of this room that computes, with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnncodes.networks.network import Network
+from cnncodes.networks.stages import Convolution, Linear, LocalResponseNorm, MaxPool, Stage
+
+
+class TorchNetwork(nn.Module):
+    """A :class:`Network` as a torch module, with torchvision's state-dict keys where torchvision has the network.
+
+    Nothing is done in place, so what a stage gives never depends on what else was asked.
+
+    Parameters
+    ----------
+    network : Network
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True):
+            if isinstance(stage, Convolution):
+                layer: nn.Module = nn.Conv2d(
+                    incoming[0], stage.channels, stage.kernel, stage.stride, groups=stage.groups
+                )
+            elif isinstance(stage, Linear):
+                layer = nn.Linear(stage.weight_shape(incoming)[1], stage.features)
+            else:
+                continue
+            container, _, place = stage.prefix.rpartition(".")
+            if container and not hasattr(self, container):
+                self.add_module(container, nn.ModuleDict())
+            owner = self.get_submodule(container) if container else self
+            owner.add_module(place, layer)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """What the last stage gives, logits for a whole network: ``[batch, classes]``.
+
+        Parameters
+        ----------
+        pixels : Tensor
+            ``[batch, 3, height, width]``, preprocessed.
+        """
+        last = self.network.stages[-1].name
+        return self.activations(pixels, [last])[last]
+
+    def activations(self, pixels: Tensor, stages: str | Iterable[str]) -> dict[str, Tensor]:
+        """Activations of all asked stages in one pass, which stops after the deepest of them.
+
+        Parameters
+        ----------
+        pixels : Tensor
+            ``[batch, 3, height, width]``, preprocessed.
+        stages : str or iterable of str
+            Names and ranges, see :func:`cnncodes.networks.parse_stages`.
+
+        Returns
+        -------
+        dict of str to Tensor
+            In the order asked. ``[batch, channels, height, width]`` or ``[batch, features]`` each; after the
+            ReLU, or before it for ``fc7:linear``.
+
+        Raises
+        ------
+        StageError
+            For a name that the network does not have.
+        """
+        wanted = self.network.select(stages)
+        left = set(wanted)
+        found: dict[str, Tensor] = {}
+        value = pixels
+        for stage in self.network.stages:
+            if not left:
+                break
+            linear = self._linear(stage, value)
+            value = F.relu(linear) if stage.relu else linear
+            for name, result in ((f"{stage.name}:linear", linear), (stage.name, value)):
+                if name in left:
+                    found[name] = result
+                    left.remove(name)
+        return {name: found[name] for name in wanted}
+
+    def _linear(self, stage: Stage, value: Tensor) -> Tensor:
+        """What a stage gives before its ReLU."""
+        match stage:
+            case Convolution():
+                layer = self.get_submodule(stage.prefix)
+                top, bottom = stage.pads(value.shape[2])
+                left, right = stage.pads(value.shape[3])
+                if (top, left) == (bottom, right):
+                    padding = (top, left)
+                else:  # TensorFlow's SAME can need one pixel more on the right and below
+                    value, padding = F.pad(value, (left, right, top, bottom)), (0, 0)
+                return F.conv2d(value, layer.weight, layer.bias, stage.stride, padding, groups=stage.groups)
+            case MaxPool():
+                return F.max_pool2d(value, stage.kernel, stage.stride, ceil_mode=stage.ceil)
+            case LocalResponseNorm():
+                return local_response_norm(value, stage)
+            case Linear():
+                if value.dim() == 4:
+                    if stage.pool_to is not None and value.shape[2:] != (stage.pool_to, stage.pool_to):
+                        value = F.adaptive_avg_pool2d(value, stage.pool_to)
+                    value = value.flatten(1)  # channels, then rows, then columns
+                layer = self.get_submodule(stage.prefix)
+                return F.linear(value, layer.weight, layer.bias)
+        raise TypeError(f"no arithmetic for a stage of type {type(stage).__name__}")
+
+
+def local_response_norm(value: Tensor, stage: LocalResponseNorm) -> Tensor:
+    """``a / (k + alpha * sum of a^2 over n neighbouring channels)^beta`` (Krizhevsky et al. 2012, section 3.3).
+
+    ``value`` is ``[batch, channels, height, width]``; so is the result. Squares are summed in float32 at
+    least: in half precision they would overflow.
+    """
+    wide = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    before = (stage.n - 1) // 2
+    squares = F.pad(wide * wide, (0, 0, 0, 0, before, stage.n - 1 - before))
+    channels = value.shape[1]
+    total = squares[:, :channels]
+    for shift in range(1, stage.n):
+        total = total + squares[:, shift : shift + channels]
+    return (wide * (stage.k + stage.alpha * total).pow(-stage.beta)).to(value.dtype)
