@@ -1,0 +1,60 @@
+"""From paths to pixels: the catalog of images, decoding, crops, and the parallel loader.
+
+Names are loaded on first use, so that importing this package costs nothing; Pillow is imported only
+when an image is decoded.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnncodes.images.catalog import Catalog, read_catalog, stat_files
+    from cnncodes.images.decode import decode
+    from cnncodes.images.listing import SPLITS, SUFFIXES, natural_key
+    from cnncodes.images.loader import Batch, Loader, load_batches
+    from cnncodes.images.preprocess import CROPS, crops_of, kept_crops, normalise
+
+_HOME = {
+    "CROPS": "preprocess",
+    "SPLITS": "listing",
+    "SUFFIXES": "listing",
+    "Batch": "loader",
+    "Catalog": "catalog",
+    "Loader": "loader",
+    "crops_of": "preprocess",
+    "decode": "decode",
+    "kept_crops": "preprocess",
+    "load_batches": "loader",
+    "natural_key": "listing",
+    "normalise": "preprocess",
+    "read_catalog": "catalog",
+    "stat_files": "catalog",
+}
+
+__all__ = [
+    "CROPS",
+    "SPLITS",
+    "SUFFIXES",
+    "Batch",
+    "Catalog",
+    "Loader",
+    "crops_of",
+    "decode",
+    "kept_crops",
+    "load_batches",
+    "natural_key",
+    "normalise",
+    "read_catalog",
+    "stat_files",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_HOME[name]}")
+    # A function may have the name of its module (decode): the function is the public one.
+    globals()[name] = getattr(module, name)
+    return globals()[name]

@@ -1,0 +1,232 @@
+"""The catalog: which images there are, with their labels and splits, from whatever a person names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.errors import CatalogError, OptionError
+from cnncodes.images.listing import SPLITS, SUFFIXES, class_order
+from cnncodes.images.sources import is_list, merge, read_source
+
+__all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
+
+ImageSource: TypeAlias = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """The images of a data set, one row each. Equal by value; the arrays cannot be written.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that ``names`` are relative to, absolute.
+    names : tuple of str
+        '/' separated. In natural order where a folder or glob was read; lists, CSV files and sequences keep
+        the order in which a person wrote them. Bytes that are not UTF-8 are surrogates
+        (:func:`os.fsdecode`). A file outside the root keeps its absolute name.
+    labels : array of int32 [N]
+        Index into ``classes``; -1 where there is no label.
+    splits : array of uint8 [N]
+        Index into :data:`SPLITS`: none, train, val, test.
+    classes : tuple of str
+        Natural order; numeric order if all are integers.
+
+    Raises
+    ------
+    CatalogError
+        If the lengths differ, or a label or split is out of range.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    labels: npt.NDArray[np.int32]
+    splits: npt.NDArray[np.uint8]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        labels = np.array(self.labels, np.int32)
+        splits = np.array(self.splits, np.uint8)
+        if not labels.shape == splits.shape == (len(self.names),):
+            raise CatalogError(
+                f"a catalog of {len(self.names)} names has labels {labels.shape} and splits {splits.shape}.",
+                "Give one label and one split for each name.",
+            )
+        in_range = (labels >= -1) & (labels < len(self.classes)) & (splits < len(SPLITS))
+        if not in_range.all():
+            row = int(np.argmin(in_range))
+            raise CatalogError(
+                f"row {row} of the catalog has label {labels[row]} and split {splits[row]}, "
+                f"with {len(self.classes)} classes.",
+                "Labels are -1 or an index into the classes; splits are 0 to 3.",
+            )
+        for name, array in (("labels", labels), ("splits", splits)):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Catalog):
+            return NotImplemented
+        return (
+            self.root == other.root
+            and self.names == other.names
+            and self.classes == other.classes
+            and np.array_equal(self.labels, other.labels)
+            and np.array_equal(self.splits, other.splits)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def path(self, row: int) -> Path:
+        """Path of the image in a row."""
+        return self.root / self.names[row]
+
+    def subset(self, rows: npt.ArrayLike) -> Catalog:
+        """Catalog of some rows, in the order given, with all classes.
+
+        Parameters
+        ----------
+        rows : array of int [M] or bool [N]
+        """
+        chosen = np.asarray(rows)
+        if chosen.size == 0:
+            chosen = chosen.astype(np.intp)
+        indices = np.arange(len(self))[chosen]
+        names = tuple(self.names[i] for i in indices)
+        return Catalog(self.root, names, self.labels[indices], self.splits[indices], self.classes)
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Number of images of each class in each split.
+
+        Returns
+        -------
+        array of int64 [len(classes) + 1, 4]
+            Columns as :data:`SPLITS`; the last row counts the images without a label.
+        """
+        table = np.zeros((len(self.classes) + 1, len(SPLITS)), np.int64)
+        np.add.at(table, (self.labels, self.splits), 1)  # label -1 is the last row
+        return table
+
+    def describe(self) -> str:
+        """One line for people, such as ``398 images, 2 classes, train 245, val 153``."""
+        table = self.counts()
+        parts = [_count(len(self), "image"), _count(len(self.classes), "class", "classes")]
+        in_splits = table.sum(axis=0)
+        if in_splits[1:].any():
+            parts += [f"{split} {n:,}" for split, n in zip(SPLITS[1:], in_splits[1:], strict=True) if n]
+            parts += [f"{in_splits[0]:,} in no split"] if in_splits[0] else []
+        if self.classes and table[-1].any():
+            parts.append(f"{table[-1].sum():,} without a label")
+        return ", ".join(parts)
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field; ASCII, surrogates escaped."""
+        values = {
+            "root": os.fspath(self.root),
+            "names": self.names,
+            "labels": self.labels.tolist(),
+            "splits": self.splits.tolist(),
+            "classes": self.classes,
+        }
+        return json.dumps(values)
+
+    @classmethod
+    def from_json(cls, text: str) -> Catalog:
+        """Inverse of :meth:`to_json`; raises :class:`CatalogError` for anything else."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            names, classes = (tuple(map(_text, values[key])) for key in ("names", "classes"))
+            return cls(Path(_text(values["root"])), names, values["labels"], values["splits"], classes)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise CatalogError(
+                f"the catalog record cannot be read: {type(error).__name__} {error}.",
+                "The file is damaged, or was written by a newer version of cnncodes.",
+            ) from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _count(number: int, singular: str, plural: str = "") -> str:
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def read_catalog(data: ImageSource | Sequence[ImageSource], *, root: ImageSource | None = None) -> Catalog:
+    """Make the catalog of the images that a person names.
+
+    Parameters
+    ----------
+    data : path or sequence of paths
+        A folder (see :func:`~cnncodes.images.folders.scan_folder` for where labels and splits come from), a
+        CSV file (``.csv``: :func:`~cnncodes.images.lists.parse_csv`), a list (``.txt``, ``.lst``:
+        :func:`~cnncodes.images.lists.parse_list`), one image, a glob (``photos/*.jpg``, ``**`` for any
+        depth), or a sequence of these. Images named one by one or by a glob have no label.
+    root : path, optional
+        Folder that the paths in lists and CSV files are relative to; by default the file's own.
+
+    Returns
+    -------
+    Catalog
+        Never empty. Files that a list or CSV names stay in it when they do not exist: they are reported as
+        unreadable, and every other row keeps its place.
+
+    Raises
+    ------
+    CatalogError
+        If there is nothing of that name, no image in it, or a line that cannot be used.
+    OptionError
+        If ``root`` is given and no list or CSV file was named.
+    """
+    sources = [data] if isinstance(data, str | os.PathLike) else list(data)
+    paths = [os.fspath(source) for source in sources]
+    folder = None if root is None else os.path.abspath(os.fspath(root))  # noqa: PTH100 - may be a link
+    if not paths:
+        raise CatalogError("no images were named.", "Give a folder, a list, a CSV file or images.")
+    if folder is not None and not any(is_list(path) for path in paths):
+        raise OptionError(
+            f"root={folder!r} has no meaning for {paths[0]!r}.",
+            "root is for lists (.txt, .lst) and CSV files; leave it out.",
+        )
+    listing = merge([read_source(path, folder) for path in paths])
+    classes = class_order(listing.labels)
+    index: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
+    labels = np.array([index.get(label, -1) for label in listing.labels], np.int32)
+    splits = np.array(listing.splits, np.uint8)
+    return Catalog(Path(listing.root), tuple(listing.names), labels, splits, classes)
+
+
+def stat_files(catalog: Catalog) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Size and time of change of each file, by which a resumed run knows that it is the same file.
+
+    Returns
+    -------
+    size : array of uint64 [N]
+        Bytes; 0 where the file cannot be looked at.
+    mtime : array of int64 [N]
+        Nanoseconds since 1970; 0 where the file cannot be looked at.
+    """
+    size = np.zeros(len(catalog), np.uint64)
+    mtime = np.zeros(len(catalog), np.int64)
+    prefix = os.path.join(catalog.root, "")  # noqa: PTH118 - a Path for each of a million files takes seconds
+    for row, name in enumerate(catalog.names):
+        try:
+            status = os.stat(name if name.startswith("/") else prefix + name)  # noqa: PTH116
+        except (OSError, ValueError):
+            continue
+        size[row] = status.st_size
+        mtime[row] = status.st_mtime_ns
+    return size, mtime

@@ -1,0 +1,167 @@
+"""Images named in a text file: a list (``path label``) or a CSV file (``filename,label[,split]``)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+
+from cnncodes.errors import CatalogError, nearest
+from cnncodes.images.listing import SPLITS, Listing, has_image_suffix, split_code
+
+_FILENAME = ("filename", "file", "path", "image", "name")
+_LABEL = ("label", "class")
+_CSV_REMEDY = "Begin the file with the line filename,label or filename,label,split."
+
+
+def read_text(path: str) -> str:
+    """Text of a list or CSV file: UTF-8, with or without a byte order mark, other bytes as surrogates.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # noqa: PTH123
+            return file.read()
+    except OSError as error:
+        raise CatalogError(
+            f"{path!r} cannot be read: {error.strerror}.", "Give a readable list or CSV file."
+        ) from error
+
+
+def parse_list(text: str, root: str, source: str = "the list") -> Listing:
+    """Read a list: one image a line, ``path label``, split at the last space or tab.
+
+    Paths may contain spaces, labels may not. A line without a space, one that ends in a space, and one
+    whose last word ends in the suffix of an image (``my cat.jpg``) is a path without a label. Empty lines and
+    lines that begin with ``#`` are skipped (a file ``#1.jpg`` is written ``./#1.jpg``). The order is kept.
+
+    Parameters
+    ----------
+    text : str
+    root : str
+        Absolute folder that the paths are relative to.
+    source : str
+        Name of the list in messages.
+
+    Raises
+    ------
+    CatalogError
+        With the number of the line that cannot be used, or if no image is named.
+    """
+    listing = Listing(root)
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.removesuffix("\r")
+        if not line.strip() or line.startswith("#"):
+            continue
+        cut = max(line.rfind(" "), line.rfind("\t"))
+        path, label = (line[:cut], line[cut + 1 :]) if cut >= 0 else (line, "")
+        if has_image_suffix(label):
+            path, label = line, ""
+        listing.add(_name(path.rstrip("\t") or line, root, source, number), label or None)
+    return _not_empty(listing, source, "Write one image a line: path, a space, label.")
+
+
+def parse_csv(text: str, root: str, source: str = "the CSV file") -> Listing:
+    """Read a CSV file whose first line names its columns: ``filename,label[,split]``, in any order.
+
+    ``file``, ``path``, ``image`` or ``name`` may stand for ``filename``, and ``class`` for ``label``; other
+    columns are ignored, and label and split may be missing or empty. Fields are separated by commas,
+    semicolons or tabs, quoted as in RFC 4180 (quoted names may contain separators, quotes and line
+    breaks). The order is kept.
+
+    Parameters
+    ----------
+    text : str
+    root : str
+        Absolute folder that the file names are relative to.
+    source : str
+        Name of the file in messages.
+
+    Raises
+    ------
+    CatalogError
+        With the number of the line that cannot be used; if the header is missing; if no image is named.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    listing = Listing(root)
+    columns: dict[str, int] | None = None
+    width = 0
+    try:
+        for row in reader:
+            number = reader.line_num
+            if not any(row):
+                continue
+            if columns is None:
+                columns, width = _columns(row, source), len(row)
+            elif len(row) > width:
+                raise CatalogError(
+                    f"{source}, line {number} has {len(row)} fields, and the header names {width}.",
+                    'Put names that contain the separator in quotes: "a,b.jpg",cat.',
+                )
+            else:
+                fields = {column: row[i] for column, i in columns.items() if i < len(row)}
+                listing.add(*_image(fields, root, source, number))
+    except csv.Error as error:
+        raise CatalogError(
+            f"{source}, line {reader.line_num} cannot be read: {error}.",
+            'Quote fields as in "a ""quoted"" name.jpg",cat.',
+        ) from error
+    return _not_empty(listing, source, _CSV_REMEDY)
+
+
+def _delimiter(text: str) -> str:
+    header = text.lstrip("\r\n").partition("\n")[0]
+    return max(",;\t", key=header.count)  # the comma where none occurs
+
+
+def _columns(header: list[str], source: str) -> dict[str, int]:
+    names = [name.strip().lower() for name in header]
+    columns: dict[str, int] = {}
+    for column, spellings in (("filename", _FILENAME), ("label", _LABEL), ("split", ("split",))):
+        for spelling in spellings:
+            if spelling in names:
+                columns[column] = names.index(spelling)
+                break
+    if "filename" not in columns:
+        raise CatalogError(
+            f"{source} has no column 'filename'; its first line is {', '.join(header)[:80]!r}.", _CSV_REMEDY
+        )
+    return columns
+
+
+def _image(fields: dict[str, str], root: str, source: str, number: int) -> tuple[str, str | None, int]:
+    label = fields.get("label", "").strip()
+    split_name = fields.get("split", "").strip()
+    split = 0 if split_name.lower() in ("", "none") else split_code(split_name)
+    if split is None:
+        raise CatalogError(
+            f"{source}, line {number}: the split {split_name!r} is not known.", nearest(split_name, SPLITS)
+        )
+    return _name(fields.get("filename", ""), root, source, number), label or None, split
+
+
+def _name(path: str, root: str, source: str, number: int) -> str:
+    """Path as the catalog names it: relative to the root where it lies below it, '/' separated."""
+    if not path or "\0" in path:
+        raise CatalogError(
+            f"{source}, line {number} has {'a zero byte in the' if path else 'no'} file name.",
+            "Correct or delete that line.",
+        )
+    if os.sep != "/":
+        path = path.replace(os.sep, "/")
+        root = root.replace(os.sep, "/")
+    prefix = root.rstrip("/") + "/"
+    if path.startswith(prefix) and len(path) > len(prefix):
+        return path[len(prefix) :]
+    while path.startswith("./") and len(path) > 2:
+        path = path[2:]
+    return path
+
+
+def _not_empty(listing: Listing, source: str, remedy: str) -> Listing:
+    if not listing.names:
+        raise CatalogError(f"{source} names no images.", remedy)
+    return listing

@@ -1,0 +1,246 @@
+"""Decoding in threads, ahead of the network and bounded; batches come out in order whatever their number."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.errors import ImageError, OptionError
+from cnncodes.images.catalog import Catalog
+from cnncodes.images.decode import decode
+from cnncodes.images.preprocess import CROPS, check_crops, crops_of
+from cnncodes.weights.preprocessing import Preprocessing
+
+Allocate = Callable[[tuple[int, ...]], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pixels of some rows of a catalog.
+
+    Parameters
+    ----------
+    rows : sequence of int [B]
+        Rows of the catalog, as they were asked for.
+    pixels : array of uint8 [B, n_crops, crop, crop, 3]
+        Channels in the order of the preprocessing record; zeros where an image cannot be read.
+    problems : dict of int to str
+        Row of the catalog -> reason, for each image that cannot be read.
+    """
+
+    rows: Sequence[int]
+    pixels: npt.NDArray[np.uint8]
+    problems: dict[int, str]
+
+
+class Loader:
+    """Iterable of :class:`Batch`, decoded by threads ahead of whoever consumes them.
+
+    Work is handed out image by image, in order, so that the first batch is ready soon and a slow image
+    delays nothing but its own batch. Pillow decodes and resizes without holding Python's lock. Leaving
+    the loop early, by ``break`` or an exception, stops the threads after the image that each is at. The
+    loader can be iterated again; the figures add up.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    batches : sequence of range (or of other sequences of int)
+        Rows of each batch.
+    preprocessing : Preprocessing
+    crops : str, default "center"
+        One of :data:`~cnncodes.images.preprocess.CROPS`.
+    workers : int, default 2
+        Number of threads.
+    ahead : int, default 3
+        Batches that are decoded, or being decoded, while one is consumed: ``ahead + 1`` are in memory.
+    allocate : callable(shape) -> array of uint8, optional
+        Gives the memory of each batch, for example pinned memory; called in the consumer's thread. An array
+        may be handed out again as soon as its batch is no longer used. By default ``numpy.empty``.
+
+    Attributes
+    ----------
+    waited_s : float
+        Seconds that the consumer waited for decoding.
+    busy_s : float
+        Seconds that threads worked on images, summed over threads.
+    images, unreadable : int
+        Images that were tried so far, and those of them that cannot be read.
+
+    Raises
+    ------
+    OptionError
+        If ``crops``, ``workers`` or ``ahead`` is not allowed.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        batches: Sequence[Sequence[int]],
+        preprocessing: Preprocessing,
+        *,
+        crops: str = "center",
+        workers: int = 2,
+        ahead: int = 3,
+        allocate: Allocate | None = None,
+    ) -> None:
+        check_crops(crops)
+        for name, value in (("workers", workers), ("ahead", ahead)):
+            if value < 1:
+                raise OptionError(f"{name}={value} is not allowed.", f"Use {name} of at least 1.")
+        self.catalog = catalog
+        self.batches = batches
+        self.preprocessing = preprocessing
+        self.crops = crops
+        self.workers = workers
+        self.ahead = ahead
+        self.allocate: Allocate = allocate or (lambda shape: np.empty(shape, np.uint8))
+        self.waited_s = 0.0
+        self.busy_s = 0.0
+        self.images = 0
+        self.unreadable = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        work = _Work(self.catalog, self.preprocessing, self.crops)
+        threads = [
+            threading.Thread(target=work.run, name=f"decode-{i}", daemon=True) for i in range(self.workers)
+        ]
+        for thread in threads:
+            thread.start()
+        side = self.preprocessing.crop
+        opened: deque[_OpenBatch] = deque()
+        try:
+            for number in range(len(self.batches)):
+                for rows in self.batches[number + len(opened) : number + self.ahead]:
+                    shape = (len(rows), CROPS[self.crops], side, side, 3)
+                    opened.append(_OpenBatch(rows, self.allocate(shape), missing=len(rows)))
+                    work.add(opened[-1])
+                self._wait_for(opened[0], work)
+                batch = opened.popleft()
+                self.images += len(batch.rows)
+                self.unreadable += len(batch.problems)
+                problems = dict(sorted(batch.problems.items()))
+                yield Batch(batch.rows, batch.pixels, problems)
+                del batch  # its memory is the consumer's now
+        finally:
+            work.stop()
+            for thread in threads:
+                thread.join(
+                    timeout=2.0
+                )  # longer only in the middle of a huge picture; the threads are daemons
+            self.busy_s += work.busy_s
+
+    def _wait_for(self, batch: _OpenBatch, work: _Work) -> None:
+        started = time.perf_counter()
+        work.wait_for(batch)
+        self.waited_s += time.perf_counter() - started
+
+
+def load_batches(
+    catalog: Catalog,
+    batches: Sequence[Sequence[int]],
+    preprocessing: Preprocessing,
+    *,
+    crops: str = "center",
+    workers: int = 2,
+    ahead: int = 3,
+    allocate: Allocate | None = None,
+) -> Loader:
+    """Decode batches of a catalog in threads: the :class:`Loader` with these parameters.
+
+    >>> for batch in load_batches(catalog, [range(0, 64), range(64, 100)], TORCHVISION_PREPROCESSING):
+    ...     network(batch.pixels)                                                    # doctest: +SKIP
+    """
+    return Loader(
+        catalog, batches, preprocessing, crops=crops, workers=workers, ahead=ahead, allocate=allocate
+    )
+
+
+@dataclass(eq=False)
+class _OpenBatch:
+    rows: Sequence[int]
+    pixels: npt.NDArray[np.uint8]
+    missing: int  # images that are not decoded yet
+    problems: dict[int, str] = field(default_factory=dict)
+
+
+class _Work:
+    """What the threads and the consumer share, all of it under one lock. It knows no loader, so that an
+    iterator that is forgotten half way is collected, and its threads end."""
+
+    def __init__(self, catalog: Catalog, preprocessing: Preprocessing, crops: str) -> None:
+        self.busy_s = 0.0
+        self._root = os.fspath(catalog.root)
+        self._names = catalog.names
+        self._preprocessing = preprocessing
+        self._crops = crops
+        self._tasks: deque[tuple[_OpenBatch, int]] = deque()
+        self._lock = threading.Lock()
+        self._task_added = threading.Condition(self._lock)
+        self._batch_done = threading.Condition(self._lock)
+        self._stopped = False
+        self._failure: BaseException | None = None
+
+    def add(self, batch: _OpenBatch) -> None:
+        with self._lock:
+            self._tasks.extend((batch, place) for place in range(len(batch.rows)))
+            self._task_added.notify_all()
+
+    def wait_for(self, batch: _OpenBatch) -> None:
+        with self._lock:
+            while batch.missing and self._failure is None:
+                self._batch_done.wait()
+            if self._failure is not None:
+                raise self._failure
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            self._tasks.clear()
+            self._task_added.notify_all()
+
+    def run(self) -> None:
+        """Body of each thread."""
+        try:
+            while True:
+                with self._lock:
+                    while not self._tasks and not self._stopped:
+                        self._task_added.wait()
+                    if self._stopped:
+                        return
+                    batch, place = self._tasks.popleft()
+                self._decode(batch, place)
+                del batch
+        except (
+            BaseException
+        ) as failure:  # a mistake of ours: it belongs to the consumer, not to a lost thread
+            with self._lock:
+                self._failure = failure
+                self._batch_done.notify_all()
+
+    def _decode(self, batch: _OpenBatch, place: int) -> None:
+        started = time.perf_counter()
+        row = batch.rows[place]
+        problem = None
+        try:
+            image = decode(os.path.join(self._root, self._names[row]), self._preprocessing)  # noqa: PTH118
+            crops_of(image, self._preprocessing, self._crops, out=batch.pixels[place])
+        except ImageError as error:
+            problem = error.problem
+            batch.pixels[place] = 0
+        with self._lock:
+            self.busy_s += time.perf_counter() - started
+            if problem is not None:
+                batch.problems[int(row)] = problem
+            batch.missing -= 1
+            if batch.missing == 0:
+                self._batch_done.notify()

@@ -1,0 +1,171 @@
+"""From an RGB picture to the crops that a network sees, as its preprocessing record says."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.errors import ImageError, OptionError, nearest
+from cnncodes.images.decode import AFFINE, BICUBIC, BILINEAR, LARGEST_PIXELS, Picture
+from cnncodes.weights.preprocessing import Preprocessing
+
+#: Names of the ways to crop -> how many crops are taken of each image.
+CROPS = {"center": 1, "mirror": 2, "mirror-mean": 2, "ten": 10, "ten-mean": 10}
+
+#: With fit="shorter", longer pictures are refused: 1 x 5000 would be resized to 256 x 1,280,000.
+LARGEST_ASPECT = 200
+
+
+def kept_crops(crops: str) -> int:
+    """How many rows of codes each image keeps: 1 where the codes of its crops are averaged.
+
+    >>> kept_crops("ten"), kept_crops("ten-mean"), kept_crops("center")
+    (10, 1, 1)
+
+    Raises
+    ------
+    OptionError
+        If ``crops`` is not one of :data:`CROPS`.
+    """
+    check_crops(crops)
+    return 1 if crops.endswith("-mean") else CROPS[crops]
+
+
+def check_crops(crops: str) -> None:
+    """Raise :class:`OptionError` if ``crops`` is not one of :data:`CROPS`."""
+    if crops not in CROPS:
+        raise OptionError(f"crops={crops!r} is not known.", nearest(crops, CROPS))
+
+
+def crops_of(
+    image: Picture,
+    preprocessing: Preprocessing,
+    crops: str = "center",
+    out: npt.NDArray[np.uint8] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Resize a picture and take its crops; scale, mean and std come later, on the device.
+
+    - ``center``: the pixels are those of torchvision's preset (``Resize``, ``CenterCrop``), bit for bit.
+    - ``mirror``: the centre crop, then its mirror image.
+    - ``ten``: of the central square of ``resize`` x ``resize`` pixels, top left, top right, bottom left,
+      bottom right and centre, then the mirror images of these in the same order (Krizhevsky et al. 2012,
+      section 4.1). Crop 4 is the crop of ``center``.
+    - ``mirror-mean``, ``ten-mean``: the same pixels; the name says that their codes are averaged.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        RGB, as :func:`~cnncodes.images.decode.decode` gives it.
+    preprocessing : Preprocessing
+    crops : str, default "center"
+        One of :data:`CROPS`.
+    out : array of uint8 [n_crops, crop, crop, 3], optional
+        Where the crops are written, instead of into a new array.
+
+    Returns
+    -------
+    array of uint8 [n_crops, crop, crop, 3]
+        Values 0..255, channels in the order that ``preprocessing`` names.
+
+    Raises
+    ------
+    ImageError
+        If the picture is too long and thin to take a square out of it.
+    OptionError
+        If ``crops`` is not known.
+    """
+    check_crops(crops)
+    side = preprocessing.crop
+    shape = (CROPS[crops], side, side, 3)
+    if out is None:
+        out = np.empty(shape, np.uint8)
+    elif out.shape != shape or out.dtype != np.uint8:
+        raise OptionError(
+            f"out has shape {out.shape} of {out.dtype}, and the crops have {shape} of uint8.",
+            "Give an array of that shape, or none.",
+        )
+    width, height = resized_size(image.width, image.height, preprocessing)
+    # The same rounding as torchvision's CenterCrop (halves to the even number).
+    left, top = round((width - side) / 2.0), round((height - side) / 2.0)
+    if CROPS[crops] < 10:
+        out[0] = _window(image, preprocessing, (width, height), (left, top), side)
+        if len(out) == 2:
+            out[1] = out[0, :, ::-1]
+        return out
+    # The central square is placed around the centre crop, so that crop 4 is that of "center".
+    inner = preprocessing.resize - side
+    middle = round(inner / 2.0)
+    corner = (left - middle, top - middle)
+    square = _window(image, preprocessing, (width, height), corner, preprocessing.resize)
+    places = ((0, 0), (inner, 0), (0, inner), (inner, inner), (middle, middle))
+    for i, (x, y) in enumerate(places):
+        out[i] = square[y : y + side, x : x + side]
+        out[i + 5] = out[i, :, ::-1]
+    return out
+
+
+def resized_size(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height in pixels after resizing, rounded as torchvision's ``Resize`` does.
+
+    Raises
+    ------
+    ImageError
+        If the longer side is more than :data:`LARGEST_ASPECT` times the shorter one, or the resized picture
+        would have more than :data:`~cnncodes.images.decode.LARGEST_PIXELS` pixels.
+    """
+    size = preprocessing.resize
+    if preprocessing.fit == "squash":
+        return size, size
+    short, long = min(width, height), max(width, height)
+    new_long = int(size * long / short)
+    if long > LARGEST_ASPECT * short or size * new_long > LARGEST_PIXELS:
+        raise ImageError(
+            f"{width:,} x {height:,} pixels, too long and thin for a square crop of {size} pixels",
+            f"Cut it into pieces at most {LARGEST_ASPECT} times as long as wide, or use fit='squash'.",
+        )
+    return (size, new_long) if width <= height else (new_long, size)
+
+
+def _window(
+    image: Picture, preprocessing: Preprocessing, size: tuple[int, int], corner: tuple[int, int], side: int
+) -> npt.NDArray[np.uint8]:
+    """Square [side, side, 3] at ``corner`` of the picture resized to ``size``."""
+    x, y = corner
+    step_x, step_y = image.width / size[0], image.height / size[1]  # source pixels per resized pixel
+    if preprocessing.interpolation == "bilinear-point":
+        # Four source pixels around the centre of each resized pixel; only the window is computed.
+        window = image.transform(
+            (side, side), AFFINE, (step_x, 0, step_x * x, 0, step_y, step_y * y), resample=BILINEAR
+        )
+    else:
+        resample = BICUBIC if preprocessing.interpolation == "bicubic" else BILINEAR
+        if preprocessing.decoding == "exact":
+            window = image.resize(size, resample).crop((x, y, x + side, y + side))
+        else:
+            box = (step_x * x, step_y * y, step_x * (x + side), step_y * (y + side))
+            box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
+            window = image.resize((side, side), resample, box=box)
+    pixels = np.asarray(window)
+    return pixels if preprocessing.channels == "RGB" else pixels[:, :, ::-1]
+
+
+def normalise(batch: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+    """Scale, subtract the mean, divide by the standard deviation: the reference for what devices compute.
+
+    The arithmetic is that of torchvision's presets, in float32 and in their order, so that the results
+    are equal bit for bit.
+
+    Parameters
+    ----------
+    batch : array of uint8 [B, H, W, 3]
+        Channels in the order of ``preprocessing``.
+
+    Returns
+    -------
+    array of float32 [B, 3, H, W]
+    """
+    pixels = np.ascontiguousarray(batch.transpose(0, 3, 1, 2)).astype(np.float32)
+    pixels /= np.float32(preprocessing.scale)
+    pixels -= np.array(preprocessing.mean, np.float32)[:, None, None]
+    pixels /= np.array(preprocessing.std, np.float32)[:, None, None]
+    return pixels

@@ -1,0 +1,124 @@
+"""From what a person typed (a folder, a list, a CSV file, an image, a glob) to a listing of images."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+from pathlib import Path
+
+from cnncodes.errors import CatalogError
+from cnncodes.images.folders import scan_folder
+from cnncodes.images.listing import SUFFIXES, Listing, has_image_suffix, natural_key
+from cnncodes.images.lists import parse_csv, parse_list, read_text
+
+_PARSERS = {".csv": parse_csv, ".txt": parse_list, ".lst": parse_list}
+
+
+def is_list(path: str) -> bool:
+    """Whether a path has the suffix of a list or CSV file."""
+    return Path(path).suffix.lower() in _PARSERS
+
+
+def read_source(path: str, root: str | None = None) -> Listing:
+    """List the images that one path or glob names.
+
+    Parameters
+    ----------
+    path : str
+    root : str, optional
+        Absolute folder that the paths in a list or CSV file are relative to; by default its own.
+
+    Raises
+    ------
+    CatalogError
+        If there is nothing of that name, or no image in it.
+    """
+    if "\0" in path or not path:
+        raise CatalogError(f"{path!r} is no path.", "Give a folder, a list, a CSV file or an image.")
+    full = os.path.abspath(path)  # noqa: PTH100 - resolve() would replace links by names nobody typed
+    folder, name = os.path.split(full)
+    if Path(full).is_dir():
+        return scan_folder(full)
+    if os.path.lexists(full):
+        if is_list(path):
+            return _read_list(full, root or folder, path)
+        if has_image_suffix(name):
+            return Listing(folder, [name], [None], [0])
+        raise CatalogError(
+            f"{path!r} is neither a folder nor a list, CSV or image file.",
+            f"Give a folder, a file ending in .csv, .txt or .lst, or one ending in {', '.join(SUFFIXES)}.",
+        )
+    if glob.has_magic(path):
+        return _read_glob(path)
+    raise CatalogError(f"there is no file or folder {path!r}.", _nearest_name(path))
+
+
+def merge(listings: list[Listing]) -> Listing:
+    """One listing of several, in their order, relative to the deepest folder that holds all of them."""
+    if len(listings) == 1:
+        return listings[0]
+    try:
+        root = os.path.commonpath([listing.root for listing in listings])
+    except ValueError:  # several drives of Windows: every name is absolute
+        root = str(Path.cwd())
+    merged = Listing(root)
+    prefixes: dict[str, str] = {}
+    for listing in listings:
+        if listing.root not in prefixes:
+            prefixes[listing.root] = _prefix(listing.root, root)
+        prefix = prefixes[listing.root]
+        merged.names += [name if Path(name).is_absolute() else prefix + name for name in listing.names]
+        merged.labels += listing.labels
+        merged.splits += listing.splits
+    return merged
+
+
+def _prefix(folder: str, root: str) -> str:
+    try:
+        relative = os.path.relpath(folder, root)
+    except ValueError:
+        relative = folder
+    return "" if relative == os.curdir else relative.replace(os.sep, "/") + "/"
+
+
+def _read_list(full: str, root: str, path: str) -> Listing:
+    listing = _PARSERS[Path(full).suffix.lower()](read_text(full), root, repr(path))
+    # Files that are missing are reported one by one, but if all are, the root is wrong.
+    if not any(os.path.lexists(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
+        raise CatalogError(
+            f"none of the {len(listing.names):,} files that {path!r} names exists; "
+            f"the first would be {os.path.join(root, listing.names[0])!r}.",  # noqa: PTH118
+            "Paths are relative to the folder of the list: give another root, or correct them.",
+        )
+    return listing
+
+
+def _read_glob(pattern: str) -> Listing:
+    """Images that match; if there are none, the images in the folders that match."""
+    found = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - leaves out hidden files
+    images = [path for path in found if has_image_suffix(path) and not Path(path).is_dir()]
+    folders = [path for path in found if Path(path).is_dir()]
+    if not images and not folders:
+        raise CatalogError(
+            f"the pattern {pattern!r} matches no images: nothing it matches ends in {', '.join(SUFFIXES)}.",
+            "Check it from the folder you are in; ** stands for folders of any depth.",
+        )
+    return merge([read_source(path) for path in images or folders])
+
+
+def _nearest_name(path: str) -> str:
+    """Sentence that leads from a path that does not exist to one that does."""
+    parent = Path(os.path.abspath(path)).parent  # noqa: PTH100
+    if not parent.is_dir():
+        while not parent.is_dir():
+            parent = parent.parent
+        return f"The part of it that exists is {str(parent)!r}."
+    try:
+        names = sorted(os.listdir(parent))  # noqa: PTH208
+    except OSError:
+        return f"The folder {str(parent)!r} may not be read."
+    close = difflib.get_close_matches(Path(path).name, names, n=1)
+    if close:
+        return f"Did you mean {os.path.join(os.path.dirname(path), close[0])!r}?"  # noqa: PTH118, PTH120
+    return f"The folder {str(parent)!r} exists, but nothing in it has that name."
