@@ -1,0 +1,106 @@
+"""Decode ahead, compute side by side, hand over in order: what extraction, prediction and the transformer share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnncodes.images.catalog import Catalog
+from cnncodes.images.loader import Batch, Loader
+
+if TYPE_CHECKING:
+    from cnncodes.codes.compute import Encoder
+
+
+class Pipeline:
+    """Iterates over ``(batch, codes)`` in the order of ``batches``.
+
+    On a CPU each core computes a batch of its own with one thread; a GPU computes one batch while the next is
+    being copied. A batch for which a GPU has no memory is computed in halves.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    batches : sequence of sequences of int
+        Rows of the catalog.
+    encoder : Encoder
+    workers : int
+        Decoding threads.
+
+    Attributes
+    ----------
+    loader : Loader
+        With its times.
+    network_s : float
+        Seconds of computing, summed over threads.
+    batch_size : int
+        Images computed at once; halved when a GPU runs out of memory.
+    """
+
+    def __init__(
+        self, catalog: Catalog, batches: Sequence[Sequence[int]], encoder: Encoder, *, workers: int
+    ) -> None:
+        self.encoder = encoder
+        device = encoder.device
+        self.side_by_side = min(device.cores, max(1, len(batches))) if device.is_cpu else 2
+        self.loader = Loader(
+            catalog,
+            batches,
+            encoder.settings.preprocessing,
+            crops=encoder.settings.crops,
+            workers=workers,
+            ahead=self.side_by_side + 1,
+        )
+        self.network_s = 0.0
+        self.batch_size = max(map(len, batches), default=1)
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
+        from cnncodes.codes.compute import one_thread_per_batch
+
+        waiting: deque[tuple[Batch, Future[dict[str, np.ndarray]]]] = deque()
+        with ExitStack() as stack:
+            if self.encoder.device.is_cpu and self.side_by_side > 1:
+                stack.enter_context(one_thread_per_batch())
+            pool = stack.enter_context(ThreadPoolExecutor(self.side_by_side, "network"))
+            for batch in stack.enter_context(closing(iter(self.loader))):  # type: ignore[type-var]
+                waiting.append((batch, pool.submit(self._compute, batch.pixels)))
+                if len(waiting) > self.side_by_side:
+                    ready, future = waiting.popleft()
+                    yield ready, future.result()
+            while waiting:
+                ready, future = waiting.popleft()
+                yield ready, future.result()
+
+    def _compute(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        started = time.perf_counter()
+        try:
+            return self._in_parts(pixels)
+        finally:
+            with self._lock:
+                self.network_s += time.perf_counter() - started
+
+    def _in_parts(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Codes of a batch, computed in halves (of halves) where a GPU has no room for it whole."""
+        from cnncodes.codes.compute import is_out_of_memory, release_memory
+
+        while True:
+            size = min(self.batch_size, len(pixels))
+            try:
+                parts = [self.encoder(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+            except Exception as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+                self.batch_size = (size + 1) // 2
+                release_memory()
+                continue
+            if len(parts) == 1:
+                return parts[0]
+            return {stage: np.concatenate([part[stage] for part in parts]) for stage in parts[0]}

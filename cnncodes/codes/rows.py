@@ -1,0 +1,237 @@
+"""Rows of a codes file, written past HDF5 so that the file is valid at every moment.
+
+A killed extraction loses at most the rows since the last sync. The order of writes is what makes that true:
+codes first, then ``fdatasync``, then the states that call them done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cnncodes.codes.file import DONE, PROBLEM_BYTES, UNREADABLE, Hdf5Rows, Layout
+from cnncodes.errors import DiskFullError, OutputBusyError
+
+SYNC_SECONDS = 2.0  # at most this much work is lost by a kill
+SYNC_BYTES = 256 * 2**20  # and at most this much waits for the disk
+
+
+class Rows(Protocol):
+    """Where rows go: :class:`PwriteRows`, or :class:`Hdf5Rows` where there is no ``pwrite``."""
+
+    def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None: ...
+    def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None: ...
+    def sync(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class PwriteRows:
+    """Rows written with ``pwrite`` at the offsets that HDF5 reported. Several processes may write disjoint rows."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.layout = layout
+        self.descriptor = os.open(path, os.O_RDWR)
+
+    def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None:
+        """Write the codes of consecutive rows from ``start``: ``[rows, ...]`` for each stage."""
+        for stage, values in layers.items():
+            place = self.layout.layers[stage]
+            data = np.ascontiguousarray(values, dtype=place.dtype)
+            self._write(memoryview(data).cast("B"), place.offset + start * place.row_bytes)
+
+    def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None:
+        """Write states (uint8) of consecutive rows and the reasons of single rows."""
+        for row, reason in problems.items():
+            text = reason.ljust(PROBLEM_BYTES, b"\0")
+            self._write(memoryview(text), self.layout.problem.offset + row * PROBLEM_BYTES)
+        self._write(memoryview(states.astype("u1").tobytes()), self.layout.state.offset + start)
+
+    def sync(self) -> None:
+        """Wait until everything written is on the disk."""
+        os.fdatasync(self.descriptor) if hasattr(os, "fdatasync") else os.fsync(self.descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
+
+    def _write(self, data: memoryview, offset: int) -> None:
+        while data:
+            try:
+                written = os.pwrite(self.descriptor, data, offset)
+            except OSError as error:
+                raise DiskFullError(
+                    f"a row cannot be written: {error.strerror}.",
+                    "Make room on the disk and repeat the command: it goes on with the rows that are pending.",
+                ) from error
+            data, offset = data[written:], offset + written
+
+
+class RowWriter:
+    """Writes batches as they come and calls rows done only when they are on the disk.
+
+    Parameters
+    ----------
+    path : Path
+    layout : Layout
+    rows : Rows, optional
+        Chosen by the system if not given.
+    """
+
+    def __init__(self, path: Path, layout: Layout, rows: Rows | None = None) -> None:
+        can_pwrite = hasattr(os, "pwrite")
+        self._rows: Rows = rows or (PwriteRows(path, layout) if can_pwrite else Hdf5Rows(path, layout))
+        self._waiting: list[tuple[int, np.ndarray, dict[int, bytes]]] = []
+        self._waiting_bytes = 0
+        self._synced = time.monotonic()
+
+    def write(self, start: int, layers: Mapping[str, np.ndarray], problems: Mapping[int, str]) -> None:
+        """Write one batch of consecutive rows.
+
+        Parameters
+        ----------
+        start : int
+            Row of the first image.
+        layers : mapping of str to ndarray [rows, ...]
+        problems : mapping of int to str
+            Reason for each unreadable row of the file; its codes become NaN.
+        """
+        count = len(next(iter(layers.values())))
+        states = np.full(count, DONE, dtype=np.uint8)
+        for row in problems:
+            states[row - start] = UNREADABLE
+            for values in layers.values():
+                values[row - start] = np.nan  # a reader that ignores the state must not learn from zeros
+        self._rows.write_layers(start, layers)
+        self._waiting.append((start, states, {row: short(reason) for row, reason in problems.items()}))
+        self._waiting_bytes += sum(values.nbytes for values in layers.values())
+        if self._waiting_bytes > SYNC_BYTES or time.monotonic() - self._synced > SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Bring everything to the disk, then mark the rows done."""
+        self._rows.sync()
+        for start, states, problems in self._waiting:
+            self._rows.write_states(start, states, problems)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Sync and close."""
+        try:
+            self.sync()
+            self._rows.sync()
+        finally:
+            self._rows.close()
+
+
+def short(reason: str) -> bytes:
+    """A reason as UTF-8 that fits its place in the file, cut between characters."""
+    line = " ".join(reason.split()).encode("utf-8", "replace")
+    return line if len(line) <= PROBLEM_BYTES else line[: PROBLEM_BYTES - 3].decode("utf-8", "ignore").encode() + b"..."
+
+
+def reserve(path: Path) -> None:
+    """Reserve the disk space of a file that has its full length, so that a full disk is an error now.
+
+    Raises
+    ------
+    DiskFullError
+        With the bytes needed and the bytes free.
+    """
+    need = path.stat().st_size
+    allocated = getattr(path.stat(), "st_blocks", 0) * 512
+    try:
+        free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize + allocated
+    except (AttributeError, OSError):
+        return  # a system that cannot say: writing will
+    if free < need:
+        raise _full(path, need, free)
+    if not hasattr(os, "posix_fallocate"):
+        return
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.posix_fallocate(descriptor, 0, need)
+    except OSError as error:
+        raise _full(path, need, free) from error
+    finally:
+        os.close(descriptor)
+
+
+def check_room(folder: Path, need: int) -> None:
+    """Raise DiskFullError if the folder's disk has less than ``need`` bytes free."""
+    try:
+        status = os.statvfs(folder)
+    except (AttributeError, OSError):
+        return
+    free = status.f_bavail * status.f_frsize
+    if free < need:
+        raise _full(folder, need, free)
+
+
+def _full(path: Path, need: int, free: int) -> DiskFullError:
+    return DiskFullError(
+        f"the codes need {need / 1e9:.3f} GB and do not fit: {free / 1e9:.3f} GB can be had at '{path.parent}'.",
+        "Make room, choose another place with -o, fewer --layers, or --dtype float16 (half the size).",
+    )
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the advisory lock of an output while writing it; a second process is refused.
+
+    The lock is a file beside the output, since HDF5 takes locks of its own on the output itself, and readers
+    must be able to open that while it grows. The system drops the lock of a killed process.
+
+    Raises
+    ------
+    OutputBusyError
+        If another process holds it.
+    """
+    lock = path.with_name(path.name + ".lock")
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not (_try_lock(descriptor) and _is_same_file(lock, descriptor)):
+            raise OutputBusyError(
+                f"another process is writing '{path}'.",
+                "Wait until it ends, or choose another output with -o.",
+            )
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _is_same_file(lock: Path, descriptor: int) -> bool:
+    """Whether the lock was not removed and made anew by others between our opening and our locking it."""
+    try:
+        return os.path.samestat(lock.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""What a codes file was made with: the record that resuming compares and that `--like` repeats."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Literal, get_args
+
+from cnncodes.errors import OptionError
+from cnncodes.images.preprocess import check_crops, kept_crops
+from cnncodes.networks import Linear, Network, Shape, get_network
+from cnncodes.weights.preprocessing import Preprocessing
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "float16"]
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """Everything that decides the numbers in a codes file, apart from the images.
+
+    Parameters
+    ----------
+    network : str
+    stages : tuple of str
+        Canonical names, such as ``("pool5", "fc7")``.
+    weights : str
+        Their name: ``imagenet``, ``random:0``, a file.
+    weights_sha256 : str
+        Fingerprint of their tensors.
+    preprocessing : Preprocessing
+    crops : {"center", "mirror", "ten", "mirror-mean", "ten-mean"}, default "center"
+        The ``-mean`` choices store the mean of the crops' codes.
+    precision : {"float32", "bfloat16", "float16"}, default "float32"
+        Of the network's arithmetic.
+    dtype : {"float32", "float16"}, default "float32"
+        Of the stored codes.
+    batch_size : int, default 64
+        Images per batch. Recorded because equal bits need equal batches.
+    classes : int or None, default None
+        Number of logits of the weights' last stage; None for the network's own.
+    """
+
+    network: str
+    stages: tuple[str, ...]
+    weights: str
+    weights_sha256: str
+    preprocessing: Preprocessing
+    crops: str = "center"
+    precision: Precision = "float32"
+    dtype: Dtype = "float32"
+    batch_size: int = 64
+    classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise OptionError("no layer is asked for.", "Name at least one, such as --layers fc7.")
+        check_crops(self.crops)
+        for name, allowed in (("precision", get_args(Precision)), ("dtype", get_args(Dtype))):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise OptionError(f"{name} '{value}' is not known.", f"Use one of {', '.join(allowed)}.")
+        if not 1 <= self.batch_size <= 4096:
+            raise OptionError(f"a batch of {self.batch_size} images is not possible.", "Use 1 to 4096.")
+
+    @property
+    def kept_crops(self) -> int:
+        """Rows of codes that one image gets: 1, 2 or 10."""
+        return kept_crops(self.crops)
+
+    @property
+    def architecture(self) -> Network:
+        """The network as a record, with the number of classes that the weights have."""
+        return get_network(self.network, self.classes)
+
+    def stage_shapes(self) -> dict[str, Shape]:
+        """Shape of each stored stage for one crop; raises InputSizeError if the crop does not fit the network."""
+        shapes = self.architecture.output_shapes(self.preprocessing.crop)
+        return {stage: shapes[stage.partition(":")[0]] for stage in self.stages}
+
+    def relu(self, name: str) -> bool:
+        """Whether stored values went through a ReLU: all but ``:linear`` ones and the classifier's logits."""
+        stage = self.architecture.stage(name)
+        return not name.endswith(":linear") and (stage.relu or not isinstance(stage, Linear))
+
+    def differences(self, other: ExtractionSettings) -> list[str]:
+        """One line for each entry that differs: ``layers: fc7 there, fc6,fc7 asked``."""
+        lines = []
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if mine != theirs:
+                if field.name == "preprocessing":
+                    lines += _preprocessing_differences(mine, theirs)
+                else:
+                    lines.append(f"{field.name}: {_short(mine)} in the file, {_short(theirs)} asked")
+        return lines
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field; preprocessing as an object of its own."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ExtractionSettings:
+        """Inverse of :meth:`to_json`; raises OptionError for anything else."""
+        try:
+            values = json.loads(text)
+            values["preprocessing"] = Preprocessing.from_json(json.dumps(values["preprocessing"]))
+            values["stages"] = tuple(values["stages"])
+            return cls(**values)
+        except (ValueError, TypeError, KeyError) as error:
+            if isinstance(error, OptionError):
+                raise
+            raise OptionError(
+                f"the extraction settings cannot be read: {error}.",
+                "The file is damaged, or was written by a newer version of cnncodes.",
+            ) from error
+
+
+def default_batch_size(images: int) -> int:
+    """Batch that keeps two cores busy to the end: 64, and less for small sets. It depends on nothing else,
+    so that the same images give the same bits on every machine of a kind."""
+    return 64 if images >= 1024 else 32 if images >= 256 else 16
+
+
+def _preprocessing_differences(mine: Preprocessing, theirs: Preprocessing) -> list[str]:
+    return [
+        f"preprocessing {field.name}: {getattr(mine, field.name)} in the file, {getattr(theirs, field.name)} asked"
+        for field in fields(mine)
+        if getattr(mine, field.name) != getattr(theirs, field.name)
+    ]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    text = str(value)
+    return text[:12] + "..." if len(text) == 64 else text
