@@ -1,0 +1,215 @@
+"""Fitting a head: choose C, then fit on all rows that may be used."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.errors import OptionError, nearest
+from cnncodes.heads.checks import check_codes
+from cnncodes.heads.choice import (
+    DEFAULT_CS,
+    Choice,
+    ClassWeight,
+    check_candidates,
+    choose_on_rotation,
+    class_costs,
+    hold_out,
+    softmax_costs,
+    svm_problems,
+)
+from cnncodes.heads.head import Head, HeadKind
+from cnncodes.heads.normalise import Normalisation, NormalisationKind
+from cnncodes.heads.rotation import Rotation, rotate
+from cnncodes.heads.softmax import solve_softmax
+from cnncodes.heads.svm import solve_svm
+
+Solver = Literal["auto", "newton", "scikit-learn"]
+Array = npt.NDArray[Any]
+
+#: The final fit's relative duality gap.
+FINAL_TOLERANCE = 1e-6
+
+#: scikit-learn fits the final model up to this many numbers times classes times C (rows are of length 1):
+#: a second or so.
+SCIKIT_LIMIT = 2e7
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """A fitted head and how it came about.
+
+    Parameters
+    ----------
+    head : Head
+    choice : Choice or None
+        None where one value of C was given.
+    rows : int
+        Rows the head was fitted on: the training rows, and the val rows once C had been chosen on them.
+    solver : str
+        Which solver fitted the final head, and why not scikit-learn's if it was tried.
+    seconds : float
+        Wall time of the whole fit, the choice of C included.
+    """
+
+    head: Head
+    choice: Choice | None
+    rows: int
+    solver: str
+    seconds: float
+
+    def to_json(self) -> str:
+        """JSON object of everything but the head's arrays."""
+        return json.dumps(
+            {
+                "head": json.loads(self.head.to_json()),
+                "choice": None if self.choice is None else json.loads(self.choice.to_json()),
+                "rows": self.rows,
+                "solver": self.solver,
+                "seconds": self.seconds,
+            }
+        )
+
+
+def fit_head(
+    X: Array,
+    labels: Array,
+    classes: Sequence[str],
+    *,
+    kind: HeadKind = "svm",
+    C: float | Sequence[float] | Literal["auto"] = "auto",
+    normalisation: NormalisationKind = "l2",
+    class_weight: ClassWeight = None,
+    folds: int = 5,
+    validation: tuple[Array, Array] | None = None,
+    solver: Solver = "auto",
+    seed: int = 0,
+    jobs: int = -1,
+) -> FitResult:
+    """Fit a linear head to codes.
+
+    Parameters
+    ----------
+    X : array [n, d], float16, float32 or float64
+        Codes of one stage. Rows of images that could not be read (NaN) must have been removed.
+    labels : int array [n], 0..K-1
+    classes : sequence of K str
+    kind : {"svm", "softmax"}, default "svm"
+        The objective of scikit-learn's ``LinearSVC`` or ``LogisticRegression``.
+    C : "auto", float or sequence of float, default "auto"
+        One value is used as it is; several are candidates, "auto" is 1e-5 to 1e5.
+    normalisation : {"l2", "standard", "none"}, default "l2"
+    class_weight : {None, "balanced"}
+    folds : int, default 5
+    validation : (codes [m, d], labels [m]), optional
+        Candidates are judged on these rows instead of folds; afterwards the head is fitted on both.
+    solver : {"auto", "newton", "scikit-learn"}, default "auto"
+        Of the final fit. "auto" takes scikit-learn's where it is fast, and Newton's method where it is not,
+        or does not converge.
+    seed : int, default 0
+    jobs : int, default -1
+        Threads; -1: all cores.
+
+    Raises
+    ------
+    HeadError
+        If codes and labels do not fit together, or a class has no rows.
+    OptionError
+        If a parameter has a value that is not allowed.
+    """
+    began = time.perf_counter()
+    for name, value, allowed in (
+        ("kind", kind, ("svm", "softmax")),
+        ("solver", solver, ("auto", "newton", "scikit-learn")),
+        ("class_weight", class_weight, (None, "balanced")),
+    ):
+        if value not in allowed:
+            raise OptionError(f"{name} = {value!r} is not known.", nearest(str(value), map(str, allowed)))
+    classes = tuple(classes)
+    X, labels = check_codes(X, labels, classes)
+    if isinstance(C, str) and C != "auto":
+        raise OptionError(f"C = {C!r} cannot be used.", "Give 'auto', a positive number or several.")
+    candidates = check_candidates(DEFAULT_CS if C == "auto" else [C] if isinstance(C, int | float) else C)
+    choice, rotation = None, None
+    if len(candidates) > 1:
+        labels, fold, X, how = hold_out(X, labels, classes, folds=folds, validation=validation, seed=seed)
+    record = Normalisation.of(X, normalisation)
+    normalised = record(X)
+    if len(candidates) > 1:
+        rotation = rotate(normalised, penalise_bias=kind == "svm")
+        choice = choose_on_rotation(
+            rotation,
+            labels,
+            fold,
+            how,
+            len(classes),
+            kind=kind,
+            Cs=candidates,
+            class_weight=class_weight,
+            jobs=jobs,
+            began=began,
+        )
+    best = candidates[0] if choice is None else choice.best
+    weight, bias, used = _final(
+        normalised, labels, len(classes), kind, best, class_weight, solver, seed, rotation
+    )
+    head = Head(kind, weight, bias, record, best, classes)
+    return FitResult(head, choice, len(X), used, time.perf_counter() - began)
+
+
+def _final(
+    normalised: Array,
+    labels: Array,
+    K: int,
+    kind: HeadKind,
+    C: float,
+    class_weight: ClassWeight,
+    solver: Solver,
+    seed: int,
+    rotation: Rotation | None,
+) -> tuple[Array, Array, str]:
+    """Weights [K, d], bias [K] and which solver gave them."""
+    from cnncodes.heads import scikit
+
+    used = "newton"
+    if solver == "scikit-learn" or (solver == "auto" and scikit_is_fast(normalised, K, C)):
+        name = "LinearSVC" if kind == "svm" else "LogisticRegression"
+        if kind == "svm":
+            fitted = scikit.fit_linear_svc(normalised, labels, C=C, class_weight=class_weight, seed=seed)
+        else:
+            fitted = scikit.fit_logistic_regression(normalised, labels, C=C, class_weight=class_weight)
+        if fitted is not None:
+            return *two_rows(*fitted, kind), f"scikit-learn's {name}"
+        used = f"newton (scikit-learn's {name} did not converge)"
+    if rotation is None:
+        rotation = rotate(normalised, penalise_bias=kind == "svm")
+    everything = np.ones((len(labels), 1), np.bool_)
+    weights = class_costs(labels, everything, K, class_weight)
+    if kind == "svm":
+        problems = np.array([(0, k) for k in range(K if K > 2 else 1)])
+        signs, costs = svm_problems(labels, everything, weights, problems)
+        svm = solve_svm(rotation.Z, rotation.eigenvalues, signs, C * costs, tolerance=FINAL_TOLERANCE)
+        return *two_rows(*rotation.weights(svm.U), kind), used
+    costs = C * softmax_costs(labels, everything[:, 0], weights[0])[:, None]
+    softmax = solve_softmax(rotation.Z, rotation.eigenvalues, labels, costs, K, tolerance=FINAL_TOLERANCE)
+    return *rotation.weights(softmax.U[:, 0], softmax.bias[0]), used
+
+
+def scikit_is_fast(normalised: Array, K: int, C: float) -> bool:
+    """Whether scikit-learn's solver ends in about a second: few numbers, and a C that is easy for it."""
+    length = float(np.einsum("ij,ij->", normalised, normalised, dtype=np.float64)) / len(normalised)
+    return normalised.size * (K if K > 2 else 1) * max(1.0, C * length) <= SCIKIT_LIMIT
+
+
+def two_rows(weight: Array, bias: Array, kind: HeadKind) -> tuple[Array, Array]:
+    """One row of weights for two classes as two, so that there is one score per class."""
+    if len(weight) > 1:
+        return weight, bias
+    half = 0.5 if kind == "softmax" else 1.0
+    return np.concatenate([-half * weight, half * weight]), np.concatenate([-half * bias, half * bias])

@@ -1,0 +1,125 @@
+"""A linear head: weights, bias, and everything needed to use them on raw codes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.errors import HeadError, ModelError
+from cnncodes.heads.normalise import Normalisation
+
+HeadKind = Literal["svm", "softmax"]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear classifier on the codes of one stage.
+
+    Two classes also have two rows of weights, so that scores have one column per class: for "svm" they are
+    ``-w`` and ``w``, for "softmax" ``-w/2`` and ``w/2``, where ``w`` is what scikit-learn calls ``coef_[0]``.
+
+    Parameters
+    ----------
+    kind : {"svm", "softmax"}
+    weight : float array [K, d]
+        Acts on normalised codes.
+    bias : float array [K]
+    normalisation : Normalisation
+        Applied to raw codes before the weights.
+    C : float
+        The inverse strength of the penalty that was used.
+    classes : tuple of K str
+    """
+
+    kind: HeadKind
+    weight: Array
+    bias: Array
+    normalisation: Normalisation
+    C: float
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        K = len(self.classes)
+        if self.kind not in ("svm", "softmax"):
+            raise ModelError(f"head kind {self.kind!r} is not known.", "Use 'svm' or 'softmax'.")
+        if K < 2 or self.weight.ndim != 2 or self.weight.shape[0] != K or self.bias.shape != (K,):
+            raise ModelError(
+                f"weights {self.weight.shape} and bias {self.bias.shape} do not fit {K} classes.",
+                "A head has one row of weights and one bias per class, and at least two classes.",
+            )
+
+    def scores(self, X: Array) -> Array:
+        """Scores [n, K] of raw codes ``X`` [n, d]: the largest is the predicted class.
+
+        Raises
+        ------
+        HeadError
+            If ``X`` has another number of columns than the weights.
+        """
+        X = np.asarray(X)
+        if X.ndim != 2 or X.shape[1] != self.weight.shape[1]:
+            raise HeadError(
+                f"the codes have shape {X.shape}, and the head needs [n, {self.weight.shape[1]}].",
+                "Use codes of the same network and stage, one row per image.",
+            )
+        scores: Array = self.normalisation(X) @ self.weight.T + self.bias
+        return scores
+
+    def predict(self, X: Array) -> npt.NDArray[np.int64]:
+        """Index of the predicted class [n] for raw codes ``X`` [n, d]."""
+        predicted: npt.NDArray[np.int64] = self.scores(X).argmax(axis=1)
+        return predicted
+
+    def probabilities(self, X: Array) -> Array | None:
+        """Probabilities [n, K] of a softmax head, or None for "svm", whose scores are distances, not odds."""
+        if self.kind == "svm":
+            return None
+        scores = self.scores(X)
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        probabilities: Array = odds / odds.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def arrays(self) -> dict[str, Array]:
+        """All arrays by name: weight, bias, and mean and scale where the normalisation has them."""
+        return {"weight": self.weight, "bias": self.bias, **self.normalisation.arrays()}
+
+    def to_json(self) -> str:
+        """Everything but the arrays, as a JSON object."""
+        return json.dumps(
+            {
+                "kind": self.kind,
+                "normalisation": json.loads(self.normalisation.to_json()),
+                "C": self.C,
+                "classes": list(self.classes),
+            }
+        )
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Array], text: str) -> Head:
+        """Inverse of :meth:`arrays` and :meth:`to_json`.
+
+        Raises
+        ------
+        ModelError
+            If an entry or an array is missing, or shapes do not fit together.
+        """
+        try:
+            record = json.loads(text)
+            return cls(
+                kind=record["kind"],
+                weight=arrays["weight"],
+                bias=arrays["bias"],
+                normalisation=Normalisation.from_json(json.dumps(record["normalisation"]), arrays),
+                C=float(record["C"]),
+                classes=tuple(str(name) for name in record["classes"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"the head in this file cannot be read: {type(error).__name__}: {error}.",
+                "The file is damaged, or was written by a newer version of cnncodes; fit the head again.",
+            ) from error
