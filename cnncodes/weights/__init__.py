@@ -1,0 +1,56 @@
+"""Weights: the numbers of one network, with what must travel with them. Resolve, download, read, write.
+
+Importing this room is quick: torch, numpy and safetensors are loaded by the functions that need them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
+
+if TYPE_CHECKING:
+    from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
+    from cnncodes.weights.record import Weights, build_network
+    from cnncodes.weights.resolve import WeightsReport, check, convert, load_weights
+    from cnncodes.weights.safetensors_file import read_tensors, save_weights, write_tensors
+
+__all__ = [
+    "CAFFE_PREPROCESSING",
+    "TORCHVISION_PREPROCESSING",
+    "KnownWeights",
+    "Preprocessing",
+    "Weights",
+    "WeightsReport",
+    "build_network",
+    "check",
+    "convert",
+    "fetch",
+    "list_weights",
+    "load_weights",
+    "read_tensors",
+    "save_weights",
+    "write_tensors",
+]
+
+_HOMES = {
+    "KnownWeights": "imagenet",
+    "fetch": "imagenet",
+    "list_weights": "imagenet",
+    "Weights": "record",
+    "build_network": "record",
+    "WeightsReport": "resolve",
+    "check": "resolve",
+    "convert": "resolve",
+    "load_weights": "resolve",
+    "read_tensors": "safetensors_file",
+    "save_weights": "safetensors_file",
+    "write_tensors": "safetensors_file",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"cnncodes.weights.{_HOMES[name]}"), name)
+    raise AttributeError(name)

@@ -67,7 +67,12 @@ class Preprocessing:
                 f"preprocessing crop={self.crop} and resize={self.resize} do not fit together.",
                 "Use 1 <= crop <= resize <= 4096.",
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or not self.scale > 0 or not all(s > 0 for s in self.std):
+        if (
+            len(self.mean) != 3
+            or len(self.std) != 3
+            or not self.scale > 0
+            or not all(s > 0 for s in self.std)
+        ):
             raise OptionError(
                 f"preprocessing scale={self.scale}, mean={self.mean}, std={self.std} cannot be used.",
                 "Give three means, three positive standard deviations and a positive scale.",

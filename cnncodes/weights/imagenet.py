@@ -1,0 +1,196 @@
+"""Published weights: where they are, what they reach, on which terms. The one door to torchvision."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnncodes.errors import OptionError, WeightsMissingError, nearest
+from cnncodes.weights.content import MEGABYTE
+from cnncodes.weights.preprocessing import TORCHVISION_PREPROCESSING, Preprocessing
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Weights that anyone can download.
+
+    Parameters
+    ----------
+    name : str
+        What a user says.
+    network : str
+    url : str
+        The file's name ends in the first eight digits of its sha256.
+    size : int
+        Bytes.
+    top1, top5 : float
+        Accuracy in percent on the validation images of ILSVRC2012, single crop, as published.
+    preprocessing : Preprocessing
+    terms : str
+        Licence, in a sentence.
+    """
+
+    name: str
+    network: str
+    url: str
+    size: int
+    top1: float
+    top5: float
+    preprocessing: Preprocessing
+    terms: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in the cache."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def sha256_prefix(self) -> str:
+        """The first digits of the file's sha256, as its name says."""
+        return self.file_name.partition(".")[0].rpartition("-")[2]
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, or would be."""
+        return cache_folder() / self.file_name
+
+
+_TERMS = "BSD-3-Clause (torchvision); learned from ImageNet, whose terms allow research and teaching"
+
+PUBLISHED = (
+    PublishedWeights(
+        name="imagenet",
+        network="alexnet",
+        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        size=244_408_911,
+        top1=56.522,
+        top5=79.066,
+        preprocessing=TORCHVISION_PREPROCESSING,
+        terms=_TERMS,
+    ),
+    PublishedWeights(
+        name="imagenet",
+        network="vgg16",
+        url="https://download.pytorch.org/models/vgg16-397923af.pth",
+        size=553_433_881,
+        top1=71.592,
+        top5=90.382,
+        preprocessing=TORCHVISION_PREPROCESSING,
+        terms=_TERMS,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """A line of ``cnncodes weights list``: ``path`` is None for weights that are computed, not read."""
+
+    name: str
+    network: str
+    path: Path | None
+    present: bool
+    size: int | None
+    top1: float | None
+    top5: float | None
+    terms: str
+
+
+def list_weights() -> tuple[KnownWeights, ...]:
+    """Names that :func:`load_weights` knows: where each is, whether it is here, how good it is."""
+    published = [
+        KnownWeights(
+            entry.name,
+            entry.network,
+            entry.path,
+            entry.path.is_file(),
+            entry.size,
+            entry.top1,
+            entry.top5,
+            entry.terms,
+        )
+        for entry in PUBLISHED
+    ]
+    untrained = KnownWeights("random:SEED", "any", None, True, None, None, None, "none: computed, untrained")
+    return (*published, untrained)
+
+
+def cache_folder() -> Path:
+    """Torch's own folder for downloads, shared with torchvision; torch is not imported."""
+    hub = sys.modules.get("torch.hub")
+    if hub is not None:  # somebody may have called torch.hub.set_dir
+        return Path(hub.get_dir()) / "checkpoints"
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub" / "checkpoints"
+
+
+def find_published(name: str, network: str | None = None) -> PublishedWeights:
+    """The published weights of that name, of the first network that has them unless one is named.
+
+    Raises
+    ------
+    OptionError
+        For a name or a network that nobody published weights for.
+    """
+    entries = [entry for entry in PUBLISHED if entry.name == name]
+    if not entries:
+        raise OptionError(
+            f"no weights named '{name}' can be downloaded.", nearest(name, {e.name for e in PUBLISHED})
+        )
+    for entry in entries:
+        if network in (None, entry.network):
+            return entry
+    raise OptionError(
+        f"there are no weights '{name}' for network '{network}'.",
+        f"They exist for {', '.join(entry.network for entry in entries)}; "
+        "any network works with random:0 or a file.",
+    )
+
+
+def fetch(name: str, progress: Progress | None = None, *, network: str | None = None) -> Path:
+    """Download published weights into torch's cache, unless they are there; returns the verified file's path.
+
+    Parameters
+    ----------
+    name : str
+        ``imagenet``.
+    progress : callable, optional
+        Called with bytes done and bytes in all.
+    network : str, optional
+        ``alexnet`` (default) or ``vgg16``.
+
+    Raises
+    ------
+    WeightsMissingError
+        If the server does not answer.
+    WeightsError
+        If what arrived does not have the right sha256.
+    """
+    from cnncodes.weights.download import download
+
+    entry = find_published(name, network)
+    return download(entry, entry.path, progress)
+
+
+def missing(entry: PublishedWeights, also: str = "") -> WeightsMissingError:
+    """The error for weights that are not here: file, size, folder, digest and the ways out."""
+    path = entry.path
+    choice = "" if entry is find_published(entry.name) else f" --model {entry.network}"
+    return WeightsMissingError(
+        f"weights '{entry.name}' are not on this machine: {entry.file_name} "
+        f"({entry.size / MEGABYTE:.0f} MB) is not in {path.parent}{also}.",
+        f"Fetch it (cnncodes weights fetch {entry.name}{choice}), put the file there by hand (sha256 starts "
+        f"with {entry.sha256_prefix}), name another file (--weights FILE), or use --weights random:0 "
+        "(untrained, a baseline).",
+    )
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1000 class names of ILSVRC2012, in the order of the logits; imports torchvision (10 s cold)."""
+    from torchvision.models import AlexNet_Weights
+
+    return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])

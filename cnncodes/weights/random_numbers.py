@@ -1,0 +1,91 @@
+"""`random:SEED`: untrained weights, the same numbers on every machine and with every numpy and torch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cnncodes.errors import OptionError
+from cnncodes.networks import Shape, get_network
+from cnncodes.weights.preprocessing import TORCHVISION_PREPROCESSING
+from cnncodes.weights.record import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+PREFIX = "random:"
+BLOCK = 1 << 18  # 64-bit draws at a time: 2 MiB, so that the arithmetic stays in the cache
+
+
+def random_weights(name: str, network: str) -> Weights:
+    """Weights drawn as He et al. 2015 do (equation 10): zero mean, variance 2 / fan-in; biases are zero.
+
+    Uniform within ``sqrt(6 / fan_in)``. That keeps the variance of the activations through ReLUs from conv1
+    to fc8, so that the codes of any stage are neither dead nor exploding, and serve as a baseline.
+
+    Parameters
+    ----------
+    name : str
+        ``random:SEED`` with a seed from 0 to 2**63 - 1.
+    network : str
+
+    Raises
+    ------
+    OptionError
+        For anything else after ``random:``.
+    """
+    import torch
+
+    seed = parse_seed(name)
+    record = get_network(network)
+    tensors = {
+        key: _uniform(seed, key, shape) if key.endswith(".weight") else torch.zeros(shape)
+        for key, shape in record.tensor_shapes().items()
+    }
+    return Weights(
+        network=network,
+        name=f"{PREFIX}{seed}",
+        tensors=tensors,
+        preprocessing=replace(TORCHVISION_PREPROCESSING, crop=record.input_size),
+        classes=None,
+        source=f"Philox, Kaiming uniform, seed {seed}",
+    )
+
+
+def parse_seed(name: str) -> int:
+    """The seed in ``random:SEED``; raises OptionError."""
+    text = name.removeprefix(PREFIX)
+    if not re.fullmatch("[0-9]{1,19}", text) or int(text) >= 2**63:
+        raise OptionError(
+            f"the seed '{text[:40]}' of weights '{name[:60]}' is not a whole number from 0 to 2^63 - 1.",
+            "Write random:0, random:1, and so on.",
+        )
+    return int(text)
+
+
+def _uniform(seed: int, key: str, shape: Shape) -> torch.Tensor:
+    """A tensor of numbers that depend on the seed, the key and the place in the tensor, on nothing else.
+
+    Philox's raw output is what numpy promises never to change; its distributions are not. The upper 24 bits
+    of each 32 become an odd integer between -2^24 and 2^24, which float32 holds exactly, and one
+    multiplication, rounded as IEEE 754 says, makes the number.
+    """
+    import numpy as np
+    import torch
+
+    fan_in = math.prod(shape[1:])
+    scale = np.float32(math.sqrt(6.0 / fan_in) / 2**24)
+    digest = hashlib.sha256(f"cnncodes random {seed} {key}".encode()).digest()
+    generator = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+    values = np.empty(math.prod(shape), dtype=np.float32)
+    for start in range(0, values.size, 2 * BLOCK):
+        block = values[start : start + 2 * BLOCK]
+        draws = (
+            generator.random_raw((block.size + 1) // 2).astype("<u8", copy=False).view("<u4")[: block.size]
+        )
+        odd = (draws >> np.uint32(8)).astype(np.int32) * np.int32(2) - np.int32(2**24 - 1)
+        np.multiply(odd.astype(np.float32), scale, out=block)
+    return torch.from_numpy(values.reshape(shape))

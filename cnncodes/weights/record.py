@@ -1,0 +1,102 @@
+"""The weights record, and the network that computes with it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cnncodes.networks import Network
+from cnncodes.weights.keys import fit_network
+from cnncodes.weights.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+    from cnncodes.networks import TorchNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The numbers of one network, with what must travel with them.
+
+    Parameters
+    ----------
+    network : str
+        Name of the network, one of ``cnncodes.networks.NETWORKS``.
+    name : str
+        What the user said: ``imagenet``, ``random:0``, or the name of a file.
+    tensors : dict of str to Tensor
+        float32 and contiguous, with the keys and shapes of ``Network.tensor_shapes()``. They may be mapped
+        from a file and are shared with :func:`build_network`: treat them as read-only.
+    preprocessing : Preprocessing
+        How an image becomes the input of these weights.
+    classes : tuple of str or None
+        Names of the logits, where they are known without cost; :meth:`class_names` knows more.
+    source : str
+        Where the numbers came from: an address or a file with its sha256, or the generator and its seed.
+    """
+
+    network: str
+    name: str
+    tensors: dict[str, torch.Tensor]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None
+    source: str
+
+    @cached_property
+    def architecture(self) -> Network:
+        """The network record, with as many classes as these weights have; raises WeightsMismatchError."""
+        shapes = {key: tuple(tensor.shape) for key, tensor in self.tensors.items()}
+        return fit_network(shapes, self.name, network=self.network)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of keys, shapes and little-endian numbers, in the order of the keys."""
+        return fingerprint(self.tensors)
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the logits, None where unknown; imports torchvision for ``imagenet`` (10 s cold)."""
+        if self.classes is None and self.name == "imagenet":
+            from cnncodes.weights.imagenet import imagenet_classes
+
+            return imagenet_classes()
+        return self.classes
+
+
+def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 (hex) over sorted ``key dtype shape`` lines, each followed by its little-endian numbers."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        array = tensors[key].detach().contiguous().numpy()
+        if sys.byteorder == "big":
+            array = array.byteswap()
+        digest.update(f"{key} {array.dtype.name} {list(array.shape)}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def build_network(weights: Weights) -> TorchNetwork:
+    """The network of these weights, ready to compute: evaluation mode, no gradients.
+
+    The parameters are ``weights.tensors`` themselves, nothing is copied or initialised in vain. Code that
+    trains must copy the module first (``copy.deepcopy``), or the record changes under its fingerprint.
+
+    Raises
+    ------
+    WeightsMismatchError
+        If the tensors do not have the keys and shapes of the network.
+    """
+    import torch
+
+    from cnncodes.networks import TorchNetwork
+
+    with torch.device("meta"):  # no memory, no random initialisation
+        module = TorchNetwork(weights.architecture)
+    module.load_state_dict(weights.tensors, assign=True)
+    module.eval()
+    module.requires_grad_(False)
+    return module

@@ -1,0 +1,188 @@
+"""From what the user said (`imagenet`, `random:0`, a file) to weights that fit their network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cnncodes.errors import WeightsError, WeightsMismatchError, WeightsMissingError, nearest
+from cnncodes.networks import Network, Shape
+from cnncodes.weights.content import FileContent, as_float32, file_sha256
+from cnncodes.weights.imagenet import PUBLISHED, Progress, fetch, find_published, missing
+from cnncodes.weights.keys import fit_network
+from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
+from cnncodes.weights.random_numbers import PREFIX, random_weights
+from cnncodes.weights.record import Weights
+from cnncodes.weights.safetensors_file import read_safetensors_file, save_weights
+from cnncodes.weights.torch_file import read_torch_file
+
+READERS: dict[str, Callable[[Path], FileContent]] = {
+    ".safetensors": read_safetensors_file,
+    ".pth": read_torch_file,
+    ".pt": read_torch_file,
+    ".tar": read_torch_file,  # Places365 and others publish .pth.tar
+}
+
+
+def load_weights(
+    name: str | Path, *, network: str | None = None, download: bool = False, progress: Progress | None = None
+) -> Weights:
+    """Weights by name or file.
+
+    Parameters
+    ----------
+    name : str or Path
+        - ``imagenet``: torchvision's, from torch's cache folder, its sha256 verified at every load;
+        - ``random:SEED``: untrained, the same numbers on every machine;
+        - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.caffemodel`` or ``.npy``; nothing in it is ever run.
+    network : str, optional
+        Name of the network. Left out, ``alexnet`` for the named weights, and for files what the file says or
+        what its keys and shapes fit.
+    download : bool, default False
+        Fetch published weights that are not on this machine. Nothing is downloaded otherwise.
+    progress : callable, optional
+        Called with bytes done and bytes in all while downloading.
+
+    Raises
+    ------
+    WeightsMissingError
+        If the weights are not on this machine.
+    WeightsMismatchError
+        If they are of another network; the message has the keys and shapes that differ.
+    WeightsError
+        If a file is damaged, or is refused.
+    OptionError
+        For a bad seed or a network that does not exist.
+    """
+    text = str(name)
+    if text in {entry.name for entry in PUBLISHED}:
+        return _published(text, network, download, progress)
+    if re.match("random(:|$)", text):
+        return random_weights(text, network or "alexnet")
+    return _from_file(Path(name), network)
+
+
+def _published(name: str, network: str | None, download: bool, progress: Progress | None) -> Weights:
+    entry = find_published(name, network)
+    path = entry.path
+    if not path.is_file():
+        if not download:
+            raise missing(entry)
+        fetch(name, progress, network=entry.network)
+    digest = file_sha256(path)
+    if not digest.startswith(entry.sha256_prefix):
+        raise WeightsError(
+            f"the file {path} of weights '{name}' is damaged: its sha256 starts with {digest[:8]}, not "
+            f"{entry.sha256_prefix}.",
+            f"Delete it and fetch it again (cnncodes weights fetch {name}).",
+        )
+    return replace(
+        _weights(path, read_torch_file(path), entry.network, f"{entry.url} (sha256 {digest})"),
+        name=name,
+        preprocessing=entry.preprocessing,
+    )
+
+
+def _from_file(path: Path, network: str | None) -> Weights:
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        if path.exists():
+            raise WeightsError(
+                f"the format of the weights file '{path}' is not known by its name.",
+                f"Known are files that end in {', '.join(READERS)}.",
+            )
+        names = [*dict.fromkeys(entry.name for entry in PUBLISHED), f"{PREFIX}0"]
+        raise WeightsMissingError(
+            f"'{path}' is neither the name of weights nor a file.",
+            nearest(str(path), names) + f" Or a file that ends in {', '.join(READERS)}.",
+        )
+    content = reader(path)
+    source = content.source or f"{path.name} (sha256 {file_sha256(path)})"
+    return _weights(path, content, network, source)
+
+
+def _weights(path: Path, content: FileContent, network: str | None, source: str) -> Weights:
+    """The weights in a file, once its tensors are known to be those of a network."""
+    shapes: dict[str, Shape] = {key: tuple(tensor.shape) for key, tensor in content.tensors.items()}
+    record = fit_network(shapes, path.name, network=network or content.network, hints=(path.stem,))
+    if content.fingerprint and network and content.network != network:
+        raise WeightsMismatchError(
+            f"'{path.name}' says that it holds weights of network '{content.network}', not of '{network}'.",
+            f"Use --model {content.network}, or leave it out.",
+        )
+    tensors = {key: as_float32(path, key, content.tensors[key]) for key in shapes}
+    classes = content.classes if content.classes and len(content.classes) == record.classes else None
+    weights = Weights(
+        network=record.name,
+        name=path.name,
+        tensors={key: tensors[key] for key in record.tensor_shapes()},
+        preprocessing=content.preprocessing or usual_preprocessing(record),
+        classes=classes,
+        source=source,
+    )
+    if content.fingerprint and content.fingerprint != weights.fingerprint:
+        raise WeightsMismatchError(
+            f"the numbers in '{path.name}' are not those that were written: their fingerprint starts with "
+            f"{weights.fingerprint[:8]}, the file says {content.fingerprint[:8]}.",
+            "The file is damaged or was edited: copy or convert it again.",
+        )
+    return weights
+
+
+def usual_preprocessing(network: Network) -> Preprocessing:
+    """What weights of this network expect when their file does not say it."""
+    if network.name in ("bvlc_alexnet", "caffenet"):
+        return CAFFE_PREPROCESSING
+    return replace(TORCHVISION_PREPROCESSING, crop=network.input_size)
+
+
+def convert(
+    name: str | Path, path: str | Path, *, network: str | None = None, overwrite: bool = False
+) -> Weights:
+    """Load weights and write them to ``path`` as safetensors, with everything that must travel.
+
+    Raises what :func:`load_weights` and :func:`save_weights` raise.
+    """
+    weights = load_weights(name, network=network)
+    save_weights(weights, path, overwrite=overwrite)
+    return weights
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What ``cnncodes weights check`` found in weights that could be loaded and verified.
+
+    ``not_finite`` counts NaN and infinite numbers; ``shapes`` is in the order of the network.
+    """
+
+    name: str
+    network: str
+    source: str
+    fingerprint: str
+    parameters: int
+    shapes: dict[str, Shape]
+    not_finite: int
+    preprocessing: Preprocessing
+    classes: int | None
+
+
+def check(name: str | Path, *, network: str | None = None) -> WeightsReport:
+    """Load weights, verify their digest, keys and shapes, and count what is not a number.
+
+    Raises what :func:`load_weights` raises for weights that are missing, damaged or of another network.
+    """
+    weights = load_weights(name, network=network)
+    tensors = weights.tensors.values()
+    return WeightsReport(
+        name=weights.name,
+        network=weights.network,
+        source=weights.source,
+        fingerprint=weights.fingerprint,
+        parameters=sum(tensor.numel() for tensor in tensors),
+        shapes={key: tuple(tensor.shape) for key, tensor in weights.tensors.items()},
+        not_finite=sum(tensor.numel() - int(tensor.isfinite().sum()) for tensor in tensors),
+        preprocessing=weights.preprocessing,
+        classes=weights.architecture.classes,
+    )

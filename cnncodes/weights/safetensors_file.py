@@ -1,0 +1,167 @@
+"""safetensors files: the one module that knows the library. Ours carry a JSON record; others only tensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, WeightsError
+from cnncodes.weights.content import FileContent, damaged, require_file
+from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.record import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+ENTRY = "cnncodes"  # one entry: the library writes several in an order that changes from run to run
+SUFFIX = ".safetensors"
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """All tensors of a safetensors file, mapped into memory and not copied, and its metadata.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged, or of another format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    require_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+    except SafetensorError as error:
+        raise damaged(path, _reason(error)) from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, MemoryError) as error:
+        # what the library raises for dtypes that this torch does not have, and for empty files
+        raise damaged(path, f"{type(error).__name__} {_reason(error)}".strip()) from error
+
+
+def write_tensors(
+    path: str | Path,
+    tensors: Mapping[str, torch.Tensor],
+    record: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write tensors and a JSON record, whole or not at all, the same bytes for the same content.
+
+    Parameters
+    ----------
+    path : str or Path
+    tensors : mapping of str to Tensor
+    record : mapping
+        Anything JSON can hold; stored as the metadata entry ``cnncodes``.
+    overwrite : bool, default False
+
+    Raises
+    ------
+    OutputExistsError
+        If the file exists and ``overwrite`` is false.
+    WeightsError
+        If it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save
+
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OutputExistsError(
+            f"'{path}' exists already.", "Choose another name, or overwrite it (--overwrite)."
+        )
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        content = save(
+            {key: tensor.contiguous() for key, tensor in tensors.items()}, {ENTRY: json.dumps(record)}
+        )
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"'{path}' cannot be written: {_reason(error)}.",
+            "Check the folder, its permissions and the free space.",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_weights(weights: Weights, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write weights as safetensors with what must travel: network, preprocessing, classes, source.
+
+    Raises
+    ------
+    OptionError
+        If the name does not end in ``.safetensors``.
+    OutputExistsError
+        If the file exists and ``overwrite`` is false.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise OptionError(
+            f"'{path.name}' does not end in {SUFFIX}.", f"Weights are written as {SUFFIX} files only."
+        )
+    classes = weights.class_names()
+    record = {
+        "format": FORMAT,
+        "network": weights.network,
+        "preprocessing": json.loads(weights.preprocessing.to_json()),
+        "classes": None if classes is None else list(classes),
+        "name": weights.name,
+        "source": weights.source,
+        "fingerprint": weights.fingerprint,
+    }
+    write_tensors(path, weights.tensors, record, overwrite=overwrite)
+
+
+def read_safetensors_file(path: Path) -> FileContent:
+    """Weights in a safetensors file: ours with all they carry, others' by keys only; raises WeightsError."""
+    tensors, metadata = read_tensors(path)
+    if ENTRY not in metadata:
+        return FileContent(tensors=tensors)
+    try:
+        record = json.loads(metadata[ENTRY])
+        if record["format"] != FORMAT:
+            raise WeightsError(
+                f"the weights file '{path}' has format {str(record['format'])[:40]}; "
+                f"this version knows format {FORMAT}.",
+                "Install a newer version of cnncodes.",
+            )
+        classes = record["classes"]
+        if not (
+            classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
+        ):
+            raise ValueError("its class names are not text")
+        if not all(isinstance(record[entry], str) for entry in ("network", "source", "fingerprint")):
+            raise ValueError("its network, source or fingerprint is not text")
+        if not re.fullmatch("[0-9a-f]{64}", record["fingerprint"]):
+            raise ValueError("its fingerprint is no sha256")
+        return FileContent(
+            tensors=tensors,
+            network=record["network"],
+            preprocessing=Preprocessing.from_json(json.dumps(record["preprocessing"])),
+            classes=None if classes is None else tuple(classes),
+            source=record["source"],
+            fingerprint=record["fingerprint"],
+        )
+    except WeightsError:
+        raise
+    except CnnCodesError as error:
+        raise damaged(path, error.problem.rstrip(".")) from error
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        raise damaged(path, f"its record is not one of cnncodes ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160].rstrip(".") if lines else type(error).__name__
