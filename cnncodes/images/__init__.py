@@ -1,7 +1,8 @@
 """From paths to pixels: the catalog of images, decoding, crops, and the parallel loader.
 
 Names are loaded on first use, so that importing this package costs nothing; Pillow is imported only
-when an image is decoded.
+when an image is decoded. One function is not among them, since it has the name of its module:
+``from cnncodes.images.decode import decode``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnncodes.images.catalog import Catalog, read_catalog, stat_files
-    from cnncodes.images.decode import decode
     from cnncodes.images.listing import SPLITS, SUFFIXES, natural_key
     from cnncodes.images.loader import Batch, Loader, load_batches
     from cnncodes.images.preprocess import CROPS, crops_of, kept_crops, normalise
@@ -24,7 +24,6 @@ _HOME = {
     "Catalog": "catalog",
     "Loader": "loader",
     "crops_of": "preprocess",
-    "decode": "decode",
     "kept_crops": "preprocess",
     "load_batches": "loader",
     "natural_key": "listing",
@@ -41,7 +40,6 @@ __all__ = [
     "Catalog",
     "Loader",
     "crops_of",
-    "decode",
     "kept_crops",
     "load_batches",
     "natural_key",
@@ -55,6 +53,4 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"{__name__}.{_HOME[name]}")
-    # A function may have the name of its module (decode): the function is the public one.
-    globals()[name] = getattr(module, name)
-    return globals()[name]
+    return getattr(module, name)

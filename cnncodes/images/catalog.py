@@ -146,8 +146,8 @@ class Catalog:
         """Inverse of :meth:`to_json`; raises :class:`CatalogError` for anything else."""
         try:
             values: dict[str, Any] = json.loads(text)
-            names, classes = (tuple(map(_text, values[key])) for key in ("names", "classes"))
-            return cls(Path(_text(values["root"])), names, values["labels"], values["splits"], classes)
+            names, classes = _texts(values["names"]), _texts(values["classes"])
+            return cls(Path(*_texts([values["root"]])), names, values["labels"], values["splits"], classes)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise CatalogError(
                 f"the catalog record cannot be read: {type(error).__name__} {error}.",
@@ -155,10 +155,10 @@ class Catalog:
             ) from error
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{values!r} is not a list of texts")
+    return tuple(values)
 
 
 def _count(number: int, singular: str, plural: str = "") -> str:

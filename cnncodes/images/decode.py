@@ -19,7 +19,6 @@ from PIL import (  # the plug-ins register their formats when they are imported
     GifImagePlugin,
     Image,
     JpegImagePlugin,
-    MpoImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
@@ -44,7 +43,6 @@ _one_large = threading.Lock()
 
 _PLUGINS = (
     JpegImagePlugin.JpegImageFile,
-    MpoImagePlugin.MpoImageFile,
     PngImagePlugin.PngImageFile,
     WebPImagePlugin.WebPImageFile,
     AvifImagePlugin.AvifImageFile,
@@ -265,12 +263,29 @@ def _reason(file: IO[bytes], size: int, error: Exception) -> str:
     if not is_read_here:
         return f"{name}, which is not read here"
     text = str(error)
-    short_riff = name == "WebP" and int.from_bytes(start[4:8], "little") + 8 > size
-    if short_riff or re.search(r"(?i)truncat|not processed|unexpected end|end of", text):
+    if _declared_size(name, start, file, size) > size or re.search(
+        r"(?i)truncat|not processed|unexpected end|end of", text
+    ):
         return f"truncated {name} (the file ends after {size:,} bytes)"
     if isinstance(error, UnidentifiedImageError):
         return f"damaged {name}: its header cannot be read"
     return f"damaged {name}: {_one_line(text) or type(error).__name__}"
+
+
+def _declared_size(name: str, start: bytes, file: IO[bytes], size: int) -> int:
+    """Bytes that a file has by its own account, where it gives one; 0 elsewhere."""
+    if name == "WebP":  # RIFF: the length follows the first four bytes
+        return int.from_bytes(start[4:8], "little") + 8
+    if name == "TIFF":  # the place of the directory, usually the end of the file
+        return int.from_bytes(start[4:8], "little" if start[:2] == b"II" else "big")
+    end = 0
+    if name == "AVIF":  # boxes, each with its length first; 0 and 1 are special and end the walk
+        length = 2
+        while length > 1 and end < size:
+            file.seek(end)
+            length = int.from_bytes(file.read(4), "big")
+            end += length
+    return end
 
 
 _FILTER_MODULE = r"PIL(\.|$)"

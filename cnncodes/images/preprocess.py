@@ -90,17 +90,19 @@ def crops_of(
     if CROPS[crops] < 10:
         out[0] = _window(image, preprocessing, (width, height), (left, top), side)
         if len(out) == 2:
-            out[1] = out[0, :, ::-1]
+            out[1] = _mirrored(out[0])
         return out
     # The central square is placed around the centre crop, so that crop 4 is that of "center".
     inner = preprocessing.resize - side
     middle = round(inner / 2.0)
     corner = (left - middle, top - middle)
     square = _window(image, preprocessing, (width, height), corner, preprocessing.resize)
+    mirrored = _mirrored(square)
     places = ((0, 0), (inner, 0), (0, inner), (inner, inner), (middle, middle))
     for i, (x, y) in enumerate(places):
         out[i] = square[y : y + side, x : x + side]
-        out[i + 5] = out[i, :, ::-1]
+        mirrored_x = inner - x
+        out[i + 5] = mirrored[y : y + side, mirrored_x : mirrored_x + side]
     return out
 
 
@@ -147,6 +149,12 @@ def _window(
             window = image.resize((side, side), resample, box=box)
     pixels = np.asarray(window)
     return pixels if preprocessing.channels == "RGB" else pixels[:, :, ::-1]
+
+
+def _mirrored(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    # numpy reverses single items of three bytes four times as fast as rows of three.
+    items = np.ascontiguousarray(pixels).view("V3")
+    return np.ascontiguousarray(items[:, ::-1]).view(np.uint8)
 
 
 def normalise(batch: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:

@@ -1,0 +1,319 @@
+"""What a folder, a glob, an image or a sequence of them becomes, and the record itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnncodes.errors import CatalogError, OptionError
+from cnncodes.images import SPLITS, Catalog, natural_key, read_catalog, stat_files
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def rows(catalog: Catalog) -> list[tuple[str, str | None, str]]:
+    """(name, class, split) of each row."""
+    return [
+        (name, catalog.classes[label] if label >= 0 else None, SPLITS[split])
+        for name, label, split in zip(catalog.names, catalog.labels, catalog.splits, strict=True)
+    ]
+
+
+def test_class_folders_label_their_images_in_natural_order(tmp_path: Path) -> None:
+    catalog = read_catalog(
+        make(tmp_path, "class10/a.jpg", "class2/b10.PNG", "class2/b9.webp", "class2/notes.txt")
+    )
+    assert catalog.classes == ("class2", "class10")
+    assert rows(catalog) == [
+        ("class2/b9.webp", "class2", "none"),
+        ("class2/b10.PNG", "class2", "none"),
+        ("class10/a.jpg", "class10", "none"),
+    ]
+    assert catalog.labels.dtype == np.int32
+    assert catalog.splits.dtype == np.uint8
+    assert catalog.path(0) == tmp_path / "class2" / "b9.webp"
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+def test_split_folders_at_the_top_become_splits(tmp_path: Path, val: str) -> None:
+    catalog = read_catalog(make(tmp_path, "train/cat/1.jpg", f"{val}/cat/2.jpg", "test/dog/deep/3.jpg"))
+    assert set(rows(catalog)) == {
+        ("train/cat/1.jpg", "cat", "train"),
+        (f"{val}/cat/2.jpg", "cat", "val"),
+        ("test/dog/deep/3.jpg", "dog", "test"),
+    }
+
+
+def test_a_class_may_be_called_test_when_other_folders_are_classes(tmp_path: Path) -> None:
+    catalog = read_catalog(make(tmp_path, "test/1.jpg", "exam/2.jpg"))
+    assert catalog.classes == ("exam", "test")
+    assert not catalog.splits.any()
+
+
+def test_folders_without_images_decide_nothing(tmp_path: Path) -> None:
+    make(tmp_path, "train/cat/1.jpg", "annotations/cat.xml")
+    (tmp_path / "train" / "empty").mkdir()
+    catalog = read_catalog(tmp_path)
+    assert rows(catalog) == [("train/cat/1.jpg", "cat", "train")]
+    assert catalog.classes == ("cat",)
+
+
+def test_flat_and_mixed_folders(tmp_path: Path) -> None:
+    assert rows(read_catalog(make(tmp_path, "b.jpg", "a.jpg"))) == [
+        ("a.jpg", None, "none"),
+        ("b.jpg", None, "none"),
+    ]
+    make(tmp_path, "cat/1.jpg")
+    assert rows(read_catalog(tmp_path)) == [
+        ("a.jpg", None, "none"),
+        ("b.jpg", None, "none"),
+        ("cat/1.jpg", "cat", "none"),
+    ]
+
+
+def test_files_beside_split_folders_are_in_no_split(tmp_path: Path) -> None:
+    catalog = read_catalog(make(tmp_path, "train/cat/1.jpg", "train/2.jpg", "overview.jpg"))
+    assert rows(catalog) == [
+        ("overview.jpg", None, "none"),
+        ("train/2.jpg", None, "train"),
+        ("train/cat/1.jpg", "cat", "train"),
+    ]
+
+
+def test_litter_of_operating_systems_is_no_image(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "cat/1.jpg",
+        "cat/._1.jpg",
+        ".cache/2.jpg",
+        "__MACOSX/cat/1.jpg",
+        "cat/Thumbs.db",
+        ".DS_Store",
+    )
+    assert read_catalog(tmp_path).names == ("cat/1.jpg",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b.jpg",
+        'it\'s "it".jpg',
+        "two\nlines.jpg",
+        os.fsdecode(b"caf\xe9.jpg"),
+        "日本.jpg",
+        "#1.jpg",
+        "*.jpg",
+    ],
+)
+def test_any_file_name_is_kept_as_it_is(tmp_path: Path, name: str) -> None:
+    make(tmp_path, f"cat/{name}")
+    catalog = read_catalog(tmp_path)
+    assert catalog.names == (f"cat/{name}",)
+    assert catalog.path(0).read_bytes() == b"x"
+    assert stat_files(catalog)[0].tolist() == [1]
+    assert Catalog.from_json(catalog.to_json()) == catalog
+    assert read_catalog(catalog.path(0)).names == (name,)
+
+
+def test_links_that_lead_nowhere_are_listed_and_loops_end(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.jpg")
+    os.symlink("nowhere", tmp_path / "cat" / "broken.jpg")
+    os.symlink("loop.jpg", tmp_path / "cat" / "loop.jpg")
+    os.symlink("loop", tmp_path / "cat" / "loop")  # no suffix of an image
+    os.symlink("..", tmp_path / "cat" / "up")
+    os.symlink(tmp_path, tmp_path / "self")
+    (tmp_path / "cat" / "folder.png").mkdir()
+    assert read_catalog(tmp_path).names == (
+        "cat/1.jpg",
+        "cat/broken.jpg",
+        "cat/folder.png",
+        "cat/loop.jpg",
+    )
+
+
+def test_many_folders_that_link_to_each_other_are_not_walked_along_every_path(tmp_path: Path) -> None:
+    folders = [f"d{i}" for i in range(12)]
+    for name in folders:
+        make(tmp_path, f"{name}/x.jpg")
+        for other in folders:
+            os.symlink(tmp_path / other, tmp_path / name / f"to-{other}")
+    names = read_catalog(tmp_path).names  # 12! paths
+    assert {f"{name}/x.jpg" for name in folders} <= set(names)
+    assert len(names) < 200
+
+
+def test_linked_class_folders_are_followed(tmp_path: Path) -> None:
+    make(tmp_path, "elsewhere/1.jpg")
+    (tmp_path / "data").mkdir()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "data" / "cat")
+    assert rows(read_catalog(tmp_path / "data")) == [("cat/1.jpg", "cat", "none")]
+
+
+def test_a_folder_without_images_is_an_error_that_names_it_and_the_suffixes(tmp_path: Path) -> None:
+    make(tmp_path, "cat/readme.md")
+    with pytest.raises(CatalogError) as error:
+        read_catalog(tmp_path)
+    assert str(tmp_path) in error.value.problem
+    assert ".jpeg" in error.value.problem and ".avif" in error.value.problem
+
+
+def test_a_wrong_name_gets_the_nearest_right_one(tmp_path: Path) -> None:
+    make(tmp_path, "photos/cat/1.jpg")
+    with pytest.raises(CatalogError, match="photos"):
+        read_catalog(tmp_path / "photo")
+    with pytest.raises(CatalogError) as error:
+        read_catalog(tmp_path / "no" / "such" / "place")
+    assert str(tmp_path) in error.value.remedy
+    with pytest.raises(CatalogError, match="neither a folder nor a list"):
+        read_catalog(make(tmp_path, "codes.h5") / "codes.h5")
+    for nothing in ([], "", "a\0b"):
+        with pytest.raises(CatalogError):
+            read_catalog(nothing)
+
+
+def test_single_images_globs_and_sequences_keep_the_order_of_the_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "b/2.jpg", "b/10.jpg", "a/1.jpg", "a/notes.md", "c.jpg")
+    one = read_catalog(tmp_path / "c.jpg")
+    assert (one.root, one.names, one.labels.tolist()) == (tmp_path, ("c.jpg",), [-1])
+    assert read_catalog([tmp_path / "c.jpg", tmp_path / "a" / "1.jpg"]).names == ("c.jpg", "a/1.jpg")
+    matches = read_catalog(f"{tmp_path}/*/*")
+    assert matches.names == ("a/1.jpg", "b/2.jpg", "b/10.jpg")
+    assert matches.classes == ()
+    assert read_catalog(f"{tmp_path}/**/1*.jpg").names == ("a/1.jpg", "b/10.jpg")
+    with pytest.raises(CatalogError, match="matches no images"):
+        read_catalog(f"{tmp_path}/*.tiff")
+    monkeypatch.chdir(tmp_path)
+    assert read_catalog(["c.jpg", "a"]).names == ("c.jpg", "a/1.jpg")
+
+
+def test_sequences_of_folders_share_one_set_of_classes(tmp_path: Path) -> None:
+    make(tmp_path, "one/dog/1.jpg", "one/cat/1.jpg", "two/cow/1.jpg", "two/cat/1.jpg")
+    catalog = read_catalog([tmp_path / "two", tmp_path / "one"])
+    assert catalog.root == tmp_path
+    assert catalog.classes == ("cat", "cow", "dog")
+    assert rows(catalog) == [
+        ("two/cat/1.jpg", "cat", "none"),
+        ("two/cow/1.jpg", "cow", "none"),
+        ("one/cat/1.jpg", "cat", "none"),
+        ("one/dog/1.jpg", "dog", "none"),
+    ]
+
+
+def test_root_without_a_list_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="root"):
+        read_catalog(make(tmp_path, "a.jpg"), root=tmp_path)
+
+
+def test_a_hundred_thousand_files_take_no_time_worth_mentioning(tmp_path: Path) -> None:
+    for i in range(20):
+        folder = tmp_path / f"class{i}"
+        folder.mkdir()
+        for j in range(500):
+            (folder / f"image_{j}.jpg").touch()
+    started = time.process_time()
+    catalog = read_catalog(tmp_path)
+    size, mtime = stat_files(catalog)
+    seconds = time.process_time() - started
+    assert len(catalog) == len(size) == len(mtime) == 10_000
+    assert mtime.all()
+    assert seconds < 1.0  # about 0.1 s for these ten thousand: a tenfold margin for slow machines
+
+
+def test_files_that_cannot_be_looked_at_have_no_size_and_no_time(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "b.jpg")
+    catalog = read_catalog(tmp_path)
+    (tmp_path / "a.jpg").unlink()
+    size, mtime = stat_files(catalog)
+    assert (size.dtype, mtime.dtype) == (np.uint64, np.int64)
+    assert size.tolist() == [0, 1]
+    assert mtime.tolist() == [0, os.stat(tmp_path / "b.jpg").st_mtime_ns]
+
+
+def test_subset_keeps_classes_and_counts_add_up() -> None:
+    catalog = Catalog(Path("/d"), ("a", "b", "c", "d"), [1, 0, -1, 1], [1, 1, 2, 0], ("cat", "dog"))
+    part = catalog.subset([2, 0])
+    assert (part.names, part.labels.tolist(), part.splits.tolist()) == (("c", "a"), [-1, 1], [2, 1])
+    assert part.classes == catalog.classes
+    assert catalog.subset(catalog.labels == 1).names == ("a", "d")
+    assert len(catalog.subset([])) == 0
+    assert catalog.counts().tolist() == [[0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
+    assert catalog.describe() == "4 images, 2 classes, train 2, val 1, 1 in no split, 1 without a label"
+    with pytest.raises(ValueError, match="read-only"):
+        catalog.labels[0] = 0
+
+
+names = st.text(st.characters(codec=None), min_size=1, max_size=8)
+
+
+@given(st.data(), st.lists(names, max_size=6), st.lists(names, max_size=3, unique=True))
+def test_json_round_trip(data: st.DataObject, images: list[str], classes: list[str]) -> None:
+    n = len(images)
+    labels = data.draw(st.lists(st.integers(-1, len(classes) - 1), min_size=n, max_size=n))
+    splits = data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    catalog = Catalog(Path("/root of it"), tuple(images), labels, splits, tuple(classes))
+    text = catalog.to_json()
+    assert text.isascii()
+    again = Catalog.from_json(text)
+    assert again == catalog
+    assert again != Catalog(Path("/other"), catalog.names, labels, splits, catalog.classes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": [0]},
+        {"labels": [2, 0]},
+        {"labels": [-2, 0]},
+        {"splits": [4, 0]},
+        {"splits": [300, 0]},
+        {"names": "ab"},
+        {"names": [1, 2]},
+        {"labels": None},
+        {"root": 3},
+    ],
+)
+def test_a_damaged_record_is_refused(change: dict[str, object]) -> None:
+    good = {"root": "/d", "names": ["a", "b"], "labels": [0, 1], "splits": [0, 0], "classes": ["x", "y"]}
+    assert len(Catalog.from_json(json.dumps(good))) == 2
+    with pytest.raises(CatalogError):
+        Catalog.from_json(json.dumps(good | change))
+    for text in ("", "[]", "{}", "null"):
+        with pytest.raises(CatalogError):
+            Catalog.from_json(text)
+
+
+paths = st.text(st.sampled_from("ab019./-"), min_size=1, max_size=10)
+
+
+@given(st.lists(paths, unique=True, max_size=12), st.randoms())
+def test_natural_order_is_one_order_whatever_came_first(items: list[str], random: object) -> None:
+    expected = sorted(items, key=natural_key)
+    shuffled = items[:]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert sorted(shuffled, key=natural_key) == expected
+
+
+@given(
+    st.integers(0, 10**30),
+    st.integers(0, 10**30),
+    st.sampled_from(["", "x"]),
+    st.sampled_from(["", ".jpg", "a"]),
+)
+def test_natural_order_compares_numbers_by_value(a: int, b: int, before: str, after: str) -> None:
+    in_order = natural_key(f"{before}{a}{after}") < natural_key(f"{before}{b}{after}")
+    assert in_order == (a < b)
