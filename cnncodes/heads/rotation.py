@@ -3,8 +3,8 @@
 A linear model with an L2 penalty does not change under a rotation of the codes: with ``A = Z V'`` and
 orthonormal columns ``V``, every score ``A w`` is ``Z u`` with ``u = V' w``, and the minimiser lies in the
 span of the rows, where ``|u| = |w|``. So n rows of d > n numbers become n rows of n numbers, once for all
-values of C, all folds and all classes. Here ``V`` holds the eigenvectors of ``A'A``, which costs no more and makes
-``Z'Z`` diagonal: the Hessian of any head is then almost diagonal too, and conjugate gradients need few steps.
+values of C, all folds and all classes. Here ``V`` holds the eigenvectors of ``A'A``, so that ``Z'Z`` is
+diagonal: the Hessian of any head is then almost diagonal too, and conjugate gradients need few steps.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ The objective is LogisticRegression's, with a bias that is not penalised:
 
 Newton's method with the exact Hessian-vector product, V -> V + Z' diag(c) (p * (Z V - <p, Z V>)), and
 conjugate gradients (Lin, Weng and Keerthi 2008, 'Trust region Newton method for large-scale logistic
-regression'; here with step halving in place of the trust region). In the basis of :mod:`.rotation` the Hessian is nearly diagonal.
+regression'; here with step halving in place of the trust region). In the basis of :mod:`.rotation` the
+Hessian is nearly diagonal.
 """
 
 from __future__ import annotations

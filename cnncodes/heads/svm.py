@@ -7,8 +7,9 @@ The objective is LinearSVC's (liblinear): for one class against the rest, with s
 where the bias is the weight of a column of ones. It is piecewise quadratic, so Newton's method with an exact
 line search ends after a few steps (Keerthi and DeCoste 2005, 'A modified finite Newton method for fast
 solution of large scale linear SVMs'; Chapelle 2007, 'Training a support vector machine in the primal'). The
-rows that count, those with y_i z_i u < 1, give the Hessian I + 2 Z' diag(c) Z; in the basis of :mod:`.rotation` it is
-nearly diagonal, and conjugate gradients with its diagonal solve all columns with two matrix products a step.
+rows that count, those with y_i z_i u < 1, give the Hessian I + 2 Z' diag(c) Z; in the basis of
+:mod:`.rotation` it is nearly diagonal, and conjugate gradients with its diagonal solve all columns with two
+matrix products a step.
 
 When to stop is no guess. With the dual variables a_i = 2 c_i max(0, 1 - y_i z_i u) the duality gap is
 P(u) - D(a) = 1/2 |grad P(u)|^2, exactly: the gradient bounds how far the objective is from its minimum.
