@@ -9,9 +9,11 @@ from pathlib import Path
 
 from cnncodes.errors import WeightsError, WeightsMismatchError, WeightsMissingError, nearest
 from cnncodes.networks import Network, Shape
+from cnncodes.weights.caffe_file import read_caffe_file
 from cnncodes.weights.content import FileContent, as_float32, file_sha256
 from cnncodes.weights.imagenet import PUBLISHED, Progress, fetch, find_published, missing
 from cnncodes.weights.keys import fit_network
+from cnncodes.weights.npy_file import read_npy_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 from cnncodes.weights.random_numbers import PREFIX, random_weights
 from cnncodes.weights.record import Weights
@@ -23,6 +25,8 @@ READERS: dict[str, Callable[[Path], FileContent]] = {
     ".pth": read_torch_file,
     ".pt": read_torch_file,
     ".tar": read_torch_file,  # Places365 and others publish .pth.tar
+    ".caffemodel": read_caffe_file,
+    ".npy": read_npy_file,
 }
 
 

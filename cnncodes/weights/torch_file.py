@@ -57,8 +57,8 @@ def _load(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             raise WeightsError(
-                f"the weights file '{path}' holds more than tensors: loading it could run code, so it was not.",
-                "Ask its author for a state dict, torch.save(model.state_dict(), FILE), or a .safetensors file.",
+                f"the weights file '{path}' holds more than tensors and could run code: it was not loaded.",
+                "Ask its author for a state dict (torch.save(model.state_dict(), FILE)) or for safetensors.",
             ) from error
         raise damaged(path, _first_line(error)) from error
     except MemoryError as error:
