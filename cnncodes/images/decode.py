@@ -6,6 +6,7 @@ import io
 import os
 import re
 import stat
+import struct
 import threading
 import warnings
 from contextlib import nullcontext
@@ -163,6 +164,7 @@ def _decode_file(file: IO[bytes], name: str, size: int, preprocessing: Preproces
     # Pillow's plug-ins meet arbitrary bytes here: besides OSError and SyntaxError they raise what Python
     # raises for a wrong index, length or type. Whatever it is, this picture cannot be read and the next can.
     try:
+        _refuse_large_png(file, name)
         image = Image.open(file, formats=_FORMATS)
         if preprocessing is not None and preprocessing.decoding == "reduced":
             side = 2 * preprocessing.resize
@@ -172,7 +174,8 @@ def _decode_file(file: IO[bytes], name: str, size: int, preprocessing: Preproces
         raise
     except Image.DecompressionBombError as error:
         found = re.search(r"\d+", str(error))
-        raise _too_large(int(found.group()) if found else None, name) from error
+        pixels = f"{int(found.group()):,}" if found else "too many"
+        raise _refused(f"{pixels} pixels, above the limit of {LARGEST_PIXELS:,}", name) from error
     except MemoryError as error:
         raise _refused("not enough memory to decode it", name) from error
     except Exception as error:
@@ -191,17 +194,24 @@ def _decode_picture(image: Picture) -> Picture:
 
 
 def _load(image: Picture, name: str) -> Picture:
-    pixels = image.width * image.height
-    if pixels > LARGEST_PIXELS:
-        raise _too_large(pixels, name)
-    with _one_large if pixels > _LARGE_PIXELS else nullcontext():
+    _refuse_large(image.width, image.height, name)
+    with _one_large if image.width * image.height > _LARGE_PIXELS else nullcontext():
         image.load()
         return _rgb(_upright(image), name)
 
 
-def _too_large(pixels: int | None, name: str) -> ImageError:
-    has = "too many" if pixels is None else f"{pixels:,}"
-    return _refused(f"{has} pixels, above the limit of {LARGEST_PIXELS:,}", name)
+def _refuse_large(width: int, height: int, name: str) -> None:
+    if width * height > LARGEST_PIXELS:
+        raise _refused(f"{width:,} x {height:,} pixels, above the limit of {LARGEST_PIXELS:,}", name)
+
+
+def _refuse_large_png(file: IO[bytes], name: str) -> None:
+    # Pillow refuses it too, but without its size, and not if a header is all there is.
+    start = file.read(24)
+    file.seek(0)
+    if len(start) == 24 and start.startswith(b"\x89PNG") and start[12:16] == b"IHDR":
+        width, height = struct.unpack(">II", start[16:])
+        _refuse_large(width, height, name)
 
 
 def _upright(image: Picture) -> Picture:

@@ -1,0 +1,124 @@
+"""A folder of photographs with everything that goes wrong in real ones."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnncodes.images import crops_of, load_batches, read_catalog, stat_files
+from cnncodes.weights.preprocessing import Preprocessing
+
+Picture = Callable[..., Image.Image]
+Encode = Callable[..., bytes]
+
+SMALL = Preprocessing(resize=40, crop=32)
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+
+
+def break_things(folder: Path, good: bytes) -> dict[str, str]:
+    """Name -> part of the reason."""
+    files = {
+        "truncated.jpg": (good[: len(good) // 2], "truncated JPEG"),
+        "empty.jpg": (b"", "empty file"),
+        "text.jpg": (b"this is no picture", "not an image"),
+        "bomb.png": (png_header(60_000, 60_000), "60,000 x 60,000 pixels"),
+        "thread.png": (b"", "too long and thin"),
+    }
+    for name, (data, _) in files.items():
+        (folder / name).write_bytes(data)
+    Image.new("RGB", (1, 5000)).save(folder / "thread.png")
+    (folder / "folder.png").mkdir()
+    os.symlink("nowhere.jpg", folder / "link.jpg")
+    os.symlink("loop.jpg", folder / "loop.jpg")
+    reasons = {name: reason for name, (_, reason) in files.items()}
+    reasons |= {
+        "folder.png": "a folder, not a file",
+        "link.jpg": "broken link",
+        "loop.jpg": "too many levels of symbolic links",
+    }
+    if os.geteuid() != 0:  # root may read everything
+        (folder / "secret.jpg").write_bytes(good)
+        (folder / "secret.jpg").chmod(0)
+        reasons["secret.jpg"] = "no permission"
+    return reasons
+
+
+def good_pictures(folder: Path, picture: Picture) -> dict[str, Image.Image]:
+    """Name -> what must come out, for files that are odd and still good."""
+    names = [
+        "a b.png",
+        'it\'s "quoted".png',
+        "two\nlines.png",
+        os.fsdecode(b"caf\xe9.png"),
+        "日本.png",
+        "%s.png",
+    ]
+    pictures = {name: picture(64, 48, seed=i) for i, name in enumerate(names)}
+    for name, image in pictures.items():
+        image.save(folder / name, "PNG")
+    sixteen = np.asarray(picture(64, 48, "L", seed=50)).astype(np.uint16) * 257
+    Image.fromarray(sixteen).save(folder / "sixteen.png")
+    pictures["sixteen.png"] = picture(64, 48, "L", seed=50).convert("RGB")
+    cmyk = picture(64, 48, seed=51).convert("CMYK")
+    cmyk.save(folder / "cmyk.tif")
+    pictures["cmyk.tif"] = cmyk.convert("RGB")
+    return pictures
+
+
+def test_good_rows_are_right_and_every_bad_one_has_its_reason(
+    tmp_path: Path, picture: Picture, encode: Encode
+) -> None:
+    (tmp_path / "cat").mkdir()
+    reasons = break_things(tmp_path / "cat", encode(picture(200, 150), "JPEG"))
+    pictures = good_pictures(tmp_path / "cat", picture)
+    catalog = read_catalog(tmp_path)
+    assert set(catalog.names) == {f"cat/{name}" for name in [*reasons, *pictures]}
+    size, mtime = stat_files(catalog)
+    nowhere = {catalog.names.index(f"cat/{name}") for name in ("link.jpg", "loop.jpg")}
+    assert {row for row in range(len(catalog)) if mtime[row] == 0} == nowhere
+    assert all(size[row] == 0 for row in nowhere)
+
+    batches = [range(i, min(i + 3, len(catalog))) for i in range(0, len(catalog), 3)]
+    problems: dict[str, str] = {}
+    for batch in load_batches(catalog, batches, SMALL, workers=4):
+        problems |= {catalog.names[row].removeprefix("cat/"): why for row, why in batch.problems.items()}
+        for row, pixels in zip(batch.rows, batch.pixels, strict=True):
+            name = catalog.names[row].removeprefix("cat/")
+            if name in pictures:
+                assert np.array_equal(pixels, crops_of(pictures[name], SMALL)), name
+            else:
+                assert not pixels.any(), name
+    assert set(problems) == set(reasons)
+    for name, reason in reasons.items():
+        assert reason in problems[name]
+        assert "\n" not in problems[name]
+
+
+def test_a_folder_that_may_not_be_opened_is_listed(
+    tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture().save(tmp_path / "good.png")
+    (tmp_path / "secret").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:  # the tests may run as root, who may open everything
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    catalog = read_catalog(tmp_path)
+    assert catalog.names == ("good.png", "secret")
+    (batch,) = load_batches(catalog, [range(2)], SMALL)
+    assert batch.problems == {1: "no permission to read it"}

@@ -1,0 +1,379 @@
+"""Every kind of picture is read right, and what cannot be read says why in one line."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import time
+import warnings
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from cnncodes.errors import ImageError
+from cnncodes.images import decode as decode_module
+from cnncodes.images.decode import LARGEST_PIXELS, decode
+from cnncodes.weights.preprocessing import Preprocessing
+
+Picture = Callable[..., Image.Image]
+Encode = Callable[..., bytes]
+
+LOSSLESS: list[tuple[str, dict[str, Any]]] = [
+    ("PNG", {}),
+    ("WEBP", {"lossless": True}),
+    ("TIFF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+    ("BMP", {}),
+]
+LOSSY: list[tuple[str, dict[str, Any]]] = [
+    ("JPEG", {"quality": 92}),
+    ("JPEG", {"quality": 92, "progressive": True}),
+    ("WEBP", {"quality": 92}),
+    ("AVIF", {"quality": 92}),
+    ("GIF", {}),
+]
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def mean_difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a.astype(float) - b).mean())
+
+
+def problem_of(source: Any, preprocessing: Preprocessing | None = None) -> str:
+    with pytest.raises(ImageError) as error:
+        decode(source, preprocessing)
+    assert "\n" not in error.value.problem
+    assert len(error.value.problem) < 250
+    return error.value.problem
+
+
+@pytest.mark.parametrize(("kind", "options"), LOSSLESS, ids=str)
+def test_lossless_formats_give_the_pixels_that_were_saved(
+    kind: str, options: dict[str, Any], picture: Picture, encode: Encode, tmp_path: Path
+) -> None:
+    path = tmp_path / "wrong suffix.gif"  # the content decides
+    path.write_bytes(encode(picture(), kind, **options))
+    for source in (path, str(path), path.read_bytes()):
+        assert np.array_equal(pixels(decode(source)), pixels(picture()))
+
+
+@pytest.mark.parametrize(("kind", "options"), LOSSY, ids=str)
+def test_lossy_formats_give_nearly_the_picture(
+    kind: str, options: dict[str, Any], picture: Picture, encode: Encode
+) -> None:
+    assert mean_difference(pixels(decode(encode(picture(), kind, **options))), pixels(picture())) < 12
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("L", "JPEG"), ("L", "PNG"), ("1", "PNG"), ("1", "TIFF"), ("P", "PNG")]
+)
+def test_grey_one_bit_and_palette(mode: str, kind: str, picture: Picture, encode: Encode) -> None:
+    image = picture(mode=mode)
+    tolerance = 6 if kind == "JPEG" else 0
+    assert mean_difference(pixels(decode(encode(image, kind))), pixels(image.convert("RGB"))) <= tolerance
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_is_not_inverted(kind: str, picture: Picture, encode: Encode) -> None:
+    data = encode(picture().convert("CMYK"), kind, **({"quality": 95} if kind == "JPEG" else {}))
+    assert mean_difference(pixels(decode(data)), pixels(picture())) < 8
+
+
+def test_inverted_cmyk_of_adobe_looks_as_another_decoder_shows_it(picture: Picture, encode: Encode) -> None:
+    cv2 = pytest.importorskip("cv2")
+    data = encode(picture().convert("CMYK"), "JPEG", quality=95)
+    assert b"Adobe" in data
+    reference = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    assert mean_difference(pixels(decode(data)), reference) < 8
+    assert mean_difference(255 - pixels(decode(data)), reference) > 60
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_keep_their_range(kind: str, encode: Encode) -> None:
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    grey = pixels(decode(encode(Image.fromarray(ramp), kind)))
+    assert np.array_equal(grey[:, :, 0], ramp >> 8)
+    assert np.array_equal(grey[:, :, 0], grey[:, :, 2])
+    assert np.array_equal(pixels(decode(ramp)), grey)
+
+
+def test_sixteen_bit_colour_equals_sixteen_bit_grey() -> None:
+    ramp = np.arange(0, 65536, 16, dtype=">u2").reshape(64, 64)
+    colour = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in ramp)
+    data = png(64, 64, depth=16, kind=2, body=colour)
+    assert np.array_equal(pixels(decode(data))[:, :, 1], ramp >> 8)
+
+
+def png(width: int, height: int, *, depth: int = 8, kind: int = 0, body: bytes = b"") -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(body))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])
+def test_transparency_is_white_and_hides_the_colour_below(kind: str, encode: Encode) -> None:
+    rgba = np.zeros((32, 32, 4), np.uint8)  # black below
+    rgba[:16, :, :] = (200, 30, 60, 255)
+    options = (
+        {"lossless": True, "exact": True} if kind == "WEBP" else {"quality": 100} if kind == "AVIF" else {}
+    )
+    result = pixels(decode(encode(Image.fromarray(rgba), kind, **options)))
+    assert mean_difference(result[20:, 4:28], np.array([255, 255, 255])) < 3
+    assert mean_difference(result[4:12, 4:28], np.array([200, 30, 60])) < 6
+
+
+@pytest.mark.parametrize("mode", ["LA", "P", "L", "RGB"])
+def test_transparency_of_other_modes(mode: str, encode: Encode) -> None:
+    image = Image.new("LA" if mode == "LA" else mode, (8, 8), 0)
+    if mode == "LA":
+        image.putpixel((0, 0), (90, 255))
+        data = encode(image, "PNG")
+    else:
+        image.putpixel((0, 0), {"P": 1, "L": 90, "RGB": (90, 90, 90)}[mode])
+        if mode == "P":
+            image.putpalette([0, 0, 0, 90, 90, 90])
+        data = encode(image, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    result = pixels(decode(data))
+    assert result[0, 0].tolist() == [90, 90, 90]
+    assert result[1:].min() == 255
+
+
+def test_an_opaque_alpha_channel_changes_nothing(picture: Picture, encode: Encode) -> None:
+    image = picture()
+    assert np.array_equal(pixels(decode(encode(image.convert("RGBA"), "PNG"))), pixels(image))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
+def test_the_first_picture_of_several_is_read(kind: str, encode: Encode) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "green")]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert mean_difference(pixels(decode(data)), np.array([255, 0, 0])) < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(orientation: int, kind: str, encode: Encode) -> None:
+    upright = Image.new("RGB", (48, 32), "white")
+    ImageDraw.Draw(upright).rectangle((0, 0, 15, 15), fill="red")  # top left of what a person sees
+    ImageDraw.Draw(upright).rectangle((32, 0, 47, 15), fill="blue")
+    stored = upright
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.get(orientation)  # Transpose that the camera applied
+    if undo is not None:
+        stored = upright.transpose(Image.Transpose(undo))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    result = pixels(decode(encode(stored, kind, exif=exif, **options)))
+    assert result.shape == (32, 48, 3)
+    assert mean_difference(result, pixels(upright)) < 8
+
+
+def test_exif_that_is_nonsense_does_not_lose_the_picture(picture: Picture, encode: Encode) -> None:
+    data = encode(picture(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7fnonsense")
+    assert pixels(decode(data)).shape == (90, 120, 3)
+
+
+def test_images_and_arrays_are_accepted(picture: Picture) -> None:
+    image = picture()
+    array = np.asarray(image)
+    assert np.array_equal(pixels(decode(image)), array)
+    assert decode(image) is not image
+    assert np.array_equal(pixels(decode(array)), array)
+    assert np.array_equal(pixels(decode(array[:, ::-1])), array[:, ::-1])
+    assert np.array_equal(pixels(decode((array / 255).astype(np.float32))), array)
+    assert np.array_equal(pixels(decode(array[:, :, 0]))[:, :, 2], array[:, :, 0])
+    assert np.array_equal(pixels(decode(array[:, :, :1]))[:, :, 2], array[:, :, 0])
+    assert pixels(decode(np.eye(3, dtype=bool)))[0, :2, 0].tolist() == [255, 0]
+    transparent = np.dstack([array, np.zeros(array.shape[:2], np.uint8)])
+    assert pixels(decode(transparent)).min() == 255
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), r"shape \(3, 8, 8\)"),
+        (np.zeros((0, 8), np.uint8), "shape"),
+        (np.zeros((8, 8), np.int64), "int64 pixels"),
+        (np.full((8, 8), 200.0), "float pixels from 200 to 200"),
+        (np.full((8, 8), np.nan), "float pixels"),
+        (np.full((8, 8), -0.5), "float pixels"),
+    ],
+)
+def test_arrays_that_mean_nothing_certain_are_refused(array: np.ndarray, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        decode(array)
+
+
+def test_float_and_integer_tiffs(encode: Encode) -> None:
+    unit = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    assert np.array_equal(pixels(decode(encode(Image.fromarray(unit), "TIFF")))[:, :, 0], np.rint(unit * 255))
+    assert "float pixels" in problem_of(encode(Image.fromarray(unit * 900), "TIFF"))
+    assert "32 bit integer" in problem_of(encode(Image.fromarray(np.ones((8, 8), np.int32)), "TIFF"))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
+@pytest.mark.parametrize(("kind", "options"), LOSSLESS[:3] + LOSSLESS[4:] + LOSSY, ids=str)
+def test_truncated_files_are_refused_and_called_that(
+    kind: str, options: dict[str, Any], share: float, picture: Picture, encode: Encode, tmp_path: Path
+) -> None:
+    data = encode(picture(), kind, **options)
+    path = tmp_path / "x.jpg"
+    path.write_bytes(data[: int(len(data) * share)])
+    problem = problem_of(path)
+    assert f"{int(len(data) * share):,} bytes" in problem or "header cannot be read" in problem
+    assert kind.lower() in problem.lower()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"hello, this is text\n", "not an image: it begins with b'hello, this is t'"),
+        (b"\0" * 1000, "not an image"),
+        (b"\xff\xd8\xff" + b"\0" * 1000, "JPEG"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 100, "HEIC, which is not read"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>404</html>", "web page"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),
+        (png(60000, 60000), "60,000 x 60,000 pixels, above the limit"),
+        (png(0, 10), "PNG"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_no_image_says_what_it_is(data: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(data)
+    assert reason in problem_of(path)
+    assert reason in problem_of(data)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = time.perf_counter()
+    assert "pixels" in problem_of(png(60000, 60000))
+    assert time.perf_counter() - started < 1
+    bitmap = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0)
+    assert "3,600,000,000 pixels, above the limit" in problem_of(bitmap)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # somebody else switched Pillow's check off
+    assert f"60,000 x 60,000 pixels, above the limit of {LARGEST_PIXELS:,}" in problem_of(bitmap)
+
+
+def test_large_pictures_below_the_limit_are_read_without_a_warning(picture: Picture, encode: Encode) -> None:
+    data = encode(Image.new("1", (10000, 9000)), "PNG")  # Pillow warns from 89 million pixels
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert decode(data).size == (10000, 9000)
+    assert not caught
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    os.symlink("nowhere.jpg", tmp_path / "broken.jpg")
+    os.symlink("loop.jpg", tmp_path / "loop.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert problem_of(tmp_path / "none.jpg") == "no such file"
+    assert problem_of(tmp_path / "folder.png") == "a folder, not a file"
+    assert problem_of(tmp_path / "broken.jpg") == "broken link"
+    assert problem_of(tmp_path / "loop.jpg") == "too many levels of symbolic links"
+    assert problem_of(tmp_path / "pipe.jpg") == "not a regular file"
+    assert "name too long" in problem_of(tmp_path / ("x" * 300))
+    assert "null byte" in problem_of("a\0b.jpg")
+    with pytest.raises(ImageError) as error:
+        decode(tmp_path / "two\nlines.jpg")
+    assert "two\\nlines.jpg" in error.value.remedy
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    assert problem_of(path) == "no permission to read it"
+    (tmp_path / "f.png").mkdir(mode=0)
+    assert problem_of(tmp_path / "f.png") == "no permission to read it"
+
+
+def test_a_file_that_may_not_be_opened_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(b"x")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(decode_module, "open", refuse, raising=False)
+    assert problem_of(path) == "no permission to read it"
+
+
+@pytest.mark.parametrize(("kind", "options"), LOSSLESS[:2] + LOSSY, ids=str)
+def test_damaged_files_end_in_a_picture_or_a_reason(
+    kind: str, options: dict[str, Any], picture: Picture, encode: Encode
+) -> None:
+    data = encode(picture(40, 30), kind, **options)
+    rng = np.random.default_rng(1)
+    read = refused = 0
+    for _ in range(60):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data), 6):
+            damaged[place] = rng.integers(256)
+        try:
+            assert decode(bytes(damaged)).mode == "RGB"
+            read += 1
+        except ImageError as error:
+            assert error.problem
+            refused += 1
+    assert refused > 0
+    assert read + refused == 60
+
+
+def test_reduced_decoding_reads_large_jpegs_at_a_smaller_scale(picture: Picture, encode: Encode) -> None:
+    reduced = Preprocessing(decoding="reduced")
+    data = encode(picture(1100, 1200), "JPEG")
+    assert decode(data, reduced).size == (550, 600)  # still twice 256
+    assert decode(data).size == (1100, 1200)
+    assert decode(encode(picture(1000, 1000), "JPEG"), reduced).size == (1000, 1000)
+    image = Image.open(io.BytesIO(data))
+    assert decode(image, reduced).size == (1100, 1200)  # somebody else's image is left alone
+
+
+def test_threads_read_the_same_pixels(picture: Picture, encode: Encode) -> None:
+    files = [encode(picture(64, 48, seed=i), kind) for i in range(6) for kind in ("JPEG", "PNG", "WEBP")]
+    files.append(png(60000, 60000))
+
+    def digest(data: bytes) -> object:
+        try:
+            return decode(data).tobytes()
+        except ImageError as error:
+            return error.problem
+
+    expected = [digest(data) for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(digest, files * 5)) == expected * 5
+
+
+def test_modes_of_files_are_left_as_they_were(tmp_path: Path, picture: Picture, encode: Encode) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(encode(picture(), "PNG"))
+    before = path.stat()
+    decode(path)
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(before.st_mode)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns

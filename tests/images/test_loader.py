@@ -1,0 +1,201 @@
+"""Batches in order, bounded, aligned, whoever is slow and whoever stops."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnncodes.errors import OptionError
+from cnncodes.images import Catalog, crops_of, load_batches, loader, read_catalog
+from cnncodes.images.decode import decode
+from cnncodes.weights.preprocessing import Preprocessing
+
+Picture = Callable[..., Image.Image]
+
+SMALL = Preprocessing(resize=32, crop=28)
+BROKEN = 7
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Catalog:
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(23):
+        picture(40 + i, 60 - i, seed=i).save(folder / f"{i}.png")
+    (folder / f"{BROKEN}.png").write_bytes(b"text")
+    return read_catalog(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while any(thread.name.startswith("decode-") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "a decoding thread is left over"
+        time.sleep(0.01)
+
+
+def split(n: int, size: int) -> list[range]:
+    return [range(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+@pytest.mark.parametrize("ahead", [1, 3, 50])
+@pytest.mark.parametrize("crops", ["center", "ten-mean"])
+def test_batches_are_the_same_for_any_number_of_threads(
+    workers: int, ahead: int, crops: str, photos: Catalog
+) -> None:
+    batches = split(len(photos), 5)
+    loader = load_batches(photos, batches, SMALL, crops=crops, workers=workers, ahead=ahead)
+    got = list(loader)
+    assert [batch.rows for batch in got] == batches
+    for batch in got:
+        for row, pixels in zip(batch.rows, batch.pixels, strict=True):
+            if row == BROKEN:
+                assert not pixels.any()
+            else:
+                assert np.array_equal(pixels, crops_of(decode(photos.path(row)), SMALL, crops))
+    problems = {row: reason for batch in got for row, reason in batch.problems.items()}
+    assert list(problems) == [BROKEN]
+    assert "not an image" in problems[BROKEN]
+    assert (loader.images, loader.unreadable) == (23, 1)
+
+
+def test_batches_may_name_any_rows(photos: Catalog) -> None:
+    batches = [[3, 1, 3], range(0), range(20, 22)]
+    got = list(load_batches(photos, batches, SMALL))
+    assert [len(batch.pixels) for batch in got] == [3, 0, 2]
+    assert np.array_equal(got[0].pixels[0], got[0].pixels[2])
+    assert list(load_batches(photos, [], SMALL)) == []
+
+
+def test_names_outside_the_root_are_found(photos: Catalog) -> None:
+    away = Catalog(Path("/nowhere"), (str(photos.path(0)), "0.png"), [-1, -1], [0, 0], ())
+    (batch,) = load_batches(away, [range(2)], SMALL)
+    assert batch.problems == {1: "no such file"}
+    assert batch.pixels[0].any()
+
+
+def test_decoding_runs_ahead_but_no_further_than_asked(photos: Catalog) -> None:
+    allocated = []
+
+    def allocate(shape: tuple[int, ...]) -> np.ndarray:
+        allocated.append(shape)
+        return np.empty(shape, np.uint8)
+
+    batches = iter(load_batches(photos, split(23, 2), SMALL, ahead=3, allocate=allocate))
+    next(batches)
+    time.sleep(0.1)
+    assert allocated == [(2, 1, 28, 28, 3)] * 3
+    next(batches)
+    assert len(allocated) == 4
+    batches.close()  # type: ignore[attr-defined]
+
+
+def test_next_batches_are_decoded_while_one_is_used(photos: Catalog) -> None:
+    loader = load_batches(photos, split(23, 4), SMALL, ahead=6)
+    batches = iter(loader)
+    next(batches)
+    time.sleep(0.5)
+    waited = loader.waited_s
+    assert sum(1 for _ in batches) == 5
+    assert loader.waited_s - waited < 0.1
+
+
+def test_memory_that_the_caller_hands_out_is_used(photos: Catalog) -> None:
+    pool = [np.empty((4, 1, 28, 28, 3), np.uint8) for _ in range(4)]
+    handed = iter(pool * 10)
+    loader = load_batches(photos, split(20, 4), SMALL, ahead=3, allocate=lambda shape: next(handed))
+    for i, batch in enumerate(loader):
+        assert batch.pixels is pool[i % 4]
+
+
+@pytest.mark.parametrize("way", ["break", "close", "exception", "interrupt", "forget"])
+def test_leaving_early_stops_the_threads_promptly(way: str, photos: Catalog) -> None:
+    huge = photos.subset(np.arange(23).repeat(200))
+    loader = load_batches(huge, split(len(huge), 50), SMALL, workers=3, ahead=90)
+    started = time.perf_counter()
+    batches = iter(loader)
+    next(batches)
+    if way == "close":
+        batches.close()  # type: ignore[attr-defined]
+    elif way == "break":
+        for _ in batches:
+            break
+    elif way == "forget":
+        pass
+    else:
+        kind = KeyboardInterrupt if way == "interrupt" else RuntimeError
+        with pytest.raises(kind):
+            for _ in batches:
+                raise kind
+    del batches
+    gc.collect()
+    deadline = time.monotonic() + 2
+    while threading.active_count() > 1 and any(t.name.startswith("decode-") for t in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert time.perf_counter() - started < 2
+    assert loader.images < len(huge)
+
+
+def test_a_mistake_in_a_thread_reaches_the_consumer(photos: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(loader, "crops_of", broken)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        list(load_batches(photos, split(23, 4), SMALL))
+
+
+def test_figures_tell_who_waits_for_whom(photos: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = loader.decode
+
+    def slow(*arguments: object) -> Image.Image:
+        time.sleep(0.01)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loader, "decode", slow)
+    limited_by_decoding = load_batches(photos, split(23, 4), SMALL, workers=2)
+    started = time.perf_counter()
+    list(limited_by_decoding)
+    seconds = time.perf_counter() - started
+    assert limited_by_decoding.busy_s >= 0.22
+    assert 0.1 < limited_by_decoding.waited_s <= seconds
+    assert seconds < 0.23 * 0.9  # two threads share the work
+
+
+def test_a_loader_can_be_iterated_again(photos: Catalog) -> None:
+    loader = load_batches(photos, split(23, 6), SMALL)
+    first, second = ([batch.pixels.tobytes() for batch in loader] for _ in range(2))
+    assert first == second
+    assert len(loader) == 4
+    assert loader.images == 46
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"ahead": 0}, {"crops": "five"}])
+def test_options_are_checked_at_once(wrong: dict[str, object], photos: Catalog) -> None:
+    with pytest.raises(OptionError):
+        load_batches(photos, [], SMALL, **wrong)  # type: ignore[arg-type]
+
+
+def test_importing_the_room_imports_no_library() -> None:
+    code = (
+        "import sys, cnncodes.images; assert 'PIL' not in sys.modules; "
+        "cnncodes.images.read_catalog; assert 'PIL' not in sys.modules; "
+        "cnncodes.images.crops_of; assert 'PIL' in sys.modules and 'torch' not in sys.modules"
+    )
+    repository = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=repository, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,178 @@
+"""The pixels that the network sees: torchvision's for its weights, OpenCV's for Caffe's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnncodes.errors import ImageError, OptionError
+from cnncodes.images import CROPS, crops_of, kept_crops, normalise
+from cnncodes.images.decode import decode
+from cnncodes.images.preprocess import resized_size
+from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
+
+Picture = Callable[..., Image.Image]
+
+SIZES = [
+    (500, 375), (375, 500), (256, 256), (224, 224), (1, 1), (3, 2), (257, 256), (333, 500), (500, 334),
+    (1031, 257), (640, 427), (255, 999), (100, 101), (2, 300), (1280, 853),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_centre_crop_and_arithmetic_are_torchvisions_bit_for_bit(
+    size: tuple[int, int], picture: Picture
+) -> None:
+    weights = pytest.importorskip("torchvision.models").AlexNet_Weights.IMAGENET1K_V1
+    image = picture(*size)
+    crop = crops_of(image, TORCHVISION_PREPROCESSING)
+    ours = normalise(crop, TORCHVISION_PREPROCESSING)[0]
+    assert np.array_equal(ours, weights.transforms()(image).numpy())
+
+
+def test_real_photographs_equal_torchvisions_preset(shared_data: Path) -> None:
+    weights = pytest.importorskip("torchvision.models").AlexNet_Weights.IMAGENET1K_V1
+    preset = weights.transforms()
+    paths = sorted((shared_data / "ants_bees" / "val").rglob("*.jpg"))[::6]
+    assert len(paths) > 20
+    for path in paths:
+        ours = normalise(crops_of(decode(path), TORCHVISION_PREPROCESSING), TORCHVISION_PREPROCESSING)[0]
+        with Image.open(path) as image:
+            assert np.array_equal(ours, preset(image.convert("RGB")).numpy()), path
+
+
+@pytest.mark.parametrize("size", [(500, 375), (256, 256), (90, 700), (31, 17), (227, 400)], ids=str)
+def test_caffes_resize_is_opencvs_up_to_one_grey_level(size: tuple[int, int], picture: Picture) -> None:
+    cv2 = pytest.importorskip("cv2")
+    image = picture(*size)
+    ours = crops_of(image, CAFFE_PREPROCESSING)[0]
+    bgr = np.asarray(image)[:, :, ::-1]
+    resized = cv2.resize(bgr, (256, 256), interpolation=cv2.INTER_LINEAR)
+    theirs = resized[14:241, 14:241]
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_bicubic_is_torchvisions_bicubic(picture: Picture) -> None:
+    transforms = pytest.importorskip("torchvision.transforms.functional")
+    image = picture(400, 300)
+    mode = transforms.InterpolationMode.BICUBIC
+    theirs = transforms.center_crop(transforms.resize(image, [256], mode), [224])
+    assert np.array_equal(crops_of(image, Preprocessing(interpolation="bicubic"))[0], np.asarray(theirs))
+
+
+@pytest.mark.parametrize("crops", ["center", "ten"])
+@pytest.mark.parametrize("fit", ["shorter", "squash"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_resizing_only_the_box_is_at_most_one_grey_level_away(
+    size: tuple[int, int], fit: str, crops: str, picture: Picture
+) -> None:
+    image = picture(*size)
+    exact = crops_of(image, Preprocessing(fit=fit), crops)  # type: ignore[arg-type]
+    box = crops_of(image, Preprocessing(fit=fit, decoding="box"), crops)  # type: ignore[arg-type]
+    assert np.abs(exact.astype(int) - box).max() <= 1
+
+
+def test_reduced_decoding_shows_the_same_picture(tmp_path: Path, picture: Picture) -> None:
+    reduced = Preprocessing(decoding="reduced")
+    picture(2400, 1600).save(tmp_path / "large.jpg", quality=92)
+    small = decode(tmp_path / "large.jpg", reduced)
+    assert small.width < 2400
+    exact = crops_of(decode(tmp_path / "large.jpg"), TORCHVISION_PREPROCESSING).astype(int)
+    assert np.abs(exact - crops_of(small, reduced)).mean() < 2
+
+
+@pytest.mark.parametrize(
+    "preprocessing", [TORCHVISION_PREPROCESSING, CAFFE_PREPROCESSING], ids=["torch", "caffe"]
+)
+@pytest.mark.parametrize(
+    "size", [(341, 256), (342, 256), (257, 256), (256, 300), (256, 301), (400, 900)], ids=str
+)
+def test_ten_crops_are_corners_centre_and_mirrors_of_the_central_square(
+    size: tuple[int, int], preprocessing: Preprocessing, picture: Picture
+) -> None:
+    image = picture(*size)
+    ten = crops_of(image, preprocessing, "ten")
+    crop, inner = preprocessing.crop, preprocessing.resize - preprocessing.crop
+    assert ten.shape == (10, crop, crop, 3)
+    square = np.zeros((preprocessing.resize, preprocessing.resize, 3), np.uint8)
+    square[:crop, :crop], square[:crop, inner:], square[inner:, :crop], square[inner:, inner:] = ten[:4]
+    middle = round(inner / 2)
+    assert np.array_equal(ten[4], square[middle : middle + crop, middle : middle + crop])
+    assert np.array_equal(ten[4], crops_of(image, preprocessing)[0])
+    for i in range(5):
+        assert np.array_equal(ten[i + 5], ten[i][:, ::-1])
+    assert len({crop.tobytes() for crop in ten}) == 10
+
+
+def test_ten_crops_are_torchvisions_in_another_order(picture: Picture) -> None:
+    transforms = pytest.importorskip("torchvision.transforms.functional")
+    image = picture(256, 256)
+    theirs = [np.asarray(crop).tobytes() for crop in transforms.ten_crop(image, [224])]
+    ours = [crop.tobytes() for crop in crops_of(image, TORCHVISION_PREPROCESSING, "ten")]
+    assert ours[:5] == theirs[:5]
+    assert sorted(ours) == sorted(theirs)
+
+
+def test_mirror_is_the_centre_crop_and_its_mirror_image(picture: Picture) -> None:
+    image = picture(300, 400)
+    both = crops_of(image, TORCHVISION_PREPROCESSING, "mirror")
+    assert np.array_equal(both[0], crops_of(image, TORCHVISION_PREPROCESSING)[0])
+    assert np.array_equal(both[1], both[0][:, ::-1])
+    assert np.array_equal(both, crops_of(image, TORCHVISION_PREPROCESSING, "mirror-mean"))
+
+
+def test_bgr_is_rgb_reversed(picture: Picture) -> None:
+    image = picture(300, 400)
+    for crops in ("center", "ten"):
+        rgb = crops_of(image, Preprocessing(), crops)
+        assert np.array_equal(crops_of(image, Preprocessing(channels="BGR"), crops), rgb[..., ::-1])
+
+
+def test_crops_are_written_where_they_are_asked_for(picture: Picture) -> None:
+    image = picture(300, 400)
+    for crops, number in CROPS.items():
+        out = np.zeros((number, 224, 224, 3), np.uint8)
+        assert crops_of(image, TORCHVISION_PREPROCESSING, crops, out=out) is out
+        assert np.array_equal(out, crops_of(image, TORCHVISION_PREPROCESSING, crops))
+    with pytest.raises(OptionError, match="shape"):
+        crops_of(image, TORCHVISION_PREPROCESSING, out=np.zeros((1, 227, 227, 3), np.uint8))
+
+
+def test_names_of_crops() -> None:
+    assert {name: kept_crops(name) for name in CROPS} == {
+        "center": 1,
+        "mirror": 2,
+        "mirror-mean": 1,
+        "ten": 10,
+        "ten-mean": 1,
+    }
+    with pytest.raises(OptionError, match="center"):
+        kept_crops("centre")
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (3, 601)], ids=str)
+def test_pictures_like_threads_are_refused_before_memory_is_taken(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match=f"{size[0]:,} x {size[1]:,} pixels, too long and thin"):
+        crops_of(Image.new("RGB", size), TORCHVISION_PREPROCESSING)
+    squashed = crops_of(Image.new("RGB", size, "red"), CAFFE_PREPROCESSING)
+    assert squashed[0, 100, 100].tolist() == [0, 0, 255]
+
+
+def test_resized_sizes_stay_within_the_limit_of_pixels() -> None:
+    with pytest.raises(ImageError, match="too long"):
+        resized_size(100, 10_000, Preprocessing(resize=4096))
+    assert resized_size(500, 375, TORCHVISION_PREPROCESSING) == (341, 256)
+    assert resized_size(375, 500, TORCHVISION_PREPROCESSING) == (256, 341)
+
+
+def test_caffes_arithmetic_subtracts_the_mean_of_each_channel() -> None:
+    batch = np.full((2, 4, 4, 3), 200, np.uint8)
+    result = normalise(batch, CAFFE_PREPROCESSING)
+    assert result.shape == (2, 3, 4, 4)
+    assert result.dtype == np.float32
+    expected = 200 - np.array(CAFFE_PREPROCESSING.mean)
+    assert np.allclose(result[1, :, 2, 2], expected)
