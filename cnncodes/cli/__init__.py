@@ -1,1 +1,32 @@
 """The command line: one small file per command; parsing, progress and printing only."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit code: 0 good, 1 a clear error, 2 wrong usage, 3 some images could not be read."""
+    from cnncodes.cli.app import build_app
+    from cnncodes.cli.console import print_error
+    from cnncodes.errors import CnnCodesError
+
+    try:
+        build_app()(args=arguments, prog_name="cnncodes", standalone_mode=True)
+    except CnnCodesError as error:
+        print_error(error.problem, error.remedy)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print_error("interrupted.", "Nothing that was finished is lost: the same command goes on where it can.")
+        return 130
+    except BrokenPipeError:  # `cnncodes ... | head`
+        sys.stderr.close()
+        return 0
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    return 0
+
+
+def run() -> None:
+    """Entry point of the `cnncodes` script."""
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Codes: the HDF5 file (create, write rows, resume, read), extraction, check and export.
+
+Names are loaded when they are first asked for; importing this room loads neither torch nor h5py.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnncodes.codes.checking import CheckReport, check_codes
+    from cnncodes.codes.export import export_codes
+    from cnncodes.codes.extraction import (
+        ExtractionResult,
+        Plan,
+        estimate_seconds,
+        extract,
+        plan_extraction,
+        run_extraction,
+    )
+    from cnncodes.codes.file import CodesFile, pack
+    from cnncodes.codes.pipeline import Pipeline
+    from cnncodes.codes.settings import ExtractionSettings
+
+_HOMES = {
+    "CheckReport": "checking",
+    "check_codes": "checking",
+    "export_codes": "export",
+    "ExtractionResult": "extraction",
+    "Plan": "extraction",
+    "estimate_seconds": "extraction",
+    "extract": "extraction",
+    "plan_extraction": "extraction",
+    "run_extraction": "extraction",
+    "CodesFile": "file",
+    "pack": "file",
+    "Pipeline": "pipeline",
+    "ExtractionSettings": "settings",
+}
+
+__all__ = [
+    "CheckReport",
+    "CodesFile",
+    "ExtractionResult",
+    "ExtractionSettings",
+    "Pipeline",
+    "Plan",
+    "check_codes",
+    "estimate_seconds",
+    "export_codes",
+    "extract",
+    "pack",
+    "plan_extraction",
+    "run_extraction",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"cnncodes.codes.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

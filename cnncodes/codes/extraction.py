@@ -23,7 +23,7 @@ from cnncodes.codes import file as codes_file
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.rows import RowWriter, check_room, locked, reserve
 from cnncodes.codes.settings import ExtractionSettings, Precision, default_batch_size
-from cnncodes.errors import ImageError, OutputExistsError, ResumeError
+from cnncodes.errors import ImageError, OutputExistsError, ResumeError, WeightsMismatchError
 from cnncodes.images.catalog import Catalog, stat_files
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ def plan_extraction(
     workers: int | None = None,
     overwrite: bool = False,
     strict: bool = False,
+    limit: int | None = None,
+    like: ExtractionSettings | None = None,
 ) -> Plan:
     """Check everything that can be checked before the work starts.
 
@@ -147,6 +149,10 @@ def plan_extraction(
         Start anew even if the output is there.
     strict : bool, default False
         Stop at the first unreadable image.
+    limit : int, optional
+        Only so many images, spread evenly over the catalog.
+    like : ExtractionSettings, optional
+        Another file's settings, which replace layers, crops, precision, dtype and decoding.
 
     Raises
     ------
@@ -162,21 +168,29 @@ def plan_extraction(
     from cnncodes.codes.compute import choose_device
 
     path = Path(output)
-    preprocessing = weights.preprocessing
-    if decoding is not None:
-        preprocessing = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
-    settings = ExtractionSettings(
-        network=weights.network,
-        stages=weights.architecture.select(layers),
-        weights=weights.name,
-        weights_sha256=weights.fingerprint,
-        preprocessing=preprocessing,
-        crops=crops,
-        precision=precision,
-        dtype=dtype,  # type: ignore[arg-type]
-        batch_size=default_batch_size(len(catalog)) if batch_size is None else batch_size,
-        classes=weights.architecture.classes,
-    )
+    if limit is not None and limit < len(catalog):
+        catalog = catalog.subset(np.unique(np.linspace(0, len(catalog) - 1, limit).astype(int)))
+    if like is not None:
+        settings = _like(like, weights)
+    else:
+        preprocessing = weights.preprocessing
+        if decoding is not None:
+            preprocessing = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
+        settings = ExtractionSettings(
+            network=weights.network,
+            stages=weights.architecture.select(layers),
+            weights=weights.name,
+            weights_sha256=weights.fingerprint,
+            preprocessing=preprocessing,
+            crops=crops,
+            precision=precision,
+            dtype=dtype,  # type: ignore[arg-type]
+            classes=weights.architecture.classes,
+        )
+    if batch_size is None:
+        settings = dataclasses.replace(settings, batch_size=default_batch_size(len(catalog)))
+    else:
+        settings = dataclasses.replace(settings, batch_size=batch_size)
     settings.stage_shapes()  # the crop must fit the network
     _check_folder(path)
     size, mtime = stat_files(catalog)
@@ -200,6 +214,17 @@ def plan_extraction(
         resumes=resumes,
         strict=strict,
     )
+
+
+def _like(settings: ExtractionSettings, weights: Weights) -> ExtractionSettings:
+    """Settings to be repeated, if the weights are still the same numbers."""
+    if weights.fingerprint != settings.weights_sha256:
+        raise WeightsMismatchError(
+            f"weights '{weights.name}' are not those of the file to be repeated: "
+            f"{weights.fingerprint[:12]} here, {settings.weights_sha256[:12]} there.",
+            "Find the weights that the file was made with, or name layers and weights yourself.",
+        )
+    return settings
 
 
 def batches_of(rows: int, batch_size: int) -> list[range]:

@@ -1,0 +1,140 @@
+"""What a person sees: results on standard output, progress and notes on standard error. The door to rich."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+_stdout = Console(highlight=False, soft_wrap=True)
+
+
+class Reporter:
+    """Prints for one command, as `--json` and `--quiet` ask.
+
+    Parameters
+    ----------
+    as_json : bool
+        Standard output will be one JSON document, so nothing else is printed there.
+    quiet : bool
+        No notes, no progress, no next command.
+    """
+
+    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def note(self, text: str) -> None:
+        """A line for people, on standard error."""
+        if not self.quiet:
+            _stderr.print(escape(printable(text)))
+
+    def warn(self, text: str) -> None:
+        """A line that is never suppressed, on standard error."""
+        _stderr.print(f"[yellow]{escape(printable(text))}[/yellow]")
+
+    def result(self, text: str = "") -> None:
+        """A line of the result, on standard output."""
+        if not self.as_json:
+            _stdout.print(escape(printable(text)))
+
+    def document(self, value: Any) -> None:
+        """The JSON document, if one is asked for."""
+        if self.as_json:
+            print(json.dumps(value, indent=2, default=str))
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """A table on standard output; numbers align right, absent values show as a dash."""
+        if self.as_json:
+            return
+        rows = [[_cell(value) for value in row] for row in rows]
+        table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for place, column in enumerate(columns):
+            numeric = all(_is_number(row[place]) for row in rows)
+            table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        width = _stdout.width if _stdout.is_terminal else 160
+        _stdout.print(table, width=width)
+
+    def next(self, command: str) -> None:
+        """The next sensible command, on standard error."""
+        self.note(f"next: {command}")
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+        """A bar with rate and remaining time; gives ``update(done, extra text)``. No bar without a terminal."""
+        if self.quiet or not _stderr.is_terminal:
+            yield lambda done, extra: None
+            return
+        columns = (
+            TextColumn(what),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[extra]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=_stderr, transient=True) as bar:
+            task = bar.add_task(what, total=total, extra="")
+            yield lambda done, extra: bar.update(task, completed=done, extra=extra)
+
+
+def print_error(problem: str, remedy: str) -> None:
+    """The two sentences of an error, on standard error."""
+    _stderr.print(f"[bold red]error:[/bold red] {escape(printable(problem))}\n{escape(printable(remedy))}")
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal or UTF-8 cannot show: control characters and undecodable bytes, escaped."""
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def quoted(name: str) -> str:
+    """A file name on one line and in quotes."""
+    return "'" + printable(name).replace("\n", "\\n") + "'"
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of 1000: `26.1 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def percent(share: float | None) -> str:
+    """`86.3 %`, or a dash."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return printable(str(value)).replace("\n", "\\n")
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(",", "").replace(".", "").replace("-", "").rstrip(" %MBGk").isdigit()

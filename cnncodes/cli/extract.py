@@ -1,0 +1,135 @@
+"""`cnncodes extract`: images to CNN codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnncodes.cli import options
+from cnncodes.cli.console import Reporter, duration, quoted, size
+
+if TYPE_CHECKING:
+    from cnncodes.codes import ExtractionResult, Plan
+
+FIRST_UNREADABLE = 20  # listed on the screen; all of them are in the file and in --json
+
+
+def extract(
+    data: options.Data,
+    output: options.Output,
+    layers: options.Layers = "fc7",
+    weights: options.Weights = "imagenet",
+    model: options.Network = None,
+    crops: options.Crops = "center",
+    precision: options.Precision = "float32",
+    dtype: options.Dtype = "float32",
+    decoding: options.Decoding = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    limit: options.Limit = None,
+    like: options.Like = None,
+    dry_run: options.DryRun = False,
+    overwrite: options.Overwrite = False,
+    strict: options.Strict = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Images -> CNN codes of any layers, in one pass, in one HDF5 file.
+
+    Interrupted or killed, the same command goes on where it stopped. An unreadable image keeps its row
+    (NaN) and is listed with its reason; the exit code is then 3.
+
+        cnncodes extract photos/ -o codes.h5 --layers fc6,fc7
+
+        cnncodes extract new_photos/ -o new.h5 --like codes.h5
+    """
+    from cnncodes.codes import CodesFile, estimate_seconds, plan_extraction, run_extraction
+    from cnncodes.images import read_catalog
+    from cnncodes.weights import load_weights
+
+    reporter = Reporter(json, quiet)
+    catalog = read_catalog(data)
+    settings = None
+    if like is not None:
+        with CodesFile(like) as other:
+            settings = other.settings
+        weights, model = settings.weights, settings.network
+    loaded = load_weights(weights, network=model)
+    plan = plan_extraction(
+        catalog,
+        output,
+        loaded,
+        layers=layers,
+        crops=crops,
+        precision=precision,
+        dtype=dtype,
+        decoding=decoding,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        strict=strict,
+        limit=limit,
+        like=settings,
+    )
+    if not quiet or dry_run:
+        _announce(reporter, plan, estimate_seconds(plan))
+    if dry_run:
+        reporter.document({"images": plan.images, "file_bytes": plan.file_bytes, "device": plan.device.description})
+        return
+    with reporter.progress("extracting", plan.images) as update:
+        result = run_extraction(plan, lambda done, bad: update(done, f"{bad} unreadable" if bad else ""))
+    _report(reporter, plan, result)
+    if result.unreadable:
+        raise options.Exit(3)
+
+
+def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
+    from cnncodes.codes.compute import precision_note
+
+    settings = plan.settings
+    reporter.note(f"{len(plan.catalog):,} images ({plan.catalog.describe()})")
+    reporter.note(
+        f"{settings.network} with weights '{settings.weights}' ({settings.weights_sha256[:12]}), "
+        f"layers {', '.join(settings.stages)}, {settings.crops} crop, on {plan.device.description}"
+    )
+    if settings.weights.startswith("random:"):
+        reporter.note("these weights are random, not trained: a baseline, not a feature extractor")
+    if note := precision_note(settings.precision, plan.device):
+        reporter.warn(note)
+    if plan.resumes:
+        reporter.note(f"going on with '{plan.output}': {plan.images:,} of {len(plan.catalog):,} images are left")
+    reporter.note(f"about {duration(seconds)}; the file will have {size(plan.file_bytes)}")
+
+
+def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
+    bad = result.unreadable
+    for name, reason in list(bad.items())[:FIRST_UNREADABLE]:
+        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    if len(bad) > FIRST_UNREADABLE:
+        reporter.warn(f"... and {len(bad) - FIRST_UNREADABLE} more: cnncodes info {plan.output} --json lists all")
+    if result.batch_size < plan.settings.batch_size:
+        reporter.warn(f"GPU memory ran out: batches were computed {result.batch_size} images at a time")
+    if result.images:
+        line = (
+            f"{result.images:,} images in {duration(result.seconds)}, {result.images_per_second:.0f} images/s, "
+            f"{result.limit()}, {len(bad)} unreadable"
+        )
+    else:
+        line = f"'{plan.output}' is complete: nothing was left to do, {len(bad)} unreadable"
+    reporter.result(line)
+    reporter.document(
+        {
+            "output": str(result.output),
+            "images": result.images,
+            "resumed": result.resumed,
+            "seconds": result.seconds,
+            "images_per_second": result.images_per_second,
+            "limit": result.limit(),
+            "unreadable": bad,
+        }
+    )
+    labelled = (plan.catalog.labels >= 0).any()
+    reporter.next(
+        f"cnncodes fit-linear {plan.output} -o model.safetensors" if labelled else f"cnncodes info {plan.output}"
+    )

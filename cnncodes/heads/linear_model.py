@@ -1,0 +1,247 @@
+"""The linear model: a head with everything needed to predict from pixels, fitted from a codes file.
+
+The file is safetensors: the head's arrays and one JSON record. No pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cnncodes.codes.file import DONE, CodesFile, Provenance
+from cnncodes.codes.settings import ExtractionSettings
+from cnncodes.errors import CnnCodesError, HeadError, ModelError, OptionError
+from cnncodes.heads.choice import DEFAULT_CS, ClassWeight, choose_C
+from cnncodes.heads.fit import FitResult, fit_head
+from cnncodes.heads.head import Head, HeadKind
+from cnncodes.heads.normalise import NormalisationKind
+from cnncodes.heads.splits import Split, SplitRule, split_rows
+from cnncodes.images.catalog import Catalog
+from cnncodes.weights import read_arrays, write_arrays
+
+FORMAT = 1
+KIND = "linear model"
+_ENTRY = "seen"  # tensor with the fingerprints of the training images
+
+
+@dataclass(frozen=True, eq=False)
+class LinearModel:
+    """A linear classifier on the codes of one stage of one network.
+
+    Parameters
+    ----------
+    head : Head
+    settings : ExtractionSettings
+        Network, weights with their fingerprint, preprocessing, the one stage, crops: how codes are made.
+    evidence : dict
+        How the head came about (choice of C, layers compared, rows), for people.
+    seen : uint64 ndarray
+        Fingerprints of the training images, so that an evaluation can leave them out.
+    """
+
+    head: Head
+    settings: ExtractionSettings
+    evidence: dict[str, Any] = field(default_factory=dict)
+    seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    @property
+    def stage(self) -> str:
+        """The stage whose codes the head reads."""
+        return self.settings.stages[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the scores."""
+        return self.head.classes
+
+    def has_seen(self, catalog: Catalog, size: np.ndarray) -> np.ndarray:
+        """Whether each image of a catalog was fitted: bool ``[N]``. ``size`` are the files' bytes."""
+        return np.isin(image_fingerprints(catalog, size), self.seen)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model file; raises OutputExistsError if it is there and ``overwrite`` is false."""
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise OptionError(f"a model file ends in .safetensors, not '{path.name}'.", "Rename the output.")
+        record = {
+            "format": FORMAT,
+            "kind": KIND,
+            "head": json.loads(self.head.to_json()),
+            "settings": json.loads(self.settings.to_json()),
+            "evidence": self.evidence,
+        }
+        arrays = {name: np.asarray(array) for name, array in self.head.arrays().items()}
+        write_arrays(path, {**arrays, _ENTRY: self.seen.view(np.int64)}, record, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LinearModel:
+        """Read a model file.
+
+        Raises
+        ------
+        ModelError
+            If the file is not a model, is damaged, or was written by a newer version.
+        """
+        arrays, record = read_arrays(Path(path))
+        if record is None or record.get("kind") != KIND:
+            raise ModelError(
+                f"'{path}' is a safetensors file, but not a model of cnncodes.",
+                "Make one with 'cnncodes fit-linear codes.h5 -o model.safetensors'.",
+            )
+        if record.get("format") != FORMAT:
+            raise ModelError(
+                f"model '{path}' has format {record.get('format')}; this version reads format {FORMAT}.",
+                "Update cnncodes.",
+            )
+        try:
+            seen = arrays.pop(_ENTRY).view(np.uint64)
+            return cls(
+                head=Head.from_arrays(arrays, json.dumps(record["head"])),
+                settings=ExtractionSettings.from_json(json.dumps(record["settings"])),
+                evidence=dict(record["evidence"]),
+                seen=seen,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, CnnCodesError):
+                raise
+            raise ModelError(f"model '{path}' is damaged: {error}.", "Fit the head again.") from error
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """What :func:`fit_linear` found.
+
+    ``results`` has the choice of C for every stage that was compared (the chosen one also has its head).
+    """
+
+    model: LinearModel
+    split: Split
+    result: FitResult
+    compared: dict[str, float]
+
+
+def fit_linear(
+    codes: str | os.PathLike[str],
+    *,
+    layer: str = "fc7",
+    kind: HeadKind = "svm",
+    C: float | Sequence[float] | Literal["auto"] = "auto",
+    folds: int = 5,
+    normalisation: NormalisationKind = "l2",
+    class_weight: ClassWeight = None,
+    split: SplitRule = "auto",
+    seed: int = 0,
+    jobs: int = -1,
+) -> LinearFit:
+    """Fit a linear classifier to a codes file.
+
+    Parameters
+    ----------
+    codes : path of a codes file
+    layer : str, default "fc7"
+        One stage of the file, or "auto": all are compared by the accuracy that chooses C; the best is taken.
+    kind, C, folds, normalisation, class_weight, jobs
+        See :func:`cnncodes.heads.fit_head`.
+    split : {"auto", "none"} or float, default "auto"
+        See :func:`cnncodes.heads.splits.split_rows`.
+    seed : int, default 0
+
+    Raises
+    ------
+    CodesFileError
+        If the file cannot be read or has no such layer.
+    HeadError
+        If there are too few labelled images or classes.
+    """
+    with CodesFile(codes) as file:
+        rows = split_rows(file.catalog, file.state == DONE, split, seed)
+        stages = file.stages if layer == "auto" else (_stage(file, layer),)
+        options: dict[str, Any] = {
+            "kind": kind, "normalisation": normalisation, "class_weight": class_weight,
+            "folds": folds, "seed": seed, "jobs": jobs,
+        }  # fmt: skip
+        labels, classes = _compact(file.catalog, rows)
+        compared: dict[str, float] = {}
+        chosen, chosen_C = stages[0], C
+        if len(stages) > 1:
+            candidates = DEFAULT_CS if C == "auto" else [C] if isinstance(C, int | float) else C
+            for stage in stages:
+                X, y, validation = _arrays(file, stage, rows, labels)
+                choice = choose_C(X, y, classes, Cs=candidates, validation=validation, **options)
+                compared[stage] = choice.best_accuracy
+                if compared[stage] > compared[chosen]:
+                    chosen = stage
+        X, y, validation = _arrays(file, chosen, rows, labels)
+        result = fit_head(X, y, classes, C=chosen_C, validation=validation, **options)
+        fitted = (
+            np.concatenate([rows.train, rows.choose]) if result.choice and len(rows.choose) else rows.train
+        )
+        settings = dataclasses.replace(
+            file.settings, stages=(chosen,), crops=_averaged(file.settings.crops), dtype="float32"
+        )
+        evidence = {
+            "codes": Path(codes).name,
+            "split": rows.how,
+            "layers_compared": compared,
+            "fit": json.loads(result.to_json()),
+            "provenance": dataclasses.asdict(Provenance.now(file.provenance.weights_source)),
+        }
+        seen = image_fingerprints(file.catalog, file.files()[0])[fitted]
+    return LinearFit(LinearModel(result.head, settings, evidence, np.sort(seen)), rows, result, compared)
+
+
+def read_rows(file: CodesFile, stage: str, rows: np.ndarray | None = None) -> np.ndarray:
+    """Codes of one stage as float32 ``[rows, length]``; kept crops are averaged."""
+    codes = file.read(stage, rows).astype(np.float32, copy=False)
+    return codes.mean(axis=1) if codes.ndim == 3 else codes
+
+
+def image_fingerprints(catalog: Catalog, size: np.ndarray) -> np.ndarray:
+    """64-bit fingerprint of each image's file name (without folders) and size in bytes: uint64 ``[N]``."""
+    digests = (
+        hashlib.blake2b(
+            f"{name.rpartition('/')[2]}\0{count}".encode("utf-8", "surrogateescape"), digest_size=8
+        )
+        for name, count in zip(catalog.names, size.tolist(), strict=True)
+    )
+    return np.frombuffer(b"".join(digest.digest() for digest in digests), dtype="<u8").astype(np.uint64)
+
+
+def _stage(file: CodesFile, layer: str) -> str:
+    stages = file.settings.architecture.select(layer)
+    if len(stages) != 1:
+        raise HeadError(
+            f"a head reads one layer, and '{layer}' names {len(stages)}.", "Name one, or use --layer auto."
+        )
+    return stages[0]
+
+
+def _compact(catalog: Catalog, rows: Split) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels 0..K-1 for the classes that can be fitted, -1 for all others, and the classes' names."""
+    fitted = np.concatenate([rows.train, rows.choose])
+    present = np.unique(catalog.labels[fitted])
+    labels = np.full(len(catalog), -1, dtype=np.int64)
+    for place, label in enumerate(present):
+        labels[catalog.labels == label] = place
+    return labels, tuple(catalog.classes[label] for label in present)
+
+
+def _arrays(
+    file: CodesFile, stage: str, rows: Split, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    train = read_rows(file, stage, rows.train), labels[rows.train]
+    if not len(rows.choose):
+        return *train, None
+    return *train, (read_rows(file, stage, rows.choose), labels[rows.choose])
+
+
+def _averaged(crops: str) -> str:
+    return {"mirror": "mirror-mean", "ten": "ten-mean"}.get(crops, crops)
