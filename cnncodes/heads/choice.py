@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 DEFAULT_CS: tuple[float, ...] = tuple(10.0**k for k in range(-5, 6))
 
 #: How exactly each candidate is solved: relative duality gap.
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 
 #: At most this many one-against-rest problems are solved in one task, by one thread.
 COLUMNS_PER_TASK = 32
@@ -281,9 +281,7 @@ def _svm_path(
     signs, costs = svm_problems(labels, used, weights, problems)
     start = None
     for i, C in enumerate(Cs):
-        solution = solve_svm(
-            rotation.Z, rotation.eigenvalues, signs, C * costs, start=start, tolerance=TOLERANCE
-        )
+        solution = solve_svm(rotation, signs, C * costs, start=start, tolerance=TOLERANCE)
         start = solution.U
         for column, (f, k) in enumerate(problems):
             held = ~used[:, f]
@@ -302,9 +300,7 @@ def _softmax_path(
     costs = softmax_costs(labels, used, weights)[:, None]
     start: SoftmaxSolution | None = None
     for i, C in enumerate(Cs):
-        start = solve_softmax(
-            rotation.Z, rotation.eigenvalues, labels, C * costs, K, start=start, tolerance=TOLERANCE
-        )
+        start = solve_softmax(rotation, labels, C * costs, K, start=start, tolerance=TOLERANCE)
         out[i, ~used] = start.scores[~used, 0]
 
 

@@ -194,10 +194,10 @@ def _final(
     if kind == "svm":
         problems = np.array([(0, k) for k in range(K if K > 2 else 1)])
         signs, costs = svm_problems(labels, everything, weights, problems)
-        svm = solve_svm(rotation.Z, rotation.eigenvalues, signs, C * costs, tolerance=FINAL_TOLERANCE)
+        svm = solve_svm(rotation, signs, C * costs, tolerance=FINAL_TOLERANCE)
         return *two_rows(*rotation.weights(svm.U), kind), used
     costs = C * softmax_costs(labels, everything[:, 0], weights[0])[:, None]
-    softmax = solve_softmax(rotation.Z, rotation.eigenvalues, labels, costs, K, tolerance=FINAL_TOLERANCE)
+    softmax = solve_softmax(rotation, labels, costs, K, tolerance=FINAL_TOLERANCE)
     return *rotation.weights(softmax.U[:, 0], softmax.bias[0]), used
 
 

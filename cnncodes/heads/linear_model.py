@@ -19,7 +19,7 @@ import numpy as np
 from cnncodes.codes.file import DONE, CodesFile, Provenance
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.errors import CnnCodesError, HeadError, ModelError, OptionError
-from cnncodes.heads.choice import DEFAULT_CS, ClassWeight, choose_C
+from cnncodes.heads.choice import ClassWeight, choose_C
 from cnncodes.heads.fit import FitResult, fit_head
 from cnncodes.heads.head import Head, HeadKind
 from cnncodes.heads.normalise import NormalisationKind
@@ -119,7 +119,7 @@ class LinearModel:
 class LinearFit:
     """What :func:`fit_linear` found.
 
-    ``results`` has the choice of C for every stage that was compared (the chosen one also has its head).
+    ``compared`` has, for every stage that was tried, the accuracy (0..1) on the rows that choose C.
     """
 
     model: LinearModel
@@ -169,18 +169,10 @@ def fit_linear(
             "folds": folds, "seed": seed, "jobs": jobs,
         }  # fmt: skip
         labels, classes = _compact(file.catalog, rows)
-        compared: dict[str, float] = {}
-        chosen, chosen_C = stages[0], C
-        if len(stages) > 1:
-            candidates = DEFAULT_CS if C == "auto" else [C] if isinstance(C, int | float) else C
-            for stage in stages:
-                X, y, validation = _arrays(file, stage, rows, labels)
-                choice = choose_C(X, y, classes, Cs=candidates, validation=validation, **options)
-                compared[stage] = choice.best_accuracy
-                if compared[stage] > compared[chosen]:
-                    chosen = stage
-        X, y, validation = _arrays(file, chosen, rows, labels)
-        result = fit_head(X, y, classes, C=chosen_C, validation=validation, **options)
+        results = {stage: _fit(file, stage, rows, labels, classes, C, options) for stage in stages}
+        compared = {stage: accuracy for stage, (_, accuracy) in results.items() if accuracy is not None}
+        chosen = max(compared, key=lambda stage: compared[stage]) if len(stages) > 1 else stages[0]
+        result = results[chosen][0]
         fitted = (
             np.concatenate([rows.train, rows.choose]) if result.choice and len(rows.choose) else rows.train
         )
@@ -234,13 +226,24 @@ def _compact(catalog: Catalog, rows: Split) -> tuple[np.ndarray, tuple[str, ...]
     return labels, tuple(catalog.classes[label] for label in present)
 
 
-def _arrays(
-    file: CodesFile, stage: str, rows: Split, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
-    train = read_rows(file, stage, rows.train), labels[rows.train]
-    if not len(rows.choose):
-        return *train, None
-    return *train, (read_rows(file, stage, rows.choose), labels[rows.choose])
+def _fit(
+    file: CodesFile,
+    stage: str,
+    rows: Split,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    C: float | Sequence[float] | Literal["auto"],
+    options: dict[str, Any],
+) -> tuple[FitResult, float | None]:
+    """Head on one stage, and the accuracy by which stages are compared."""
+    X, y = read_rows(file, stage, rows.train), labels[rows.train]
+    validation = (read_rows(file, stage, rows.choose), labels[rows.choose]) if len(rows.choose) else None
+    result = fit_head(X, y, classes, C=C, validation=validation, **options)
+    if result.choice is not None:
+        return result, result.choice.best_accuracy
+    if isinstance(C, int | float) and len(file.stages) > 1:  # one value leaves C no choice, but the stage
+        return result, choose_C(X, y, classes, Cs=[C], validation=validation, **options).best_accuracy
+    return result, None
 
 
 def _averaged(crops: str) -> str:

@@ -20,6 +20,9 @@ Array = npt.NDArray[Any]
 #: With more rows than columns, rotated codes are float64 up to this many numbers (512 MB), float32 above.
 FLOAT64_LIMIT = 2**26
 
+#: With more rows than columns, their Gram matrix is kept up to this many rows (512 MB).
+GRAM_LIMIT = 2**13
+
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
@@ -35,12 +38,15 @@ class Rotation:
         Orthonormal rows: ``u @ back`` are weights for the codes, followed by the bias if ones were appended.
     mean : float array [d] or None
         Subtracted before the rotation, where the bias is not penalised.
+    gram : float array [n, n] or None
+        ``Z @ Z.T``, where that is no larger than the other matrices.
     """
 
     Z: Array
     eigenvalues: Array
     back: Array
     mean: Array | None
+    gram: Array | None = None
 
     def weights(self, U: Array, bias: Array | None = None) -> tuple[Array, Array]:
         """Weights [m, d] and bias [m] for unrotated codes.
@@ -88,9 +94,10 @@ def rotate(X: Array, *, penalise_bias: bool) -> Rotation:
     else:
         mean = X.mean(axis=0, dtype=np.float64)
         np.subtract(X, mean, out=A, casting="same_kind")
-    gram = A @ A.T if wide else A.T @ A
-    eigenvalues, vectors = eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
-    del gram
+    gram = A @ A.T if n <= min(2 * columns, GRAM_LIMIT) or wide else None
+    square = gram.copy() if wide and gram is not None else A.T @ A
+    eigenvalues, vectors = eigh(square, overwrite_a=True, check_finite=False, driver="evd")
+    del square
     if wide:
         kept = (
             eigenvalues > np.finfo(dtype).eps * columns * eigenvalues[-1]
@@ -98,11 +105,11 @@ def rotate(X: Array, *, penalise_bias: bool) -> Rotation:
         eigenvalues, root = eigenvalues[kept], np.sqrt(eigenvalues[kept])
         Z = np.ascontiguousarray(vectors[:, kept] * root)
         back = (vectors[:, kept] / root).T @ A
-        return Rotation(Z, eigenvalues, back, mean)
+        return Rotation(Z, eigenvalues, back, mean, gram)
     back = np.ascontiguousarray(vectors.T)
     for start in range(0, n, _BLOCK):  # in place: no second array of this size
         A[start : start + _BLOCK] = A[start : start + _BLOCK] @ vectors
-    return Rotation(A, np.maximum(eigenvalues, 0), back, mean)
+    return Rotation(A, np.maximum(eigenvalues, 0), back, mean, gram)
 
 
 _BLOCK = 4096  # rows at a time

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.heads.rotation import Rotation
+
 Array = npt.NDArray[Any]
 
 MAX_NEWTON_STEPS = 100
@@ -49,8 +51,7 @@ class SoftmaxSolution:
 
 
 def solve_softmax(
-    Z: Array,
-    eigenvalues: Array,
+    rotation: Rotation,
     labels: Array,
     costs: Array,
     classes: int,
@@ -62,10 +63,8 @@ def solve_softmax(
 
     Parameters
     ----------
-    Z : float array [n, r]
-        Rotated rows, shared by all problems.
-    eigenvalues : float array [r]
-        Diagonal of ``Z'Z``.
+    rotation : Rotation
+        Rows shared by all problems, ``Z`` [n, r].
     labels : int array [n], 0..K-1
     costs : float array [n, S]
         c_i of each problem; 0 for rows that it must not see.
@@ -77,6 +76,7 @@ def solve_softmax(
     tolerance : float, default 1e-4
         Stop when the gap is at most this fraction of the objective.
     """
+    Z, eigenvalues = rotation.Z, rotation.eigenvalues
     n, r = Z.shape
     S = costs.shape[1]
     costs = costs.astype(Z.dtype, copy=False)

@@ -9,7 +9,7 @@ line search ends after a few steps (Keerthi and DeCoste 2005, 'A modified finite
 solution of large scale linear SVMs'; Chapelle 2007, 'Training a support vector machine in the primal'). The
 rows that count, those with y_i z_i u < 1, give the Hessian I + 2 Z' diag(c) Z; in the basis of
 :mod:`.rotation` it is nearly diagonal, and conjugate gradients with its diagonal solve all columns with two
-matrix products a step.
+matrix products a step. For a large C, where few rows count, these are solved for directly.
 
 When to stop is no guess. With the dual variables a_i = 2 c_i max(0, 1 - y_i z_i u) the duality gap is
 P(u) - D(a) = 1/2 |grad P(u)|^2, exactly: the gradient bounds how far the objective is from its minimum.
@@ -23,12 +23,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.heads.rotation import Rotation
+
 Array = npt.NDArray[Any]
 
 MAX_NEWTON_STEPS = 60
 MAX_GRADIENT_STEPS = 1000
 #: Each Newton system is solved until the residual is this fraction of the gradient.
 FORCING = 0.1
+#: What copying a system and starting its factorisation costs, in conjugate gradient steps.
+EXACT_OVERHEAD = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +57,7 @@ class SvmSolution:
 
 
 def solve_svm(
-    Z: Array,
-    eigenvalues: Array,
+    rotation: Rotation,
     signs: Array,
     costs: Array,
     *,
@@ -65,10 +68,8 @@ def solve_svm(
 
     Parameters
     ----------
-    Z : float array [n, r]
-        Rotated rows, shared by all problems.
-    eigenvalues : float array [r]
-        Diagonal of ``Z'Z``.
+    rotation : Rotation
+        Rows shared by all problems, ``Z`` [n, r].
     signs : array [n, m] of -1 and +1
     costs : float array [n, m]
         c_i of each problem; 0 for rows that it must not see.
@@ -82,6 +83,7 @@ def solve_svm(
     SvmSolution
         Columns that rounding keeps from the tolerance end with the gap that they have.
     """
+    Z = rotation.Z
     signs, costs = signs.astype(Z.dtype, copy=False), costs.astype(Z.dtype, copy=False)
     U = np.zeros((Z.shape[1], signs.shape[1]), Z.dtype) if start is None else start.copy()
     scores = Z @ U if U.any() else np.zeros(signs.shape, Z.dtype)
@@ -103,7 +105,7 @@ def solve_svm(
             gradient[:, open_],
             slack[:, open_],
         )
-        step = _newton_step(Z, eigenvalues, 2 * c * (slack > 0), gradient)
+        step = _newton_step(rotation, y, c, (slack > 0) & (c > 0), U[:, live], gradient)
         slope = Z @ step
         length = _line_search(U[:, live], step, scores[:, live], slope, y, c)
         U[:, live] += length * step
@@ -117,35 +119,77 @@ def solve_svm(
     return SvmSolution(U, scores, objective, gap)
 
 
-def _newton_step(Z: Array, eigenvalues: Array, weights: Array, gradient: Array) -> Array:
-    """Solve (I + Z' diag(weights) Z) step = -gradient, by column, with preconditioned conjugate gradients."""
-    step = np.zeros_like(gradient)
-    inverse = 1 / (1 + eigenvalues[:, None] * weights.mean(axis=0))
-    inverse = inverse.astype(Z.dtype, copy=False)
+def _newton_step(rotation: Rotation, y: Array, c: Array, active: Array, u: Array, gradient: Array) -> Array:
+    """Minimise the quadratic of the active rows: by conjugate gradients, or exactly where that is cheaper.
+
+    A column is given the gradient steps that an exact solution would cost, and is then solved exactly: that
+    is never much over twice the cost of the better choice, whatever the spectrum.
+    """
+    if rotation.gram is None:
+        return _by_gradients(rotation, 2 * c * active, gradient, np.full(u.shape[1], MAX_GRADIENT_STEPS))[0]
+    rows = active.sum(axis=0, dtype=float)
+    affordable = EXACT_OVERHEAD + (rows**3 / 3) / (4 * rotation.Z.size)
+    limits = np.minimum(affordable, MAX_GRADIENT_STEPS).astype(int)
+    step, solved = _by_gradients(rotation, 2 * c * active, gradient, limits)
+    rest = np.flatnonzero(~solved)
+    if len(rest):
+        step[:, rest] = _exactly(rotation, y[:, rest], c[:, rest], active[:, rest]) - u[:, rest]
+    return step
+
+
+def _exactly(rotation: Rotation, y: Array, c: Array, active: Array) -> Array:
+    """Minimisers [r, m] of 1/2 |u|^2 + sum over active rows of c_i (y_i - z_i u)^2.
+
+    They are Z' a with (G + diag(1 / 2c)) a = y on the active rows (Chapelle 2007, section 4).
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    assert rotation.gram is not None
+    duals = np.zeros(y.shape, y.dtype)
+    for column in range(y.shape[1]):
+        rows = np.flatnonzero(active[:, column])
+        system = rotation.gram[np.ix_(rows, rows)]
+        system.flat[:: len(rows) + 1] += 1 / (2 * c[rows, column])
+        factor = cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)
+        duals[rows, column] = cho_solve(factor, y[rows, column], check_finite=False)
+    minimisers: Array = rotation.Z.T @ duals
+    return minimisers
+
+
+def _by_gradients(
+    rotation: Rotation, weights: Array, gradient: Array, limits: Array
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Solve (I + Z' diag(weights) Z) step = -gradient by column, and say which columns ended in time.
+
+    Conjugate gradients with the Hessian's approximate diagonal as preconditioner, at most ``limits`` steps.
+    """
+    Z = rotation.Z
+    step, solved = np.zeros_like(gradient), np.zeros(gradient.shape[1], np.bool_)
+    inverse = (1 / (1 + rotation.eigenvalues[:, None] * weights.mean(axis=0))).astype(Z.dtype, copy=False)
     residual = -gradient
     enough = FORCING**2 * _dots(gradient, gradient)
     live = np.arange(gradient.shape[1])
     scaled = inverse * residual
     direction, x, energy = scaled, step, _dots(residual, scaled)
-    for _ in range(MAX_GRADIENT_STEPS):
+    for count in range(1, limits.max() + 1):
         product = direction + Z.T @ (weights * (Z @ direction))
         length = energy / _dots(direction, product)
         x += length * direction
         residual -= length * product
-        open_ = _dots(residual, residual) > enough
-        if not open_.all():
-            step[:, live] = x
-            if not open_.any():
+        done = _dots(residual, residual) <= enough
+        closing = done | (limits[live] <= count)
+        if closing.any():
+            step[:, live], solved[live[done]] = x, True
+            if closing.all():
                 break
+            open_ = ~closing
             live, enough, energy = live[open_], enough[open_], energy[open_]
             x, residual, direction = x[:, open_], residual[:, open_], direction[:, open_]
             weights, inverse = weights[:, open_], inverse[:, open_]
         scaled = inverse * residual
         previous, energy = energy, _dots(residual, scaled)
         direction = scaled + (energy / previous) * direction
-    else:
-        step[:, live] = x
-    return step
+    return step, solved
 
 
 def _line_search(u: Array, step: Array, scores: Array, slope: Array, y: Array, c: Array) -> Array:

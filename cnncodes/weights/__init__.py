@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
     from cnncodes.weights.record import Weights, build_network
     from cnncodes.weights.resolve import WeightsReport, check, convert, load_weights
-    from cnncodes.weights.safetensors_file import read_tensors, save_weights, write_tensors
+    from cnncodes.weights.safetensors_file import read_arrays, read_tensors, save_weights, write_arrays, write_tensors
 
 __all__ = [
     "CAFFE_PREPROCESSING",
@@ -29,8 +29,10 @@ __all__ = [
     "fetch",
     "list_weights",
     "load_weights",
+    "read_arrays",
     "read_tensors",
     "save_weights",
+    "write_arrays",
     "write_tensors",
 ]
 
@@ -44,8 +46,10 @@ _HOMES = {
     "check": "resolve",
     "convert": "resolve",
     "load_weights": "resolve",
+    "read_arrays": "safetensors_file",
     "read_tensors": "safetensors_file",
     "save_weights": "safetensors_file",
+    "write_arrays": "safetensors_file",
     "write_tensors": "safetensors_file",
 }
 

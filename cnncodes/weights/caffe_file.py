@@ -101,7 +101,7 @@ def _blob(blob: Message, *, bias: bool) -> np.ndarray:
             singles.append(field.numbers("<f4"))
         elif field.number == BLOB_DOUBLE_DATA:
             doubles.append(field.numbers("<f8"))
-    values = np.concatenate(singles if sum(map(len, singles)) else doubles).astype(np.float32)
+    values = np.concatenate(singles if sum(map(len, singles)) else doubles).astype(np.float32, copy=False)
     dims = legacy if shape is None else shape
     if len(dims) > MOST_DIMENSIONS or math.prod(dims) != values.size:
         raise WireError(f"{values.size:,} numbers do not have the shape {dims[:4]} that is declared")

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, WeightsError
 from cnncodes.weights.content import FileContent, damaged, require_file
 from cnncodes.weights.preprocessing import Preprocessing
@@ -70,7 +72,7 @@ def write_tensors(
         If it cannot be written.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
     path = Path(path)
     if path.exists() and not overwrite:
@@ -79,12 +81,13 @@ def write_tensors(
         )
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        content = save(
-            {key: tensor.contiguous() for key, tensor in tensors.items()}, {ENTRY: json.dumps(record)}
-        )
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
+        partial.touch()
+        mode = (
+            partial.stat().st_mode
+        )  # the user's own; the library would make a file that nobody else may read
+        save_file(_apart(tensors), partial, {ENTRY: json.dumps(record)})
+        partial.chmod(mode)
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, SafetensorError) as error:
@@ -94,6 +97,44 @@ def write_tensors(
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors, contiguous, a copy of each that shares its memory with an earlier one."""
+    places: set[int] = set()
+    apart = {}
+    for key, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[key] = tensor.clone().contiguous() if place in places else tensor.contiguous()
+        places.add(place)
+    return apart
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
+    """:func:`write_tensors` for numpy arrays."""
+    import torch
+
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    write_tensors(path, tensors, record, overwrite=overwrite)
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+    """Arrays of a safetensors file and the record that :func:`write_tensors` stored; None in a foreign file.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing or damaged.
+    """
+    tensors, metadata = read_tensors(path)
+    arrays = {name: tensor.numpy().copy() for name, tensor in tensors.items()}
+    try:
+        record = json.loads(metadata[ENTRY]) if ENTRY in metadata else None
+    except ValueError as error:
+        raise damaged(path, f"its record is not JSON: {error}") from error
+    return arrays, record if isinstance(record, dict) else None
 
 
 def save_weights(weights: Weights, path: str | Path, *, overwrite: bool = False) -> None:
