@@ -118,6 +118,7 @@ class Loader:
             thread.start()
         side = self.preprocessing.crop
         opened: deque[_OpenBatch] = deque()
+        busy_before_s = self.busy_s
         try:
             for number in range(len(self.batches)):
                 for rows in self.batches[number + len(opened) : number + self.ahead]:
@@ -125,6 +126,7 @@ class Loader:
                     opened.append(_OpenBatch(rows, self.allocate(shape), missing=len(rows)))
                     work.add(opened[-1])
                 self._wait_for(opened[0], work)
+                self.busy_s = busy_before_s + work.busy_s
                 batch = opened.popleft()
                 self.images += len(batch.rows)
                 self.unreadable += len(batch.problems)
@@ -133,11 +135,12 @@ class Loader:
                 del batch  # its memory is the consumer's now
         finally:
             work.stop()
+            deadline = (
+                time.monotonic() + 2.0
+            )  # passed only in the middle of huge pictures; threads are daemons
             for thread in threads:
-                thread.join(
-                    timeout=2.0
-                )  # longer only in the middle of a huge picture; the threads are daemons
-            self.busy_s += work.busy_s
+                thread.join(timeout=max(0.0, deadline - time.monotonic()))
+            self.busy_s = busy_before_s + work.busy_s
 
     def _wait_for(self, batch: _OpenBatch, work: _Work) -> None:
         started = time.perf_counter()

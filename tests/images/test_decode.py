@@ -286,6 +286,31 @@ def test_large_pictures_below_the_limit_are_read_without_a_warning(picture: Pict
     assert not caught
 
 
+def test_large_pictures_are_decoded_one_at_a_time(
+    picture: Picture, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = most = 0
+    upright = decode_module._upright
+
+    def counted(image: Image.Image) -> Image.Image:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        inside -= 1
+        return upright(image)
+
+    monkeypatch.setattr(decode_module, "_upright", counted)
+    data = encode(picture(), "PNG")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, [data] * 8))
+        assert most > 1
+        most = 0
+        monkeypatch.setattr(decode_module, "_LARGE_PIXELS", 1000)
+        list(pool.map(decode, [data] * 8))
+    assert most == 1
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     os.symlink("nowhere.jpg", tmp_path / "broken.jpg")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import doctest
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,10 @@ import pytest
 from PIL import Image
 
 from cnncodes.errors import ImageError, OptionError
-from cnncodes.images import CROPS, crops_of, kept_crops, normalise
+from cnncodes.images import CROPS, crops_of, kept_crops, normalise, preprocess
 from cnncodes.images.decode import decode
 from cnncodes.images.preprocess import resized_size
-from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
+from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Fit, Preprocessing
 
 Picture = Callable[..., Image.Image]
 
@@ -45,15 +47,20 @@ def test_real_photographs_equal_torchvisions_preset(shared_data: Path) -> None:
             assert np.array_equal(ours, preset(image.convert("RGB")).numpy()), path
 
 
+@pytest.mark.parametrize("fit", ["squash", "shorter"])
 @pytest.mark.parametrize("size", [(500, 375), (256, 256), (90, 700), (31, 17), (227, 400)], ids=str)
-def test_caffes_resize_is_opencvs_up_to_one_grey_level(size: tuple[int, int], picture: Picture) -> None:
+def test_caffes_resize_is_opencvs_up_to_one_grey_level(
+    size: tuple[int, int], fit: Fit, picture: Picture
+) -> None:
     cv2 = pytest.importorskip("cv2")
     image = picture(*size)
-    ours = crops_of(image, CAFFE_PREPROCESSING)[0]
+    preprocessing = dataclasses.replace(CAFFE_PREPROCESSING, fit=fit)
+    width, height = resized_size(*size, preprocessing)
     bgr = np.asarray(image)[:, :, ::-1]
-    resized = cv2.resize(bgr, (256, 256), interpolation=cv2.INTER_LINEAR)
-    theirs = resized[14:241, 14:241]
-    assert np.abs(ours.astype(int) - theirs).max() <= 1
+    theirs = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR).astype(int)
+    left, top = round((width - 227) / 2), round((height - 227) / 2)
+    ours = crops_of(image, preprocessing)[0]
+    assert np.abs(ours - theirs[top : top + 227, left : left + 227]).max() <= 1
 
 
 def test_bicubic_is_torchvisions_bicubic(picture: Picture) -> None:
@@ -68,11 +75,11 @@ def test_bicubic_is_torchvisions_bicubic(picture: Picture) -> None:
 @pytest.mark.parametrize("fit", ["shorter", "squash"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_resizing_only_the_box_is_at_most_one_grey_level_away(
-    size: tuple[int, int], fit: str, crops: str, picture: Picture
+    size: tuple[int, int], fit: Fit, crops: str, picture: Picture
 ) -> None:
     image = picture(*size)
-    exact = crops_of(image, Preprocessing(fit=fit), crops)  # type: ignore[arg-type]
-    box = crops_of(image, Preprocessing(fit=fit, decoding="box"), crops)  # type: ignore[arg-type]
+    exact = crops_of(image, Preprocessing(fit=fit), crops)
+    box = crops_of(image, Preprocessing(fit=fit, decoding="box"), crops)
     assert np.abs(exact.astype(int) - box).max() <= 1
 
 
@@ -150,6 +157,7 @@ def test_names_of_crops() -> None:
         "ten": 10,
         "ten-mean": 1,
     }
+    assert doctest.testmod(preprocess).failed == 0
     with pytest.raises(OptionError, match="center"):
         kept_crops("centre")
 
