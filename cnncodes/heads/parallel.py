@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 def run_in_threads(tasks: Iterable[Callable[[], None]], jobs: int) -> None:
     """Call every task, ``jobs`` at a time (-1: all cores); the first error is raised.
 
-    Each task has one thread of linear algebra, also with one job: the matrices here are small, and the threads
+    Each task has one thread of linear algebra, also with one job: the matrices are small, and the threads
     of numpy's and scipy's own libraries wait for each other (factorising 700 x 700 took 29 ms with two, 3 ms
     with one). So the cores are shared out by task, and the result does not depend on ``jobs``.
     """
