@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,33 @@ def shared_data() -> Path:
     if not (folder / "ants_bees").is_dir():
         pytest.skip(f"no image sets at {folder}; set CNNCODES_DATA")
     return folder
+
+
+@pytest.fixture
+def visible_folder() -> Iterator[Path]:
+    """Temporary folder that every user can open (pytest's own are for one user)."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
+def without_privileges() -> Callable[[], AbstractContextManager[None]]:
+    """``with without_privileges():`` as an ordinary user, for whom permissions count."""
+
+    @contextmanager
+    def drop() -> Iterator[None]:
+        if os.geteuid() != 0:
+            yield
+            return
+        os.seteuid(65534)  # nobody
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    return drop
 
 
 @pytest.fixture(scope="session")

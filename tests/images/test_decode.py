@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -328,25 +329,17 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     assert "two\\nlines.jpg" in error.value.remedy
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_no_permission(tmp_path: Path) -> None:
-    path = tmp_path / "x.jpg"
-    path.write_bytes(b"x")
-    path.chmod(0)
-    assert problem_of(path) == "no permission to read it"
-    (tmp_path / "f.png").mkdir(mode=0)
-    assert problem_of(tmp_path / "f.png") == "no permission to read it"
-
-
-def test_a_file_that_may_not_be_opened_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x.jpg"
-    path.write_bytes(b"x")
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(decode_module, "open", refuse, raising=False)
-    assert problem_of(path) == "no permission to read it"
+def test_no_permission(
+    visible_folder: Path, picture: Picture, without_privileges: Callable[[], AbstractContextManager[None]]
+) -> None:
+    for name, mode in (("open.png", 0o644), ("secret.png", 0)):
+        picture().save(visible_folder / name)
+        (visible_folder / name).chmod(mode)
+    (visible_folder / "folder.png").mkdir(mode=0)
+    with without_privileges():
+        assert decode(visible_folder / "open.png").size == (120, 90)
+        assert problem_of(visible_folder / "secret.png") == "no permission to read it"
+        assert problem_of(visible_folder / "folder.png") == "no permission to read it"
 
 
 @pytest.mark.parametrize(("kind", "options"), LOSSLESS[:2] + LOSSY, ids=str)
