@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from cnncodes.errors import ImageError
 from cnncodes.images import decode as decode_module
-from cnncodes.images.decode import LARGEST_PIXELS, decode
+from cnncodes.images.decode import LARGEST_PIXELS, decode, write_png
 from cnncodes.weights.preprocessing import Preprocessing
 
 Picture = Callable[..., Image.Image]
@@ -395,3 +395,11 @@ def test_modes_of_files_are_left_as_they_were(tmp_path: Path, picture: Picture, 
     decode(path)
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(before.st_mode)
     assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_arrays_are_written_as_png_and_read_back(tmp_path: Path, picture: Picture) -> None:
+    colour = np.asarray(picture())
+    write_png(tmp_path / "colour.png", colour)
+    write_png(tmp_path / "grey.png", colour[:, :, 0])
+    assert np.array_equal(pixels(decode(tmp_path / "colour.png")), colour)
+    assert np.array_equal(pixels(decode(tmp_path / "grey.png"))[:, :, 1], colour[:, :, 0])
