@@ -1,1 +1,86 @@
-"""Transfer learning with AlexNet: images to CNN codes to a classifier, with evidence."""
+"""Transfer learning with AlexNet: images to CNN codes to a classifier, with evidence.
+
+The public names are loaded when they are first used, so that importing the package costs nothing:
+
+>>> import cnncodes
+>>> catalog = cnncodes.read_catalog("photos/")                                        # doctest: +SKIP
+>>> cnncodes.extract(catalog, "codes.h5", cnncodes.load_weights("imagenet"))          # doctest: +SKIP
+>>> fit = cnncodes.fit_linear("codes.h5", layer="auto")                               # doctest: +SKIP
+>>> cnncodes.predict(fit.model, ["a.jpg", "b.jpg"])                                   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnncodes.codes import CodesFile, check_codes, export_codes, extract, plan_extraction, run_extraction
+    from cnncodes.errors import CnnCodesError
+    from cnncodes.evaluation import evaluate, predict, score
+    from cnncodes.heads import CNNCodes, LinearModel, fit_head, fit_linear
+    from cnncodes.images import Catalog, read_catalog
+    from cnncodes.networks import get_network, stage_table
+    from cnncodes.weights import Preprocessing, Weights, build_network, load_weights, save_weights
+
+_HOMES = {
+    "CnnCodesError": "errors",
+    "get_network": "networks",
+    "stage_table": "networks",
+    "Preprocessing": "weights",
+    "Weights": "weights",
+    "build_network": "weights",
+    "load_weights": "weights",
+    "save_weights": "weights",
+    "Catalog": "images",
+    "read_catalog": "images",
+    "CodesFile": "codes",
+    "check_codes": "codes",
+    "export_codes": "codes",
+    "extract": "codes",
+    "plan_extraction": "codes",
+    "run_extraction": "codes",
+    "CNNCodes": "heads",
+    "LinearModel": "heads",
+    "fit_head": "heads",
+    "fit_linear": "heads",
+    "evaluate": "evaluation",
+    "predict": "evaluation",
+    "score": "evaluation",
+}
+
+__all__ = [
+    "CNNCodes",
+    "Catalog",
+    "CnnCodesError",
+    "CodesFile",
+    "LinearModel",
+    "Preprocessing",
+    "Weights",
+    "build_network",
+    "check_codes",
+    "evaluate",
+    "export_codes",
+    "extract",
+    "fit_head",
+    "fit_linear",
+    "get_network",
+    "load_weights",
+    "plan_extraction",
+    "predict",
+    "read_catalog",
+    "run_extraction",
+    "save_weights",
+    "score",
+    "stage_table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"cnncodes.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__"]

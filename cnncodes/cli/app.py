@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+
 from cnncodes.cli import check, evaluate, export, extract, fit_linear, info, pack, predict, recipes, weights
 from cnncodes.cli import demo as demo_command
 from cnncodes.cli.options import Typer
@@ -19,26 +22,48 @@ Exit codes: 0 good; 1 a clear error; 2 wrong usage; 3 finished, but some images 
 """
 
 
+COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
+    ("extract", extract.extract),
+    ("fit-linear", fit_linear.fit_linear),
+    ("predict", predict.predict),
+    ("evaluate", evaluate.evaluate),
+    ("info", info.info),
+    ("check", check.check),
+    ("export", export.export),
+    ("pack", pack.pack),
+    ("demo", demo_command.demo),
+)
+GROUPS: tuple[tuple[str, str, tuple[tuple[str, Callable[..., None]], ...]], ...] = (
+    ("weights", weights.SUMMARY, weights.COMMANDS),
+    ("recipes", recipes.SUMMARY, recipes.COMMANDS),
+)
+
+
 def build_app() -> Typer:
     """The command line application."""
-    app = Typer(
-        name="cnncodes",
-        help=HELP,
+    app = _typer(HELP)
+    for name, function in COMMANDS:
+        app.command(name, help=_preformatted(function.__doc__ or ""))(function)
+    for name, summary, commands in GROUPS:
+        group = _typer(summary)
+        for subname, function in commands:
+            group.command(subname, help=_preformatted(function.__doc__ or ""))(function)
+        app.add_typer(group, name=name)
+    return app
+
+
+def _typer(summary: str) -> Typer:
+    return Typer(
+        help=_preformatted(summary),
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-    app.command("extract")(extract.extract)
-    app.command("fit-linear")(fit_linear.fit_linear)
-    app.command("predict")(predict.predict)
-    app.command("evaluate")(evaluate.evaluate)
-    app.command("info")(info.info)
-    app.command("check")(check.check)
-    app.command("export")(export.export)
-    app.command("pack")(pack.pack)
-    app.add_typer(weights.app, name="weights")
-    app.add_typer(recipes.app, name="recipes")
-    app.command("demo")(demo_command.demo)
-    return app
+
+
+def _preformatted(text: str) -> str:
+    """Help text whose indented examples keep their lines (the marker is click's)."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join("\b\n" + part if part.startswith("    ") else part for part in paragraphs)

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-_stdout = Console(highlight=False, soft_wrap=True)
+# Tables are never cut: a terminal wraps a line that is too long for it, a file keeps it.
+_stdout = Console(highlight=False, soft_wrap=True, width=400)
 
 
 class Reporter:
@@ -62,8 +63,7 @@ class Reporter:
             table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
         for row in rows:
             table.add_row(*map(escape, row))
-        width = _stdout.width if _stdout.is_terminal else 160
-        _stdout.print(table, width=width)
+        _stdout.print(table)
 
     def next(self, command: str) -> None:
         """The next sensible command, on standard error."""

@@ -34,7 +34,7 @@ def extract(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Images -> CNN codes of any layers, in one pass, in one HDF5 file.
+    """Images -> CNN codes of any layers, in one HDF5 file.
 
     Interrupted or killed, the same command goes on where it stopped. An unreadable image keeps its row
     (NaN) and is listed with its reason; the exit code is then 3.

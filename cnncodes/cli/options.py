@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
+
+from cnncodes.errors import OptionError, OutputExistsError
 
 Exit = typer.Exit
 Typer = typer.Typer
@@ -106,3 +109,113 @@ Root = Annotated[
     typer.Option("--root", metavar="FOLDER", help="Where the images are now. [default: as the file says]", show_default=False),
 ]
 Sample = Annotated[int, typer.Option("--sample", metavar="N", min=1, help="Number of rows.")]
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|NETWORK",
+        help="A codes file, a model file, or a network: alexnet, alexnet2012, bvlc_alexnet, caffenet, vgg16, alexnet-tf.",
+        show_default=False,
+    ),
+]
+To = Annotated[str, typer.Option("--to", metavar="FORMAT", help="npy, csv, parquet or projector (TensorBoard's).", show_default=False)]
+Layer = Annotated[
+    str,
+    typer.Option("--layer", metavar="STAGE", help="The layer to fit, or auto: the best of the file by validation."),
+]
+OptionalLayer = Annotated[
+    str | None,
+    typer.Option("--layer", metavar="STAGE", help="One layer of the file. [default: the deepest]", show_default=False),
+]
+HeadKind = Annotated[
+    str, typer.Option("--head", metavar="KIND", help="svm (scores) or softmax (probabilities).")
+]
+C = Annotated[
+    str, typer.Option("--C", metavar="C", help="auto (1e-5 to 1e5), a value, or several to choose from: 0.1,1,10.")
+]
+Folds = Annotated[int, typer.Option("--folds", metavar="N", min=2, help="Stratified folds that choose C.")]
+Normalize = Annotated[
+    str,
+    typer.Option("--normalize", metavar="HOW", help="Of each image's codes: l2 (to length 1), standard (each column), none."),
+]
+ClassWeight = Annotated[
+    str | None,
+    typer.Option("--class-weight", metavar="balanced", help="balanced: every class counts alike, however few its images.", show_default=False),
+]
+SplitRule = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        metavar="RULE",
+        help="auto (the data's own splits, else a fifth of each class tests), none (fit on all), or the share that tests: 0.3.",
+    ),
+]
+Shots = Annotated[
+    str | None,
+    typer.Option("--shots", metavar="N,N", help="Also: accuracy with so few images per class, such as 1,5,10.", show_default=False),
+]
+Repeats = Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Draws for each of --shots.")]
+ExportModel = Annotated[
+    str | None,
+    typer.Option("--export", metavar="FORMAT", help="Also write the head for other tools: sklearn (skops file) or onnx.", show_default=False),
+]
+Images = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGES...", help="Images, folders, globs, lists, or one codes file.", show_default=False),
+]
+Top = Annotated[int, typer.Option("--top", metavar="N", help="Classes per image, best first.")]
+Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: one line per image and class.")]
+EvaluateSplit = Annotated[
+    str,
+    typer.Option("--split", metavar="SPLIT", help="auto (what the model was not fitted on: test, else val), all, train, val or test."),
+]
+OptionalCrops = Annotated[
+    str | None,
+    typer.Option("--crops", metavar="CROPS", help="Other crops than the model's: center, mirror or ten (averaged).", show_default=False),
+]
+WeightsName = Annotated[
+    str, typer.Argument(metavar="WEIGHTS", help="imagenet, random:SEED, or a file.", show_default=False)
+]
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Its name, see 'cnncodes recipes list'.", show_default=False)]
+Folder = Annotated[str, typer.Option("--output", "-o", metavar="FOLDER", help="Folder that is made.")]
+
+
+def parse_C(text: str) -> float | list[float] | Literal["auto"]:
+    """``auto``, one number, or several separated by commas."""
+    if text == "auto":
+        return "auto"
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise OptionError(f"--C '{text}' is not a number.", "Use auto, a value, or several: --C 0.1,1,10.") from None
+    return values[0] if len(values) == 1 else values
+
+
+def parse_integers(text: str, option: str) -> list[int]:
+    """Positive integers separated by commas."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = [0]
+    if min(values) < 1:
+        raise OptionError(f"{option} '{text}' is not a list of counts.", f"Use whole numbers: {option} 1,5,10.")
+    return values
+
+
+def parse_share(text: str, option: str) -> float:
+    """A number between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise OptionError(f"{option} '{text}' is not known.", f"Use auto, none, or a share: {option} 0.2.")
+    return value
+
+
+def check_free(output: str, overwrite: bool) -> None:
+    """Refuse early what a command could not write after its work."""
+    path = Path(output)
+    if not path.parent.is_dir():
+        raise OutputExistsError(f"the folder '{path.parent}' does not exist.", f"Make it: mkdir -p '{path.parent}'.")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"'{path}' exists already.", "Choose another name with -o, or use --overwrite.")

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CodesFileError
+from cnncodes.errors import CodesFileError, OutputExistsError
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.networks import Shape
 
@@ -320,14 +320,21 @@ class CodesFile:
         return self.hdf5["layers"][stage]
 
 
-def pack(source: Path, target: Path, *, level: int = 1) -> tuple[int, int]:
+def pack(source: Path, target: Path, *, level: int = 1, overwrite: bool = False) -> tuple[int, int]:
     """Compressed copy of a codes file: gzip without shuffle, with which ReLU codes would grow.
 
     Returns
     -------
     tuple of int
         Bytes before and after.
+
+    Raises
+    ------
+    OutputExistsError
+        If the target is there and ``overwrite`` is false, or is the source.
     """
+    if target.exists() and (not overwrite or target.samefile(source)):
+        raise OutputExistsError(f"'{target}' exists already.", "Choose another name with -o, or use --overwrite.")
     temporary = target.with_name(target.name + ".part")
     with CodesFile(source) as codes, h5py.File(temporary, "w") as copy:
         for name, value in codes.hdf5.attrs.items():

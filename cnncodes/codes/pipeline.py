@@ -16,6 +16,7 @@ from cnncodes.images.catalog import Catalog
 from cnncodes.images.loader import Batch, Loader
 
 if TYPE_CHECKING:
+    from cnncodes.images.decode import Source
     from cnncodes.codes.compute import Encoder
 
 
@@ -27,9 +28,9 @@ class Pipeline:
 
     Parameters
     ----------
-    catalog : Catalog
+    images : Catalog, or sequence of paths, Pillow images or arrays
     batches : sequence of sequences of int
-        Rows of the catalog.
+        Rows of the images.
     encoder : Encoder
     workers : int
         Decoding threads.
@@ -45,13 +46,18 @@ class Pipeline:
     """
 
     def __init__(
-        self, catalog: Catalog, batches: Sequence[Sequence[int]], encoder: Encoder, *, workers: int
+        self,
+        images: Catalog | Sequence[Source],
+        batches: Sequence[Sequence[int]],
+        encoder: Encoder,
+        *,
+        workers: int,
     ) -> None:
         self.encoder = encoder
         device = encoder.device
         self.side_by_side = min(device.cores, max(1, len(batches))) if device.is_cpu else 2
         self.loader = Loader(
-            catalog,
+            images,
             batches,
             encoder.settings.preprocessing,
             crops=encoder.settings.crops,

@@ -133,8 +133,8 @@ def score(
     from cnncodes.codes.compute import Encoder, choose_device
 
     if not isinstance(data, Catalog):
-        if _is_codes(data):
-            return _score_codes(model, Path(data if isinstance(data, str | os.PathLike) else data[0]))
+        if is_codes(data):
+            return _score_codes(model, _one_path(data))
         data = read_catalog(data)
     place = choose_device(device)
     settings = dataclasses.replace(
@@ -198,6 +198,7 @@ def evaluate(
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Catalog,
     *,
     split: str = "auto",
+    rows: np.ndarray | None = None,
     **options: Any,
 ) -> EvaluationResult:
     """Compare a model's predictions with labels.
@@ -209,6 +210,8 @@ def evaluate(
     split : {"auto", "all", "train", "val", "test"}, default "auto"
         "auto": the images that the model was not fitted on; of these the test split if there is one, else
         val. If it was fitted on all of them, all, and ``all_seen`` says so.
+    rows : int ndarray, optional
+        These rows of the catalog, whatever the split.
 
     Raises
     ------
@@ -220,8 +223,11 @@ def evaluate(
     catalog = _catalog_of(data)
     labels = _labels_for(model, catalog)
     seen = model.has_seen(catalog, _sizes(data, catalog))
-    rows, how, all_seen = _rows_to_evaluate(catalog, labels, seen, split)
-    if isinstance(data, Catalog) or not _is_codes(data):
+    if rows is None:
+        rows, how = _rows_to_evaluate(catalog, labels, seen, split)
+    else:
+        rows, how = rows[labels[rows] >= 0], f"{len(rows):,} images"
+    if isinstance(data, Catalog) or not is_codes(data):
         scores = score(model, catalog.subset(rows), **options)
         values, places = scores.values, np.arange(len(rows))
     else:
@@ -231,7 +237,7 @@ def evaluate(
     if not readable.any():
         raise CatalogError("none of the images could be read.", "Look at one: cnncodes predict MODEL IMAGE.")
     evaluation = evaluate_scores(values[readable], labels[rows][readable], model.classes)
-    return EvaluationResult(evaluation, scores, places[readable], how, all_seen)
+    return EvaluationResult(evaluation, scores, places[readable], how, bool(seen[rows].all()))
 
 
 def model_weights(model: LinearModel, weights: str | os.PathLike[str] | None = None, beside: Path | None = None) -> Weights:
@@ -274,10 +280,11 @@ def model_weights(model: LinearModel, weights: str | os.PathLike[str] | None = N
     return found
 
 
-def _is_codes(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> bool:
+def is_codes(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> bool:
+    """Whether data are one codes file, by its suffix, and not images."""
     if isinstance(data, str | os.PathLike):
         return Path(data).suffix.lower() in HDF5_SUFFIXES
-    return len(data) == 1 and _is_codes(data[0])
+    return len(data) == 1 and is_codes(data[0])
 
 
 def _one_path(data: Any) -> Path:
@@ -287,14 +294,14 @@ def _one_path(data: Any) -> Path:
 def _catalog_of(data: Any) -> Catalog:
     if isinstance(data, Catalog):
         return data
-    if _is_codes(data):
+    if is_codes(data):
         with CodesFile(_one_path(data)) as codes:
             return codes.catalog
     return read_catalog(data)
 
 
 def _sizes(data: Any, catalog: Catalog) -> np.ndarray:
-    if not isinstance(data, Catalog) and _is_codes(data):
+    if not isinstance(data, Catalog) and is_codes(data):
         with CodesFile(_one_path(data)) as codes:
             return codes.files()[0]
     return stat_files(catalog)[0]
@@ -349,8 +356,8 @@ def _labels_for(model: LinearModel, catalog: Catalog) -> np.ndarray:
 
 def _rows_to_evaluate(
     catalog: Catalog, labels: np.ndarray, seen: np.ndarray, split: str
-) -> tuple[np.ndarray, str, bool]:
-    """Rows, what they are in words, and whether the model was fitted on all of them."""
+) -> tuple[np.ndarray, str]:
+    """Rows, and what they are in words."""
     labelled = labels >= 0
     if split in SPLITS[1:]:
         rows = np.flatnonzero(labelled & (catalog.splits == SPLITS.index(split)))
@@ -373,4 +380,4 @@ def _rows_to_evaluate(
         raise OptionError(f"split '{split}' is not known.", "Use auto, all, train, val or test.")
     if not len(rows):
         raise CatalogError(f"there are no labelled images in {how}.", "Use --split all, or other data.")
-    return rows, how, bool(seen[rows].all())
+    return rows, how

@@ -1,30 +1,78 @@
-"""Linear heads on codes: linear SVM and softmax, the choice of C, normalisation, few-shot draws.
+"""Linear heads on codes: linear SVM and softmax, the choice of C, normalisation, few-shot draws, the model file.
 
->>> from cnncodes.heads import fit_head
->>> result = fit_head(codes, labels, classes, kind="svm")       # doctest: +SKIP
->>> result.head.predict(new_codes)                              # doctest: +SKIP
+>>> from cnncodes.heads import fit_linear
+>>> fit = fit_linear("codes.h5", layer="auto")                  # doctest: +SKIP
+>>> fit.model.save("model.safetensors")                         # doctest: +SKIP
 
-The room works on arrays: who reads a codes file or writes a model file passes arrays in and takes records
-out. scikit-learn is loaded only when one of its solvers is called.
+:func:`fit_head` works on arrays, :func:`fit_linear` on a codes file. scikit-learn is loaded only when one of
+its solvers is called.
 """
 
-from cnncodes.heads.choice import DEFAULT_CS, Choice, choose_C
-from cnncodes.heads.few_shot import FewShot, draw_few, few_shot
-from cnncodes.heads.fit import FitResult, fit_head
-from cnncodes.heads.folds import stratified_folds
-from cnncodes.heads.head import Head
-from cnncodes.heads.normalise import Normalisation
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnncodes.heads.choice import DEFAULT_CS, Choice, choose_C
+    from cnncodes.heads.export import export_head
+    from cnncodes.heads.few_shot import FewShot, draw_few, few_shot
+    from cnncodes.heads.fit import FitResult, fit_head
+    from cnncodes.heads.folds import stratified_folds
+    from cnncodes.heads.head import Head
+    from cnncodes.heads.linear_model import LinearFit, LinearModel, few_shot_codes, fit_linear
+    from cnncodes.heads.normalise import Normalisation
+    from cnncodes.heads.splits import Split, split_rows
+    from cnncodes.heads.transformer import CNNCodes
+
+_HOMES = {
+    "DEFAULT_CS": "choice",
+    "Choice": "choice",
+    "choose_C": "choice",
+    "export_head": "export",
+    "FewShot": "few_shot",
+    "draw_few": "few_shot",
+    "few_shot": "few_shot",
+    "FitResult": "fit",
+    "fit_head": "fit",
+    "stratified_folds": "folds",
+    "Head": "head",
+    "LinearFit": "linear_model",
+    "LinearModel": "linear_model",
+    "few_shot_codes": "linear_model",
+    "fit_linear": "linear_model",
+    "Normalisation": "normalise",
+    "Split": "splits",
+    "split_rows": "splits",
+    "CNNCodes": "transformer",
+}
 
 __all__ = [
     "DEFAULT_CS",
+    "CNNCodes",
     "Choice",
     "FewShot",
     "FitResult",
     "Head",
+    "LinearFit",
+    "LinearModel",
     "Normalisation",
+    "Split",
     "choose_C",
     "draw_few",
+    "export_head",
     "few_shot",
+    "few_shot_codes",
     "fit_head",
+    "fit_linear",
+    "split_rows",
     "stratified_folds",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # A function may have the name of its module (few_shot): the function is the public one.
+    globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return globals()[name]

@@ -20,6 +20,7 @@ from cnncodes.codes.file import DONE, CodesFile, Provenance
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.errors import CnnCodesError, HeadError, ModelError, OptionError
 from cnncodes.heads.choice import ClassWeight, choose_C
+from cnncodes.heads.few_shot import FewShot, few_shot
 from cnncodes.heads.fit import FitResult, fit_head
 from cnncodes.heads.head import Head, HeadKind
 from cnncodes.heads.normalise import NormalisationKind
@@ -188,6 +189,40 @@ def fit_linear(
         }
         seen = image_fingerprints(file.catalog, file.files()[0])[fitted]
     return LinearFit(LinearModel(result.head, settings, evidence, np.sort(seen)), rows, result, compared)
+
+
+def few_shot_codes(
+    codes: str | os.PathLike[str],
+    fit: LinearFit,
+    *,
+    shots: Sequence[int] = (1, 5, 10),
+    repeats: int = 5,
+    seed: int = 0,
+) -> list[FewShot]:
+    """How good the fit's layer, head and normalisation are with few images per class.
+
+    Draws come from the rows that may be fitted, and are tested on the fit's test rows; see
+    :func:`cnncodes.heads.few_shot`. Raises HeadError where no test rows were kept.
+    """
+    split, model = fit.split, fit.model
+    if not len(split.test):
+        raise HeadError("few-shot draws need images to test on, and none are kept.", "Use --split 0.2 or a test split.")
+    with CodesFile(codes) as file:
+        labels, classes = _compact(file.catalog, split)
+        train = np.concatenate([split.train, split.choose])
+        test = split.test[labels[split.test] >= 0]
+        return few_shot(
+            read_rows(file, model.stage, train),
+            labels[train],
+            read_rows(file, model.stage, test),
+            labels[test],
+            classes,
+            shots=shots,
+            repeats=repeats,
+            kind=model.head.kind,
+            normalisation=model.head.normalisation.kind,
+            seed=seed,
+        )
 
 
 def read_rows(file: CodesFile, stage: str, rows: np.ndarray | None = None) -> np.ndarray:

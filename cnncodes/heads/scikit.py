@@ -6,11 +6,39 @@ Nothing is imported before a solver is called, so that ``import cnncodes.heads``
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.utils.validation import check_is_fitted
+
+    from cnncodes.heads.head import Head
+
+__all__ = [
+    "BaseEstimator",
+    "TransformerMixin",
+    "check_is_fitted",
+    "fit_linear_svc",
+    "fit_logistic_regression",
+    "pipeline_of",
+]
+
 Array = npt.NDArray[Any]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("BaseEstimator", "TransformerMixin"):
+        import sklearn.base
+
+        return getattr(sklearn.base, name)
+    if name == "check_is_fitted":
+        from sklearn.utils.validation import check_is_fitted
+
+        return check_is_fitted
+    raise AttributeError(name)
 
 
 def fit_linear_svc(
@@ -50,3 +78,30 @@ def _fit(model: Any, X: Array, labels: Array) -> tuple[Array, Array] | None:
         except ConvergenceWarning:
             return None
     return model.coef_, model.intercept_
+
+
+def pipeline_of(head: Head) -> Any:
+    """The head as a fitted scikit-learn ``Pipeline``: raw codes [n, d] in, class names out."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+    from sklearn.svm import LinearSVC
+
+    record = head.normalisation
+    if record.mean is not None and record.scale is not None:
+        step = StandardScaler()
+        step.mean_, step.scale_ = np.asarray(record.mean), np.asarray(record.scale)
+        step.var_, step.n_samples_seen_ = step.scale_**2, 1
+        step.n_features_in_ = len(step.mean_)
+    else:
+        step = Normalizer("l2") if record.kind == "l2" else FunctionTransformer()
+    model = LinearSVC(C=head.C) if head.kind == "svm" else LogisticRegression(C=head.C)
+    model.classes_ = np.array(head.classes)
+    model.n_features_in_ = head.weight.shape[1]
+    if len(head.classes) == 2:  # scikit-learn keeps one row: its decision is for the second class
+        row = head.weight[1:] if head.kind == "svm" else head.weight[1:] - head.weight[:1]
+        bias = head.bias[1:] if head.kind == "svm" else head.bias[1:] - head.bias[:1]
+    else:
+        row, bias = head.weight, head.bias
+    model.coef_, model.intercept_ = np.asarray(row, np.float64), np.asarray(bias, np.float64)
+    return make_pipeline(step, model)

@@ -87,14 +87,16 @@ def solve_svm(
     signs, costs = signs.astype(Z.dtype, copy=False), costs.astype(Z.dtype, copy=False)
     U = np.zeros((Z.shape[1], signs.shape[1]), Z.dtype) if start is None else start.copy()
     scores = Z @ U if U.any() else np.zeros(signs.shape, Z.dtype)
-    objective, gap = np.empty(signs.shape[1]), np.empty(signs.shape[1])
+    objective, gap = np.empty(signs.shape[1]), np.full(signs.shape[1], np.inf)
+    exact = np.zeros(signs.shape[1], np.bool_)  # columns for which conjugate gradients proved too slow
     live = np.arange(signs.shape[1])  # columns that are not solved yet
     for _ in range(MAX_NEWTON_STEPS):
         y, c, u = signs[:, live], costs[:, live], U[:, live]
         slack = np.maximum(0, 1 - y * scores[:, live])
         gradient = u - Z.T @ (2 * c * slack * y)
         objective[live] = 0.5 * _dots(u, u) + _dots(c * slack, slack)
-        gap[live] = 0.5 * _dots(gradient, gradient)
+        previous, gap[live] = gap[live], 0.5 * _dots(gradient, gradient)
+        exact[live] |= gap[live] > 0.8 * previous
         open_ = gap[live] > tolerance * objective[live]
         if not open_.any():
             break
@@ -105,7 +107,9 @@ def solve_svm(
             gradient[:, open_],
             slack[:, open_],
         )
-        step = _newton_step(rotation, y, c, (slack > 0) & (c > 0), U[:, live], gradient)
+        step, exact[live] = _newton_step(
+            rotation, y, c, (slack > 0) & (c > 0), U[:, live], gradient, exact[live]
+        )
         slope = Z @ step
         length = _line_search(U[:, live], step, scores[:, live], slope, y, c)
         U[:, live] += length * step
@@ -119,22 +123,29 @@ def solve_svm(
     return SvmSolution(U, scores, objective, gap)
 
 
-def _newton_step(rotation: Rotation, y: Array, c: Array, active: Array, u: Array, gradient: Array) -> Array:
-    """Minimise the quadratic of the active rows: by conjugate gradients, or exactly where that is cheaper.
+def _newton_step(
+    rotation: Rotation, y: Array, c: Array, active: Array, u: Array, gradient: Array, exact: Array
+) -> tuple[Array, Array]:
+    """Step to the minimum of the active rows' quadratic, and which columns were solved directly for it.
 
-    A column is given the gradient steps that an exact solution would cost, and is then solved exactly: that
-    is never much over twice the cost of the better choice, whatever the spectrum.
+    A column not ``exact`` already is given the gradient steps that a direct solution would cost, and is then
+    solved directly: that is never much over twice the cost of the better choice, whatever the spectrum.
     """
     if rotation.gram is None:
-        return _by_gradients(rotation, 2 * c * active, gradient, np.full(u.shape[1], MAX_GRADIENT_STEPS))[0]
-    rows = active.sum(axis=0, dtype=float)
-    affordable = EXACT_OVERHEAD + (rows**3 / 3) / (4 * rotation.Z.size)
-    limits = np.minimum(affordable, MAX_GRADIENT_STEPS).astype(int)
-    step, solved = _by_gradients(rotation, 2 * c * active, gradient, limits)
-    rest = np.flatnonzero(~solved)
-    if len(rest):
-        step[:, rest] = _exactly(rotation, y[:, rest], c[:, rest], active[:, rest]) - u[:, rest]
-    return step
+        limits = np.full(u.shape[1], MAX_GRADIENT_STEPS)
+        return _by_gradients(rotation, 2 * c * active, gradient, limits)[0], np.zeros_like(exact)
+    step, exact = np.empty_like(gradient), exact.copy()
+    tried = np.flatnonzero(~exact)
+    if len(tried):
+        rows = active[:, tried].sum(axis=0, dtype=float)
+        affordable = EXACT_OVERHEAD + (rows**3 / 3) / (4 * rotation.Z.size)
+        limits = np.minimum(affordable, MAX_GRADIENT_STEPS).astype(int)
+        weights = 2 * c[:, tried] * active[:, tried]
+        step[:, tried], solved = _by_gradients(rotation, weights, gradient[:, tried], limits)
+        exact[tried] = ~solved
+    if exact.any():
+        step[:, exact] = _exactly(rotation, y[:, exact], c[:, exact], active[:, exact]) - u[:, exact]
+    return step, exact
 
 
 def _exactly(rotation: Rotation, y: Array, c: Array, active: Array) -> Array:

@@ -10,6 +10,7 @@ import struct
 import threading
 import warnings
 from contextlib import nullcontext
+from pathlib import Path
 from typing import IO, TypeAlias
 
 import numpy as np
@@ -139,6 +140,11 @@ def decode(source: Source, preprocessing: Preprocessing | None = None) -> Pictur
         raise _refused("no permission to read it", name) from error
     except (OSError, ValueError) as error:  # a loop of links, a name too long, a disk that fails
         raise _refused(_one_line(getattr(error, "strerror", None) or error).lower(), name) from error
+
+
+def write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    """Write ``uint8 [height, width]`` (grey) or ``[height, width, 3]`` (RGB) as a PNG file."""
+    Image.fromarray(pixels).save(path, format="PNG")
 
 
 def _refused(problem: str, name: str) -> ImageError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from cnncodes.errors import ImageError, OptionError
 from cnncodes.images.catalog import Catalog
-from cnncodes.images.decode import decode
+from cnncodes.images.decode import Source, decode
 from cnncodes.images.preprocess import CROPS, check_crops, crops_of
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -50,7 +49,8 @@ class Loader:
 
     Parameters
     ----------
-    catalog : Catalog
+    images : Catalog, or sequence of images
+        Anything :func:`~cnncodes.images.decode.decode` takes: paths, Pillow images, arrays.
     batches : sequence of range (or of other sequences of int)
         Rows of each batch.
     preprocessing : Preprocessing
@@ -81,7 +81,7 @@ class Loader:
 
     def __init__(
         self,
-        catalog: Catalog,
+        images: Catalog | Sequence[Source],
         batches: Sequence[Sequence[int]],
         preprocessing: Preprocessing,
         *,
@@ -94,7 +94,7 @@ class Loader:
         for name, value in (("workers", workers), ("ahead", ahead)):
             if value < 1:
                 raise OptionError(f"{name}={value} is not allowed.", f"Use {name} of at least 1.")
-        self.catalog = catalog
+        self.sources = images.files if isinstance(images, Catalog) else images
         self.batches = batches
         self.preprocessing = preprocessing
         self.crops = crops
@@ -110,7 +110,7 @@ class Loader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        work = _Work(self.catalog, self.preprocessing, self.crops)
+        work = _Work(self.sources, self.preprocessing, self.crops)
         threads = [
             threading.Thread(target=work.run, name=f"decode-{i}", daemon=True) for i in range(self.workers)
         ]
@@ -149,7 +149,7 @@ class Loader:
 
 
 def load_batches(
-    catalog: Catalog,
+    images: Catalog | Sequence[Source],
     batches: Sequence[Sequence[int]],
     preprocessing: Preprocessing,
     *,
@@ -158,13 +158,13 @@ def load_batches(
     ahead: int = 3,
     allocate: Allocate | None = None,
 ) -> Loader:
-    """Decode batches of a catalog in threads: the :class:`Loader` with these parameters.
+    """Decode batches of images in threads: the :class:`Loader` with these parameters.
 
     >>> for batch in load_batches(catalog, [range(0, 64), range(64, 100)], TORCHVISION_PREPROCESSING):
     ...     network(batch.pixels)                                                    # doctest: +SKIP
     """
     return Loader(
-        catalog, batches, preprocessing, crops=crops, workers=workers, ahead=ahead, allocate=allocate
+        images, batches, preprocessing, crops=crops, workers=workers, ahead=ahead, allocate=allocate
     )
 
 
@@ -180,10 +180,9 @@ class _Work:
     """What the threads and the consumer share, all of it under one lock. It knows no loader, so that an
     iterator that is forgotten half way is collected, and its threads end."""
 
-    def __init__(self, catalog: Catalog, preprocessing: Preprocessing, crops: str) -> None:
+    def __init__(self, sources: Sequence[Source], preprocessing: Preprocessing, crops: str) -> None:
         self.busy_s = 0.0
-        self._root = os.fspath(catalog.root)
-        self._names = catalog.names
+        self._sources = sources
         self._preprocessing = preprocessing
         self._crops = crops
         self._tasks: deque[tuple[_OpenBatch, int]] = deque()
@@ -235,7 +234,7 @@ class _Work:
         row = batch.rows[place]
         problem = None
         try:
-            image = decode(os.path.join(self._root, self._names[row]), self._preprocessing)  # noqa: PTH118
+            image = decode(self._sources[row], self._preprocessing)
             crops_of(image, self._preprocessing, self._crops, out=batch.pixels[place])
         except ImageError as error:
             problem = error.problem

@@ -1,0 +1,37 @@
+"""Recipe files: TOML, inside the package in a wheel, beside it in a checkout."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from cnncodes.errors import CnnCodesError, OptionError, nearest
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def recipe_folder() -> Path:
+    """Folder of the recipes that came with this copy of cnncodes: a wheel's, or the checkout's."""
+    for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes"):
+        if folder.is_dir():
+            return folder
+    raise CnnCodesError("the recipes are not beside the package.", "Install cnncodes again.")
+
+
+def recipe_files() -> dict[str, Path]:
+    """Name and file of each recipe, by name."""
+    return {path.stem: path for path in sorted(recipe_folder().glob("*.toml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """File of the recipe of that name; raises OptionError with the nearest name."""
+    files = recipe_files()
+    if name not in files:
+        raise OptionError(f"there is no recipe '{name}'.", nearest(name, files))
+    return files[name]
+
+
+def recipe_summary(path: Path) -> str:
+    """The recipe's own line about itself."""
+    with path.open("rb") as file:
+        return str(tomllib.load(file)["summary"])

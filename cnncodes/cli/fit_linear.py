@@ -1,0 +1,118 @@
+"""`cnncodes fit-linear`: codes to a linear SVM or softmax head."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from cnncodes.cli import options
+from cnncodes.cli.console import Reporter, duration, percent
+from cnncodes.cli.results import print_evaluation
+
+if TYPE_CHECKING:
+    from cnncodes.heads import LinearFit
+    from cnncodes.heads.splits import SplitRule
+
+
+def fit_linear(
+    codes: options.Codes,
+    output: options.Output,
+    layer: options.Layer = "fc7",
+    head: options.HeadKind = "svm",
+    C: options.C = "auto",
+    folds: options.Folds = 5,
+    normalize: options.Normalize = "l2",
+    class_weight: options.ClassWeight = None,
+    split: options.SplitRule = "auto",
+    shots: options.Shots = None,
+    repeats: options.Repeats = 5,
+    seed: options.Seed = 0,
+    workers: options.Workers = None,
+    export: options.ExportModel = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Codes -> a linear SVM or softmax head, C chosen by evidence.
+
+    C is chosen on the val split, or by stratified folds where there is none; then the head is fitted on all
+    rows it may use, and tested on images that it has not seen.
+
+        cnncodes fit-linear codes.h5 --layer auto -o model.safetensors
+
+        cnncodes fit-linear codes.h5 --head softmax --C 0.1,1,10 -o model.safetensors
+    """
+    from cnncodes.evaluation import evaluate
+    from cnncodes.heads import fit_linear as fit
+
+    reporter = Reporter(json, quiet)
+    options.check_free(output, overwrite)
+    found = fit(
+        codes,
+        layer=layer,
+        kind=cast("Any", head),
+        C=options.parse_C(C),
+        folds=folds,
+        normalisation=cast("Any", normalize),
+        class_weight=cast("Any", class_weight),
+        split=_split_rule(split),
+        seed=seed,
+        jobs=workers or -1,
+    )
+    model = found.model
+    reporter.note(f"rows: {found.split.how}")
+    document: dict[str, Any] = {"model": output, **model.evidence}
+    _print_choice(reporter, found)
+    model.save(output, overwrite=overwrite)
+    if len(found.split.test):
+        result = evaluate(model, codes, rows=found.split.test)
+        print_evaluation(reporter, result)
+        document["evaluation"] = json_module.loads(result.to_json())
+    if shots is not None:
+        document["few_shot"] = _few_shots(reporter, codes, found, shots, repeats, seed)
+    if export is not None:
+        target = Path(output).with_suffix(".skops" if export == "sklearn" else ".onnx")
+        reporter.note(f"exported to {_export(found, export, target, overwrite)}")
+    reporter.note(f"written: {output} ({len(model.classes)} classes, {model.stage}, fitted on {len(model.seen):,} images)")
+    reporter.document(document)
+    reporter.next(f"cnncodes predict {output} photo.jpg")
+
+
+def _print_choice(reporter: Reporter, found: LinearFit) -> None:
+    if len(found.compared) > 1:
+        rows = [(stage, percent(accuracy), "<-" if stage == found.model.stage else "") for stage, accuracy in found.compared.items()]
+        reporter.table("layers, by the accuracy that chooses C", ("layer", "accuracy", ""), rows)
+    choice = found.result.choice
+    if choice is None:
+        return
+    rows = [
+        (f"{C:g}", percent(mean), percent(sd), "<-" if C == choice.best else "")
+        for C, mean, sd in zip(choice.C, choice.accuracy, choice.sd, strict=True)
+    ]
+    reporter.table(f"accuracy for each C on {found.model.stage} ({choice.how})", ("C", "accuracy", "sd", ""), rows)
+    reporter.note(f"chosen in {duration(choice.seconds)}; final fit by {found.result.solver}")
+
+
+def _few_shots(
+    reporter: Reporter, codes: str, found: LinearFit, shots: str, repeats: int, seed: int
+) -> list[Any]:
+    from cnncodes.heads import few_shot_codes
+
+    counts = options.parse_integers(shots, "--shots")
+    results = few_shot_codes(codes, found, shots=counts, repeats=repeats, seed=seed)
+    rows = [(row.shots, percent(row.mean), percent(row.sd), len(row.accuracy)) for row in results]
+    reporter.table(f"few images per class, {found.model.stage}, tested on {len(found.split.test):,}", ("shots", "accuracy", "sd", "draws"), rows)
+    return [json_module.loads(row.to_json()) for row in results]
+
+
+def _export(found: LinearFit, to: str, target: Path, overwrite: bool) -> Path:
+    from cnncodes.heads import export_head
+
+    return export_head(found.model.head, target, to=to, overwrite=overwrite)
+
+
+def _split_rule(text: str) -> SplitRule:
+    if text in ("auto", "none"):
+        return cast("Literal['auto', 'none']", text)
+    return options.parse_share(text, "--split")

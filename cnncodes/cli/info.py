@@ -1,0 +1,134 @@
+"""`cnncodes info`: what is inside a codes file or a model, or the stage table of a network."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+
+from cnncodes.cli import options
+from cnncodes.cli.console import Reporter, quoted, size
+
+
+def info(
+    what: options.What,
+    input: options.InputSize = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """What is in a codes file or model; a network's stage table.
+
+        cnncodes info codes.h5
+
+        cnncodes info model.safetensors
+
+        cnncodes info alexnet --input 227
+    """
+    reporter = Reporter(json, quiet)
+    path = Path(what)
+    if path.suffix.lower() in (".h5", ".hdf5") or (path.is_file() and path.suffix != ".safetensors"):
+        _codes(reporter, what)
+    elif path.suffix == ".safetensors":
+        _model(reporter, what)
+    else:
+        _network(reporter, what, input)
+
+
+def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
+    from cnncodes.networks import get_network, stage_table
+
+    table = stage_table(get_network(name), input_size)
+    reporter.document(json_module.loads(table.to_json()))
+    rows = [
+        (
+            row.name,
+            "x".join(map(str, row.shape)),
+            row.kernel,
+            row.stride,
+            row.padding,
+            row.groups,
+            row.receptive_field,
+            row.parameters,
+            row.connections,
+            row.multiply_adds,
+            f"{row.forward_bytes / 1e6:.2f}",
+            f"{2 * row.forward_bytes / 1e6:.2f}",
+        )
+        for row in table.rows
+    ]
+    rows.append(
+        ("total", "", None, None, None, None, None, table.parameters, table.connections, table.multiply_adds,
+         f"{table.forward_bytes / 1e6:.2f}", f"{table.backward_bytes / 1e6:.2f}")
+    )  # fmt: skip
+    columns = (
+        "stage", "output", "kernel", "stride", "pad", "groups", "field", "parameters", "connections",
+        "multiply-adds", "MB fwd", "MB fwd+bwd",
+    )  # fmt: skip
+    reporter.table(f"{table.network}, input 3x{table.input_size}x{table.input_size}", columns, rows)
+    reporter.result(
+        f"model {size(table.model_bytes)} as float32; {size(table.forward_bytes)} of activations per image forward, "
+        f"{size(table.backward_bytes)} with gradients (the input counts, a ReLU is part of its stage); "
+        "field = receptive field in px"
+    )
+    reporter.next(f"cnncodes extract photos/ -o codes.h5 --model {name} --weights random:0")
+
+
+def _codes(reporter: Reporter, path: str) -> None:
+    from cnncodes.codes import CodesFile
+
+    with CodesFile(path) as codes:
+        settings, problems = codes.settings, codes.problems()
+        done, pending = int((codes.state == 1).sum()), int((codes.state == 0).sum())
+        reporter.document(
+            {
+                "settings": json_module.loads(settings.to_json()),
+                "command": codes.provenance.command,
+                "created": codes.provenance.created,
+                "versions": codes.provenance.versions,
+                "weights_source": codes.provenance.weights_source,
+                "root": str(codes.catalog.root),
+                "images": len(codes),
+                "done": done,
+                "pending": pending,
+                "classes": list(codes.catalog.classes),
+                "unreadable": problems,
+            }
+        )
+        reporter.result(f"{path}: {len(codes):,} images, {done:,} done, {pending:,} pending, {len(problems):,} unreadable")
+        reporter.result(f"images   {codes.catalog.describe()}, in {codes.catalog.root}")
+        reporter.result(f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}...")
+        reporter.result(f"         {codes.provenance.weights_source}")
+        record = settings.preprocessing
+        reporter.result(
+            f"pixels   {record.fit} side to {record.resize}, {record.interpolation}, crop {record.crop} ({settings.crops}), "
+            f"{record.channels} / {record.scale:g}, mean {record.mean}, std {record.std}"
+        )
+        reporter.result(f"made     {codes.provenance.created} by: {codes.provenance.command}")
+        rows = []
+        for stage in codes.stages:
+            dataset = codes.hdf5["layers"][stage]
+            relu = "yes" if settings.relu(stage) else "no"
+            rows.append((stage, "x".join(map(str, codes.stage_shape(stage))), str(dataset.shape), str(dataset.dtype), relu))
+        reporter.table("", ("layer", "stage shape", "stored", "dtype", "after ReLU"), rows)
+        for name, reason in problems.items():
+            reporter.result(f"unreadable: {quoted(name)}: {reason}")
+    reporter.next(f"cnncodes fit-linear {path} -o model.safetensors" if not pending else "repeat the extract command: it goes on")
+
+
+def _model(reporter: Reporter, path: str) -> None:
+    from cnncodes.heads import LinearModel
+
+    model = LinearModel.load(path)
+    settings = model.settings
+    reporter.document(
+        {
+            "head": json_module.loads(model.head.to_json()),
+            "settings": json_module.loads(settings.to_json()),
+            "evidence": model.evidence,
+            "images_fitted": len(model.seen),
+        }
+    )
+    reporter.result(f"{path}: {model.head.kind} on {model.stage}, C = {model.head.C:g}, {len(model.classes)} classes")
+    reporter.result(f"classes  {', '.join(model.classes)}")
+    reporter.result(f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}...")
+    reporter.result(f"fitted   on {len(model.seen):,} images: {model.evidence.get('split', '')}")
+    reporter.next(f"cnncodes predict {path} photo.jpg")

@@ -1,0 +1,34 @@
+"""How an evaluation is printed: by `fit-linear` and by `evaluate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnncodes.cli.console import Reporter, percent
+
+if TYPE_CHECKING:
+    from cnncodes.evaluation import EvaluationResult
+
+MOST_CLASSES = 40  # lines of the table per class on the screen; --json has all
+
+
+def print_evaluation(reporter: Reporter, result: EvaluationResult) -> None:
+    """Accuracies, figures per class, and the confusions that matter."""
+    found = result.evaluation
+    rows = [
+        (figures.name, figures.support, percent(figures.precision), percent(figures.recall))
+        for figures in sorted(found.per_class, key=lambda figures: figures.recall if figures.recall is not None else 2)
+    ]
+    title = f"tested on {result.how}"
+    if len(rows) > MOST_CLASSES:
+        title += f"; the {MOST_CLASSES} worst classes of {len(rows)}"
+    reporter.table(title, ("class", "images", "precision", "recall"), rows[:MOST_CLASSES])
+    top5 = f", top-5 {percent(found.top5)}" if found.top5 is not None else ""
+    reporter.result(
+        f"top-1 {percent(found.top1)} (95 % interval {100 * found.top1_low:.1f} to {100 * found.top1_high:.1f})"
+        f"{top5}, mean per class {percent(found.mean_per_class)}; always the largest class: {percent(found.majority)}"
+    )
+    for pair in found.worst_confusions(5):
+        reporter.result(f"  {pair.true} taken for {pair.predicted}: {pair.count} ({percent(pair.share)} of {pair.true})")
+    if result.all_seen:
+        reporter.warn("the model was fitted on these very images: the figures say nothing about new ones")

@@ -1,0 +1,187 @@
+"""Codes for other tools: npy, CSV, Parquet and TensorBoard's projector. Rows are read in blocks."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.errors import CodesFileError, DependencyError, OptionError, OutputExistsError, nearest
+from cnncodes.images.decode import write_png
+from cnncodes.images.listing import SPLITS
+from cnncodes.images.loader import Loader
+from cnncodes.weights.preprocessing import Preprocessing
+
+BLOCK = 1024  # rows
+SPRITE_SIDE = 8192  # px: TensorBoard's largest sprite
+THUMBNAIL = 64  # px
+
+
+def export_codes(
+    codes: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    to: str,
+    layer: str | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write the rows that are done for another tool.
+
+    Parameters
+    ----------
+    codes : path of a codes file
+    output : path
+        A file, or for the projector a folder that is made.
+    to : {"npy", "csv", "parquet", "projector"}
+        - npy: ``[rows, length]`` (or ``[rows, crops, length]``) in the stored dtype, and a CSV of the same name
+          with the name, label and split of each row;
+        - csv: one line per row: name, label, split, then the values (crops follow one another);
+        - parquet: columns name, label, split, codes (a list per row); needs pyarrow;
+        - projector: vectors.tsv, metadata.tsv, sprite.png and projector_config.pbtxt for TensorBoard.
+    layer : str, optional
+        By default the deepest of the file.
+    overwrite : bool, default False
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    OutputExistsError
+        If one of them is there and ``overwrite`` is false.
+    CodesFileError
+        If no row is done, or the file has no such layer.
+    DependencyError
+        If pyarrow is needed and missing.
+    """
+    writers: dict[str, Callable[[CodesFile, str, np.ndarray, Path], None]] = {
+        "npy": _npy, "csv": _csv, "parquet": _parquet, "projector": _projector,
+    }  # fmt: skip
+    if to not in writers:
+        raise OptionError(f"format '{to}' is not known.", nearest(to, writers))
+    path = Path(output)
+    targets = _targets(path, to)
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise OutputExistsError(f"'{target}' exists already.", "Choose another name, or use --overwrite.")
+    with CodesFile(codes) as file:
+        stage = file.settings.architecture.select(layer)[0] if layer else file.stages[-1]
+        rows = np.flatnonzero(file.state == DONE)
+        if not len(rows):
+            raise CodesFileError(f"'{codes}' has no row that is done.", "Extract first.")
+        writers[to](file, stage, rows, path)
+    return targets
+
+
+def _targets(path: Path, to: str) -> list[Path]:
+    if to == "npy":
+        return [path, path.with_suffix(".csv")]
+    if to == "projector":
+        return [path / name for name in ("vectors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt")]
+    return [path]
+
+
+def _blocks(file: CodesFile, stage: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK]
+        yield part, file.read(stage, part)
+
+
+def _labels(file: CodesFile, row: int) -> tuple[str, str, str]:
+    """Name, label and split of a row as text; empty for none."""
+    catalog = file.catalog
+    label, split = int(catalog.labels[row]), int(catalog.splits[row])
+    name = catalog.names[row].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name, catalog.classes[label] if label >= 0 else "", SPLITS[split] if split else ""
+
+
+def _npy(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
+    first = file.read(stage, rows[:1])
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=first.dtype, shape=(len(rows), *first.shape[1:]))
+    done = 0
+    for _, values in _blocks(file, stage, rows):
+        out[done : done + len(values)] = values
+        done += len(values)
+    out.flush()
+    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("filename", "label", "split"))
+        writer.writerows(_labels(file, int(row)) for row in rows)
+
+
+def _csv(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        length = file.read(stage, rows[:1]).size
+        writer.writerow(("filename", "label", "split", *(f"{stage}_{place}" for place in range(length))))
+        for part, values in _blocks(file, stage, rows):
+            flat = values.reshape(len(part), -1)
+            for row, line in zip(part, flat, strict=True):
+                # repr of the stored type: the shortest text that reads back to the same bits
+                writer.writerow((*_labels(file, int(row)), *(str(value) for value in line)))
+
+
+def _parquet(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise DependencyError(
+            "Parquet files need pyarrow, which is not installed.", "Run: pip install 'cnncodes[parquet]'."
+        ) from error
+    length = file.read(stage, rows[:1]).size
+    kind = pa.from_numpy_dtype(file.read(stage, rows[:1]).dtype)
+    schema = pa.schema(
+        [("filename", pa.string()), ("label", pa.string()), ("split", pa.string()), ("codes", pa.list_(kind, length))]
+    )
+    with pq.ParquetWriter(path, schema) as writer:
+        for part, values in _blocks(file, stage, rows):
+            text: Any = list(zip(*(_labels(file, int(row)) for row in part), strict=True))
+            flat = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), length)
+            writer.write_table(pa.table([*map(pa.array, text), flat], schema=schema))
+
+
+def _projector(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
+    """TensorBoard's embedding projector: https://www.tensorflow.org/tensorboard/tensorboard_projector_plugin."""
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "vectors.tsv").open("w", encoding="utf-8") as stream:
+        for part, values in _blocks(file, stage, rows):
+            for line in values.reshape(len(part), -1):
+                stream.write("\t".join(f"{value:.6g}" for value in line) + "\n")
+    with (path / "metadata.tsv").open("w", encoding="utf-8") as stream:
+        stream.write("filename\tlabel\tsplit\n")
+        for row in rows:
+            stream.write("\t".join(" ".join(text.split()) for text in _labels(file, int(row))) + "\n")
+    side = int(np.ceil(np.sqrt(len(rows))))
+    thumbnail = max(8, min(THUMBNAIL, SPRITE_SIDE // side))
+    write_png(path / "sprite.png", _sprite(file, rows, side, thumbnail))
+    (path / "projector_config.pbtxt").write_text(
+        "embeddings {\n"
+        f'  tensor_name: "{stage}"\n'
+        '  tensor_path: "vectors.tsv"\n'
+        '  metadata_path: "metadata.tsv"\n'
+        f'  sprite {{\n    image_path: "sprite.png"\n    single_image_dim: {thumbnail}\n    single_image_dim: {thumbnail}\n  }}\n'
+        "}\n",
+        encoding="utf-8",
+    )
+
+
+def _sprite(file: CodesFile, rows: np.ndarray, side: int, thumbnail: int) -> np.ndarray:
+    """Thumbnails row by row on a square: uint8 ``[side * thumbnail, side * thumbnail, 3]``; black if unreadable."""
+    sheet = np.zeros((side * thumbnail, side * thumbnail, 3), dtype=np.uint8)
+    small = Preprocessing(resize=thumbnail, crop=thumbnail, decoding="reduced")
+    batches = [rows[start : start + BLOCK].tolist() for start in range(0, len(rows), BLOCK)]
+    place = 0
+    for batch in Loader(file.catalog, batches, small):
+        for pixels in batch.pixels[:, 0]:
+            top, left = (place // side) * thumbnail, (place % side) * thumbnail
+            sheet[top : top + thumbnail, left : left + thumbnail] = pixels
+            place += 1
+    return sheet

@@ -1,0 +1,184 @@
+"""`CNNCodes`: a scikit-learn transformer from images to CNN codes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnncodes.errors import ImageError, OptionError
+from cnncodes.heads.scikit import BaseEstimator, TransformerMixin, check_is_fitted
+
+
+class CNNCodes(TransformerMixin, BaseEstimator):
+    """Images in, CNN codes out: a step for ``make_pipeline``.
+
+    It learns nothing: ``fit`` checks the parameters. What is computed is what ``cnncodes extract`` stores.
+
+    Parameters
+    ----------
+    layer : str, default "fc7"
+        One stage, see :func:`cnncodes.networks.parse_stages`.
+    weights : str, default "imagenet"
+        ``imagenet``, ``random:SEED`` or a file, see :func:`cnncodes.load_weights`.
+    network : str or None, default None
+        Where the weights do not say.
+    crops : {"center", "mirror-mean", "ten-mean"}, default "center"
+    precision : {"float32", "bfloat16", "float16"}, default "float32"
+    device : str, default "auto"
+    batch_size : int or None, default None
+        Images per batch; 16 to 64 by their number if None.
+    workers : int or None, default None
+        Decoding threads; one for each core if None.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Length of a code: 4096 for fc7.
+    stage_ : str
+        Canonical name of the layer.
+    weights_sha256_ : str
+        Fingerprint of the weights.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.svm import LinearSVC
+    >>> classifier = make_pipeline(CNNCodes(layer="fc7"), LinearSVC())
+    >>> classifier.fit(["ant.jpg", "bee.jpg"], ["ant", "bee"])         # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        layer: str = "fc7",
+        weights: str = "imagenet",
+        *,
+        network: str | None = None,
+        crops: str = "center",
+        precision: str = "float32",
+        device: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self.layer = layer
+        self.weights = weights
+        self.network = network
+        self.crops = crops
+        self.precision = precision
+        self.device = device
+        self.batch_size = batch_size
+        self.workers = workers
+
+    def fit(self, X: Any, y: Any = None) -> CNNCodes:
+        """Check the parameters and find the weights; the images are not read.
+
+        Parameters
+        ----------
+        X : sequence of images
+            Paths, Pillow images, or arrays (``uint8 [height, width, 3]``, grey ``[height, width]``, or floats
+            in 0..1); one array ``[n, height, width, 3]`` will do.
+        y : ignored
+
+        Raises
+        ------
+        OptionError, StageError, WeightsMissingError
+            For parameters that do not fit.
+        """
+        images_of(X)
+        encoder = self._make_encoder()
+        self.stage_ = encoder.settings.stages[0]
+        self.weights_sha256_ = encoder.settings.weights_sha256
+        self.n_features_out_ = int(np.prod(encoder.settings.stage_shapes()[self.stage_]))
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Codes of images: float32 ``[n, n_features_out_]``.
+
+        Raises
+        ------
+        ImageError
+            If an image cannot be read; names it. A transformer must not drop rows.
+        """
+        from cnncodes.codes import Pipeline
+        from cnncodes.codes.settings import default_batch_size
+
+        check_is_fitted(self)
+        images = images_of(X)
+        encoder = self._make_encoder()
+        size = self.batch_size or default_batch_size(len(images))
+        batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+        codes = np.empty((len(images), self.n_features_out_), dtype=np.float32)
+        pipeline = Pipeline(images, batches, encoder, workers=self.workers or encoder.device.cores)
+        for batch, found in pipeline:
+            for row, reason in batch.problems.items():
+                image = images[row]
+                name = f"'{image}'" if isinstance(image, str | os.PathLike) else f"image {row}"
+                raise ImageError(f"{name} cannot be read: {reason}.", "Leave it out, or repair it.")
+            codes[batch.rows[0] : batch.rows[-1] + 1] = found[self.stage_]
+        return codes
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """``fc7_0 ... fc7_4095``."""
+        check_is_fitted(self)
+        return np.array([f"{self.stage_}_{place}" for place in range(self.n_features_out_)], dtype=object)
+
+    def _make_encoder(self) -> Any:
+        """The network on its device; kept between calls, but neither cloned nor pickled."""
+        from cnncodes.codes.compute import Encoder, choose_device
+        from cnncodes.codes.settings import ExtractionSettings
+        from cnncodes.weights import load_weights
+
+        asked = tuple(sorted(self.get_params().items()))
+        kept = self.__dict__.get("_encoder")
+        if kept is not None and kept[0] == asked:
+            return kept[1]
+        weights = load_weights(self.weights, network=self.network)
+        stages = weights.architecture.select(self.layer)
+        if len(stages) != 1:
+            raise OptionError(f"layer '{self.layer}' names {len(stages)} stages.", "Name one, such as fc7.")
+        settings = ExtractionSettings(
+            network=weights.network,
+            stages=stages,
+            weights=weights.name,
+            weights_sha256=weights.fingerprint,
+            preprocessing=weights.preprocessing,
+            crops=self.crops,
+            precision=self.precision,  # type: ignore[arg-type]
+            classes=weights.architecture.classes,
+        )
+        if settings.kept_crops != 1:
+            raise OptionError(
+                f"crops '{self.crops}' give several rows per image.", f"Use center or {self.crops}-mean."
+            )
+        settings.stage_shapes()  # the crop must fit the network
+        encoder = Encoder(weights, settings, choose_device(self.device))
+        self._encoder = (asked, encoder)
+        return encoder
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the network, which is loaded again where it is needed."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_encoder"}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.no_validation = True
+        tags.requires_fit = True
+        return tags
+
+
+def images_of(X: Any) -> Sequence[Any]:
+    """``X`` as a sequence of single images; raises OptionError for what cannot be one."""
+    if isinstance(X, str | bytes | os.PathLike):
+        raise OptionError("one image was given where several are expected.", "Give a list: [image].")
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OUS" and X.shape[1] == 1:
+        X = X[:, 0]  # a column of paths, as ColumnTransformer gives it
+    if hasattr(X, "iloc"):  # a pandas column, or a table with one
+        X = X.to_numpy().reshape(-1)
+    images = list(X)
+    if not images:
+        raise OptionError("no images were given (0 samples).", "Give at least one.")
+    return [str(image) if isinstance(image, np.str_) else image for image in images]
