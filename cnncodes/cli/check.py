@@ -41,6 +41,8 @@ def check(
     rows = [(stage, f"{value:.1e}", f"{report.tolerance:.0e}") for stage, value in report.differences.items()]
     reporter.table(f"{report.sampled} rows extracted again", ("layer", "largest difference", "allowed"), rows)
     if not report.good:
-        reporter.warn("the file does NOT hold what its header says" if report.sampled else "no row could be compared")
+        reporter.warn(
+            "the file does NOT hold what its header says" if report.sampled else "no row could be compared"
+        )
         raise options.Exit(1)
     reporter.result("the codes are what the file says")

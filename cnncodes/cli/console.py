@@ -56,13 +56,15 @@ class Reporter:
         """A table on standard output; numbers align right, absent values show as a dash."""
         if self.as_json:
             return
-        rows = [[_cell(value) for value in row] for row in rows]
-        table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        cells = [[_cell(value) for value in row] for row in rows]
+        table = Table(
+            title=escape(title) or None, title_justify="left", box=None, pad_edge=False, header_style="bold"
+        )
         for place, column in enumerate(columns):
-            numeric = all(_is_number(row[place]) for row in rows)
+            numeric = all(_is_number(row[place]) for row in cells)
             table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*map(escape, row))
+        for row in cells:
+            table.add_row(*(escape(text) for text in row))
         _stdout.print(table)
 
     def next(self, command: str) -> None:
@@ -70,7 +72,7 @@ class Reporter:
         self.note(f"next: {command}")
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    def progress(self, what: str, total: int) -> Iterator[Callable[[float, str], None]]:
         """A bar with rate and remaining time; gives ``update(done, extra text)``. No bar without a terminal."""
         if self.quiet or not _stderr.is_terminal:
             yield lambda done, extra: None

@@ -25,8 +25,12 @@ def demo(output: options.Folder = "demo") -> None:
     folder = Path(output)
     images = write_digits(folder / "digits")
     reporter.result(f"{images:,} scanned digits are in {folder / 'digits'} (train and test)")
-    reporter.result(f"The network's weights are {WEIGHTS}: untrained, a baseline. Real work uses --weights imagenet.")
-    codes, svm, softmax = (str(folder / name) for name in ("codes.h5", "svm.safetensors", "softmax.safetensors"))
+    reporter.result(
+        f"The network's weights are {WEIGHTS}: untrained, a baseline. Real work uses --weights imagenet."
+    )
+    codes, svm, softmax = (
+        str(folder / name) for name in ("codes.h5", "svm.safetensors", "softmax.safetensors")
+    )
     tests = [str(sorted((folder / "digits" / "test" / digit).glob("*.png"))[0]) for digit in ("3", "5", "8")]
     for command in (
         ["extract", str(folder / "digits"), "-o", codes, "--weights", WEIGHTS, "--layers", "pool5,fc7"],

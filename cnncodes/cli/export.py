@@ -17,9 +17,9 @@ def export(
 ) -> None:
     """Codes as npy, CSV, Parquet or for TensorBoard.
 
-        cnncodes export codes.h5 --to csv -o codes.csv
+    cnncodes export codes.h5 --to csv -o codes.csv
 
-        cnncodes export codes.h5 --to projector -o logs/ && tensorboard --logdir logs/
+    cnncodes export codes.h5 --to projector -o logs/ && tensorboard --logdir logs/
     """
     from cnncodes.codes import export_codes
 

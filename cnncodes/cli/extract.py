@@ -75,7 +75,9 @@ def extract(
     if not quiet or dry_run:
         _announce(reporter, plan, estimate_seconds(plan))
     if dry_run:
-        reporter.document({"images": plan.images, "file_bytes": plan.file_bytes, "device": plan.device.description})
+        reporter.document(
+            {"images": plan.images, "file_bytes": plan.file_bytes, "device": plan.device.description}
+        )
         return
     with reporter.progress("extracting", plan.images) as update:
         result = run_extraction(plan, lambda done, bad: update(done, f"{bad} unreadable" if bad else ""))
@@ -98,7 +100,9 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
     if note := precision_note(settings.precision, plan.device):
         reporter.warn(note)
     if plan.resumes:
-        reporter.note(f"going on with '{plan.output}': {plan.images:,} of {len(plan.catalog):,} images are left")
+        reporter.note(
+            f"going on with '{plan.output}': {plan.images:,} of {len(plan.catalog):,} images are left"
+        )
     reporter.note(f"about {duration(seconds)}; the file will have {size(plan.file_bytes)}")
 
 
@@ -107,7 +111,9 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
     for name, reason in list(bad.items())[:FIRST_UNREADABLE]:
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
     if len(bad) > FIRST_UNREADABLE:
-        reporter.warn(f"... and {len(bad) - FIRST_UNREADABLE} more: cnncodes info {plan.output} --json lists all")
+        reporter.warn(
+            f"... and {len(bad) - FIRST_UNREADABLE} more: cnncodes info {plan.output} --json lists all"
+        )
     if result.batch_size < plan.settings.batch_size:
         reporter.warn(f"GPU memory ran out: batches were computed {result.batch_size} images at a time")
     if result.images:
@@ -131,5 +137,7 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
     )
     labelled = (plan.catalog.labels >= 0).any()
     reporter.next(
-        f"cnncodes fit-linear {plan.output} -o model.safetensors" if labelled else f"cnncodes info {plan.output}"
+        f"cnncodes fit-linear {plan.output} -o model.safetensors"
+        if labelled
+        else f"cnncodes info {plan.output}"
     )

@@ -74,23 +74,30 @@ def fit_linear(
     if export is not None:
         target = Path(output).with_suffix(".skops" if export == "sklearn" else ".onnx")
         reporter.note(f"exported to {_export(found, export, target, overwrite)}")
-    reporter.note(f"written: {output} ({len(model.classes)} classes, {model.stage}, fitted on {len(model.seen):,} images)")
+    reporter.note(
+        f"written: {output} ({len(model.classes)} classes, {model.stage}, fitted on {len(model.seen):,} images)"
+    )
     reporter.document(document)
     reporter.next(f"cnncodes predict {output} photo.jpg")
 
 
 def _print_choice(reporter: Reporter, found: LinearFit) -> None:
     if len(found.compared) > 1:
-        rows = [(stage, percent(accuracy), "<-" if stage == found.model.stage else "") for stage, accuracy in found.compared.items()]
+        rows = [
+            (stage, percent(accuracy), "<-" if stage == found.model.stage else "")
+            for stage, accuracy in found.compared.items()
+        ]
         reporter.table("layers, by the accuracy that chooses C", ("layer", "accuracy", ""), rows)
     choice = found.result.choice
     if choice is None:
         return
-    rows = [
-        (f"{C:g}", percent(mean), percent(sd), "<-" if C == choice.best else "")
+    tried = [
+        (f"{C:g}", percent(mean), percent(sd), "<-" if choice.best == C else "")
         for C, mean, sd in zip(choice.C, choice.accuracy, choice.sd, strict=True)
     ]
-    reporter.table(f"accuracy for each C on {found.model.stage} ({choice.how})", ("C", "accuracy", "sd", ""), rows)
+    reporter.table(
+        f"accuracy for each C on {found.model.stage} ({choice.how})", ("C", "accuracy", "sd", ""), tried
+    )
     reporter.note(f"chosen in {duration(choice.seconds)}; final fit by {found.result.solver}")
 
 
@@ -102,7 +109,11 @@ def _few_shots(
     counts = options.parse_integers(shots, "--shots")
     results = few_shot_codes(codes, found, shots=counts, repeats=repeats, seed=seed)
     rows = [(row.shots, percent(row.mean), percent(row.sd), len(row.accuracy)) for row in results]
-    reporter.table(f"few images per class, {found.model.stage}, tested on {len(found.split.test):,}", ("shots", "accuracy", "sd", "draws"), rows)
+    reporter.table(
+        f"few images per class, {found.model.stage}, tested on {len(found.split.test):,}",
+        ("shots", "accuracy", "sd", "draws"),
+        rows,
+    )
     return [json_module.loads(row.to_json()) for row in results]
 
 

@@ -11,17 +11,17 @@ from cnncodes.cli.console import Reporter, quoted, size
 
 def info(
     what: options.What,
-    input: options.InputSize = None,
+    input_size: options.InputSize = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """What is in a codes file or model; a network's stage table.
 
-        cnncodes info codes.h5
+    cnncodes info codes.h5
 
-        cnncodes info model.safetensors
+    cnncodes info model.safetensors
 
-        cnncodes info alexnet --input 227
+    cnncodes info alexnet --input 227
     """
     reporter = Reporter(json, quiet)
     path = Path(what)
@@ -30,7 +30,7 @@ def info(
     elif path.suffix == ".safetensors":
         _model(reporter, what)
     else:
-        _network(reporter, what, input)
+        _network(reporter, what, input_size)
 
 
 def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
@@ -38,7 +38,7 @@ def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
 
     table = stage_table(get_network(name), input_size)
     reporter.document(json_module.loads(table.to_json()))
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             row.name,
             "x".join(map(str, row.shape)),
@@ -93,9 +93,13 @@ def _codes(reporter: Reporter, path: str) -> None:
                 "unreadable": problems,
             }
         )
-        reporter.result(f"{path}: {len(codes):,} images, {done:,} done, {pending:,} pending, {len(problems):,} unreadable")
+        reporter.result(
+            f"{path}: {len(codes):,} images, {done:,} done, {pending:,} pending, {len(problems):,} unreadable"
+        )
         reporter.result(f"images   {codes.catalog.describe()}, in {codes.catalog.root}")
-        reporter.result(f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}...")
+        reporter.result(
+            f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}..."
+        )
         reporter.result(f"         {codes.provenance.weights_source}")
         record = settings.preprocessing
         reporter.result(
@@ -107,11 +111,23 @@ def _codes(reporter: Reporter, path: str) -> None:
         for stage in codes.stages:
             dataset = codes.hdf5["layers"][stage]
             relu = "yes" if settings.relu(stage) else "no"
-            rows.append((stage, "x".join(map(str, codes.stage_shape(stage))), str(dataset.shape), str(dataset.dtype), relu))
+            rows.append(
+                (
+                    stage,
+                    "x".join(map(str, codes.stage_shape(stage))),
+                    str(dataset.shape),
+                    str(dataset.dtype),
+                    relu,
+                )
+            )
         reporter.table("", ("layer", "stage shape", "stored", "dtype", "after ReLU"), rows)
         for name, reason in problems.items():
             reporter.result(f"unreadable: {quoted(name)}: {reason}")
-    reporter.next(f"cnncodes fit-linear {path} -o model.safetensors" if not pending else "repeat the extract command: it goes on")
+    reporter.next(
+        f"cnncodes fit-linear {path} -o model.safetensors"
+        if not pending
+        else "repeat the extract command: it goes on"
+    )
 
 
 def _model(reporter: Reporter, path: str) -> None:
@@ -127,8 +143,12 @@ def _model(reporter: Reporter, path: str) -> None:
             "images_fitted": len(model.seen),
         }
     )
-    reporter.result(f"{path}: {model.head.kind} on {model.stage}, C = {model.head.C:g}, {len(model.classes)} classes")
+    reporter.result(
+        f"{path}: {model.head.kind} on {model.stage}, C = {model.head.C:g}, {len(model.classes)} classes"
+    )
     reporter.result(f"classes  {', '.join(model.classes)}")
-    reporter.result(f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}...")
+    reporter.result(
+        f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}..."
+    )
     reporter.result(f"fitted   on {len(model.seen):,} images: {model.evidence.get('split', '')}")
     reporter.next(f"cnncodes predict {path} photo.jpg")

@@ -26,7 +26,9 @@ Model = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A model file, made by 'cnncodes fit-linear'.", show_default=False),
 ]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="What is written.", show_default=False)]
+Output = Annotated[
+    str, typer.Option("--output", "-o", metavar="FILE", help="What is written.", show_default=False)
+]
 Layers = Annotated[
     str,
     typer.Option(
@@ -37,7 +39,9 @@ Layers = Annotated[
 ]
 Network = Annotated[
     str | None,
-    typer.Option("--model", metavar="NETWORK", help="Network, where the weights do not say: alexnet, caffenet, ..."),
+    typer.Option(
+        "--model", metavar="NETWORK", help="Network, where the weights do not say: alexnet, caffenet, ..."
+    ),
 ]
 Weights = Annotated[
     str,
@@ -48,15 +52,30 @@ Weights = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one.")
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one."
+    ),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option("--batch-size", metavar="N", min=1, help="Images per batch. [default: 16 to 64 by the number of images]", show_default=False),
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        help="Images per batch. [default: 16 to 64 by the number of images]",
+        show_default=False,
+    ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", min=1, help="Decoding threads. [default: one for each core]", show_default=False),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Decoding threads. [default: one for each core]",
+        show_default=False,
+    ),
 ]
 Crops = Annotated[
     str,
@@ -66,7 +85,10 @@ Crops = Annotated[
         help="center, mirror or ten (each kept), mirror-mean or ten-mean (their codes averaged).",
     ),
 ]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="DTYPE", help="Of the stored codes: float32 or float16 (half the size).")]
+Dtype = Annotated[
+    str,
+    typer.Option("--dtype", metavar="DTYPE", help="Of the stored codes: float32 or float16 (half the size)."),
+]
 Precision = Annotated[
     str,
     typer.Option(
@@ -85,28 +107,56 @@ Decoding = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", metavar="N", min=1, help="Only N images, spread evenly over the catalog.", show_default=False),
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=1,
+        help="Only N images, spread evenly over the catalog.",
+        show_default=False,
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop with exit code 1 at the first unreadable image.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop with exit code 1 at the first unreadable image.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no advice, only the result and errors.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no advice, only the result and errors.")
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of everything drawn at random.")]
 InputSize = Annotated[
-    int | None, typer.Option("--input", metavar="PX", help="Input size in pixels. [default: the network's own]", show_default=False)
+    int | None,
+    typer.Option(
+        "--input", metavar="PX", help="Input size in pixels. [default: the network's own]", show_default=False
+    ),
 ]
 Like = Annotated[
     str | None,
-    typer.Option("--like", metavar="CODES", help="Take layers, weights and all settings from another codes file.", show_default=False),
+    typer.Option(
+        "--like",
+        metavar="CODES",
+        help="Take layers, weights and all settings from another codes file.",
+        show_default=False,
+    ),
 ]
 OptionalWeights = Annotated[
     str | None,
-    typer.Option("--weights", metavar="WEIGHTS", help="Where the weights are now. [default: as the file says]", show_default=False),
+    typer.Option(
+        "--weights",
+        metavar="WEIGHTS",
+        help="Where the weights are now. [default: as the file says]",
+        show_default=False,
+    ),
 ]
 Root = Annotated[
     str | None,
-    typer.Option("--root", metavar="FOLDER", help="Where the images are now. [default: as the file says]", show_default=False),
+    typer.Option(
+        "--root",
+        metavar="FOLDER",
+        help="Where the images are now. [default: as the file says]",
+        show_default=False,
+    ),
 ]
 Sample = Annotated[int, typer.Option("--sample", metavar="N", min=1, help="Number of rows.")]
 What = Annotated[
@@ -117,29 +167,50 @@ What = Annotated[
         show_default=False,
     ),
 ]
-To = Annotated[str, typer.Option("--to", metavar="FORMAT", help="npy, csv, parquet or projector (TensorBoard's).", show_default=False)]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to", metavar="FORMAT", help="npy, csv, parquet or projector (TensorBoard's).", show_default=False
+    ),
+]
 Layer = Annotated[
     str,
-    typer.Option("--layer", metavar="STAGE", help="The layer to fit, or auto: the best of the file by validation."),
+    typer.Option(
+        "--layer", metavar="STAGE", help="The layer to fit, or auto: the best of the file by validation."
+    ),
 ]
 OptionalLayer = Annotated[
     str | None,
-    typer.Option("--layer", metavar="STAGE", help="One layer of the file. [default: the deepest]", show_default=False),
+    typer.Option(
+        "--layer", metavar="STAGE", help="One layer of the file. [default: the deepest]", show_default=False
+    ),
 ]
 HeadKind = Annotated[
     str, typer.Option("--head", metavar="KIND", help="svm (scores) or softmax (probabilities).")
 ]
 C = Annotated[
-    str, typer.Option("--C", metavar="C", help="auto (1e-5 to 1e5), a value, or several to choose from: 0.1,1,10.")
+    str,
+    typer.Option(
+        "--C", metavar="C", help="auto (1e-5 to 1e5), a value, or several to choose from: 0.1,1,10."
+    ),
 ]
 Folds = Annotated[int, typer.Option("--folds", metavar="N", min=2, help="Stratified folds that choose C.")]
 Normalize = Annotated[
     str,
-    typer.Option("--normalize", metavar="HOW", help="Of each image's codes: l2 (to length 1), standard (each column), none."),
+    typer.Option(
+        "--normalize",
+        metavar="HOW",
+        help="Of each image's codes: l2 (to length 1), standard (each column), none.",
+    ),
 ]
 ClassWeight = Annotated[
     str | None,
-    typer.Option("--class-weight", metavar="balanced", help="balanced: every class counts alike, however few its images.", show_default=False),
+    typer.Option(
+        "--class-weight",
+        metavar="balanced",
+        help="balanced: every class counts alike, however few its images.",
+        show_default=False,
+    ),
 ]
 SplitRule = Annotated[
     str,
@@ -151,31 +222,54 @@ SplitRule = Annotated[
 ]
 Shots = Annotated[
     str | None,
-    typer.Option("--shots", metavar="N,N", help="Also: accuracy with so few images per class, such as 1,5,10.", show_default=False),
+    typer.Option(
+        "--shots",
+        metavar="N,N",
+        help="Also: accuracy with so few images per class, such as 1,5,10.",
+        show_default=False,
+    ),
 ]
 Repeats = Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="Draws for each of --shots.")]
 ExportModel = Annotated[
     str | None,
-    typer.Option("--export", metavar="FORMAT", help="Also write the head for other tools: sklearn (skops file) or onnx.", show_default=False),
+    typer.Option(
+        "--export",
+        metavar="FORMAT",
+        help="Also write the head for other tools: sklearn (skops file) or onnx.",
+        show_default=False,
+    ),
 ]
 Images = Annotated[
     list[str],
-    typer.Argument(metavar="IMAGES...", help="Images, folders, globs, lists, or one codes file.", show_default=False),
+    typer.Argument(
+        metavar="IMAGES...", help="Images, folders, globs, lists, or one codes file.", show_default=False
+    ),
 ]
 Top = Annotated[int, typer.Option("--top", metavar="N", help="Classes per image, best first.")]
 Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: one line per image and class.")]
 EvaluateSplit = Annotated[
     str,
-    typer.Option("--split", metavar="SPLIT", help="auto (what the model was not fitted on: test, else val), all, train, val or test."),
+    typer.Option(
+        "--split",
+        metavar="SPLIT",
+        help="auto (what the model was not fitted on: test, else val), all, train, val or test.",
+    ),
 ]
 OptionalCrops = Annotated[
     str | None,
-    typer.Option("--crops", metavar="CROPS", help="Other crops than the model's: center, mirror or ten (averaged).", show_default=False),
+    typer.Option(
+        "--crops",
+        metavar="CROPS",
+        help="Other crops than the model's: center, mirror or ten (averaged).",
+        show_default=False,
+    ),
 ]
 WeightsName = Annotated[
     str, typer.Argument(metavar="WEIGHTS", help="imagenet, random:SEED, or a file.", show_default=False)
 ]
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Its name, see 'cnncodes recipes list'.", show_default=False)]
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Its name, see 'cnncodes recipes list'.", show_default=False)
+]
 Folder = Annotated[str, typer.Option("--output", "-o", metavar="FOLDER", help="Folder that is made.")]
 
 
@@ -186,7 +280,9 @@ def parse_C(text: str) -> float | list[float] | Literal["auto"]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise OptionError(f"--C '{text}' is not a number.", "Use auto, a value, or several: --C 0.1,1,10.") from None
+        raise OptionError(
+            f"--C '{text}' is not a number.", "Use auto, a value, or several: --C 0.1,1,10."
+        ) from None
     return values[0] if len(values) == 1 else values
 
 
@@ -197,7 +293,9 @@ def parse_integers(text: str, option: str) -> list[int]:
     except ValueError:
         values = [0]
     if min(values) < 1:
-        raise OptionError(f"{option} '{text}' is not a list of counts.", f"Use whole numbers: {option} 1,5,10.")
+        raise OptionError(
+            f"{option} '{text}' is not a list of counts.", f"Use whole numbers: {option} 1,5,10."
+        )
     return values
 
 
@@ -216,6 +314,10 @@ def check_free(output: str, overwrite: bool) -> None:
     """Refuse early what a command could not write after its work."""
     path = Path(output)
     if not path.parent.is_dir():
-        raise OutputExistsError(f"the folder '{path.parent}' does not exist.", f"Make it: mkdir -p '{path.parent}'.")
+        raise OutputExistsError(
+            f"the folder '{path.parent}' does not exist.", f"Make it: mkdir -p '{path.parent}'."
+        )
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"'{path}' exists already.", "Choose another name with -o, or use --overwrite.")
+        raise OutputExistsError(
+            f"'{path}' exists already.", "Choose another name with -o, or use --overwrite."
+        )

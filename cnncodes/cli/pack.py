@@ -26,6 +26,8 @@ def pack(
 
     reporter = Reporter(json, quiet)
     before, after = pack_codes(Path(codes), Path(output), overwrite=overwrite)
-    reporter.result(f"{output}: {size(after)}, {before / after:.1f} times smaller than {codes} ({size(before)})")
+    reporter.result(
+        f"{output}: {size(after)}, {before / after:.1f} times smaller than {codes} ({size(before)})"
+    )
     reporter.document({"output": output, "bytes_before": before, "bytes_after": after})
     reporter.next(f"cnncodes info {output}")

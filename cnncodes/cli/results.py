@@ -17,7 +17,9 @@ def print_evaluation(reporter: Reporter, result: EvaluationResult) -> None:
     found = result.evaluation
     rows = [
         (figures.name, figures.support, percent(figures.precision), percent(figures.recall))
-        for figures in sorted(found.per_class, key=lambda figures: figures.recall if figures.recall is not None else 2)
+        for figures in sorted(
+            found.per_class, key=lambda figures: figures.recall if figures.recall is not None else 2
+        )
     ]
     title = f"tested on {result.how}"
     if len(rows) > MOST_CLASSES:
@@ -29,6 +31,8 @@ def print_evaluation(reporter: Reporter, result: EvaluationResult) -> None:
         f"{top5}, mean per class {percent(found.mean_per_class)}; always the largest class: {percent(found.majority)}"
     )
     for pair in found.worst_confusions(5):
-        reporter.result(f"  {pair.true} taken for {pair.predicted}: {pair.count} ({percent(pair.share)} of {pair.true})")
+        reporter.result(
+            f"  {pair.true} taken for {pair.predicted}: {pair.count} ({percent(pair.share)} of {pair.true})"
+        )
     if result.all_seen:
         reporter.warn("the model was fitted on these very images: the figures say nothing about new ones")

@@ -34,15 +34,17 @@ def list_known(json: options.Json = False) -> None:
         reporter.next("cnncodes weights fetch imagenet")
 
 
-def fetch(
-    name: options.WeightsName, model: options.Network = None, quiet: options.Quiet = False
-) -> None:
+def fetch(name: options.WeightsName, model: options.Network = None, quiet: options.Quiet = False) -> None:
     """Download weights into torch's own cache folder; an interrupted download goes on."""
     from cnncodes.weights import fetch as fetch_weights
 
     reporter = Reporter(quiet=quiet)
     with reporter.progress(f"fetching {name}", 1) as update:
-        path = fetch_weights(name, lambda done, total: update(done / max(total, 1), f"{size(done)} of {size(total)}"), network=model)
+        path = fetch_weights(
+            name,
+            lambda done, total: update(done / max(total, 1), f"{size(done)} of {size(total)}"),
+            network=model,
+        )
     reporter.result(f"{path}")
     reporter.next(f"cnncodes weights check {name}")
 
@@ -54,7 +56,9 @@ def check(name: options.WeightsName, model: options.Network = None, json: option
     reporter = Reporter(json)
     report = check_weights(name, network=model)
     reporter.document(json_module.loads(json_module.dumps(dataclasses.asdict(report))))
-    reporter.result(f"{report.name}: {report.parameters:,} numbers of {report.network}, {report.classes or 'no'} classes")
+    reporter.result(
+        f"{report.name}: {report.parameters:,} numbers of {report.network}, {report.classes or 'no'} classes"
+    )
     reporter.result(f"from         {report.source}")
     reporter.result(f"fingerprint  {report.fingerprint}")
     rows = [(key, "x".join(map(str, shape))) for key, shape in report.shapes.items()]
@@ -73,7 +77,7 @@ def convert(
 ) -> None:
     """Write weights as safetensors, with preprocessing, class names and fingerprint.
 
-        cnncodes weights convert bvlc_alexnet.caffemodel -o bvlc.safetensors
+    cnncodes weights convert bvlc_alexnet.caffemodel -o bvlc.safetensors
     """
     from cnncodes.weights import convert as convert_weights
 

@@ -43,7 +43,9 @@ class CheckReport:
         return json.dumps(asdict(self) | {"good": self.good})
 
 
-def check_codes(path: str | Path, weights: Weights, *, sample: int = 64, seed: int = 0, root: Path | None = None) -> CheckReport:
+def check_codes(
+    path: str | Path, weights: Weights, *, sample: int = 64, seed: int = 0, root: Path | None = None
+) -> CheckReport:
     """Extract a random sample of the rows that are done once more and compare.
 
     Parameters

@@ -56,7 +56,9 @@ def choose_device(name: str = "auto") -> Device:
         index = int(place) if place.isdigit() else 0
         if index >= count:
             found = f"{count} CUDA devices" if count else "no CUDA device"
-            raise OptionError(f"device '{name}' is not there: torch sees {found}.", "Use --device cpu or auto.")
+            raise OptionError(
+                f"device '{name}' is not there: torch sees {found}.", "Use --device cpu or auto."
+            )
         return Device(f"cuda:{index}", torch.cuda.get_device_name(index), cores)
     if kind == "mps" and torch.backends.mps.is_available():
         return Device("mps", "Apple GPU (mps)", cores)

@@ -84,7 +84,9 @@ def _targets(path: Path, to: str) -> list[Path]:
     if to == "npy":
         return [path, path.with_suffix(".csv")]
     if to == "projector":
-        return [path / name for name in ("vectors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt")]
+        return [
+            path / name for name in ("vectors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt")
+        ]
     return [path]
 
 
@@ -139,7 +141,12 @@ def _parquet(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
     length = file.read(stage, rows[:1]).size
     kind = pa.from_numpy_dtype(file.read(stage, rows[:1]).dtype)
     schema = pa.schema(
-        [("filename", pa.string()), ("label", pa.string()), ("split", pa.string()), ("codes", pa.list_(kind, length))]
+        [
+            ("filename", pa.string()),
+            ("label", pa.string()),
+            ("split", pa.string()),
+            ("codes", pa.list_(kind, length)),
+        ]
     )
     with pq.ParquetWriter(path, schema) as writer:
         for part, values in _blocks(file, stage, rows):

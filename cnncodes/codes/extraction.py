@@ -22,7 +22,7 @@ import numpy as np
 from cnncodes.codes import file as codes_file
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.rows import RowWriter, check_room, locked, reserve
-from cnncodes.codes.settings import ExtractionSettings, Precision, default_batch_size
+from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.errors import ImageError, OutputExistsError, ResumeError, WeightsMismatchError
 from cnncodes.images.catalog import Catalog, stat_files
 
@@ -115,7 +115,7 @@ def plan_extraction(
     *,
     layers: str | Sequence[str] = "fc7",
     crops: str = "center",
-    precision: Precision = "float32",
+    precision: str = "float32",
     dtype: str = "float32",
     decoding: str | None = None,
     device: str = "auto",
@@ -183,7 +183,7 @@ def plan_extraction(
             weights_sha256=weights.fingerprint,
             preprocessing=preprocessing,
             crops=crops,
-            precision=precision,
+            precision=precision,  # type: ignore[arg-type]  # the record checks them
             dtype=dtype,  # type: ignore[arg-type]
             classes=weights.architecture.classes,
         )
@@ -374,5 +374,6 @@ def _catalog_differences(
 def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise OutputExistsError(
-            f"the folder '{path.parent}' for the output does not exist.", f"Make it: mkdir -p '{path.parent}'."
+            f"the folder '{path.parent}' for the output does not exist.",
+            f"Make it: mkdir -p '{path.parent}'.",
         )

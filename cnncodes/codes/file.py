@@ -218,7 +218,8 @@ class CodesFile:
         except (KeyError, ValueError, TypeError, OSError) as error:
             self.close()
             raise CodesFileError(
-                f"'{self.path}' is not a codes file: {error}.", "Make one with 'cnncodes extract DATA -o codes.h5'."
+                f"'{self.path}' is not a codes file: {error}.",
+                "Make one with 'cnncodes extract DATA -o codes.h5'.",
             ) from error
 
     def _read_header(self) -> None:
@@ -334,7 +335,9 @@ def pack(source: Path, target: Path, *, level: int = 1, overwrite: bool = False)
         If the target is there and ``overwrite`` is false, or is the source.
     """
     if target.exists() and (not overwrite or target.samefile(source)):
-        raise OutputExistsError(f"'{target}' exists already.", "Choose another name with -o, or use --overwrite.")
+        raise OutputExistsError(
+            f"'{target}' exists already.", "Choose another name with -o, or use --overwrite."
+        )
     temporary = target.with_name(target.name + ".part")
     with CodesFile(source) as codes, h5py.File(temporary, "w") as copy:
         for name, value in codes.hdf5.attrs.items():
@@ -395,7 +398,9 @@ class Hdf5Rows:
 
 def _open(path: Path) -> h5py.File:
     if not path.is_file():
-        raise CodesFileError(f"there is no file '{path}'.", "Make it with 'cnncodes extract DATA -o codes.h5'.")
+        raise CodesFileError(
+            f"there is no file '{path}'.", "Make it with 'cnncodes extract DATA -o codes.h5'."
+        )
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -16,8 +16,8 @@ from cnncodes.images.catalog import Catalog
 from cnncodes.images.loader import Batch, Loader
 
 if TYPE_CHECKING:
-    from cnncodes.images.decode import Source
     from cnncodes.codes.compute import Encoder
+    from cnncodes.images.decode import Source
 
 
 class Pipeline:

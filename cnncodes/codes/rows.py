@@ -43,7 +43,7 @@ class PwriteRows:
         for stage, values in layers.items():
             place = self.layout.layers[stage]
             data = np.ascontiguousarray(values, dtype=place.dtype)
-            self._write(memoryview(data).cast("B"), place.offset + start * place.row_bytes)
+            self._write(data.data.cast("B"), place.offset + start * place.row_bytes)
 
     def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None:
         """Write states (uint8) of consecutive rows and the reasons of single rows."""
@@ -134,7 +134,11 @@ class RowWriter:
 def short(reason: str) -> bytes:
     """A reason as UTF-8 that fits its place in the file, cut between characters."""
     line = " ".join(reason.split()).encode("utf-8", "replace")
-    return line if len(line) <= PROBLEM_BYTES else line[: PROBLEM_BYTES - 3].decode("utf-8", "ignore").encode() + b"..."
+    return (
+        line
+        if len(line) <= PROBLEM_BYTES
+        else line[: PROBLEM_BYTES - 3].decode("utf-8", "ignore").encode() + b"..."
+    )
 
 
 def reserve(path: Path) -> None:

@@ -14,6 +14,7 @@ from cnncodes.weights.preprocessing import Preprocessing
 Precision = Literal["float32", "bfloat16", "float16"]
 Dtype = Literal["float32", "float16"]
 
+
 @dataclass(frozen=True)
 class ExtractionSettings:
     """Everything that decides the numbers in a codes file, apart from the images.

@@ -19,7 +19,6 @@ from cnncodes.errors import (
     CatalogError,
     ModelError,
     OptionError,
-    WeightsError,
     WeightsMismatchError,
     WeightsMissingError,
 )
@@ -58,7 +57,8 @@ class Scores:
     @property
     def readable(self) -> np.ndarray:
         """Whether each image has scores: bool ``[N]``."""
-        return ~np.isnan(self.values).any(axis=1)
+        missing: np.ndarray = np.isnan(self.values).any(axis=1)
+        return ~missing
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class EvaluationResult:
         """JSON object: the evaluation's entries, ``images``, and the unreadable ones."""
         values: dict[str, Any] = json.loads(self.evaluation.to_json())
         return json.dumps(
-            values | {"how": self.how, "all_seen_in_training": self.all_seen, "unreadable": self.scores.problems}
+            values
+            | {"how": self.how, "all_seen_in_training": self.all_seen, "unreadable": self.scores.problems}
         )
 
 
@@ -138,16 +139,22 @@ def score(
         data = read_catalog(data)
     place = choose_device(device)
     settings = dataclasses.replace(
-        model.settings, crops=crops or model.settings.crops, batch_size=batch_size or default_batch_size(len(data))
+        model.settings,
+        crops=crops or model.settings.crops,
+        batch_size=batch_size or default_batch_size(len(data)),
     )
     encoder = Encoder(weights or model_weights(model), settings, place)
     rows = range(len(data))
-    batches = [rows[start : start + settings.batch_size] for start in range(0, len(data), settings.batch_size)]
+    batches = [
+        rows[start : start + settings.batch_size] for start in range(0, len(data), settings.batch_size)
+    ]
     values = np.full((len(data), len(model.classes)), np.nan)
     problems: dict[str, str] = {}
     for batch, codes in Pipeline(data, batches, encoder, workers=workers or place.cores):
         found = codes[model.stage].astype(np.float32, copy=False)
-        values[batch.rows[0] : batch.rows[-1] + 1] = model.head.scores(found if found.ndim == 2 else found.mean(1))
+        values[batch.rows[0] : batch.rows[-1] + 1] = model.head.scores(
+            found if found.ndim == 2 else found.mean(1)
+        )
         for row, reason in batch.problems.items():
             values[row] = np.nan
             problems[data.names[row]] = reason
@@ -240,7 +247,9 @@ def evaluate(
     return EvaluationResult(evaluation, scores, places[readable], how, bool(seen[rows].all()))
 
 
-def model_weights(model: LinearModel, weights: str | os.PathLike[str] | None = None, beside: Path | None = None) -> Weights:
+def model_weights(
+    model: LinearModel, weights: str | os.PathLike[str] | None = None, beside: Path | None = None
+) -> Weights:
     """The weights that a model was fitted with, verified by their fingerprint.
 
     Parameters
@@ -262,7 +271,12 @@ def model_weights(model: LinearModel, weights: str | os.PathLike[str] | None = N
 
     settings = model.settings
     name = str(weights or settings.weights)
-    if weights is None and beside is not None and not Path(name).exists() and (beside.parent / name).is_file():
+    if (
+        weights is None
+        and beside is not None
+        and not Path(name).exists()
+        and (beside.parent / name).is_file()
+    ):
         name = str(beside.parent / name)
     try:
         found = load_weights(name, network=settings.network)

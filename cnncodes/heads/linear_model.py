@@ -206,7 +206,9 @@ def few_shot_codes(
     """
     split, model = fit.split, fit.model
     if not len(split.test):
-        raise HeadError("few-shot draws need images to test on, and none are kept.", "Use --split 0.2 or a test split.")
+        raise HeadError(
+            "few-shot draws need images to test on, and none are kept.", "Use --split 0.2 or a test split."
+        )
     with CodesFile(codes) as file:
         labels, classes = _compact(file.catalog, split)
         train = np.concatenate([split.train, split.choose])

@@ -42,7 +42,11 @@ def parse_stages(network: Network, stages: str | Iterable[str]) -> tuple[str, ..
     StageError
         For a name that the network does not have; the message has the nearest right one.
     """
-    parts = stages.split(",") if isinstance(stages, str) else [part for text in stages for part in text.split(",")]
+    parts = (
+        stages.split(",")
+        if isinstance(stages, str)
+        else [part for text in stages for part in text.split(",")]
+    )
     names = [name for part in parts for name in _expand(network, part.strip())]
     return tuple(dict.fromkeys(names))
 
@@ -69,7 +73,9 @@ def _expand(network: Network, part: str) -> list[str]:
     if part in (spellings := torchvision_spellings(network)):
         return [spellings[part]]
     if part.endswith(LINEAR):
-        return [_before_relu(network, name) for name in _places_names(network, part.removesuffix(LINEAR), part)]
+        return [
+            _before_relu(network, name) for name in _places_names(network, part.removesuffix(LINEAR), part)
+        ]
     first, dash, last = part.partition("-")
     if dash and last:
         return _range(network, first, last, part)
@@ -101,12 +107,12 @@ def _places_names(network: Network, word: str, part: str) -> list[str]:
 
 def _places(network: Network, word: str, part: str) -> list[int]:
     """Places of the stages that a single word names."""
-    for matches in (
-        lambda stage: stage.name == word,
-        lambda stage: stage.name.rpartition("_")[0] == word,
-        lambda stage: stage.kind == word,
+    for names in (
+        network.stage_names,
+        tuple(name.rpartition("_")[0] for name in network.stage_names),  # conv3 of conv3_1, conv3_2
+        tuple(stage.kind for stage in network.stages),
     ):
-        if places := [place for place, stage in enumerate(network.stages) if matches(stage)]:
+        if places := [place for place, name in enumerate(names) if name == word]:
             return places
     raise StageError(
         f"network '{network.name}' has no stage '{part}'.",

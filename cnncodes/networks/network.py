@@ -75,7 +75,9 @@ class Network:
         if self.classes is None or not isinstance(last, Linear):
             raise NetworkError(f"network '{self.name}' has no classifier.", "Use a network that ends in fc8.")
         if classes < 1:
-            raise NetworkError(f"a classifier of {classes} classes is not possible.", "Use 1 or more classes.")
+            raise NetworkError(
+                f"a classifier of {classes} classes is not possible.", "Use 1 or more classes."
+            )
         return replace(self, stages=(*self.stages[:-1], replace(last, features=classes)))
 
     @cached_property

@@ -74,7 +74,14 @@ class StageTable:
 
     def to_json(self) -> str:
         """JSON object with rows and totals."""
-        totals = ("parameters", "connections", "multiply_adds", "forward_bytes", "backward_bytes", "model_bytes")
+        totals = (
+            "parameters",
+            "connections",
+            "multiply_adds",
+            "forward_bytes",
+            "backward_bytes",
+            "model_bytes",
+        )
         return json.dumps(asdict(self) | {name: getattr(self, name) for name in totals})
 
 

@@ -91,14 +91,14 @@ class TorchNetwork(nn.Module):
         """What a stage gives before its ReLU."""
         match stage:
             case Convolution():
-                layer = self.get_submodule(stage.prefix)
+                weight, bias = self._parameters_of(stage)
                 top, bottom = stage.pads(value.shape[2])
                 left, right = stage.pads(value.shape[3])
                 if (top, left) == (bottom, right):
                     padding = (top, left)
                 else:  # TensorFlow's SAME can need one pixel more on the right and below
                     value, padding = F.pad(value, (left, right, top, bottom)), (0, 0)
-                return F.conv2d(value, layer.weight, layer.bias, stage.stride, padding, groups=stage.groups)
+                return F.conv2d(value, weight, bias, stage.stride, padding, groups=stage.groups)
             case MaxPool():
                 return F.max_pool2d(value, stage.kernel, stage.stride, ceil_mode=stage.ceil)
             case LocalResponseNorm():
@@ -108,13 +108,17 @@ class TorchNetwork(nn.Module):
                     if stage.pool_to is not None and value.shape[2:] != (stage.pool_to, stage.pool_to):
                         value = F.adaptive_avg_pool2d(value, stage.pool_to)
                     value = value.flatten(1)  # channels, then rows, then columns
-                layer = self.get_submodule(stage.prefix)
-                return F.linear(value, layer.weight, layer.bias)
+                return F.linear(value, *self._parameters_of(stage))
         raise TypeError(f"no arithmetic for a stage of type {type(stage).__name__}")
+
+    def _parameters_of(self, stage: Stage) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution or fully connected stage."""
+        layer = self.get_submodule(stage.prefix)
+        return layer.get_parameter("weight"), layer.get_parameter("bias")
 
 
 def local_response_norm(value: Tensor, stage: LocalResponseNorm) -> Tensor:
-    """``a / (k + alpha * sum of a^2 over n neighbouring channels)^beta`` (Krizhevsky et al. 2012, section 3.3).
+    """``a / (k + alpha * sum of a^2 over n channels)^beta`` (Krizhevsky et al. 2012, section 3.3).
 
     ``value`` is ``[batch, channels, height, width]``; so is the result. Squares are summed in float32 at
     least: in half precision they would overflow.

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
     from cnncodes.weights.record import Weights, build_network
     from cnncodes.weights.resolve import WeightsReport, check, convert, load_weights
-    from cnncodes.weights.safetensors_file import read_arrays, read_tensors, save_weights, write_arrays, write_tensors
+    from cnncodes.weights.safetensors_file import (
+        read_arrays,
+        read_tensors,
+        save_weights,
+        write_arrays,
+        write_tensors,
+    )
 
 __all__ = [
     "CAFFE_PREPROCESSING",

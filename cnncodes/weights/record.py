@@ -28,7 +28,7 @@ class Weights:
     network : str
         Name of the network, one of ``cnncodes.networks.NETWORKS``.
     name : str
-        What the user said: ``imagenet``, ``random:0``, or the name of a file.
+        What the user said: ``imagenet``, ``random:0``, or the path of a file; :func:`load_weights` understands it again.
     tensors : dict of str to Tensor
         float32 and contiguous, with the keys and shapes of ``Network.tensor_shapes()``. They may be mapped
         from a file and are shared with :func:`build_network`: treat them as read-only.

@@ -120,7 +120,7 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
     classes = content.classes if content.classes and len(content.classes) == record.classes else None
     weights = Weights(
         network=record.name,
-        name=path.name,
+        name=str(path),
         tensors={key: tensors[key] for key in record.tensor_shapes()},
         preprocessing=content.preprocessing or usual_preprocessing(record),
         classes=classes,
