@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,13 @@ def as_float32(path: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
 def require_file(path: Path) -> int:
     """Size in bytes of a file that must be there; raises WeightsMissingError or WeightsError."""
     try:
-        if path.is_dir():
-            raise WeightsError(f"the weights file '{path}' is a folder.", "Name the file inside of it.")
-        return path.stat().st_size
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no ordinary file"
+            raise WeightsError(
+                f"the weights file '{path}' is {kind}.", "Name the file that holds the weights."
+            )
+        return found.st_size
     except (FileNotFoundError, NotADirectoryError):
         raise WeightsMissingError(
             f"the weights file '{path}' does not exist.",

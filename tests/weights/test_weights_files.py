@@ -1,0 +1,419 @@
+"""Files that torch and safetensors wrote: what they hold arrives, and what is wrong with them is said."""
+
+import json
+import os
+import pickle
+import struct
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cnncodes.errors import (
+    NetworkError,
+    OptionError,
+    OutputExistsError,
+    WeightsError,
+    WeightsMismatchError,
+    WeightsMissingError,
+)
+from cnncodes.networks import get_network
+from cnncodes.weights import (
+    CAFFE_PREPROCESSING,
+    TORCHVISION_PREPROCESSING,
+    Preprocessing,
+    build_network,
+    check,
+    convert,
+    load_weights,
+    read_tensors,
+    save_weights,
+    write_tensors,
+)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return load_weights("random:7", network="alexnet-tf")  # 2.2 million numbers
+
+
+def same(ours, tensors):
+    return list(ours) == list(tensors) and all(torch.equal(ours[key], tensors[key]) for key in tensors)
+
+
+# ------------------------------------------------------------------ torch
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".pth.tar", ".PTH"])
+def test_a_state_dict_arrives_bit_for_bit(weights, tmp_path, suffix):
+    path = tmp_path / f"mine{suffix}"
+    torch.save(OrderedDict(weights.tensors), path)
+    loaded = load_weights(path)
+    assert same(loaded.tensors, weights.tensors)
+    assert (loaded.network, loaded.name) == ("alexnet-tf", str(path))
+    assert loaded.source.startswith(f"mine{suffix} (sha256 ")
+    assert loaded.fingerprint == weights.fingerprint
+
+
+def test_the_format_before_2020_arrives_too(weights, tmp_path):
+    torch.save(weights.tensors, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert same(load_weights(tmp_path / "old.pth").tensors, weights.tensors)
+
+
+@pytest.mark.parametrize("entry", ["state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_training_checkpoints_and_wrapped_networks_are_understood(weights, tmp_path, entry, prefix):
+    wrapped = {prefix + key: torch.nn.Parameter(tensor) for key, tensor in weights.tensors.items()}
+    torch.save({entry: wrapped, "epoch": 3, "best": 0.5, "args": ["a"]}, tmp_path / "checkpoint.pt")
+    loaded = load_weights(tmp_path / "checkpoint.pt")
+    assert same(loaded.tensors, weights.tensors)
+    assert not any(tensor.requires_grad for tensor in loaded.tensors.values())
+
+
+def test_data_parallel_features_as_places365_has_them(tmp_path):
+    shapes = get_network("alexnet", classes=3).tensor_shapes()
+    tensors = {key: torch.ones(shape) for key, shape in shapes.items()}
+    wrapped = {key.replace("features.", "features.module."): value for key, value in tensors.items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "places.pth.tar")
+    loaded = load_weights(tmp_path / "places.pth.tar")
+    assert (loaded.network, loaded.architecture.classes, list(loaded.tensors)) == ("alexnet", 3, list(shapes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floating_types_become_float32(weights, tmp_path, dtype):
+    torch.save(
+        {
+            key: tensor.to(dtype).t() if tensor.dim() == 2 else tensor.to(dtype)
+            for key, tensor in weights.tensors.items()
+        },
+        tmp_path / "half.pth",
+    )
+    loaded = load_weights(tmp_path / "half.pth")
+    assert same(loaded.tensors, {key: tensor.to(dtype).float() for key, tensor in weights.tensors.items()})
+
+
+def test_tensors_that_are_not_contiguous_become_so(weights, tmp_path):
+    strided = {
+        key: tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+        for key, tensor in weights.tensors.items()
+    }
+    torch.save(strided, tmp_path / "strided.pth")
+    loaded = load_weights(tmp_path / "strided.pth")
+    assert all(tensor.is_contiguous() for tensor in loaded.tensors.values())
+    assert loaded.fingerprint == weights.fingerprint
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda tensor: tensor.int(),
+        lambda tensor: tensor.to(torch.complex64),
+        lambda tensor: tensor.to_sparse(),
+        lambda tensor: tensor.to("meta"),
+        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+    ],
+    ids=["integers", "complex", "sparse", "meta", "quantised"],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's own, about quantised tensors
+def test_tensors_that_hold_no_plain_numbers_are_refused(weights, tmp_path, wrong):
+    torch.save(weights.tensors | {"conv1.bias": wrong(weights.tensors["conv1.bias"])}, tmp_path / "wrong.pth")
+    with pytest.raises(WeightsError, match=r"wrong\.pth"):
+        load_weights(tmp_path / "wrong.pth")
+
+
+class Evil:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_that_tries_to_run_code_is_refused(weights, tmp_path, zipped):
+    trace = tmp_path / "ran"
+    content = {"state_dict": weights.tensors, "extra": Evil(trace)}
+    torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match="could run code") as caught:
+        load_weights(tmp_path / "evil.pth")
+    assert not trace.exists()
+    assert "state_dict()" in caught.value.remedy
+    torch.load(tmp_path / "evil.pth", weights_only=False)["extra"].close()  # the file is what it claims to be
+    assert trace.exists()
+
+
+def test_a_bare_malicious_pickle_is_refused(tmp_path):
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil(tmp_path / "ran"), protocol=2))
+    with pytest.raises(WeightsError):
+        load_weights(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), {"a": 1}, [torch.zeros(3)], {}, {3: torch.zeros(1)}, 5])
+def test_a_file_without_a_state_dict_says_what_it_holds(tmp_path, content):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=f"holds no state dict, but a {type(content).__name__}"):
+        load_weights(tmp_path / "other.pth")
+
+
+# ------------------------------------------------------------------ safetensors
+
+
+def test_what_is_saved_comes_back_with_all_that_travels(weights, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    record = replace(
+        weights,
+        preprocessing=Preprocessing(resize=300, crop=224, channels="BGR", mean=(0.1, 0.2, 0.3)),
+        source="trained on a boat",
+    )
+    save_weights(record, path)
+    loaded = load_weights(path)
+    assert same(loaded.tensors, weights.tensors)
+    assert (loaded.network, loaded.source, loaded.preprocessing, loaded.fingerprint) == (
+        "alexnet-tf",
+        "trained on a boat",
+        record.preprocessing,
+        weights.fingerprint,
+    )
+    assert build_network(loaded).state_dict().keys() == weights.tensors.keys()
+    save_weights(
+        loaded, tmp_path / "again.safetensors"
+    )  # mapped tensors can be written, even onto themselves
+    save_weights(loaded, path, overwrite=True)
+    assert load_weights(path).fingerprint == weights.fingerprint
+
+
+def test_class_names_travel(tmp_path, weights):
+    shapes = get_network("alexnet", classes=2).tensor_shapes()
+    tensors = {key: torch.full(shape, 0.5) for key, shape in shapes.items()}
+    record = replace(weights, network="alexnet", tensors=tensors, classes=("ants", "Bienen äöü"))
+    save_weights(record, tmp_path / "ab.safetensors")
+    loaded = load_weights(tmp_path / "ab.safetensors")
+    assert loaded.classes == loaded.class_names() == ("ants", "Bienen äöü")
+    assert loaded.architecture.classes == 2
+
+
+def test_the_same_weights_give_the_same_bytes(weights, tmp_path):
+    for name in ("a", "b"):
+        save_weights(weights, tmp_path / f"{name}.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_file_that_exists_is_not_lost(weights, tmp_path):
+    path = tmp_path / "kept.safetensors"
+    path.write_text("precious")
+    with pytest.raises(OutputExistsError, match="exists already"):
+        save_weights(weights, path)
+    assert path.read_text() == "precious"
+    save_weights(weights, path, overwrite=True)
+    assert load_weights(path).fingerprint == weights.fingerprint
+
+
+def test_a_failed_write_leaves_nothing_behind_and_the_old_file_whole(weights, tmp_path, monkeypatch):
+    path = tmp_path / "kept.safetensors"
+    path.write_text("precious")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WeightsError, match="No space left"):
+        save_weights(weights, path, overwrite=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["kept.safetensors"]
+    assert path.read_text() == "precious"
+
+
+def test_other_people_may_read_what_the_umask_lets_them_read(weights, tmp_path):
+    save_weights(weights, tmp_path / "w.safetensors")
+    (tmp_path / "usual").touch()
+    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("place", ["no/such/folder/w.safetensors", "file/w.safetensors"])
+def test_a_place_that_cannot_be_written_is_an_error(weights, tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(WeightsError, match="cannot be written"):
+        save_weights(weights, tmp_path / place)
+
+
+def test_only_safetensors_are_written(weights, tmp_path):
+    with pytest.raises(OptionError, match=r"\.safetensors"):
+        save_weights(weights, tmp_path / "w.pth")
+
+
+def test_a_foreign_file_is_known_by_its_keys(weights, tmp_path):
+    save_file({key: tensor.half() for key, tensor in weights.tensors.items()}, tmp_path / "f.safetensors")
+    loaded = load_weights(tmp_path / "f.safetensors")
+    assert (loaded.network, loaded.preprocessing) == ("alexnet-tf", TORCHVISION_PREPROCESSING)
+    assert same(loaded.tensors, {key: tensor.half().float() for key, tensor in weights.tensors.items()})
+
+
+def test_a_changed_number_is_noticed(weights, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_weights(weights, path)
+    with path.open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-3, os.SEEK_END)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(WeightsMismatchError, match="fingerprint"):
+        load_weights(path)
+
+
+def test_our_file_is_not_loaded_as_another_network(weights, tmp_path):
+    save_weights(weights, tmp_path / "mine.safetensors")
+    with pytest.raises(WeightsMismatchError, match="alexnet-tf"):
+        load_weights(tmp_path / "mine.safetensors", network="alexnet")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"format": None},
+        {"network": 5},
+        {"network": "alexnet-xy"},
+        {"preprocessing": {"crop": 9999}},
+        {"preprocessing": []},
+        {"classes": [1, 2]},
+        {"classes": "ab"},
+        {"source": None},
+        {"fingerprint": "0" * 63},
+        None,
+    ],
+)
+def test_a_record_that_is_not_ours_is_refused(weights, tmp_path, change):
+    path = tmp_path / "mine.safetensors"
+    save_weights(weights, path)
+    tensors, metadata = read_tensors(path)
+    record = [] if change is None else json.loads(metadata["cnncodes"]) | change
+    write_tensors(tmp_path / "other.safetensors", tensors, record)
+    with pytest.raises((WeightsError, NetworkError)):
+        load_weights(tmp_path / "other.safetensors")
+
+
+def test_a_record_nested_without_end_is_refused(weights, tmp_path):
+    save_file(weights.tensors, tmp_path / "deep.safetensors", {"cnncodes": "[" * 200_000})
+    with pytest.raises(WeightsError):
+        load_weights(tmp_path / "deep.safetensors")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x08",
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 100) + b"{}",
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 64)
+        + b'{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,8]}}  '[:64]
+        + b"12345678",
+        struct.pack("<Q", 62)
+        + b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,99999999]}} '
+        + b"12345678",
+    ],
+)
+def test_headers_that_lie_are_refused(tmp_path, content):
+    (tmp_path / "liar.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"liar\.safetensors"):
+        load_weights(tmp_path / "liar.safetensors")
+
+
+# ------------------------------------------------------------------ any file
+
+
+def test_a_file_of_another_network_names_the_keys_and_shapes_that_differ(weights, tmp_path):
+    tensors = dict(weights.tensors) | {"conv2.weight": torch.zeros(3, 4), "extra": torch.zeros(())}
+    del tensors["conv5.bias"]
+    torch.save(tensors, tmp_path / "other.pth")
+    with pytest.raises(WeightsMismatchError) as caught:
+        load_weights(tmp_path / "other.pth")
+    for part in (
+        "network 'alexnet-tf' (10 tensors)",
+        "1 key is missing (conv5.bias)",
+        "1 key is unexpected (extra)",
+        "1 shape differs (conv2.weight is 3 x 4, not 192 x 64 x 5 x 5)",
+    ):
+        assert part in caught.value.problem
+    with pytest.raises(WeightsMismatchError, match="16 keys are missing .features.0.weight, .* and 13 more."):
+        load_weights(tmp_path / "other.pth", network="alexnet")
+
+
+@pytest.mark.parametrize(
+    ("file", "network", "expected", "preprocessing"),
+    [
+        ("my-caffenet-v2.pth", None, "caffenet", CAFFE_PREPROCESSING),
+        ("BVLC_AlexNet.pth", None, "bvlc_alexnet", CAFFE_PREPROCESSING),
+        ("x.pth", "alexnet2012", "alexnet2012", replace(TORCHVISION_PREPROCESSING, crop=227)),
+    ],
+)
+def test_two_tower_networks_are_told_apart_by_name_only(tmp_path, file, network, expected, preprocessing):
+    shapes = get_network("alexnet2012", classes=1).tensor_shapes()
+    torch.save({key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}, tmp_path / file)
+    loaded = load_weights(tmp_path / file, network=network)
+    assert (loaded.network, loaded.preprocessing) == (expected, preprocessing)
+
+
+def test_two_tower_networks_without_a_name_are_asked_for(tmp_path):
+    shapes = get_network("alexnet2012", classes=1).tensor_shapes()
+    torch.save({key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}, tmp_path / "x.pth")
+    with pytest.raises(WeightsMismatchError, match="alexnet2012, bvlc_alexnet, caffenet"):
+        load_weights(tmp_path / "x.pth")
+
+
+def test_files_that_are_not_there_or_not_readable_are_named(tmp_path):
+    with pytest.raises(WeightsMissingError, match=r"gone\.pth"):
+        load_weights(tmp_path / "gone.pth")
+    (tmp_path / "folder.pth").mkdir()
+    with pytest.raises(WeightsError, match="is a folder"):
+        load_weights(tmp_path / "folder.pth")
+    (tmp_path / "weights.bin").touch()
+    with pytest.raises(WeightsError, match=r"\.safetensors, \.pth"):
+        load_weights(tmp_path / "weights.bin")
+    with pytest.raises(WeightsMissingError, match="Did you mean 'imagenet'"):
+        load_weights("imagnet")
+    os.symlink("loop.pth", tmp_path / "loop.pth")
+    for name in ("loop.pth", "x" * 300 + ".pth", "zero\0byte.pth"):
+        with pytest.raises(WeightsError):
+            load_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npy", ".caffemodel"])
+def test_a_pipe_does_not_hang(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    result = []
+    thread = threading.Thread(target=lambda: result.append(_raised(tmp_path / f"pipe{suffix}")), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert result == [WeightsError]
+
+
+def _raised(path):
+    try:
+        load_weights(path)
+    except Exception as error:
+        return type(error)
+
+
+def test_convert_and_check_tell_the_same(weights, tmp_path):
+    torch.save(weights.tensors, tmp_path / "w.pth")
+    converted = convert(tmp_path / "w.pth", tmp_path / "w.safetensors")
+    report = check(tmp_path / "w.safetensors")
+    assert report.fingerprint == converted.fingerprint == weights.fingerprint
+    assert report.source == converted.source
+    assert report.shapes == get_network("alexnet-tf").tensor_shapes()
+    assert (report.parameters, report.not_finite, report.classes) == (2_469_696 + 64 * 0, 0, None)
+
+
+def test_check_counts_what_is_no_number(weights, tmp_path):
+    broken = weights.tensors["conv1.bias"].clone()
+    broken[:3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    torch.save(weights.tensors | {"conv1.bias": broken}, tmp_path / "nan.pth")
+    assert check(tmp_path / "nan.pth").not_finite == 3
