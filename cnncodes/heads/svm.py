@@ -96,7 +96,7 @@ def solve_svm(
         gradient = u - Z.T @ (2 * c * slack * y)
         objective[live] = 0.5 * _dots(u, u) + _dots(c * slack, slack)
         previous, gap[live] = gap[live], 0.5 * _dots(gradient, gradient)
-        exact[live] |= gap[live] > 0.3 * previous
+        exact[live] |= gap[live] > 0.5 * previous
         open_ = gap[live] > tolerance * objective[live]
         if not open_.any():
             break
