@@ -91,6 +91,11 @@ class LinearModel:
         ModelError
             If the file is not a model, is damaged, or was written by a newer version.
         """
+        if not Path(path).is_file():
+            raise ModelError(
+                f"there is no model '{path}'.",
+                "Make one with 'cnncodes fit-linear codes.h5 -o model.safetensors'.",
+            )
         arrays, record = read_arrays(Path(path))
         if record is None or record.get("kind") != KIND:
             raise ModelError(
