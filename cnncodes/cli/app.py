@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 from cnncodes.cli import check, evaluate, export, extract, fit_linear, info, pack, predict, recipes, weights
 from cnncodes.cli import demo as demo_command
+from cnncodes.cli.help import Command, preformatted
 from cnncodes.cli.options import Typer
 
 HELP = """
@@ -43,27 +43,21 @@ def build_app() -> Typer:
     """The command line application."""
     app = _typer(HELP)
     for name, function in COMMANDS:
-        app.command(name, help=_preformatted(function.__doc__ or ""))(function)
+        app.command(name, cls=Command, help=preformatted(function.__doc__ or ""))(function)
     for name, summary, commands in GROUPS:
         group = _typer(summary)
         for subname, function in commands:
-            group.command(subname, help=_preformatted(function.__doc__ or ""))(function)
+            group.command(subname, cls=Command, help=preformatted(function.__doc__ or ""))(function)
         app.add_typer(group, name=name)
     return app
 
 
 def _typer(summary: str) -> Typer:
     return Typer(
-        help=_preformatted(summary),
+        help=preformatted(summary),
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-
-
-def _preformatted(text: str) -> str:
-    """Help text whose indented examples keep their lines (the marker is click's)."""
-    paragraphs = inspect.cleandoc(text).split("\n\n")
-    return "\n\n".join("\b\n" + part if part.startswith("    ") else part for part in paragraphs)

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from cnncodes.errors import OptionError, OutputExistsError
+
+__all__ = ["Exit", "Typer", "TyperCommand"]  # and every option and argument below
 
 Exit = typer.Exit
 Typer = typer.Typer
@@ -40,7 +43,10 @@ Layers = Annotated[
 Network = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="NETWORK", help="Network, where the weights do not say: alexnet, caffenet, ..."
+        "--model",
+        metavar="NETWORK",
+        help="The network, where the weights do not say: alexnet, caffenet, ...",
+        show_default=False,
     ),
 ]
 Weights = Annotated[
@@ -102,7 +108,9 @@ Decoding = Annotated[
     typer.Option(
         "--decoding",
         metavar="HOW",
-        help="exact; box (resizes only the crop, at most one grey level away); reduced (large JPEGs at a smaller scale).",
+        help="exact, box (resizes only the crop, at most one grey level away) or reduced (large JPEGs at a "
+        "smaller scale). [default: as the weights say]",
+        show_default=False,
     ),
 ]
 Limit = Annotated[

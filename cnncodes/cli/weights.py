@@ -12,7 +12,7 @@ SUMMARY = "List, fetch, check and convert weights."
 
 
 def list_known(json: options.Json = False) -> None:
-    """Weights that have a name: where they are, and whether they are on this machine."""
+    """Weights that have a name, and whether they are on this machine."""
     from cnncodes.weights import list_weights
 
     reporter = Reporter(json)
@@ -35,7 +35,10 @@ def list_known(json: options.Json = False) -> None:
 
 
 def fetch(name: options.WeightsName, model: options.Network = None, quiet: options.Quiet = False) -> None:
-    """Download weights into torch's own cache folder; an interrupted download goes on."""
+    """Download weights into torch's own cache folder.
+
+    An interrupted download goes on; the digest is verified.
+    """
     from cnncodes.weights import fetch as fetch_weights
 
     reporter = Reporter(quiet=quiet)
@@ -50,7 +53,7 @@ def fetch(name: options.WeightsName, model: options.Network = None, quiet: optio
 
 
 def check(name: options.WeightsName, model: options.Network = None, json: options.Json = False) -> None:
-    """Load weights, verify digest, keys and shapes, and show what they are."""
+    """Verify digest, keys and shapes of weights, and show what they are."""
     from cnncodes.weights import check as check_weights
 
     reporter = Reporter(json)
@@ -75,9 +78,11 @@ def convert(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write weights as safetensors, with preprocessing, class names and fingerprint.
+    """Write weights as safetensors, with all that must travel.
 
-    cnncodes weights convert bvlc_alexnet.caffemodel -o bvlc.safetensors
+    The file holds the preprocessing, the class names and the fingerprint beside the tensors.
+
+        cnncodes weights convert bvlc_alexnet.caffemodel -o bvlc.safetensors
     """
     from cnncodes.weights import convert as convert_weights
 
