@@ -23,7 +23,13 @@ from cnncodes.codes import file as codes_file
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.rows import RowWriter, check_room, locked, reserve
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
-from cnncodes.errors import ImageError, OutputExistsError, ResumeError, WeightsMismatchError
+from cnncodes.errors import (
+    ImageError,
+    OutputBusyError,
+    OutputExistsError,
+    ResumeError,
+    WeightsMismatchError,
+)
 from cnncodes.images.catalog import Catalog, stat_files
 
 if TYPE_CHECKING:
@@ -51,6 +57,7 @@ class Plan:
     mtime: np.ndarray
     pending: tuple[range, ...]
     resumes: bool
+    overwrite: bool = False
     strict: bool = False
 
     @cached_property
@@ -198,7 +205,7 @@ def plan_extraction(
     if resumes:
         settings, pending = _pending(path, catalog, settings, size, mtime, batch_size is not None)
     else:
-        pending = batches_of(len(catalog), settings.batch_size)
+        pending = tuple(batches_of(len(catalog), settings.batch_size))
         check_room(path.parent, codes_file.bytes_needed(len(catalog), settings))
     place = choose_device(device)
     return Plan(
@@ -210,8 +217,9 @@ def plan_extraction(
         workers=workers or place.cores,
         size=size,
         mtime=mtime,
-        pending=tuple(pending),
+        pending=pending,
         resumes=resumes,
+        overwrite=overwrite,
         strict=strict,
     )
 
@@ -250,10 +258,11 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
     ImageError
         At the first unreadable image, with ``strict``.
     """
+    if not plan.pending:
+        return _nothing_left(plan)
     started = time.perf_counter()
     with locked(plan.output):
-        if not plan.resumes:
-            _create(plan)
+        _make_ready(plan)
         pipeline = Pipeline(plan.catalog, plan.pending, plan.encoder, workers=plan.workers)
         done = bad = 0
         with closing(RowWriter(plan.output, codes_file.layout(plan.output))) as writer:
@@ -268,8 +277,6 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
                 done, bad = done + len(batch.rows), bad + len(batch.problems)
                 if progress:
                     progress(done, bad)
-    with codes_file.CodesFile(plan.output) as codes_read:
-        unreadable = codes_read.problems()
     return ExtractionResult(
         output=plan.output,
         images=done,
@@ -280,8 +287,28 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
         waited_s=pipeline.loader.waited_s,
         on_cpu=plan.device.is_cpu,
         batch_size=pipeline.batch_size,
-        unreadable=unreadable,
+        unreadable=_problems(plan.output),
     )
+
+
+def _nothing_left(plan: Plan) -> ExtractionResult:
+    return ExtractionResult(
+        output=plan.output,
+        images=0,
+        resumed=len(plan.catalog),
+        seconds=0.0,
+        decoding_s=0.0,
+        network_s=0.0,
+        waited_s=0.0,
+        on_cpu=plan.device.is_cpu,
+        batch_size=plan.settings.batch_size,
+        unreadable=_problems(plan.output),
+    )
+
+
+def _problems(path: Path) -> dict[str, str]:
+    with codes_file.CodesFile(path) as codes:
+        return codes.problems()
 
 
 def extract(
@@ -311,6 +338,23 @@ def estimate_seconds(plan: Plan) -> float:
     return plan.images * (network + decoding if plan.device.is_cpu else max(network, decoding))
 
 
+def _make_ready(plan: Plan) -> None:
+    """Create the file, or see that it is still as planned: another process may have come between."""
+    there = plan.output.exists()
+    if plan.resumes and there:
+        with codes_file.CodesFile(plan.output) as codes:
+            unchanged = codes.settings == plan.settings and _pending_batches(codes) == plan.pending
+    else:
+        unchanged = plan.resumes == there or plan.overwrite
+    if not unchanged:
+        raise OutputBusyError(
+            f"another process has changed '{plan.output}' since this one looked at it.",
+            "Repeat the command: it goes on with the rows that are pending.",
+        )
+    if not plan.resumes:
+        _create(plan)
+
+
 def _create(plan: Plan) -> None:
     """Create the file with its space reserved, under a temporary name until it is whole."""
     temporary = plan.output.with_name(plan.output.name + ".part")
@@ -330,7 +374,7 @@ def _pending(
     size: np.ndarray,
     mtime: np.ndarray,
     batch_size_asked: bool,
-) -> tuple[ExtractionSettings, list[range]]:
+) -> tuple[ExtractionSettings, tuple[range, ...]]:
     """Settings of the file and the batches in which a row is pending."""
     if path.is_dir():
         raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o, such as codes.h5.")
@@ -339,17 +383,22 @@ def _pending(
         if not batch_size_asked:  # equal bits need equal batches: keep the file's
             asked = dataclasses.replace(asked, batch_size=there.batch_size)
         differences = there.differences(asked) + _catalog_differences(codes, catalog, size, mtime)
-        state = codes.state
+        pending = _pending_batches(codes)
     if differences:
         raise ResumeError(
             f"'{path}' is there and was made otherwise ({'; '.join(differences[:4])}).",
             "Use --overwrite to make it anew, or another output with -o.",
         )
-    return there, [
+    return there, pending
+
+
+def _pending_batches(codes: codes_file.CodesFile) -> tuple[range, ...]:
+    """The file's batches in which a row is pending."""
+    return tuple(
         rows
-        for rows in batches_of(len(catalog), there.batch_size)
-        if (state[rows.start : rows.stop] == codes_file.PENDING).any()
-    ]
+        for rows in batches_of(len(codes), codes.settings.batch_size)
+        if (codes.state[rows.start : rows.stop] == codes_file.PENDING).any()
+    )
 
 
 def _catalog_differences(

@@ -65,7 +65,7 @@ class Pipeline:
             ahead=self.side_by_side + 1,
         )
         self.network_s = 0.0
-        self.batch_size = max(map(len, batches), default=1)
+        self.batch_size = max([encoder.settings.batch_size, *map(len, batches)])
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:

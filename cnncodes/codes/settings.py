@@ -91,8 +91,11 @@ class ExtractionSettings:
             if mine != theirs:
                 if field.name == "preprocessing":
                     lines += _preprocessing_differences(mine, theirs)
-                else:
-                    lines.append(f"{field.name}: {_short(mine)} in the file, {_short(theirs)} asked")
+                elif field.name != "weights_sha256" or self.weights == other.weights:  # named once is enough
+                    name = {"stages": "layers", "weights_sha256": "sha256 of the weights"}.get(
+                        field.name, field.name
+                    )
+                    lines.append(f"{name}: {_short(mine)} in the file, {_short(theirs)} asked")
         return lines
 
     def to_json(self) -> str:
