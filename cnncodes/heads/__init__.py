@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnncodes.heads.choice import DEFAULT_CS, Choice, choose_C
+    from cnncodes.heads.draws import FewShot, draw_few, few_shot
     from cnncodes.heads.export import export_head
-    from cnncodes.heads.few_shot import FewShot, draw_few, few_shot
     from cnncodes.heads.fit import FitResult, fit_head
     from cnncodes.heads.folds import stratified_folds
     from cnncodes.heads.head import Head
@@ -30,9 +30,9 @@ _HOMES = {
     "Choice": "choice",
     "choose_C": "choice",
     "export_head": "export",
-    "FewShot": "few_shot",
-    "draw_few": "few_shot",
-    "few_shot": "few_shot",
+    "FewShot": "draws",
+    "draw_few": "draws",
+    "few_shot": "draws",
     "FitResult": "fit",
     "fit_head": "fit",
     "stratified_folds": "folds",

@@ -244,7 +244,7 @@ def held_out_scores(
     weights = class_costs(labels, used, K, class_weight)
     tasks: list[Callable[[], None]]
     if kind == "svm":
-        problems = [(f, k) for f in range(used.shape[1]) for k in range(K if K > 2 else 1)]
+        problems = [(f, k) for f in range(used.shape[1]) for k in positive_classes(K)]
         parts = np.array_split(np.array(problems), -(-len(problems) // COLUMNS_PER_TASK))
         tasks = [partial(_svm_path, rotation, labels, used, weights, part, Cs, scores) for part in parts]
     else:
@@ -254,17 +254,21 @@ def held_out_scores(
     return scores
 
 
+def positive_classes(K: int) -> range:
+    """The class against the rest in each problem: every class, or of two classes only the second."""
+    return range(1, 2) if K == 2 else range(K)
+
+
 def svm_problems(labels: Array, used: Array, weights: Array, problems: Array) -> tuple[Array, Array]:
     """Signs and costs [n, m] at C = 1 of one-against-rest problems: rows (training set, class) [m, 2].
 
     Like liblinear: class weights count for the positive rows, and for both sides if there are only two
-    classes. Of two classes, class 1 is the positive one of the only problem.
+    classes.
     """
-    binary = weights.shape[1] == 2
     sets, chosen = problems.T
-    positive = labels[:, None] == (1 if binary else chosen)
-    against = weights[sets, 0] if binary else 1.0
-    costs = used[:, sets] * np.where(positive, weights[sets, 1 if binary else chosen], against)
+    positive = labels[:, None] == chosen
+    against = weights[sets, 0] if weights.shape[1] == 2 else 1.0
+    costs = used[:, sets] * np.where(positive, weights[sets, chosen], against)
     return np.where(positive, 1.0, -1.0), costs
 
 

@@ -21,6 +21,7 @@ from cnncodes.heads.choice import (
     choose_on_rotation,
     class_costs,
     hold_out,
+    positive_classes,
     softmax_costs,
     svm_problems,
 )
@@ -192,7 +193,7 @@ def _final(
     everything = np.ones((len(labels), 1), np.bool_)
     weights = class_costs(labels, everything, K, class_weight)
     if kind == "svm":
-        problems = np.array([(0, k) for k in range(K if K > 2 else 1)])
+        problems = np.array([(0, k) for k in positive_classes(K)])
         signs, costs = svm_problems(labels, everything, weights, problems)
         svm = solve_svm(rotation, signs, C * costs, tolerance=FINAL_TOLERANCE)
         return *two_rows(*rotation.weights(svm.U), kind), used

@@ -20,7 +20,7 @@ from cnncodes.codes.file import DONE, CodesFile, Provenance
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.errors import CnnCodesError, HeadError, ModelError, OptionError
 from cnncodes.heads.choice import ClassWeight, choose_C
-from cnncodes.heads.few_shot import FewShot, few_shot
+from cnncodes.heads.draws import FewShot, few_shot
 from cnncodes.heads.fit import FitResult, fit_head
 from cnncodes.heads.head import Head, HeadKind
 from cnncodes.heads.normalise import NormalisationKind

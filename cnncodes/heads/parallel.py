@@ -16,4 +16,4 @@ def run_in_threads(tasks: Iterable[Callable[[], None]], jobs: int) -> None:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(limits=1, user_api="blas"):
-        Parallel(n_jobs=jobs, prefer="threads")(delayed(task)() for task in tasks)
+        Parallel(n_jobs=jobs, require="sharedmem")(delayed(task)() for task in tasks)

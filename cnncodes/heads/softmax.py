@@ -36,6 +36,7 @@ class SoftmaxSolution:
     ----------
     U : float array [r, S, K]
     bias : float array [S, K]
+        With sum 0: it is only determined up to a constant.
     scores : float array [n, S, K]
     objective : float array [S]
     gap : float array [S]
@@ -122,7 +123,8 @@ def solve_softmax(
         live = live[0.5 * length * fall > 4 * np.finfo(Z.dtype).eps * objective[live]]
         if not len(live):
             break
-    return SoftmaxSolution(U, bias, scores, objective, gap)
+    shift = bias.mean(axis=1, keepdims=True)  # a constant for all classes changes no probability: make it 0
+    return SoftmaxSolution(U, bias - shift, scores - shift, objective, gap)
 
 
 def _newton_step(
