@@ -109,7 +109,7 @@ def _places(network: Network, word: str, part: str) -> list[int]:
     """Places of the stages that a single word names."""
     for names in (
         network.stage_names,
-        tuple(name.rpartition("_")[0] for name in network.stage_names),  # conv3 of conv3_1, conv3_2
+        tuple(name.rpartition("_")[0] or name for name in network.stage_names),  # conv3 of conv3_1, conv3_2
         tuple(stage.kind for stage in network.stages),
     ):
         if places := [place for place, name in enumerate(names) if name == word]:
