@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 MEGABYTE = 2**20
-CHUNK = 4 * MEGABYTE
+CHUNK = MEGABYTE  # read at a time
 
 
 @dataclass(frozen=True, eq=False)

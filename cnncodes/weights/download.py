@@ -135,7 +135,9 @@ def _receive(entry: PublishedWeights, url: str, file: BinaryIO, progress: Progre
         if file.seek(0, 2) <= before:
             host = urlsplit(url).netloc
             reason = getattr(broken, "reason", broken)
-            raise missing(entry, f", and {host} does not answer ({reason})") from broken
+            raise missing(
+                entry, Path(file.name).parent, f", and {host} does not answer ({reason})"
+            ) from broken
 
 
 def _ask(entry: PublishedWeights, url: str, have: int) -> _Answer | None:

@@ -176,13 +176,12 @@ def fetch(name: str, progress: Progress | None = None, *, network: str | None = 
     return download(entry, entry.path, progress)
 
 
-def missing(entry: PublishedWeights, also: str = "") -> WeightsMissingError:
+def missing(entry: PublishedWeights, folder: Path, also: str = "") -> WeightsMissingError:
     """The error for weights that are not here: file, size, folder, digest and the ways out."""
-    path = entry.path
     choice = "" if entry is find_published(entry.name) else f" --model {entry.network}"
     return WeightsMissingError(
         f"weights '{entry.name}' are not on this machine: {entry.file_name} "
-        f"({entry.size / MEGABYTE:.0f} MB) is not in {path.parent}{also}.",
+        f"({entry.size / MEGABYTE:.0f} MB) is not in {folder}{also}.",
         f"Fetch it (cnncodes weights fetch {entry.name}{choice}), put the file there by hand (sha256 starts "
         f"with {entry.sha256_prefix}), name another file (--weights FILE), or use --weights random:0 "
         "(untrained, a baseline).",

@@ -73,7 +73,7 @@ def _published(name: str, network: str | None, download: bool, progress: Progres
     path = entry.path
     if not path.is_file():
         if not download:
-            raise missing(entry)
+            raise missing(entry, path.parent)
         fetch(name, progress, network=entry.network)
     digest = file_sha256(path)
     if not digest.startswith(entry.sha256_prefix):
