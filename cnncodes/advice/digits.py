@@ -12,10 +12,16 @@ ENLARGED = 8  # the scans have 8 x 8 pixels; 64 x 64 can be looked at
 TEST_SHARE = 5  # every fifth scan of a digit
 
 
-def write_digits(folder: Path) -> int:
-    """Write ``train|test/DIGIT/NNNN.png``: 1,797 grey scans of 64 x 64 px (UCI, Alpaydin and Kaynak 1998).
+def write_digits(folder: Path, each: int = 100) -> int:
+    """Write ``train|test/DIGIT/NNNN.png``: grey scans of 64 x 64 px (UCI, Alpaydin and Kaynak 1998).
 
     Files that are there already are left alone.
+
+    Parameters
+    ----------
+    folder : Path
+    each : int, default 100
+        Scans of each digit, of about 180 that there are.
 
     Returns
     -------
@@ -27,6 +33,8 @@ def write_digits(folder: Path) -> int:
     data = load_digits()
     seen = dict.fromkeys(range(10), 0)
     for place, (scan, digit) in enumerate(zip(data.images, data.target.tolist(), strict=True)):
+        if seen[digit] == each:
+            continue
         split = "test" if seen[digit] % TEST_SHARE == 0 else "train"
         seen[digit] += 1
         path = folder / split / str(digit) / f"{place:04d}.png"
@@ -35,4 +43,4 @@ def write_digits(folder: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         grey = np.round(scan * (255 / 16)).astype(np.uint8)
         write_png(path, grey.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1))
-    return len(data.target)
+    return sum(seen.values())

@@ -16,11 +16,6 @@ def main(arguments: list[str] | None = None) -> int:
     except CnnCodesError as error:
         print_error(error.problem, error.remedy)
         return error.exit_code
-    except KeyboardInterrupt:
-        print_error(
-            "interrupted.", "Nothing that was finished is lost: the same command goes on where it can."
-        )
-        return 130
     except BrokenPipeError:  # `cnncodes ... | head`
         sys.stderr.close()
         return 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from cnncodes.cli import check, evaluate, export, extract, fit_linear, info, pack, predict, recipes, weights
 from cnncodes.cli import demo as demo_command
-from cnncodes.cli.help import Command, preformatted
+from cnncodes.cli.command import Command, preformatted
 from cnncodes.cli.options import Typer
 
 HELP = """

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
-_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+# Names are shown as they are: no [markup], no :emoji:.
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 # Tables are never cut: a terminal wraps a line that is too long for it, a file keeps it.
-_stdout = Console(highlight=False, soft_wrap=True, width=400)
+_stdout = Console(highlight=False, soft_wrap=True, width=400, markup=False, emoji=False)
 
 
 class Reporter:
@@ -36,21 +46,21 @@ class Reporter:
     def note(self, text: str) -> None:
         """A line for people, on standard error."""
         if not self.quiet:
-            _stderr.print(escape(printable(text)))
+            _stderr.print(printable(text))
 
     def warn(self, text: str) -> None:
         """A line that is never suppressed, on standard error."""
-        _stderr.print(f"[yellow]{escape(printable(text))}[/yellow]")
+        _stderr.print(printable(text), style="yellow")
 
     def result(self, text: str = "") -> None:
         """A line of the result, on standard output."""
         if not self.as_json:
-            _stdout.print(escape(printable(text)))
+            _stdout.print(printable(text))
 
     def document(self, value: Any) -> None:
         """The JSON document, if one is asked for."""
         if self.as_json:
-            print(json.dumps(value, indent=2, default=str))
+            print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table on standard output; numbers align right, absent values show as a dash."""
@@ -58,41 +68,60 @@ class Reporter:
             return
         cells = [[_cell(value) for value in row] for row in rows]
         table = Table(
-            title=escape(title) or None, title_justify="left", box=None, pad_edge=False, header_style="bold"
+            title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold"
         )
         for place, column in enumerate(columns):
             numeric = all(_is_number(row[place]) for row in cells)
             table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
         for row in cells:
-            table.add_row(*(escape(text) for text in row))
-        _stdout.print(table)
+            table.add_row(*row)
+        with _stdout.capture() as lines:
+            _stdout.print(table)
+        _stdout.file.write("".join(line.rstrip() + "\n" for line in lines.get().splitlines()))
 
     def next(self, command: str) -> None:
         """The next sensible command, on standard error."""
         self.note(f"next: {command}")
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[float, str], None]]:
-        """A bar with rate and remaining time; gives ``update(done, extra text)``. No bar without a terminal."""
+    def progress(self, what: str, total: int, unit: str = "") -> Iterator[Callable[[float, str], None]]:
+        """A bar with rate and remaining time; gives ``update(done, extra text)``. No bar without a terminal.
+
+        Without a unit there is nothing to count: the extra text says how far it is.
+        """
         if self.quiet or not _stderr.is_terminal:
             yield lambda done, extra: None
             return
+        counts = (TextColumn("{task.completed:,.0f}/{task.total:,.0f}"), _Rate(unit)) if unit else ()
         columns = (
-            TextColumn(what),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            TextColumn("{task.fields[extra]}"),
+            *counts,
+            TextColumn("{task.fields[extra]}", markup=False),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=_stderr, transient=True) as bar:
-            task = bar.add_task(what, total=total, extra="")
+            task = bar.add_task(printable(what), total=total, extra="")
             yield lambda done, extra: bar.update(task, completed=done, extra=extra)
+
+
+class _Rate(ProgressColumn):
+    """`86 images/s`, over the last seconds."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {self.unit}/s")
 
 
 def print_error(problem: str, remedy: str) -> None:
     """The two sentences of an error, on standard error."""
-    _stderr.print(f"[bold red]error:[/bold red] {escape(printable(problem))}\n{escape(printable(remedy))}")
+    _stderr.print("error:", style="bold red", end=" ")
+    _stderr.print(f"{printable(problem)}\n{printable(remedy)}")
 
 
 def printable(text: str) -> str:
@@ -126,6 +155,15 @@ def size(count: float) -> str:
 def percent(share: float | None) -> str:
     """`86.3 %`, or a dash."""
     return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: object) -> str:

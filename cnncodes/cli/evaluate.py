@@ -12,7 +12,7 @@ from cnncodes.cli.results import print_evaluation
 
 def evaluate(
     model: options.Model,
-    data: options.Data,
+    data: options.LabelledData,
     split: options.EvaluateSplit = "auto",
     crops: options.OptionalCrops = None,
     weights: options.OptionalWeights = None,
@@ -41,7 +41,7 @@ def evaluate(
     else:
         catalog = read_catalog(data)
         numbers = model_weights(loaded, weights, beside=Path(model))
-        with reporter.progress("evaluating", len(catalog)) as update:
+        with reporter.progress("evaluating", len(catalog), "images") as update:
             result = evaluate_model(
                 loaded, catalog, split=split, weights=numbers, crops=crops, device=device, workers=workers,
                 progress=lambda done, bad: update(done, f"{bad} unreadable" if bad else ""),

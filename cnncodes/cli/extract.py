@@ -79,7 +79,7 @@ def extract(
             {"images": plan.images, "file_bytes": plan.file_bytes, "device": plan.device.description}
         )
         return
-    with reporter.progress("extracting", plan.images) as update:
+    with reporter.progress("extracting", plan.images, "images") as update:
         result = run_extraction(plan, lambda done, bad: update(done, f"{bad} unreadable" if bad else ""))
     _report(reporter, plan, result)
     if result.unreadable:
@@ -90,7 +90,7 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
     from cnncodes.codes.compute import precision_note
 
     settings = plan.settings
-    reporter.note(f"{len(plan.catalog):,} images ({plan.catalog.describe()})")
+    reporter.note(plan.catalog.describe())
     reporter.note(
         f"{settings.network} with weights '{settings.weights}' ({settings.weights_sha256[:12]}), "
         f"layers {', '.join(settings.stages)}, {settings.crops} crop, on {plan.device.description}"

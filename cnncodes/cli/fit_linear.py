@@ -28,7 +28,7 @@ def fit_linear(
     shots: options.Shots = None,
     repeats: options.Repeats = 5,
     seed: options.Seed = 0,
-    workers: options.Workers = None,
+    workers: options.FitWorkers = None,
     export: options.ExportModel = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,

@@ -21,6 +21,12 @@ DATA_HELP = (
 )
 
 Data = Annotated[list[str], typer.Argument(metavar="DATA...", help=DATA_HELP, show_default=False)]
+LabelledData = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA...", help=DATA_HELP.replace("images or globs", "or one codes file"), show_default=False
+    ),
+]
 Codes = Annotated[
     str,
     typer.Argument(metavar="CODES", help="A codes file, made by 'cnncodes extract'.", show_default=False),
@@ -244,6 +250,16 @@ ExportModel = Annotated[
         "--export",
         metavar="FORMAT",
         help="Also write the head for other tools: sklearn (skops file) or onnx.",
+        show_default=False,
+    ),
+]
+FitWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Parallel fits. [default: one for each core]",
         show_default=False,
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_module
+import dataclasses
 import json as json_module
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cnncodes.cli import options
 from cnncodes.cli.console import Reporter, percent, printable, quoted
+from cnncodes.errors import OptionError
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import Prediction
@@ -40,18 +42,24 @@ def predict(
     from cnncodes.images import read_catalog
 
     reporter = Reporter(json, quiet)
+    if csv and json:
+        raise OptionError("--csv and --json cannot both be on standard output.", "Leave one of them out.")
     loaded = LinearModel.load(model)
     if is_codes(images):
         scores = score(loaded, images)
     else:
         catalog = read_catalog(images)
         numbers = model_weights(loaded, weights, beside=Path(model))
-        with reporter.progress("predicting", len(catalog)) as update:
+        with reporter.progress("predicting", len(catalog), "images") as update:
             scores = score(
                 loaded, catalog, weights=numbers, device=device, workers=workers,
                 progress=lambda done, bad: update(done, f"{bad} unreadable" if bad else ""),
             )  # fmt: skip
-    predictions = predictions_of(loaded, scores, top)
+    root = scores.catalog.root
+    predictions = [
+        dataclasses.replace(found, name=_shown(root / found.name))
+        for found in predictions_of(loaded, scores, top)
+    ]
     if json:
         reporter.document([json_module.loads(prediction.to_json()) for prediction in predictions])
     elif csv:
@@ -67,11 +75,17 @@ def predict(
         raise options.Exit(3)
 
 
+def _shown(path: Path) -> str:
+    """Path as a person can use it here: relative to the current folder if it is in it, else in full."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def _line(prediction: Prediction) -> str:
     if prediction.probabilities is not None:
         values = [percent(value) for value in prediction.probabilities]
     else:
-        values = [f"{value:+.2f}" for value in prediction.scores]
+        values = [f"{value:+.3g}" for value in prediction.scores]
     return "  ".join(f"{name} {value}" for name, value in zip(prediction.classes, values, strict=True))
 
 
@@ -84,4 +98,4 @@ def _write_csv(predictions: list[Prediction]) -> None:
             writer.writerow((name, "", "", "", "", prediction.problem))
         for rank, (label, value) in enumerate(zip(prediction.classes, prediction.scores, strict=True)):
             odds = f"{prediction.probabilities[rank]:.6f}" if prediction.probabilities else ""
-            writer.writerow((name, rank + 1, label, f"{value:.6f}", odds, ""))
+            writer.writerow((name, rank + 1, printable(label), f"{value:.6f}", odds, ""))

@@ -34,14 +34,19 @@ def list_known(json: options.Json = False) -> None:
         reporter.next("cnncodes weights fetch imagenet")
 
 
-def fetch(name: options.WeightsName, model: options.Network = None, quiet: options.Quiet = False) -> None:
+def fetch(
+    name: options.WeightsName,
+    model: options.Network = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
     """Download weights into torch's own cache folder.
 
     An interrupted download goes on; the digest is verified.
     """
     from cnncodes.weights import fetch as fetch_weights
 
-    reporter = Reporter(quiet=quiet)
+    reporter = Reporter(json, quiet)
     with reporter.progress(f"fetching {name}", 1) as update:
         path = fetch_weights(
             name,
@@ -49,6 +54,7 @@ def fetch(name: options.WeightsName, model: options.Network = None, quiet: optio
             network=model,
         )
     reporter.result(f"{path}")
+    reporter.document({"path": str(path)})
     reporter.next(f"cnncodes weights check {name}")
 
 
@@ -76,6 +82,7 @@ def convert(
     output: options.Output,
     model: options.Network = None,
     overwrite: options.Overwrite = False,
+    json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Write weights as safetensors, with all that must travel.
@@ -86,9 +93,10 @@ def convert(
     """
     from cnncodes.weights import convert as convert_weights
 
-    reporter = Reporter(quiet=quiet)
+    reporter = Reporter(json, quiet)
     weights = convert_weights(name, output, network=model, overwrite=overwrite)
     reporter.result(f"{output}: {weights.network}, fingerprint {weights.fingerprint[:16]}...")
+    reporter.document({"output": output, "network": weights.network, "fingerprint": weights.fingerprint})
     reporter.next(f"cnncodes extract photos/ -o codes.h5 --weights {output}")
 
 

@@ -1,4 +1,4 @@
-"""How `cnncodes COMMAND --help` looks: the same in every version of typer, and in docs/cli.md."""
+"""What all commands share: the form of the help, the same in every version of typer, and how Ctrl-C ends them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,29 @@ import inspect
 from typing import Any
 
 from cnncodes.cli.options import TyperCommand
+from cnncodes.errors import CnnCodesError
+
+
+class InterruptError(CnnCodesError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__(
+            "interrupted.", "Nothing that was finished is lost: the same command goes on where it can."
+        )
 
 
 class Command(TyperCommand):
     """A command whose usage line names what is required: `cnncodes pack CODES -o FILE [OPTIONS]`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it; typer alone would end without a word, or with exit code 1, at Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptError from None
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Arguments, then required options, then the rest."""
