@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,20 +63,22 @@ class Pipeline:
             crops=encoder.settings.crops,
             workers=workers,
             ahead=self.side_by_side + 1,
+            allocate=encoder.allocate,
         )
         self.network_s = 0.0
         self.batch_size = max([encoder.settings.batch_size, *map(len, batches)])
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
-        from cnncodes.codes.compute import one_thread_per_batch
+        from cnncodes.codes.compute import exact_and_side_by_side
 
         waiting: deque[tuple[Batch, Future[dict[str, np.ndarray]]]] = deque()
-        with ExitStack() as stack:
-            if self.encoder.device.is_cpu and self.side_by_side > 1:
-                stack.enter_context(one_thread_per_batch())
-            pool = stack.enter_context(ThreadPoolExecutor(self.side_by_side, "network"))
-            for batch in stack.enter_context(closing(iter(self.loader))):  # type: ignore[type-var]
+        with (
+            exact_and_side_by_side(self.encoder.device, self.side_by_side),
+            ThreadPoolExecutor(self.side_by_side, "network") as pool,
+            closing(iter(self.loader)) as batches,  # type: ignore[type-var]
+        ):
+            for batch in batches:
                 waiting.append((batch, pool.submit(self._compute, batch.pixels)))
                 if len(waiting) > self.side_by_side:
                     ready, future = waiting.popleft()
