@@ -31,7 +31,7 @@ DEFAULT_CS: tuple[float, ...] = tuple(10.0**k for k in range(-5, 6))
 #: How exactly each candidate is solved: relative duality gap.
 TOLERANCE = 1e-4
 
-#: At most this many one-against-rest problems are solved in one task, by one thread.
+#: About this many columns of unknowns are solved for in one task, by one thread.
 COLUMNS_PER_TASK = 32
 
 
@@ -248,9 +248,14 @@ def held_out_scores(
         parts = np.array_split(np.array(problems), -(-len(problems) // COLUMNS_PER_TASK))
         tasks = [partial(_svm_path, rotation, labels, used, weights, part, Cs, scores) for part in parts]
     else:
-        sets = zip(used.T, weights, strict=True)
-        tasks = [partial(_softmax_path, rotation, labels, rows, of, Cs, scores) for rows, of in sets]
+        sets = used.shape[1]
+        groups = np.array_split(np.arange(sets), min(sets, -(-sets * K // COLUMNS_PER_TASK)))
+        tasks = [
+            partial(_softmax_path, rotation, labels, used, weights, group, Cs, scores) for group in groups
+        ]
     run_in_threads(tasks, jobs)
+    if kind == "svm" and K == 2:
+        scores[:, :, 0] = -scores[:, :, 1]
     return scores
 
 
@@ -288,27 +293,29 @@ def _svm_path(
         solution = solve_svm(rotation, signs, C * costs, start=start, tolerance=TOLERANCE)
         start = solution.U
         for column, (f, k) in enumerate(problems):
-            held = ~used[:, f]
-            if out.shape[2] == 2:
-                out[i, held, 1] = solution.scores[held, column]
-                out[i, held, 0] = -solution.scores[held, column]
-            else:
-                out[i, held, k] = solution.scores[held, column]
+            out[i, ~used[:, f], k] = solution.scores[~used[:, f], column]
 
 
 def _softmax_path(
-    rotation: Rotation, labels: Array, used: Array, weights: Array, Cs: Sequence[float], out: Array
+    rotation: Rotation,
+    labels: Array,
+    used: Array,
+    weights: Array,
+    sets: Array,
+    Cs: Sequence[float],
+    out: Array,
 ) -> None:
-    """Solve one training set for all C, each from the last, and write the held-out scores to ``out``."""
-    K = len(weights)
-    costs = softmax_costs(labels, used, weights)[:, None]
+    """Solve some training sets for all C, each from the last, and write the held-out scores to ``out``."""
+    K = weights.shape[1]
+    costs = softmax_costs(labels, used[:, sets], weights[sets])
     start: SoftmaxSolution | None = None
     for i, C in enumerate(Cs):
         start = solve_softmax(rotation, labels, C * costs, K, start=start, tolerance=TOLERANCE)
-        out[i, ~used] = start.scores[~used, 0]
+        for column, f in enumerate(sets):
+            out[i, ~used[:, f]] = start.scores[~used[:, f], column]
 
 
 def softmax_costs(labels: Array, used: Array, weights: Array) -> Array:
-    """Costs [n] at C = 1 of one training set; halved for two classes, whose two rows share one penalty."""
-    costs: Array = used * weights[labels] * (0.5 if len(weights) == 2 else 1.0)
+    """Costs [n, S] at C = 1 of S training sets; halved for two classes, whose two rows share one penalty."""
+    costs: Array = used * weights[:, labels].T * (0.5 if weights.shape[1] == 2 else 1.0)
     return costs

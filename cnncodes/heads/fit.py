@@ -197,7 +197,7 @@ def _final(
         signs, costs = svm_problems(labels, everything, weights, problems)
         svm = solve_svm(rotation, signs, C * costs, tolerance=FINAL_TOLERANCE)
         return *two_rows(*rotation.weights(svm.U), kind), used
-    costs = C * softmax_costs(labels, everything[:, 0], weights[0])[:, None]
+    costs = C * softmax_costs(labels, everything, weights)
     softmax = solve_softmax(rotation, labels, costs, K, tolerance=FINAL_TOLERANCE)
     return *rotation.weights(softmax.U[:, 0], softmax.bias[0]), used
 
