@@ -165,15 +165,16 @@ class Normaliser:
 
 
 @contextlib.contextmanager
-def exact_and_side_by_side(device: Device, batches_at_once: int) -> Iterator[None]:
+def exact_and_side_by_side(device: Device) -> Iterator[None]:
     """Set torch up for a pipeline, and set it back afterwards.
 
-    On a CPU, torch gets one thread for each batch while several batches run side by side: two batches on a core
-    each are faster than one batch on two cores (no barriers), and their bits do not depend on the number of
-    cores. On CUDA, convolutions must not round to TensorFloat-32: float32 means float32 here.
+    On a CPU, torch gets one thread for each batch, and several batches run side by side: two batches on a core
+    each are faster than one batch on two cores (no barriers). That holds for a single batch, too: the bits of a
+    fully connected stage depend on the number of threads, and must not depend on how many batches are left. On
+    CUDA, convolutions must not round to TensorFloat-32: float32 means float32 here.
     """
     threads, rounding = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
-    if device.is_cpu and batches_at_once > 1:
+    if device.is_cpu:
         torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
     try:

@@ -74,7 +74,7 @@ class Pipeline:
 
         waiting: deque[tuple[Batch, Future[dict[str, np.ndarray]]]] = deque()
         with (
-            exact_and_side_by_side(self.encoder.device, self.side_by_side),
+            exact_and_side_by_side(self.encoder.device),
             ThreadPoolExecutor(self.side_by_side, "network") as pool,
             closing(iter(self.loader)) as batches,  # type: ignore[type-var]
         ):
