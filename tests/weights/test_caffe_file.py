@@ -143,16 +143,7 @@ def test_whole_files_load_by_name_and_what_does_not_fit_is_named(small, tmp_path
         load_weights(tmp_path / "y.caffemodel")
 
 
-def test_two_towers_of_unknown_name_are_asked_for(tmp_path):
-    network = get_network("bvlc_alexnet", classes=1)
-    tensors = {key: np.zeros(shape, np.float32) for key, shape in network.tensor_shapes().items()}
-    (tmp_path / "mine.caffemodel").write_bytes(caffemodel("MyNet", network, tensors, v1=True))
-    with pytest.raises(WeightsMismatchError, match=r"fit 3 networks.*alexnet2012, bvlc_alexnet, caffenet"):
-        load_weights(tmp_path / "mine.caffemodel")
-    assert load_weights(tmp_path / "mine.caffemodel", network="caffenet").architecture.classes == 1
-
-
-WEIGHTS = blob(np.ones((2, 2), np.float32), legacy=False)
+WEIGHTS = b"".join(blob(np.ones((2, 2), np.float32), legacy=False))
 
 
 @pytest.mark.parametrize(
@@ -192,8 +183,8 @@ def test_what_is_no_caffemodel_is_refused_with_the_reason(tmp_path, content, rea
 def test_alternating_fields_of_fixed_size_take_no_quadratic_time(tmp_path):
     """Each could start a run of unpacked numbers; looking for its end must not read the rest of the file."""
     pair = varint(5 << 3 | 5) + b"\0" * 4 + varint(9 << 3 | 5) + b"\0" * 4
-    (tmp_path / "x.caffemodel").write_bytes(nested(100, nested(7, pair * 45_000)))
-    with pytest.raises(WeightsError, match="45,000 numbers do not have the shape"):
+    (tmp_path / "x.caffemodel").write_bytes(nested(100, nested(7, pair * 20_000)))
+    with pytest.raises(WeightsError, match="20,000 numbers do not have the shape"):
         load_weights(tmp_path / "x.caffemodel")
 
 

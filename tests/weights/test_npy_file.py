@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from cnncodes.errors import WeightsError, WeightsMismatchError
-from cnncodes.networks import get_network
 from cnncodes.weights import CAFFE_PREPROCESSING, load_weights
 from cnncodes.weights.npy_file import read_npy_file
 
@@ -119,25 +118,20 @@ def test_other_orders_and_types(layers, tmp_path, change):
     assert_torch_order(read_npy_file(tmp_path / "x.npy"), expected)
 
 
-def test_the_whole_network_loads_and_is_asked_for_where_no_name_tells(tmp_path):
-    """Grouped convolutions have half the channels; zeros, so that the file of real size is quick."""
-    shapes = get_network("bvlc_alexnet", classes=1).tensor_shapes()
+def test_a_whole_file_loads_by_the_name_of_its_network(tmp_path):
+    expected = load_weights("random:6", network="alexnet-tf").tensors
     layers = {}
-    for key, shape in shapes.items():
-        name = key.partition(".")[0]
-        turned = tuple(
-            shape[place]
-            for place in ((2, 3, 1, 0) if len(shape) == 4 else (1, 0) if len(shape) == 2 else (0,))
+    for key, tensor in expected.items():
+        values = tensor.numpy()
+        layers.setdefault(key.partition(".")[0], []).append(
+            values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
         )
-        layers.setdefault(name, []).append(np.zeros(turned, np.float16))
-    assert layers["conv2"][0].shape == (5, 5, 48, 256)
-    save(tmp_path / "bvlc_alexnet.npy", layers)
-    weights = load_weights(tmp_path / "bvlc_alexnet.npy")
-    assert (weights.network, weights.preprocessing) == ("bvlc_alexnet", CAFFE_PREPROCESSING)
-    assert weights.architecture.classes == 1
-    (tmp_path / "bvlc_alexnet.npy").rename(tmp_path / "x.npy")
-    with pytest.raises(WeightsMismatchError, match="alexnet2012, bvlc_alexnet, caffenet"):
-        load_weights(tmp_path / "x.npy")
+    save(tmp_path / "x.npy", layers)
+    weights = load_weights(tmp_path / "x.npy")
+    assert (weights.network, weights.preprocessing) == ("alexnet-tf", CAFFE_PREPROCESSING)
+    assert all(torch.equal(weights.tensors[key], tensor) for key, tensor in expected.items())
+    with pytest.raises(WeightsMismatchError, match=r"'bvlc_alexnet'.*6 keys are missing \(fc6\.weight"):
+        load_weights(tmp_path / "x.npy", network="bvlc_alexnet")
 
 
 class Evil:

@@ -20,7 +20,7 @@ from cnncodes.errors import (
     WeightsMismatchError,
     WeightsMissingError,
 )
-from cnncodes.networks import get_network
+from cnncodes.networks import NETWORKS, get_network
 from cnncodes.weights import (
     CAFFE_PREPROCESSING,
     TORCHVISION_PREPROCESSING,
@@ -33,6 +33,8 @@ from cnncodes.weights import (
     save_weights,
     write_tensors,
 )
+from cnncodes.weights.keys import fit_network
+from cnncodes.weights.resolve import usual_preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_training_checkpoints_and_wrapped_networks_are_understood(weights, tmp_p
 
 def test_data_parallel_features_as_places365_has_them(tmp_path):
     shapes = get_network("alexnet", classes=3).tensor_shapes()
-    tensors = {key: torch.ones(shape) for key, shape in shapes.items()}
+    tensors = {key: torch.ones(1).expand(shape) for key, shape in shapes.items()}
     wrapped = {key.replace("features.", "features.module."): value for key, value in tensors.items()}
     torch.save({"state_dict": wrapped}, tmp_path / "places.pth.tar")
     loaded = load_weights(tmp_path / "places.pth.tar")
@@ -349,25 +351,35 @@ def test_a_file_of_another_network_names_the_keys_and_shapes_that_differ(weights
 
 
 @pytest.mark.parametrize(
-    ("file", "network", "expected", "preprocessing"),
+    ("hint", "network", "expected", "preprocessing"),
     [
-        ("my-caffenet-v2.pth", None, "caffenet", CAFFE_PREPROCESSING),
-        ("BVLC_AlexNet.pth", None, "bvlc_alexnet", CAFFE_PREPROCESSING),
-        ("x.pth", "alexnet2012", "alexnet2012", replace(TORCHVISION_PREPROCESSING, crop=227)),
+        ("my-caffenet-v2", None, "caffenet", CAFFE_PREPROCESSING),
+        ("BVLC_AlexNet", None, "bvlc_alexnet", CAFFE_PREPROCESSING),
+        ("caffenet", "alexnet2012", "alexnet2012", replace(TORCHVISION_PREPROCESSING, crop=227)),
     ],
 )
-def test_two_tower_networks_are_told_apart_by_name_only(tmp_path, file, network, expected, preprocessing):
-    shapes = get_network("alexnet2012", classes=1).tensor_shapes()
-    torch.save({key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}, tmp_path / file)
-    loaded = load_weights(tmp_path / file, network=network)
-    assert (loaded.network, loaded.preprocessing) == (expected, preprocessing)
+def test_two_tower_networks_are_told_apart_by_name_only(hint, network, expected, preprocessing):
+    shapes = get_network("alexnet2012", classes=9).tensor_shapes()
+    found = fit_network(shapes, "x.pth", network=network, hints=(hint,))
+    assert (found.name, found.classes) == (expected, 9)
+    assert usual_preprocessing(found) == preprocessing
 
 
-def test_two_tower_networks_without_a_name_are_asked_for(tmp_path):
-    shapes = get_network("alexnet2012", classes=1).tensor_shapes()
-    torch.save({key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}, tmp_path / "x.pth")
-    with pytest.raises(WeightsMismatchError, match="alexnet2012, bvlc_alexnet, caffenet"):
-        load_weights(tmp_path / "x.pth")
+@pytest.mark.parametrize("hint", ["x", "", "caffenet-as-bvlc_alexnet"])
+def test_two_tower_networks_without_a_name_are_asked_for(hint):
+    shapes = get_network("alexnet2012").tensor_shapes()
+    with pytest.raises(WeightsMismatchError, match=r"fit 3 networks.*alexnet2012, bvlc_alexnet, caffenet"):
+        fit_network(shapes, "x.pth", hints=(hint,))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NETWORKS if name not in ("alexnet2012", "bvlc_alexnet", "caffenet")]
+)
+def test_other_networks_are_known_by_keys_and_shapes_with_any_number_of_classes(name):
+    network = get_network(name)
+    assert fit_network(network.tensor_shapes(), "x.pth") == network
+    if network.classes:
+        assert fit_network(network.with_classes(3).tensor_shapes(), "x.pth") == network.with_classes(3)
 
 
 def test_files_that_are_not_there_or_not_readable_are_named(tmp_path):

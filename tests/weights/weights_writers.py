@@ -26,11 +26,16 @@ def number(field: int, value: int) -> bytes:
     return varint(field << 3) + varint(value)
 
 
-def nested(field: int, *content: bytes | memoryview) -> bytes:
-    return b"".join([varint(field << 3 | 2), varint(sum(map(len, content))), *content])
+def nested(field: int, *content: bytes) -> bytes:
+    return b"".join(parts(field, *content))
 
 
-def blob(values: np.ndarray, *, legacy: bool, packed: bool = True, double: bool = False) -> bytes:
+def parts(field: int, *content: bytes) -> list[bytes]:
+    """A nested message in pieces, so that 240 MB are joined once and not at every level."""
+    return [varint(field << 3 | 2), varint(sum(map(len, content))), *content]
+
+
+def blob(values: np.ndarray, *, legacy: bool, packed: bool = True, double: bool = False) -> list[bytes]:
     """BlobProto, its shape as four numbers (until 2014) or as a BlobShape message."""
     if legacy:
         dims = [1] * (4 - values.ndim) + list(values.shape)
@@ -40,34 +45,32 @@ def blob(values: np.ndarray, *, legacy: bool, packed: bool = True, double: bool 
     field, dtype, wire = (8, "<f8", 1) if double else (5, "<f4", 5)
     data = np.ascontiguousarray(values, dtype)
     if packed:
-        return shape + nested(field, data.tobytes())
-    tag = varint(field << 3 | wire)
-    return shape + b"".join(
-        tag + struct.pack(dtype[0] + {"<f4": "f", "<f8": "d"}[dtype], v) for v in data.ravel()
-    )
+        return [shape, *parts(field, data.tobytes())]
+    tag, code = varint(field << 3 | wire), {"<f4": "<f", "<f8": "<d"}[dtype]
+    return [shape, b"".join(tag + struct.pack(code, value) for value in data.ravel())]
 
 
 def caffemodel(
     name: str, network: Network, tensors: Mapping[str, np.ndarray], *, v1: bool, **options: bool
 ) -> bytes:
     """NetParameter with the layers of ``network`` that ``tensors`` has, among layers without numbers."""
-    parts = [nested(1, name.encode())]
+    pieces = [nested(1, name.encode())]
     for stage in network.stages:
         if f"{stage.name}.weight" not in tensors:
             continue
         blobs = [blob(tensors[f"{stage.name}.{end}"], legacy=v1, **options) for end in ("weight", "bias")]
         if v1:
             layer = [nested(2, b"data"), nested(3, stage.name.encode()), nested(4, stage.name.encode())]
-            layer += [number(5, V1_TYPES[stage.kind]), *(nested(6, b) for b in blobs)]
+            layer += [number(5, V1_TYPES[stage.kind]), *(piece for b in blobs for piece in parts(6, *b))]
             layer += [varint(8 << 3 | 5) + struct.pack("<f", 1.0)] * 2  # blobs_lr
             relu = [nested(4, b"relu_" + stage.name.encode()), number(5, 18)]
-            parts += [nested(2, *layer), nested(2, *relu)]
+            pieces += [*parts(2, *layer), nested(2, *relu)]
         else:
             layer = [nested(1, stage.name.encode()), nested(2, V2_TYPES[stage.kind].encode())]
-            layer += [*(nested(7, b) for b in blobs), number(10, 0)]
+            layer += [*(piece for b in blobs for piece in parts(7, *b)), number(10, 0)]
             relu = [nested(1, b"relu_" + stage.name.encode()), nested(2, b"ReLU")]
-            parts += [nested(100, *layer), nested(100, *relu)]
-    return b"".join(parts)
+            pieces += [*parts(100, *layer), nested(100, *relu)]
+    return b"".join(pieces)
 
 
 def prototxt(network: Network, upto: str) -> str:
