@@ -213,7 +213,7 @@ def limits(options: argparse.Namespace, folder: Path, weights: Path) -> tuple[fl
     encoder = Encoder(loaded, settings, device)
     pixels = np.random.default_rng(0).integers(0, 256, (64, 1, 224, 224, 3), dtype=np.uint8)
     side_by_side, batches = (device.cores, 4 * device.cores) if device.is_cpu else (2, 40)
-    with exact_and_side_by_side(device, side_by_side), ThreadPoolExecutor(side_by_side) as pool:
+    with exact_and_side_by_side(device), ThreadPoolExecutor(side_by_side) as pool:
         list(pool.map(encoder, [pixels] * side_by_side))
         started = time.perf_counter()
         list(pool.map(encoder, [pixels] * batches))
