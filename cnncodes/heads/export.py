@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cnncodes.errors import DependencyError, OptionError, OutputExistsError, nearest
 from cnncodes.heads.head import Head
@@ -52,14 +53,17 @@ def _skops(pipeline: object) -> bytes:
     return bytes(skops.io.dumps(pipeline))
 
 
-def _onnx(pipeline: object, head: Head) -> bytes:
+def _onnx(pipeline: Any, head: Head) -> bytes:
     try:
         import skl2onnx
         from skl2onnx.common.data_types import FloatTensorType
     except ImportError as error:
         raise _missing("skl2onnx", "onnx") from error
     inputs = [("codes", FloatTensorType([None, head.weight.shape[1]]))]
-    graph = skl2onnx.convert_sklearn(pipeline, initial_types=inputs, options={"zipmap": False})
+    # Probabilities as an array, not as a map; an SVM's scores never are one, and the option is an error there.
+    # Named by type, since skl2onnx adds the option itself to a classifier that is not named.
+    options = {type(pipeline[-1]): {"zipmap": False} if head.kind == "softmax" else {}}
+    graph = skl2onnx.convert_sklearn(pipeline, initial_types=inputs, options=options)
     return bytes(graph.SerializeToString())
 
 
