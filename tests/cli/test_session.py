@@ -1,0 +1,191 @@
+"""The whole road as a person walks it, each command on what the one before has left."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnncodes.cli.app import COMMANDS, GROUPS
+from cnncodes.codes import CodesFile
+
+
+def test_codes_are_extracted_and_shown(run, shared, tmp_path: Path) -> None:
+    output = tmp_path / "codes.h5"
+    made = run("extract", shared.photos, "-o", output, "--weights", "random:0", "--layers", "fc6,fc7")
+    assert made.code == 0
+    assert made.out.startswith("18 images in ") and "images/s" in made.out and made.out.count("\n") == 1
+    announced, *_ = made.err.splitlines()
+    assert announced == "18 images, 3 classes", "what was found is said once, before the start"
+    assert f"next: cnncodes fit-linear {output}" in made.err
+
+    shown = run("info", output)
+    assert shown.code == 0
+    assert "18 images, 18 done, 0 pending, 0 unreadable" in shown.out
+    assert "random:0 for alexnet" in shown.out
+    assert [line.split()[0] for line in shown.out.splitlines()[-2:]] == ["fc6", "fc7"]
+
+
+def test_a_finished_file_is_left_as_it_is(run, shared, tmp_path: Path) -> None:
+    before = shared.codes.read_bytes()
+    again = run(
+        "extract", shared.photos, "-o", shared.codes, "--weights", "random:0", "--layers", "pool5,fc7"
+    )
+    assert again.code == 0
+    assert "nothing was left to do" in again.out
+    assert shared.codes.read_bytes() == before
+
+
+def test_a_dry_run_writes_nothing(run, shared, tmp_path: Path) -> None:
+    output = tmp_path / "codes.h5"
+    planned = run("extract", shared.photos, "-o", output, "--weights", "random:0", "--dry-run")
+    assert planned.code == 0
+    assert "18 images" in planned.err and "the file will have" in planned.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_of_another_file_are_repeated(run, shared, tmp_path: Path) -> None:
+    output = tmp_path / "new.h5"
+    assert run("extract", shared.photos / "cat", "-o", output, "--like", shared.codes).code == 0
+    there, here = (json.loads(run("info", path, "--json").out)["settings"] for path in (shared.codes, output))
+    del there["batch_size"], here["batch_size"]
+    assert there == here
+
+
+def test_fit_evaluate_predict(run, shared, tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    fitted = run("fit-linear", shared.codes, "--layer", "auto", "-o", model, "--C", "0.1,1", "--folds", "2")
+    assert fitted.code == 0
+    assert "accuracy for each C" in fitted.out and "top-1" in fitted.out
+    assert f"next: cnncodes predict {model}" in fitted.err
+
+    judged = run("evaluate", model, shared.photos)
+    assert judged.code == 0
+    assert "the 3 images that the model was not fitted on" in judged.out
+
+    from_codes = run("evaluate", model, shared.codes)
+    assert from_codes.out == judged.out, "codes or images: the same model, the same figures"
+
+    shown = run("info", model)
+    assert shown.code == 0
+    assert "classes  bird, cat, dog" in shown.out
+
+
+def test_accuracy_with_few_images_per_class(run, shared, tmp_path: Path) -> None:
+    options = ("--C", "1", "--folds", "2", "--shots", "1,2", "--repeats", "3")
+    fitted = run("fit-linear", shared.codes, "-o", tmp_path / "model.safetensors", *options)
+    assert fitted.code == 0
+    table = fitted.out.split("few images per class")[1].splitlines()[2:4]
+    assert [line.split()[0] for line in table] == ["1", "2"]
+    assert [line.split()[-1] for line in table] == ["3", "3"], "the number of draws"
+
+
+@pytest.mark.parametrize("head", ["svm", "softmax"])
+@pytest.mark.parametrize(("to", "suffix"), [("sklearn", ".skops"), ("onnx", ".onnx")])
+def test_other_tools_get_the_same_predictions(run, shared, tmp_path: Path, head, to, suffix) -> None:
+    model, codes = tmp_path / "model.safetensors", CodesFile(shared.codes).read("fc7").astype(np.float32)
+    assert run("fit-linear", shared.codes, "-o", model, "--C", "1", "--head", head, "--export", to).code == 0
+    ours = [entry["classes"][0] for entry in json.loads(run("predict", model, shared.codes, "--json").out)]
+    written = model.with_suffix(suffix)
+    if to == "onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(written)
+        theirs = session.run(None, {"codes": codes})[0]
+    else:
+        skops = pytest.importorskip("skops.io")
+        theirs = skops.load(written, trusted=skops.get_untrusted_types(file=written)).predict(codes)
+    assert theirs.tolist() == ours
+
+
+def test_predictions_name_files_that_can_be_opened_from_here(run, shared, tmp_path, monkeypatch) -> None:
+    cats = shared.photos / "cat"
+    monkeypatch.chdir(shared.photos)
+    near = run("predict", shared.svm, cats / "0.jpg")
+    assert near.out.startswith("'cat/0.jpg'  ")
+    rows = list(csv.DictReader(io.StringIO(run("predict", shared.svm, cats, "--csv").out)))
+    assert {row["filename"] for row in rows} == {f"cat/{n}.jpg" for n in range(6)}
+    monkeypatch.chdir(tmp_path)
+    far = json.loads(run("predict", shared.svm, cats, "--json").out)
+    assert all(Path(entry["name"]).is_file() for entry in far)
+
+
+def test_predictions_best_first_with_odds_only_from_softmax(run, shared) -> None:
+    (softmax,) = json.loads(run("predict", shared.softmax, shared.photos / "cat" / "0.jpg", "--json").out)
+    assert sum(softmax["probabilities"]) == pytest.approx(1)
+    assert softmax["probabilities"] == sorted(softmax["probabilities"], reverse=True)
+    (svm,) = json.loads(run("predict", shared.svm, shared.photos / "cat" / "0.jpg", "--json", "--top", 2).out)
+    assert svm["probabilities"] is None and len(svm["scores"]) == 2
+
+
+def test_a_codes_file_is_checked_packed_and_exported(run, shared, tmp_path: Path) -> None:
+    checked = run("check", shared.codes, "--sample", 4)
+    assert checked.code == 0
+    assert "the codes are what the file says" in checked.out
+
+    packed = run("pack", shared.codes, "-o", tmp_path / "packed.h5")
+    assert packed.code == 0 and "times smaller" in packed.out
+    assert (
+        run("predict", shared.svm, tmp_path / "packed.h5").out == run("predict", shared.svm, shared.codes).out
+    )
+
+    assert run("export", shared.codes, "--to", "npy", "-o", tmp_path / "npy.npy").code == 0
+    assert np.load(tmp_path / "npy.npy").shape == (18, 4096)
+    assert run("export", shared.codes, "--to", "csv", "-o", tmp_path / "fc7.csv").code == 0
+    assert len((tmp_path / "fc7.csv").read_text().splitlines()) == 19
+
+
+def test_a_file_that_does_not_hold_what_it_says_fails_the_check(run, shared, tmp_path: Path) -> None:
+    import h5py
+
+    spoilt = tmp_path / "spoilt.h5"
+    spoilt.write_bytes(shared.codes.read_bytes())
+    with h5py.File(spoilt, "r+") as file:
+        file["layers/fc7"][5] += 1
+    checked = run("check", spoilt, "--sample", 18)
+    assert checked.code == 1
+    assert "NOT" in checked.err
+
+
+def test_weights_are_listed_checked_and_converted(run, tmp_path: Path) -> None:
+    listed = run("weights", "list")
+    assert listed.code == 0 and "imagenet" in listed.out and "random:SEED" in listed.out
+    checked = run("weights", "check", "random:0")
+    assert checked.code == 0 and "61,100,840 numbers of alexnet" in checked.out
+    copy = tmp_path / "w.safetensors"
+    assert run("weights", "convert", "random:0", "-o", copy).code == 0
+    same = json.loads(run("weights", "check", copy, "--json").out)
+    assert same["fingerprint"] in checked.out, "a converted file holds the same numbers"
+
+
+def test_recipes_are_listed_and_shown(run) -> None:
+    names = json.loads(run("recipes", "list", "--json").out)
+    assert names
+    for name in names:
+        assert "summary = " in run("recipes", "show", name).out
+
+
+def test_demo_shows_commands_that_can_be_repeated(run, tmp_path, monkeypatch) -> None:
+    """The demo's extraction and fits take a minute; here their commands are listed and not run."""
+    from cnncodes.advice import digits
+    from cnncodes.cli import demo
+
+    ran: list[list[str]] = []
+    monkeypatch.setattr(demo, "_run", lambda reporter, command: ran.append(command))
+    monkeypatch.setattr(digits.write_digits, "__defaults__", (6,))
+    shown = run("demo", "-o", tmp_path / "demo")
+    assert shown.code == 0
+    assert "60 scanned digits" in shown.out and "untrained" in shown.out
+    known = {name for name, _ in COMMANDS} | {name for name, _, _ in GROUPS}
+    assert {command[0] for command in ran} <= known
+    images = [part for part in ran[-1] if part.endswith(".png")]
+    assert len(images) == 3 and all(Path(image).is_file() for image in images)
+
+
+@pytest.mark.slow
+def test_demo_runs_to_its_end(run, tmp_path) -> None:
+    finished = run("demo", "-o", tmp_path / "demo")
+    assert finished.code == 0
+    assert "top-1" in finished.out and "Done in" in finished.out
