@@ -19,6 +19,13 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `cnncodes ... | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a place that cannot be written, a disk that fills up meanwhile
+        place = f"'{error.filename}': " if error.filename else ""
+        print_error(
+            f"{place}{error.strerror or error}.",
+            "Look whether the place is there, may be written by you, and has room.",
+        )
+        return 1
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from cnncodes.cli import options
 from cnncodes.cli.console import Reporter, duration, percent
 from cnncodes.cli.results import print_evaluation
+from cnncodes.errors import OptionError, nearest
 
 if TYPE_CHECKING:
     from cnncodes.heads import LinearFit
@@ -48,6 +49,10 @@ def fit_linear(
 
     reporter = Reporter(json, quiet)
     options.check_free(output, overwrite)
+    if export is not None:
+        target = _export_target(output, export)
+        options.check_free(target, overwrite)
+    counts = options.parse_integers(shots, "--shots") if shots is not None else []
     found = fit(
         codes,
         layer=layer,
@@ -69,10 +74,9 @@ def fit_linear(
         result = evaluate(model, codes, rows=found.split.test)
         print_evaluation(reporter, result)
         document["evaluation"] = json_module.loads(result.to_json())
-    if shots is not None:
-        document["few_shot"] = _few_shots(reporter, codes, found, shots, repeats, seed)
+    if counts:
+        document["few_shot"] = _few_shots(reporter, codes, found, counts, repeats, seed)
     if export is not None:
-        target = Path(output).with_suffix(".skops" if export == "sklearn" else ".onnx")
         reporter.note(f"exported to {_export(found, export, target, overwrite)}")
     reporter.note(
         f"written: {output} ({len(model.classes)} classes, {model.stage}, fitted on {len(model.seen):,} images)"
@@ -102,11 +106,10 @@ def _print_choice(reporter: Reporter, found: LinearFit) -> None:
 
 
 def _few_shots(
-    reporter: Reporter, codes: str, found: LinearFit, shots: str, repeats: int, seed: int
+    reporter: Reporter, codes: str, found: LinearFit, counts: list[int], repeats: int, seed: int
 ) -> list[Any]:
     from cnncodes.heads import few_shot_codes
 
-    counts = options.parse_integers(shots, "--shots")
     results = few_shot_codes(codes, found, shots=counts, repeats=repeats, seed=seed)
     rows = [(row.shots, percent(row.mean), percent(row.sd), len(row.accuracy)) for row in results]
     reporter.table(
@@ -115,6 +118,13 @@ def _few_shots(
         rows,
     )
     return [json_module.loads(row.to_json()) for row in results]
+
+
+def _export_target(output: str, to: str) -> Path:
+    suffixes = {"sklearn": ".skops", "onnx": ".onnx"}
+    if to not in suffixes:
+        raise OptionError(f"--export '{to}' is not known.", nearest(to, suffixes))
+    return Path(output).with_suffix(suffixes[to])
 
 
 def _export(found: LinearFit, to: str, target: Path, overwrite: bool) -> Path:

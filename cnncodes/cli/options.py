@@ -269,7 +269,7 @@ Images = Annotated[
         metavar="IMAGES...", help="Images, folders, globs, lists, or one codes file.", show_default=False
     ),
 ]
-Top = Annotated[int, typer.Option("--top", metavar="N", help="Classes per image, best first.")]
+Top = Annotated[int, typer.Option("--top", metavar="N", min=1, help="Classes per image, best first.")]
 Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: one line per image and class.")]
 EvaluateSplit = Annotated[
     str,
@@ -334,9 +334,11 @@ def parse_share(text: str, option: str) -> float:
     return value
 
 
-def check_free(output: str, overwrite: bool) -> None:
+def check_free(output: str | Path, overwrite: bool) -> None:
     """Refuse early what a command could not write after its work."""
     path = Path(output)
+    if path.is_dir():
+        raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o.")
     if not path.parent.is_dir():
         raise OutputExistsError(
             f"the folder '{path.parent}' does not exist.", f"Make it: mkdir -p '{path.parent}'."

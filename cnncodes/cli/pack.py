@@ -25,6 +25,7 @@ def pack(
     from cnncodes.codes import pack as pack_codes
 
     reporter = Reporter(json, quiet)
+    options.check_free(output, overwrite)
     before, after = pack_codes(Path(codes), Path(output), overwrite=overwrite)
     reporter.result(
         f"{output}: {size(after)}, {before / after:.1f} times smaller than {codes} ({size(before)})"

@@ -94,6 +94,7 @@ def convert(
     from cnncodes.weights import convert as convert_weights
 
     reporter = Reporter(json, quiet)
+    options.check_free(output, overwrite)
     weights = convert_weights(name, output, network=model, overwrite=overwrite)
     reporter.result(f"{output}: {weights.network}, fingerprint {weights.fingerprint[:16]}...")
     reporter.document({"output": output, "network": weights.network, "fingerprint": weights.fingerprint})
