@@ -25,6 +25,7 @@ from cnncodes.codes.rows import RowWriter, check_room, locked, reserve
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.errors import (
     ImageError,
+    OptionError,
     OutputBusyError,
     OutputExistsError,
     ResumeError,
@@ -175,6 +176,8 @@ def plan_extraction(
     from cnncodes.codes.compute import choose_device
 
     path = Path(output)
+    if limit is not None and limit < 1:
+        raise OptionError(f"a limit of {limit} images is not possible.", "Use 1 or more, or no limit.")
     if limit is not None and limit < len(catalog):
         catalog = catalog.subset(np.unique(np.linspace(0, len(catalog) - 1, limit).astype(int)))
     if like is not None:

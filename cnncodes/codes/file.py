@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CodesFileError, OutputExistsError
+from cnncodes.errors import CnnCodesError, CodesFileError, OutputExistsError
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.networks import Shape
 
@@ -132,16 +132,21 @@ def _write_attributes(
     # The same once more, entry by entry, for people and for readers of other languages.
     file.attrs["network"] = settings.network
     file.attrs["stages"] = ",".join(settings.stages)
-    file.attrs["weights"] = settings.weights
+    _write_text(file, "weights", settings.weights)
     file.attrs["weights_sha256"] = settings.weights_sha256
-    file.attrs["weights_source"] = provenance.weights_source
+    _write_text(file, "weights_source", provenance.weights_source)
     file.attrs["preprocessing"] = settings.preprocessing.to_json()
     file.attrs["crops"] = settings.crops
     file.attrs["precision"] = settings.precision
     file.attrs["versions"] = json.dumps(provenance.versions)
-    file.attrs["command"] = provenance.command.encode("utf-8", "surrogateescape")
+    _write_text(file, "command", provenance.command)
     file.attrs["created"] = provenance.created
-    file.attrs["root"] = os.fsencode(catalog.root.absolute())
+    _write_text(file, "root", str(catalog.root.absolute()))
+
+
+def _write_text(file: h5py.File, name: str, text: str) -> None:
+    """An attribute of any length, whose bytes may be no UTF-8: paths and command lines are like that."""
+    file.attrs.create(name, text.encode("utf-8", "surrogateescape"), dtype=_TEXT)
 
 
 def _link(file: h5py.File, stage: str) -> None:
@@ -215,10 +220,11 @@ class CodesFile:
         except CodesFileError:
             self.close()
             raise
-        except (KeyError, ValueError, TypeError, OSError) as error:
+        except (KeyError, ValueError, TypeError, OSError, CnnCodesError) as error:
             self.close()
+            reason = error.problem if isinstance(error, CnnCodesError) else error
             raise CodesFileError(
-                f"'{self.path}' is not a codes file: {error}.",
+                f"'{self.path}' is not a codes file, or is damaged: {str(reason).rstrip('.')}.",
                 "Make one with 'cnncodes extract DATA -o codes.h5'.",
             ) from error
 
@@ -239,7 +245,7 @@ class CodesFile:
             command=_text(file.attrs["command"]),
             created=str(file.attrs["created"]),
             versions=json.loads(file.attrs["versions"]),
-            weights_source=str(file.attrs["weights_source"]),
+            weights_source=_text(file.attrs["weights_source"]),
         )
         self.catalog = Catalog(
             root=Path(_text(file.attrs["root"])),
@@ -249,6 +255,9 @@ class CodesFile:
             classes=tuple(file["classes"].asstr(errors="surrogateescape")[:]),
         )
         self.state: np.ndarray = file["images/state"][:]
+        for stage in self.settings.stages:
+            if file["layers"][stage].shape[0] != len(self.state):
+                raise ValueError(f"layer {stage} has not one row for each image")
 
     def __enter__(self) -> CodesFile:
         return self

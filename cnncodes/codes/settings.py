@@ -84,13 +84,18 @@ class ExtractionSettings:
         return not name.endswith(":linear") and (stage.relu or not isinstance(stage, Linear))
 
     def differences(self, other: ExtractionSettings) -> list[str]:
-        """One line for each entry that differs: ``layers: fc7 there, fc6,fc7 asked``."""
+        """One line for each entry that differs: ``layers: fc7 in the file, fc6,fc7 asked``.
+
+        The name of the weights does not count where their fingerprint is the same.
+        """
         lines = []
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine != theirs:
                 if field.name == "preprocessing":
                     lines += _preprocessing_differences(mine, theirs)
+                elif field.name == "weights" and self.weights_sha256 == other.weights_sha256:
+                    continue
                 elif field.name != "weights_sha256" or self.weights == other.weights:  # named once is enough
                     name = {"stages": "layers", "weights_sha256": "sha256 of the weights"}.get(
                         field.name, field.name
