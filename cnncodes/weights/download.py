@@ -64,12 +64,14 @@ def download(
     DiskFullError
         If there is no room.
     """
-    if path.is_file() and file_sha256(path).startswith(entry.sha256_prefix):
+    if _is_there(entry, path):
         return path
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("a+b") as file, _only_one(file, path):
+            if _is_there(entry, path):  # another process finished it while this one waited for the lock
+                return path
             resumed = file.seek(0, 2) > 0
             _receive(entry, url or entry.url, file, progress)
             if not _right(entry, file) and resumed:  # the start was of another file, or damaged
@@ -93,6 +95,10 @@ def download(
             "Check the folder's permissions, or choose another one by setting TORCH_HOME.",
         ) from error
     return path
+
+
+def _is_there(entry: PublishedWeights, path: Path) -> bool:
+    return path.is_file() and file_sha256(path).startswith(entry.sha256_prefix)
 
 
 @contextlib.contextmanager

@@ -83,12 +83,10 @@ def write_tensors(
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.touch()
-        mode = (
-            partial.stat().st_mode
-        )  # the user's own; the library would make a file that nobody else may read
+        mode = partial.stat().st_mode  # what the umask says; the library's own files are private
         save_file(_apart(tensors), partial, {ENTRY: json.dumps(record)})
         partial.chmod(mode)
-        with partial.open("rb") as file:
+        with partial.open("r+b") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, SafetensorError) as error:
@@ -118,7 +116,7 @@ def write_arrays(
     """:func:`write_tensors` for numpy arrays."""
     import torch
 
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
     write_tensors(path, tensors, record, overwrite=overwrite)
 
 
@@ -131,10 +129,12 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | Non
         If the file is missing or damaged.
     """
     tensors, metadata = read_tensors(path)
-    arrays = {name: tensor.numpy().copy() for name, tensor in tensors.items()}
     try:
+        arrays = {name: tensor.numpy().copy() for name, tensor in tensors.items()}
         record = json.loads(metadata[ENTRY]) if ENTRY in metadata else None
-    except ValueError as error:
+    except TypeError as error:  # bfloat16 and the like
+        raise damaged(path, f"its numbers have a type that numpy does not know ({error})") from error
+    except (ValueError, RecursionError) as error:
         raise damaged(path, f"its record is not JSON: {error}") from error
     return arrays, record if isinstance(record, dict) else None
 
@@ -174,6 +174,11 @@ def read_safetensors_file(path: Path) -> FileContent:
         return FileContent(tensors=tensors)
     try:
         record = json.loads(metadata[ENTRY])
+        if isinstance(record, dict) and "network" not in record:
+            raise WeightsError(
+                f"'{path}' was written by cnncodes, but holds no weights: {str(record.get('kind', 'other'))[:40]}.",
+                "Name a file that 'cnncodes weights convert' wrote, or imagenet, or random:0.",
+            )
         if record["format"] != FORMAT:
             raise WeightsError(
                 f"the weights file '{path}' has format {str(record['format'])[:40]}; "

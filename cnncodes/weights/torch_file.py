@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -35,6 +36,9 @@ def _check_archive(path: Path, size: int) -> None:
     """Refuse archives whose parts claim to be larger than the file: torch allocates what they declare."""
     try:
         if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                if file.read(2) == b"PK":
+                    raise damaged(path, "it ends before its zip directory")
             return  # the format before 2020, one pickle after another
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
@@ -55,21 +59,17 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")  # torch's own deprecations, nothing a user could act on
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if named := re.search(r"GLOBAL ([\w.]{1,80})", str(error)):
             raise WeightsError(
-                f"the weights file '{path}' holds more than tensors and could run code: it was not loaded.",
+                f"the weights file '{path}' asks for '{named[1]}': loading it could run code, so it was not loaded.",
                 "Ask its author for a state dict (torch.save(model.state_dict(), FILE)) or for safetensors.",
             ) from error
-        raise damaged(path, _first_line(error)) from error
+        raise damaged(path, "its pickle is broken") from error
     except MemoryError as error:
         raise damaged(path, "it declares more memory than there is") from error
     except Exception as error:  # a broken pickle can raise anything
-        raise damaged(path, _first_line(error)) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0][:160] if lines else type(error).__name__).rstrip(".")
+        reason = (str(error).strip().splitlines() or [""])[0][:160].rstrip(".")
+        raise damaged(path, f"{type(error).__name__}: {reason}") from error
 
 
 def _state_dict(path: Path, loaded: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -29,8 +30,10 @@ from cnncodes.weights import (
     check,
     convert,
     load_weights,
+    read_arrays,
     read_tensors,
     save_weights,
+    write_arrays,
     write_tensors,
 )
 from cnncodes.weights.keys import fit_network
@@ -141,7 +144,7 @@ def test_a_file_that_tries_to_run_code_is_refused(weights, tmp_path, zipped):
     trace = tmp_path / "ran"
     content = {"state_dict": weights.tensors, "extra": Evil(trace)}
     torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsError, match="could run code") as caught:
+    with pytest.raises(WeightsError, match=r"asks for .*open.: loading it could run code") as caught:
         load_weights(tmp_path / "evil.pth")
     assert not trace.exists()
     assert "state_dict()" in caught.value.remedy
@@ -301,8 +304,42 @@ def test_a_record_that_is_not_ours_is_refused(weights, tmp_path, change):
 
 def test_a_record_nested_without_end_is_refused(weights, tmp_path):
     save_file(weights.tensors, tmp_path / "deep.safetensors", {"cnncodes": "[" * 200_000})
-    with pytest.raises(WeightsError):
-        load_weights(tmp_path / "deep.safetensors")
+    for read in (load_weights, read_arrays):
+        with pytest.raises(WeightsError):
+            read(tmp_path / "deep.safetensors")
+
+
+def test_another_file_of_ours_is_not_called_damaged(tmp_path):
+    write_arrays(tmp_path / "head.safetensors", {"a": np.zeros(2)}, {"kind": "linear head", "format": 1})
+    with pytest.raises(WeightsError, match="holds no weights: linear head"):
+        load_weights(tmp_path / "head.safetensors")
+
+
+def test_arrays_come_back_with_type_shape_and_record(tmp_path):
+    arrays = {
+        "half": np.arange(6, dtype=np.float16).reshape(2, 3).T,
+        "number": np.array(5.5),
+        "count": np.array([2**62, -1]),
+        "none": np.zeros((0, 4), np.float32),
+        "same": np.ones(3),
+    }
+    arrays["view"] = arrays["same"][1:]
+    write_arrays(tmp_path / "a.safetensors", arrays, {"note": "äöü", "deep": {"list": [1, None]}})
+    found, record = read_arrays(tmp_path / "a.safetensors")
+    assert record == {"note": "äöü", "deep": {"list": [1, None]}}
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert found[name].flags.writeable
+
+
+def test_foreign_arrays_have_no_record_and_strange_types_are_an_error(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "f.safetensors", {"note": "x"})
+    assert read_arrays(tmp_path / "f.safetensors")[1] is None
+    save_file({"a": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "b.safetensors")
+    with pytest.raises(WeightsError, match="numpy does not know"):
+        read_arrays(tmp_path / "b.safetensors")
 
 
 @pytest.mark.parametrize(
