@@ -130,9 +130,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(name: str) -> str:
+    """A name, such as a class's, on one line."""
+    return printable(name).replace("\n", "\\n")
+
+
 def quoted(name: str) -> str:
     """A file name on one line and in quotes."""
-    return "'" + printable(name).replace("\n", "\\n") + "'"
+    return f"'{one_line(name)}'"
 
 
 def duration(seconds: float) -> str:
@@ -173,7 +178,7 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return printable(str(value)).replace("\n", "\\n")
+    return one_line(str(value))
 
 
 def _is_number(text: str) -> bool:

@@ -6,7 +6,7 @@ import json as json_module
 from pathlib import Path
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, quoted, size
+from cnncodes.cli.console import Reporter, one_line, quoted, size
 
 
 def info(
@@ -146,7 +146,7 @@ def _model(reporter: Reporter, path: str) -> None:
     reporter.result(
         f"{path}: {model.head.kind} on {model.stage}, C = {model.head.C:g}, {len(model.classes)} classes"
     )
-    reporter.result(f"classes  {', '.join(model.classes)}")
+    reporter.result(f"classes  {', '.join(map(one_line, model.classes))}")
     reporter.result(
         f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}..."
     )

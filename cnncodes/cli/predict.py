@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, percent, printable, quoted
+from cnncodes.cli.console import Reporter, one_line, percent, printable, quoted
 from cnncodes.errors import OptionError
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def _line(prediction: Prediction) -> str:
         values = [percent(value) for value in prediction.probabilities]
     else:
         values = [f"{value:+.3g}" for value in prediction.scores]
-    return "  ".join(f"{name} {value}" for name, value in zip(prediction.classes, values, strict=True))
+    return "  ".join(
+        f"{one_line(name)} {value}" for name, value in zip(prediction.classes, values, strict=True)
+    )
 
 
 def _write_csv(predictions: list[Prediction]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnncodes.cli.console import Reporter, percent
+from cnncodes.cli.console import Reporter, one_line, percent
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import EvaluationResult
@@ -32,7 +32,8 @@ def print_evaluation(reporter: Reporter, result: EvaluationResult) -> None:
     )
     for pair in found.worst_confusions(5):
         reporter.result(
-            f"  {pair.true} taken for {pair.predicted}: {pair.count} ({percent(pair.share)} of {pair.true})"
+            f"  {one_line(pair.true)} taken for {one_line(pair.predicted)}: "
+            f"{pair.count} ({percent(pair.share)} of {one_line(pair.true)})"
         )
     if result.all_seen:
         reporter.warn("the model was fitted on these very images: the figures say nothing about new ones")

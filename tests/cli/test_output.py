@@ -1,0 +1,202 @@
+"""Standard output is the result and standard error the rest; machines read one JSON document; names stay as they are."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from drawn import draw_photos
+
+from cnncodes.cli.app import COMMANDS, GROUPS
+from cnncodes.cli.console import Reporter, duration, printable, size
+
+R0 = ("--weights", "random:0")
+FUNCTIONS = dict(COMMANDS) | {f"{group} {name}": f for group, _, commands in GROUPS for name, f in commands}
+# Arguments of every command that has --json; {broken} is a folder with an unreadable image.
+WITH_JSON = {
+    "extract": ("{broken}", "-o", "{tmp}/c.h5", *R0),
+    "fit-linear": ("{codes}", "-o", "{tmp}/m.safetensors", "--C", "1,10", "--folds", "2", "--shots", "1", "--repeats", "2"),
+    "predict": ("{svm}", "{broken}"),
+    "evaluate": ("{svm}", "{broken}", "--split", "all"),
+    "info": ("{codes}",),
+    "check": ("{codes}", "--sample", "2"),
+    "export": ("{codes}", "--to", "csv", "-o", "{tmp}/c.csv"),
+    "pack": ("{codes}", "-o", "{tmp}/p.h5"),
+    "weights list": (),
+    "weights fetch": ("imagenet",),
+    "weights check": ("random:0",),
+    "weights convert": ("random:0", "-o", "{tmp}/w.safetensors"),
+    "recipes list": (),
+}  # fmt: skip
+ESC = "\x1b"
+
+
+def strict_json(text: str) -> object:
+    """One document and nothing else, without NaN, which other languages refuse."""
+
+    def refuse(constant: str) -> object:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture
+def filled(shared, partly_broken, tmp_path, monkeypatch):  # type: ignore[no-untyped-def]
+    """Arguments with their places filled in; nothing is downloaded."""
+    downloaded = tmp_path / "alexnet.pth"
+    monkeypatch.setattr("cnncodes.weights.imagenet.fetch", lambda *_, **__: downloaded)
+    names = {"codes": shared.codes, "svm": shared.svm, "broken": partly_broken, "tmp": tmp_path}
+    return lambda command: [*command.split(), *(part.format(**names) for part in WITH_JSON[command])]
+
+
+def test_every_command_that_has_json_is_tested_here() -> None:
+    assert set(WITH_JSON) == {
+        name for name, f in FUNCTIONS.items() if "json" in inspect.signature(f).parameters
+    }
+
+
+@pytest.mark.parametrize("command", WITH_JSON)
+def test_json_is_one_document_on_standard_output(run, filled, command) -> None:
+    ran = run(*filled(command), "--json")
+    assert ran.code == (3 if command in ("extract", "predict", "evaluate") else 0)
+    assert isinstance(strict_json(ran.out), dict | list)
+    assert ESC not in ran.out
+
+
+def test_json_names_unreadable_images_with_their_reason(run, filled) -> None:
+    extracted = strict_json(run(*filled("extract"), "--json").out)
+    assert list(extracted["unreadable"]) == ["cat/2.jpg"] and extracted["unreadable"]["cat/2.jpg"]
+    predicted = strict_json(run(*filled("predict"), "--json").out)
+    assert [entry["name"][-9:] for entry in predicted if entry["problem"]] == ["cat/2.jpg"]
+    assert list(strict_json(run(*filled("evaluate"), "--json").out)["unreadable"]) == ["cat/2.jpg"]
+
+
+def test_other_kinds_of_file_and_a_plan_have_json_too(run, shared, tmp_path) -> None:
+    assert strict_json(run("info", shared.svm, "--json").out)["images_fitted"] == 15
+    assert strict_json(run("info", "alexnet", "--json").out)["network"] == "alexnet"
+    planned = run("extract", shared.photos, "-o", tmp_path / "c.h5", *R0, "--dry-run", "--json")
+    assert strict_json(planned.out)["images"] == 18
+
+
+@pytest.mark.parametrize(
+    "command", [name for name, f in FUNCTIONS.items() if "quiet" in inspect.signature(f).parameters]
+)
+def test_quiet_leaves_the_result_and_what_is_wrong(run, filled, command) -> None:
+    loud = run(*filled(command))
+    for path in Path(filled("pack")[-1]).parent.iterdir():
+        if path.suffix in (".h5", ".safetensors", ".csv"):
+            path.unlink()
+    quiet = run(*filled(command), "--quiet")
+    assert quiet.code == loud.code
+    assert quiet.out.count("\n") == loud.out.count("\n")
+    assert all(line.startswith("unreadable: ") for line in quiet.err.splitlines())
+    assert ("unreadable: " in loud.err) == ("unreadable: " in quiet.err), "a warning is never suppressed"
+
+
+def test_progress_and_advice_are_not_in_the_result(run, filled) -> None:
+    ran = run(*filled("extract"))
+    assert "next: " in ran.err and "next: " not in ran.out
+    assert ran.out.count("\n") == 1
+    assert ESC not in ran.out + ran.err, "no colours where there is no terminal"
+
+
+# Folder names that a terminal, rich's markup, HTML, CSV or UTF-8 would take for something else.
+NAMES = ["[red]", "[bold", "<script>", ":bee:", "a,b", "it's \"so\"", "back\\", "\x1b[31mred", "two\nlines", os.fsdecode(b"byte\xff"), "{0}", "日本"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("strange") / "photos"
+    try:
+        return draw_photos(folder, tuple(NAMES), each=3)
+    except OSError as error:
+        pytest.skip(f"this file system has no such names: {error}")
+
+
+def test_strange_names_are_shown_as_they_are(run, strange, tmp_path, monkeypatch) -> None:
+    shutil.copytree(strange, tmp_path / "photos")
+    (tmp_path / "photos" / "[red]" / os.fsdecode(b"cut\xff\n[bold].jpg")).write_bytes(b"no image")
+    monkeypatch.chdir(tmp_path)
+    made = run("extract", "photos", "-o", "c.h5", *R0)
+    fitted = run("fit-linear", "c.h5", "-o", "m.safetensors", "--C", "1", "--folds", "2")
+    judged = run("evaluate", "m.safetensors", "photos", "--split", "all")
+    named = run("predict", "m.safetensors", "photos", "--top", "1")
+    shown = run("info", "m.safetensors")
+    assert [made.code, fitted.code, judged.code, named.code, shown.code] == [3, 0, 3, 3, 0]
+    assert r"unreadable: '[red]/cut\xff\n[bold].jpg': " in made.err
+    for ran in (made, fitted, judged, named, shown):
+        assert ESC not in ran.out + ran.err, "a name must not move the cursor"
+        ran.out.encode()
+    visible = [printable(name).replace("\n", "\\n") for name in NAMES]
+    for name in visible:
+        assert name in judged.out and f"'photos/{name}/0.jpg'  " in named.out
+    assert named.out.count("\n") == 3 * len(NAMES), "one line for one image"
+
+    rows = list(
+        csv.DictReader(io.StringIO(run("predict", "m.safetensors", "photos", "--csv", "--top", "1").out))
+    )
+    assert len(rows) == 3 * len(NAMES) + 1
+    assert {row["class"] for row in rows} - {""} <= {printable(name) for name in NAMES}
+    document = strict_json(run("predict", "m.safetensors", "photos", "--json", "--top", "1").out)
+    assert all(Path(entry["name"]).is_file() for entry in document), "JSON keeps every name exactly"
+
+
+def test_an_error_shows_a_strange_name_harmlessly(run) -> None:
+    ran = run("info", "\x1b[2J[red]\n:bee:.h5")
+    assert ran.code == 1
+    assert ESC not in ran.err and "[red]" in ran.err and ":bee:" in ran.err
+
+
+def test_on_a_terminal_a_bar_shows_rate_and_remaining_time(monkeypatch) -> None:
+    """A command in a process of its own, on a pseudo terminal, is in test_processes.py."""
+    from rich.console import Console
+
+    screen = io.StringIO()
+    monkeypatch.setattr("cnncodes.cli.console._stderr", Console(file=screen, force_terminal=True, width=120))
+    with Reporter().progress("extracting [red] {0}", 100, "images") as update:
+        for done in range(0, 100, 10):
+            update(done, "2 unreadable")
+    drawn = screen.getvalue()
+    assert ESC in drawn and "extracting [red] {0}" in drawn
+    assert "90/100" in drawn and "images/s" in drawn and "2 unreadable" in drawn
+    assert "0:00:" in drawn, "remaining time"
+
+
+def test_quiet_and_no_terminal_draw_nothing(monkeypatch) -> None:
+    from rich.console import Console
+
+    screen = io.StringIO()
+    monkeypatch.setattr("cnncodes.cli.console._stderr", Console(file=screen, width=120))
+    with Reporter().progress("extracting", 100, "images") as update:
+        update(50, "")
+    monkeypatch.setattr("cnncodes.cli.console._stderr", Console(file=screen, force_terminal=True, width=120))
+    with Reporter(quiet=True).progress("extracting", 100, "images") as update:
+        update(50, "")
+    assert screen.getvalue() == ""
+
+
+def test_a_table_has_no_blanks_at_the_ends_of_its_lines(run) -> None:
+    """Output is pasted into notes and compared by diff."""
+    table = run("info", "alexnet").out
+    assert [line for line in table.splitlines() if line != line.rstrip()] == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.21, "0.2 s"), (9.94, "9.9 s"), (48, "48 s"), (719, "12 min"), (12_000, "3 h 20 min")],
+)
+def test_durations(seconds, text) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(999, "999 bytes"), (1000, "1.0 kB"), (26_100_000, "26.1 MB"), (5e12, "5000.0 GB")]
+)
+def test_sizes(count, text) -> None:
+    assert size(count) == text
