@@ -157,10 +157,13 @@ def _exactly(rotation: Rotation, y: Array, c: Array, active: Array) -> Array:
 
     assert rotation.gram is not None
     duals = np.zeros(y.shape, y.dtype)
+    rounding = (
+        np.finfo(y.dtype).eps * len(y) * rotation.eigenvalues[-1]
+    )  # less would not be positive definite
     for column in range(y.shape[1]):
         rows = np.flatnonzero(active[:, column])
         system = rotation.gram[np.ix_(rows, rows)]
-        system.flat[:: len(rows) + 1] += 1 / (2 * c[rows, column])
+        system.flat[:: len(rows) + 1] += np.maximum(1 / (2 * c[rows, column]), rounding)
         factor = cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)
         duals[rows, column] = cho_solve(factor, y[rows, column], check_finite=False)
     minimisers: Array = rotation.Z.T @ duals
