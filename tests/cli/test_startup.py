@@ -1,0 +1,90 @@
+"""Asking for help is free: nothing heavy is loaded, and the answer is there at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cnncodes.cli.app import COMMANDS, GROUPS
+
+# Seconds to import, cold, on a laptop: torch 5, torchvision 10, scikit-learn 3.5.
+HEAVY = {
+    "torch",
+    "torchvision",
+    "sklearn",
+    "scipy",
+    "joblib",
+    "h5py",
+    "PIL",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+}
+ALL = [
+    "",
+    *(name for name, _ in COMMANDS),
+    *(
+        part
+        for group, _, commands in GROUPS
+        for part in (group, *(f"{group} {name}" for name, _ in commands))
+    ),
+]
+
+
+def heavy_after(lines: str) -> set[str]:
+    """Heavy libraries that a fresh interpreter has loaded after some lines of Python."""
+    script = (
+        f"import json, sys\n{lines}\nprint(json.dumps(sorted(name.split('.')[0] for name in sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1])) & HEAVY
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_help_loads_nothing_heavy(command: str) -> None:
+    arguments = [*command.split(), "--help"]
+    assert heavy_after(f"from cnncodes.cli import main\nassert main({arguments}) == 0") == set()
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert heavy_after("import cnncodes\ndir(cnncodes)") == set()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["info", "alexnet"], ["info", "vgg16", "--json"], ["weights", "list"], ["recipes", "list"]]
+)
+def test_what_needs_no_numbers_loads_no_torch(arguments) -> None:
+    assert heavy_after(f"from cnncodes.cli import main\nassert main({arguments}) == 0") == set()
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_help_answers_in_under_0_4_seconds(command: str) -> None:
+    """Warm, best of five; counted in processor time, which is the waiting time on a machine that is not busy."""
+    if not hasattr(os, "wait4"):
+        pytest.skip("processor time of one child is not known here")
+    best = float("inf")
+    for _ in range(5):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "cnncodes", *command.split(), "--help"], stdout=subprocess.DEVNULL
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        best = min(best, used.ru_utime + used.ru_stime)
+        if best < 0.4:
+            break
+    assert best < 0.4
+
+
+def test_public_names_are_all_there() -> None:
+    """Each is loaded on first use, so a wrong home would show only then."""
+    import cnncodes
+
+    assert [name for name in cnncodes.__all__ if not hasattr(cnncodes, name)] == []
+    assert set(cnncodes.__all__) == set(cnncodes._HOMES)
+    with pytest.raises(AttributeError, match="no attribute 'extrct'"):
+        cnncodes.extrct  # noqa: B018
