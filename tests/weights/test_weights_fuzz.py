@@ -46,7 +46,7 @@ SAMPLES = _samples()
 formats = pytest.mark.parametrize("name", SAMPLES)
 fuzzed = settings(
     deadline=5000,
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
 )
@@ -67,7 +67,7 @@ def ends_in_a_clear_error(path, content):
 @formats
 def test_truncated_anywhere(name, tmp_path):
     content = SAMPLES[name]
-    for end in range(0, len(content), max(1, len(content) // 250)):
+    for end in range(0, len(content), max(1, len(content) // 120)):
         ends_in_a_clear_error(tmp_path / name, content[:end])
 
 
