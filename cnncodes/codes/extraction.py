@@ -24,6 +24,7 @@ from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.rows import RowWriter, check_room, locked, reserve
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.errors import (
+    CodesFileError,
     ImageError,
     OptionError,
     OutputBusyError,
@@ -169,7 +170,9 @@ def plan_extraction(
     ResumeError
         If the output belongs to other images or settings; names the differences.
     OutputExistsError
-        If the output is another kind of file.
+        If the output is a folder, or would be in one that does not exist.
+    CodesFileError
+        If the output is another kind of file, or may not be written.
     DiskFullError
         If a new file does not fit.
     """
@@ -210,6 +213,8 @@ def plan_extraction(
     else:
         pending = tuple(batches_of(len(catalog), settings.batch_size))
         check_room(path.parent, codes_file.bytes_needed(len(catalog), settings))
+    if pending:
+        _check_writable(path)
     place = choose_device(device)
     return Plan(
         catalog=catalog,
@@ -244,7 +249,7 @@ def batches_of(rows: int, batch_size: int) -> list[range]:
 
 
 def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionResult:
-    """Carry out a plan. Killed at any moment, the same plan goes on where it stopped.
+    """Carry out a plan. Killed at any moment, a new plan of the same extraction goes on where it stopped.
 
     Parameters
     ----------
@@ -255,7 +260,7 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
     Raises
     ------
     OutputBusyError
-        If another process writes the same output.
+        If another process writes the same output, or has changed it since the plan was made.
     DiskFullError
         If the space cannot be reserved.
     ImageError
@@ -429,3 +434,10 @@ def _check_folder(path: Path) -> None:
             f"the folder '{path.parent}' for the output does not exist.",
             f"Make it: mkdir -p '{path.parent}'.",
         )
+
+
+def _check_writable(path: Path) -> None:
+    effective = os.access in os.supports_effective_ids
+    for place in (path.parent, path):
+        if place.exists() and not os.access(place, os.W_OK, effective_ids=effective):
+            raise CodesFileError(f"'{place}' may not be written.", "Name another output with -o.")

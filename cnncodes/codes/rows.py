@@ -7,7 +7,9 @@ codes first, then ``fdatasync``, then the states that call them done.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +22,7 @@ from cnncodes.errors import DiskFullError, OutputBusyError
 
 SYNC_SECONDS = 2.0  # at most this much work is lost by a kill
 SYNC_BYTES = 256 * 2**20  # and at most this much waits for the disk
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Rows(Protocol):
@@ -150,38 +153,44 @@ def reserve(path: Path) -> None:
         With the bytes needed and the bytes free.
     """
     need = path.stat().st_size
-    allocated = getattr(path.stat(), "st_blocks", 0) * 512
-    try:
-        free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize + allocated
-    except (AttributeError, OSError):
-        return  # a system that cannot say: writing will
-    if free < need:
-        raise _full(path, need, free)
+    check_room(path.parent, need, had=getattr(path.stat(), "st_blocks", 0) * 512)
     if not hasattr(os, "posix_fallocate"):
         return
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.posix_fallocate(descriptor, 0, need)
     except OSError as error:
-        raise _full(path, need, free) from error
+        if error.errno in NO_SPACE:
+            raise _full(path.parent, need, _free(path.parent)) from error
+        # else a file system that cannot reserve: a full disk is then an error while writing
     finally:
         os.close(descriptor)
 
 
-def check_room(folder: Path, need: int) -> None:
-    """Raise DiskFullError if the folder's disk has less than ``need`` bytes free."""
-    try:
-        status = os.statvfs(folder)
-    except (AttributeError, OSError):
-        return
-    free = status.f_bavail * status.f_frsize
+def check_room(folder: Path, need: int, had: int = 0) -> None:
+    """Raise DiskFullError if a file of ``need`` bytes, ``had`` of which it has, finds no room in a folder."""
+    free = _free(folder, had)
     if free < need:
         raise _full(folder, need, free)
 
 
-def _full(path: Path, need: int, free: int) -> DiskFullError:
+def _free(folder: Path, had: int = 0) -> int:
+    """Bytes that one file can have in a folder, by the disk and by the limit on this process's files."""
+    free = sys.maxsize  # on a system that cannot say: writing will
+    with contextlib.suppress(AttributeError, OSError):
+        status = os.statvfs(folder)
+        free = status.f_bavail * status.f_frsize + had
+    with contextlib.suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        free = free if limit == resource.RLIM_INFINITY else min(free, limit)
+    return free
+
+
+def _full(folder: Path, need: int, free: int) -> DiskFullError:
     return DiskFullError(
-        f"the codes need {need / 1e9:.3f} GB and do not fit: {free / 1e9:.3f} GB can be had at '{path.parent}'.",
+        f"the codes need {need / 1e9:.3f} GB and do not fit: {free / 1e9:.3f} GB can be had at '{folder}'.",
         "Make room, choose another place with -o, fewer --layers, or --dtype float16 (half the size).",
     )
 
