@@ -54,6 +54,8 @@ def export_codes(
 
     Raises
     ------
+    OptionError
+        If the format is not known, ``layer`` names several stages, or two files would have one name.
     OutputExistsError
         If one of them is there and ``overwrite`` is false.
     CodesFileError
@@ -68,11 +70,15 @@ def export_codes(
         raise OptionError(f"format '{to}' is not known.", nearest(to, writers))
     path = Path(output)
     targets = _targets(path, to)
+    if len(set(targets)) < len(targets):
+        raise OptionError(
+            f"'{path}' would also be the name of the file with the labels.", "Use a name that ends in .npy."
+        )
     for target in targets:
         if target.exists() and not overwrite:
             raise OutputExistsError(f"'{target}' exists already.", "Choose another name, or use --overwrite.")
     with CodesFile(codes) as file:
-        stage = file.settings.architecture.select(layer)[0] if layer else file.stages[-1]
+        stage = file.settings.architecture.select_one(layer) if layer else file.stages[-1]
         rows = np.flatnonzero(file.state == DONE)
         if not len(rows):
             raise CodesFileError(f"'{codes}' has no row that is done.", "Extract first.")

@@ -169,7 +169,7 @@ def fit_linear(
     """
     with CodesFile(codes) as file:
         rows = split_rows(file.catalog, file.state == DONE, split, seed)
-        stages = file.stages if layer == "auto" else (_stage(file, layer),)
+        stages = file.stages if layer == "auto" else (file.settings.architecture.select_one(layer),)
         options: dict[str, Any] = {
             "kind": kind, "normalisation": normalisation, "class_weight": class_weight,
             "folds": folds, "seed": seed, "jobs": jobs,
@@ -247,15 +247,6 @@ def image_fingerprints(catalog: Catalog, size: np.ndarray) -> np.ndarray:
         for name, count in zip(catalog.names, size.tolist(), strict=True)
     )
     return np.frombuffer(b"".join(digest.digest() for digest in digests), dtype="<u8").astype(np.uint64)
-
-
-def _stage(file: CodesFile, layer: str) -> str:
-    stages = file.settings.architecture.select(layer)
-    if len(stages) != 1:
-        raise HeadError(
-            f"a head reads one layer, and '{layer}' names {len(stages)}.", "Name one, or use --layer auto."
-        )
-    return stages[0]
 
 
 def _compact(catalog: Catalog, rows: Split) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -135,12 +135,9 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         if kept is not None and kept[0] == asked:
             return kept[1]
         weights = load_weights(self.weights, network=self.network)
-        stages = weights.architecture.select(self.layer)
-        if len(stages) != 1:
-            raise OptionError(f"layer '{self.layer}' names {len(stages)} stages.", "Name one, such as fc7.")
         settings = ExtractionSettings(
             network=weights.network,
-            stages=stages,
+            stages=(weights.architecture.select_one(self.layer),),
             weights=weights.name,
             weights_sha256=weights.fingerprint,
             preprocessing=weights.preprocessing,

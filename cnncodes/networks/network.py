@@ -37,14 +37,18 @@ class Network:
 
     def stage(self, name: str) -> Stage:
         """The stage of that name; ``fc7:linear`` finds ``fc7``. Raises StageError."""
-        canonical = parse_stages(self, name)
-        if len(canonical) != 1:
-            raise StageError(f"'{name}' names {len(canonical)} stages of {self.name}.", "Name one stage.")
-        return self.stages[self.stage_names.index(canonical[0].partition(":")[0])]
+        return self.stages[self.stage_names.index(self.select_one(name).partition(":")[0])]
 
     def select(self, stages: str | Iterable[str]) -> tuple[str, ...]:
         """Canonical names for names, ranges and torchvision's spellings; see :func:`parse_stages`."""
         return parse_stages(self, stages)
+
+    def select_one(self, stage: str) -> str:
+        """Canonical name of a single stage; raises StageError, also for what names several or none."""
+        names = parse_stages(self, stage)
+        if len(names) != 1:
+            raise StageError(f"'{stage}' names {len(names)} stages of {self.name}.", "Name one, such as fc7.")
+        return names[0]
 
     def incoming_shapes(self, input_size: int | None = None) -> tuple[Shape, ...]:
         """Shape that each stage receives for one square RGB image; raises InputSizeError."""
