@@ -115,10 +115,12 @@ class LinearModel:
                 evidence=dict(record["evidence"]),
                 seen=seen,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, CnnCodesError):
-                raise
-            raise ModelError(f"model '{path}' is damaged: {error}.", "Fit the head again.") from error
+        except (KeyError, TypeError, ValueError, CnnCodesError) as error:
+            reason = error.problem if isinstance(error, CnnCodesError) else f"{type(error).__name__} {error}"
+            raise ModelError(
+                f"model '{path}' is damaged: {reason.rstrip('.')}.",
+                "Fit the head again, or update cnncodes if a newer version wrote it.",
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,10 +177,15 @@ def fit_linear(
             "folds": folds, "seed": seed, "jobs": jobs,
         }  # fmt: skip
         labels, classes = _compact(file.catalog, rows)
+        rows = _known(file.catalog, rows, labels)
         results = {stage: _fit(file, stage, rows, labels, classes, C, options) for stage in stages}
-        compared = {stage: accuracy for stage, (_, accuracy) in results.items() if accuracy is not None}
+        compared = {stage: result.choice.best_accuracy for stage, result in results.items() if result.choice}
+        if len(stages) > 1 and not compared:  # one value leaves C no choice, but the stage
+            compared = {
+                stage: _judge(file, stage, rows, labels, classes, results[stage], options) for stage in stages
+            }
         chosen = max(compared, key=lambda stage: compared[stage]) if len(stages) > 1 else stages[0]
-        result = results[chosen][0]
+        result = results[chosen]
         fitted = (
             np.concatenate([rows.train, rows.choose]) if result.choice and len(rows.choose) else rows.train
         )
@@ -250,13 +257,27 @@ def image_fingerprints(catalog: Catalog, size: np.ndarray) -> np.ndarray:
 
 
 def _compact(catalog: Catalog, rows: Split) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels 0..K-1 for the classes that can be fitted, -1 for all others, and the classes' names."""
-    fitted = np.concatenate([rows.train, rows.choose])
-    present = np.unique(catalog.labels[fitted])
+    """Labels 0..K-1 for the classes that have training images, -1 for all others, and the classes' names."""
+    present = np.unique(catalog.labels[rows.train])
     labels = np.full(len(catalog), -1, dtype=np.int64)
     for place, label in enumerate(present):
         labels[catalog.labels == label] = place
     return labels, tuple(catalog.classes[label] for label in present)
+
+
+def _known(catalog: Catalog, rows: Split, labels: np.ndarray) -> Split:
+    """The split without the val and test images whose class has no training image, and a word on them."""
+    held = np.concatenate([rows.choose, rows.test])
+    unknown = held[labels[held] < 0]
+    if not len(unknown):
+        return rows
+    names = ", ".join(repr(catalog.classes[label]) for label in np.unique(catalog.labels[unknown]))
+    return dataclasses.replace(
+        rows,
+        choose=np.setdiff1d(rows.choose, unknown),
+        test=np.setdiff1d(rows.test, unknown),
+        how=f"{rows.how}; {len(unknown):,} of these left out, since their class has no training image: {names}",
+    )
 
 
 def _fit(
@@ -267,16 +288,32 @@ def _fit(
     classes: tuple[str, ...],
     C: float | Sequence[float] | Literal["auto"],
     options: dict[str, Any],
-) -> tuple[FitResult, float | None]:
-    """Head on one stage, and the accuracy by which stages are compared."""
-    X, y = read_rows(file, stage, rows.train), labels[rows.train]
+) -> FitResult:
+    """Head on one stage."""
+    X, y, validation = _training(file, stage, rows, labels)
+    return fit_head(X, y, classes, C=C, validation=validation, **options)
+
+
+def _judge(
+    file: CodesFile,
+    stage: str,
+    rows: Split,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    result: FitResult,
+    options: dict[str, Any],
+) -> float:
+    """Accuracy of a stage on the rows that would choose C, for the one C of ``result``."""
+    X, y, validation = _training(file, stage, rows, labels)
+    return choose_C(X, y, classes, Cs=[result.head.C], validation=validation, **options).best_accuracy
+
+
+def _training(
+    file: CodesFile, stage: str, rows: Split, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    """Codes and labels of the training rows, and both of the rows that choose, or None."""
     validation = (read_rows(file, stage, rows.choose), labels[rows.choose]) if len(rows.choose) else None
-    result = fit_head(X, y, classes, C=C, validation=validation, **options)
-    if result.choice is not None:
-        return result, result.choice.best_accuracy
-    if isinstance(C, int | float) and len(file.stages) > 1:  # one value leaves C no choice, but the stage
-        return result, choose_C(X, y, classes, Cs=[C], validation=validation, **options).best_accuracy
-    return result, None
+    return read_rows(file, stage, rows.train), labels[rows.train], validation
 
 
 def _averaged(crops: str) -> str:
