@@ -20,7 +20,9 @@ def export_head(head: Head, path: str | Path, *, to: str, overwrite: bool = Fals
     path : path of the file
     to : {"sklearn", "onnx"}
         "sklearn" writes a ``Pipeline`` of a normaliser and ``LinearSVC`` or ``LogisticRegression`` as a skops
-        file (``skops.io.load``), "onnx" a graph with input ``codes`` ``[n, d]`` float32.
+        file (``skops.io.load``), "onnx" a graph with input ``codes`` ``[n, d]`` float32, which gives the
+        classes' names and ``[n, K]`` scores (SVM; a single column, that of the second class, for two classes)
+        or probabilities (softmax).
     overwrite : bool, default False
 
     Raises
