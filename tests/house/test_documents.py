@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import io
 import re
@@ -32,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """
     from cnncodes.weights import resolve
 
-    real = resolve.load_weights
+    real = functools.cache(resolve.load_weights)
     monkeypatch.setattr(
         resolve,
         "load_weights",
@@ -48,21 +49,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def run_command(line: str) -> None:
     """One line of a console block: cnncodes commands are run, make targets must exist, some others are let be."""
-    words = list(shlex.shlex(line, posix=True, punctuation_chars=True))
-    words = shlex.split(line, comments=True) if not {"&&", ">", "|", ";"} & set(words) else split(line)
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)  # && and > are words of their own
+    lexer.whitespace_split = True
     part: list[str] = []
-    for word in [*words, "&&"]:
+    for word in [*lexer, "&&"]:
         if word != "&&":
             part.append(word)
             continue
         run_words(part, line)
         part = []
-
-
-def split(line: str) -> list[str]:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    return list(lexer)
 
 
 def run_words(words: list[str], line: str) -> None:
@@ -72,7 +67,7 @@ def run_words(words: list[str], line: str) -> None:
         for target in (word for word in arguments if "=" not in word):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"no target '{target}' in the Makefile"
     elif program == "cnncodes":
-        if arguments[:2] == ["weights", "fetch"] or arguments == ["demo"]:
+        if arguments[:2] == ["weights", "fetch"] or arguments[:1] == ["demo"]:
             return  # needs a network; has tests of its own
         output = None
         if ">" in arguments:
