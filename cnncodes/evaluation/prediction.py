@@ -82,7 +82,10 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """An evaluation, and on which images: ``how`` in words, ``rows`` of the catalog, ``left_out`` by reason."""
+    """An evaluation, and on which images: ``how`` in words, ``rows`` of the scores' catalog.
+
+    ``all_seen`` is whether the model was fitted on each of them.
+    """
 
     evaluation: Evaluation
     scores: Scores
@@ -91,7 +94,7 @@ class EvaluationResult:
     all_seen: bool
 
     def to_json(self) -> str:
-        """JSON object: the evaluation's entries, ``images``, and the unreadable ones."""
+        """JSON object: the evaluation's entries, ``how``, and the unreadable images."""
         values: dict[str, Any] = json.loads(self.evaluation.to_json())
         return json.dumps(
             values
@@ -143,7 +146,7 @@ def score(
         crops=crops or model.settings.crops,
         batch_size=batch_size or default_batch_size(len(data)),
     )
-    encoder = Encoder(weights or model_weights(model), settings, place)
+    encoder = Encoder(_verified(weights, settings) if weights else model_weights(model), settings, place)
     rows = range(len(data))
     batches = [
         rows[start : start + settings.batch_size] for start in range(0, len(data), settings.batch_size)
@@ -228,12 +231,13 @@ def evaluate(
         If no image is left to evaluate.
     """
     catalog = _catalog_of(data)
-    labels = _labels_for(model, catalog)
+    labels = _labels_for(model, catalog, slice(None) if rows is None else rows)
     seen = model.has_seen(catalog, _sizes(data, catalog))
     if rows is None:
         rows, how = _rows_to_evaluate(catalog, labels, seen, split)
     else:
-        rows, how = rows[labels[rows] >= 0], f"{len(rows):,} images"
+        rows = rows[labels[rows] >= 0]
+        how = f"{len(rows):,} images"
     if isinstance(data, Catalog) or not is_codes(data):
         scores = score(model, catalog.subset(rows), **options)
         values, places = scores.values, np.arange(len(rows))
@@ -285,13 +289,18 @@ def model_weights(
             f"the model needs weights '{settings.weights}' ({settings.weights_sha256[:12]}): {error.problem}",
             f"{error.remedy} Or name their file with --weights.",
         ) from error
-    if found.fingerprint != settings.weights_sha256:
+    return _verified(found, settings)
+
+
+def _verified(weights: Weights, settings: ExtractionSettings) -> Weights:
+    """The weights, if they are the numbers that a model was fitted with; else raises WeightsMismatchError."""
+    if weights.fingerprint != settings.weights_sha256:
         raise WeightsMismatchError(
-            f"weights '{name}' ({found.fingerprint[:12]}) are not those that the model was fitted with "
+            f"weights '{weights.name}' ({weights.fingerprint[:12]}) are not those that the model was fitted with "
             f"({settings.weights_sha256[:12]}).",
             "Name the right file with --weights, or fit the model again.",
         )
-    return found
+    return weights
 
 
 def is_codes(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> bool:
@@ -349,9 +358,9 @@ def _check_settings(needed: ExtractionSettings, there: ExtractionSettings, path:
         )
 
 
-def _labels_for(model: LinearModel, catalog: Catalog) -> np.ndarray:
-    """Labels of the catalog as places in the model's classes; -1 for none."""
-    used = [catalog.classes[label] for label in np.unique(catalog.labels[catalog.labels >= 0])]
+def _labels_for(model: LinearModel, catalog: Catalog, rows: np.ndarray | slice) -> np.ndarray:
+    """Labels of the whole catalog as places in the model's classes, -1 for none; ``rows`` must have known ones."""
+    used = [catalog.classes[label] for label in np.unique(catalog.labels[rows]) if label >= 0]
     unknown = [name for name in used if name not in model.classes]
     if unknown:
         raise ModelError(
