@@ -1,0 +1,276 @@
+"""Predictions and evaluations: from pixels or codes the same, on the right images, with the right weights or not at all."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from drawn import draw_photos
+from made_codes import write_codes
+from PIL import Image
+
+from cnncodes.codes import extract
+from cnncodes.errors import (
+    CatalogError,
+    ModelError,
+    OptionError,
+    WeightsMismatchError,
+    WeightsMissingError,
+)
+from cnncodes.evaluation import evaluate, is_codes, model_weights, predict, score
+from cnncodes.heads import LinearModel, fit_linear
+from cnncodes.images import read_catalog
+from cnncodes.weights import load_weights, save_weights
+
+CLASSES = ("bird", "cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, small_weights):
+    """Folder of 3 x 8 drawn images, its codes file, and a softmax model fitted on four fifths of it."""
+    folder = tmp_path_factory.mktemp("drawn")
+    photos = draw_photos(folder / "photos", CLASSES, each=8)
+    extract(read_catalog(photos), folder / "codes.h5", small_weights, layers="pool5,fc7")
+    fit = fit_linear(folder / "codes.h5", layer="fc7", kind="softmax", C=10.0, jobs=1)
+    return photos, folder / "codes.h5", fit
+
+
+def test_predictions_from_codes_and_from_pixels_are_those_of_the_head(made, small_weights):
+    photos, codes, fit = made
+    model = fit.model
+    from cnncodes.codes import CodesFile
+
+    with CodesFile(codes) as file:
+        expected = model.head.scores(file.read("fc7"))
+    from_codes = score(model, codes)
+    np.testing.assert_array_equal(from_codes.values, expected)
+    from_pixels = score(model, photos, weights=small_weights)
+    assert from_pixels.catalog.names == from_codes.catalog.names
+    np.testing.assert_allclose(from_pixels.values, expected, rtol=1e-4, atol=1e-4)
+    for batch_size in (1, 5):
+        again = score(model, read_catalog(photos), weights=small_weights, batch_size=batch_size, workers=3)
+        np.testing.assert_allclose(again.values, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_best_classes_come_first_with_their_probabilities(made):
+    _, codes, fit = made
+    values = score(fit.model, codes).values
+    for row, found in enumerate(predict(fit.model, codes, top=2)):
+        order = np.argsort(-values[row])[:2]
+        assert found.classes == tuple(CLASSES[place] for place in order)
+        assert found.scores == tuple(values[row][order])
+        odds = np.exp(values[row]) / np.exp(values[row]).sum()
+        np.testing.assert_allclose(found.probabilities, odds[order], rtol=1e-6)
+        assert json.loads(found.to_json())["name"] == found.name
+    assert len(predict(fit.model, codes, top=99)[0].classes) == 3
+    with pytest.raises(OptionError, match="0 best classes"):
+        predict(fit.model, codes, top=0)
+
+
+def test_an_svm_has_scores_and_no_odds(made):
+    _, codes, _ = made
+    model = fit_linear(codes, layer="pool5", C=1.0, jobs=1).model
+    assert predict(model, codes)[0].probabilities is None
+
+
+def test_unreadable_images_keep_their_place_and_reason(made, small_weights, tmp_path):
+    photos, _, fit = made
+    first = sorted((photos / "bird").iterdir())[0]
+    (tmp_path / "a.jpg").write_bytes(first.read_bytes())
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    (tmp_path / "c.jpg").write_bytes(first.read_bytes())
+    found = predict(fit.model, tmp_path, weights=small_weights)
+    assert [row.name for row in found] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert found[1].problem
+    assert found[1].classes == ()
+    assert found[0].classes == found[2].classes != ()
+    assert score(fit.model, tmp_path, weights=small_weights).readable.tolist() == [True, False, True]
+
+
+def test_an_evaluation_leaves_out_the_images_fitted_on(made, small_weights):
+    photos, codes, fit = made
+    for data, options in ((codes, {}), (photos, {"weights": small_weights})):
+        result = evaluate(fit.model, data, **options)
+        assert len(result.rows) == len(fit.split.test) == 6
+        assert result.how == "the 6 images that the model was not fitted on"
+        assert not result.all_seen
+        whole = evaluate(fit.model, data, split="all", **options)
+        assert len(whole.rows) == 24
+        assert not whole.all_seen
+    by_hand = score(fit.model, codes).values[fit.split.test].argmax(1)
+    labels = read_catalog(photos).labels[fit.split.test]
+    assert result.evaluation.top1 == pytest.approx((by_hand == labels).mean())
+
+
+def test_a_moved_folder_is_recognised(made, small_weights, tmp_path):
+    """The images of one class, elsewhere: those fitted on are still left out."""
+    photos, _, fit = made
+    (tmp_path / "cat").mkdir()
+    for path in (photos / "cat").iterdir():
+        (tmp_path / "cat" / path.name).write_bytes(path.read_bytes())
+    result = evaluate(fit.model, tmp_path, weights=small_weights)
+    names = {read_catalog(photos).names[row] for row in fit.split.test}
+    assert {result.scores.catalog.names[row] for row in result.rows} == {
+        n for n in names if n.startswith("cat/")
+    }
+
+
+def test_fitted_on_everything_is_said_to_be_no_test(made):
+    _, codes, _ = made
+    model = fit_linear(codes, layer="pool5", C=1.0, split="none", jobs=1).model
+    result = evaluate(model, codes)
+    assert result.all_seen
+    assert "this is no test" in result.how
+    assert json.loads(result.to_json())["all_seen_in_training"] is True
+
+
+@pytest.fixture
+def codes_file(small_weights, tmp_path):
+    def make(labels, **options):
+        write_codes(tmp_path / "codes.h5", small_weights, labels, **options)
+        return tmp_path / "codes.h5"
+
+    return make
+
+
+def test_the_splits_of_the_data_choose_what_is_evaluated(codes_file):
+    path = codes_file([0, 1] * 12, splits=[1] * 12 + [2] * 6 + [3] * 6)
+    model = fit_linear(path, layer="pool5", C=[0.1, 1.0], jobs=1).model
+    assert evaluate(model, path).how == "the 6 images of the test split"
+    found = {split: evaluate(model, path, split=split) for split in ("train", "val", "test", "all")}
+    assert {split: len(result.rows) for split, result in found.items()} == {
+        "train": 12, "val": 6, "test": 6, "all": 24,
+    }  # fmt: skip
+    assert [split for split, result in found.items() if result.all_seen] == ["train", "val"]
+    chosen = evaluate(model, path, rows=np.array([0, 20, 23]))
+    assert (chosen.rows.tolist(), chosen.how) == ([0, 20, 23], "3 images")
+    with pytest.raises(OptionError, match="split 'tset'"):
+        evaluate(model, path, split="tset")
+
+
+def test_rows_without_a_label_are_not_counted(codes_file):
+    path = codes_file([0, 1] * 10 + [-1] * 4)
+    model = fit_linear(path, layer="pool5", C=1.0, jobs=1).model
+    result = evaluate(model, path, rows=np.arange(24))
+    assert result.how == "20 images"
+    assert len(result.rows) == 20
+    assert len(evaluate(model, path, split="all").rows) == 20
+
+
+def test_classes_that_the_model_does_not_know_are_named(codes_file, small_weights, tmp_path):
+    model = fit_linear(codes_file([0, 1] * 10), layer="pool5", C=1.0, jobs=1).model
+    write_codes(tmp_path / "other.h5", small_weights, [0, 2, 3] * 3)
+    with pytest.raises(ModelError, match=r"'cat', 'dog' \(it knows 'ant', 'bee'\)"):
+        evaluate(model, tmp_path / "other.h5")
+    # rows that were chosen are judged by their own classes
+    assert len(evaluate(model, tmp_path / "other.h5", rows=np.array([0, 3])).rows) == 2
+    with pytest.raises(ModelError, match="'cat'"):
+        evaluate(model, tmp_path / "other.h5", rows=np.array([0, 1]))
+
+
+def test_the_order_of_classes_does_not_matter(codes_file, small_weights, tmp_path):
+    model = fit_linear(codes_file([0, 1, 2] * 10), layer="pool5", C=1.0, jobs=1).model
+    expected = evaluate(model, tmp_path / "codes.h5", split="all").evaluation
+    write_codes(tmp_path / "other.h5", small_weights, [3, 1, 0] * 10, classes=("cat", "bee", "unused", "ant"))
+    import h5py
+
+    with h5py.File(tmp_path / "codes.h5") as source, h5py.File(tmp_path / "other.h5", "r+") as file:
+        file["layers/pool5"][:] = source["layers/pool5"][:]
+    found = evaluate(model, tmp_path / "other.h5", split="all").evaluation
+    assert found.top1 == expected.top1 > 0.9
+    assert found.confusion == expected.confusion
+
+
+def test_nothing_to_compare_with_is_a_clear_error(codes_file, small_weights, tmp_path):
+    model = fit_linear(codes_file([0, 1] * 10), layer="pool5", C=1.0, jobs=1).model
+    write_codes(tmp_path / "unlabelled.h5", small_weights, [-1] * 5)
+    with pytest.raises(CatalogError, match="no labels"):
+        evaluate(model, tmp_path / "unlabelled.h5")
+    write_codes(tmp_path / "broken.h5", small_weights, [0, 1], unreadable=[0, 1])
+    with pytest.raises(CatalogError, match="none of the images could be read"):
+        evaluate(model, tmp_path / "broken.h5", split="all")
+    with pytest.raises(CatalogError, match="no labelled images"):
+        evaluate(model, tmp_path / "broken.h5", split="val")
+
+
+# --- codes made otherwise, and weights that are not the model's -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"stages": ("fc6",)}, "reads layer pool5, and .* has fc6"),
+        ({"precision": "bfloat16"}, "precision"),
+        ({"weights_sha256": "0" * 64}, "sha256|weights"),
+        ({"network": "caffenet"}, "network"),
+        ({"preprocessing": {"resize": 99}}, "resize: 99 in the file, 64 asked"),
+    ],
+)
+def test_codes_that_were_made_otherwise_are_refused(codes_file, change, named):
+    path = codes_file([0, 1] * 10)
+    model = fit_linear(path, layer="pool5", C=1.0, jobs=1).model
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        record = json.loads(file.attrs["settings"])
+        for name, value in change.items():
+            record[name] = record[name] | value if isinstance(value, dict) else value
+        if "stages" in change:
+            file["layers"].move("pool5", "fc6")
+        file.attrs["settings"] = json.dumps(record)
+    with pytest.raises(ModelError, match=named):
+        predict(model, path)
+
+
+def test_codes_with_other_crops_or_of_another_type_are_the_same_codes(codes_file, small_weights, tmp_path):
+    model = fit_linear(codes_file([0, 1] * 10), layer="pool5", C=1.0, jobs=1).model
+    kept = write_codes(tmp_path / "mirror.h5", small_weights, [0, 1] * 10, crops="mirror")
+    np.testing.assert_allclose(
+        score(model, tmp_path / "mirror.h5").values, model.head.scores(kept.mean(1)), rtol=1e-5
+    )
+
+
+def test_other_weights_are_refused_wherever_they_come_from(made, small_weights, tmp_path):
+    photos, _, fit = made
+    other = dataclasses.replace(load_weights("random:1"), preprocessing=small_weights.preprocessing)
+    with pytest.raises(WeightsMismatchError, match="not those that the model was fitted with"):
+        predict(fit.model, photos, weights=other)
+    with pytest.raises(WeightsMismatchError, match="not those that the model was fitted with"):
+        model_weights(fit.model, "random:1")
+    assert model_weights(fit.model).fingerprint == small_weights.fingerprint
+
+
+def test_weights_that_are_not_at_hand_are_named_with_what_to_do(made, small_weights, tmp_path, monkeypatch):
+    _, _, fit = made
+    settings = dataclasses.replace(fit.model.settings, weights="my weights.safetensors")
+    model = LinearModel(fit.model.head, settings)
+    with pytest.raises(WeightsMissingError, match=r"needs weights 'my weights\.safetensors'") as caught:
+        model_weights(model)
+    assert "--weights" in caught.value.remedy
+    save_weights(small_weights, tmp_path / "my weights.safetensors")
+    with pytest.raises(WeightsMissingError):
+        model_weights(model)
+    beside = model_weights(model, beside=tmp_path / "model.safetensors")
+    assert beside.fingerprint == small_weights.fingerprint
+    named = model_weights(model, tmp_path / "my weights.safetensors")
+    assert named.fingerprint == small_weights.fingerprint
+
+
+def test_what_is_codes_and_what_is_images(tmp_path):
+    assert is_codes("a/codes.h5")
+    assert is_codes([tmp_path / "codes.HDF5"])
+    assert not is_codes("photos")
+    assert not is_codes(["codes.h5", "more.h5"])
+
+
+def test_more_crops_can_be_asked_for(made, small_weights, tmp_path):
+    """A model of the centre crop, predicted with ten crops averaged."""
+    photos, _, fit = made
+    one = next((photos / "bird").iterdir())
+    with Image.open(one) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
+        image.save(tmp_path / "plain.png")
+    centre = score(fit.model, tmp_path, weights=small_weights).values
+    both = score(fit.model, tmp_path, weights=small_weights, crops="mirror").values
+    assert abs(centre[0] - centre[1]).max() > 1e-3
+    np.testing.assert_allclose(both[0], both[1], atol=1e-4)
