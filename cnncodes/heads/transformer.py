@@ -78,7 +78,8 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         ----------
         X : sequence of images
             Paths, Pillow images, or arrays (``uint8 [height, width, 3]``, grey ``[height, width]``, or floats
-            in 0..1); one array ``[n, height, width, 3]`` will do.
+            in 0..1); one array ``[n, height, width, 3]`` will do. It is read again by ``transform``, so no
+            iterator.
         y : ignored
 
         Raises
@@ -107,7 +108,7 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         images = images_of(X)
         encoder = self._make_encoder()
-        size = self.batch_size or default_batch_size(len(images))
+        size = default_batch_size(len(images)) if self.batch_size is None else self.batch_size
         batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
         codes = np.empty((len(images), self.n_features_out_), dtype=np.float32)
         pipeline = Pipeline(images, batches, encoder, workers=self.workers or encoder.device.cores)
@@ -143,8 +144,11 @@ class CNNCodes(TransformerMixin, BaseEstimator):
             preprocessing=weights.preprocessing,
             crops=self.crops,
             precision=self.precision,  # type: ignore[arg-type]
+            batch_size=64 if self.batch_size is None else self.batch_size,
             classes=weights.architecture.classes,
         )
+        if self.workers is not None and self.workers < 1:
+            raise OptionError(f"{self.workers} workers cannot decode.", "Use 1 or more, or None.")
         if settings.kept_crops != 1:
             raise OptionError(
                 f"crops '{self.crops}' give several rows per image.", f"Use center or {self.crops}-mean."
@@ -169,8 +173,13 @@ class CNNCodes(TransformerMixin, BaseEstimator):
 
 def images_of(X: Any) -> Sequence[Any]:
     """``X`` as a sequence of single images; raises OptionError for what cannot be one."""
-    if isinstance(X, str | bytes | os.PathLike):
+    if isinstance(X, bytes) or _is_picture(X) or _is_one_array(X):
         raise OptionError("one image was given where several are expected.", "Give a list: [image].")
+    if not hasattr(X, "__len__") or not hasattr(X, "__getitem__"):
+        raise OptionError(
+            f"images were expected, and a {type(X).__name__} was given.",
+            "Give a list of paths, Pillow images or arrays; an iterator can be read only once.",
+        )
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OUS" and X.shape[1] == 1:
         X = X[:, 0]  # a column of paths, as ColumnTransformer gives it
     if hasattr(X, "iloc"):  # a pandas column, or a table with one
@@ -178,4 +187,22 @@ def images_of(X: Any) -> Sequence[Any]:
     images = list(X)
     if not images:
         raise OptionError("no images were given (0 samples).", "Give at least one.")
+    for place, image in enumerate(images):
+        if not (_is_picture(image) or isinstance(image, np.ndarray)):
+            raise OptionError(
+                f"image {place} is a {type(image).__name__}.",
+                "An image is a path, a Pillow image or an array [height, width, 3].",
+            )
     return [str(image) if isinstance(image, np.str_) else image for image in images]
+
+
+def _is_picture(image: Any) -> bool:
+    """Whether it is a path or a Pillow image, without importing Pillow."""
+    return isinstance(image, str | os.PathLike) or (hasattr(image, "mode") and hasattr(image, "convert"))
+
+
+def _is_one_array(X: Any) -> bool:
+    """Whether it is one picture ``[height, width]`` or ``[height, width, channels]`` and not several."""
+    if not isinstance(X, np.ndarray) or X.dtype.kind not in "biuf":
+        return False
+    return X.ndim == 2 or (X.ndim == 3 and X.shape[2] in (1, 3, 4))
