@@ -87,6 +87,11 @@ class TorchNetwork(nn.Module):
                     left.remove(name)
         return {name: found[name] for name in wanted}
 
+    def compute(self, stage: Stage, value: Tensor) -> Tensor:
+        """What one stage gives, its ReLU included, for what enters it: ``[batch, ...]``."""
+        linear = self._linear(stage, value)
+        return F.relu(linear) if stage.relu else linear
+
     def _linear(self, stage: Stage, value: Tensor) -> Tensor:
         """What a stage gives before its ReLU."""
         match stage:

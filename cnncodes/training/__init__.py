@@ -1,0 +1,37 @@
+"""Training: one loop, for `train` and `finetune`; settings, augmentation, checkpoints, the run folder."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnncodes.training.loop import Epoch, InterruptedTrainingError, Training
+    from cnncodes.training.run import TrainingResult, finetune, train
+    from cnncodes.training.settings import TrainingSettings
+
+_HOMES = {
+    "Epoch": "loop",
+    "InterruptedTrainingError": "loop",
+    "Training": "loop",
+    "TrainingResult": "run",
+    "TrainingSettings": "settings",
+    "finetune": "run",
+    "train": "run",
+}
+
+__all__ = [
+    "Epoch",
+    "InterruptedTrainingError",
+    "Training",
+    "TrainingResult",
+    "TrainingSettings",
+    "finetune",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"cnncodes.training.{_HOMES[name]}"), name)

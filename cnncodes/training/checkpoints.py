@@ -1,0 +1,56 @@
+"""Checkpoints: everything that a training needs to go on as if nothing had happened. Temporary file, then rename."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnncodes.errors import ModelError
+
+KEPT = 2
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write ``checkpoint-STEP.pt`` whole or not at all, and keep the last two."""
+    path = folder / f"checkpoint-{step:08d}.pt"
+    temporary = path.with_suffix(".part")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    for old in checkpoints(folder)[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a run, oldest first."""
+    return sorted(
+        path for path in folder.glob("checkpoint-*.pt") if re.fullmatch(r"checkpoint-\d{8}\.pt", path.name)
+    )
+
+
+def last_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """State of the newest checkpoint that can be read, or None; nothing in it is ever run.
+
+    Raises
+    ------
+    ModelError
+        If there are checkpoints, and none can be read.
+    """
+    found = checkpoints(folder)
+    for path in reversed(found):
+        try:
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:
+            reason = error
+    if found:
+        raise ModelError(
+            f"no checkpoint in '{folder}' can be read: {reason}.", "Start anew in another folder (-o)."
+        )
+    return None

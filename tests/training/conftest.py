@@ -1,0 +1,58 @@
+"""A network so small that training it takes seconds, and drawn images that it can tell apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnncodes.images import read_catalog
+from cnncodes.images.decode import write_png
+from cnncodes.networks import NETWORKS, Convolution, Linear, MaxPool, Network
+from cnncodes.weights.preprocessing import Preprocessing
+
+SIDE = 36
+
+
+def tiny() -> Network:
+    return Network(
+        "tiny",
+        32,
+        (
+            Convolution("conv1", 6, kernel=5, stride=2, padding=2),
+            MaxPool("pool1", kernel=3, stride=2),
+            Convolution("conv2", 8, kernel=3, padding=1),
+            Linear("fc6", 16, pool_to=4),
+            Linear("fc7", 10, relu=False),
+        ),
+    )
+
+
+@pytest.fixture
+def network(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "tiny", tiny)
+    return tiny()
+
+
+@pytest.fixture(scope="session")
+def pixels():
+    return Preprocessing(resize=SIDE, crop=32)
+
+
+@pytest.fixture(scope="session")
+def stripes(tmp_path_factory):
+    """Three classes of striped pictures: along, across, checkered; 16 in train and 6 in val of each."""
+    folder = tmp_path_factory.mktemp("stripes")
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    patterns = {
+        "across": rows // 4 % 2,
+        "along": columns // 4 % 2,
+        "checkered": (rows // 4 + columns // 4) % 2,
+    }
+    for split, count in (("train", 16), ("val", 6)):
+        for name, pattern in patterns.items():
+            (folder / split / name).mkdir(parents=True)
+            for place in range(count):
+                noisy = 60 + 120 * pattern[..., None] + random.normal(0, 20, (SIDE, SIDE, 3))
+                write_png(folder / split / name / f"{place}.png", noisy.clip(0, 255).astype(np.uint8))
+    return read_catalog(folder)

@@ -1,0 +1,229 @@
+"""What a person would lose: learning at all, frozen stages that stay, and a run that goes on after being stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError
+from cnncodes.images import read_catalog
+from cnncodes.networks import TorchNetwork
+from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
+from cnncodes.training.augment import Augmentation, ColourAxes
+from cnncodes.training.checkpoints import checkpoints
+from cnncodes.training.learner import Learner, from_scratch
+from cnncodes.weights import build_network, load_weights
+
+SETTINGS = TrainingSettings(
+    epochs=8, batch_size=8, learning_rate=0.02, middle_rate=1.0, early_rate=1.0, dropout=0.1, mirror=False
+)
+
+
+def tensors_of(path):
+    return load_weights(path).tensors
+
+
+def test_a_network_learns_from_new_numbers_and_its_weights_are_a_file_like_any_other(
+    network, pixels, stripes, tmp_path
+):
+    settings = dataclasses.replace(SETTINGS, epochs=30)
+    result = train(stripes, network, pixels, tmp_path / "run", settings)
+    assert result.epochs[0].val_accuracy < 0.7 < 0.9 < result.best.val_accuracy
+    weights = load_weights(result.model)
+    assert (weights.network, weights.classes, weights.preprocessing) == ("tiny", result.classes, pixels)
+    assert build_network(weights)(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 31))
+
+
+def test_the_same_training_gives_the_same_bits(network, pixels, stripes, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=1, pca_noise=0.1)
+    first, second = (train(stripes, network, pixels, tmp_path / name, settings) for name in "ab")
+    other = train(stripes, network, pixels, tmp_path / "c", dataclasses.replace(settings, seed=1))
+    for key, values in tensors_of(first.model).items():
+        assert torch.equal(values, tensors_of(second.model)[key])
+    assert any(
+        (values != tensors_of(other.model)[key]).any() for key, values in tensors_of(first.model).items()
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_stopped_run_goes_on_to_the_same_bits(network, pixels, stripes, tmp_path, optimizer):
+    settings = dataclasses.replace(
+        SETTINGS, epochs=3, optimizer=optimizer, learning_rate=0.003, pca_noise=0.1
+    )
+    whole = train(stripes, network, pixels, tmp_path / "whole", settings)
+
+    def stop_at(training, steps):
+        def progress(epoch, images, loss):
+            if training.state.steps == steps:
+                training._stop.set()
+
+        return progress
+
+    kept = {}
+    for steps in (2, 9):  # in the middle of the first epoch, and of the second
+        with pytest.raises(InterruptedTrainingError):
+            train(
+                stripes,
+                network,
+                pixels,
+                tmp_path / "parts",
+                settings,
+                resume=steps > 2,
+                ready=lambda training: kept.update(training=training),
+                progress=lambda *values, steps=steps: stop_at(kept["training"], steps)(*values),
+            )
+        assert kept["training"].state.steps == steps
+    parts = train(stripes, network, pixels, tmp_path / "parts", settings, resume=True)
+    for key, values in tensors_of(whole.model).items():
+        assert torch.equal(values, tensors_of(parts.model)[key]), key
+    same = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
+    for one, other in zip(whole.epochs, parts.epochs, strict=True):
+        assert [getattr(one, name) for name in same] == [getattr(other, name) for name in same]
+    assert len(checkpoints(tmp_path / "parts")) == 2
+
+
+def test_frozen_stages_keep_their_bits_and_cost_no_gradient(network, pixels, stripes, tmp_path):
+    start = train(stripes, network, pixels, tmp_path / "start", dataclasses.replace(SETTINGS, epochs=1))
+    weights = load_weights(start.model)
+    settings = dataclasses.replace(SETTINGS, epochs=2, freeze="conv1-2")
+    result = finetune(stripes, weights, tmp_path / "fine", settings)
+    after = tensors_of(result.model)
+    for key, values in weights.tensors.items():
+        assert torch.equal(values, after[key]) == key.startswith("conv"), key
+    learner = Learner(TorchNetwork(network), settings)
+    learner(torch.zeros(2, 3, 32, 32)).sum().backward()
+    with_gradient = {
+        name for name, parameter in learner.module.named_parameters() if parameter.grad is not None
+    }
+    assert with_gradient == {"fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias"}
+    assert network.stages[learner.first].name == "fc6"
+
+
+def test_a_frozen_stage_in_the_middle_still_passes_the_gradient_on(network):
+    learner = Learner(TorchNetwork(network), TrainingSettings(freeze="conv2"))
+    learner(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert learner.module.get_submodule("conv1").weight.grad.abs().sum() > 0
+    assert learner.module.get_submodule("conv2").weight.grad is None
+
+
+def test_the_rates_of_new_middle_and_early_layers(network):
+    settings = TrainingSettings(middle_rate=0.5, early_rate=0.25, weight_decay=0.1)
+    groups = Learner(TorchNetwork(network), settings).groups(settings)
+    assert [(group["rate"], group["weight_decay"]) for group in groups] == [
+        (0.25, 0.1), (0.25, 0.0), (0.25, 0.1), (0.25, 0.0), (0.5, 0.1), (0.5, 0.0), (1.0, 0.1), (1.0, 0.0),
+    ]  # fmt: skip
+
+
+def test_a_loss_that_is_not_a_number_restarts_at_a_tenth_of_the_rate(network, pixels, stripes, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=3, learning_rate=1e6, momentum=0.0)
+    kept = {}
+    try:
+        train(
+            stripes, network, pixels, tmp_path / "run", settings,
+            ready=lambda training: kept.update(training=training),
+        )  # fmt: skip
+    except CnnCodesError as error:
+        assert "not a number" in error.problem and "learning_rate" in error.remedy
+    assert kept["training"].state.divisor >= 1000 and kept["training"].state.restarts == 3
+
+
+def test_a_plateau_divides_the_rate_by_ten_three_times(network, pixels, stripes, tmp_path):
+    settings = dataclasses.replace(SETTINGS, schedule="plateau", patience=1, epochs=8, learning_rate=1e-30)
+    result = train(stripes, network, pixels, tmp_path / "run", settings)  # a rate that changes nothing
+    drops = [round(np.log10(1e-30 / epoch.learning_rate)) for epoch in result.epochs]
+    assert drops == [0, 0, 1, 2, 3, 3, 3, 3]
+
+
+def test_early_stopping_ends_a_run_that_no_longer_gets_better(network, pixels, stripes, tmp_path):
+    settings = dataclasses.replace(
+        SETTINGS, schedule="constant", stop_after=2, epochs=50, learning_rate=1e-30
+    )
+    result = train(stripes, network, pixels, tmp_path / "run", settings)
+    assert len(result.epochs) == 3
+
+
+def test_a_run_is_never_overwritten_and_resumes_only_as_it_was_started(network, pixels, stripes, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    train(stripes, network, pixels, tmp_path / "run", settings)
+    with pytest.raises(OutputExistsError, match="--resume"):
+        train(stripes, network, pixels, tmp_path / "run", settings)
+    with pytest.raises(OptionError, match="settings"):
+        train(stripes, network, pixels, tmp_path / "run", SETTINGS, resume=True)
+
+
+def test_unreadable_images_are_left_out_of_their_batches(network, pixels, stripes, tmp_path):
+    folder = tmp_path / "data"
+    for split in ("train", "val"):
+        for label in ("across", "along"):
+            (folder / split / label).mkdir(parents=True)
+            for path in sorted((stripes.root / split / label).iterdir())[:4]:
+                (folder / split / label / path.name).write_bytes(path.read_bytes())
+            (folder / split / label / "broken.png").write_bytes(b"no picture")
+    result = train(
+        read_catalog(folder), network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1)
+    )
+    assert np.isfinite(result.epochs[0].loss) and np.isfinite(result.epochs[0].val_loss)
+
+
+def test_the_paper_s_initialisation(network):
+    module = from_scratch(network, TrainingSettings(initialisation="paper"))
+    biases = {
+        name: value.detach().mean().item()
+        for name, value in module.named_parameters()
+        if name.endswith("bias")
+    }
+    assert biases == {"conv1.bias": 0.0, "conv2.bias": 1.0, "fc6.bias": 1.0, "fc7.bias": 0.0}
+    assert module.get_submodule("fc6").weight.std().item() == pytest.approx(0.01, rel=0.1)
+
+
+def test_an_image_s_draws_do_not_depend_on_its_batch():
+    draws = Augmentation(TrainingSettings(seed=3), 10, room=4, epoch=2)
+    squares = np.random.default_rng(0).integers(0, 256, (10, 12, 12, 3), dtype=np.uint8)
+    together = draws.crops(squares, range(10), 8)
+    for row in range(10):
+        assert np.array_equal(draws.crops(squares[row : row + 1], [row], 8)[0], together[row])
+    mirrored = [np.array_equal(c[:, ::-1], squares[0, :8, :8]) for c in together]
+    assert len({crop.tobytes() for crop in together}) == 10 and not all(mirrored)
+
+
+def test_colour_axes_are_those_of_all_pixels_at_once():
+    random = np.random.default_rng(0)
+    pixels = (
+        random.normal(0, 1, (4, 50, 50, 3)) @ np.array([[30, 20, 10], [0, 10, 5], [0, 0, 3]]) + 128
+    ).clip(0, 255)
+    pixels = pixels.astype(np.uint8)
+    axes = ColourAxes.of(pixels[place : place + 1] for place in range(4))
+    expected = np.cov(pixels.reshape(-1, 3).T.astype(float), bias=True)
+    np.testing.assert_allclose(axes.vectors * axes.values @ axes.vectors.T, expected, rtol=1e-9)
+    again = ColourAxes.from_json(axes.to_json())
+    assert np.array_equal(again.values, axes.values) and np.array_equal(again.vectors, axes.vectors)
+
+
+def test_schedules():
+    cosine = TrainingSettings(epochs=10, learning_rate=1.0, warmup_epochs=1.0)
+    assert [round(cosine.rate_at(x), 6) for x in (0.0, 0.05, 0.1, 0.55, 1.0)] == [0.0, 0.5, 1.0, 0.5, 0.0]
+    step = TrainingSettings(schedule="step", learning_rate=1.0)
+    assert [step.rate_at(x) for x in (0.0, 0.5, 0.9, 1.0)] == pytest.approx([1.0, 0.1, 0.01, 0.01])
+    one = TrainingSettings(schedule="one-cycle", learning_rate=1.0)
+    assert [one.rate_at(x) for x in (0.0, 1 / 3, 1.0)] == pytest.approx([0.04, 1.0, 0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"optimizer": "adam"}, {"schedule": "cos"}, {"dropout": 1.0}, {"learning_rate": -1.0}],
+)
+def test_settings_that_cannot_be_used_are_refused_by_name(wrong):
+    with pytest.raises(OptionError, match=f"train.{next(iter(wrong))}"):
+        TrainingSettings(**wrong)
+
+
+def test_settings_round_trip():
+    assert TrainingSettings.from_json(SETTINGS.to_json()) == SETTINGS
+    with pytest.raises(OptionError, match="unknown"):
+        TrainingSettings.from_json('{"rate": 1}')
