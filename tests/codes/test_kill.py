@@ -17,6 +17,7 @@ from cnncodes.codes import CodesFile, extract
 from cnncodes.images import read_catalog
 
 HERE = Path(__file__).parent
+IMAGES = 260
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
 
@@ -46,10 +47,13 @@ def cnncodes(*arguments: object) -> list[str]:
 
 def test_the_command_itself_killed_twice(random_weights, photo_folder, tmp_path):
     """`cnncodes extract`, once killed in its first second of work and once after rows were done."""
-    folder = photo_folder(260, width=64, height=64)
+    # Large photographs and one decoding thread, so that the work takes seconds on any machine.
+    folder = photo_folder(8, width=1200, height=900)
+    for place in range(8, IMAGES):
+        os.link(folder / f"photo{place % 8}.jpg", folder / f"photo{place}.jpg")
     command = cnncodes(
-        "extract", folder, "-o", tmp_path / "codes.h5", "--weights", "random:0", "--layers", "pool5,fc6",
-        "--batch-size", 2, "--json", "--quiet",
+        "extract", folder, "-o", tmp_path / "codes.h5", "--weights", "random:0", "--layers", "pool5",
+        "--batch-size", 2, "--workers", 1, "--json", "--quiet",
     )  # fmt: skip
     draw = random.Random(2)
     done = []
@@ -66,14 +70,14 @@ def test_the_command_itself_killed_twice(random_weights, photo_folder, tmp_path)
             child.kill()
         assert child.wait() == -signal.SIGKILL, "it must not have ended before"
         done.append(rows_done(tmp_path / "codes.h5"))
-    assert 0 <= done[0] < done[1] < 260
+    assert 0 <= done[0] < done[1] < IMAGES
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)
     assert result["resumed"] >= done[1]
-    assert result["images"] + result["resumed"] == 260
+    assert result["images"] + result["resumed"] == IMAGES
 
-    extract(read_catalog(folder), tmp_path / "whole.h5", random_weights, layers="pool5,fc6", batch_size=2)
+    extract(read_catalog(folder), tmp_path / "whole.h5", random_weights, layers="pool5", batch_size=2)
     assert content(tmp_path / "codes.h5") == content(tmp_path / "whole.h5")
     with CodesFile(tmp_path / "codes.h5") as codes:
         assert (codes.state == 1).all()
