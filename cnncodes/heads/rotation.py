@@ -34,8 +34,12 @@ class Rotation:
         Rotated rows; ``r`` is the rank, at most min(n, columns).
     eigenvalues : float array [r]
         Of ``Z'Z``, ascending.
-    back : float array [r, d] or [r, d + 1]
-        Orthonormal rows: ``u @ back`` are weights for the codes, followed by the bias if ones were appended.
+    Z_single : float32 array [n, r]
+        ``Z`` again (the same array if it is float32), where speed counts for more than digits.
+    axes : float array [r, columns] or None
+        With more rows than columns, orthonormal rows: ``Z = codes @ axes.T``.
+    codes : float array [n, columns] or None
+        With fewer rows than columns, what was rotated: its rows span the weights.
     mean : float array [d] or None
         Subtracted before the rotation, where the bias is not penalised.
     gram : float array [n, n] or None
@@ -44,9 +48,19 @@ class Rotation:
 
     Z: Array
     eigenvalues: Array
-    back: Array
+    Z_single: Array
+    axes: Array | None
+    codes: Array | None
     mean: Array | None
-    gram: Array | None = None
+    gram: Array | None
+
+    def for_directions(self, largest_cost: float) -> Array:
+        """``Z`` in the precision that conjugate gradients need, who only propose directions.
+
+        That is float32 while the condition number of the Hessian, about ``largest_cost`` times the largest
+        eigenvalue, is below the reciprocal of float32's rounding.
+        """
+        return self.Z_single if largest_cost * self.eigenvalues[-1] < _SINGLE else self.Z
 
     def weights(self, U: Array, bias: Array | None = None) -> tuple[Array, Array]:
         """Weights [m, d] and bias [m] for unrotated codes.
@@ -58,7 +72,10 @@ class Rotation:
         bias : float array [m], optional
             Only where ``mean`` was subtracted.
         """
-        W: Array = U.T @ self.back
+        # With axes = (Z / eigenvalues).T @ codes, which need not be computed for that.
+        W: Array = (
+            U.T @ self.axes if self.codes is None else (self.Z @ (U.T / self.eigenvalues).T).T @ self.codes
+        )
         if self.mean is None:
             return W[:, :-1], W[:, -1]
         assert bias is not None
@@ -106,13 +123,13 @@ def rotate(X: Array, *, penalise_bias: bool) -> Rotation:
         kept = eigenvalues > np.finfo(dtype).eps * columns * eigenvalues[-1]
         eigenvalues, root = eigenvalues[kept], np.sqrt(eigenvalues[kept])
         Z = np.ascontiguousarray(vectors[:, kept] * root)
-        back = (vectors[:, kept] / root).T @ A
-        return Rotation(Z, eigenvalues, back, mean, gram)
+        return Rotation(Z, eigenvalues, Z.astype(np.float32), None, A, mean, gram)
     vectors = vectors.astype(dtype, copy=False)
-    back = np.ascontiguousarray(vectors.T)
     for start in range(0, n, _BLOCK):  # in place: no second array of this size
         A[start : start + _BLOCK] = A[start : start + _BLOCK] @ vectors
-    return Rotation(A, np.maximum(eigenvalues, 0), back, mean, gram)
+    single = A.astype(np.float32, copy=False)
+    return Rotation(A, np.maximum(eigenvalues, 0), single, vectors.T, None, mean, gram)
 
 
 _BLOCK = 4096  # rows at a time
+_SINGLE = 1 / float(np.finfo(np.float32).eps)

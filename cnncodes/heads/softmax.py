@@ -77,7 +77,7 @@ def solve_softmax(
     tolerance : float, default 1e-4
         Stop when the gap is at most this fraction of the objective.
     """
-    Z, eigenvalues = rotation.Z, rotation.eigenvalues
+    Z = rotation.Z
     n, r = Z.shape
     S = costs.shape[1]
     costs = costs.astype(Z.dtype, copy=False)
@@ -90,7 +90,7 @@ def solve_softmax(
     target[np.arange(n), 0, labels] = 1
     objective, gap = np.empty(S), np.empty(S)
     live = np.arange(S)
-    for _ in range(MAX_NEWTON_STEPS):
+    for count in range(MAX_NEWTON_STEPS):
         c = costs[:, live]
         p = _softmax(scores[:, live])
         objective[live] = _objective(U[:, live], scores[:, live], labels, c)
@@ -98,14 +98,15 @@ def solve_softmax(
         gradient = U[:, live] + _product(Z.T, push)
         bias_gradient = push.sum(axis=0)
         curvature = np.einsum("is,isk->sk", c, p * (1 - p))
-        metric = np.maximum(curvature, np.finfo(Z.dtype).tiny)
+        metric = np.maximum(curvature, np.finfo(np.float32).tiny)
         gap[live] = 0.5 * (_dots(gradient, gradient) + (bias_gradient**2 / metric).sum(axis=1))
-        open_ = gap[live] > tolerance * objective[live]
+        # For a small C the objective is almost all constant: take one step in any case.
+        open_ = gap[live] > (tolerance if count else 1e-12) * objective[live]
         if not open_.any():
             break
         live, p, c = live[open_], p[:, open_], c[:, open_]
         gradient, bias_gradient, metric = gradient[:, open_], bias_gradient[open_], metric[open_]
-        step, bias_step = _newton_step(Z, eigenvalues, p, c, metric, gradient, bias_gradient)
+        step, bias_step = _newton_step(rotation, p, c, metric, gradient, bias_gradient)
         slope = _product(Z, step) + bias_step
         fall = -_dots(gradient, step) - (bias_gradient * bias_step).sum(axis=1)
         length = np.ones(len(live), Z.dtype)
@@ -128,13 +129,15 @@ def solve_softmax(
 
 
 def _newton_step(
-    Z: Array, eigenvalues: Array, p: Array, c: Array, metric: Array, gradient: Array, bias_gradient: Array
+    rotation: Rotation, p: Array, c: Array, metric: Array, gradient: Array, bias_gradient: Array
 ) -> tuple[Array, Array]:
     """Conjugate gradients on the Newton system of each problem; p [n, S, K], c [n, S], metric [S, K]."""
-    inverse = 1 / (1 + (eigenvalues[:, None, None] / len(Z) * metric).astype(Z.dtype, copy=False))
-    x, y = np.zeros_like(gradient), np.zeros_like(bias_gradient)
-    residual, rest = -gradient, -bias_gradient
-    enough = FORCING**2 * (_dots(gradient, gradient) + (bias_gradient**2 / metric).sum(axis=1))
+    Z = rotation.for_directions(c.max() / 4)
+    inverse = (1 / (1 + rotation.eigenvalues[:, None, None] / len(Z) * metric)).astype(Z.dtype)
+    p, c, metric = (array.astype(Z.dtype, copy=False) for array in (p, c, metric))
+    residual, rest = -gradient.astype(Z.dtype), -bias_gradient.astype(Z.dtype)
+    x, y = np.zeros_like(residual), np.zeros_like(rest)
+    enough = FORCING**2 * (_dots(residual, residual) + (rest**2 / metric).sum(axis=1))
     scaled, bias_scaled = inverse * residual, rest / metric
     direction, bias_direction = scaled, bias_scaled
     energy = _dots(residual, scaled) + (rest * bias_scaled).sum(axis=1)

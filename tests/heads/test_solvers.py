@@ -113,6 +113,21 @@ def test_a_path_over_C_ends_where_a_cold_start_does(kind, n, d):
         np.testing.assert_allclose(warm.scores, cold.scores, atol=1e-3 * np.abs(cold.scores).max())
 
 
+@pytest.mark.parametrize("C", [1e-7, 1e-5])
+def test_predictions_of_a_small_C_are_exact(C):
+    """All rows count, so the solution is that of a linear system; classes differ by 1e-4 of the scores."""
+    random = np.random.default_rng(0)
+    X = 1 + 0.01 * random.normal(size=(90, 200))
+    labels = np.arange(90) % 3
+    y = np.where(labels[:, None] == np.arange(3), 1.0, -1.0)
+    gram = X @ X.T + 1
+    wanted = gram @ np.linalg.solve(gram + np.eye(90) / (2 * C), y)
+    rotation = rotate(X, penalise_bias=True)
+    got = solve_svm(rotation, y, np.full(y.shape, C)).scores
+    spread = (wanted - wanted.mean(axis=0)).std()
+    np.testing.assert_allclose(got - wanted, 0, atol=1e-3 * spread)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 2**32 - 1), st.integers(6, 40), st.integers(2, 40), st.sampled_from([0.01, 1.0, 1000.0])
@@ -150,7 +165,9 @@ def test_rotated_codes_have_the_same_products(n, d, penalise_bias):
     A = np.c_[X, np.ones(n)] if penalise_bias else X - X.mean(axis=0)
     np.testing.assert_allclose(rotation.Z @ rotation.Z.T, A @ A.T, atol=1e-10)
     np.testing.assert_allclose(rotation.Z.T @ rotation.Z, np.diag(rotation.eigenvalues), atol=1e-9)
-    np.testing.assert_allclose(rotation.Z @ rotation.back, A, atol=1e-9)
+    weight, bias = rotation.weights(rotation.Z.T, None if penalise_bias else np.zeros(n))  # u = z_i
+    np.testing.assert_allclose(weight, A[:, :d], atol=1e-9)
+    np.testing.assert_allclose(bias, A[:, d] if penalise_bias else -A @ X.mean(axis=0), atol=1e-9)
     if n <= 2 * d:
         np.testing.assert_allclose(rotation.gram, A @ A.T, atol=1e-10)
     else:
