@@ -51,7 +51,10 @@ def write_codes(
         layers[stage] = values[:, 0] if kept == 1 else values
     writer = RowWriter(path, layout(path))
     writer.write(
-        0, {stage: values.copy() for stage, values in layers.items()}, dict.fromkeys(unreadable, "broken")
+        0,
+        {stage: values.copy() for stage, values in layers.items()},
+        dict.fromkeys(unreadable, "broken"),
+        np.arange(1, N + 1, dtype=np.uint64),
     )
     writer.close()
     return layers[settings.stages[-1]]

@@ -281,7 +281,7 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
                         f"'{plan.catalog.names[row]}' cannot be read: {reason}.",
                         "Repair or remove it, or leave out --strict to list such images at the end.",
                     )
-                writer.write(batch.rows[0], codes, batch.problems)
+                writer.write(batch.rows[0], codes, batch.problems, batch.digests)
                 done, bad = done + len(batch.rows), bad + len(batch.problems)
                 if progress:
                     progress(done, bad)

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class Layout:
 
     rows: int
     layers: dict[str, Place]
+    digest: Place
     state: Place
     problem: Place
 
@@ -78,7 +79,7 @@ def bytes_needed(rows: int, settings: ExtractionSettings) -> int:
     """Bytes that the codes of ``rows`` images take, without the names and the header."""
     values = sum(int(np.prod(shape)) for shape in settings.stage_shapes().values())
     per_row = values * settings.kept_crops * np.dtype(settings.dtype).itemsize
-    return rows * (per_row + PROBLEM_BYTES + 1)
+    return rows * (per_row + PROBLEM_BYTES + 8 + 1)
 
 
 def create(
@@ -112,6 +113,7 @@ def create(
         images.create_dataset("split", data=catalog.splits.astype("u1"), dtype=split_type)
         images.create_dataset("size", data=size.astype("<u8"))
         images.create_dataset("mtime", data=mtime.astype("<i8"))
+        _allocate(images, "digest", (rows,), np.dtype("<u8"))
         _allocate(images, "state", (rows,), np.dtype("u1"))
         _allocate(images, "problem", (rows,), h5py.string_dtype("utf-8", PROBLEM_BYTES))
         layers = file.create_group("layers")
@@ -175,6 +177,7 @@ def layout(path: Path) -> Layout:
         return Layout(
             rows=len(codes),
             layers={stage: _place(file["layers"][stage], path) for stage in codes.settings.stages},
+            digest=_place(file["images/digest"], path),
             state=_place(file["images/state"], path),
             problem=_place(file["images/problem"], path),
         )
@@ -313,6 +316,10 @@ class CodesFile:
         """Size in bytes (uint64 [N]) and modification time in ns (int64 [N]) of the images that were read."""
         return self.hdf5["images/size"][:], self.hdf5["images/mtime"][:]
 
+    def digests(self) -> np.ndarray:
+        """What was in the image files, uint64 [N]; see :func:`cnncodes.images.file_digest`. 0 for rows not done."""
+        return np.asarray(self.hdf5["images/digest"][:])
+
     def problems(self) -> dict[str, str]:
         """Name and reason of every unreadable image."""
         reasons = self.hdf5["images/problem"]
@@ -374,35 +381,9 @@ def pack(source: Path, target: Path, *, level: int = 1, overwrite: bool = False)
     return source.stat().st_size, target.stat().st_size
 
 
-class Hdf5Rows:
-    """Rows written through h5py, for systems without ``pwrite`` (Windows).
-
-    The file is open in HDF5 while the work runs: killed between two flushes it may not open again.
-    Same interface as :class:`cnncodes.codes.rows.PwriteRows`.
-    """
-
-    def __init__(self, path: Path, layout: Layout) -> None:
-        self.file = h5py.File(path, "r+")
-        self.layout = layout
-
-    def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None:
-        """Write the codes of consecutive rows from ``start``."""
-        for stage, values in layers.items():
-            self.file["layers"][stage][start : start + len(values)] = values
-
-    def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None:
-        """Write states (uint8) of consecutive rows and the reasons of single rows."""
-        for row, reason in problems.items():
-            self.file["images/problem"][row] = reason
-        self.file["images/state"][start : start + len(states)] = states
-
-    def sync(self) -> None:
-        """Hand everything to the disk."""
-        self.file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+def open_for_writing(path: Path) -> Any:
+    """The file open in HDF5 itself, for :class:`cnncodes.codes.rows.Hdf5Rows`."""
+    return h5py.File(path, "r+")
 
 
 def _open(path: Path) -> h5py.File:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cnncodes.codes.file import DONE, PROBLEM_BYTES, UNREADABLE, Hdf5Rows, Layout
+from cnncodes.codes.file import DONE, PROBLEM_BYTES, UNREADABLE, Layout, open_for_writing
 from cnncodes.errors import DiskFullError, OutputBusyError
 
 SYNC_SECONDS = 2.0  # at most this much work is lost by a kill
@@ -29,6 +29,7 @@ class Rows(Protocol):
     """Where rows go: :class:`PwriteRows`, or :class:`Hdf5Rows` where there is no ``pwrite``."""
 
     def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None: ...
+    def write_digests(self, start: int, digests: np.ndarray) -> None: ...
     def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None: ...
     def sync(self) -> None: ...
     def close(self) -> None: ...
@@ -47,6 +48,11 @@ class PwriteRows:
             place = self.layout.layers[stage]
             data = np.ascontiguousarray(values, dtype=place.dtype)
             self._write(data.data.cast("B"), place.offset + start * place.row_bytes)
+
+    def write_digests(self, start: int, digests: np.ndarray) -> None:
+        """Write the digests (uint64) of consecutive rows."""
+        data = np.ascontiguousarray(digests, dtype="<u8")
+        self._write(data.data.cast("B"), self.layout.digest.offset + start * self.layout.digest.row_bytes)
 
     def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None:
         """Write states (uint8) of consecutive rows and the reasons of single rows."""
@@ -75,6 +81,41 @@ class PwriteRows:
             data, offset = data[written:], offset + written
 
 
+class Hdf5Rows:
+    """Rows written through h5py, for systems without ``pwrite`` (Windows).
+
+    The file is open in HDF5 while the work runs: killed between two flushes it may not open again.
+    Same interface as :class:`PwriteRows`.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.file = open_for_writing(path)
+        self.layout = layout
+
+    def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None:
+        """Write the codes of consecutive rows from ``start``."""
+        for stage, values in layers.items():
+            self.file["layers"][stage][start : start + len(values)] = values
+
+    def write_digests(self, start: int, digests: np.ndarray) -> None:
+        """Write the digests (uint64) of consecutive rows."""
+        self.file["images/digest"][start : start + len(digests)] = digests
+
+    def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None:
+        """Write states (uint8) of consecutive rows and the reasons of single rows."""
+        for row, reason in problems.items():
+            self.file["images/problem"][row] = reason
+        self.file["images/state"][start : start + len(states)] = states
+
+    def sync(self) -> None:
+        """Hand everything to the disk."""
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
 class RowWriter:
     """Writes batches as they come and calls rows done only when they are on the disk.
 
@@ -93,7 +134,13 @@ class RowWriter:
         self._waiting_bytes = 0
         self._synced = time.monotonic()
 
-    def write(self, start: int, layers: Mapping[str, np.ndarray], problems: Mapping[int, str]) -> None:
+    def write(
+        self,
+        start: int,
+        layers: Mapping[str, np.ndarray],
+        problems: Mapping[int, str],
+        digests: np.ndarray,
+    ) -> None:
         """Write one batch of consecutive rows.
 
         Parameters
@@ -103,6 +150,8 @@ class RowWriter:
         layers : mapping of str to ndarray [rows, ...]
         problems : mapping of int to str
             Reason for each unreadable row of the file; its codes become NaN.
+        digests : ndarray of uint64 [rows]
+            What was in each image file.
         """
         count = len(next(iter(layers.values())))
         states = np.full(count, DONE, dtype=np.uint8)
@@ -111,6 +160,7 @@ class RowWriter:
             for values in layers.values():
                 values[row - start] = np.nan  # a reader that ignores the state must not learn from zeros
         self._rows.write_layers(start, layers)
+        self._rows.write_digests(start, digests)
         self._waiting.append((start, states, {row: short(reason) for row, reason in problems.items()}))
         self._waiting_bytes += sum(values.nbytes for values in layers.values())
         if self._waiting_bytes > SYNC_BYTES or time.monotonic() - self._synced > SYNC_SECONDS:

@@ -24,7 +24,8 @@ from cnncodes.errors import (
 )
 from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
 from cnncodes.heads.linear_model import LinearModel, read_rows
-from cnncodes.images.catalog import Catalog, read_catalog, stat_files
+from cnncodes.images.catalog import Catalog, read_catalog
+from cnncodes.images.digests import file_digests
 from cnncodes.images.listing import SPLITS
 
 if TYPE_CHECKING:
@@ -43,15 +44,12 @@ class Scores:
     catalog : Catalog
     values : float ndarray [N, K]
         NaN where an image could not be read.
-    size : uint64 ndarray [N]
-        Bytes of each image file.
     problems : dict of str to str
         Name and reason of each unreadable image.
     """
 
     catalog: Catalog
     values: np.ndarray
-    size: np.ndarray
     problems: dict[str, str]
 
     @property
@@ -163,7 +161,7 @@ def score(
             problems[data.names[row]] = reason
         if progress:
             progress(int(batch.rows[-1]) + 1, len(problems))
-    return Scores(data, values, stat_files(data)[0], problems)
+    return Scores(data, values, problems)
 
 
 def predict(
@@ -232,7 +230,7 @@ def evaluate(
     """
     catalog = _catalog_of(data)
     labels = _labels_for(model, catalog, slice(None) if rows is None else rows)
-    seen = model.has_seen(catalog, _sizes(data, catalog))
+    seen = model.has_seen(_digests(data, catalog))
     if rows is None:
         rows, how = _rows_to_evaluate(catalog, labels, seen, split)
     else:
@@ -323,11 +321,12 @@ def _catalog_of(data: Any) -> Catalog:
     return read_catalog(data)
 
 
-def _sizes(data: Any, catalog: Catalog) -> np.ndarray:
+def _digests(data: Any, catalog: Catalog) -> np.ndarray:
+    """What is in each image file: from the codes file, or by reading the images."""
     if not isinstance(data, Catalog) and is_codes(data):
         with CodesFile(_one_path(data)) as codes:
-            return codes.files()[0]
-    return stat_files(catalog)[0]
+            return codes.digests()
+    return file_digests(catalog)
 
 
 def _score_codes(model: LinearModel, path: Path) -> Scores:
@@ -338,7 +337,7 @@ def _score_codes(model: LinearModel, path: Path) -> Scores:
         for start in range(0, len(rows), 1024):
             part = rows[start : start + 1024]
             values[part] = model.head.scores(read_rows(codes, model.stage, part))
-        return Scores(codes.catalog, values, codes.files()[0], codes.problems())
+        return Scores(codes.catalog, values, codes.problems())
 
 
 def _check_settings(needed: ExtractionSettings, there: ExtractionSettings, path: Path) -> None:
@@ -391,9 +390,13 @@ def _rows_to_evaluate(
     elif split == "auto":
         rows, how = np.flatnonzero(labelled & ~seen), "images that the model was not fitted on"
         for name in ("test", "val"):
-            chosen = rows[catalog.splits[rows] == SPLITS.index(name)]
-            if len(chosen):
-                rows, how = chosen, f"images of the {name} split"
+            in_split = catalog.splits == SPLITS.index(name)
+            if in_split[rows].any():
+                repeated = int((labelled & in_split & seen).sum())
+                rows, how = rows[in_split[rows]], f"images of the {name} split"
+                how += (
+                    f", without {repeated:,} that were fitted under this or another name" if repeated else ""
+                )
                 break
         how = f"the {len(rows):,} {how}"
         if not len(rows):

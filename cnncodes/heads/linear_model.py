@@ -6,7 +6,6 @@ The file is safetensors: the head's arrays and one JSON record. No pickle anywhe
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from cnncodes.weights import read_arrays, write_arrays
 
 FORMAT = 1
 KIND = "linear model"
-_ENTRY = "seen"  # tensor with the fingerprints of the training images
+_ENTRY = "seen"  # tensor with the digests of the training images
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class LinearModel:
     evidence : dict
         How the head came about (choice of C, layers compared, rows), for people.
     seen : uint64 ndarray
-        Fingerprints of the training images, so that an evaluation can leave them out.
+        Digests of the training images' files, so that an evaluation can leave them out.
     """
 
     head: Head
@@ -63,9 +62,10 @@ class LinearModel:
         """Names of the classes, in the order of the scores."""
         return self.head.classes
 
-    def has_seen(self, catalog: Catalog, size: np.ndarray) -> np.ndarray:
-        """Whether each image of a catalog was fitted: bool ``[N]``. ``size`` are the files' bytes."""
-        return np.isin(image_fingerprints(catalog, size), self.seen)
+    def has_seen(self, digests: np.ndarray) -> np.ndarray:
+        """Whether images with these digests (see :func:`cnncodes.images.file_digest`) were fitted: bool ``[N]``."""
+        seen: np.ndarray = np.isin(digests, self.seen) & (digests != 0)
+        return seen
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model file; raises OutputExistsError if it is there and ``overwrite`` is false."""
@@ -199,7 +199,7 @@ def fit_linear(
             "fit": json.loads(result.to_json()),
             "provenance": dataclasses.asdict(Provenance.now(file.provenance.weights_source)),
         }
-        seen = image_fingerprints(file.catalog, file.files()[0])[fitted]
+        seen = file.digests()[fitted]
     return LinearFit(LinearModel(result.head, settings, evidence, np.sort(seen)), rows, result, compared)
 
 
@@ -243,17 +243,6 @@ def read_rows(file: CodesFile, stage: str, rows: np.ndarray | None = None) -> np
     """Codes of one stage as float32 ``[rows, length]``; kept crops are averaged."""
     codes = file.read(stage, rows).astype(np.float32, copy=False)
     return codes.mean(axis=1) if codes.ndim == 3 else codes
-
-
-def image_fingerprints(catalog: Catalog, size: np.ndarray) -> np.ndarray:
-    """64-bit fingerprint of each image's file name (without folders) and size in bytes: uint64 ``[N]``."""
-    digests = (
-        hashlib.blake2b(
-            f"{name.rpartition('/')[2]}\0{count}".encode("utf-8", "surrogateescape"), digest_size=8
-        )
-        for name, count in zip(catalog.names, size.tolist(), strict=True)
-    )
-    return np.frombuffer(b"".join(digest.digest() for digest in digests), dtype="<u8").astype(np.uint64)
 
 
 def _compact(catalog: Catalog, rows: Split) -> tuple[np.ndarray, tuple[str, ...]]:

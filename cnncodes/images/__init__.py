@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnncodes.images.catalog import Catalog, read_catalog, stat_files
+    from cnncodes.images.digests import file_digest, file_digests
     from cnncodes.images.listing import SPLITS, SUFFIXES, natural_key
     from cnncodes.images.loader import Batch, Loader, load_batches
     from cnncodes.images.preprocess import CROPS, crops_of, kept_crops, normalise
@@ -24,6 +25,8 @@ _HOME = {
     "Catalog": "catalog",
     "Loader": "loader",
     "crops_of": "preprocess",
+    "file_digest": "digests",
+    "file_digests": "digests",
     "kept_crops": "preprocess",
     "load_batches": "loader",
     "natural_key": "listing",
@@ -40,6 +43,8 @@ __all__ = [
     "Catalog",
     "Loader",
     "crops_of",
+    "file_digest",
+    "file_digests",
     "kept_crops",
     "load_batches",
     "natural_key",

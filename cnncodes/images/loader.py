@@ -14,6 +14,7 @@ import numpy.typing as npt
 from cnncodes.errors import ImageError, OptionError
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.decode import Source, decode
+from cnncodes.images.digests import file_digest
 from cnncodes.images.preprocess import CROPS, check_crops, crops_of
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -32,11 +33,14 @@ class Batch:
         Channels in the order of the preprocessing record; zeros where an image cannot be read.
     problems : dict of int to str
         Row of the catalog -> reason, for each image that cannot be read.
+    digests : array of uint64 [B]
+        :func:`~cnncodes.images.digests.file_digest` of each file; 0 for what is no file or cannot be read.
     """
 
     rows: Sequence[int]
     pixels: npt.NDArray[np.uint8]
     problems: dict[int, str]
+    digests: npt.NDArray[np.uint64]
 
 
 class Loader:
@@ -131,7 +135,7 @@ class Loader:
                 self.images += len(batch.rows)
                 self.unreadable += len(batch.problems)
                 problems = dict(sorted(batch.problems.items()))
-                yield Batch(batch.rows, batch.pixels, problems)
+                yield Batch(batch.rows, batch.pixels, problems, batch.digests)
                 del batch  # its memory is the consumer's now
         finally:
             work.stop()
@@ -174,6 +178,9 @@ class _OpenBatch:
     pixels: npt.NDArray[np.uint8]
     missing: int  # images that are not decoded yet
     problems: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.digests = np.zeros(len(self.rows), np.uint64)
 
 
 class _Work:
@@ -234,8 +241,11 @@ class _Work:
         row = batch.rows[place]
         problem = None
         try:
-            image = decode(self._sources[row], self._preprocessing)
+            source = self._sources[row]
+            image = decode(source, self._preprocessing)
             crops_of(image, self._preprocessing, self._crops, out=batch.pixels[place])
+            if isinstance(source, str):  # a catalog's; its bytes were read a moment ago, so this is cheap
+                batch.digests[place] = file_digest(source)
         except ImageError as error:
             problem = error.problem
             batch.pixels[place] = 0

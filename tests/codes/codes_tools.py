@@ -21,6 +21,7 @@ def content(path: Path) -> dict[str, bytes]:
     with h5py.File(path, "r") as file:
         names = [f"layers/{stage}" for stage in file["layers"]]
         names += [
+            "images/digest",
             "images/state",
             "images/problem",
             "images/label",
