@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli import check, evaluate, export, extract, fit_linear, info, pack, predict, recipes, weights
+from cnncodes.cli import (
+    check,
+    evaluate,
+    export,
+    extract,
+    finetune,
+    fit_linear,
+    info,
+    pack,
+    predict,
+    recipes,
+    train,
+    weights,
+)
 from cnncodes.cli import demo as demo_command
 from cnncodes.cli.command import Command, preformatted
 from cnncodes.cli.options import Typer
@@ -25,6 +38,8 @@ Exit codes: 0 good; 1 a clear error; 2 wrong usage; 3 finished, but some images 
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("extract", extract.extract),
     ("fit-linear", fit_linear.fit_linear),
+    ("finetune", finetune.finetune),
+    ("train", train.train),
     ("predict", predict.predict),
     ("evaluate", evaluate.evaluate),
     ("info", info.info),

@@ -31,11 +31,11 @@ def evaluate(
     """
     from cnncodes.evaluation import evaluate as evaluate_model
     from cnncodes.evaluation import is_codes, model_weights
-    from cnncodes.heads import LinearModel
+    from cnncodes.heads import load_model
     from cnncodes.images import read_catalog
 
     reporter = Reporter(json, quiet)
-    loaded = LinearModel.load(model)
+    loaded = load_model(model)
     if is_codes(data):
         result = evaluate_model(loaded, data, split=split)
     else:

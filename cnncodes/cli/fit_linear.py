@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cnncodes.cli import options
 from cnncodes.cli.console import Reporter, duration, percent
@@ -13,7 +13,6 @@ from cnncodes.errors import OptionError, nearest
 
 if TYPE_CHECKING:
     from cnncodes.heads import LinearFit
-    from cnncodes.heads.splits import SplitRule
 
 
 def fit_linear(
@@ -61,7 +60,7 @@ def fit_linear(
         folds=folds,
         normalisation=cast("Any", normalize),
         class_weight=cast("Any", class_weight),
-        split=_split_rule(split),
+        split=options.parse_split(split),
         seed=seed,
         jobs=workers or -1,
     )
@@ -131,9 +130,3 @@ def _export(found: LinearFit, to: str, target: Path, overwrite: bool) -> Path:
     from cnncodes.heads import export_head
 
     return export_head(found.model.head, target, to=to, overwrite=overwrite)
-
-
-def _split_rule(text: str) -> SplitRule:
-    if text in ("auto", "none"):
-        return cast("Literal['auto', 'none']", text)
-    return options.parse_share(text, "--split")

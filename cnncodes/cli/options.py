@@ -294,6 +294,36 @@ WeightsName = Annotated[
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Its name, see 'cnncodes recipes list'.", show_default=False)
 ]
+Run = Annotated[
+    str,
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", help="The run: model, metrics, checkpoints.", show_default=False
+    ),
+]
+Freeze = Annotated[
+    str,
+    typer.Option(
+        "--freeze", metavar="STAGES", help="Stages that do not learn: conv1-3, conv, conv1-fc7, none."
+    ),
+]
+Epochs = Annotated[int, typer.Option("--epochs", metavar="N", min=1, help="Times that every image is seen.")]
+KeepHead = Annotated[
+    bool, typer.Option("--keep-head", help="Keep the last layer, if the classes are the same.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="train.NAME=VALUE",
+        help="Any other number of the training, such as train.learning_rate=0.001; can be repeated.",
+        show_default=False,
+    ),
+]
+TrainingBatch = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Images per step.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, at the very step.")]
+NewNetwork = Annotated[
+    str, typer.Option("--model", metavar="NETWORK", help="alexnet, alexnet2012, caffenet, vgg16, ...")
+]
 Folder = Annotated[str, typer.Option("--output", "-o", metavar="FOLDER", help="Folder that is made.")]
 
 
@@ -323,14 +353,18 @@ def parse_integers(text: str, option: str) -> list[int]:
     return values
 
 
-def parse_share(text: str, option: str) -> float:
-    """A number between 0 and 1."""
+def parse_split(text: str) -> float | Literal["auto", "none"]:
+    """``auto``, ``none``, or a share between 0 and 1."""
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return "none"
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 < value < 1:
-        raise OptionError(f"{option} '{text}' is not known.", f"Use auto, none, or a share: {option} 0.2.")
+        raise OptionError(f"--split '{text}' is not known.", "Use auto, none, or a share: --split 0.2.")
     return value
 
 

@@ -38,13 +38,13 @@ def predict(
         cnncodes predict model.safetensors photos/ --csv > predictions.csv
     """
     from cnncodes.evaluation import is_codes, model_weights, predictions_of, score
-    from cnncodes.heads import LinearModel
+    from cnncodes.heads import load_model
     from cnncodes.images import read_catalog
 
     reporter = Reporter(json, quiet)
     if csv and json:
         raise OptionError("--csv and --json cannot both be on standard output.", "Leave one of them out.")
-    loaded = LinearModel.load(model)
+    loaded = load_model(model)
     if is_codes(images):
         scores = score(loaded, images)
     else:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnncodes.heads.fit import FitResult, fit_head
     from cnncodes.heads.folds import stratified_folds
     from cnncodes.heads.head import Head
-    from cnncodes.heads.linear_model import LinearFit, LinearModel, few_shot_codes, fit_linear
+    from cnncodes.heads.linear_model import LinearFit, LinearModel, few_shot_codes, fit_linear, load_model
     from cnncodes.heads.normalise import Normalisation
     from cnncodes.heads.splits import Split, split_rows
     from cnncodes.heads.transformer import CNNCodes
@@ -41,6 +41,7 @@ _HOMES = {
     "LinearModel": "linear_model",
     "few_shot_codes": "linear_model",
     "fit_linear": "linear_model",
+    "load_model": "linear_model",
     "Normalisation": "normalise",
     "Split": "splits",
     "split_rows": "splits",
@@ -65,6 +66,7 @@ __all__ = [
     "few_shot_codes",
     "fit_head",
     "fit_linear",
+    "load_model",
     "split_rows",
     "stratified_folds",
 ]

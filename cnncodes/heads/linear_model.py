@@ -22,10 +22,11 @@ from cnncodes.heads.choice import ClassWeight, choose_C
 from cnncodes.heads.draws import FewShot, few_shot
 from cnncodes.heads.fit import FitResult, fit_head
 from cnncodes.heads.head import Head, HeadKind
-from cnncodes.heads.normalise import NormalisationKind
+from cnncodes.heads.normalise import Normalisation, NormalisationKind
 from cnncodes.heads.splits import Split, SplitRule, split_rows
 from cnncodes.images.catalog import Catalog
-from cnncodes.weights import read_arrays, write_arrays
+from cnncodes.weights import Weights, read_arrays, write_arrays
+from cnncodes.weights.safetensors_file import ENTRY
 
 FORMAT = 1
 KIND = "linear model"
@@ -121,6 +122,59 @@ class LinearModel:
                 f"model '{path}' is damaged: {reason.rstrip('.')}.",
                 "Fit the head again, or update cnncodes if a newer version wrote it.",
             ) from error
+
+
+def load_model(model: str | os.PathLike[str]) -> LinearModel:
+    """A model by its file: a linear model, or weights, whose last stage is the classifier.
+
+    Parameters
+    ----------
+    model : path or name
+        A file of :func:`fit_linear`, the weights file of a training, or any other weights that
+        :func:`cnncodes.load_weights` knows.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file.
+    WeightsError
+        If it is damaged.
+    """
+    from cnncodes.weights import load_weights, read_tensors
+
+    path = Path(model)
+    ours = path.suffix == ".safetensors"
+    if ours and (not path.is_file() or KIND in read_tensors(path)[1].get(ENTRY, "")):
+        return LinearModel.load(path)
+    return network_model(load_weights(str(model)))
+
+
+def network_model(weights: Weights) -> LinearModel:
+    """The classifier of a network as a model: softmax on the logits of its last stage, which nothing changes.
+
+    Raises
+    ------
+    ModelError
+        If the network ends before a classifier.
+    """
+    network = weights.architecture
+    if network.classes is None:
+        raise ModelError(
+            f"network '{network.name}' of weights '{weights.name}' ends before a classifier.",
+            "Fit a head on its codes: cnncodes extract, then cnncodes fit-linear.",
+        )
+    names = weights.class_names() or tuple(f"class {place}" for place in range(network.classes))
+    identity = np.eye(network.classes, dtype=np.float32)
+    settings = ExtractionSettings(
+        network=weights.network,
+        stages=(network.stage_names[-1],),
+        weights=weights.name,
+        weights_sha256=weights.fingerprint,
+        preprocessing=weights.preprocessing,
+        classes=network.classes,
+    )
+    bias = np.zeros(network.classes, np.float32)
+    return LinearModel(Head("softmax", identity, bias, Normalisation("none"), 1.0, names), settings)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights.preprocessing import Preprocessing
 
 Progress = Callable[[int, int, float], None]  # epoch, images done in it, loss so far
-CHECKPOINT_SECONDS = 120.0
+CHECKPOINT_SECONDS = 120.0  # a kill loses no more than this; SIGTERM loses nothing
 RESTARTS = 3  # after a loss that is not a number
 AXES_IMAGES = 500
 
@@ -123,6 +123,7 @@ class Training:
         self.axes: ColourAxes | None = None
         self.best: dict[str, Tensor] | None = None
         self._stop = threading.Event()
+        self._saved = time.monotonic()
         self._random = _random_state(settings.seed, device)
         self._class_weight = self._weights_of_classes()
 
@@ -161,7 +162,6 @@ class Training:
         order = draws.order[np.isin(draws.order, self.train_rows)]
         size = self.settings.batch_size
         batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
-        saved = time.monotonic()
         self.learner.train()
         loader = self._loader(batches[self.state.step :])
         with closing(iter(loader)) as loaded:  # type: ignore[type-var]
@@ -181,9 +181,8 @@ class Training:
                         f"stopped in epoch {self.state.epoch + 1}; everything is saved in '{self.folder}'.",
                         "The same command with --resume goes on at this very step.",
                     )
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
                     self.save()
-                    saved = time.monotonic()
         self._finish_epoch(time.perf_counter() - started, self.state.seen - done_before)
 
     def _step(self, squares: np.ndarray, rows: list[int], draws: Augmentation) -> bool:
@@ -229,7 +228,9 @@ class Training:
         self._watch(val_loss)
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.right, state.seen = 0.0, 0, 0
-        self.save()
+        ended = state.epoch == self.settings.epochs or self._is_stale()
+        if ended or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            self.save()
         lines = "".join(json.dumps(entry) + "\n" for entry in state.history)
         (self.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
 
@@ -278,6 +279,7 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint of this very step."""
         save_checkpoint(self.folder, self.state.steps, self._snapshot())
+        self._saved = time.monotonic()
 
     def _snapshot(self) -> dict[str, Any]:
         copied = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from cnncodes.images import read_catalog
 from cnncodes.images.decode import write_png
@@ -25,6 +26,15 @@ def tiny() -> Network:
             Linear("fc7", 10, relu=False),
         ),
     )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for one another cost far more than a network of this size."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

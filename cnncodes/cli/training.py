@@ -1,0 +1,108 @@
+"""What `train` and `finetune` share: settings from options, a bar for each epoch, the table at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cnncodes.cli.console import Reporter, duration, percent
+from cnncodes.errors import OptionError, nearest
+
+if TYPE_CHECKING:
+    from cnncodes.training import Training, TrainingResult, TrainingSettings
+
+Ready = Callable[["Training"], None]
+Step = Callable[[int, int, float], None]
+
+
+def parse_settings(given: dict[str, Any], assignments: list[str]) -> TrainingSettings:
+    """Settings from the options that a command has, and from ``--set train.NAME=VALUE``."""
+    from cnncodes.training import TrainingSettings
+
+    fields = {field.name: field for field in dataclasses.fields(TrainingSettings)}
+    values = dict(given)
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        key = name.strip().removeprefix("train.")
+        if not equals or key not in fields:
+            raise OptionError(
+                f"--set '{text}' is not a setting of the training.",
+                "Write --set train.NAME=VALUE. " + nearest(key, fields),
+            )
+        values[key] = _convert(value.strip(), type(fields[key].default), text)
+    return TrainingSettings(**values)
+
+
+def _convert(text: str, kind: type, whole: str) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                text.lower()
+            ]
+        return kind(text)
+    except (KeyError, ValueError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise OptionError(f"--set '{whole}' has a value that does not fit.", f"Give {wanted}.") from None
+
+
+@contextmanager
+def watch(reporter: Reporter, settings: TrainingSettings) -> Iterator[tuple[Ready, Step]]:
+    """A bar for each epoch; gives the two callbacks that a training takes."""
+    with ExitStack() as stack:
+        bars: dict[int, Callable[[float, str], None]] = {}
+        images = [0]
+
+        def ready(training: Training) -> None:
+            images[0] = len(training.train_rows)
+            first = training.learner.module.network.stages[training.learner.first].name
+            reporter.note(
+                f"{images[0]:,} images to learn from, {len(training.val_rows):,} to watch, "
+                f"{settings.epochs} epochs of {training.steps_per_epoch} steps, on {training.device.description}; "
+                f"learning begins at {first}"
+            )
+            if training.state.steps:
+                reporter.note(
+                    f"going on in epoch {training.state.epoch + 1} at step {training.state.steps:,}"
+                )
+
+        def progress(epoch: int, done: int, loss: float) -> None:
+            if epoch not in bars:
+                stack.close()
+                what = f"epoch {epoch + 1} of {settings.epochs}"
+                bars[epoch] = stack.enter_context(reporter.progress(what, images[0], "images"))
+            bars[epoch](done, f"loss {loss:.3f}")
+
+        yield ready, progress
+
+
+def report(reporter: Reporter, result: TrainingResult) -> None:
+    """The table of epochs, the result, and the next command."""
+    rows = [
+        (
+            line.epoch,
+            f"{line.loss:.3f}",
+            percent(line.accuracy),
+            None if line.val_loss is None else f"{line.val_loss:.3f}",
+            percent(line.val_accuracy),
+            "<-" if line.epoch == result.best.epoch else "",
+        )
+        for line in result.epochs
+    ]
+    reporter.table("", ("epoch", "loss", "accuracy", "val loss", "val accuracy", ""), rows)
+    seconds = sum(line.seconds for line in result.epochs)
+    best = result.best
+    accuracy = "" if best.val_accuracy is None else f", val accuracy {percent(best.val_accuracy)}"
+    reporter.result(f"{len(result.epochs)} epochs in {duration(seconds)}; kept: epoch {best.epoch}{accuracy}")
+    reporter.note(f"written: {result.model} ({len(result.classes)} classes)")
+    reporter.document(
+        {
+            "model": str(result.model),
+            "classes": list(result.classes),
+            "best": json.loads(json.dumps(dataclasses.asdict(best))),
+            "epochs": [dataclasses.asdict(line) for line in result.epochs],
+        }
+    )
+    reporter.next(f"cnncodes predict {result.model} photo.jpg")

@@ -1,0 +1,78 @@
+"""The commands: fine-tune, stop and resume, and use the result as weights and as a model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cnncodes.cli import main
+from cnncodes.training import TrainingSettings, train
+
+
+@pytest.fixture
+def start(network, pixels, stripes, tmp_path):
+    """Weights of the tiny network, two epochs old."""
+    settings = TrainingSettings(
+        epochs=10, batch_size=8, middle_rate=1.0, early_rate=1.0, mirror=False, dropout=0.1
+    )
+    return str(train(stripes, network, pixels, tmp_path / "start", settings).model)
+
+
+QUICK = ["--batch-size", "8", "--set", "train.mirror=false", "--set", "train.learning_rate=0.02"]
+
+
+def test_a_fine_tuned_network_is_a_model_and_weights(start, stripes, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = str(stripes.root)
+    command = ["finetune", data, "-o", "run", "--weights", start, "--freeze", "conv1", "--epochs", "12"]
+    assert main([*command, *QUICK, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["best"]["val_accuracy"] > 0.9 and document["classes"] == ["across", "along", "checkered"]
+    model = "run/model.safetensors"
+    assert main(["predict", model, f"{data}/val/along/0.png", "--json"]) == 0
+    (prediction,) = json.loads(capsys.readouterr().out)
+    assert prediction["classes"][0] == "along" and sum(prediction["probabilities"]) == pytest.approx(1)
+    assert main(["evaluate", model, data, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["top1"] == document["best"]["val_accuracy"]
+    assert main(["extract", data, "-o", "codes.h5", "--weights", model, "--layers", "fc6"]) == 0
+    assert main(["fit-linear", "codes.h5", "--layer", "fc6", "-o", "linear.safetensors"]) == 0
+    assert main(["finetune", data, "-o", "again", "--weights", model, "--keep-head", "--epochs", "1"]) == 0
+    assert "kept: epoch 1" in capsys.readouterr().out
+
+
+def test_a_run_is_kept_and_resumed(start, stripes, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["finetune", str(stripes.root), "-o", "run", "--weights", start, "--epochs", "2", *QUICK]
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    assert main(command) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0  # nothing is left to do: the same table
+    assert capsys.readouterr().out == first
+
+
+def test_training_from_new_numbers(network, stripes, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = str(stripes.root)
+    assert main(["train", data, "-o", "run", "--model", "tiny", "--epochs", "1", "--batch-size", "16"]) == 0
+    assert "1 epochs in" in capsys.readouterr().out
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--set", "train.rate=1"], "learning_rate"),
+        (["--set", "train.mirror=perhaps"], "true or false"),
+        (["--set", "train.epochs=many"], "a whole number"),
+        (["--freeze", "all"], "leaves no stage"),
+        (["--freeze", "conv9"], "conv"),
+        (["--split", "half"], "--split 0.2"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(start, stripes, tmp_path, capsys, monkeypatch, extra, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["finetune", str(stripes.root), "-o", "run", "--weights", start, *extra]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
