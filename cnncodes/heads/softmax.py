@@ -25,7 +25,9 @@ Array = npt.NDArray[Any]
 MAX_NEWTON_STEPS = 100
 MAX_GRADIENT_STEPS = 500
 #: Each Newton system is solved until the residual is this fraction of the gradient.
-FORCING = 0.1
+FORCING = 0.03
+#: For a small C predictions settle long after the objective has, and these steps nearly solve the system.
+MIN_GRADIENT_STEPS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +143,7 @@ def _newton_step(
     scaled, bias_scaled = inverse * residual, rest / metric
     direction, bias_direction = scaled, bias_scaled
     energy = _dots(residual, scaled) + (rest * bias_scaled).sum(axis=1)
-    for _ in range(MAX_GRADIENT_STEPS):
+    for count in range(1, MAX_GRADIENT_STEPS + 1):
         change = _product(Z, direction) + bias_direction
         change -= np.einsum("isk,isk->is", p, change)[:, :, None]
         change *= p
@@ -155,7 +157,8 @@ def _newton_step(
         y += length[:, None] * bias_direction
         residual -= length[:, None] * product
         rest -= length[:, None] * bias_product
-        if (_dots(residual, residual) + (rest**2 / metric).sum(axis=1) <= enough).all():
+        done = _dots(residual, residual) + (rest**2 / metric).sum(axis=1) <= enough
+        if count >= MIN_GRADIENT_STEPS and done.all():
             break
         scaled, bias_scaled = inverse * residual, rest / metric
         previous, energy = energy, _dots(residual, scaled) + (rest * bias_scaled).sum(axis=1)
