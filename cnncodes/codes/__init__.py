@@ -13,14 +13,13 @@ if TYPE_CHECKING:
     from cnncodes.codes.export import export_codes
     from cnncodes.codes.extraction import (
         ExtractionResult,
-        Plan,
         estimate_seconds,
         extract,
-        plan_extraction,
         run_extraction,
     )
     from cnncodes.codes.file import CodesFile, pack
     from cnncodes.codes.pipeline import Pipeline
+    from cnncodes.codes.planning import Plan, plan_extraction
     from cnncodes.codes.settings import ExtractionSettings
 
 _HOMES = {
@@ -28,10 +27,10 @@ _HOMES = {
     "check_codes": "checking",
     "export_codes": "export",
     "ExtractionResult": "extraction",
-    "Plan": "extraction",
+    "Plan": "planning",
     "estimate_seconds": "extraction",
     "extract": "extraction",
-    "plan_extraction": "extraction",
+    "plan_extraction": "planning",
     "run_extraction": "extraction",
     "CodesFile": "file",
     "pack": "file",
