@@ -25,9 +25,9 @@ Array = npt.NDArray[Any]
 MAX_NEWTON_STEPS = 100
 MAX_GRADIENT_STEPS = 500
 #: Each Newton system is solved until the residual is this fraction of the gradient.
-FORCING = 0.03
-#: For a small C predictions settle long after the objective has, and these steps nearly solve the system.
-MIN_GRADIENT_STEPS = 6
+FORCING = 0.1
+#: The second part of the stopping rule is this much stricter than the first.
+SETTLED = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,9 @@ def solve_softmax(
     start : SoftmaxSolution, optional
         Where to start; the solution for a smaller C is good.
     tolerance : float, default 1e-4
-        Stop when the gap is at most this fraction of the objective.
+        Stop when the gap is at most this fraction of the objective, and ``SETTLED`` times this fraction of
+        what the codes take off it. For a small C that is little of a large constant, and predictions settle
+        only with it.
     """
     Z = rotation.Z
     n, r = Z.shape
@@ -90,9 +92,13 @@ def solve_softmax(
         U, bias, scores = start.U.copy(), start.bias.copy(), start.scores.copy()
     target = np.zeros((n, 1, classes), Z.dtype)
     target[np.arange(n), 0, labels] = 1
+    totals = np.maximum(target[:, 0].T @ costs, np.finfo(Z.dtype).tiny)  # [K, S]
+    without_codes = -(totals * np.log(totals / totals.sum(axis=0))).sum(
+        axis=0
+    )  # P where only the bias is fitted
     objective, gap = np.empty(S), np.empty(S)
     live = np.arange(S)
-    for count in range(MAX_NEWTON_STEPS):
+    for _ in range(MAX_NEWTON_STEPS):
         c = costs[:, live]
         p = _softmax(scores[:, live])
         objective[live] = _objective(U[:, live], scores[:, live], labels, c)
@@ -102,8 +108,9 @@ def solve_softmax(
         curvature = np.einsum("is,isk->sk", c, p * (1 - p))
         metric = np.maximum(curvature, np.finfo(np.float32).tiny)
         gap[live] = 0.5 * (_dots(gradient, gradient) + (bias_gradient**2 / metric).sum(axis=1))
-        # For a small C the objective is almost all constant: take one step in any case.
-        open_ = gap[live] > (tolerance if count else 1e-12) * objective[live]
+        open_ = gap[live] > tolerance * np.minimum(
+            objective[live], SETTLED * (without_codes[live] - objective[live])
+        )
         if not open_.any():
             break
         live, p, c = live[open_], p[:, open_], c[:, open_]
@@ -143,7 +150,7 @@ def _newton_step(
     scaled, bias_scaled = inverse * residual, rest / metric
     direction, bias_direction = scaled, bias_scaled
     energy = _dots(residual, scaled) + (rest * bias_scaled).sum(axis=1)
-    for count in range(1, MAX_GRADIENT_STEPS + 1):
+    for _ in range(MAX_GRADIENT_STEPS):
         change = _product(Z, direction) + bias_direction
         change -= np.einsum("isk,isk->is", p, change)[:, :, None]
         change *= p
@@ -158,7 +165,7 @@ def _newton_step(
         residual -= length[:, None] * product
         rest -= length[:, None] * bias_product
         done = _dots(residual, residual) + (rest**2 / metric).sum(axis=1) <= enough
-        if count >= MIN_GRADIENT_STEPS and done.all():
+        if done.all():
             break
         scaled, bias_scaled = inverse * residual, rest / metric
         previous, energy = energy, _dots(residual, scaled) + (rest * bias_scaled).sum(axis=1)

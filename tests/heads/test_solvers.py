@@ -128,6 +128,20 @@ def test_predictions_of_a_small_C_are_exact(C):
     np.testing.assert_allclose(got - wanted, 0, atol=1e-3 * spread)
 
 
+@pytest.mark.parametrize("C", [1e-5, 1e-3, 1e-1])
+def test_softmax_predictions_of_a_small_C_are_settled(C):
+    """The objective is almost constant there, and must not be what decides when to stop."""
+    random = np.random.default_rng(0)
+    X = 0.1 * random.normal(size=(200, 50))
+    labels = np.arange(200) % 4
+    rotation = rotate(X, penalise_bias=False)
+    got, wanted = (
+        solve_softmax(rotation, labels, np.full((200, 1), C), 4, tolerance=tolerance).scores
+        for tolerance in (1e-4, 1e-13)
+    )
+    np.testing.assert_allclose(got - wanted, 0, atol=5e-3 * wanted.std())
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 2**32 - 1), st.integers(6, 40), st.integers(2, 40), st.sampled_from([0.01, 1.0, 1000.0])
