@@ -31,6 +31,7 @@ docs: .venv/installed-test          # write docs/cli.md anew from the commands' 
 
 # torch and torchvision in one command, so that they come as a pair from the same index.
 .venv/installed: .venv/bin/python pyproject.toml
+	@echo "installing torch, torchvision and cnncodes into .venv: some minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch torchvision
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@

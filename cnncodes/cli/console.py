@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -133,6 +134,11 @@ def printable(text: str) -> str:
 def one_line(name: str) -> str:
     """A name, such as a class's, on one line."""
     return printable(name).replace("\n", "\\n")
+
+
+def shell(word: object) -> str:
+    """A word of a command that can be pasted into a shell."""
+    return shlex.quote(str(word))
 
 
 def quoted(name: str) -> str:

@@ -6,7 +6,7 @@ import json as json_module
 from pathlib import Path
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, quoted
+from cnncodes.cli.console import Reporter, quoted, shell
 from cnncodes.cli.results import print_evaluation
 
 
@@ -50,6 +50,6 @@ def evaluate(
     reporter.document(json_module.loads(result.to_json()))
     for name, reason in result.scores.problems.items():
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
-    reporter.next(f"cnncodes predict {model} photo.jpg")
+    reporter.next(f"cnncodes predict {shell(model)} photo.jpg")
     if result.scores.problems:
         raise options.Exit(3)

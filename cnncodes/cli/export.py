@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, size
+from cnncodes.cli.console import Reporter, shell, size
 
 
 def export(
@@ -29,4 +29,4 @@ def export(
         reporter.result(f"{path} ({size(path.stat().st_size)})")
     reporter.document({"written": [str(path) for path in written]})
     if to == "projector":
-        reporter.next(f"tensorboard --logdir {output}")
+        reporter.next(f"tensorboard --logdir {shell(output)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, duration, quoted, size
+from cnncodes.cli.console import Reporter, duration, quoted, shell, size
+from cnncodes.cli.results import fit_command
 
 if TYPE_CHECKING:
     from cnncodes.codes import ExtractionResult, Plan
@@ -16,7 +17,7 @@ FIRST_UNREADABLE = 20  # listed on the screen; all of them are in the file and i
 def extract(
     data: options.Data,
     output: options.Output,
-    layers: options.Layers = "fc7",
+    layers: options.Layers = None,
     weights: options.Weights = "imagenet",
     model: options.Network = None,
     crops: options.Crops = "center",
@@ -88,6 +89,7 @@ def extract(
 
 def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
     from cnncodes.codes.compute import precision_note
+    from cnncodes.weights import RANDOM_SOURCE
 
     settings = plan.settings
     reporter.note(plan.catalog.describe())
@@ -95,7 +97,7 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
         f"{settings.network} with weights '{settings.weights}' ({settings.weights_sha256[:12]}), "
         f"layers {', '.join(settings.stages)}, {settings.crops} crop, on {plan.device.description}"
     )
-    if settings.weights.startswith("random:"):
+    if plan.weights.source.startswith(RANDOM_SOURCE):
         reporter.note("these weights are random, not trained: a baseline, not a feature extractor")
     if note := precision_note(settings.precision, plan.device):
         reporter.warn(note)
@@ -137,7 +139,7 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
     )
     labelled = (plan.catalog.labels >= 0).any()
     reporter.next(
-        f"cnncodes fit-linear {plan.output} -o model.safetensors"
+        fit_command(str(plan.output), plan.settings.stages)
         if labelled
-        else f"cnncodes info {plan.output}"
+        else f"cnncodes info {shell(plan.output)}"
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, duration, percent
+from cnncodes.cli.console import Reporter, duration, percent, shell
 from cnncodes.cli.results import print_evaluation
 from cnncodes.errors import OptionError, nearest
 
@@ -47,10 +47,13 @@ def fit_linear(
     from cnncodes.heads import fit_linear as fit
 
     reporter = Reporter(json, quiet)
-    options.check_free(output, overwrite)
+    options.check_free(output, overwrite, suffix=".safetensors")
     if export is not None:
+        from cnncodes.heads import check_exportable
+
         target = _export_target(output, export)
         options.check_free(target, overwrite)
+        check_exportable(export)
     counts = options.parse_integers(shots, "--shots") if shots is not None else []
     found = fit(
         codes,
@@ -68,20 +71,23 @@ def fit_linear(
     reporter.note(f"rows: {found.split.how}")
     document: dict[str, Any] = {"model": output, **model.evidence}
     _print_choice(reporter, found)
-    model.save(output, overwrite=overwrite)
     if len(found.split.test):
         result = evaluate(model, codes, rows=found.split.test)
         print_evaluation(reporter, result)
         document["evaluation"] = json_module.loads(result.to_json())
     if counts:
-        document["few_shot"] = _few_shots(reporter, codes, found, counts, repeats, seed)
+        document["few_shot"] = _few_shots(
+            reporter, codes, found, shots=counts, repeats=repeats, C=options.parse_C(C), seed=seed,
+            jobs=workers or -1,
+        )  # fmt: skip
+    model.save(output, overwrite=overwrite)
     if export is not None:
         reporter.note(f"exported to {_export(found, export, target, overwrite)}")
     reporter.note(
         f"written: {output} ({len(model.classes)} classes, {model.stage}, fitted on {len(model.seen):,} images)"
     )
     reporter.document(document)
-    reporter.next(f"cnncodes predict {output} photo.jpg")
+    reporter.next(f"cnncodes predict {shell(output)} photo.jpg")
 
 
 def _print_choice(reporter: Reporter, found: LinearFit) -> None:
@@ -105,11 +111,19 @@ def _print_choice(reporter: Reporter, found: LinearFit) -> None:
 
 
 def _few_shots(
-    reporter: Reporter, codes: str, found: LinearFit, counts: list[int], repeats: int, seed: int
+    reporter: Reporter,
+    codes: str,
+    found: LinearFit,
+    *,
+    shots: list[int],
+    repeats: int,
+    C: float | list[float] | Literal["auto"],
+    seed: int,
+    jobs: int,
 ) -> list[Any]:
     from cnncodes.heads import few_shot_codes
 
-    results = few_shot_codes(codes, found, shots=counts, repeats=repeats, seed=seed)
+    results = few_shot_codes(codes, found, shots=shots, repeats=repeats, C=C, seed=seed, jobs=jobs)
     rows = [(row.shots, percent(row.mean), percent(row.sd), len(row.accuracy)) for row in results]
     reporter.table(
         f"few images per class, {found.model.stage}, tested on {len(found.split.test):,}",

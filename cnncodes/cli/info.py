@@ -6,7 +6,10 @@ import json as json_module
 from pathlib import Path
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, one_line, quoted, size
+from cnncodes.cli.console import Reporter, one_line, quoted, shell, size
+from cnncodes.cli.results import fit_command
+from cnncodes.cli.weights import check as show_weights
+from cnncodes.errors import CodesFileError
 
 
 def info(
@@ -25,12 +28,26 @@ def info(
     """
     reporter = Reporter(json, quiet)
     path = Path(what)
-    if path.suffix.lower() in (".h5", ".hdf5") or (path.is_file() and path.suffix != ".safetensors"):
-        _codes(reporter, what)
+    if path.is_dir():
+        raise CodesFileError(f"'{what}' is a folder.", "Give a codes file, a model, weights, or a network.")
+    if path.suffix in (".pth", ".pt", ".caffemodel", ".npy") or _is_weights(path):
+        show_weights(what, None, json)
     elif path.suffix == ".safetensors":
         _model(reporter, what)
+    elif path.suffix.lower() in (".h5", ".hdf5") or path.is_file():
+        _codes(reporter, what)
     else:
         _network(reporter, what, input_size)
+
+
+def _is_weights(path: Path) -> bool:
+    """Whether a safetensors file holds weights and not a linear model."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    from cnncodes.heads import is_model
+    from cnncodes.weights import read_tensors
+
+    return not is_model(read_tensors(path)[1])
 
 
 def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
@@ -69,7 +86,8 @@ def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
         f"{size(table.backward_bytes)} with gradients (the input counts, a ReLU is part of its stage); "
         "field = receptive field in px"
     )
-    reporter.next(f"cnncodes extract photos/ -o codes.h5 --model {name} --weights random:0")
+    last = [row.name for row in table.rows if row.name != "fc8"][-1]
+    reporter.next(f"cnncodes extract photos/ -o codes.h5 --model {name} --weights random:0 --layers {last}")
 
 
 def _codes(reporter: Reporter, path: str) -> None:
@@ -124,9 +142,7 @@ def _codes(reporter: Reporter, path: str) -> None:
         for name, reason in problems.items():
             reporter.result(f"unreadable: {quoted(name)}: {reason}")
     reporter.next(
-        f"cnncodes fit-linear {path} -o model.safetensors"
-        if not pending
-        else "repeat the extract command: it goes on"
+        fit_command(path, settings.stages) if not pending else "repeat the extract command: it goes on"
     )
 
 
@@ -151,4 +167,4 @@ def _model(reporter: Reporter, path: str) -> None:
         f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}..."
     )
     reporter.result(f"fitted   on {len(model.seen):,} images: {model.evidence.get('split', '')}")
-    reporter.next(f"cnncodes predict {path} photo.jpg")
+    reporter.next(f"cnncodes predict {shell(path)} photo.jpg")

@@ -39,11 +39,13 @@ Output = Annotated[
     str, typer.Option("--output", "-o", metavar="FILE", help="What is written.", show_default=False)
 ]
 Layers = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--layers",
         metavar="STAGES",
-        help="Stages to store: fc7, fc6,fc7, conv1-3, pool5, all; fc7:linear is the value before the ReLU.",
+        help="Stages to store: fc7, fc6,fc7, conv1-3, pool5, all; fc7:linear is the value before the ReLU. "
+        "[default: fc7, or those of --like]",
+        show_default=False,
     ),
 ]
 Network = Annotated[
@@ -150,7 +152,7 @@ Like = Annotated[
     typer.Option(
         "--like",
         metavar="CODES",
-        help="Take layers, weights and all settings from another codes file.",
+        help="Take weights and settings from another codes file, and its layers, if none are named.",
         show_default=False,
     ),
 ]
@@ -368,11 +370,13 @@ def parse_split(text: str) -> float | Literal["auto", "none"]:
     return value
 
 
-def check_free(output: str | Path, overwrite: bool) -> None:
+def check_free(output: str | Path, overwrite: bool, suffix: str = "") -> None:
     """Refuse early what a command could not write after its work."""
     path = Path(output)
     if path.is_dir():
         raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o.")
+    if path.suffix != suffix and suffix:
+        raise OptionError(f"a model file ends in {suffix}, not '{path.name}'.", "Rename the output (-o).")
     if not path.parent.is_dir():
         raise OutputExistsError(
             f"the folder '{path.parent}' does not exist.", f"Make it: mkdir -p '{path.parent}'."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, size
+from cnncodes.cli.console import Reporter, shell, size
 
 
 def pack(
@@ -31,4 +31,4 @@ def pack(
         f"{output}: {size(after)}, {before / after:.1f} times smaller than {codes} ({size(before)})"
     )
     reporter.document({"output": output, "bytes_before": before, "bytes_after": after})
-    reporter.next(f"cnncodes info {output}")
+    reporter.next(f"cnncodes info {shell(output)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter
+from cnncodes.cli.console import Reporter, shell
 
 SUMMARY = "Ways from images to a classifier."
 
@@ -16,7 +16,7 @@ def list_recipes(json: options.Json = False) -> None:
     rows = [(name, recipe_summary(path)) for name, path in recipe_files().items()]
     reporter.document(dict(rows))
     reporter.table("", ("recipe", "what it does"), rows)
-    reporter.next(f"cnncodes recipes show {rows[0][0]}")
+    reporter.next(f"cnncodes recipes show {shell(rows[0][0])}")
 
 
 def show(name: options.RecipeName) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnncodes.cli.console import Reporter, one_line, percent
+from cnncodes.cli.console import Reporter, one_line, percent, shell
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import EvaluationResult
 
 MOST_CLASSES = 40  # lines of the table per class on the screen; --json has all
+
+
+def fit_command(codes: str, stages: tuple[str, ...]) -> str:
+    """The command that fits a head to a codes file with these layers."""
+    layer = "" if "fc7" in stages else f" --layer {stages[0]}" if len(stages) == 1 else " --layer auto"
+    return f"cnncodes fit-linear {shell(codes)}{layer} -o model.safetensors"
 
 
 def print_evaluation(reporter: Reporter, result: EvaluationResult) -> None:
@@ -35,5 +41,6 @@ def print_evaluation(reporter: Reporter, result: EvaluationResult) -> None:
             f"  {one_line(pair.true)} taken for {one_line(pair.predicted)}: "
             f"{pair.count} ({percent(pair.share)} of {one_line(pair.true)})"
         )
-    if result.all_seen:
-        reporter.warn("the model was fitted on these very images: the figures say nothing about new ones")
+    if result.seen:
+        which = "these very images" if result.all_seen else f"{result.seen:,} of these {found.n:,} images"
+        reporter.warn(f"the model was fitted on {which}: the figures say little about new ones")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.cli.console import Reporter, duration, percent
+from cnncodes.cli.console import Reporter, duration, percent, shell
 from cnncodes.errors import OptionError, nearest
 
 if TYPE_CHECKING:
@@ -105,4 +105,4 @@ def report(reporter: Reporter, result: TrainingResult) -> None:
             "epochs": [dataclasses.asdict(line) for line in result.epochs],
         }
     )
-    reporter.next(f"cnncodes predict {result.model} photo.jpg")
+    reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg")

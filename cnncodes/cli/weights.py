@@ -6,7 +6,7 @@ import dataclasses
 import json as json_module
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, size
+from cnncodes.cli.console import Reporter, shell, size
 
 SUMMARY = "List, fetch, check and convert weights."
 
@@ -55,7 +55,7 @@ def fetch(
         )
     reporter.result(f"{path}")
     reporter.document({"path": str(path)})
-    reporter.next(f"cnncodes weights check {name}")
+    reporter.next(f"cnncodes weights check {shell(name)}")
 
 
 def check(name: options.WeightsName, model: options.Network = None, json: options.Json = False) -> None:
@@ -98,7 +98,7 @@ def convert(
     weights = convert_weights(name, output, network=model, overwrite=overwrite)
     reporter.result(f"{output}: {weights.network}, fingerprint {weights.fingerprint[:16]}...")
     reporter.document({"output": output, "network": weights.network, "fingerprint": weights.fingerprint})
-    reporter.next(f"cnncodes extract photos/ -o codes.h5 --weights {output}")
+    reporter.next(f"cnncodes extract photos/ -o codes.h5 --weights {shell(output)}")
 
 
 COMMANDS = (("list", list_known), ("fetch", fetch), ("check", check), ("convert", convert))

@@ -171,17 +171,18 @@ def exact_and_side_by_side(device: Device) -> Iterator[None]:
     On a CPU, torch gets one thread for each batch, and several batches run side by side: two batches on a core
     each are faster than one batch on two cores (no barriers). That holds for a single batch, too: the bits of a
     fully connected stage depend on the number of threads, and must not depend on how many batches are left. On
-    CUDA, convolutions must not round to TensorFloat-32: float32 means float32 here.
+    CUDA, nothing must be rounded to TensorFloat-32: float32 means float32 here.
     """
-    threads, rounding = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    threads = torch.get_num_threads()
+    rounding = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     if device.is_cpu:
         torch.set_num_threads(1)
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.backends.cudnn.allow_tf32 = rounding
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = rounding
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -44,7 +44,7 @@ def export_codes(
         - parquet: columns name, label, split, codes (a list per row); needs pyarrow;
         - projector: vectors.tsv, metadata.tsv, sprite.png and projector_config.pbtxt for TensorBoard.
     layer : str, optional
-        By default the deepest of the file.
+        By default the deepest of the file, after its ReLU if that is there.
     overwrite : bool, default False
 
     Returns
@@ -77,13 +77,23 @@ def export_codes(
     for target in targets:
         if target.exists() and not overwrite:
             raise OutputExistsError(f"'{target}' exists already.", "Choose another name, or use --overwrite.")
+    for target in targets:
+        if target.exists() and target.samefile(codes):
+            raise OutputExistsError(f"'{target}' is the codes file itself.", "Choose another name with -o.")
     with CodesFile(codes) as file:
-        stage = file.settings.architecture.select_one(layer) if layer else file.stages[-1]
+        file.require_complete()
+        stage = file.settings.architecture.select_one(layer) if layer else deepest(file.stages)
         rows = np.flatnonzero(file.state == DONE)
         if not len(rows):
             raise CodesFileError(f"'{codes}' has no row that is done.", "Extract first.")
         writers[to](file, stage, rows, path)
     return targets
+
+
+def deepest(stages: tuple[str, ...]) -> str:
+    """The last stage that is stored after its ReLU, else the last."""
+    after = [stage for stage in stages if not stage.endswith(":linear")]
+    return (after or list(stages))[-1]
 
 
 def _targets(path: Path, to: str) -> list[Path]:

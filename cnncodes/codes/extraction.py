@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.codes import file as codes_file
+from cnncodes.codes.lock import locked
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.planning import Plan, pending_batches, plan_extraction
-from cnncodes.codes.rows import RowWriter, locked, reserve
+from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.errors import ImageError, OutputBusyError
 from cnncodes.images.catalog import Catalog
 
@@ -93,8 +94,11 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
         _make_ready(plan)
         pipeline = Pipeline(plan.catalog, plan.pending, plan.encoder, workers=plan.workers)
         done = bad = 0
-        with closing(RowWriter(plan.output, codes_file.layout(plan.output))) as writer:
-            for batch, codes in pipeline:
+        with (
+            closing(RowWriter(plan.output, codes_file.layout(plan.output))) as writer,
+            closing(iter(pipeline)) as computed,  # type: ignore[type-var]
+        ):
+            for batch, codes in computed:
                 if plan.strict and batch.problems:
                     row, reason = next(iter(batch.problems.items()))
                     raise ImageError(

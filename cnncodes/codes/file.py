@@ -19,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cnncodes.codes.lock import locked
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.errors import CnnCodesError, CodesFileError, OutputExistsError
 from cnncodes.images.catalog import SPLITS, Catalog
@@ -280,6 +281,15 @@ class CodesFile:
         """Names of the stored stages."""
         return self.settings.stages
 
+    def require_complete(self) -> None:
+        """Raise CodesFileError if rows are pending: what is made of a part should not pass for the whole."""
+        pending = int((self.state == PENDING).sum())
+        if pending:
+            raise CodesFileError(
+                f"{pending:,} of the {len(self):,} images of '{self.path}' are not extracted yet.",
+                "Repeat the extract command: it goes on where it stopped.",
+            )
+
     def stage_shape(self, stage: str) -> Shape:
         """Shape of one crop's activations before they were laid out in a row: ``(256, 6, 6)`` for pool5."""
         return tuple(int(side) for side in self._dataset(stage).attrs["shape"])
@@ -349,36 +359,49 @@ def pack(source: Path, target: Path, *, level: int = 1, overwrite: bool = False)
     ------
     OutputExistsError
         If the target is there and ``overwrite`` is false, or is the source.
+    CodesFileError
+        If rows of the source are pending.
+    OutputBusyError
+        If another process is writing the target.
     """
     if target.exists() and (not overwrite or target.samefile(source)):
         raise OutputExistsError(
             f"'{target}' exists already.", "Choose another name with -o, or use --overwrite."
         )
     temporary = target.with_name(target.name + ".part")
-    with CodesFile(source) as codes, h5py.File(temporary, "w") as copy:
-        for name, value in codes.hdf5.attrs.items():
-            copy.attrs[name] = value
-        codes.hdf5.copy("images", copy)
-        codes.hdf5.copy("classes", copy)
-        layers = copy.create_group("layers")
-        for stage in codes.stages:
-            original = codes.hdf5["layers"][stage]
-            chunk_rows = max(1, min(len(codes), 2**20 // max(1, original[0:1].nbytes)))
-            packed = layers.create_dataset(
-                stage,
-                shape=original.shape,
-                dtype=original.dtype,
-                chunks=(chunk_rows, *original.shape[1:]),
-                compression="gzip",
-                compression_opts=level,
-            )
-            for name, value in original.attrs.items():
-                packed.attrs[name] = value
-            for start in range(0, len(codes), chunk_rows):
-                packed[start : start + chunk_rows] = original[start : start + chunk_rows]
-        _link(copy, codes.stages[-1])
-    temporary.replace(target)
+    with locked(target), CodesFile(source) as codes:
+        codes.require_complete()
+        try:
+            with h5py.File(temporary, "w") as copy:
+                _copy_packed(codes, copy, level)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
     return source.stat().st_size, target.stat().st_size
+
+
+def _copy_packed(codes: CodesFile, copy: h5py.File, level: int) -> None:
+    for name, value in codes.hdf5.attrs.items():
+        copy.attrs[name] = value
+    codes.hdf5.copy("images", copy)
+    codes.hdf5.copy("classes", copy)
+    layers = copy.create_group("layers")
+    for stage in codes.stages:
+        original = codes.hdf5["layers"][stage]
+        chunk_rows = max(1, min(len(codes), 2**20 // max(1, original[0:1].nbytes)))
+        packed = layers.create_dataset(
+            stage,
+            shape=original.shape,
+            dtype=original.dtype,
+            chunks=(chunk_rows, *original.shape[1:]),
+            compression="gzip",
+            compression_opts=level,
+        )
+        for name, value in original.attrs.items():
+            packed.attrs[name] = value
+        for start in range(0, len(codes), chunk_rows):
+            packed[start : start + chunk_rows] = original[start : start + chunk_rows]
+    _link(copy, codes.stages[-1])
 
 
 def open_for_writing(path: Path) -> Any:

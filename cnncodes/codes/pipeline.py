@@ -103,12 +103,13 @@ class Pipeline:
             size = min(self.batch_size, len(pixels))
             try:
                 parts = [self.encoder(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+                if len(parts) == 1:
+                    return parts[0]
+                return {stage: np.concatenate([part[stage] for part in parts]) for stage in parts[0]}
             except Exception as error:
                 if size == 1 or not is_out_of_memory(error):
                     raise
-                self.batch_size = (size + 1) // 2
-                release_memory()
-                continue
-            if len(parts) == 1:
-                return parts[0]
-            return {stage: np.concatenate([part[stage] for part in parts]) for stage in parts[0]}
+            # Here the error and the tensors that its traceback held are gone, so their memory can be released.
+            with self._lock:
+                self.batch_size = min(self.batch_size, (size + 1) // 2)
+            release_memory()

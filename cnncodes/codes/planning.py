@@ -72,7 +72,7 @@ def plan_extraction(
     output: str | os.PathLike[str],
     weights: Weights,
     *,
-    layers: str | Sequence[str] = "fc7",
+    layers: str | Sequence[str] | None = None,
     crops: str = "center",
     precision: str = "float32",
     dtype: str = "float32",
@@ -93,8 +93,8 @@ def plan_extraction(
     output : path of the codes file
         If it is there and belongs to the same images, weights and settings, its pending rows are planned.
     weights : Weights
-    layers : str or sequence of str, default "fc7"
-        Names and ranges, see :func:`cnncodes.networks.parse_stages`.
+    layers : str or sequence of str, optional
+        Names and ranges, see :func:`cnncodes.networks.parse_stages`; by default those of ``like``, else fc7.
     crops, precision, dtype
         See :class:`~cnncodes.codes.settings.ExtractionSettings`.
     decoding : str, optional
@@ -111,7 +111,7 @@ def plan_extraction(
     limit : int, optional
         Only so many images, spread evenly over the catalog.
     like : ExtractionSettings, optional
-        Another file's settings, which replace layers, crops, precision, dtype and decoding.
+        Another file's settings, which replace crops, precision, dtype and decoding.
 
     Raises
     ------
@@ -134,14 +134,14 @@ def plan_extraction(
     if limit is not None and limit < len(catalog):
         catalog = catalog.subset(np.unique(np.linspace(0, len(catalog) - 1, limit).astype(int)))
     if like is not None:
-        settings = _like(like, weights)
+        settings = dataclasses.replace(_like(like, weights), stages=_stages(weights, layers, like.stages))
     else:
         preprocessing = weights.preprocessing
         if decoding is not None:
             preprocessing = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
         settings = ExtractionSettings(
             network=weights.network,
-            stages=weights.architecture.select(layers),
+            stages=_stages(weights, layers, ("fc7",)),
             weights=weights.name,
             weights_sha256=weights.fingerprint,
             preprocessing=preprocessing,
@@ -180,6 +180,12 @@ def plan_extraction(
         overwrite=overwrite,
         strict=strict,
     )
+
+
+def _stages(
+    weights: Weights, layers: str | Sequence[str] | None, otherwise: tuple[str, ...]
+) -> tuple[str, ...]:
+    return weights.architecture.select(otherwise if layers is None else layers)
 
 
 def _like(settings: ExtractionSettings, weights: Weights) -> ExtractionSettings:

@@ -11,14 +11,14 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from cnncodes.codes.file import DONE, PROBLEM_BYTES, UNREADABLE, Layout, open_for_writing
-from cnncodes.errors import DiskFullError, OutputBusyError
+from cnncodes.errors import CodesFileError, DiskFullError
 
 SYNC_SECONDS = 2.0  # at most this much work is lost by a kill
 SYNC_BYTES = 256 * 2**20  # and at most this much waits for the disk
@@ -74,9 +74,11 @@ class PwriteRows:
             try:
                 written = os.pwrite(self.descriptor, data, offset)
             except OSError as error:
-                raise DiskFullError(
+                full = error.errno in NO_SPACE
+                raise (DiskFullError if full else CodesFileError)(
                     f"a row cannot be written: {error.strerror}.",
-                    "Make room on the disk and repeat the command: it goes on with the rows that are pending.",
+                    ("Make room on the disk" if full else "Check the disk")
+                    + " and repeat the command: it goes on with the rows that are pending.",
                 ) from error
             data, offset = data[written:], offset + written
 
@@ -133,6 +135,7 @@ class RowWriter:
         self._waiting: list[tuple[int, np.ndarray, dict[int, bytes]]] = []
         self._waiting_bytes = 0
         self._synced = time.monotonic()
+        self._failed = False
 
     def write(
         self,
@@ -167,8 +170,19 @@ class RowWriter:
             self.sync()
 
     def sync(self) -> None:
-        """Bring everything to the disk, then mark the rows done."""
-        self._rows.sync()
+        """Bring everything to the disk, then mark the rows done.
+
+        After a failure nothing more is ever marked: the system reports lost pages only once.
+        """
+        self._failed = True
+        try:
+            self._rows.sync()
+        except OSError as error:
+            raise CodesFileError(
+                f"the codes did not reach the disk: {error.strerror}.",
+                "Check the disk and repeat the command: it goes on with the rows that are pending.",
+            ) from error
+        self._failed = False
         for start, states, problems in self._waiting:
             self._rows.write_states(start, states, problems)
         self._waiting.clear()
@@ -176,10 +190,11 @@ class RowWriter:
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Sync and close."""
+        """Sync and close; after a failed sync only close."""
         try:
-            self.sync()
-            self._rows.sync()
+            if not self._failed:
+                self.sync()
+                self._rows.sync()
         finally:
             self._rows.close()
 
@@ -243,58 +258,3 @@ def _full(folder: Path, need: int, free: int) -> DiskFullError:
         f"the codes need {need / 1e9:.3f} GB and do not fit: {free / 1e9:.3f} GB can be had at '{folder}'.",
         "Make room, choose another place with -o, fewer --layers, or --dtype float16 (half the size).",
     )
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the advisory lock of an output while writing it; a second process is refused.
-
-    The lock is a file beside the output, since HDF5 takes locks of its own on the output itself, and readers
-    must be able to open that while it grows. The system drops the lock of a killed process.
-
-    Raises
-    ------
-    OutputBusyError
-        If another process holds it.
-    """
-    lock = path.with_name(path.name + ".lock")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if not (_try_lock(descriptor) and _is_same_file(lock, descriptor)):
-            raise OutputBusyError(
-                f"another process is writing '{path}'.",
-                "Wait until it ends, or choose another output with -o.",
-            )
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                lock.unlink()
-    finally:
-        os.close(descriptor)
-
-
-def _is_same_file(lock: Path, descriptor: int) -> bool:
-    """Whether the lock was not removed and made anew by others between our opening and our locking it."""
-    try:
-        return os.path.samestat(lock.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -23,7 +23,7 @@ from cnncodes.errors import (
     WeightsMissingError,
 )
 from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
-from cnncodes.heads.linear_model import LinearModel, read_rows
+from cnncodes.heads.linear_model import LinearModel, averaged, read_rows
 from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.images.digests import file_digests
 from cnncodes.images.listing import SPLITS
@@ -82,21 +82,31 @@ class Prediction:
 class EvaluationResult:
     """An evaluation, and on which images: ``how`` in words, ``rows`` of the scores' catalog.
 
-    ``all_seen`` is whether the model was fitted on each of them.
+    ``seen`` is on how many of them the model was fitted.
     """
 
     evaluation: Evaluation
     scores: Scores
     rows: np.ndarray
     how: str
-    all_seen: bool
+    seen: int
+
+    @property
+    def all_seen(self) -> bool:
+        """Whether the model was fitted on each of the images: then this is no test."""
+        return self.seen == self.evaluation.n
 
     def to_json(self) -> str:
         """JSON object: the evaluation's entries, ``how``, and the unreadable images."""
         values: dict[str, Any] = json.loads(self.evaluation.to_json())
         return json.dumps(
             values
-            | {"how": self.how, "all_seen_in_training": self.all_seen, "unreadable": self.scores.problems}
+            | {
+                "how": self.how,
+                "seen_in_training": self.seen,
+                "all_seen_in_training": self.all_seen,
+                "unreadable": self.scores.problems,
+            }
         )
 
 
@@ -231,22 +241,39 @@ def evaluate(
     catalog = _catalog_of(data)
     labels = _labels_for(model, catalog, slice(None) if rows is None else rows)
     seen = model.has_seen(_digests(data, catalog))
-    if rows is None:
-        rows, how = _rows_to_evaluate(catalog, labels, seen, split)
-    else:
+    if rows is not None:
         rows = rows[labels[rows] >= 0]
         how = f"{len(rows):,} images"
-    if isinstance(data, Catalog) or not is_codes(data):
-        scores = score(model, catalog.subset(rows), **options)
-        values, places = scores.values, np.arange(len(rows))
     else:
-        scores = score(model, data, **options)
-        values, places = scores.values[rows], rows
+        rows, how = _rows_to_evaluate(catalog, labels, seen, split)
+    scores, values, places = _score_rows(model, data, catalog, rows, options)
     readable = ~np.isnan(values).any(axis=1)
+    if not readable.any() and split == "auto" and seen.any():  # only broken files are left unseen
+        rows, how = _all_seen(labels)
+        scores, values, places = _score_rows(model, data, catalog, rows, options)
+        readable = ~np.isnan(values).any(axis=1)
     if not readable.any():
         raise CatalogError("none of the images could be read.", "Look at one: cnncodes predict MODEL IMAGE.")
+    if not readable.all():
+        how += f"; {int((~readable).sum()):,} of them could not be read"
     evaluation = evaluate_scores(values[readable], labels[rows][readable], model.classes)
-    return EvaluationResult(evaluation, scores, places[readable], how, bool(seen[rows].all()))
+    return EvaluationResult(evaluation, scores, places[readable], how, int(seen[rows][readable].sum()))
+
+
+def _score_rows(
+    model: LinearModel, data: Any, catalog: Catalog, rows: np.ndarray, options: dict[str, Any]
+) -> tuple[Scores, np.ndarray, np.ndarray]:
+    """Scores, their values ``[rows, K]``, and the places of the rows in the scores' catalog."""
+    if isinstance(data, Catalog) or not is_codes(data):
+        scores = score(model, catalog.subset(rows), **options)
+        return scores, scores.values, np.arange(len(rows))
+    scores = score(model, data, **options)
+    return scores, scores.values[rows], rows
+
+
+def _all_seen(labels: np.ndarray) -> tuple[np.ndarray, str]:
+    rows = np.flatnonzero(labels >= 0)
+    return rows, f"all {len(rows):,} images, on each of which the model was fitted: this is no test"
 
 
 def model_weights(
@@ -331,6 +358,7 @@ def _digests(data: Any, catalog: Catalog) -> np.ndarray:
 
 def _score_codes(model: LinearModel, path: Path) -> Scores:
     with CodesFile(path) as codes:
+        codes.require_complete()
         _check_settings(model.settings, codes.settings, path)
         values = np.full((len(codes), len(model.classes)), np.nan)
         rows = np.flatnonzero(codes.state == DONE)
@@ -347,7 +375,7 @@ def _check_settings(needed: ExtractionSettings, there: ExtractionSettings, path:
             f"Extract again with --layers {needed.stages[0]}, or give the images instead.",
         )
     same = dataclasses.replace(
-        there, stages=needed.stages, crops=needed.crops, dtype=needed.dtype, batch_size=needed.batch_size,
+        there, stages=needed.stages, crops=averaged(there.crops), dtype=needed.dtype, batch_size=needed.batch_size,
         weights=needed.weights,
     )  # fmt: skip
     if differences := same.differences(needed):
@@ -400,8 +428,7 @@ def _rows_to_evaluate(
                 break
         how = f"the {len(rows):,} {how}"
         if not len(rows):
-            rows = np.flatnonzero(labelled)
-            how = f"all {len(rows):,} images, on each of which the model was fitted: this is no test"
+            rows, how = _all_seen(labels)
     else:
         raise OptionError(f"split '{split}' is not known.", "Use auto, all, train, val or test.")
     if not len(rows):

@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnncodes.heads.choice import DEFAULT_CS, Choice, choose_C
     from cnncodes.heads.draws import FewShot, draw_few, few_shot
-    from cnncodes.heads.export import export_head
+    from cnncodes.heads.export import check_exportable, export_head
     from cnncodes.heads.fit import FitResult, fit_head
     from cnncodes.heads.folds import stratified_folds
     from cnncodes.heads.head import Head
-    from cnncodes.heads.linear_model import LinearFit, LinearModel, few_shot_codes, fit_linear, load_model
+    from cnncodes.heads.linear_model import (
+        LinearFit,
+        LinearModel,
+        few_shot_codes,
+        fit_linear,
+        is_model,
+        load_model,
+    )
     from cnncodes.heads.normalise import Normalisation
     from cnncodes.heads.splits import Split, split_rows
     from cnncodes.heads.transformer import CNNCodes
@@ -29,6 +36,7 @@ _HOMES = {
     "DEFAULT_CS": "choice",
     "Choice": "choice",
     "choose_C": "choice",
+    "check_exportable": "export",
     "export_head": "export",
     "FewShot": "draws",
     "draw_few": "draws",
@@ -41,6 +49,7 @@ _HOMES = {
     "LinearModel": "linear_model",
     "few_shot_codes": "linear_model",
     "fit_linear": "linear_model",
+    "is_model": "linear_model",
     "load_model": "linear_model",
     "Normalisation": "normalise",
     "Split": "splits",
@@ -59,6 +68,7 @@ __all__ = [
     "LinearModel",
     "Normalisation",
     "Split",
+    "check_exportable",
     "choose_C",
     "draw_few",
     "export_head",
@@ -66,6 +76,7 @@ __all__ = [
     "few_shot_codes",
     "fit_head",
     "fit_linear",
+    "is_model",
     "load_model",
     "split_rows",
     "stratified_folds",

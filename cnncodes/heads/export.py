@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def export_head(head: Head, path: str | Path, *, to: str, overwrite: bool = Fals
     content = _onnx(pipeline, head) if to == "onnx" else _skops(pipeline)
     path.write_bytes(content)
     return path
+
+
+def check_exportable(to: str) -> None:
+    """Raise DependencyError now if a format of :func:`export_head` needs a library that is not installed."""
+    library = {"sklearn": "skops", "onnx": "skl2onnx"}.get(to, "sklearn")
+    if importlib.util.find_spec(library) is None:
+        raise _missing(library, to)
 
 
 def _skops(pipeline: object) -> bytes:

@@ -25,6 +25,7 @@ from cnncodes.heads.head import Head, HeadKind
 from cnncodes.heads.normalise import Normalisation, NormalisationKind
 from cnncodes.heads.splits import Split, SplitRule, split_rows
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.listing import SUFFIXES
 from cnncodes.weights import Weights, read_arrays, write_arrays
 from cnncodes.weights.safetensors_file import ENTRY
 
@@ -143,10 +144,16 @@ def load_model(model: str | os.PathLike[str]) -> LinearModel:
     from cnncodes.weights import load_weights, read_tensors
 
     path = Path(model)
-    ours = path.suffix == ".safetensors"
-    if ours and (not path.is_file() or KIND in read_tensors(path)[1].get(ENTRY, "")):
+    if path.is_dir() or path.suffix.lower() in (*SUFFIXES, ".h5", ".hdf5", ".csv", ".txt"):
+        raise ModelError(f"'{path}' is not a model.", "The model comes first: MODEL, then the images.")
+    if path.suffix == ".safetensors" and (not path.is_file() or is_model(read_tensors(path)[1])):
         return LinearModel.load(path)
     return network_model(load_weights(str(model)))
+
+
+def is_model(metadata: dict[str, str]) -> bool:
+    """Whether the metadata of a safetensors file are those of a linear model."""
+    return KIND in metadata.get(ENTRY, "")
 
 
 def network_model(weights: Weights) -> LinearModel:
@@ -224,7 +231,9 @@ def fit_linear(
         If there are too few labelled images or classes.
     """
     with CodesFile(codes) as file:
-        rows = split_rows(file.catalog, file.state == DONE, split, seed)
+        file.require_complete()
+        digests = file.digests()
+        rows = _without_copies(split_rows(file.catalog, file.state == DONE, split, seed), digests)
         stages = file.stages if layer == "auto" else (file.settings.architecture.select_one(layer),)
         options: dict[str, Any] = {
             "kind": kind, "normalisation": normalisation, "class_weight": class_weight,
@@ -244,7 +253,7 @@ def fit_linear(
             np.concatenate([rows.train, rows.choose]) if result.choice and len(rows.choose) else rows.train
         )
         settings = dataclasses.replace(
-            file.settings, stages=(chosen,), crops=_averaged(file.settings.crops), dtype="float32"
+            file.settings, stages=(chosen,), crops=averaged(file.settings.crops), dtype="float32"
         )
         evidence = {
             "codes": Path(codes).name,
@@ -253,7 +262,7 @@ def fit_linear(
             "fit": json.loads(result.to_json()),
             "provenance": dataclasses.asdict(Provenance.now(file.provenance.weights_source)),
         }
-        seen = file.digests()[fitted]
+        seen = digests[fitted]
     return LinearFit(LinearModel(result.head, settings, evidence, np.sort(seen)), rows, result, compared)
 
 
@@ -263,7 +272,9 @@ def few_shot_codes(
     *,
     shots: Sequence[int] = (1, 5, 10),
     repeats: int = 5,
+    C: float | Sequence[float] | Literal["auto"] = "auto",
     seed: int = 0,
+    jobs: int = -1,
 ) -> list[FewShot]:
     """How good the fit's layer, head and normalisation are with few images per class.
 
@@ -288,8 +299,10 @@ def few_shot_codes(
             shots=shots,
             repeats=repeats,
             kind=model.head.kind,
+            C=C,
             normalisation=model.head.normalisation.kind,
             seed=seed,
+            jobs=jobs,
         )
 
 
@@ -359,5 +372,15 @@ def _training(
     return read_rows(file, stage, rows.train), labels[rows.train], validation
 
 
-def _averaged(crops: str) -> str:
+def _without_copies(split: Split, digests: np.ndarray) -> Split:
+    """The split whose test rows hold no copy of an image that is fitted or chooses C."""
+    copies = np.isin(digests[split.test], digests[np.concatenate([split.train, split.choose])])
+    if not copies.any():
+        return split
+    how = f"{split.how}; {int(copies.sum()):,} copies of fitted images are left out of the test"
+    return dataclasses.replace(split, test=split.test[~copies], how=how)
+
+
+def averaged(crops: str) -> str:
+    """The crops whose codes a head reads: kept ones are averaged."""
     return {"mirror": "mirror-mean", "ten": "ten-mean"}.get(crops, crops)

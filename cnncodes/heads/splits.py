@@ -74,15 +74,18 @@ def split_rows(catalog: Catalog, usable: np.ndarray, rule: SplitRule = "auto", s
             "the data have splits, but no labelled image in train.",
             "Add a train folder, or use --split none or a share such as --split 0.2.",
         )
+    unnamed = int((split == _NONE).sum())
+    others = f"; {unnamed:,} without a split are left out" if unnamed else ""
     if len(val) and len(test):
         return Split(
-            train, val, test, f"train {len(train):,}, val {len(val):,} (chooses C), test {len(test):,}"
+            train,
+            val,
+            test,
+            f"train {len(train):,}, val {len(val):,} (chooses C), test {len(test):,}{others}",
         )
     tested = test if len(test) else val
     name = "test" if len(test) else "val"
-    return Split(
-        train, rows[:0], tested, f"train {len(train):,} (folds choose C), {name} {len(tested):,} (tests)"
-    )
+    return Split(train, rows[:0], tested, f"train {len(train):,}, {name} {len(tested):,} (tests){others}")
 
 
 def _held_out(catalog: Catalog, rows: np.ndarray, share: float, seed: int) -> Split:
@@ -100,5 +103,5 @@ def _held_out(catalog: Catalog, rows: np.ndarray, share: float, seed: int) -> Sp
         train,
         rows[:0],
         test,
-        f"{len(train):,} images to fit (folds choose C), {len(test):,} held out to test ({share:.0%} of each class, seed {seed})",
+        f"{len(train):,} images to fit, {len(test):,} held out to test ({share:.0%} of each class, seed {seed})",
     )

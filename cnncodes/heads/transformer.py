@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
-from cnncodes.errors import ImageError, OptionError
+from cnncodes.errors import ImageError, OptionError, WeightsMismatchError
 from cnncodes.heads.scikit import BaseEstimator, TransformerMixin, check_is_fitted
 
 
@@ -101,6 +102,8 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         ------
         ImageError
             If an image cannot be read; names it. A transformer must not drop rows.
+        WeightsMismatchError
+            If the weights have changed since the fit.
         """
         from cnncodes.codes import Pipeline
         from cnncodes.codes.settings import default_batch_size
@@ -108,16 +111,23 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         images = images_of(X)
         encoder = self._make_encoder()
+        if encoder.settings.weights_sha256 != self.weights_sha256_:
+            raise WeightsMismatchError(
+                f"weights '{self.weights}' are not those of the fit: {encoder.settings.weights_sha256[:12]} now, "
+                f"{self.weights_sha256_[:12]} then.",
+                "Find the weights of the fit, or fit again.",
+            )
         size = default_batch_size(len(images)) if self.batch_size is None else self.batch_size
         batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
         codes = np.empty((len(images), self.n_features_out_), dtype=np.float32)
         pipeline = Pipeline(images, batches, encoder, workers=self.workers or encoder.device.cores)
-        for batch, found in pipeline:
-            for row, reason in batch.problems.items():
-                image = images[row]
-                name = f"'{image}'" if isinstance(image, str | os.PathLike) else f"image {row}"
-                raise ImageError(f"{name} cannot be read: {reason}.", "Leave it out, or repair it.")
-            codes[batch.rows[0] : batch.rows[-1] + 1] = found[self.stage_]
+        with closing(iter(pipeline)) as computed:  # type: ignore[type-var]
+            for batch, found in computed:
+                for row, reason in batch.problems.items():
+                    image = images[row]
+                    name = f"'{image}'" if isinstance(image, str | os.PathLike) else f"image {row}"
+                    raise ImageError(f"{name} cannot be read: {reason}.", "Leave it out, or repair it.")
+                codes[batch.rows[0] : batch.rows[-1] + 1] = found[self.stage_]
         return codes
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

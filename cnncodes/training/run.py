@@ -12,7 +12,7 @@ import numpy as np
 
 from cnncodes.codes.compute import choose_device
 from cnncodes.codes.file import Provenance
-from cnncodes.codes.rows import locked
+from cnncodes.codes.lock import locked
 from cnncodes.errors import HeadError, OptionError, OutputExistsError
 from cnncodes.heads.splits import Split, SplitRule, split_rows
 from cnncodes.images.catalog import Catalog

@@ -12,6 +12,7 @@ from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREP
 
 if TYPE_CHECKING:
     from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
+    from cnncodes.weights.random_numbers import RANDOM_SOURCE
     from cnncodes.weights.record import Weights, build_network
     from cnncodes.weights.resolve import WeightsReport, check, convert, load_weights
     from cnncodes.weights.safetensors_file import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CAFFE_PREPROCESSING",
+    "RANDOM_SOURCE",
     "TORCHVISION_PREPROCESSING",
     "KnownWeights",
     "Preprocessing",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "RANDOM_SOURCE": "random_numbers",
     "KnownWeights": "imagenet",
     "fetch": "imagenet",
     "list_weights": "imagenet",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnncodes.errors import OptionError, WeightsMissingError, nearest
-from cnncodes.weights.content import MEGABYTE
 from cnncodes.weights.preprocessing import TORCHVISION_PREPROCESSING, Preprocessing
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -181,7 +180,7 @@ def missing(entry: PublishedWeights, folder: Path, also: str = "") -> WeightsMis
     choice = "" if entry is find_published(entry.name) else f" --model {entry.network}"
     return WeightsMissingError(
         f"weights '{entry.name}' are not on this machine: {entry.file_name} "
-        f"({entry.size / MEGABYTE:.0f} MB) is not in {folder}{also}.",
+        f"({entry.size / 1e6:.0f} MB) is not in {folder}{also}.",
         f"Fetch it (cnncodes weights fetch {entry.name}{choice}), put the file there by hand (sha256 starts "
         f"with {entry.sha256_prefix}), name another file (--weights FILE), or use --weights random:0 "
         "(untrained, a baseline).",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 PREFIX = "random:"
+RANDOM_SOURCE = "random numbers, untrained"  # how the source of such weights begins, also once converted
 BLOCK = 1 << 18  # 64-bit draws at a time: 2 MiB, so that the arithmetic stays in the cache
 
 
@@ -51,7 +52,7 @@ def random_weights(name: str, network: str) -> Weights:
         tensors=tensors,
         preprocessing=replace(TORCHVISION_PREPROCESSING, crop=record.input_size),
         classes=None,
-        source=f"Philox, Kaiming uniform, seed {seed}",
+        source=f"{RANDOM_SOURCE} (Philox, Kaiming uniform, seed {seed})",
     )
 
 

@@ -286,11 +286,14 @@ def test_a_packed_file_is_complete_or_cannot_be_continued(tmp_path, small_weight
     extract(few, tmp_path / "codes.h5", small_weights, **options)
     pack(tmp_path / "codes.h5", tmp_path / "packed.h5")
     assert extract(few, tmp_path / "packed.h5", small_weights, **options).images == 0
-    with h5py.File(tmp_path / "codes.h5", "r+") as file:
-        file["images/state"][4] = 0
-    pack(tmp_path / "codes.h5", tmp_path / "part.h5")
+    for name in ("codes.h5", "packed.h5"):
+        with h5py.File(tmp_path / name, "r+") as file:
+            file["images/state"][4] = 0
     with pytest.raises(CodesFileError, match="compressed"):
-        extract(few, tmp_path / "part.h5", small_weights, **options)
+        extract(few, tmp_path / "packed.h5", small_weights, **options)
+    with pytest.raises(CodesFileError, match=r"1 of the 6 images .* not extracted yet"):
+        pack(tmp_path / "codes.h5", tmp_path / "part.h5")
+    assert not list(tmp_path.glob("part*"))
 
 
 def test_without_pwrite_the_file_has_the_same_content(tmp_path, small_weights, photo_folder, monkeypatch):

@@ -15,7 +15,8 @@ from codes_tools import content, pretend
 
 from cnncodes.codes import CodesFile, plan_extraction, run_extraction
 from cnncodes.codes import rows as rows_module
-from cnncodes.codes.rows import locked, reserve
+from cnncodes.codes.lock import locked
+from cnncodes.codes.rows import reserve
 from cnncodes.errors import CnnCodesError, DiskFullError, OutputBusyError
 from cnncodes.images import read_catalog
 
@@ -48,7 +49,7 @@ def in_another_process(code: str, *arguments: object) -> subprocess.Popen[str]:
 HOLD = """
     import sys, time
     from pathlib import Path
-    from cnncodes.codes.rows import locked
+    from cnncodes.codes.lock import locked
     with locked(Path(sys.argv[1])):
         sys.stdout.write("locked\\n")
         sys.stdout.flush()

@@ -213,11 +213,13 @@ def test_like_repeats_another_files_settings(random_weights, small_weights, cata
     )
     with CodesFile(tmp_path / "first.h5") as first:
         like = first.settings
-        # the record counts, not the weights' own preprocessing (224 px) nor the layers asked
-        extract(few, tmp_path / "second.h5", random_weights, layers="fc6", like=like)
+        # the record counts, not the weights' own preprocessing (224 px)
+        extract(few, tmp_path / "second.h5", random_weights, like=like)
         with CodesFile(tmp_path / "second.h5") as second:
             assert second.settings == like
             assert np.array_equal(first.read("pool5"), second.read("pool5"))
+    other = plan_extraction(few, tmp_path / "third.h5", random_weights, layers="fc6", like=like).settings
+    assert other == dataclasses.replace(like, stages=("fc6",)), "layers that are named are taken"
     with pytest.raises(WeightsMismatchError, match="random:7"):
         plan_extraction(few, tmp_path / "third.h5", load_weights("random:7"), like=like)
 

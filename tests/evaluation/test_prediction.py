@@ -222,12 +222,20 @@ def test_codes_that_were_made_otherwise_are_refused(codes_file, change, named):
         predict(model, path)
 
 
-def test_codes_with_other_crops_or_of_another_type_are_the_same_codes(codes_file, small_weights, tmp_path):
-    model = fit_linear(codes_file([0, 1] * 10), layer="pool5", C=1.0, jobs=1).model
+def test_kept_and_averaged_crops_are_the_same_codes_and_other_crops_are_refused(
+    codes_file, small_weights, tmp_path
+):
     kept = write_codes(tmp_path / "mirror.h5", small_weights, [0, 1] * 10, crops="mirror")
+    model = fit_linear(tmp_path / "mirror.h5", layer="pool5", C=1.0, jobs=1).model
     np.testing.assert_allclose(
         score(model, tmp_path / "mirror.h5").values, model.head.scores(kept.mean(1)), rtol=1e-5
     )
+    averaged = write_codes(tmp_path / "mean.h5", small_weights, [0, 1] * 10, crops="mirror-mean")
+    np.testing.assert_allclose(
+        score(model, tmp_path / "mean.h5").values, model.head.scores(averaged), rtol=1e-5
+    )
+    with pytest.raises(ModelError, match="crops: center in the file, mirror-mean asked"):
+        score(model, codes_file([0, 1] * 10))
 
 
 def test_other_weights_are_refused_wherever_they_come_from(made, small_weights, tmp_path):

@@ -254,7 +254,7 @@ def test_absent_weights_are_never_downloaded_silently(server, published, cache):
         load_weights("imagenet")
     assert server.asked == []
     assert not cache.exists()
-    for part in ("weights 'imagenet' are not on this machine", entry.file_name, "(9 MB)", str(cache)):
+    for part in ("weights 'imagenet' are not on this machine", entry.file_name, "(10 MB)", str(cache)):
         assert part in caught.value.problem
     for part in ("cnncodes weights fetch imagenet", digest[:8], "--weights FILE", "--weights random:0"):
         assert part in caught.value.remedy
@@ -299,7 +299,7 @@ def test_the_digest_is_verified_at_every_load(published):
 
 
 def test_the_real_ones_are_named_with_size_and_digest(cache):
-    with pytest.raises(WeightsMissingError, match=r"alexnet-owt-7be5be79\.pth \(233 MB\)") as caught:
+    with pytest.raises(WeightsMissingError, match=r"alexnet-owt-7be5be79\.pth \(244 MB\)") as caught:
         load_weights("imagenet")
     assert "sha256 starts with 7be5be79" in caught.value.remedy
     with pytest.raises(WeightsMissingError, match=r"vgg16-397923af\.pth \(528 MB\)") as caught:

@@ -105,7 +105,7 @@ def test_alexnet_takes_under_a_second_and_a_half():
     assert (weights.network, weights.name, weights.source) == (
         "alexnet",
         "random:9",
-        "Philox, Kaiming uniform, seed 9",
+        "random numbers, untrained (Philox, Kaiming uniform, seed 9)",
     )
 
 
