@@ -302,7 +302,7 @@ def test_the_real_ones_are_named_with_size_and_digest(cache):
     with pytest.raises(WeightsMissingError, match=r"alexnet-owt-7be5be79\.pth \(244 MB\)") as caught:
         load_weights("imagenet")
     assert "sha256 starts with 7be5be79" in caught.value.remedy
-    with pytest.raises(WeightsMissingError, match=r"vgg16-397923af\.pth \(528 MB\)") as caught:
+    with pytest.raises(WeightsMissingError, match=r"vgg16-397923af\.pth \(553 MB\)") as caught:
         load_weights("imagenet", network="vgg16")
     assert "fetch imagenet --model vgg16" in caught.value.remedy
     with pytest.raises(OptionError, match="no weights 'imagenet' for network 'caffenet'"):
