@@ -8,6 +8,7 @@ from pathlib import Path
 from cnncodes.cli import options
 from cnncodes.cli.console import Reporter, quoted, shell
 from cnncodes.cli.results import print_evaluation
+from cnncodes.errors import OptionError
 
 
 def evaluate(
@@ -37,6 +38,11 @@ def evaluate(
     reporter = Reporter(json, quiet)
     loaded = load_model(model)
     if is_codes(data):
+        if crops is not None:
+            raise OptionError(
+                "--crops changes nothing in codes that are extracted already.",
+                "Leave it out, or give the images instead of the codes file.",
+            )
         result = evaluate_model(loaded, data, split=split)
     else:
         catalog = read_catalog(data)
