@@ -33,6 +33,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "threadpoolctl": {"heads": {"parallel"}},
     "skl2onnx": {"heads": {"export"}},
     "skops": {"heads": {"export"}},
+    "matplotlib": {"pictures": {"drawing"}},
     "typer": {"cli": {"options"}},
     "rich": {"cli": {"console"}},
     # Arrays are the language between rooms.

@@ -1,0 +1,1 @@
+"""Pictures: everything that ends as an image."""
