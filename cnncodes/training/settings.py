@@ -12,6 +12,79 @@ from cnncodes.errors import OptionError
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "plateau", "step", "cosine", "one-cycle"]
 Initialisation = Literal["kaiming", "paper"]
+FeatureLoss = Literal["cosine", "squared"]
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """How the network is built while it learns; what is saved afterwards is always the plain network.
+
+    Parameters
+    ----------
+    batch_norm : bool, default False
+        Batch normalisation (Ioffe and Szegedy 2015) after every learning convolution and hidden fully connected
+        stage, folded exactly into their weights at the end.
+    rank : int, default 0
+        Learn fully connected stages as products of two matrices of this rank, multiplied out at the end;
+        0: as they are.
+    activation : {"relu", "tanh"}, default "relu"
+        "tanh" repeats the comparison of Krizhevsky et al. 2012, figure 1.
+    """
+
+    batch_norm: bool = False
+    rank: int = 0
+    activation: Literal["relu", "tanh"] = "relu"
+
+    def __post_init__(self) -> None:
+        _check(self, "network", {"activation": ("relu", "tanh")}, {"rank": (0, 65_536)})
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """Another network whose answers are imitated (Hinton, Vinyals and Dean 2015).
+
+    Parameters
+    ----------
+    program : str
+        TorchScript or ``torch.export`` file: float32 ``[batch, 3, height, width]`` RGB in [0, 1] to
+        ``(features, logits)``. It sees the same augmented view as the network that learns.
+    codes : str
+        HDF5 file of features computed elsewhere, matched by image name; they belong to whole images.
+    temperature : float, default 2
+        Softens both distributions; gradients are scaled by its square (section 2 of the paper).
+    logits, features, labels : float, default 1, 1, 0
+        Weights of the three parts of the loss: cross-entropy to the teacher's softened probabilities, likeness of
+        a linear map of the last hidden stage to its features, cross-entropy to the labels. With ``labels`` 0 the
+        last stage itself gives the teacher's logits; else it gives the labels', and a map beside it the teacher's.
+    feature_loss : {"cosine", "squared"}, default "cosine"
+        Of standardised features: 1 - cosine, or the mean squared difference.
+    input_size : int, default 0
+        Side in pixels to which views are resized for the program; 0: as the network sees them.
+    """
+
+    program: str = ""
+    codes: str = ""
+    temperature: float = 2.0
+    logits: float = 1.0
+    features: float = 1.0
+    labels: float = 0.0
+    feature_loss: FeatureLoss = "cosine"
+    input_size: int = 0
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "temperature": (0.01, 100),
+            "logits": (0, 1e6),
+            "features": (0, 1e6),
+            "labels": (0, 1e6),
+            "input_size": (0, 4096),
+        }
+        _check(self, "teacher", {"feature_loss": get_args(FeatureLoss)}, ranges)
+        if not self.logits and not self.features:
+            raise OptionError(
+                "teacher.logits and teacher.features are both 0.",
+                "Give one of them a weight, or leave out the teacher.",
+            )
 
 
 @dataclass(frozen=True)
@@ -55,11 +128,26 @@ class TrainingSettings:
         stages, else 0 (section 5).
     random_crop, mirror : bool, default True
         Crops at random places of the resized square, and every second one mirrored (section 4.1).
+    crop_area : float, default 1
+        Less than 1: crops of random size, down to this part of the square's area, and of sides 3:4 to 4:3,
+        resized (Szegedy et al. 2015, section 6).
+    jitter : float, default 0
+        Brightness, contrast and saturation are each multiplied by a factor from 1 - ``jitter`` to 1 + ``jitter``.
+    mixup : float, default 0
+        Parameter of the beta distribution by which pairs of images are mixed (Zhang et al. 2018); 0: none.
     pca_noise : float, default 0
         Standard deviation of the RGB noise along the principal axes of the training pixels; the paper's is 0.1.
     precision : {"float32", "bfloat16"}, default "float32"
         Of forward and backward; weights and optimizer stay float32.
+    input_sizes : str, default ""
+        Progressive input: sides in pixels such as "128,160", each for an equal part of the epochs; empty: the
+        crop of the preprocessing throughout.
+    cached_views : int, default -1
+        Augmented views of each image whose activations at the frozen boundary are computed once and kept;
+        0: computed anew each epoch; -1: 8 where only fully connected stages learn, else 0.
     seed : int, default 0
+    network : NetworkSettings
+    teacher : TeacherSettings, optional
     """
 
     epochs: int = 10
@@ -82,23 +170,29 @@ class TrainingSettings:
     initialisation: Initialisation = "kaiming"
     random_crop: bool = True
     mirror: bool = True
+    crop_area: float = 1.0
+    jitter: float = 0.0
+    mixup: float = 0.0
     pca_noise: float = 0.0
+    input_sizes: str = ""
+    cached_views: int = -1
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
+    network: NetworkSettings = NetworkSettings()
+    teacher: TeacherSettings | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise OptionError(
-                    f"train.{name} = {getattr(self, name)!r} is not known.",
-                    f"Use one of {', '.join(allowed)}.",
-                )
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise OptionError(
-                    f"train.{name} = {value} is out of range.", f"Use a value from {low:g} to {high:g}."
-                )
+        _check(self, "train", _CHOICES, _RANGES)
+        if not all(size.strip().isdigit() for size in self.input_sizes.split(",") if size):
+            raise OptionError(
+                f"train.input_sizes = {self.input_sizes!r} is not a list of sides.",
+                'Write such as "128,160".',
+            )
+
+    def input_size_at(self, epoch: int) -> int | None:
+        """Side of the input in an epoch (from 0), or None for that of the preprocessing."""
+        sizes = [int(size) for size in self.input_sizes.split(",") if size]
+        return sizes[min(epoch * len(sizes) // self.epochs, len(sizes) - 1)] if sizes else None
 
     def to_json(self) -> str:
         """JSON object with one entry per field."""
@@ -112,6 +206,10 @@ class TrainingSettings:
             unknown = set(values) - {field.name for field in fields(cls)}
             if unknown:
                 raise TypeError(f"unknown entries {sorted(unknown)}")
+            if "network" in values:
+                values["network"] = NetworkSettings(**values["network"])
+            if values.get("teacher") is not None:
+                values["teacher"] = TeacherSettings(**values["teacher"])
             return cls(**values)
         except (TypeError, ValueError) as error:
             if isinstance(error, OptionError):
@@ -150,6 +248,27 @@ class TrainingSettings:
         return self.learning_rate * shape[self.schedule] / divisor
 
 
+def _check(
+    record: object,
+    section: str,
+    choices: dict[str, tuple[Any, ...]],
+    ranges: dict[str, tuple[float, float]],
+) -> None:
+    """Raise OptionError for the first field whose value is not allowed."""
+    for name, allowed in choices.items():
+        if getattr(record, name) not in allowed:
+            raise OptionError(
+                f"{section}.{name} = {getattr(record, name)!r} is not known.",
+                f"Use one of {', '.join(allowed)}.",
+            )
+    for name, (low, high) in ranges.items():
+        value = getattr(record, name)
+        if not low <= value <= high:
+            raise OptionError(
+                f"{section}.{name} = {value} is out of range.", f"Use a value from {low:g} to {high:g}."
+            )
+
+
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
@@ -171,6 +290,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.99),
     "clip_norm": (0, 1e9),
     "dropout": (0, 0.99),
+    "crop_area": (0.01, 1),
+    "jitter": (0, 1),
+    "mixup": (0, 10),
     "pca_noise": (0, 10),
+    "cached_views": (-1, 1000),
     "seed": (0, 2**63 - 1),
 }
