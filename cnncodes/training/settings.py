@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from cnncodes.errors import OptionError
@@ -178,7 +178,7 @@ class TrainingSettings:
     cached_views: int = -1
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
-    network: NetworkSettings = NetworkSettings()
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     teacher: TeacherSettings | None = None
 
     def __post_init__(self) -> None:
@@ -203,7 +203,7 @@ class TrainingSettings:
         """Inverse of :meth:`to_json`; raises OptionError for anything else."""
         try:
             values = json.loads(text)
-            unknown = set(values) - {field.name for field in fields(cls)}
+            unknown = set(values) - {entry.name for entry in fields(cls)}
             if unknown:
                 raise TypeError(f"unknown entries {sorted(unknown)}")
             if "network" in values:
