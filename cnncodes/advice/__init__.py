@@ -1,5 +1,43 @@
-"""Advice: recipe files, and where they are."""
+"""Advice: recipes, what they say, and where they are."""
 
-from cnncodes.advice.recipes import find_recipe, recipe_files, recipe_summary
+from __future__ import annotations
 
-__all__ = ["find_recipe", "recipe_files", "recipe_summary"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnncodes.advice.recipe import Recipe, RecipeError, load_recipe, plain_recipe
+    from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, When
+    from cnncodes.advice.recipes import find_recipe, recipe_files, recipe_summary
+
+_HOMES = {
+    "Recipe": "recipe",
+    "RecipeError": "recipe",
+    "load_recipe": "recipe",
+    "plain_recipe": "recipe",
+    "ExtractSettings": "recipe_schema",
+    "HeadSettings": "recipe_schema",
+    "When": "recipe_schema",
+    "find_recipe": "recipes",
+    "recipe_files": "recipes",
+    "recipe_summary": "recipes",
+}
+
+__all__ = [
+    "ExtractSettings",
+    "HeadSettings",
+    "Recipe",
+    "RecipeError",
+    "When",
+    "find_recipe",
+    "load_recipe",
+    "plain_recipe",
+    "recipe_files",
+    "recipe_summary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"cnncodes.advice.{_HOMES[name]}"), name)

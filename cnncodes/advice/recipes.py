@@ -1,4 +1,4 @@
-"""Recipe files: TOML, inside the package in a wheel, beside it in a checkout."""
+"""Recipe files: TOML, inside the package in a wheel, beside it in a checkout; and a person's own."""
 
 from __future__ import annotations
 
@@ -24,11 +24,28 @@ def recipe_files() -> dict[str, Path]:
 
 
 def find_recipe(name: str) -> Path:
-    """File of the recipe of that name; raises OptionError with the nearest name."""
+    """File of a recipe: the file of that path, if there is one, else the recipe of that name.
+
+    Raises
+    ------
+    OptionError
+        If there is neither; the message has the nearest name.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise OptionError(
+            f"'{name}' is a folder, not a recipe.", "Name a TOML file, or a recipe by its name."
+        )
     files = recipe_files()
-    if name not in files:
-        raise OptionError(f"there is no recipe '{name}'.", nearest(name, files))
-    return files[name]
+    if name in files:
+        return files[name]
+    if path.suffix == ".toml" and path.stem not in files:
+        raise OptionError(
+            f"there is no recipe file '{name}'.", "Start from one: 'cnncodes recipes copy NAME -o FILE'."
+        )
+    raise OptionError(f"there is no recipe '{name}'.", nearest(path.stem, files))
 
 
 def recipe_summary(path: Path) -> str:

@@ -1,0 +1,322 @@
+"""A recipe as a record: from a TOML file, checked as a whole, with what the command line changes in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnncodes.advice.recipe_check import Flaw, Reading, Value
+from cnncodes.advice.recipe_schema import (
+    METHOD_DEFAULTS,
+    ExtractSettings,
+    HeadSettings,
+    Method,
+    When,
+    nested_records,
+)
+from cnncodes.advice.recipes import find_recipe
+from cnncodes.advice.toml_text import TomlError, read_toml, toml_value
+from cnncodes.errors import CnnCodesError, OptionError
+from cnncodes.networks import Network, get_network
+from cnncodes.training.settings import TrainingSettings
+from cnncodes.weights.preprocessing import Preprocessing
+
+#: The command that follows a recipe of each method.
+COMMANDS: dict[Method, str] = {"linear": "fit-linear", "finetune": "finetune", "train": "train"}
+KEPT = "recipe.toml"  # in a run's folder
+
+
+class RecipeError(CnnCodesError):
+    """A recipe file with mistakes: ``flaws`` has each with its line, ``problem`` lists them, one a line."""
+
+    def __init__(self, name: str, flaws: tuple[Flaw, ...]) -> None:
+        count = "a mistake" if len(flaws) == 1 else f"{len(flaws)} mistakes"
+        listed = "\n".join(f"  {flaw}" for flaw in flaws)
+        super().__init__(
+            f"recipe '{name}' has {count}:\n{listed}",
+            "Mend the lines named; 'cnncodes recipes show scratch' shows a recipe that is right.",
+        )
+        self.flaws = flaws
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to get from images to a classifier, and when that is the right way; every number is decided.
+
+    Parameters
+    ----------
+    summary : str
+        One line.
+    method : {"linear", "finetune", "train"}
+    source : str
+        Where it comes from: a paper, a course note.
+    when : When
+    network : str or None
+        Of "train": the network's name.
+    weights : str or None
+        Of "linear" and "finetune": the weights to start from.
+    images : Preprocessing or None
+        Of "train".
+    extract : ExtractSettings or None
+        Of "linear".
+    head : HeadSettings or None
+        Of "linear".
+    training : TrainingSettings or None
+        Of "finetune" and "train"; its ``network`` and ``teacher`` are the sections of these names.
+    name : str
+        How it was asked for; no part of what it says.
+    """
+
+    summary: str
+    method: Method
+    source: str
+    when: When = field(default_factory=When)
+    network: str | None = None
+    weights: str | None = None
+    images: Preprocessing | None = None
+    extract: ExtractSettings | None = None
+    head: HeadSettings | None = None
+    training: TrainingSettings | None = None
+    name: str = field(default="", compare=False)
+
+    def training_settings(self, **overrides: Any) -> TrainingSettings:
+        """The settings of its training, some of them changed: ``training_settings(epochs=3)``.
+
+        Raises
+        ------
+        OptionError
+            For a linear recipe, which trains no network, and for a setting that there is not.
+        """
+        if self.training is None:
+            raise OptionError(
+                f"recipe '{self.name}' fits a linear head and trains no network.",
+                "Use its 'extract' and 'head', or a recipe of the method 'finetune' or 'train'.",
+            )
+        known = [entry.name for entry in dataclasses.fields(TrainingSettings)]
+        if unknown := sorted(set(overrides) - set(known)):
+            raise OptionError(
+                f"there is no training setting {', '.join(unknown)}.", f"Allowed: {', '.join(known)}."
+            )
+        return dataclasses.replace(self.training, **overrides)
+
+    def require(self, command: str) -> None:
+        """Raise OptionError, naming the right command, if the recipe is for another one than ``command``."""
+        if COMMANDS[self.method] == command:
+            return
+        raise OptionError(
+            f"recipe '{self.name}' is for 'cnncodes {COMMANDS[self.method]}' (method {self.method}), "
+            f"not for '{command}'.",
+            f"Use: {'; '.join(' '.join(words) for words in self.commands())}.",
+        )
+
+    def commands(self, data: str = "photos/") -> tuple[tuple[str, ...], ...]:
+        """The commands that follow it, each as its words."""
+        if self.extract is None:
+            return (("cnncodes", COMMANDS[self.method], data, "--recipe", self.name, "-o", "run"),)
+        extract = ["cnncodes", "extract", data, "-o", "codes.h5", "--layers", self.extract.layers]
+        if self.extract.crops != "center":
+            extract += ["--crops", self.extract.crops]
+        if self.weights not in (None, "imagenet"):
+            extract += ["--weights", str(self.weights)]
+        fit = ["cnncodes", "fit-linear", "codes.h5", "--recipe", self.name, "-o", "model.safetensors"]
+        return tuple(extract), tuple(fit)
+
+    def to_toml(self) -> str:
+        """The resolved recipe: every number, also those that its file leaves to the defaults. See :meth:`from_toml`."""
+        parts: dict[str, dict[str, Any]] = {"when": dataclasses.asdict(self.when), "network": {}}
+        if self.network is not None:
+            parts["network"]["name"] = self.network
+        if self.weights is not None:
+            parts["network"]["weights"] = self.weights
+        for section, record in (("images", self.images), ("extract", self.extract), ("head", self.head)):
+            if record is not None:
+                parts[section] = dataclasses.asdict(record)
+        if self.training is not None:
+            parts["train"] = dataclasses.asdict(self.training)
+            for section in nested_records():
+                nested = parts["train"].pop(section)
+                if nested is not None:
+                    parts[section] = parts.get(section, {}) | nested
+        head = {"summary": self.summary, "method": self.method, "source": self.source}
+        return "\n".join([_lines(head), *(f"[{name}]\n{_lines(part)}" for name, part in parts.items())])
+
+    @classmethod
+    def from_toml(
+        cls,
+        text: str,
+        name: str = "",
+        assignments: Iterable[str] = (),
+        options: Mapping[str, str] | None = None,
+    ) -> Recipe:
+        """Read a recipe from TOML text. Parameters as for :func:`load_recipe`.
+
+        Raises
+        ------
+        RecipeError
+            With all mistakes of the text.
+        OptionError
+            If only assignments or options are wrong.
+        """
+        reading = Reading()
+        try:
+            reading.read_document(*read_toml(text))
+        except TomlError as error:
+            raise RecipeError(name, (Flaw(error.line, f"this is not TOML: {error.reason}."),)) from None
+        return _finish(reading, name, assignments, options or {})
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Keep the resolved recipe in a run's folder, as ``recipe.toml``."""
+        path = Path(folder) / KEPT
+        path.write_text(self.to_toml(), encoding="utf-8")
+        return path
+
+
+def load_recipe(
+    name_or_path: str | os.PathLike[str],
+    assignments: Iterable[str] = (),
+    *,
+    options: Mapping[str, str] | None = None,
+) -> Recipe:
+    """A recipe by its name or file, with what is changed in it.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A name of ``cnncodes recipes list``, or a TOML file; a file of that name comes first.
+    assignments : iterable of str
+        Changes such as ``"train.learning_rate=1e-3"``; a bare name belongs to [train]. The last one holds.
+    options : {str: str}, optional
+        Changes that come before these, each under the name of the option that a person gave:
+        ``{"--epochs": "train.epochs=3"}``.
+
+    Raises
+    ------
+    RecipeError
+        With all mistakes of the file, each with its line and the nearest right word.
+    OptionError
+        If there is no such recipe, or only assignments or options are wrong.
+    """
+    path = find_recipe(os.fspath(name_or_path))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        flaw = Flaw(line, f"byte {error.object[error.start]:#04x} is not UTF-8.")
+        raise RecipeError(os.fspath(name_or_path), (flaw,)) from None
+    return Recipe.from_toml(text, os.fspath(name_or_path), assignments, options)
+
+
+def plain_recipe(
+    method: Method, assignments: Iterable[str] = (), *, options: Mapping[str, str] | None = None
+) -> Recipe:
+    """The defaults of a method as a recipe, with what is changed in them; raises OptionError."""
+    reading = Reading()
+    top = {"summary": f"cnncodes {COMMANDS[method]} without a recipe", "method": method, "source": "defaults"}
+    reading.given[""] = {key: Value(value) for key, value in top.items()}
+    return _finish(reading, "defaults", assignments, options or {})
+
+
+def _finish(reading: Reading, name: str, assignments: Iterable[str], options: Mapping[str, str]) -> Recipe:
+    for option, assignment in options.items():
+        reading.read_assignment(assignment, option)
+    for assignment in assignments:
+        reading.read_assignment(assignment)
+    method = reading.check_method()
+    recipe = None
+    if method:
+        recipe = _build(reading, method, name)
+    else:
+        _try_all(reading)
+    flaws = reading.ordered_flaws()
+    if any(flaw.line is not None for flaw in flaws):
+        raise RecipeError(name, flaws)
+    if len(flaws) == 1:
+        problem, _, remedy = flaws[0].text.partition(". ")
+        raise OptionError(f"{flaws[0].option}: {problem.rstrip('.')}.", remedy or "Leave it out.")
+    if flaws:
+        listed = "\n".join(f"  {flaw}" for flaw in flaws)
+        raise OptionError(
+            f"{len(flaws)} options cannot be used:\n{listed}", "Correct them, or leave them out."
+        )
+    assert recipe is not None
+    return recipe
+
+
+def _build(reading: Reading, method: Method, name: str) -> Recipe:
+    given = reading.given
+    texts = {key: value.value for key, value in given[""].items()}
+    parts: dict[str, Any] = {"when": reading.build(When, "when")}
+    if method == "linear":
+        parts["extract"] = reading.build(ExtractSettings, "extract")
+        parts["head"] = reading.build(HeadSettings, "head")
+    else:
+        nested: dict[str, Any] = {
+            section: reading.build(record, section)
+            for section, record in nested_records().items()
+            if section == "network" or given[section] or section in reading.section_lines
+        }
+        fixed = METHOD_DEFAULTS[method] | nested
+        parts["training"] = reading.build(TrainingSettings, "train", fixed)
+    network = _network(reading, method)
+    if method == "train":
+        parts["network"] = given["network"]["name"].value if "name" in given["network"] else "alexnet"
+        crop = {} if network is None else {"crop": network.input_size}
+        parts["images"] = reading.build(Preprocessing, "images", crop)
+    else:
+        parts["weights"] = given["network"]["weights"].value if "weights" in given["network"] else "imagenet"
+    if network is not None:
+        _check_stages(reading, network)
+    return Recipe(
+        summary=texts.get("summary", ""), method=method, source=texts.get("source", ""), name=name, **parts
+    )
+
+
+def _try_all(reading: Reading) -> None:
+    """See whether the sections could be built, whichever method they are for."""
+    records: dict[str, type] = {"images": Preprocessing, "extract": ExtractSettings, "head": HeadSettings}
+    for section, record in (records | {"train": TrainingSettings} | nested_records()).items():
+        reading.build(record, section)
+
+
+def _network(reading: Reading, method: Method) -> Network | None:
+    """The network of the recipe, as far as it says; what is in a weights file is not known here."""
+    key = "name" if method == "train" else "weights"
+    value = reading.given["network"].get(key)
+    if method == "train" and value is not None:
+        try:
+            return get_network(value.value)
+        except CnnCodesError as error:
+            reading.fault("network", key, error)
+            return None
+    named = value is None or value.value.partition(":")[0] in ("imagenet", "random")
+    return get_network("alexnet") if named else None
+
+
+def _check_stages(reading: Reading, network: Network) -> None:
+    """Stage names of the file; those of the command line are checked against the network that is really used."""
+    for section, key in (("train", "freeze"), ("extract", "layers"), ("head", "layer")):
+        value = reading.given[section].get(key)
+        if value is None or value.line is None or (key == "layer" and value.value == "auto"):
+            continue
+        try:
+            names = network.select(value.value)
+            if key == "layer":
+                network.select_one(value.value)
+                layers = reading.given["extract"].get("layers", Value(ExtractSettings.layers))
+                if names[0] not in network.select(layers.value):
+                    reading.flaws.append(
+                        value.flaw(
+                            f"head.layer = '{value.value}' is not one of extract.layers = '{layers.value}'."
+                        )
+                    )
+        except CnnCodesError as error:
+            reading.fault(section, key, error)
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    """``key = value`` lines; None has no form in TOML and is left out."""
+    return "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items() if value is not None)
