@@ -1,0 +1,371 @@
+"""How long a network takes on this machine, by the protocol of TensorFlow's `alexnet_benchmark.py`.
+
+Random pixels and random weights, nothing on disk: 10 steps to burn in, 100 counted, each waited for; forward,
+and forward with the gradients of all weights for the loss half the sum of squares of the last output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from cnncodes.codes.compute import Device, choose_device, exact_and_side_by_side, is_out_of_memory
+from cnncodes.codes.settings import Precision
+from cnncodes.errors import DependencyError, OptionError, StageError
+from cnncodes.evaluation.peak_memory import PeakMemory
+from cnncodes.evaluation.timing_record import PassTiming, Seconds, StageTiming, Timing
+from cnncodes.networks import Network, TorchNetwork, stage_table
+from cnncodes.training.learner import initialise
+from cnncodes.training.settings import TrainingSettings
+
+Progress = Callable[[str, int, int], None]  # what is timed, steps done of all, steps in all
+SEED = 0
+#: Sides of the matrices whose product is the machine's rate: large enough that a larger one is not faster.
+MATRIX_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}
+MATRIX_SECONDS = 0.5
+MATRIX_PRODUCTS = 3  # at least
+
+
+def benchmark_network(
+    network: Network,
+    batch_size: int = 128,
+    until: str | None = None,
+    device: str = "auto",
+    precision: Precision = "float32",
+    compile: bool = False,  # noqa: A002, torch's own word
+    steps: int = 100,
+    burn_in: int = 10,
+    stages: bool = False,
+    progress: Progress | None = None,
+) -> Timing:
+    """Time a network on random pixels: forward, and forward with backward, per batch.
+
+    Parameters
+    ----------
+    network : Network
+    batch_size : int, default 128
+    until : str or None, default None
+        Last stage to compute; the network's last by default.
+    device : str, default "auto"
+    precision : {"float32", "bfloat16", "float16"}, default "float32"
+        float32 is never rounded to TensorFloat-32. Reduced: forward with converted weights, as extraction
+        does it; forward and backward with autocast, as training does it.
+    compile : bool, default False
+        Use torch.compile; the call that compiles is not counted.
+    steps, burn_in : int
+        Counted steps, and those before them that are not.
+    stages : bool, default False
+        Time each stage alone, too, on the activation that it gets in the network.
+    progress : callable or None
+        Told what is timed, the steps done, and their number in all.
+
+    Returns
+    -------
+    Timing
+
+    Raises
+    ------
+    StageError
+        If ``until`` is no stage of the network.
+    OptionError
+        For other values that are not allowed, and for a batch that does not fit into the memory.
+    DependencyError
+        If torch.compile does not work on this machine.
+    """
+    _check(batch_size, precision, steps, burn_in)
+    cut = cut_network(network, until)
+    place = choose_device(device)
+    _check_memory(cut, batch_size, place, precision)
+    protocol = _Protocol(place, burn_in, steps, progress, rounds=2 + (len(cut.stages) if stages else 0))
+    with _set_up(place), _memory_errors(batch_size, place):
+        memory = PeakMemory(place)
+        work = Workload(cut, batch_size, place, precision, backward=False, compiled=compile)
+        forward = _time_pass("forward", work, protocol, memory)
+        by_stage = _time_stages(work, protocol) if stages else ()
+        del work  # its memory is not the next one's
+        work = Workload(cut, batch_size, place, precision, backward=True, compiled=compile)
+        forward_backward = _time_pass("forward-backward", work, protocol, memory)
+        del work
+        protocol.tell("matrix product")
+        side = MATRIX_SIDE[torch.device(place.torch_name).type]
+        rate = matrix_rate(place, precision, side)
+    return Timing(
+        network=network.name,
+        until=cut.stage_names[-1],
+        batch_size=batch_size,
+        input_size=cut.input_size,
+        device=place.description,
+        torch_device=place.torch_name,
+        torch_version=torch.__version__,
+        threads=torch.get_num_threads(),
+        precision=precision,
+        compiled=compile,
+        burn_in=burn_in,
+        forward=forward,
+        forward_backward=forward_backward,
+        stages=by_stage,
+        matrix_rate=rate,
+        matrix_side=side,
+        memory_measure=memory.measure,
+    )
+
+
+def cut_network(network: Network, until: str | None) -> Network:
+    """The network up to and with a stage (all of it for None); raises StageError."""
+    if until is None:
+        return network
+    name = network.select_one(until)
+    if name not in network.stage_names:
+        raise StageError(
+            f"'{name}' is the first half of a stage, and whole stages are timed.",
+            f"Use '{name.partition(':')[0]}'.",
+        )
+    return dataclasses.replace(network, stages=network.stages[: network.stage_names.index(name) + 1])
+
+
+def count_flops(network: Network, batch_size: int, *, backward: bool) -> int:
+    """Floating point operations of one batch, forward or forward and backward; see :class:`Timing`.
+
+    Backward is twice forward (the gradients of the weights, and of what enters a stage), less the gradient of
+    the pixels, which the first stage does not compute.
+    """
+    work = [
+        2 * batch_size * stage.multiply_adds(incoming)
+        for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True)
+    ]
+    return 3 * sum(work) - work[0] if backward else sum(work)
+
+
+def half_sum_of_squares(output: Tensor) -> Tensor:
+    """The protocol's loss, in float32 (TensorFlow's ``l2_loss``); its gradient is the output itself."""
+    return 0.5 * output.float().square().sum()
+
+
+class Workload:
+    """What one step computes: a network with random weights and a batch of random pixels, both seeded.
+
+    Parameters
+    ----------
+    network : Network
+    batch_size : int
+    device : Device
+    precision : str
+    backward : bool
+        Whether a step computes the gradients of all weights, too.
+    compiled : bool
+        Whether the forward goes through torch.compile.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        batch_size: int,
+        device: Device,
+        precision: str,
+        *,
+        backward: bool,
+        compiled: bool,
+    ) -> None:
+        dtype = getattr(torch, precision)
+        held = torch.float32 if backward else dtype  # of weights and pixels; autocast keeps them float32
+        with torch.device("meta"):  # no numbers drawn in vain
+            module = TorchNetwork(network)
+        module.to_empty(device="cpu")
+        initialise(module, network.stages, TrainingSettings(seed=SEED))
+        module.requires_grad_(backward)
+        self.module = module.to(device.torch_name, held).to(memory_format=torch.channels_last)
+        self.batch_size, self.backward, self.compiled = batch_size, backward, compiled
+        self.parameters = tuple(self.module.parameters())
+        shape = (batch_size, 3, network.input_size, network.input_size)
+        pixels = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
+        self.pixels = pixels.to(device.torch_name, held).contiguous(memory_format=torch.channels_last)
+        self._reduced = backward and dtype != torch.float32
+        self._autocast = (torch.device(device.torch_name).type, dtype)
+        chain = _Chain(self.module)
+        self._compute: Callable[[Tensor], Tensor] = torch.compile(chain, dynamic=False) if compiled else chain
+
+    def __call__(self) -> object:
+        """One step."""
+        return self.forward_backward() if self.backward else self.forward()
+
+    def forward(self) -> Tensor:
+        """The last output, ``[batch, ...]``."""
+        with torch.inference_mode():
+            return self._compute(self.pixels)
+
+    def forward_backward(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The loss, and its gradients for all weights and biases in the order of ``parameters``."""
+        with torch.autocast(*self._autocast) if self._reduced else contextlib.nullcontext():
+            output = self._compute(self.pixels)
+        loss = half_sum_of_squares(output)
+        return loss, torch.autograd.grad(loss, self.parameters)
+
+
+class _Chain(nn.Module):
+    """All stages one after the other, without looking up names: nothing but arithmetic for torch.compile."""
+
+    def __init__(self, module: TorchNetwork) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, value: Tensor) -> Tensor:
+        for stage in self.module.network.stages:
+            value = self.module.compute(stage, value)
+        return value
+
+
+class _Protocol:
+    """Burn in, count, tell how far it is."""
+
+    def __init__(
+        self, device: Device, burn_in: int, steps: int, progress: Progress | None, *, rounds: int
+    ) -> None:
+        self.device, self.burn_in, self.steps = device, burn_in, steps
+        self._progress, self._done, self._all = progress, 0, rounds * (burn_in + steps)
+
+    def times(self, what: str, step: Callable[[], object]) -> Seconds:
+        """Of the counted steps."""
+        counted = []
+        for place in range(self.burn_in + self.steps):
+            self.tell(what)
+            seconds = time_step(step, self.device)
+            self._done += 1
+            if place >= self.burn_in:
+                counted.append(seconds)
+        return Seconds.of(counted)
+
+    def tell(self, what: str) -> None:
+        """What is being done now."""
+        if self._progress:
+            self._progress(what, self._done, self._all)
+
+
+def time_step(step: Callable[[], object], device: Device) -> float:
+    """Seconds of one call, from an idle device until everything that it started is done."""
+    if device.is_cuda:  # events are stamped by the GPU itself, so waking this process up is not counted
+        event: Any = torch.cuda.Event  # untyped in torch
+        before, after = event(enable_timing=True), event(enable_timing=True)
+        before.record()
+        step()
+        after.record()
+        after.synchronize()
+        return float(before.elapsed_time(after)) / 1000  # of milliseconds
+    started = time.perf_counter()
+    step()
+    if device.torch_name == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter() - started
+
+
+def matrix_rate(device: Device, precision: str, side: int) -> float:
+    """FLOP/s of the fastest of several products of two ``side`` x ``side`` matrices: ``2 side^3`` each."""
+    generator = torch.Generator().manual_seed(SEED)
+    left, right = (
+        torch.randn(side, side, generator=generator).to(device.torch_name, getattr(torch, precision))
+        for _ in range(2)
+    )
+    product = torch.empty_like(left)
+    step = functools.partial(torch.mm, left, right, out=product)
+    times: list[float] = []
+    while len(times) < MATRIX_PRODUCTS or sum(times) < MATRIX_SECONDS:
+        times.append(time_step(step, device))
+    return float(2 * side**3 / min(times))
+
+
+def _time_pass(what: str, work: Workload, protocol: _Protocol, memory: PeakMemory) -> PassTiming:
+    first = None
+    if work.compiled:
+        protocol.tell(f"compiling {what}")
+        first = _compile(work, protocol.device)
+    memory.reset()
+    seconds = protocol.times(what, work)
+    flops = count_flops(work.module.network, work.batch_size, backward=work.backward)
+    return PassTiming(seconds, flops, memory.peak(), first)
+
+
+def _time_stages(work: Workload, protocol: _Protocol) -> tuple[StageTiming, ...]:
+    found = []
+    network = work.module.network
+    value = work.pixels
+    with torch.inference_mode():
+        for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True):
+            step = functools.partial(work.module.compute, stage, value)
+            flops = 2 * work.batch_size * stage.multiply_adds(incoming)
+            found.append(StageTiming(stage.name, protocol.times(stage.name, step), flops))
+            value = step()
+    return tuple(found)
+
+
+def _compile(work: Workload, device: Device) -> float:
+    """Seconds of the call that compiles; raises DependencyError where that does not work."""
+    torch.compiler.reset()  # after a few networks in one process torch would silently stop compiling
+    try:
+        return time_step(work, device)
+    except Exception as error:
+        if _out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0][:200].rstrip(".:") or type(error).__name__
+        raise DependencyError(
+            f"torch.compile does not work on this machine: {reason}.",
+            "Install what it asks for (a C++ compiler such as g++, on CUDA Triton, too), or leave out --compile.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _set_up(device: Device) -> Iterator[None]:
+    """On CUDA: that GPU is the current one, where events are recorded; float32 is not rounded to TensorFloat-32."""
+    if not device.is_cuda:
+        yield
+        return
+    with torch.cuda.device(device.torch_name), exact_and_side_by_side(device):
+        yield
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return is_out_of_memory(error) or "can't allocate memory" in str(error)
+
+
+@contextlib.contextmanager
+def _memory_errors(batch_size: int, device: Device) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        raise OptionError(
+            f"a batch of {batch_size} images does not fit into the memory of {device.description}.",
+            "Use a smaller --batch-size, or cut the network with --until.",
+        ) from error
+
+
+def _check(batch_size: int, precision: str, steps: int, burn_in: int) -> None:
+    if precision not in get_args(Precision):
+        raise OptionError(
+            f"precision '{precision}' is not known.", f"Use one of {', '.join(get_args(Precision))}."
+        )
+    for name, value, least in (("batch_size", batch_size, 1), ("steps", steps, 1), ("burn_in", burn_in, 0)):
+        if value < least:
+            raise OptionError(f"{name} = {value} is not possible.", f"Use {least} or more.")
+
+
+def _check_memory(network: Network, batch_size: int, device: Device, precision: str) -> None:
+    """A CPU's system would rather stop everything than refuse the memory: look before."""
+    if not device.is_cpu or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # Forward and backward keeps what every stage gives.
+    needed = batch_size * stage_table(network).forward_bytes // (1 if precision == "float32" else 2)
+    if needed > there:
+        raise OptionError(
+            f"a batch of {batch_size} images has {needed / 1e9:.1f} GB of activations, "
+            f"and this machine has {there / 1e9:.1f} GB of memory.",
+            "Use a smaller --batch-size, or cut the network with --until.",
+        )
