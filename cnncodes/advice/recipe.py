@@ -116,7 +116,10 @@ class Recipe:
     def commands(self, data: str = "photos/") -> tuple[tuple[str, ...], ...]:
         """The commands that follow it, each as its words."""
         if self.extract is None:
-            return (("cnncodes", COMMANDS[self.method], data, "--recipe", self.name, "-o", "run"),)
+            teacher = self.training.teacher if self.training else None
+            missing = teacher is not None and not (teacher.program or teacher.codes)
+            given = ("--set", "teacher.program=teacher.ts") if missing else ()
+            return (("cnncodes", COMMANDS[self.method], data, "--recipe", self.name, *given, "-o", "run"),)
         extract = ["cnncodes", "extract", data, "-o", "codes.h5", "--layers", self.extract.layers]
         if self.extract.crops != "center":
             extract += ["--crops", self.extract.crops]

@@ -78,7 +78,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "a packed copy of what is no codes file": (("pack", "{tmp}/text.h5", "-o", "{tmp}/p.h5"), 1, ("text.h5",)),
     "a packed copy into a missing folder": (("pack", "{codes}", "-o", "{tmp}/no/p.h5"), 1, ("no",)),
     "a check with other weights": (("check", "{codes}", "--weights", "random:1"), 1, ("random:1",)),
-    "a recipe that does not exist": (("recipes", "show", "linear-fc77"), 2, ("linear-fc7",)),
+    "a recipe that does not exist": (("recipes", "show", "small-simlar"), 2, ("small-similar",)),
     "weights that cannot be fetched": (("weights", "fetch", "random:0"), 2, ("random:0",)),
     "weights converted into a missing folder": (("weights", "convert", "random:0", "-o", "{tmp}/no/w.safetensors"), 1, ("no",)),
     "a seed that is no number": (("weights", "check", "random:x"), 2, ("random:x",)),
