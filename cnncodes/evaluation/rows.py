@@ -1,0 +1,145 @@
+"""Which images an evaluation may use: labelled, not fitted on, and of the right split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.errors import CatalogError, ModelError, OptionError
+from cnncodes.evaluation.scores import Data, is_codes, one_path
+from cnncodes.images.catalog import Catalog, read_catalog
+from cnncodes.images.digests import file_digests
+from cnncodes.images.listing import SPLITS
+
+VAL = SPLITS.index("val")
+
+
+def catalog_of(data: Data) -> Catalog:
+    """The catalog of images or of a codes file."""
+    if isinstance(data, Catalog):
+        return data
+    if is_codes(data):
+        with CodesFile(one_path(data)) as codes:
+            return codes.catalog
+    return read_catalog(data)
+
+
+def digests_of(data: Data, catalog: Catalog) -> np.ndarray:
+    """What is in each image file: from the codes file, or by reading the images."""
+    if not isinstance(data, Catalog) and is_codes(data):
+        with CodesFile(one_path(data)) as codes:
+            return codes.digests()
+    return file_digests(catalog)
+
+
+def labels_for(classes: Sequence[str], catalog: Catalog, rows: np.ndarray | slice) -> np.ndarray:
+    """Labels of the whole catalog as places in a model's classes, -1 for none; ``rows`` must have known ones.
+
+    Raises
+    ------
+    ModelError
+        If ``rows`` have classes that are not among ``classes``; names each.
+    CatalogError
+        If they have no labels.
+    """
+    used = [catalog.classes[label] for label in np.unique(catalog.labels[rows]) if label >= 0]
+    unknown = [name for name in used if name not in classes]
+    if unknown:
+        raise ModelError(
+            f"the data have classes that the model does not know: {', '.join(map(repr, unknown))} "
+            f"(it knows {', '.join(map(repr, classes))}).",
+            "Rename these classes as the model has them, leave them out, or fit a model on these data.",
+        )
+    if not used:
+        raise CatalogError(
+            "the images have no labels, so there is nothing to compare with.",
+            "Use 'cnncodes predict', or put the images into one folder per class.",
+        )
+    names = list(classes)
+    places = [names.index(name) if name in used else -1 for name in catalog.classes]
+    return np.array([places[label] if label >= 0 else -1 for label in catalog.labels.tolist()])
+
+
+def rows_to_evaluate(
+    catalog: Catalog, labels: np.ndarray, seen: np.ndarray, split: str, fitted: str = "the model was"
+) -> tuple[np.ndarray, str]:
+    """Rows, and what they are in words.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    labels : int ndarray [N]
+        -1 for none.
+    seen : bool ndarray [N]
+        Whether a model was fitted on the image.
+    split : {"auto", "all", "train", "val", "test"}
+    fitted : str
+        Who may have been fitted on an image, with the verb.
+
+    Raises
+    ------
+    OptionError
+        If the split is not known.
+    CatalogError
+        If no image is left.
+    """
+    labelled = labels >= 0
+    if split in SPLITS[1:]:
+        rows = np.flatnonzero(labelled & (catalog.splits == SPLITS.index(split)))
+        how = f"the {len(rows):,} images of the {split} split"
+    elif split == "all":
+        rows = np.flatnonzero(labelled)
+        how = f"all {len(rows):,} images"
+    elif split == "auto":
+        rows, how = np.flatnonzero(labelled & ~seen), f"images that {_negated(fitted)} fitted on"
+        for name in ("test", "val"):
+            in_split = catalog.splits == SPLITS.index(name)
+            if in_split[rows].any():
+                repeated = int((labelled & in_split & seen).sum())
+                rows, how = rows[in_split[rows]], f"images of the {name} split"
+                how += (
+                    f", without {repeated:,} that were fitted under this or another name" if repeated else ""
+                )
+                break
+        how = f"the {len(rows):,} {how}"
+        if not len(rows):
+            rows, how = all_seen(labels, fitted)
+    else:
+        raise OptionError(f"split '{split}' is not known.", "Use auto, all, train, val or test.")
+    if not len(rows):
+        raise CatalogError(f"there are no labelled images in {how}.", "Use --split all, or other data.")
+    return rows, how
+
+
+def all_seen(labels: np.ndarray, fitted: str = "the model was") -> tuple[np.ndarray, str]:
+    """All labelled rows, where none is left that was not fitted on, and a word on it."""
+    rows = np.flatnonzero(labels >= 0)
+    return rows, f"all {len(rows):,} images, on each of which {fitted} fitted: this is no test"
+
+
+def rows_for_temperature(
+    catalog: Catalog, labels: np.ndarray, seen: np.ndarray, evaluated: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Val images that fit a temperature, and which they are in words; none of them, and why, else.
+
+    They must be neither evaluated (the figure would be too good) nor fitted on (a model is surer of these
+    than of any others, so the temperature would be too low).
+    """
+    val = (labels >= 0) & (catalog.splits == VAL)
+    if not val.any():
+        return evaluated[:0], "no temperature is fitted: the data have no val split"
+    if val[evaluated].any():
+        return evaluated[:0], "no temperature is fitted: the val split is itself what is evaluated"
+    rows = np.flatnonzero(val & ~seen)
+    if not len(rows):
+        return rows, "no temperature is fitted: all images of the val split were fitted on"
+    left_out = int(val.sum()) - len(rows)
+    return rows, f"the {len(rows):,} images of the val split" + (
+        f" that were not fitted on ({left_out:,} were)" if left_out else ""
+    )
+
+
+def _negated(fitted: str) -> str:
+    return {"the model was": "the model was not"}.get(fitted, "none of the models was")

@@ -1,0 +1,320 @@
+"""From models and images (or codes) to scores; models that share a network compute it once."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.codes.pipeline import Pipeline
+from cnncodes.codes.settings import ExtractionSettings, default_batch_size
+from cnncodes.errors import ModelError, OptionError, WeightsMismatchError, WeightsMissingError
+from cnncodes.heads.linear_model import LinearModel, averaged, read_rows
+from cnncodes.images.catalog import Catalog, read_catalog
+
+if TYPE_CHECKING:
+    from cnncodes.codes.compute import Encoder
+    from cnncodes.images.loader import Batch
+    from cnncodes.weights import Weights
+
+Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Catalog
+Progress = Callable[[int, int], None]
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of some images by one model.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    values : float ndarray [N, K]
+        NaN where an image could not be read.
+    problems : dict of str to str
+        Name and reason of each unreadable image.
+    """
+
+    catalog: Catalog
+    values: np.ndarray
+    problems: dict[str, str]
+
+    @property
+    def readable(self) -> np.ndarray:
+        """Whether each image has scores: bool ``[N]``."""
+        missing: np.ndarray = np.isnan(self.values).any(axis=1)
+        return ~missing
+
+    def subset(self, rows: np.ndarray) -> Scores:
+        """Scores of some rows, with the problems of these alone."""
+        catalog = self.catalog.subset(rows)
+        kept = set(catalog.names) & set(self.problems)
+        return Scores(catalog, self.values[rows], {n: r for n, r in self.problems.items() if n in kept})
+
+
+def score(
+    model: LinearModel,
+    data: Data,
+    *,
+    weights: Weights | None = None,
+    device: str = "auto",
+    crops: str | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores of images, or of the rows of a codes file.
+
+    Parameters
+    ----------
+    model : LinearModel
+    data : images as for :func:`~cnncodes.images.read_catalog`, a Catalog, or one codes file (.h5)
+    weights : Weights, optional
+        Those of the model, if they are loaded already; else :func:`model_weights` finds them.
+    device, batch_size, workers
+        As for :func:`~cnncodes.codes.plan_extraction`.
+    crops : str, optional
+        Other crops than the model was fitted with; kept crops are averaged.
+    progress : callable(done, unreadable), optional
+
+    Raises
+    ------
+    ModelError
+        If a codes file was made otherwise than the model needs.
+    WeightsMissingError, WeightsMismatchError
+        If the model's weights are not at hand or differ.
+    """
+    return score_models(
+        [model], data, weights=[weights] if weights else None, device=device, crops=crops,
+        batch_size=batch_size, workers=workers, progress=progress,
+    )[0]  # fmt: skip
+
+
+def score_models(
+    models: Sequence[LinearModel],
+    data: Data,
+    *,
+    weights: Sequence[Weights] | None = None,
+    device: str = "auto",
+    crops: str | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[Scores]:
+    """Scores by several models, one record per model, all on the same catalog.
+
+    Models that read the same weights with the same preprocessing and crops share one pass over the images.
+
+    Parameters
+    ----------
+    models : sequence of LinearModel
+    weights : sequence of Weights, optional
+        One per model; else :func:`model_weights` finds them.
+    data, device, batch_size, workers, crops
+        As for :func:`score`.
+    progress : callable(done, unreadable), optional
+        ``done`` runs to the number of images times :func:`count_passes`.
+
+    Raises
+    ------
+    OptionError
+        If there is no model, or another number of weights.
+    ModelError, WeightsMissingError, WeightsMismatchError
+        As :func:`score`.
+    """
+    from cnncodes.codes.compute import Encoder, choose_device
+
+    if not models or (weights is not None and len(weights) != len(models)):
+        raise OptionError(
+            f"{len(models)} models and {'no' if weights is None else len(weights)} weights cannot be scored.",
+            "Give one model or more, and the weights of each or none.",
+        )
+    if not isinstance(data, Catalog):
+        if is_codes(data):
+            return [_score_codes(model, one_path(data)) for model in models]
+        data = read_catalog(data)
+    place = choose_device(device)
+    # All weights before the first image, so that a missing file is said at once.
+    numbers = list(weights) if weights is not None else _load_once(models)
+    for model, own in zip(models, numbers, strict=True):
+        _verified(own, model.settings)
+    found: dict[int, Scores] = {}
+    for number, (settings, members) in enumerate(_passes(models, crops)):
+        settings = dataclasses.replace(settings, batch_size=batch_size or default_batch_size(len(data)))
+        encoder = Encoder(numbers[members[0]], settings, place)
+        found |= _score_pass(
+            {member: models[member] for member in members}, data, encoder, workers or place.cores,
+            _shifted(progress, number * len(data)),
+        )  # fmt: skip
+    return [found[member] for member in range(len(models))]
+
+
+def count_passes(models: Sequence[LinearModel], crops: str | None = None) -> int:
+    """How often :func:`score_models` goes over the images."""
+    return len(_passes(models, crops))
+
+
+def _passes(
+    models: Sequence[LinearModel], crops: str | None
+) -> list[tuple[ExtractionSettings, tuple[int, ...]]]:
+    """Settings of each pass with all stages that it computes, and the places of the models that it serves."""
+    groups: dict[ExtractionSettings, list[int]] = {}
+    for place, model in enumerate(models):
+        same = dataclasses.replace(
+            model.settings, stages=("any",), weights="", batch_size=1, dtype="float32",
+            crops=crops or model.settings.crops,
+        )  # fmt: skip
+        groups.setdefault(same, []).append(place)
+    return [
+        (
+            dataclasses.replace(
+                models[places[0]].settings,
+                stages=tuple(dict.fromkeys(models[place].stage for place in places)),
+                crops=key.crops,
+                dtype=key.dtype,
+            ),
+            tuple(places),
+        )
+        for key, places in groups.items()
+    ]
+
+
+def _score_pass(
+    models: dict[int, LinearModel], catalog: Catalog, encoder: Encoder, workers: int, progress: Progress
+) -> dict[int, Scores]:
+    """Go over the images once for all these models."""
+    rows, size = range(len(catalog)), encoder.settings.batch_size
+    batches = [rows[start : start + size] for start in rows[::size]]
+    values = {key: np.full((len(catalog), len(model.classes)), np.nan) for key, model in models.items()}
+    problems: dict[str, str] = {}
+    for batch, codes in Pipeline(catalog, batches, encoder, workers=workers):
+        for key, model in models.items():
+            values[key][batch.rows[0] : batch.rows[-1] + 1] = _batch_scores(model, batch, codes)
+        for row, reason in batch.problems.items():
+            problems[catalog.names[row]] = reason
+        progress(int(batch.rows[-1]) + 1, len(problems))
+    return {key: Scores(catalog, values[key], problems) for key in models}
+
+
+def _shifted(progress: Progress | None, before: int) -> Progress:
+    """Progress that counts what earlier passes did; nothing is reported where nobody listens."""
+    if progress is None:
+        return lambda done, unreadable: None
+    return lambda done, unreadable: progress(before + done, unreadable)
+
+
+def _batch_scores(model: LinearModel, batch: Batch, codes: dict[str, np.ndarray]) -> np.ndarray:
+    """Scores ``[batch, K]`` of one batch; kept crops are averaged, unreadable images are NaN."""
+    read = codes[model.stage].astype(np.float32, copy=False)
+    values: np.ndarray = model.head.scores(read if read.ndim == 2 else read.mean(1))
+    values[[row - batch.rows[0] for row in batch.problems]] = np.nan
+    return values
+
+
+def _load_once(models: Sequence[LinearModel]) -> list[Weights]:
+    """The weights of each model, loaded once where several models have the same."""
+    loaded: dict[tuple[str, str], Weights] = {}
+    for model in models:
+        key = model.settings.weights, model.settings.weights_sha256
+        if key not in loaded:
+            loaded[key] = model_weights(model)
+    return [loaded[model.settings.weights, model.settings.weights_sha256] for model in models]
+
+
+def model_weights(
+    model: LinearModel, weights: str | os.PathLike[str] | None = None, beside: Path | None = None
+) -> Weights:
+    """The weights that a model was fitted with, verified by their fingerprint.
+
+    Parameters
+    ----------
+    model : LinearModel
+    weights : name or path, optional
+        Where they are; by default the name that the model holds.
+    beside : Path, optional
+        The model's file: weights in a file are looked for in the same folder, too.
+
+    Raises
+    ------
+    WeightsMissingError
+        If they are not at hand.
+    WeightsMismatchError
+        If these are other numbers.
+    """
+    from cnncodes.weights import load_weights
+
+    settings = model.settings
+    name = str(weights or settings.weights)
+    if (
+        weights is None
+        and beside is not None
+        and not Path(name).exists()
+        and (beside.parent / name).is_file()
+    ):
+        name = str(beside.parent / name)
+    try:
+        found = load_weights(name, network=settings.network)
+    except WeightsMissingError as error:
+        raise WeightsMissingError(
+            f"the model needs weights '{settings.weights}' ({settings.weights_sha256[:12]}): {error.problem}",
+            f"{error.remedy} Or name their file with --weights.",
+        ) from error
+    return _verified(found, settings)
+
+
+def _verified(weights: Weights, settings: ExtractionSettings) -> Weights:
+    """The weights, if they are the numbers that a model was fitted with; else raises WeightsMismatchError."""
+    if weights.fingerprint != settings.weights_sha256:
+        raise WeightsMismatchError(
+            f"weights '{weights.name}' ({weights.fingerprint[:12]}) are not those that the model was fitted with "
+            f"({settings.weights_sha256[:12]}).",
+            "Name the right file with --weights, or fit the model again.",
+        )
+    return weights
+
+
+def is_codes(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> bool:
+    """Whether data are one codes file, by its suffix, and not images."""
+    if isinstance(data, str | os.PathLike):
+        return Path(data).suffix.lower() in HDF5_SUFFIXES
+    return len(data) == 1 and is_codes(data[0])
+
+
+def one_path(data: Any) -> Path:
+    """The path of the one file that data name."""
+    return Path(data if isinstance(data, str | os.PathLike) else data[0])
+
+
+def _score_codes(model: LinearModel, path: Path) -> Scores:
+    with CodesFile(path) as codes:
+        codes.require_complete()
+        _check_settings(model.settings, codes.settings, path)
+        values = np.full((len(codes), len(model.classes)), np.nan)
+        rows = np.flatnonzero(codes.state == DONE)
+        for start in range(0, len(rows), 1024):
+            part = rows[start : start + 1024]
+            values[part] = model.head.scores(read_rows(codes, model.stage, part))
+        return Scores(codes.catalog, values, codes.problems())
+
+
+def _check_settings(needed: ExtractionSettings, there: ExtractionSettings, path: Path) -> None:
+    if needed.stages[0] not in there.stages:
+        raise ModelError(
+            f"the model reads layer {needed.stages[0]}, and '{path}' has {', '.join(there.stages)}.",
+            f"Extract again with --layers {needed.stages[0]}, or give the images instead.",
+        )
+    same = dataclasses.replace(
+        there, stages=needed.stages, crops=averaged(there.crops), dtype=needed.dtype, batch_size=needed.batch_size,
+        weights=needed.weights,
+    )  # fmt: skip
+    if differences := same.differences(needed):
+        raise ModelError(
+            f"'{path}' was made otherwise than the codes that the model was fitted on ({'; '.join(differences)}).",
+            "Extract again with the model's settings, or give the images instead.",
+        )
