@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnncodes.cli import (
+    benchmark,
     check,
     evaluate,
     export,
@@ -46,6 +47,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("check", check.check),
     ("export", export.export),
     ("pack", pack.pack),
+    ("benchmark", benchmark.benchmark),
     ("demo", demo_command.demo),
 )
 GROUPS: tuple[tuple[str, str, tuple[tuple[str, Callable[..., None]], ...]], ...] = (

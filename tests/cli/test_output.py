@@ -28,6 +28,7 @@ WITH_JSON = {
     "check": ("{codes}", "--sample", "2"),
     "export": ("{codes}", "--to", "csv", "-o", "{tmp}/c.csv"),
     "pack": ("{codes}", "-o", "{tmp}/p.h5"),
+    "benchmark": ("--batch-size", "1", "--until", "pool1", "--steps", "1", "--burn-in", "0", "--stages"),
     "weights list": (),
     "weights fetch": ("imagenet",),
     "weights check": ("random:0",),

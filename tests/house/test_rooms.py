@@ -22,7 +22,13 @@ LOWEST = ("__init__", "__main__")  # the public names and `python -m`: below all
 
 # {library: {room: the modules of it that import the library}}; "*" stands for all of the room.
 DOORS: dict[str, dict[str, set[str]]] = {
-    "torch": {"networks": {"torch_network"}, "weights": {"*"}, "codes": {"compute"}, "training": {"*"}, "evaluation": {"timing", "peak_memory"}},
+    "torch": {
+        "networks": {"torch_network"},
+        "weights": {"*"},
+        "codes": {"compute"},
+        "training": {"*"},
+        "evaluation": {"timing", "peak_memory"},
+    },
     "torchvision": {"weights": {"imagenet"}},
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
