@@ -1,0 +1,114 @@
+"""Copies among the images: the same file twice, and nearly the same picture by the distance of its codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.advice.quick_probes import unit_rows
+from cnncodes.images.catalog import Catalog, stat_files
+from cnncodes.images.digests import file_digest
+
+Array = npt.NDArray[Any]
+
+MOST_COMPARED = 20_000  # images; all pairs of so many take about a minute on two cores
+_BLOCK = 512
+
+
+def identical_files(catalog: Catalog) -> Array:
+    """Number of each image's content: equal for files with the same bytes, -1 where no other file is the same.
+
+    Only files that share their size with another are read.
+
+    Returns
+    -------
+    int64 ndarray [N]
+    """
+    size, _ = stat_files(catalog)
+    group = np.full(len(catalog), -1, np.int64)
+    _, inverse, counts = np.unique(size, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero((counts[inverse] > 1) & (size > 0))
+    digests = np.array([file_digest(catalog.files[row]) for row in rows], np.uint64)
+    _, same, counts = np.unique(digests, return_inverse=True, return_counts=True)
+    repeated = (counts[same] > 1) & (digests != 0)
+    group[rows[repeated]] = same[repeated]
+    return group
+
+
+def near_pairs(codes: Array, part: float) -> tuple[Array, Array]:
+    """Pairs of images whose codes are much nearer to each other than neighbours in this set usually are.
+
+    Parameters
+    ----------
+    codes : float array [n, d]
+    part : float
+        Largest cosine distance of a pair, as a part of the median distance to the nearest other image.
+
+    Returns
+    -------
+    pairs : int64 ndarray [m, 2]
+        Rows with the smaller first, nearest pairs first.
+    distance : float64 ndarray [m]
+        Of each pair, in the same units.
+    """
+    n = len(codes)
+    if n < 3 or n > MOST_COMPARED:
+        return np.zeros((0, 2), np.int64), np.zeros(0)
+    unit = unit_rows(codes)
+    nearest = np.empty(n)
+    candidates: list[tuple[Array, Array]] = []
+    usual = _usual_distance(unit)
+    for start in range(0, n, _BLOCK):
+        distance = _distances(unit, start)
+        nearest[start : start + _BLOCK] = distance.min(axis=1)
+        # The median is only known at the end; a sample's, taken double, lets few pairs through to be kept.
+        rows, others = np.nonzero(distance <= 2 * part * usual)
+        keep = rows + start < others
+        found = np.stack([rows[keep] + start, others[keep]], axis=1)
+        candidates.append((found, distance[rows[keep], others[keep]]))
+    median = float(np.median(nearest))
+    pairs = np.concatenate([found for found, _ in candidates])
+    distances = np.concatenate([found for _, found in candidates]).astype(np.float64)
+    near = distances <= part * median
+    order = np.argsort(distances[near], kind="stable")
+    return pairs[near][order], distances[near][order] / max(median, 1e-12)
+
+
+def _usual_distance(unit: Array) -> float:
+    """Median distance to the nearest other image, from a few hundred of the images."""
+    rows = np.unique(np.linspace(0, len(unit) - 1, _BLOCK).astype(int))
+    similarity = unit[rows] @ unit.T
+    similarity[np.arange(len(rows)), rows] = -np.inf
+    return float(np.median(np.maximum(1.0 - similarity.max(axis=1), 0.0)))
+
+
+def _distances(unit: Array, start: int) -> Array:
+    """Cosine distances of a block of rows to all rows; to itself infinite."""
+    block = unit[start : start + _BLOCK]
+    distance: Array = np.maximum(1.0 - block @ unit.T, 0.0)
+    distance[np.arange(len(block)), start + np.arange(len(block))] = np.inf
+    return distance
+
+
+def groups_of(n: int, pairs: Array) -> Array:
+    """Number of the group of each of ``n`` images: those joined by pairs, directly or through others, share one.
+
+    Returns
+    -------
+    int64 ndarray [n]
+        The least image of each group.
+    """
+    parent = np.arange(n)
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = int(parent[row])
+        return row
+
+    for first, second in pairs:
+        low, high = sorted((root(int(first)), root(int(second))))
+        parent[high] = low
+    return np.array([root(row) for row in range(n)], np.int64)

@@ -1,0 +1,259 @@
+"""Measure: how many images there are, and how much each stage of the network knows about their classes.
+
+Nothing is decided here, and the test images' labels are not looked at: what the figures lead to stays testable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.advice import quick_probes
+from cnncodes.advice.sample import Sample
+from cnncodes.errors import HeadError
+from cnncodes.heads.splits import Split, SplitRule, split_rows
+from cnncodes.images.catalog import Catalog
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many images there are to learn from, after the split that would be used.
+
+    Parameters
+    ----------
+    images, classes : int
+        Of the whole catalog.
+    train, val, test : int
+        Labelled images to fit, to choose with, and to test.
+    median_per_class, least_per_class : int
+        Of the images to fit.
+    least_class, largest_class : str
+    largest_per_class : int
+    how : str
+        The split in words.
+    """
+
+    images: int
+    classes: int
+    train: int
+    val: int
+    test: int
+    median_per_class: int
+    least_per_class: int
+    least_class: str
+    largest_per_class: int
+    largest_class: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Depth:
+    """What one stage's codes know about the classes, by judges that leave the judged image out.
+
+    Parameters
+    ----------
+    stage : str
+    numbers : int
+        Per image, as judged.
+    pooled_to : int
+        Side of the grid that the stage was average-pooled to; 0 if it was judged as it is.
+    neighbours, neighbours_se : float
+        Part of the images whose 5 nearest others (cosine) name their class, and its standard error.
+    linear, linear_se : float
+        The same for ridge regression, each image left out once.
+    log_me : float
+        A hint: see :func:`cnncodes.advice.quick_probes.log_me`.
+    behind, behind_se : float
+        How much lower ``linear`` is at the deepest stage than here, and the standard error of this difference,
+        paired over the images.
+    """
+
+    stage: str
+    numbers: int
+    pooled_to: int
+    neighbours: float
+    neighbours_se: float
+    linear: float
+    linear_se: float
+    log_me: float
+    behind: float
+    behind_se: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that was measured.
+
+    Parameters
+    ----------
+    size : Size
+    judged : int
+        Images of the training rows that the stages were judged on.
+    looked_at : int
+        Images that were decoded, test images included (for copies between the splits).
+    depths : tuple of Depth
+        From the pixels upwards; the last is the deepest stage before the classifier.
+    majority : float
+        Accuracy of always naming the largest class, on the judged images.
+    confidence : float or None
+        Mean of the largest probability that the network's own classifier gives; None without a trained one.
+    source_distance : float or None
+        See :func:`source_distance`; None where the weights carry no statistics.
+    images_per_second : float
+        Of decoding and the forward pass, on ``device``.
+    device : str
+    """
+
+    size: Size
+    judged: int
+    looked_at: int
+    depths: tuple[Depth, ...]
+    majority: float
+    confidence: float | None
+    source_distance: float | None
+    images_per_second: float
+    device: str
+
+    @property
+    def deepest(self) -> Depth:
+        """The last stage before the classifier: fc7 of an AlexNet."""
+        return self.depths[-1]
+
+    @property
+    def best_earlier(self) -> Depth | None:
+        """The stage before the deepest that the linear judge likes best; None for a network of one stage."""
+        return max(self.depths[:-1], key=lambda depth: depth.linear, default=None)
+
+    def to_values(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Evidence:
+        """Inverse of :meth:`to_values`."""
+        depths = tuple(Depth(**depth) for depth in values["depths"])
+        return cls(**{**values, "size": Size(**values["size"]), "depths": depths})
+
+
+def measure_size(catalog: Catalog, rule: SplitRule = "auto", seed: int = 0) -> tuple[Size, Split]:
+    """Count the images after the split that would be used.
+
+    Raises
+    ------
+    HeadError
+        If fewer than two classes have images to fit.
+    """
+    split = split_rows(catalog, np.ones(len(catalog), np.bool_), rule, seed)
+    counts = np.bincount(catalog.labels[split.train], minlength=len(catalog.classes))
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        raise HeadError(
+            f"only one class has images to learn from: {catalog.classes[int(present[0])]!r}.",
+            "Give images of two classes or more, a folder each.",
+        )
+    least, largest = present[counts[present].argmin()], present[counts[present].argmax()]
+    size = Size(
+        images=len(catalog),
+        classes=len(present),
+        train=len(split.train),
+        val=len(split.choose),
+        test=len(split.test),
+        median_per_class=int(np.median(counts[present])),
+        least_per_class=int(counts[least]),
+        least_class=catalog.classes[least],
+        largest_per_class=int(counts[largest]),
+        largest_class=catalog.classes[largest],
+        how=split.how,
+    )
+    return size, split
+
+
+def judge(sample: Sample, size: Size, source_statistics: tuple[Array, Array] | None = None) -> Evidence:
+    """Judge every stage on the sample's training rows.
+
+    Parameters
+    ----------
+    sample : Sample
+    size : Size
+    source_statistics : (mean, variance), optional
+        Of the deepest stage's codes on the images that the weights were trained on.
+    """
+    used = sample.fitted & (sample.labels >= 0)
+    labels = np.unique(sample.labels[used], return_inverse=True)[1]
+    if len(labels) < 4 or labels.max() < 1 or np.bincount(labels).max() < 2:
+        raise HeadError(
+            f"{len(labels)} readable images to learn from are too few to judge a network by.",
+            "Give at least two classes with two images each.",
+        )
+    found = {stage: _judge_stage(codes[used], labels) for stage, codes in sample.codes.items()}
+    deepest = found[sample.deepest][1]
+    depths = []
+    for stage, (near, linear, hint) in found.items():
+        difference = linear.astype(np.float64) - deepest
+        depths.append(
+            Depth(
+                stage,
+                sample.codes[stage].shape[1],
+                sample.grids[stage],
+                float(near.mean()),
+                standard_error(near),
+                float(linear.mean()),
+                standard_error(linear),
+                hint,
+                float(difference.mean()),
+                standard_error(difference),
+            )
+        )
+    return Evidence(
+        size=size,
+        judged=len(labels),
+        looked_at=len(sample.rows),
+        depths=tuple(depths),
+        majority=float(np.bincount(labels).max() / len(labels)),
+        confidence=sample.confidence,
+        source_distance=source_distance(sample.mean, sample.variance, source_statistics),
+        images_per_second=sample.images_per_second,
+        device=sample.device,
+    )
+
+
+def _judge_stage(codes: Array, labels: Array) -> tuple[Array, Array, float]:
+    """Hits of the neighbours, hits of the ridge, and LogME."""
+    kernel = quick_probes.kernel_of(codes)
+    near = quick_probes.neighbour_hits(kernel, labels)
+    spectrum = quick_probes.spectrum_of(quick_probes.centred(kernel))
+    return (
+        near,
+        quick_probes.ridge_left_out(spectrum, labels).hits(labels),
+        quick_probes.log_me(spectrum, labels),
+    )
+
+
+def standard_error(values: Array) -> float:
+    """Of the mean of independent values: sd / sqrt(n)."""
+    values = np.asarray(values, np.float64)
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def source_distance(mean: Array, variance: Array, source: tuple[Array, Array] | None) -> float | None:
+    """How far these codes lie from those of the images that the weights were trained on; None without them.
+
+    Squared Frechet distance of two Gaussians with independent numbers, ``sum (m - m')^2 + (sd - sd')^2``, as a
+    part of the source's own variance ``sum sd'^2``: 0 for the same images, 1 for codes that moved by as much as
+    the source's own spread (Dowson and Landau 1982 for the distance).
+
+    Parameters
+    ----------
+    mean, variance : float array [d]
+    source : (mean [d], variance [d]) or None
+    """
+    if source is None:
+        return None
+    of_source, variance_of_source = (np.asarray(values, np.float64) for values in source)
+    moved = (mean - of_source) ** 2 + (np.sqrt(variance) - np.sqrt(variance_of_source)) ** 2
+    return float(moved.sum() / max(float(variance_of_source.sum()), 1e-12))

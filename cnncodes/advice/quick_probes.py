@@ -1,0 +1,206 @@
+"""Cheap judges of codes that need no training loop: all of them read one kernel, n x n, of a stage's codes.
+
+With n images and d numbers per image, n is at most a few thousand and d often larger: the kernel's spectrum
+gives ridge regression with every image left out once, for all penalties together, without fitting n times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+NEIGHBOURS = 5
+#: Penalties of the ridge, in units of the mean eigenvalue of the centred kernel: from nearly none to nearly all.
+PENALTIES = tuple(float(10.0**power) for power in np.arange(-5, 2.5, 0.5))
+_ROUNDS = 1000  # of LogME's fixed point, which settles in ten or, with n < d, in a few hundred
+_SETTLED = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge:
+    """Leave-one-out scores of ridge regression on one-hot targets.
+
+    Parameters
+    ----------
+    scores : float64 ndarray [n, K]
+        Of each image by the classifier that was fitted without it.
+    penalty : float
+        The penalty with the least squared leave-one-out error, in units of :data:`PENALTIES`.
+    """
+
+    scores: Array
+    penalty: float
+
+    def hits(self, labels: Array) -> Array:
+        """Whether each image left out was classified rightly: bool ``[n]``."""
+        right: Array = self.scores.argmax(axis=1) == labels
+        return right
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Eigenvalues (float64 ``[n]``, never negative) and eigenvectors (columns of ``[n, n]``) of a kernel."""
+
+    values: Array
+    vectors: Array
+
+
+def unit_rows(codes: Array) -> Array:
+    """Rows divided by their length, float32 ``[n, d]``; rows of zeros stay zeros."""
+    codes = np.asarray(codes, np.float32)
+    length = np.sqrt(np.einsum("ij,ij->i", codes, codes, dtype=np.float64))[:, None]
+    rows: Array = np.divide(codes, length, out=np.zeros_like(codes), where=length > 0)
+    return rows
+
+
+def kernel_of(codes: Array) -> Array:
+    """Inner products of all pairs of rows, float64 ``[n, n]``."""
+    codes = np.asarray(codes, np.float32)
+    return (codes @ codes.T).astype(np.float64)
+
+
+def centred(kernel: Array) -> Array:
+    """The kernel of the same rows with their mean taken away."""
+    of_rows = kernel.mean(axis=0)
+    moved: Array = kernel - of_rows[:, None] - of_rows[None, :] + of_rows.mean()
+    return moved
+
+
+def spectrum_of(kernel: Array) -> Spectrum:
+    """Spectrum of a symmetric kernel; what rounding made negative is zero."""
+    values, vectors = np.linalg.eigh(kernel)
+    return Spectrum(np.clip(values, 0.0, None), vectors)
+
+
+def neighbour_hits(kernel: Array, labels: Array, k: int = NEIGHBOURS) -> Array:
+    """Whether the ``k`` nearest other images name each image's class: bool ``[n]``.
+
+    Parameters
+    ----------
+    kernel : float64 array [n, n]
+        Of rows of length 1: cosine similarities.
+    labels : int array [n], 0..K-1
+    k : int, default 5
+        At most n - 1. Among classes with equal votes the nearer neighbours win.
+    """
+    n, K = len(labels), int(labels.max()) + 1
+    similarity = kernel.copy()
+    np.fill_diagonal(similarity, -np.inf)
+    k = min(k, n - 1)
+    nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+    votes = np.zeros((n, K))
+    rows = np.repeat(np.arange(n), k)
+    closeness = similarity[rows, nearest.ravel()]
+    np.add.at(votes, (rows, labels[nearest.ravel()]), 1.0 + closeness / (4.0 * k))  # at most 1/4 for all
+    hits: Array = votes.argmax(axis=1) == labels
+    return hits
+
+
+def ridge_left_out(
+    spectrum: Spectrum, labels: Array, penalties: tuple[float, ...] = PENALTIES, classes: int | None = None
+) -> Ridge:
+    """Ridge regression with a free intercept, every image left out once, exactly and without fitting again.
+
+    With the centred kernel ``U diag(s) U'`` the fit is ``H Y``, ``H = 11'/n + U diag(s / (s + penalty)) U'``,
+    and the residual of an image that is left out is its residual divided by ``1 - H_ii`` (Allen 1974, PRESS;
+    Hastie, Tibshirani and Friedman 2009, eq. 7.64).
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        Of the centred kernel.
+    labels : int array [n], 0..K-1
+    penalties : tuple of float
+        Candidates, in units of the mean eigenvalue; the one with the least squared error is taken.
+    classes : int, optional
+        K, if the last classes have no image.
+    """
+    n = len(labels)
+    targets = np.eye(classes or int(labels.max()) + 1)[labels]  # [n, K]
+    projected = spectrum.vectors.T @ (targets - targets.mean(axis=0))
+    squares = spectrum.vectors**2
+    unit = float(spectrum.values.mean()) or 1.0
+    best: tuple[float, Ridge] | None = None
+    for penalty in penalties:
+        shrink = spectrum.values / (spectrum.values + penalty * unit)
+        fitted = targets.mean(axis=0) + spectrum.vectors @ (shrink[:, None] * projected)
+        own = np.clip(1.0 / n + squares @ shrink, None, 1.0 - 1e-9)
+        residual = (targets - fitted) / (1.0 - own)[:, None]
+        error = float((residual**2).sum())
+        if best is None or error < best[0]:
+            best = error, Ridge(targets - residual, penalty)
+    assert best is not None
+    return best[1]
+
+
+def log_me(spectrum: Spectrum, labels: Array) -> float:
+    """LogME: log evidence per image of Bayesian linear regression, mean over one-hot targets.
+
+    You et al. 2021, 'LogME: Practical Assessment of Pre-trained Models for Transfer Learning', algorithm 1. The
+    evidence depends on the codes ``F [n, d]`` through the spectrum of ``F F'`` alone: with ``t = beta / alpha``,
+    ``d/2 log alpha - 1/2 log|alpha + beta F'F| = -1/2 sum log(1 + t s)``, so nothing grows with d and fewer
+    images than numbers (n < d) is no special case.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        Of the kernel ``F F'``.
+    labels : int array [n], 0..K-1 without gaps
+
+    Returns
+    -------
+    float
+        Larger is better; comparable between stages for the same images and labels only.
+    """
+    targets = np.eye(int(labels.max()) + 1)[labels]
+    return float(np.mean([_evidence(spectrum, target) for target in targets.T]))
+
+
+def _evidence(spectrum: Spectrum, target: Array) -> float:
+    """Greatest log evidence per image of one target, by MacKay's fixed point for alpha and beta."""
+    n, s = len(target), spectrum.values
+    squares = (spectrum.vectors.T @ target) ** 2  # of the target along each eigenvector
+    t = 1.0  # beta / alpha
+    for _ in range(_ROUNDS):
+        misfit, length, freedom = _fit(squares, s, t)
+        alpha, beta = freedom / length, (n - freedom) / misfit
+        before, t = t, beta / alpha
+        if abs(t - before) <= _SETTLED * before:
+            break
+    misfit, length, _ = _fit(squares, s, t)
+    logs = n * np.log(beta / (2 * np.pi)) - np.log1p(t * s).sum()
+    return float(0.5 * (logs - beta * misfit - alpha * length) / n)
+
+
+def _fit(squares: Array, s: Array, t: float) -> tuple[float, float, float]:
+    """Squared misfit, squared length of the mean weights, and degrees of freedom for a ratio beta / alpha."""
+    tiny = 1e-12  # a target that is fitted to the last digit would give an infinite beta
+    misfit = float((squares / (1 + t * s) ** 2).sum())
+    length = float((s * (t / (1 + t * s)) ** 2 * squares).sum())
+    freedom = float((t * s / (1 + t * s)).sum())
+    return max(misfit, tiny), max(length, tiny), min(max(freedom, tiny), len(s) - tiny)
+
+
+def calibrated(scores: Array, labels: Array) -> Array:
+    """Probabilities from leave-one-out scores: softmax with the one temperature of greatest likelihood.
+
+    Returns
+    -------
+    float64 ndarray [n, K]
+    """
+    steepness = np.logspace(-1, 2.5, 60)
+    rows = np.arange(len(labels))
+    losses = [-np.mean(_log_softmax(scores * steep)[rows, labels]) for steep in steepness]
+    probabilities: Array = np.exp(_log_softmax(scores * steepness[int(np.argmin(losses))]))
+    return probabilities
+
+
+def _log_softmax(values: Array) -> Array:
+    moved = values - values.max(axis=1, keepdims=True)
+    result: Array = moved - np.log(np.exp(moved).sum(axis=1, keepdims=True))
+    return result

@@ -1,0 +1,265 @@
+"""A stratified sample of the images through the whole network, once: every stage's codes, in bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.advice.quick_probes import unit_rows
+from cnncodes.errors import HeadError
+from cnncodes.heads.splits import Split
+from cnncodes.images.catalog import Catalog
+
+if TYPE_CHECKING:
+    from cnncodes.codes.settings import ExtractionSettings
+    from cnncodes.networks import Network, Shape
+    from cnncodes.weights import Weights
+
+Array = npt.NDArray[Any]
+Progress = Callable[[int, int], None]  # images done, images unreadable
+
+MOST_IMAGES = 2000
+#: Stages with more numbers per image (AlexNet's pool5 has just so many) are average-pooled to a grid that has
+#: no more: 2,000 images of all stages then stay below 300 MB.
+MOST_NUMBERS = 9216
+_BATCH_BYTES = 128 * 2**20  # activations of one batch, all stages together
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The images that were decoded, and their codes.
+
+    Parameters
+    ----------
+    rows : int64 ndarray [n]
+        Of the catalog, ascending, readable.
+    fitted : bool ndarray [n]
+        Whether each is a training row.
+    labels : int64 ndarray [n]
+        0..K-1 over the classes that have training images; -1 for others.
+    codes : dict of str to float16 ndarray [n, numbers]
+        Rows of length 1, one entry for each stage.
+    grids : dict of str to int
+        Side of the grid that a stage was pooled to, or 0.
+    mean, variance : float64 ndarray [d]
+        Of the deepest stage's codes as they are.
+    confidence : float or None
+    problems : dict of str to str
+        Unreadable images with their reasons.
+    images_per_second : float
+    device : str
+    """
+
+    rows: Array
+    fitted: Array
+    labels: Array
+    codes: dict[str, Array]
+    grids: dict[str, int]
+    mean: Array
+    variance: Array
+    confidence: float | None
+    problems: dict[str, str]
+    images_per_second: float
+    device: str
+
+    @property
+    def deepest(self) -> str:
+        """Name of the last stage before the classifier."""
+        return list(self.codes)[-1]
+
+
+def probed_stages(network: Network) -> tuple[str, ...]:
+    """Stages that are judged: all but normalisations and the classifier."""
+    names = network.stage_names[:-1] if network.classes is not None else network.stage_names
+    return tuple(name for name in names if not name.startswith("norm"))
+
+
+def draw_sample(catalog: Catalog, split: Split, images: int = MOST_IMAGES, seed: int = 0) -> Array:
+    """At most so many of the split's rows, ascending: every class keeps its share of each part of the split."""
+    rows = np.sort(np.concatenate([split.train, split.choose, split.test]))
+    if len(rows) <= images:
+        return rows
+    part = np.isin(rows, split.train).astype(np.int64)
+    groups = part * (len(catalog.classes) + 1) + catalog.labels[rows]
+    random = np.random.default_rng(seed)
+    # Rows of a group get evenly spaced places in 0..1, and the lowest of all places are taken.
+    places = np.empty(len(rows))
+    for group in np.unique(groups):
+        members = random.permutation(np.flatnonzero(groups == group))
+        places[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(rows[np.argsort(places, kind="stable")[:images]])
+
+
+def extract_sample(
+    catalog: Catalog,
+    split: Split,
+    weights: Weights,
+    *,
+    images: int = MOST_IMAGES,
+    device: str = "auto",
+    workers: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Sample:
+    """Decode a stratified sample once and keep every stage's codes, pooled where they are large.
+
+    Parameters
+    ----------
+    catalog, split, weights
+    images : int, default 2000
+    device : str, default "auto"
+    workers : int, optional
+    seed : int, default 0
+    progress : callable(done, unreadable), optional
+    """
+    from cnncodes.codes.compute import Encoder, choose_device
+    from cnncodes.codes.pipeline import Pipeline
+    from cnncodes.codes.planning import batches_of
+
+    place = choose_device(device)
+    drawn = catalog.subset(rows := draw_sample(catalog, split, images, seed))
+    stages = probed_stages(weights.architecture)
+    settings = _settings(weights, stages, len(rows))
+    pool = _Pool(settings, stages, len(rows), trained_classifier(weights))
+    started = time.perf_counter()
+    pipeline = Pipeline(
+        drawn,
+        batches_of(len(rows), settings.batch_size),
+        Encoder(weights, settings, place),
+        workers=workers or place.cores,
+    )
+    problems: dict[str, str] = {}
+    readable = np.ones(len(rows), np.bool_)
+    for batch, codes in pipeline:
+        readable[list(batch.problems)] = False
+        problems |= {drawn.names[row]: reason for row, reason in batch.problems.items()}
+        pool.take(np.asarray(batch.rows), codes, readable)
+        if progress:
+            progress(int(batch.rows[-1]) + 1, len(problems))
+    seconds = time.perf_counter() - started
+    if not readable.any():
+        raise HeadError(
+            "none of the images could be read.", "Look at one: cnncodes info shows a file's kind."
+        )
+    return Sample(
+        rows=rows[readable],
+        fitted=np.isin(rows, split.train)[readable],
+        labels=_compact(catalog.labels, split)[rows][readable],
+        codes={stage: pool.codes[stage][readable] for stage in stages},
+        grids=pool.grids,
+        mean=pool.sums / pool.count,
+        variance=np.maximum(pool.squares / pool.count - (pool.sums / pool.count) ** 2, 0.0),
+        confidence=pool.confidence / pool.count if pool.classifier else None,
+        problems=problems,
+        images_per_second=len(rows) / seconds,
+        device=place.description,
+    )
+
+
+def trained_classifier(weights: Weights) -> str:
+    """The stage whose softmax is the network's own opinion; empty without a classifier that was trained."""
+    from cnncodes.weights import RANDOM_SOURCE
+
+    network = weights.architecture
+    if network.classes is None or weights.source.startswith(RANDOM_SOURCE):
+        return ""
+    return network.stage_names[-1]
+
+
+def _settings(weights: Weights, stages: tuple[str, ...], images: int) -> ExtractionSettings:
+    from cnncodes.codes.settings import ExtractionSettings, default_batch_size
+
+    classifier = trained_classifier(weights)
+    settings = ExtractionSettings(
+        network=weights.network,
+        stages=(*stages, classifier) if classifier else stages,
+        weights=weights.name,
+        weights_sha256=weights.fingerprint,
+        preprocessing=weights.preprocessing,
+        classes=weights.architecture.classes,
+    )
+    per_image = 4 * sum(int(np.prod(shape)) for shape in settings.stage_shapes().values())
+    size = max(1, min(default_batch_size(images), _BATCH_BYTES // per_image))
+    return dataclasses.replace(settings, batch_size=size)
+
+
+def _compact(labels: Array, split: Split) -> Array:
+    """Labels of the whole catalog as places in the classes that have training images, -1 for others."""
+    places = np.full(len(labels), -1, np.int64)
+    for place, label in enumerate(np.unique(labels[split.train])):
+        places[labels == label] = place
+    return places
+
+
+class _Pool:
+    """Takes batches of activations; keeps rows of length 1, and sums over the images for the rest."""
+
+    def __init__(
+        self, settings: ExtractionSettings, stages: tuple[str, ...], images: int, classifier: str
+    ) -> None:
+        self.shapes: dict[str, Shape] = settings.stage_shapes()
+        self.grids = {stage: pooled_side(self.shapes[stage]) for stage in stages}
+        self.classifier = classifier
+        self.codes = {
+            stage: np.zeros((images, _numbers(self.shapes[stage], grid)), np.float16)
+            for stage, grid in self.grids.items()
+        }
+        deepest = int(np.prod(self.shapes[stages[-1]]))
+        self.deepest = stages[-1]
+        self.sums, self.squares = np.zeros(deepest), np.zeros(deepest)
+        self.confidence, self.count = 0.0, 0
+
+    def take(self, rows: Array, codes: dict[str, Array], readable: Array) -> None:
+        """Keep a batch; ``readable`` is of all images."""
+        good = readable[rows]
+        for stage, grid in self.grids.items():
+            values = codes[stage] if not grid else average_pool(codes[stage], self.shapes[stage], grid)
+            self.codes[stage][rows] = unit_rows(values)
+        deep = codes[self.deepest][good].astype(np.float64)
+        self.sums += deep.sum(axis=0)
+        self.squares += (deep**2).sum(axis=0)
+        self.count += int(good.sum())
+        if self.classifier:
+            logits = codes[self.classifier][good].astype(np.float64)
+            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+            self.confidence += float((1.0 / odds.sum(axis=1)).sum())
+
+
+def pooled_side(shape: Shape) -> int:
+    """Side of the largest square grid with which a stage has at most MOST_NUMBERS numbers; 0: as it is."""
+    if len(shape) < 3 or int(np.prod(shape)) <= MOST_NUMBERS:
+        return 0
+    return max(1, int(np.sqrt(MOST_NUMBERS / shape[0])))
+
+
+def _numbers(shape: Shape, grid: int) -> int:
+    return shape[0] * grid * grid if grid else int(np.prod(shape))
+
+
+def average_pool(codes: Array, shape: Sequence[int], grid: int) -> Array:
+    """Means over the cells of a ``grid`` x ``grid`` division of each channel.
+
+    Parameters
+    ----------
+    codes : float array [n, channels * height * width]
+    shape : (channels, height, width)
+    grid : int
+        At most height and width; cells differ by one row or column where it does not divide them.
+
+    Returns
+    -------
+    float array [n, channels * grid * grid]
+    """
+    values = codes.reshape(len(codes), *shape)  # [n, channels, height, width]
+    for axis, side in ((2, shape[1]), (3, shape[2])):
+        edges = np.arange(grid + 1) * side // grid
+        sums = np.add.reduceat(values, edges[:-1], axis=axis)
+        cells = np.diff(edges).astype(values.dtype)
+        values = sums / (cells[:, None] if axis == 2 else cells)
+    return values.reshape(len(codes), -1)
