@@ -1,0 +1,302 @@
+"""The probe: accuracy by layer and by number of images per class, for a person's own data.
+
+The table of Zeiler and Fergus (2014, "Visualizing and Understanding Convolutional Networks", table 7: an SVM on each
+layer) under the protocol of Caltech-101 (n images of each class to learn from, the rest to test on, the mean of
+the classes' accuracies), and the curve over depth of Yosinski et al. (2014).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.advice import sources as source_readers
+from cnncodes.advice.baselines import BASELINES
+from cnncodes.advice.draws import Draw, Pool, Shots, check_shots, draw, find_pool
+from cnncodes.advice.probe_result import Learning, Probe, ProbeResult
+from cnncodes.advice.sample import MOST_NUMBERS
+from cnncodes.advice.sources import Progress, Source
+from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.errors import HeadError, OptionError
+from cnncodes.heads.draws import ONE_SHOT_C
+from cnncodes.heads.fit import fit_head
+from cnncodes.heads.normalise import NormalisationKind
+from cnncodes.images.catalog import Catalog, read_catalog
+from cnncodes.images.digests import file_digests
+
+if TYPE_CHECKING:
+    from cnncodes.weights import Weights
+
+__all__ = ["Learning", "Probe", "ProbeResult", "probe"]
+
+Array = npt.NDArray[Any]
+Data = Catalog | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+CODES_SUFFIXES = (".h5", ".hdf5")
+
+
+def probe(
+    data: Data,
+    weights: Sequence[str | Weights] | str | Weights | None = None,
+    *,
+    layers: str | Sequence[str] = "all",
+    shots: Sequence[Shots] = (15, 30),
+    repeats: int = 5,
+    against: Sequence[str] = (),
+    C: float | Literal["auto"] = "auto",
+    normalisation: NormalisationKind = "standard",
+    limit: int = 2000,
+    seed: int = 0,
+    keep: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> ProbeResult:
+    """Accuracy of a linear SVM on every layer, for several numbers of images per class.
+
+    Parameters
+    ----------
+    data : Catalog, path or paths of images, or a codes file
+        Draws come from the train split and are tested on the test split (on val, if there is no test split). Without
+        a split, what is not drawn tests.
+    weights : one or several names or Weights, optional
+        Every layer is extracted once. By default "imagenet", or what the codes file has.
+    layers : str or sequence of str, default "all"
+        Stages as for :func:`cnncodes.extract`. "all": each numbered layer once, after its pooling, up to the last
+        before the classifier (:func:`cnncodes.advice.sources.depth_stages`); of a codes file, all that it has.
+    shots : sequence of int or "all", default (15, 30)
+        Images per class to learn from; "all" is the whole train split, or four fifths of each class.
+    repeats : int, default 5
+        Draws for each number.
+    against : sequence of str
+        To compare with: "pixels", "histogram" (see :mod:`cnncodes.advice.baselines`), other weights, or the path of an
+        HDF5 file with features of the same images (a codes file, or see :func:`cnncodes.codes.features.read_features`).
+    C : "auto" or float, default "auto"
+        Chosen by folds within each draw; with one image per class, "auto" is a fixed value.
+    normalisation : {"l2", "standard", "none"}, default "standard"
+        "standard" brings every number to mean 0 and standard deviation 1 over the images learned from. It favours
+        no layer and no source: with rows of length 1 the codes of random weights, which all point one way, fall
+        behind by several points.
+    limit : int, default 2000
+        Test on at most so many images, as evenly over the classes as can be.
+    seed : int, default 0
+        Of the draws, which are the same for everything that is compared.
+    keep : path of a folder, optional
+        Where codes files stay, so that the next probe need not extract; by default they are temporary.
+    device, workers
+        As for :func:`cnncodes.extract`.
+    jobs : int, default -1
+        Parallel fits; -1: all cores.
+    progress : callable(what, done, of how many), optional
+
+    Returns
+    -------
+    ProbeResult
+
+    Raises
+    ------
+    HeadError
+        If no number of images can be drawn.
+    OptionError
+        If a parameter has a value that is not allowed.
+    CodesFileError, WeightsError, CatalogError
+        If what was named cannot be read.
+
+    Notes
+    -----
+    Activations of more than 9216 numbers (AlexNet's pool5) are averaged over a coarser grid before the SVM sees them;
+    the result's notes say which. Memory: one layer of the images that are drawn, in float32, twice.
+    """
+    numbers = check_shots(shots, repeats)
+    if limit < 1:
+        raise OptionError(f"a limit of {limit} test images is not possible.", "Use 1 or more.")
+    for name in against:
+        source_readers.check_against(name)
+    catalog, codes, usable, digests = _open(data)
+    pool = find_pool(catalog, usable, numbers, repeats, limit, seed)
+    rows = pool.rows
+    chosen = catalog.subset(rows)
+    main = _listed(weights, default=() if codes else ("imagenet",))
+    with _folder(keep) as folder:
+        found = [source_readers.from_codes(codes, rows, layers)] if codes and not main else []
+        options: dict[str, Any] = {"device": device, "workers": workers, "progress": progress}
+        found += [_from_weights(name, chosen, layers, folder, options) for name in main]
+        for name in against:
+            if name in BASELINES:
+                found.append(source_readers.from_baseline(name, chosen, workers=workers))
+            elif Path(name).suffix.lower() in CODES_SUFFIXES:
+                found.append(source_readers.from_features(Path(name), chosen))
+            else:
+                found.append(_from_weights(name, chosen, layers, folder, options))
+        return _judge(
+            found, chosen, _within(pool, rows), file_digests(chosen) if digests is None else digests[rows],
+            numbers, repeats=repeats, C=C, normalisation=normalisation, limit=limit, seed=seed, jobs=jobs, progress=progress,
+            against=tuple(source.name for source in found[len(found) - len(against) :]),
+        )  # fmt: skip
+
+
+def _judge(
+    found: Sequence[Source],
+    catalog: Catalog,
+    pool: Pool,
+    digests: Array,
+    shots: Sequence[Shots],
+    *,
+    repeats: int,
+    C: float | Literal["auto"],
+    normalisation: NormalisationKind,
+    limit: int,
+    seed: int,
+    jobs: int,
+    progress: Progress | None,
+    against: tuple[str, ...],
+) -> ProbeResult:
+    """Draw once, and fit every layer of every source on the same draws."""
+    usable = np.logical_and.reduce([source.usable for source in found])
+    pool, notes = _readable(pool, usable, digests)
+    if len(np.unique(catalog.labels[pool.learn])) < 2:
+        raise HeadError("fewer than two classes have images that can be read.", "See 'cnncodes info DATA'.")
+    present = np.unique(catalog.labels[pool.learn])
+    classes = tuple(catalog.classes[k] for k in present)
+    labels = np.full(len(catalog), -1)
+    for place, k in enumerate(present):
+        labels[catalog.labels == k] = place
+    draws, skipped = draw(labels, pool, shots, repeats, limit, seed)
+    notes += skipped
+    probes, total = [], sum(len(source.layers) for source in found)
+    done = 0
+    for source in found:
+        for layer in source.layers:
+            X = source.read(layer)
+            if source.numbers.get(layer, 0) > X.shape[1]:
+                notes.append(
+                    f"{layer} of {source.name}: {source.numbers[layer]:,} numbers averaged over a coarser grid "
+                    f"to {X.shape[1]:,} (at most {MOST_NUMBERS:,})"
+                )
+            probes += _probe_layer(
+                source.name, layer, X, labels, classes, draws,
+                C=C, normalisation=normalisation, seed=seed, jobs=jobs,
+            )  # fmt: skip
+            done += 1
+            if progress:
+                progress("fitting layers", done, total)
+    problems = {name: reason for source in found for name, reason in source.problems.items()}
+    return ProbeResult(
+        tuple(probes), classes, against, pool.how, (*pool.notes, *dict.fromkeys(notes)), problems, seed
+    )
+
+
+def _probe_layer(
+    source: str,
+    layer: str,
+    X: npt.NDArray[np.float32],
+    labels: Array,
+    classes: tuple[str, ...],
+    draws: Sequence[Draw],
+    *,
+    C: float | Literal["auto"],
+    normalisation: NormalisationKind,
+    seed: int,
+    jobs: int,
+) -> list[Probe]:
+    """One entry for each number of images."""
+    entries = []
+    for shots in dict.fromkeys(item.shots for item in draws):
+        accuracy, chosen = [], []
+        mine = [item for item in draws if item.shots == shots]
+        value = ONE_SHOT_C if shots == 1 and C == "auto" else C
+        for item in mine:
+            head = fit_head(
+                X[item.learn], labels[item.learn], classes,
+                C=value, normalisation=normalisation, seed=seed, solver="newton", jobs=jobs,
+            ).head  # fmt: skip
+            accuracy.append(mean_per_class(labels[item.test], head.predict(X[item.test])))
+            chosen.append(head.C)
+        images = len(mine[0].learn) / len(classes)
+        entries.append(Probe(source, layer, shots, images, len(mine[0].test), tuple(accuracy), tuple(chosen)))
+    return entries
+
+
+def mean_per_class(labels: Array, predicted: Array) -> float:
+    """Mean of the classes' accuracies, 0..1, over the classes that have labels: the measure of Caltech-101."""
+    counts = np.bincount(labels)
+    right = np.bincount(labels[labels == predicted], minlength=len(counts))
+    return float((right[counts > 0] / counts[counts > 0]).mean())
+
+
+def _open(data: Data) -> tuple[Catalog, Path | None, Array, Array | None]:
+    """Catalog, the codes file if it is one, rows that may be used, digests where they are known."""
+    if isinstance(data, Catalog):
+        return data, None, np.ones(len(data), np.bool_), None
+    paths = [data] if isinstance(data, str | os.PathLike) else list(data)
+    if len(paths) == 1 and Path(paths[0]).suffix.lower() in CODES_SUFFIXES:
+        with CodesFile(paths[0]) as file:
+            file.require_complete()
+            return file.catalog, file.path, file.state == DONE, file.digests()
+    catalog = read_catalog(paths)
+    return catalog, None, np.ones(len(catalog), np.bool_), None
+
+
+def _listed(
+    weights: Sequence[str | Weights] | str | Weights | None, default: Sequence[str]
+) -> list[str | Weights]:
+    """The weights that were named, each once."""
+    if weights is None:
+        return list(default)
+    named = list(weights) if isinstance(weights, list | tuple) else [weights]
+    return list(dict.fromkeys(named)) or list(default)  # type: ignore[arg-type]
+
+
+def _from_weights(
+    weights: str | Weights,
+    catalog: Catalog,
+    layers: str | Sequence[str],
+    folder: Path,
+    options: dict[str, Any],
+) -> Source:
+    from cnncodes.weights import load_weights
+
+    loaded = load_weights(weights) if isinstance(weights, str) else weights
+    return source_readers.from_weights(loaded, catalog, layers, folder, **options)
+
+
+@contextmanager
+def _folder(keep: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """Where codes files are written: a folder that stays, or one that goes."""
+    if keep is not None:
+        Path(keep).mkdir(parents=True, exist_ok=True)
+        yield Path(keep)
+        return
+    with tempfile.TemporaryDirectory(prefix="cnncodes-probe-") as folder:
+        yield Path(folder)
+
+
+def _within(pool: Pool, rows: Array) -> Pool:
+    """The pool with places in ``rows`` instead of rows of the whole catalog."""
+    return Pool(np.searchsorted(rows, pool.learn), np.searchsorted(rows, pool.test), pool.how, pool.notes)
+
+
+def _readable(pool: Pool, usable: Array, digests: Array) -> tuple[Pool, list[str]]:
+    """The pool without unreadable images and without copies: a copy would test what was learned."""
+    order = np.concatenate([pool.learn, pool.test])
+    readable = order[usable[order]]
+    known = digests[readable] != 0
+    _, first = np.unique(digests[readable][known], return_index=True)
+    kept = np.concatenate([readable[known][first], readable[~known]])
+    notes = []
+    if bad := len(order) - len(readable):
+        notes.append(f"{bad:,} unreadable image{'s are' if bad > 1 else ' is'} left out")
+    if copies := len(readable) - len(kept):
+        notes.append(f"{copies:,} exact cop{'ies of other images are' if copies > 1 else 'y of another image is'} left out")  # fmt: skip
+    learn, test = (part[np.isin(part, kept)] for part in (pool.learn, pool.test))
+    if pool.has_split and not len(test):
+        raise HeadError("no image of the test split can be used.", "Look at the files that it names.")
+    return Pool(learn, test, pool.how, pool.notes), notes

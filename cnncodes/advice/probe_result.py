@@ -1,0 +1,230 @@
+"""What a probe found: accuracy by layer and number of images, and whether more images would help."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from cnncodes.advice.draws import Shots
+
+Verdict = Literal["more help", "hardly", "unclear", "unknown"]
+
+#: A gain that is surely below this (1 point) is called hardly a gain.
+SMALL_GAIN = 0.01
+
+#: 97.5 % quantile of Student's t for 1 to 4 degrees of freedom; above, its expansion around the normal's.
+_T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Accuracy of a linear SVM on one layer, with one number of images per class.
+
+    Parameters
+    ----------
+    source : str
+        The weights, or what else the numbers came from.
+    layer : str
+    shots : int or "all"
+        Images per class to learn from.
+    images : float
+        The same as a number: for "all" the mean over the classes.
+    tested : int
+        Images that each draw was tested on.
+    accuracy : tuple of float
+        Of each draw, 0..1: the mean of the classes' accuracies.
+    C : tuple of float
+        The one chosen within each draw.
+    """
+
+    source: str
+    layer: str
+    shots: Shots
+    images: float
+    tested: int
+    accuracy: tuple[float, ...]
+    C: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the draws, 0..1."""
+        return float(np.mean(self.accuracy))
+
+    @property
+    def sd(self) -> float:
+        """Sample standard deviation over the draws (n - 1); 0 for one draw."""
+        return float(np.std(self.accuracy, ddof=1)) if len(self.accuracy) > 1 else 0.0
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field, and mean and sd."""
+        return json.dumps({**asdict(self), "mean": self.mean, "sd": self.sd})
+
+    @classmethod
+    def from_json(cls, text: str) -> Probe:
+        """Inverse of :meth:`to_json`."""
+        values = json.loads(text)
+        del values["mean"], values["sd"]
+        return cls(**{**values, "accuracy": tuple(values["accuracy"]), "C": tuple(values["C"])})
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Whether more images per class would help, from the two largest numbers of a probe.
+
+    Parameters
+    ----------
+    source, layer : str
+        What was judged: the best layer with the most images.
+    verdict : {"more help", "hardly", "unclear", "unknown"}
+    gain, low, high : float or None
+        What the last step added, 0..1, and its 95 % interval over the draws; None where there is no step.
+    sentence : str
+        The same in plain words.
+    """
+
+    source: str
+    layer: str
+    verdict: Verdict
+    gain: float | None
+    low: float | None
+    high: float | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """All that a probe found.
+
+    Parameters
+    ----------
+    probes : tuple of Probe
+        By source, layer, number of images.
+    classes : tuple of str
+    against : tuple of str
+        The sources that are there to compare with.
+    how : str
+        Which images were drawn and which tested, in words.
+    notes : tuple of str
+        What a reader must know: what was left out, averaged or skipped.
+    unreadable : dict of str to str
+        Name and reason of images that could not be read.
+    seed : int
+    """
+
+    probes: tuple[Probe, ...]
+    classes: tuple[str, ...]
+    against: tuple[str, ...]
+    how: str
+    notes: tuple[str, ...] = ()
+    unreadable: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing."""
+        return 1 / len(self.classes)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources, in the order in which they were named."""
+        return tuple(dict.fromkeys(probe.source for probe in self.probes))
+
+    @property
+    def shots(self) -> tuple[Shots, ...]:
+        """Numbers of images per class, ascending."""
+        return tuple(dict.fromkeys(probe.shots for probe in self.probes))
+
+    def layers(self, source: str) -> tuple[str, ...]:
+        """Layers of a source, from the pixels upwards."""
+        return tuple(dict.fromkeys(probe.layer for probe in self.probes if probe.source == source))
+
+    def of(self, source: str, layer: str, shots: Shots) -> Probe:
+        """One entry; raises KeyError."""
+        for probe in self.probes:
+            if (probe.source, probe.layer, probe.shots) == (source, layer, shots):
+                return probe
+        raise KeyError((source, layer, shots))
+
+    def best(self, source: str | None = None, shots: Shots | None = None) -> Probe:
+        """The best layer of a source with so many images; by default with the most, of what is not to compare."""
+        shots = self.shots[-1] if shots is None else shots
+        wanted = [name for name in self.sources if name not in self.against] or list(self.sources)
+        names = wanted if source is None else [source]
+        return max((p for p in self.probes if p.source in names and p.shots == shots), key=lambda p: p.mean)
+
+    def learning(self) -> Learning:
+        """Would more images help? Judged on the best layer, by what the last step of ``shots`` added."""
+        best = self.best()
+        where = f"{best.layer} of {best.source}"
+        if len(self.shots) < 2:
+            sentence = "Whether more pictures would help cannot be seen from one number of images per class: give two, such as --shots 10,20."  # fmt: skip
+            return Learning(best.source, best.layer, "unknown", None, None, None, sentence)
+        before = self.of(best.source, best.layer, self.shots[-2])
+        gain, half = best.mean - before.mean, _half_width(before, best)
+        low, high = gain - half, gain + half
+        verdict: Verdict = "more help" if low > 0 else "hardly" if high < SMALL_GAIN else "unclear"
+        step = (
+            f"from {before.images:.0f} to {best.images:.0f} images per class, {where} went from "
+            f"{100 * before.mean:.1f} to {100 * best.mean:.1f} % "
+            f"({100 * gain:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}, "
+            f"{len(best.accuracy)} {'draws' if len(best.accuracy) > 1 else 'draw'})"
+        )
+        doubling = 100 * gain / math.log2(best.images / before.images) if best.images > before.images else 0.0
+        ends = {
+            "more help": f"More pictures would help: {step}. Twice as many again would bring up to about "
+            f"{doubling:.1f} points; each doubling usually brings less than the last.",
+            "hardly": f"More pictures of the same kind would hardly help: {step}.",
+            "unclear": f"Whether more pictures would help is not clear: {step}. "
+            "More --repeats, or numbers further apart, would tell.",
+            "unknown": "",
+        }
+        return Learning(best.source, best.layer, verdict, gain, low, high, ends[verdict])
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field, the best layer of each source, and the verdict on more images."""
+        values = asdict(self)
+        values["probes"] = [json.loads(probe.to_json()) for probe in self.probes]
+        values["chance"] = self.chance
+        values["best"] = {name: self.best(name).layer for name in self.sources}
+        values["learning"] = asdict(self.learning())
+        return json.dumps(values)
+
+    @classmethod
+    def from_json(cls, text: str) -> ProbeResult:
+        """Inverse of :meth:`to_json`."""
+        values = json.loads(text)
+        for derived in ("chance", "best", "learning"):
+            del values[derived]
+        values["probes"] = tuple(Probe.from_json(json.dumps(probe)) for probe in values["probes"])
+        for name in ("classes", "against", "notes"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+
+def _half_width(before: Probe, after: Probe) -> float:
+    """Half of the 95 % interval of the difference.
+
+    Over draws: the draws of a repeat are nested and share their test images, so the differences of pairs are
+    taken. With a single draw, the sampling error of the test images is all that is known.
+    """
+    count = len(after.accuracy)
+    if count == len(before.accuracy) and count > 1:
+        differences = np.subtract(after.accuracy, before.accuracy)
+        return float(_student(count - 1) * np.std(differences, ddof=1) / math.sqrt(count))
+    variance = sum(
+        probe.mean * (1 - probe.mean) / probe.tested + probe.sd**2 / len(probe.accuracy)
+        for probe in (before, after)
+    )
+    return 1.96 * math.sqrt(variance)
+
+
+def _student(freedom: int) -> float:
+    """97.5 % quantile of Student's t (Abramowitz and Stegun 26.7.5, two terms)."""
+    z = 1.959964
+    return _T.get(
+        freedom, z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    )

@@ -1,0 +1,192 @@
+"""Where the numbers that a probe compares come from: weights, a codes file, baselines, another program's features."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.advice.baselines import BASELINES, baseline_features
+from cnncodes.advice.sample import average_pool, pooled_side
+from cnncodes.codes.extraction import run_extraction
+from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.codes.planning import plan_extraction
+from cnncodes.errors import CodesFileError, OptionError, ResumeError
+from cnncodes.images.catalog import Catalog
+from cnncodes.networks import Network
+
+if TYPE_CHECKING:
+    from cnncodes.weights import Weights
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+_READ = 256  # rows at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Numbers for every image of a catalog, in one or several layers.
+
+    Parameters
+    ----------
+    name : str
+        "imagenet", "random:0", "pixels", a file: as a person named it.
+    layers : tuple of str
+        In the order of the network.
+    usable : bool array [N]
+        Images that have numbers.
+    read : callable(layer) -> float32 array [N, numbers]
+    numbers : dict of str to int
+        How many numbers a layer had before a coarser grid was laid over it.
+    problems : dict of str to str
+        Unreadable images and why.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    usable: Array
+    read: Callable[[str], Array]
+    numbers: dict[str, int]
+    problems: dict[str, str]
+
+
+def depth_stages(network: Network) -> tuple[str, ...]:
+    """Each numbered layer once, after the normalisation and pooling that belong to it, without the classifier.
+
+    >>> from cnncodes.networks import get_network
+    >>> depth_stages(get_network("alexnet"))
+    ('pool1', 'pool2', 'conv3', 'conv4', 'pool5', 'fc6', 'fc7')
+
+    These are the rows of Zeiler and Fergus (2014), table 7, and the layers of Yosinski et al. (2014).
+    """
+    last = {}
+    for name in network.stage_names[: -1 if network.classes is not None else None]:
+        number = re.search(r"\d+", name)
+        last[number[0] if number else name] = name
+    return tuple(last.values())
+
+
+def from_weights(
+    weights: Weights,
+    catalog: Catalog,
+    layers: str | Sequence[str],
+    folder: Path,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Source:
+    """Extract the layers of all images once, into a codes file in ``folder``; a file that is there is continued."""
+    network = weights.architecture
+    stages = depth_stages(network) if layers == "all" else network.select(layers)
+    what = "\0".join([*catalog.names, *stages, str(catalog.root)]).encode("utf-8", "surrogateescape")
+    label = re.sub(r"[^\w.-]+", "-", Path(weights.name).name)
+    path = folder / f"{label}-{weights.fingerprint[:12]}-{hashlib.sha256(what).hexdigest()[:12]}.h5"
+    options: dict[str, Any] = {"layers": stages, "device": device, "workers": workers}
+    try:
+        plan = plan_extraction(catalog, path, weights, **options)
+    except ResumeError:  # the images changed since: the file is of no use any more
+        plan = plan_extraction(catalog, path, weights, overwrite=True, **options)
+    run_extraction(
+        plan,
+        (lambda done, bad: progress(f"codes of {weights.name}", done, plan.images)) if progress else None,
+    )
+    return from_codes(path, np.arange(len(catalog)), stages, name=weights.name)
+
+
+def from_codes(path: Path, rows: Array, layers: str | Sequence[str], *, name: str | None = None) -> Source:
+    """Layers of some rows of a codes file."""
+    with CodesFile(path) as file:
+        network = file.settings.architecture
+        stages = file.stages if layers == "all" else network.select(layers)
+        numbers = {stage: int(np.prod(file.stage_shape(stage))) for stage in stages}
+        problems = file.problems()
+        names = {file.catalog.names[row] for row in rows}
+        return Source(
+            name or file.settings.weights,
+            tuple(sorted(stages, key=lambda stage: network.stage_names.index(stage.partition(":")[0]))),
+            file.state[rows] == DONE,
+            lambda stage: _read_pooled(path, stage, rows),
+            numbers,
+            {image: reason for image, reason in problems.items() if image in names},
+        )
+
+
+def from_baseline(kind: str, catalog: Catalog, *, workers: int | None = None) -> Source:
+    """Raw pixels or the histogram of all images."""
+    features, problems = baseline_features(catalog, kind, workers=workers or 2)
+    usable = np.ones(len(catalog), np.bool_)
+    usable[list(problems)] = False
+    return Source(
+        kind,
+        (BASELINES[kind],),
+        usable,
+        lambda _: features,
+        {BASELINES[kind]: features.shape[1]},
+        {catalog.names[row]: reason for row, reason in problems.items()},
+    )
+
+
+def from_features(path: Path, catalog: Catalog) -> Source:
+    """All layers of a codes file of the same images, or what another program computed, matched by name.
+
+    See :func:`cnncodes.codes.features.read_features` for files of other programs. Raises CodesFileError if the file
+    cannot be read, or has not all the images.
+    """
+    try:
+        with CodesFile(path) as file:
+            there = {name: row for row, name in enumerate(file.catalog.names)}
+            file.require_complete()
+    except CodesFileError:
+        return _other_program(path, catalog)
+    missing = [name for name in catalog.names if name not in there]
+    if missing:
+        raise CodesFileError(
+            f"'{path}' has no codes of {len(missing):,} of the {len(catalog):,} images, such as '{missing[0]}' "
+            f"(its own first image is '{next(iter(there), '')}').",
+            "Extract both from the same folder, so that the names are the same.",
+        )
+    return from_codes(path, np.array([there[name] for name in catalog.names]), "all", name=path.name)
+
+
+def _other_program(path: Path, catalog: Catalog) -> Source:
+    from cnncodes.codes.features import read_features
+
+    values = read_features(path, catalog).values
+    return Source(
+        path.name,
+        ("features",),
+        np.isfinite(values).all(axis=1),
+        lambda _: values.astype(np.float32),
+        {"features": values.shape[1]},
+        {},
+    )
+
+
+def check_against(name: str) -> None:
+    """Refuse before the work what can be no baseline: a word that is neither one nor weights nor a file."""
+    known = (*BASELINES, "imagenet", "starter")
+    if name not in known and ":" not in name and not Path(name).exists():
+        raise OptionError(
+            f"'{name}' is nothing to compare with.",
+            f"Use {', '.join(BASELINES)}, random:0, other weights, or an HDF5 file of features.",
+        )
+
+
+def _read_pooled(path: Path, stage: str, rows: Array) -> npt.NDArray[np.float32]:
+    """Codes [rows, numbers] of one stage, at most MOST_NUMBERS each; kept crops are averaged."""
+    with CodesFile(path) as file:
+        shape = file.stage_shape(stage)
+        grid, parts = pooled_side(shape), []
+        for start in range(0, len(rows), _READ):
+            part = file.read(stage, rows[start : start + _READ]).astype(np.float32, copy=False)
+            rows_of = np.asarray(part.mean(axis=1) if part.ndim == 3 else part)
+            parts.append(average_pool(rows_of, shape, grid) if grid else rows_of)
+    return np.concatenate(parts)
