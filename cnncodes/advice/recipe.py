@@ -47,6 +47,8 @@ class RecipeError(CnnCodesError):
 class Recipe:
     """How to get from images to a classifier, and when that is the right way; every number is decided.
 
+    What another method would use has its defaults, and is not written.
+
     Parameters
     ----------
     summary : str
@@ -55,17 +57,17 @@ class Recipe:
     source : str
         Where it comes from: a paper, a course note.
     when : When
-    network : str or None
+    network : str, default "alexnet"
         Of "train": the network's name.
-    weights : str or None
+    weights : str, default "imagenet"
         Of "linear" and "finetune": the weights to start from.
-    images : Preprocessing or None
+    images : Preprocessing
         Of "train".
-    extract : ExtractSettings or None
+    extract : ExtractSettings
         Of "linear".
-    head : HeadSettings or None
+    head : HeadSettings
         Of "linear".
-    training : TrainingSettings or None
+    training : TrainingSettings
         Of "finetune" and "train"; its ``network`` and ``teacher`` are the sections of these names.
     name : str
         How it was asked for; no part of what it says.
@@ -75,12 +77,12 @@ class Recipe:
     method: Method
     source: str
     when: When = field(default_factory=When)
-    network: str | None = None
-    weights: str | None = None
-    images: Preprocessing | None = None
-    extract: ExtractSettings | None = None
-    head: HeadSettings | None = None
-    training: TrainingSettings | None = None
+    network: str = "alexnet"
+    weights: str = "imagenet"
+    images: Preprocessing = field(default_factory=Preprocessing)
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
     name: str = field(default="", compare=False)
 
     def training_settings(self, **overrides: Any) -> TrainingSettings:
@@ -91,7 +93,7 @@ class Recipe:
         OptionError
             For a linear recipe, which trains no network, and for a setting that there is not.
         """
-        if self.training is None:
+        if self.method == "linear":
             raise OptionError(
                 f"recipe '{self.name}' fits a linear head and trains no network.",
                 "Use its 'extract' and 'head', or a recipe of the method 'finetune' or 'train'.",
@@ -115,30 +117,29 @@ class Recipe:
 
     def commands(self, data: str = "photos/") -> tuple[tuple[str, ...], ...]:
         """The commands that follow it, each as its words."""
-        if self.extract is None:
-            teacher = self.training.teacher if self.training else None
+        if self.method != "linear":
+            teacher = self.training.teacher
             missing = teacher is not None and not (teacher.program or teacher.codes)
             given = ("--set", "teacher.program=teacher.ts") if missing else ()
             return (("cnncodes", COMMANDS[self.method], data, "--recipe", self.name, *given, "-o", "run"),)
         extract = ["cnncodes", "extract", data, "-o", "codes.h5", "--layers", self.extract.layers]
         if self.extract.crops != "center":
             extract += ["--crops", self.extract.crops]
-        if self.weights not in (None, "imagenet"):
-            extract += ["--weights", str(self.weights)]
+        if self.weights != "imagenet":
+            extract += ["--weights", self.weights]
         fit = ["cnncodes", "fit-linear", "codes.h5", "--recipe", self.name, "-o", "model.safetensors"]
         return tuple(extract), tuple(fit)
 
     def to_toml(self) -> str:
         """The resolved recipe: every number, also those that its file leaves to the defaults. See :meth:`from_toml`."""
-        parts: dict[str, dict[str, Any]] = {"when": dataclasses.asdict(self.when), "network": {}}
-        if self.network is not None:
-            parts["network"]["name"] = self.network
-        if self.weights is not None:
-            parts["network"]["weights"] = self.weights
-        for section, record in (("images", self.images), ("extract", self.extract), ("head", self.head)):
-            if record is not None:
-                parts[section] = dataclasses.asdict(record)
-        if self.training is not None:
+        parts: dict[str, dict[str, Any]] = {"when": dataclasses.asdict(self.when)}
+        if self.method == "train":
+            parts |= {"network": {"name": self.network}, "images": dataclasses.asdict(self.images)}
+        else:
+            parts["network"] = {"weights": self.weights}
+        if self.method == "linear":
+            parts |= {"extract": dataclasses.asdict(self.extract), "head": dataclasses.asdict(self.head)}
+        else:
             parts["train"] = dataclasses.asdict(self.training)
             for section in nested_records():
                 nested = parts["train"].pop(section)
@@ -266,11 +267,11 @@ def _build(reading: Reading, method: Method, name: str) -> Recipe:
         parts["training"] = reading.build(TrainingSettings, "train", fixed)
     network = _network(reading, method)
     if method == "train":
-        parts["network"] = given["network"]["name"].value if "name" in given["network"] else "alexnet"
         crop = {} if network is None else {"crop": network.input_size}
         parts["images"] = reading.build(Preprocessing, "images", crop)
-    else:
-        parts["weights"] = given["network"]["weights"].value if "weights" in given["network"] else "imagenet"
+    named = "name" if method == "train" else "weights"
+    if named in given["network"]:
+        parts["network" if method == "train" else "weights"] = given["network"][named].value
     if network is not None:
         _check_stages(reading, network)
     return Recipe(

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from cnncodes.cli import options
+from cnncodes.cli.choice import choose_recipe
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.training import parse_settings, report, watch
+from cnncodes.cli.training import report, watch
 
 
 def finetune(
     data: options.Data,
     output: options.Run,
-    freeze: options.Freeze = "none",
-    weights: options.Weights = "imagenet",
+    recipe: options.Recipe = None,
+    freeze: options.Freeze = None,
+    weights: options.StartWeights = None,
     model: options.Network = None,
-    epochs: options.Epochs = 10,
+    epochs: options.Epochs = None,
     keep_head: options.KeepHead = False,
     split: options.SplitRule = "auto",
     set_: options.Set = None,
-    seed: options.Seed = 0,
-    batch_size: options.TrainingBatch = 32,
+    seed: options.TrainingSeed = None,
+    batch_size: options.TrainingBatch = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     resume: options.Resume = False,
@@ -32,6 +34,8 @@ def finetune(
 
         cnncodes finetune photos/ --freeze conv1-3 -o run
 
+        cnncodes finetune photos/ --recipe large-similar --epochs 5 -o run
+
         cnncodes extract photos/ -o codes.h5 --weights run/model.safetensors
     """
     from cnncodes.images import read_catalog
@@ -39,12 +43,16 @@ def finetune(
     from cnncodes.weights import load_weights
 
     reporter = Reporter(json, quiet)
-    settings = parse_settings(
-        {"freeze": freeze, "epochs": epochs, "batch_size": batch_size, "seed": seed}, set_ or []
-    )
+    chosen = choose_recipe(
+        "finetune", recipe, set_,
+        {"--freeze": ("train.freeze", freeze), "--weights": ("network.weights", weights),
+         "--epochs": ("train.epochs", epochs), "--batch-size": ("train.batch_size", batch_size),
+         "--seed": ("train.seed", seed)},
+    )  # fmt: skip
+    settings = chosen.training_settings()
     catalog = read_catalog(data)
-    loaded = load_weights(weights, network=model)
-    with watch(reporter, settings) as (ready, progress):
+    loaded = load_weights(chosen.weights, network=model)
+    with watch(reporter, chosen, output) as (ready, progress):
         result = finetune_network(
             catalog, loaded, output, settings, keep_head=keep_head, split=options.parse_split(split),
             device=device, workers=workers, resume=resume, ready=ready, progress=progress,

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cnncodes.cli import options
+from cnncodes.cli.choice import choose_recipe
 from cnncodes.cli.console import Reporter, duration, percent, shell
 from cnncodes.cli.results import print_evaluation
 from cnncodes.errors import OptionError, nearest
 
 if TYPE_CHECKING:
+    from cnncodes.advice import Recipe
     from cnncodes.heads import LinearFit
 
 
 def fit_linear(
     codes: options.Codes,
     output: options.Output,
-    layer: options.Layer = "fc7",
-    head: options.HeadKind = "svm",
-    C: options.C = "auto",
+    recipe: options.Recipe = None,
+    layer: options.Layer = None,
+    head: options.HeadKind = None,
+    C: options.C = None,
     folds: options.Folds = 5,
-    normalize: options.Normalize = "l2",
+    normalize: options.Normalize = None,
     class_weight: options.ClassWeight = None,
     split: options.SplitRule = "auto",
     shots: options.Shots = None,
     repeats: options.Repeats = 5,
+    set_: options.Set = None,
     seed: options.Seed = 0,
     workers: options.FitWorkers = None,
     export: options.ExportModel = None,
@@ -42,6 +47,8 @@ def fit_linear(
         cnncodes fit-linear codes.h5 --layer auto -o model.safetensors
 
         cnncodes fit-linear codes.h5 --head softmax --C 0.1,1,10 -o model.safetensors
+
+        cnncodes fit-linear codes.h5 --recipe few-shot -o model.safetensors
     """
     from cnncodes.evaluation import evaluate
     from cnncodes.heads import fit_linear as fit
@@ -54,20 +61,31 @@ def fit_linear(
         target = _export_target(output, export)
         options.check_free(target, overwrite)
         check_exportable(export)
+    if C is not None:
+        options.parse_C(C)  # its message shows how several are written
+    chosen = choose_recipe(
+        "linear", recipe, set_,
+        {"--layer": ("head.layer", layer), "--head": ("head.kind", head), "--C": ("head.C", C),
+         "--normalize": ("head.normalize", normalize)},
+    )  # fmt: skip
+    _only_the_head(set_ or [])
+    wanted = chosen.head
     counts = options.parse_integers(shots, "--shots") if shots is not None else []
     found = fit(
         codes,
-        layer=layer,
-        kind=cast("Any", head),
-        C=options.parse_C(C),
+        layer=wanted.layer,
+        kind=wanted.kind,
+        C=wanted.C,
         folds=folds,
-        normalisation=cast("Any", normalize),
+        normalisation=wanted.normalize,
         class_weight=cast("Any", class_weight),
         split=options.parse_split(split),
         seed=seed,
         jobs=workers or -1,
     )
     model = found.model
+    if recipe is not None:
+        _compare_crops(reporter, chosen, model.settings.crops)
     reporter.note(f"rows: {found.split.how}")
     document: dict[str, Any] = {"model": output, **model.evidence}
     _print_choice(reporter, found)
@@ -77,7 +95,7 @@ def fit_linear(
         document["evaluation"] = json_module.loads(result.to_json())
     if counts:
         document["few_shot"] = _few_shots(
-            reporter, codes, found, shots=counts, repeats=repeats, C=options.parse_C(C), seed=seed,
+            reporter, codes, found, shots=counts, repeats=repeats, C=wanted.C, seed=seed,
             jobs=workers or -1,
         )  # fmt: skip
     model.save(output, overwrite=overwrite)
@@ -88,6 +106,22 @@ def fit_linear(
     )
     reporter.document(document)
     reporter.next(f"cnncodes predict {shell(output)} photo.jpg")
+
+
+def _only_the_head(assignments: list[str]) -> None:
+    for text in assignments:
+        if not text.strip().startswith("head."):
+            raise OptionError(
+                f"--set {text} would change nothing here: the codes are there already.",
+                "Set an entry of the head, such as --set head.C=1, or extract again.",
+            )
+
+
+def _compare_crops(reporter: Reporter, recipe: Recipe, crops: str) -> None:
+    from cnncodes.heads.linear_model import averaged
+
+    if averaged(recipe.extract.crops) != crops:
+        reporter.warn(f"the recipe is for codes of '--crops {recipe.extract.crops}'; this file has '{crops}'")
 
 
 def _print_choice(reporter: Reporter, found: LinearFit) -> None:
@@ -117,7 +151,7 @@ def _few_shots(
     *,
     shots: list[int],
     repeats: int,
-    C: float | list[float] | Literal["auto"],
+    C: float | Sequence[float] | Literal["auto"],
     seed: int,
     jobs: int,
 ) -> list[Any]:

@@ -190,9 +190,12 @@ To = Annotated[
     ),
 ]
 Layer = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--layer", metavar="STAGE", help="The layer to fit, or auto: the best of the file by validation."
+        "--layer",
+        metavar="STAGE",
+        help="The layer to fit, or auto: the best of the file by validation. [default: fc7]",
+        show_default=False,
     ),
 ]
 OptionalLayer = Annotated[
@@ -202,21 +205,31 @@ OptionalLayer = Annotated[
     ),
 ]
 HeadKind = Annotated[
-    str, typer.Option("--head", metavar="KIND", help="svm (scores) or softmax (probabilities).")
+    str | None,
+    typer.Option(
+        "--head",
+        metavar="KIND",
+        help="svm (scores) or softmax (probabilities). [default: svm]",
+        show_default=False,
+    ),
 ]
 C = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--C", metavar="C", help="auto (1e-5 to 1e5), a value, or several to choose from: 0.1,1,10."
+        "--C",
+        metavar="C",
+        help="auto (1e-5 to 1e5), a value, or several to choose from: 0.1,1,10. [default: auto]",
+        show_default=False,
     ),
 ]
 Folds = Annotated[int, typer.Option("--folds", metavar="N", min=2, help="Stratified folds that choose C.")]
 Normalize = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--normalize",
         metavar="HOW",
-        help="Of each image's codes: l2 (to length 1), standard (each column), none.",
+        help="Of each image's codes: l2 (to length 1), standard (each column), none. [default: l2]",
+        show_default=False,
     ),
 ]
 ClassWeight = Annotated[
@@ -294,7 +307,31 @@ WeightsName = Annotated[
     str, typer.Argument(metavar="WEIGHTS", help="imagenet, random:SEED, or a file.", show_default=False)
 ]
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Its name, see 'cnncodes recipes list'.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="Its name, see 'cnncodes recipes list', or a TOML file.", show_default=False
+    ),
+]
+RecipeNames = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE...", help="Recipe files; names of 'cnncodes recipes list' too.", show_default=False
+    ),
+]
+RecipeCopy = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="What is written. [default: RECIPE.toml]", show_default=False
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="A recipe to follow, see 'cnncodes recipes list'; the other options win over it.",
+        show_default=False,
+    ),
 ]
 Run = Annotated[
     str,
@@ -303,12 +340,34 @@ Run = Annotated[
     ),
 ]
 Freeze = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--freeze", metavar="STAGES", help="Stages that do not learn: conv1-3, conv, conv1-fc7, none."
+        "--freeze",
+        metavar="STAGES",
+        help="Stages that do not learn: conv1-3, conv, conv1-fc7, none. [default: none]",
+        show_default=False,
     ),
 ]
-Epochs = Annotated[int, typer.Option("--epochs", metavar="N", min=1, help="Times that every image is seen.")]
+StartWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="WEIGHTS",
+        help="Where the network starts: imagenet, random:SEED, or a file: .pth .safetensors .caffemodel .npy. "
+        "[default: imagenet]",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs",
+        metavar="N",
+        min=1,
+        help="Times that every image is seen. [default: 10; of train: 90]",
+        show_default=False,
+    ),
+]
 KeepHead = Annotated[
     bool, typer.Option("--keep-head", help="Keep the last layer, if the classes are the same.")
 ]
@@ -316,15 +375,37 @@ Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        metavar="train.NAME=VALUE",
-        help="Any other number of the training, such as train.learning_rate=0.001; can be repeated.",
+        metavar="SECTION.NAME=VALUE",
+        help="Any entry that the recipe can have, such as train.learning_rate=0.001, network.batch_norm=true or "
+        "head.C=1; can be repeated.",
         show_default=False,
     ),
 ]
-TrainingBatch = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Images per step.")]
+TrainingBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        help="Images per step. [default: 32; of train: 128]",
+        show_default=False,
+    ),
+]
+TrainingSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", help="Of everything drawn at random. [default: 0]", show_default=False
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, at the very step.")]
 NewNetwork = Annotated[
-    str, typer.Option("--model", metavar="NETWORK", help="alexnet, alexnet2012, caffenet, vgg16, ...")
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NETWORK",
+        help="alexnet, alexnet2012, caffenet, vgg16, ... [default: alexnet]",
+        show_default=False,
+    ),
 ]
 TimedNetwork = Annotated[
     str,
@@ -394,13 +475,13 @@ def parse_split(text: str) -> float | Literal["auto", "none"]:
     return value
 
 
-def check_free(output: str | Path, overwrite: bool, suffix: str = "") -> None:
+def check_free(output: str | Path, overwrite: bool, suffix: str = "", what: str = "a model file") -> None:
     """Refuse early what a command could not write after its work."""
     path = Path(output)
     if path.is_dir():
         raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o.")
     if path.suffix != suffix and suffix:
-        raise OptionError(f"a model file ends in {suffix}, not '{path.name}'.", "Rename the output (-o).")
+        raise OptionError(f"{what} ends in {suffix}, not '{path.name}'.", "Rename the output (-o).")
     if not path.parent.is_dir():
         raise OutputExistsError(
             f"the folder '{path.parent}' does not exist.", f"Make it: mkdir -p '{path.parent}'."
@@ -409,3 +490,10 @@ def check_free(output: str | Path, overwrite: bool, suffix: str = "") -> None:
         raise OutputExistsError(
             f"'{path}' exists already.", "Choose another name with -o, or use --overwrite."
         )
+
+
+def check_picture(output: str | Path, suffix: str, overwrite: bool) -> None:
+    """:func:`check_free` for what is written besides the result."""
+    if suffix and Path(output).suffix.lower() != suffix:
+        raise OptionError(f"a picture ends in {suffix}, not '{Path(output).name}'.", "Rename the output (-o).")
+    check_free(output, overwrite)

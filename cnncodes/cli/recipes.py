@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, shell
+from cnncodes.cli.choice import check_recipe, say_next
+from cnncodes.cli.console import Reporter, printable, quoted, shell
+from cnncodes.errors import CnnCodesError
 
 SUMMARY = "Ways from images to a classifier."
 
@@ -20,10 +24,71 @@ def list_recipes(json: options.Json = False) -> None:
 
 
 def show(name: options.RecipeName) -> None:
-    """Print a recipe."""
+    """Print a recipe: when it is right, its source, its numbers and their reasons.
+
+    cnncodes recipes show small-similar
+    """
+    from cnncodes.advice import find_recipe, load_recipe
+
+    print(find_recipe(name).read_text(encoding="utf-8", errors="replace"), end="")
+    try:
+        say_next(Reporter(), load_recipe(name))
+    except CnnCodesError:  # it is shown all the same, mistakes and all
+        Reporter().next(f"cnncodes recipes check {shell(name)}")
+
+
+def copy(
+    name: options.RecipeName, output: options.RecipeCopy = None, overwrite: options.Overwrite = False
+) -> None:
+    """Copy a recipe, to change it.
+
+    cnncodes recipes copy scratch -o mine.toml
+
+    cnncodes recipes check mine.toml
+
+    cnncodes train photos/ --recipe mine.toml -o run
+    """
     from cnncodes.advice import find_recipe
 
-    print(find_recipe(name).read_text(encoding="utf-8"), end="")
+    reporter = Reporter()
+    source = find_recipe(name)
+    target = Path(output or f"{source.stem}.toml")
+    options.check_free(target, overwrite, suffix=".toml", what="a recipe")
+    target.write_bytes(source.read_bytes())
+    reporter.result(f"written: {printable(str(target))}")
+    reporter.next(f"cnncodes recipes check {shell(target)}")
 
 
-COMMANDS = (("list", list_recipes), ("show", show))
+def check(files: options.RecipeNames, json: options.Json = False) -> None:
+    """Check recipe files: all mistakes at once, each with its line and the nearest right word.
+
+    cnncodes recipes check mine.toml
+    """
+    from cnncodes.advice import RecipeError
+
+    reporter = Reporter(json)
+    found = {name: check_recipe(name) for name in files}
+    for name, (method, error) in found.items():
+        if error is None:
+            reporter.result(f"{quoted(name)}: good ({method})")
+        elif isinstance(error, RecipeError):
+            reporter.result(f"{quoted(name)}:")
+            for flaw in error.flaws:
+                reporter.result(f"  {flaw}")
+        else:
+            reporter.result(f"{quoted(name)}: {error.problem} {error.remedy}")
+    reporter.document(
+        {
+            name: [{"line": flaw.line, "problem": flaw.text} for flaw in error.flaws]
+            if isinstance(error, RecipeError)
+            else [{"line": None, "problem": error.problem}]
+            if error
+            else []
+            for name, (_, error) in found.items()
+        }
+    )
+    if any(error for _, error in found.values()):
+        raise options.Exit(1)
+
+
+COMMANDS = (("list", list_recipes), ("show", show), ("copy", copy), ("check", check))

@@ -1,4 +1,4 @@
-"""What `train` and `finetune` share: settings from options, a bar for each epoch, the table at the end."""
+"""What `train` and `finetune` share: a bar for each epoch, the table at the end."""
 
 from __future__ import annotations
 
@@ -6,56 +6,28 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnncodes.cli.console import Reporter, duration, percent, shell
-from cnncodes.errors import OptionError, nearest
 
 if TYPE_CHECKING:
-    from cnncodes.training import Training, TrainingResult, TrainingSettings
+    from cnncodes.advice import Recipe
+    from cnncodes.training import Training, TrainingResult
 
 Ready = Callable[["Training"], None]
 Step = Callable[[int, int, float], None]
 
 
-def parse_settings(given: dict[str, Any], assignments: list[str]) -> TrainingSettings:
-    """Settings from the options that a command has, and from ``--set train.NAME=VALUE``."""
-    from cnncodes.training import TrainingSettings
-
-    fields = {field.name: field for field in dataclasses.fields(TrainingSettings)}
-    values = dict(given)
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        key = name.strip().removeprefix("train.")
-        if not equals or key not in fields:
-            raise OptionError(
-                f"--set '{text}' is not a setting of the training.",
-                "Write --set train.NAME=VALUE. " + nearest(key, fields),
-            )
-        values[key] = _convert(value.strip(), type(fields[key].default), text)
-    return TrainingSettings(**values)
-
-
-def _convert(text: str, kind: type, whole: str) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-                text.lower()
-            ]
-        return kind(text)
-    except (KeyError, ValueError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise OptionError(f"--set '{whole}' has a value that does not fit.", f"Give {wanted}.") from None
-
-
 @contextmanager
-def watch(reporter: Reporter, settings: TrainingSettings) -> Iterator[tuple[Ready, Step]]:
-    """A bar for each epoch; gives the two callbacks that a training takes."""
+def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Ready, Step]]:
+    """A bar for each epoch; gives the two callbacks that a training takes. The recipe is kept in the run's folder."""
+    settings = recipe.training
     with ExitStack() as stack:
         bars: dict[int, Callable[[float, str], None]] = {}
         images = [0]
 
         def ready(training: Training) -> None:
+            recipe.save(output)
             images[0] = len(training.train_rows)
             first = training.learner.module.network.stages[training.learner.first].name
             reporter.note(

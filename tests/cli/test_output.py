@@ -34,6 +34,7 @@ WITH_JSON = {
     "weights check": ("random:0",),
     "weights convert": ("random:0", "-o", "{tmp}/w.safetensors"),
     "recipes list": (),
+    "recipes check": ("scratch",),
 }  # fmt: skip
 #: They have a small network of their own in tests/training/test_commands.py.
 WITH_JSON_THERE = {"train", "finetune"}
