@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.networks.definitions import NETWORKS, get_network
+from cnncodes.networks.definitions import NETWORKS, TANH, get_network
 from cnncodes.networks.names import parse_stages, torchvision_spellings
 from cnncodes.networks.network import Network
 from cnncodes.networks.stages import Convolution, Linear, LocalResponseNorm, MaxPool, Shape, Stage
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NETWORKS",
+    "TANH",
     "Convolution",
     "Linear",
     "LocalResponseNorm",

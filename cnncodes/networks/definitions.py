@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from cnncodes.errors import NetworkError, nearest
 from cnncodes.networks.network import Network
@@ -111,6 +112,7 @@ def alexnet_tf() -> Network:
     )
 
 
+TANH = "-tanh"  # ends the name of a network that has tanh where the other has ReLU
 NETWORKS: dict[str, Callable[[], Network]] = {
     "alexnet": alexnet,
     "alexnet2012": alexnet2012,
@@ -122,14 +124,17 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 
 
 def get_network(name: str, classes: int | None = None) -> Network:
-    """The network of that name, its last stage widened or narrowed to ``classes`` if given.
+    """The network of that name (``alexnet-tanh``: with tanh for ReLU), its last stage widened or narrowed to ``classes`` if given.
 
     Raises
     ------
     NetworkError
         For a name that does not exist; names the nearest.
     """
-    if name not in NETWORKS:
+    base = name.removesuffix(TANH)
+    if base not in NETWORKS:
         raise NetworkError(f"there is no network '{name}'.", nearest(name, NETWORKS))
-    network = NETWORKS[name]()
+    network = NETWORKS[base]()
+    if base != name:
+        network = replace(network, name=name, activation="tanh")
     return network if classes is None else network.with_classes(classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from cnncodes.errors import InputSizeError, NetworkError, StageError
 from cnncodes.networks.names import parse_stages
@@ -24,11 +25,14 @@ class Network:
         Side of the square input in pixels that the network was made for.
     stages : tuple of Stage
         From the pixels upwards.
+    activation : {"relu", "tanh"}, default "relu"
+        What ends convolutions and hidden fully connected stages. "tanh" is for the paper's comparison alone.
     """
 
     name: str
     input_size: int
     stages: tuple[Stage, ...]
+    activation: Literal["relu", "tanh"] = "relu"
 
     @property
     def stage_names(self) -> tuple[str, ...]:

@@ -79,8 +79,8 @@ class TorchNetwork(nn.Module):
         for stage in self.network.stages:
             if not left:
                 break
-            linear = self._linear(stage, value)
-            value = F.relu(linear) if stage.relu else linear
+            linear = self.linear(stage, value)
+            value = self.activate(linear) if stage.relu else linear
             for name, result in ((f"{stage.name}:linear", linear), (stage.name, value)):
                 if name in left:
                     found[name] = result
@@ -89,14 +89,19 @@ class TorchNetwork(nn.Module):
 
     def compute(self, stage: Stage, value: Tensor) -> Tensor:
         """What one stage gives, its ReLU included, for what enters it: ``[batch, ...]``."""
-        linear = self._linear(stage, value)
-        return F.relu(linear) if stage.relu else linear
+        linear = self.linear(stage, value)
+        return self.activate(linear) if stage.relu else linear
 
-    def _linear(self, stage: Stage, value: Tensor) -> Tensor:
-        """What a stage gives before its ReLU."""
+    def activate(self, linear: Tensor) -> Tensor:
+        """The network's nonlinearity: ReLU, or tanh for the comparison of Krizhevsky et al. 2012, figure 1."""
+        return torch.tanh(linear) if self.network.activation == "tanh" else F.relu(linear)
+
+    def linear(self, stage: Stage, value: Tensor) -> Tensor:
+        """What a stage gives before its ReLU, for what enters it: ``[batch, ...]``."""
         match stage:
             case Convolution():
-                weight, bias = self._parameters_of(stage)
+                layer = self.get_submodule(stage.prefix)
+                weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
                 top, bottom = stage.pads(value.shape[2])
                 left, right = stage.pads(value.shape[3])
                 if (top, left) == (bottom, right):
@@ -113,13 +118,9 @@ class TorchNetwork(nn.Module):
                     if stage.pool_to is not None and value.shape[2:] != (stage.pool_to, stage.pool_to):
                         value = F.adaptive_avg_pool2d(value, stage.pool_to)
                     value = value.flatten(1)  # channels, then rows, then columns
-                return F.linear(value, *self._parameters_of(stage))
+                result: Tensor = self.get_submodule(stage.prefix)(value)
+                return result
         raise TypeError(f"no arithmetic for a stage of type {type(stage).__name__}")
-
-    def _parameters_of(self, stage: Stage) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution or fully connected stage."""
-        layer = self.get_submodule(stage.prefix)
-        return layer.get_parameter("weight"), layer.get_parameter("bias")
 
 
 def local_response_norm(value: Tensor, stage: LocalResponseNorm) -> Tensor:

@@ -6,13 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnncodes.training.loop import Epoch, InterruptedTrainingError, Training
+    from cnncodes.training.loop import Training
     from cnncodes.training.run import TrainingResult, finetune, train
-    from cnncodes.training.settings import TrainingSettings
+    from cnncodes.training.settings import NetworkSettings, TeacherSettings, TrainingSettings
+    from cnncodes.training.state import Epoch, InterruptedTrainingError
 
 _HOMES = {
-    "Epoch": "loop",
-    "InterruptedTrainingError": "loop",
+    "Epoch": "state",
+    "InterruptedTrainingError": "state",
+    "NetworkSettings": "settings",
+    "TeacherSettings": "settings",
     "Training": "loop",
     "TrainingResult": "run",
     "TrainingSettings": "settings",
@@ -23,6 +26,8 @@ _HOMES = {
 __all__ = [
     "Epoch",
     "InterruptedTrainingError",
+    "NetworkSettings",
+    "TeacherSettings",
     "Training",
     "TrainingResult",
     "TrainingSettings",

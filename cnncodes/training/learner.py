@@ -1,4 +1,4 @@
-"""The network while it learns: its start, what is frozen, dropout, and the rates of its stages."""
+"""The network while it learns: its start, what is frozen, dropout, batch normalisation, low rank, rates of stages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnncodes.errors import OptionError
@@ -17,13 +16,33 @@ from cnncodes.weights import Weights
 PAPER_ONES = ("conv2", "conv4", "conv5")  # and the hidden fully connected stages
 
 
+class LowRankLinear(nn.Module):
+    """A fully connected layer whose weight is a product: ``left [out, rank] @ right [rank, in]``."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, rank: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):  # the sketch of the decomposition is random, and must not be
+            torch.manual_seed(0)
+            u, s, v = torch.svd_lowrank(weight.detach(), min(rank, *weight.shape), niter=2)
+        self.left = nn.Parameter((u * s.sqrt()).contiguous())
+        self.right = nn.Parameter((v * s.sqrt()).T.contiguous())
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    def forward(self, value: Tensor) -> Tensor:
+        """``[batch, in]`` to ``[batch, out]``."""
+        return nn.functional.linear(nn.functional.linear(value, self.right), self.left, self.bias)
+
+
 class Learner(nn.Module):
     """A network with dropout whose frozen stages neither learn nor keep anything for the backward pass.
 
     Parameters
     ----------
     module : TorchNetwork
+        Becomes part of the learner; :meth:`plain` gives the network that was learned.
     settings : TrainingSettings
+    features, logits : int, default 0
+        Lengths of a teacher's features and logits that are imitated by linear maps of the last hidden stage; 0: none.
 
     Attributes
     ----------
@@ -33,7 +52,9 @@ class Learner(nn.Module):
         Place of the first stage that learns; everything before runs without gradients.
     """
 
-    def __init__(self, module: TorchNetwork, settings: TrainingSettings) -> None:
+    def __init__(
+        self, module: TorchNetwork, settings: TrainingSettings, features: int = 0, logits: int = 0
+    ) -> None:
         super().__init__()
         self.module = module
         self.dropout = settings.dropout
@@ -50,15 +71,36 @@ class Learner(nn.Module):
                 "Freeze fewer, such as conv1-5.",
             )
         self.first = learning[0]
+        self.norms = nn.ModuleDict()
+        for stage in network.stages:
+            if self._learns(stage):
+                self._equip(stage, settings)
+        hidden = self._hidden_length()
+        self.to_features = nn.Linear(hidden, features) if features else None
+        self.to_logits = nn.Linear(hidden, logits) if logits else None
+
+    def _equip(self, stage: Stage, settings: TrainingSettings) -> None:
+        layer = self.module.get_submodule(stage.prefix)
+        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+        if settings.network.batch_norm and stage.relu:
+            kind = nn.BatchNorm2d if isinstance(stage, Convolution) else nn.BatchNorm1d
+            self.norms[stage.name] = kind(weight.shape[0])
+        if isinstance(stage, Linear) and 0 < settings.network.rank < min(weight.shape):
+            container, _, place = stage.prefix.rpartition(".")
+            owner = self.module.get_submodule(container) if container else self.module
+            setattr(owner, place, LowRankLinear(weight, bias, settings.network.rank))
 
     def _learns(self, stage: Stage) -> bool:
         return isinstance(stage, Convolution | Linear) and stage.name not in self.frozen
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``."""
+    def _hidden_length(self) -> int:
+        return int(self.module.network.incoming_shapes()[-1][0])
+
+    def forward(self, pixels: Tensor, mask: DropoutMask | None = None) -> tuple[Tensor, Tensor]:
+        """Last hidden activations ``[batch, hidden]`` and logits of preprocessed pixels ``[batch, 3, height, width]``."""
         with torch.no_grad():
             value = self.before(pixels)
-        return self.after(value)
+        return self.after(value, mask)
 
     def before(self, pixels: Tensor) -> Tensor:
         """What the frozen stages before the first learning one give."""
@@ -66,27 +108,92 @@ class Learner(nn.Module):
             pixels = self.module.compute(stage, pixels)
         return pixels
 
-    def after(self, value: Tensor) -> Tensor:
-        """Logits from the value that enters the first learning stage."""
+    def after(self, value: Tensor, mask: DropoutMask | None = None) -> tuple[Tensor, Tensor]:
+        """Hidden activations and logits from the value that enters the first learning stage."""
+        hidden = value
         for stage in self.module.network.stages[self.first :]:
-            value = self.module.compute(stage, value)
+            value = self.module.linear(stage, value)
+            if stage.name in self.norms:
+                value = self.norms[stage.name](value)
+            if stage.relu:
+                value = self.module.activate(value)
             if isinstance(stage, Linear) and stage.relu:
-                value = F.dropout(value, self.dropout, self.training)
-        return value
+                hidden = value
+                if self.training and self.dropout:
+                    value = (mask or DropoutMask())(value, self.dropout)
+        return hidden, value
 
     def groups(self, settings: TrainingSettings) -> list[dict[str, object]]:
-        """Parameter groups with their part of the learning rate: new, middle and early layers; biases do not decay."""
+        """Parameter groups with their part of the learning rate: new, middle and early layers.
+
+        Biases and normalisation do not decay.
+        """
         network = self.module.network
         groups: list[dict[str, object]] = []
         for stage in network.stages:
             if not self._learns(stage):
                 continue
-            layer = self.module.get_submodule(stage.prefix)
             new = stage is network.stages[-1]
             rate = 1.0 if new else settings.early_rate if stage.kind == "conv" else settings.middle_rate
-            for name, decay in (("weight", settings.weight_decay), ("bias", 0.0)):
-                groups.append({"params": [layer.get_parameter(name)], "rate": rate, "weight_decay": decay})
+            for name, parameter in self.module.get_submodule(stage.prefix).named_parameters():
+                decay = 0.0 if name == "bias" else settings.weight_decay
+                groups.append({"params": [parameter], "rate": rate, "weight_decay": decay})
+            if stage.name in self.norms:
+                own = list(self.norms[stage.name].parameters())
+                groups.append({"params": own, "rate": rate, "weight_decay": 0.0})
+        maps = [extra for extra in (self.to_features, self.to_logits) if extra is not None]
+        groups += [{"params": list(extra.parameters()), "rate": 1.0, "weight_decay": 0.0} for extra in maps]
         return groups
+
+    @torch.no_grad()
+    def plain(self) -> dict[str, Tensor]:
+        """State dict of the plain network that computes what this one does in evaluation mode.
+
+        Batch normalisation ``g (x - m) / sqrt(v + e) + b`` of ``x = W y + c`` is ``W' = W g / sqrt(v + e)``,
+        ``c' = (c - m) g / sqrt(v + e) + b`` (in float64, rounded once); products of low rank are multiplied out.
+        """
+        found: dict[str, Tensor] = {}
+        for stage in self.module.network.stages:
+            if not isinstance(stage, Convolution | Linear):
+                continue
+            layer = self.module.get_submodule(stage.prefix)
+            bias = layer.get_parameter("bias").detach().cpu().double()
+            if isinstance(layer, LowRankLinear):
+                weight = layer.left.detach().cpu().double() @ layer.right.detach().cpu().double()
+            else:
+                weight = layer.get_parameter("weight").detach().cpu().double()
+            if stage.name in self.norms:
+                norm = self.norms[stage.name]
+                scale, shift = norm_as_affine(norm)
+                weight = weight * scale.view(-1, *[1] * (weight.dim() - 1))
+                bias = bias * scale + shift
+            found[f"{stage.prefix}.weight"] = weight.float().contiguous()
+            found[f"{stage.prefix}.bias"] = bias.float()
+        return found
+
+
+def norm_as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """A trained batch normalisation as ``scale`` and ``shift`` per channel, float64 on the CPU."""
+    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+        raise TypeError(f"no affine form of {type(norm).__name__}")
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight.detach().cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
+    shift = norm.bias.detach().cpu().double() - norm.running_mean.cpu().double() * scale
+    return scale, shift
+
+
+class DropoutMask:
+    """Dropout drawn for a whole batch, of which this process has some places: the same for any number of processes."""
+
+    def __init__(self, batch: int | None = None, places: list[int] | None = None) -> None:
+        self.batch, self.places = batch, places
+
+    def __call__(self, value: Tensor, probability: float) -> Tensor:
+        """``value [batch, features]`` with units at zero with a probability, the others scaled up."""
+        keep = torch.rand((self.batch or len(value), value.shape[1]), device=value.device) >= probability
+        if self.places is not None:
+            keep = keep[self.places]
+        return value * keep / (1 - probability)
 
 
 def start_from(

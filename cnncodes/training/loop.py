@@ -4,75 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from cnncodes.codes.compute import Device, Normaliser
-from cnncodes.errors import CnnCodesError, HeadError
+from cnncodes.codes.compute import Device
+from cnncodes.errors import CnnCodesError, HeadError, OptionError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.loader import Loader
-from cnncodes.training.augment import Augmentation, ColourAxes
 from cnncodes.training.checkpoints import last_checkpoint, save_checkpoint
-from cnncodes.training.learner import Learner
+from cnncodes.training.learner import DropoutMask, Learner
+from cnncodes.training.objective import Objective, Targets, mixed_views
+from cnncodes.training.processes import Processes
 from cnncodes.training.settings import TrainingSettings
+from cnncodes.training.squares import Squares
+from cnncodes.training.state import (
+    Epoch,
+    InterruptedTrainingError,
+    State,
+    copied,
+    exact_float32,
+    make_optimizer,
+    random_state,
+    set_random_state,
+    stop_signals,
+)
+from cnncodes.training.teacher import Teacher, feature_scale
+from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights.preprocessing import Preprocessing
 
 Progress = Callable[[int, int, float], None]  # epoch, images done in it, loss so far
 CHECKPOINT_SECONDS = 120.0  # a kill loses no more than this; SIGTERM loses nothing
 RESTARTS = 3  # after a loss that is not a number
-AXES_IMAGES = 500
-
-
-class InterruptedTrainingError(CnnCodesError):
-    """A training that was asked to stop has saved itself."""
-
-    exit_code = 130
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of ``metrics.jsonl``; accuracies are 0..1, ``val_*`` None without a val split."""
-
-    epoch: int
-    learning_rate: float
-    loss: float
-    accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
-    images_per_second: float
-
-
-@dataclass
-class _State:
-    """Where a training is; together with the tensors, all that a checkpoint holds."""
-
-    epoch: int = 0
-    step: int = 0  # in the epoch
-    steps: int = 0  # in all
-    loss_sum: float = 0.0
-    right: int = 0
-    seen: int = 0
-    divisor: float = 1.0
-    drops: int = 0
-    restarts: int = 0
-    best_loss: float = math.inf
-    best_epoch: int = -1
-    stale: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+SAMPLE_IMAGES = 500  # for colour axes and for the scale of a teacher's features
+STEPS_AHEAD = 8  # that a GPU may have in its queue before the loss is looked at
 
 
 class Training:
@@ -85,7 +59,7 @@ class Training:
     labels : int ndarray [N]
         Places in the network's classes, -1 for none.
     split : Split
-        ``train`` learns; ``choose``, or else ``test``, gives the val loss that schedules and early stopping watch.
+        ``train`` learns; ``choose`` gives the val loss that schedules and early stopping watch.
     preprocessing : Preprocessing
     settings : TrainingSettings
     folder : Path
@@ -93,6 +67,9 @@ class Training:
     device : Device
     workers : int
         Decoding threads.
+    teacher : Teacher, optional
+    processes : Processes, optional
+        Those that train together; each has its share of every batch.
     """
 
     def __init__(
@@ -106,26 +83,46 @@ class Training:
         folder: Path,
         device: Device,
         workers: int,
+        *,
+        teacher: Teacher | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.catalog, self.labels, self.settings, self.folder = catalog, labels, settings, folder
-        self.preprocessing, self.device, self.workers = preprocessing, device, workers
-        self.train_rows = split.train
-        self.val_rows = split.choose
+        self.preprocessing, self.device, self.teacher = preprocessing, device, teacher
+        self.processes = processes or Processes()
+        self.train_rows, self.val_rows = split.train, split.choose
+        self._check(learner)
+        self.learner = learner.to(device.torch_name).to(memory_format=torch.channels_last)
+        self._forward: Any = self.learner
+        if self.processes.count > 1:
+            self._forward = DistributedDataParallel(self.learner, broadcast_buffers=False)
+        self.optimizer = make_optimizer(learner, settings)
+        self.steps_per_epoch = -(-len(self.train_rows) // settings.batch_size)
+        self.state = State()
+        self.axes: ColourAxes | None = None
+        self.best: dict[str, Tensor] | None = None
+        self.feature_scale: tuple[Tensor, Tensor] | None = None
+        whole = dataclasses.replace(preprocessing, crop=preprocessing.resize)
+        self._squares = Squares(catalog, self.train_rows, whole, device, workers)
+        self._val_squares = Squares(catalog, self.val_rows, preprocessing, device, workers)
+        self._workers = workers
+        self._stop = threading.Event()
+        self._saved = time.monotonic()
+        self._random = random_state(settings.seed, device)
+        self._pending: list[Tensor] = []
+
+    def _check(self, learner: Learner) -> None:
         if len(self.train_rows) < 2:
             raise HeadError(
                 "there are fewer than two images to learn from.", "Add images to the train split."
             )
-        self.learner = learner.to(device.torch_name).to(memory_format=torch.channels_last)
-        self.normalise = Normaliser(preprocessing, device)
-        self.optimizer = _optimizer(learner, settings)
-        self.steps_per_epoch = -(-len(self.train_rows) // settings.batch_size)
-        self.state = _State()
-        self.axes: ColourAxes | None = None
-        self.best: dict[str, Tensor] | None = None
-        self._stop = threading.Event()
-        self._saved = time.monotonic()
-        self._random = _random_state(settings.seed, device)
-        self._class_weight = self._weights_of_classes()
+        if self.processes.count > 1 and self.settings.network.batch_norm:
+            raise OptionError(
+                "network.batch_norm needs whole batches, and several processes share them.",
+                "Train with one process, or set network.batch_norm = false.",
+            )
+        for size in {self.settings.input_size_at(epoch) for epoch in range(self.settings.epochs)} - {None}:
+            learner.module.network.output_shapes(size)  # raises InputSizeError
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint of the folder, if there is one."""
@@ -145,70 +142,102 @@ class Training:
         CnnCodesError
             If the loss is not a number again after three restarts at a tenth of the rate.
         """
-        if self.settings.pca_noise and self.axes is None:
-            self.axes = self._measure_axes()
-        with _signals(self._stop), self._own_random_numbers():
+        self._measure()
+        self.objective = Objective(self.settings, self._weights_of_classes(), self.feature_scale)
+        with stop_signals(self._stop), self._own_random_numbers(), exact_float32(self.device):
             while self.state.epoch < self.settings.epochs and not self._is_stale():
                 self._epoch(progress)
         if self.best is not None:
-            self.learner.module.load_state_dict(self.best)
+            self.learner.load_state_dict(self.best)
         self.learner.eval()
         return [Epoch(**line) for line in self.state.history]
 
     def _epoch(self, progress: Progress | None) -> None:
-        started, good = time.perf_counter(), self._snapshot() if self.state.step == 0 else None
-        done_before = self.state.seen
-        draws = self._draws(self.state.epoch)
+        state = self.state
+        started, good = time.perf_counter(), self._snapshot() if state.step == 0 else None
+        done_before = state.seen
+        draws = self._draws(state.epoch)
+        batches = self._batches(draws)[state.step :]
+        self.learner.train()
+        for rows, squares in self._squares.batches([self.processes.share(batch) for batch in batches]):
+            self._step(rows, squares, len(batches[0]), draws)
+            state.step += 1
+            state.steps += 1
+            batches = batches[1:]
+            if len(self._pending) >= (STEPS_AHEAD if self.device.is_cuda else 1) and not self._look():
+                self._restart(good)
+                return
+            if progress:
+                progress(state.epoch, state.seen, state.loss_sum / max(state.seen, 1))
+            if self._stop.is_set() and self._look():
+                self.save()
+                raise InterruptedTrainingError(
+                    f"stopped in epoch {state.epoch + 1}; everything is saved in '{self.folder}'.",
+                    "The same command with --resume goes on at this very step.",
+                )
+            if time.monotonic() - self._saved > CHECKPOINT_SECONDS and self._look():
+                self.save()
+        if not self._look():
+            self._restart(good)
+            return
+        self._finish_epoch(time.perf_counter() - started, state.seen - done_before)
+
+    def _batches(self, draws: Augmentation) -> list[list[int]]:
         order = draws.order[np.isin(draws.order, self.train_rows)]
         size = self.settings.batch_size
-        batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
-        self.learner.train()
-        loader = self._loader(batches[self.state.step :])
-        with closing(iter(loader)) as loaded:  # type: ignore[type-var]
-            for batch in loaded:
-                rows = [row for row in batch.rows if row not in batch.problems]
-                kept = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
-                if rows and not self._step(batch.pixels[kept][:, 0], rows, draws):
-                    self._restart(good)
-                    return
-                self.state.step += 1
-                self.state.steps += 1
-                if progress:
-                    progress(self.state.epoch, self.state.seen, self.state.loss_sum / max(self.state.seen, 1))
-                if self._stop.is_set():
-                    self.save()
-                    raise InterruptedTrainingError(
-                        f"stopped in epoch {self.state.epoch + 1}; everything is saved in '{self.folder}'.",
-                        "The same command with --resume goes on at this very step.",
-                    )
-                if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
-                    self.save()
-        self._finish_epoch(time.perf_counter() - started, self.state.seen - done_before)
+        return [order[start : start + size].tolist() for start in range(0, len(order), size)]
 
-    def _step(self, squares: np.ndarray, rows: list[int], draws: Augmentation) -> bool:
-        """One step of gradient descent; False if the loss is not a number (then nothing has changed)."""
+    def _step(self, rows: list[int], squares: Tensor, batch: int, draws: Augmentation) -> None:
+        """One step of gradient descent on this process's share of a batch; its figures wait for :meth:`_look`."""
         state, settings = self.state, self.settings
-        position = state.steps / (self.settings.epochs * self.steps_per_epoch)
+        position = state.steps / (settings.epochs * self.steps_per_epoch)
         rate = settings.rate_at(min(position, 1.0), state.divisor)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
-        pixels = self._pixels(draws.crops(squares, rows, self.preprocessing.crop), draws.shifts(rows))
-        target = torch.from_numpy(self.labels[rows]).to(self.device.torch_name)
+        views = draws.views(squares, rows)
+        mix = draws.mix(rows)
+        if mix is not None:
+            views = mixed_views(views, torch.from_numpy(mix))
+        targets = self._targets(rows, views, None if mix is None else torch.from_numpy(mix))
         self.optimizer.zero_grad(set_to_none=True)
+        mask = DropoutMask(batch, self.processes.places(batch)) if self.processes.count > 1 else None
         with self._autocast():
-            logits = self.learner(pixels)
-        loss = F.cross_entropy(
-            logits.float(), target, weight=self._class_weight, label_smoothing=settings.label_smoothing
-        )
-        if not bool(torch.isfinite(loss)):
-            return False
-        loss.backward()  # type: ignore[no-untyped-call]
+            hidden, logits = self._forward(self._normalised(views), mask)
+        losses = self.objective(self.learner, hidden, logits, targets)
+        # DistributedDataParallel takes the mean over processes of what is the mean over the whole batch here
+        (losses.sum() * (self.processes.count / max(batch, 1))).backward()  # type: ignore[no-untyped-call]
         if settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self._learning_parameters(), settings.clip_norm)
         self.optimizer.step()
-        state.loss_sum += float(loss.detach()) * len(rows)
-        state.right += int((logits.argmax(1) == target).sum())
-        state.seen += len(rows)
+        right = self.objective.right(logits.detach(), targets)
+        count = torch.tensor(float(len(rows)), device=losses.device)
+        stop = torch.tensor(float(self._stop.is_set()), device=losses.device)
+        self._pending.append(torch.stack([losses.detach().sum(), right.float(), count, stop]).double())
+
+    def _targets(self, rows: Sequence[int], views: Tensor, mix: Tensor | None = None) -> Targets:
+        labels = torch.from_numpy(self.labels[np.asarray(rows, dtype=np.int64)]).to(self.device.torch_name)
+        answers = None
+        if self.teacher is not None:
+            colours = views.flip(1) if self.preprocessing.channels == "BGR" else views
+            answers = self.teacher(rows, (colours / 255).clamp(0, 1))
+            if mix is not None and not self.teacher.sees_views:
+                answers = answers.mixed(mix.to(self.device.torch_name))
+        return Targets(labels, answers, None if mix is None else mix.to(self.device.torch_name))
+
+    def _look(self) -> bool:
+        """Add up the figures of the steps that were taken; False if a loss is not a number."""
+        if not self._pending:
+            return True
+        figures = self.processes.sum(torch.stack(self._pending).sum(0)).tolist()
+        self._pending.clear()
+        loss, right, count, stop = figures
+        if not np.isfinite(loss):
+            return False
+        self.state.loss_sum += loss
+        self.state.right += int(right)
+        self.state.seen += int(count)
+        if stop:
+            self._stop.set()
         return True
 
     def _finish_epoch(self, seconds: float, images: int) -> None:
@@ -231,8 +260,9 @@ class Training:
         ended = state.epoch == self.settings.epochs or self._is_stale()
         if ended or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.save()
-        lines = "".join(json.dumps(entry) + "\n" for entry in state.history)
-        (self.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+        if self.processes.leads:
+            lines = "".join(json.dumps(entry) + "\n" for entry in state.history)
+            (self.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
 
     def _watch(self, val_loss: float | None) -> None:
         """Keep the best network; divide the rate on a plateau."""
@@ -241,9 +271,7 @@ class Training:
             return
         if val_loss < state.best_loss:
             state.best_loss, state.best_epoch, state.stale = val_loss, state.epoch, 0
-            self.best = {
-                key: value.detach().cpu().clone() for key, value in self.learner.module.state_dict().items()
-            }
+            self.best = copied(self.learner.state_dict())
             return
         state.stale += 1
         if (
@@ -257,52 +285,58 @@ class Training:
         return 0 < self.settings.stop_after <= self.state.stale
 
     def evaluate(self, rows: np.ndarray) -> tuple[float, float]:
-        """Mean loss and top-1 accuracy (0..1) of the centre crops of some rows."""
+        """Mean loss and top-1 accuracy (0..1) of the centre crops of some of the val rows."""
         self.learner.eval()
-        total, right, seen = 0.0, 0, 0
         size = self.settings.batch_size
-        batches = [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
-        loader = Loader(self.catalog, batches, self.preprocessing, workers=self.workers)
-        with torch.inference_mode(), closing(iter(loader)) as loaded:  # type: ignore[type-var]
-            for batch in loaded:
-                kept = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
-                if not kept:
+        shares = [
+            self.processes.share(rows[start : start + size].tolist()) for start in range(0, len(rows), size)
+        ]
+        total = torch.zeros(3, dtype=torch.float64, device=self.device.torch_name)
+        with torch.inference_mode():
+            for places, squares in self._val_squares.batches(shares):
+                if not places:
                     continue
-                target = torch.from_numpy(self.labels[np.array(batch.rows)[kept]]).to(self.device.torch_name)
+                views = squares.permute(0, 3, 1, 2).float()
+                targets = self._targets(places, views)
                 with self._autocast():
-                    logits = self.learner(self._pixels(batch.pixels[kept][:, 0])).float()
-                total += float(F.cross_entropy(logits, target, reduction="sum"))
-                right += int((logits.argmax(1) == target).sum())
-                seen += len(kept)
-        return total / max(seen, 1), right / max(seen, 1)
+                    hidden, logits = self.learner(self._normalised(views))
+                losses = self.objective(self.learner, hidden, logits, targets)
+                right = self.objective.right(logits, targets)
+                total += torch.stack(
+                    [losses.sum().double(), right.double(), right.new_tensor(len(places)).double()]
+                )
+        loss, right_sum, seen = self.processes.sum(total).tolist()
+        return loss / max(seen, 1), right_sum / max(seen, 1)
 
     def save(self) -> None:
         """Write a checkpoint of this very step."""
-        save_checkpoint(self.folder, self.state.steps, self._snapshot())
+        if self.processes.leads:
+            save_checkpoint(self.folder, self.state.steps, self._snapshot())
         self._saved = time.monotonic()
 
     def _snapshot(self) -> dict[str, Any]:
-        copied = {
-            key: value.detach().cpu().clone() for key, value in self.learner.module.state_dict().items()
-        }
         return {
             "state": dataclasses.asdict(self.state),
             "settings": self.settings.to_json(),
-            "module": copied,
-            "optimizer": _copied(self.optimizer.state_dict()),
-            "random": _random_state(None, self.device),
+            "learner": copied(self.learner.state_dict()),
+            "optimizer": copied(self.optimizer.state_dict()),
+            "random": random_state(None, self.device),
             "best": self.best,
             "axes": self.axes.to_json() if self.axes else None,
+            "feature_scale": self.feature_scale,
         }
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        self.state = _State(**saved["state"])
-        self.learner.module.load_state_dict(saved["module"])
+        self._pending.clear()
+        self.state = State(**saved["state"])
+        self.learner.load_state_dict(saved["learner"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self._random = saved["random"]
-        _set_random_state(self._random, self.device)
+        set_random_state(self._random, self.device)
         self.best = saved["best"]
         self.axes = ColourAxes.from_json(saved["axes"]) if saved["axes"] else None
+        scale = saved["feature_scale"]
+        self.feature_scale = tuple(part.to(self.device.torch_name) for part in scale) if scale else None
 
     def _restart(self, good: dict[str, Any] | None) -> None:
         """Back to the last good state at a tenth of the rate."""
@@ -319,35 +353,55 @@ class Training:
         self.state.restarts, self.state.divisor = restarts, divisor
 
     def _draws(self, epoch: int) -> Augmentation:
-        room = self.preprocessing.resize - self.preprocessing.crop
-        return Augmentation(self.settings, len(self.catalog), room, epoch, self.axes)
+        return Augmentation(self.settings, len(self.catalog), self.preprocessing, epoch, self.axes)
 
-    def _loader(self, batches: list[list[int]]) -> Loader:
+    def _measure(self) -> None:
+        """What is measured on some training images before the first step: colour axes, scale of a teacher's features."""
+        needs_axes = self.settings.pca_noise and self.axes is None
+        needs_scale = self.teacher is not None and self.feature_scale is None
+        if not needs_axes and not needs_scale:
+            return
+        places = np.linspace(0, len(self.train_rows) - 1, SAMPLE_IMAGES).astype(int)
+        rows = np.unique(self.train_rows[places]).tolist()
+        batches = [rows[start : start + 32] for start in range(0, len(rows), 32)]
         whole = dataclasses.replace(self.preprocessing, crop=self.preprocessing.resize)
-        return Loader(self.catalog, batches, whole, workers=self.workers)
+        pixels, features = [], []
+        for batch in Loader(self.catalog, batches, whole, workers=self._workers):
+            good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
+            pixels.append(batch.pixels[good, 0, ::4, ::4])
+            if needs_scale and good:
+                views = torch.from_numpy(batch.pixels[good, 0]).permute(0, 3, 1, 2).float()
+                answers = self._targets(
+                    [batch.rows[place] for place in good], views.to(self.device.torch_name)
+                ).answers
+                assert answers is not None
+                features.append(answers.features.cpu().numpy())
+        if needs_axes:
+            self.axes = ColourAxes.of(pixels)
+        if needs_scale:
+            mean, deviation = feature_scale(np.concatenate(features))
+            place = self.device.torch_name
+            self.feature_scale = (
+                torch.from_numpy(mean).float().to(place),
+                torch.from_numpy(deviation).float().to(place),
+            )
 
-    def _measure_axes(self) -> ColourAxes:
-        chosen = self.train_rows[np.linspace(0, len(self.train_rows) - 1, AXES_IMAGES).astype(int)]
-        rows = np.unique(chosen).tolist()
-        loader = self._loader([rows[start : start + 32] for start in range(0, len(rows), 32)])
-        return ColourAxes.of(batch.pixels[:, 0, ::4, ::4] for batch in loader)
-
-    def _pixels(self, crops: np.ndarray, shifts: np.ndarray | None = None) -> Tensor:
-        values = self.normalise(torch.from_numpy(np.ascontiguousarray(crops)))
-        if shifts is not None and shifts.any():
-            scale = torch.tensor(self.preprocessing.std, device=values.device) * self.preprocessing.scale
-            values += (torch.from_numpy(shifts).to(values.device) / scale)[:, :, None, None]
-        return values
+    def _normalised(self, views: Tensor) -> Tensor:
+        """Views in 0..255 as the network wants them, in torchvision's order of operations."""
+        record = self.preprocessing
+        mean = torch.tensor(record.mean, device=views.device).view(3, 1, 1)
+        std = torch.tensor(record.std, device=views.device).view(3, 1, 1)
+        return ((views / record.scale - mean) / std).contiguous(memory_format=torch.channels_last)
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
         """Dropout draws from torch's own generator: lend it ours, and give the caller's back."""
-        theirs = _random_state(None, self.device)
-        _set_random_state(self._random, self.device)
+        theirs = random_state(None, self.device)
+        set_random_state(self._random, self.device)
         try:
             yield
         finally:
-            _set_random_state(theirs, self.device)
+            set_random_state(theirs, self.device)
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:
@@ -365,56 +419,3 @@ class Training:
         counts = np.bincount(self.labels[self.train_rows])
         weights = len(self.train_rows) / (len(counts) * np.maximum(counts, 1))
         return torch.tensor(weights, dtype=torch.float32, device=self.device.torch_name)
-
-
-def _random_state(seed: int | None, device: Device) -> dict[str, Tensor]:
-    """State of torch's generators: the current one, or a new one by seed."""
-    if seed is not None:
-        fresh = torch.Generator().manual_seed(seed % 2**63).get_state()
-        if not device.is_cuda:
-            return {"cpu": fresh}
-        return {"cpu": fresh, "cuda": torch.Generator(device.torch_name).manual_seed(seed).get_state()}
-    states = {"cpu": torch.get_rng_state()}
-    if device.is_cuda:
-        states["cuda"] = torch.cuda.get_rng_state(device.torch_name)
-    return states
-
-
-def _set_random_state(states: dict[str, Tensor], device: Device) -> None:
-    torch.set_rng_state(states["cpu"])
-    if device.is_cuda and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device.torch_name)
-
-
-def _optimizer(learner: Learner, settings: TrainingSettings) -> torch.optim.Optimizer:
-    groups = learner.groups(settings)
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
-
-
-def _copied(value: Any) -> Any:
-    """A copy of nested dictionaries and lists whose tensors no longer change."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copied(item) for item in value]
-    return value
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for a stop at the next step; outside the main thread nothing is changed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cnncodes.codes.compute import choose_device
 from cnncodes.codes.file import Provenance
 from cnncodes.codes.lock import locked
 from cnncodes.errors import HeadError, OptionError, OutputExistsError
 from cnncodes.heads.splits import Split, SplitRule, split_rows
 from cnncodes.images.catalog import Catalog
-from cnncodes.networks import Network
+from cnncodes.images.listing import SPLITS
+from cnncodes.networks import TANH, Network, TorchNetwork, get_network
 from cnncodes.training.checkpoints import checkpoints
 from cnncodes.training.learner import Learner, from_scratch, start_from
-from cnncodes.training.loop import Epoch, Progress, Training
+from cnncodes.training.loop import Progress, Training
+from cnncodes.training.processes import processes
 from cnncodes.training.settings import TrainingSettings
+from cnncodes.training.state import Epoch
+from cnncodes.training.teacher import Teacher, load_teacher
 from cnncodes.weights import Weights, save_weights
 from cnncodes.weights.preprocessing import Preprocessing
 
 MODEL = "model.safetensors"
+WATCHED = 0.05  # of the images, where a teacher alone is imitated
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +95,12 @@ def finetune(
         After SIGTERM or SIGINT, once everything is saved.
     """
     settings = settings or TrainingSettings()
-    rows, labels, classes = _rows(catalog, split, settings.seed)
-    learner = Learner(start_from(weights, len(classes), settings, keep_head=keep_head), settings)
     source = f"fine-tuned from {weights.name} ({weights.fingerprint[:16]}), freeze {settings.freeze}"
-    return _train(
-        learner, catalog, labels, classes, rows, weights.preprocessing, settings, Path(folder), source,
-        device=device, workers=workers, resume=resume, progress=progress, ready=ready,
+    job = _Job(
+        catalog, weights.architecture, weights.preprocessing, settings, Path(folder), source,
+        lambda classes: start_from(weights, classes, settings, keep_head=keep_head),
     )  # fmt: skip
+    return _train(job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready)
 
 
 def train(
@@ -118,13 +122,27 @@ def train(
     ``preprocessing`` says how an image becomes its input; it travels with the weights that are saved.
     """
     settings = settings or TrainingSettings(middle_rate=1.0, early_rate=1.0)
-    rows, labels, classes = _rows(catalog, split, settings.seed)
-    learner = Learner(from_scratch(network.with_classes(len(classes)), settings), settings)
-    source = f"trained from new numbers ({settings.initialisation}, seed {settings.seed})"
-    return _train(
-        learner, catalog, labels, classes, rows, preprocessing, settings, Path(folder), source,
-        device=device, workers=workers, resume=resume, progress=progress, ready=ready,
+    if settings.network.activation == "tanh":
+        network = get_network(f"{network.name.removesuffix(TANH)}{TANH}", network.classes)
+    job = _Job(
+        catalog, network, preprocessing, settings, Path(folder),
+        f"trained from new numbers ({settings.initialisation}, seed {settings.seed})",
+        lambda classes: from_scratch(network.with_classes(classes), settings),
     )  # fmt: skip
+    return _train(job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What is to be trained, on what, and where it goes."""
+
+    catalog: Catalog
+    network: Network
+    preprocessing: Preprocessing
+    settings: TrainingSettings
+    folder: Path
+    source: str
+    start: Callable[[int], TorchNetwork]  # the network to begin with, for a number of classes
 
 
 def _rows(catalog: Catalog, rule: SplitRule, seed: int) -> tuple[Split, np.ndarray, tuple[str, ...]]:
@@ -148,15 +166,8 @@ def _rows(catalog: Catalog, rule: SplitRule, seed: int) -> tuple[Split, np.ndarr
 
 
 def _train(
-    learner: Learner,
-    catalog: Catalog,
-    labels: np.ndarray,
-    classes: tuple[str, ...],
-    split: Split,
-    preprocessing: Preprocessing,
-    settings: TrainingSettings,
-    folder: Path,
-    source: str,
+    job: _Job,
+    rule: SplitRule,
     *,
     device: str,
     workers: int | None,
@@ -164,37 +175,74 @@ def _train(
     progress: Progress | None,
     ready: Callable[[Training], None] | None,
 ) -> TrainingResult:
-    place = choose_device(device)
-    record = {
-        "settings": json.loads(settings.to_json()),
-        "source": source,
-        "classes": list(classes),
-        "preprocessing": json.loads(preprocessing.to_json()),
-        "images": len(catalog),
-        "network": learner.module.network.name,
-    }
-    _open_run(folder, record, resume)
-    with locked(folder / "run"):
-        training = Training(
-            learner, catalog, labels, split, preprocessing, settings, folder, place, workers or place.cores
+    settings = job.settings
+    with processes(device) as (together, place):
+        teacher = load_teacher(settings.teacher, job.catalog, place) if settings.teacher else None
+        if teacher is not None and settings.teacher is not None and not settings.teacher.labels:
+            split, labels = (
+                _rows_of_any(job.catalog, rule, settings.seed),
+                np.array(job.catalog.labels, np.int64),
+            )
+            classes = teacher.classes or tuple(map(str, range(teacher.logits)))
+        else:
+            split, labels, classes = _rows(job.catalog, rule, settings.seed)
+        learner = Learner(job.start(len(classes)), settings, *_imitated(settings, teacher))
+        record = {
+            "settings": json.loads(settings.to_json()),
+            "source": job.source,
+            "classes": list(classes),
+            "preprocessing": json.loads(job.preprocessing.to_json()),
+            "images": len(job.catalog),
+            "network": learner.module.network.name,
+        }
+        if together.leads:
+            _open_run(job.folder, record, resume)
+        together.wait()
+        with locked(job.folder / "run") if together.leads else nullcontext():
+            training = Training(
+                learner, job.catalog, labels, split, job.preprocessing, settings, job.folder, place,
+                workers or max(1, place.cores // together.count), teacher=teacher, processes=together,
+            )  # fmt: skip
+            if resume:
+                training.resume()
+            if ready and together.leads:
+                ready(training)
+            epochs = training.run(progress if together.leads else None)
+            weights = Weights(
+                network=learner.module.network.name,
+                name=str(job.folder / MODEL),
+                tensors=learner.plain(),
+                preprocessing=job.preprocessing,
+                classes=classes,
+                source=job.source,
+            )
+            if together.leads:
+                save_weights(weights, job.folder / MODEL, overwrite=True)
+            together.wait()
+    return TrainingResult(job.folder, job.folder / MODEL, tuple(epochs), split, classes)
+
+
+def _imitated(settings: TrainingSettings, teacher: Teacher | None) -> tuple[int, int]:
+    """Lengths of a teacher's features and logits that maps beside the network imitate; 0: none."""
+    if teacher is None or settings.teacher is None:
+        return 0, 0
+    beside = settings.teacher.labels and settings.teacher.logits
+    return teacher.feature_length if settings.teacher.features else 0, teacher.logits if beside else 0
+
+
+def _rows_of_any(catalog: Catalog, rule: SplitRule, seed: int) -> Split:
+    """A split where labels do not count: all images learn but those of the val split, or a share of all."""
+    rows = np.arange(len(catalog))
+    watched = rows[catalog.splits == SPLITS.index("val")]
+    if isinstance(rule, float) or (rule == "auto" and not len(watched)):
+        share = rule if isinstance(rule, float) else WATCHED
+        watched = np.sort(
+            np.random.default_rng(seed).choice(rows, max(1, round(share * len(rows))), replace=False)
         )
-        if resume:
-            training.resume()
-        if ready:
-            ready(training)
-        epochs = training.run(progress)
-        weights = Weights(
-            network=learner.module.network.name,
-            name=str(folder / MODEL),
-            tensors={
-                key: value.detach().cpu().contiguous() for key, value in learner.module.state_dict().items()
-            },
-            preprocessing=preprocessing,
-            classes=classes,
-            source=source,
-        )
-        save_weights(weights, folder / MODEL, overwrite=True)
-    return TrainingResult(folder, folder / MODEL, tuple(epochs), split, classes)
+    elif rule == "none":
+        watched = rows[:0]
+    train = np.setdiff1d(rows[catalog.splits != SPLITS.index("test")], watched)
+    return Split(train, watched, rows[:0], f"{len(train):,} images to learn from, {len(watched):,} to watch")
 
 
 def _open_run(folder: Path, record: dict[str, object], resume: bool) -> None:

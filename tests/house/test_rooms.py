@@ -32,7 +32,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "torchvision": {"weights": {"imagenet"}},
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
-    "h5py": {"codes": {"file"}},
+    "h5py": {"codes": {"features", "file"}},
     "pyarrow": {"codes": {"export"}},
     "sklearn": {"heads": {"scikit"}, "evaluation": {"metrics"}, "advice": {"digits"}},
     "joblib": {"heads": {"parallel"}},

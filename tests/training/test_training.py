@@ -13,10 +13,11 @@ from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError
 from cnncodes.images import read_catalog
 from cnncodes.networks import TorchNetwork
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
-from cnncodes.training.augment import Augmentation, ColourAxes
 from cnncodes.training.checkpoints import checkpoints
 from cnncodes.training.learner import Learner, from_scratch
+from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import build_network, load_weights
+from cnncodes.weights.preprocessing import Preprocessing
 
 SETTINGS = TrainingSettings(
     epochs=8, batch_size=8, learning_rate=0.02, middle_rate=1.0, early_rate=1.0, dropout=0.1, mirror=False
@@ -97,7 +98,7 @@ def test_frozen_stages_keep_their_bits_and_cost_no_gradient(network, pixels, str
     for key, values in weights.tensors.items():
         assert torch.equal(values, after[key]) == key.startswith("conv"), key
     learner = Learner(TorchNetwork(network), settings)
-    learner(torch.zeros(2, 3, 32, 32)).sum().backward()
+    learner(torch.zeros(2, 3, 32, 32))[1].sum().backward()
     with_gradient = {
         name for name, parameter in learner.module.named_parameters() if parameter.grad is not None
     }
@@ -107,7 +108,7 @@ def test_frozen_stages_keep_their_bits_and_cost_no_gradient(network, pixels, str
 
 def test_a_frozen_stage_in_the_middle_still_passes_the_gradient_on(network):
     learner = Learner(TorchNetwork(network), TrainingSettings(freeze="conv2"))
-    learner(torch.randn(2, 3, 32, 32)).sum().backward()
+    learner(torch.randn(2, 3, 32, 32))[1].sum().backward()
     assert learner.module.get_submodule("conv1").weight.grad.abs().sum() > 0
     assert learner.module.get_submodule("conv2").weight.grad is None
 
@@ -182,14 +183,43 @@ def test_the_paper_s_initialisation(network):
     assert module.get_submodule("fc6").weight.std().item() == pytest.approx(0.01, rel=0.1)
 
 
-def test_an_image_s_draws_do_not_depend_on_its_batch():
-    draws = Augmentation(TrainingSettings(seed=3), 10, room=4, epoch=2)
-    squares = np.random.default_rng(0).integers(0, 256, (10, 12, 12, 3), dtype=np.uint8)
-    together = draws.crops(squares, range(10), 8)
+@pytest.mark.parametrize(
+    "more", [{}, {"crop_area": 0.3}, {"crop_area": 0.5, "jitter": 0.4, "input_sizes": "6"}]
+)
+def test_an_image_s_draws_do_not_depend_on_its_batch(more):
+    draws = Augmentation(TrainingSettings(seed=3, **more), 10, Preprocessing(resize=12, crop=8), epoch=2)
+    squares = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (10, 12, 12, 3), dtype=np.uint8))
+    together = draws.views(squares, range(10))
+    assert together.shape[2:] == ((6, 6) if "input_sizes" in more else (8, 8))
     for row in range(10):
-        assert np.array_equal(draws.crops(squares[row : row + 1], [row], 8)[0], together[row])
-    mirrored = [np.array_equal(c[:, ::-1], squares[0, :8, :8]) for c in together]
-    assert len({crop.tobytes() for crop in together}) == 10 and not all(mirrored)
+        alone = draws.views(squares[row : row + 1], [row])[0]
+        torch.testing.assert_close(alone, together[row], rtol=0, atol=0 if not more else 1e-3)
+    assert len({view.numpy().tobytes() for view in together}) == 10
+
+
+def test_plain_crops_are_parts_of_the_square_and_half_of_them_mirrored():
+    draws = Augmentation(TrainingSettings(seed=3), 40, Preprocessing(resize=12, crop=8), epoch=2)
+    square = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    squares = torch.from_numpy(np.repeat(square[None], 40, axis=0))
+    crops = {square[top : top + 8, left : left + 8].tobytes() for top in range(5) for left in range(5)}
+    views = draws.views(squares, range(40)).permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    straight = [view.tobytes() in crops for view in views]
+    mirrored = [np.ascontiguousarray(view[:, ::-1]).tobytes() in crops for view in views]
+    assert all(a != b for a, b in zip(straight, mirrored, strict=True)) and 8 < sum(mirrored) < 32
+
+
+def test_crops_of_random_size_keep_to_their_area_and_cover_the_square():
+    """A ramp shows where a crop began and ended: its area and its ratio can be read off."""
+    rows, columns = np.mgrid[:64, :64]
+    ramp = torch.from_numpy(np.stack([rows * 4, columns * 4, rows], axis=2).astype(np.uint8))
+    settings = TrainingSettings(crop_area=0.25, mirror=False)
+    draws = Augmentation(settings, 200, Preprocessing(resize=64, crop=32), epoch=0)
+    views = draws.views(ramp.repeat(200, 1, 1, 1), range(200))
+    height = (views[:, 0, -1, 16] - views[:, 0, 0, 16]) / 4 / 64 * 32 / 31
+    width = (views[:, 1, 16, -1] - views[:, 1, 16, 0]) / 4 / 64 * 32 / 31
+    area = (height * width).numpy()
+    assert 0.2 < area.min() < 0.35 and 0.85 < area.max() <= 1.03
+    assert (views[:, 0].amin() < 8) and (views[:, 0].amax() > 244)
 
 
 def test_colour_axes_are_those_of_all_pixels_at_once():

@@ -1,0 +1,82 @@
+"""Features that another program computed, matched to a catalog by image name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cnncodes.errors import CodesFileError
+from cnncodes.images.catalog import Catalog
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Another network's answers for the images of a catalog, row by row.
+
+    Parameters
+    ----------
+    values : float16 ndarray [N, D]
+    weight, bias : float32 ndarray [K, D] and [K], or None
+        Its last layer: logits = values @ weight.T + bias.
+    classes : tuple of K str, or None
+    """
+
+    values: np.ndarray
+    weight: np.ndarray | None
+    bias: np.ndarray | None
+    classes: tuple[str, ...] | None
+
+
+def read_features(path: str | os.PathLike[str], catalog: Catalog) -> Features:
+    """Read ``images/name`` and ``layers/features`` (or ``image_names`` and ``features``) of an HDF5 file.
+
+    Features stored as uint8 with an attribute ``largest`` stand for ``largest * (stored / 255) ** 2``. ``logits/weight``,
+    ``logits/bias`` and ``classes`` are read where they are.
+
+    Raises
+    ------
+    CodesFileError
+        If the file cannot be read, has no features, or lacks images of the catalog.
+    """
+    path = Path(path)
+    try:
+        with h5py.File(path, "r") as file:
+            names_at = "images/name" if "images/name" in file else "image_names"
+            features_at = "layers/features" if "layers/features" in file else "features"
+            if names_at not in file or features_at not in file:
+                raise CodesFileError(
+                    f"'{path}' has no features by image name.",
+                    "It needs images/name and layers/features, or image_names and features.",
+                )
+            dataset = file[features_at]
+            there = {
+                name.decode("utf-8", "surrogateescape"): row for row, name in enumerate(file[names_at][:])
+            }
+            missing = [name for name in catalog.names if name not in there]
+            if missing:
+                raise CodesFileError(
+                    f"'{path}' has no features of {len(missing):,} of {len(catalog):,} images, such as '{missing[0]}'.",
+                    "Names must be relative to the folder of the images, as the data have them.",
+                )
+            rows = np.array([there[name] for name in catalog.names])
+            stored = dataset[:][rows].reshape(len(rows), -1)
+            if stored.dtype == np.uint8:
+                table = dataset.attrs["largest"] * (np.arange(256) / 255) ** 2
+                values = table.astype(np.float16)[stored]
+            else:
+                values = stored.astype(np.float16)
+            logits = "logits/weight" in file
+            return Features(
+                values=values,
+                weight=file["logits/weight"][:].astype(np.float32) if logits else None,
+                bias=file["logits/bias"][:].astype(np.float32) if logits else None,
+                classes=tuple(name.decode() for name in file["classes"][:]) if "classes" in file else None,
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise CodesFileError(
+            f"'{path}' cannot be read as features: {error}.", "Give an HDF5 file of features by image name."
+        ) from error

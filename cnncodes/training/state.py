@@ -1,0 +1,127 @@
+"""What a training keeps beside the network: where it is, its optimizer, its random numbers, its signals."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnncodes.codes.compute import Device
+from cnncodes.errors import CnnCodesError
+from cnncodes.training.learner import Learner
+from cnncodes.training.settings import TrainingSettings
+
+
+class InterruptedTrainingError(CnnCodesError):
+    """A training that was asked to stop has saved itself."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of ``metrics.jsonl``; accuracies are 0..1, ``val_*`` None without a val split."""
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+    images_per_second: float
+
+
+@dataclass
+class State:
+    """Where a training is; together with the tensors, all that a checkpoint holds."""
+
+    epoch: int = 0
+    step: int = 0  # in the epoch
+    steps: int = 0  # in all
+    loss_sum: float = 0.0
+    right: int = 0
+    seen: int = 0
+    divisor: float = 1.0
+    drops: int = 0
+    restarts: int = 0
+    best_loss: float = math.inf
+    best_epoch: int = -1
+    stale: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def random_state(seed: int | None, device: Device) -> dict[str, Tensor]:
+    """State of torch's generators: the current one, or a new one by seed."""
+    if seed is not None:
+        fresh = torch.Generator().manual_seed(seed % 2**63).get_state()
+        if not device.is_cuda:
+            return {"cpu": fresh}
+        return {"cpu": fresh, "cuda": torch.Generator(device.torch_name).manual_seed(seed).get_state()}
+    states = {"cpu": torch.get_rng_state()}
+    if device.is_cuda:
+        states["cuda"] = torch.cuda.get_rng_state(device.torch_name)
+    return states
+
+
+def set_random_state(states: dict[str, Tensor], device: Device) -> None:
+    """Give torch's generators a state of :func:`random_state`."""
+    torch.set_rng_state(states["cpu"].cpu())
+    if device.is_cuda and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device.torch_name)
+
+
+def make_optimizer(learner: Learner, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimizer of some settings over what learns; frozen stages have no part in it."""
+    groups = learner.groups(settings)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+
+
+def copied(value: Any) -> Any:
+    """A copy of nested dictionaries and lists whose tensors no longer change."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [copied(item) for item in value]
+    return value
+
+
+@contextmanager
+def stop_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for a stop at the next step; outside the main thread nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def exact_float32(device: Device) -> Iterator[None]:
+    """float32 means float32: nothing is rounded to TensorFloat-32 on a GPU."""
+    if not device.is_cuda:
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
