@@ -171,16 +171,13 @@ def _judge(
         labels[catalog.labels == k] = place
     draws, skipped = draw(labels, pool, shots, repeats, limit, seed)
     notes += skipped
-    probes, total = [], sum(len(source.layers) for source in found)
-    done = 0
+    probes, done, total = [], 0, sum(len(source.layers) for source in found)
     for source in found:
+        coarse = []
         for layer in source.layers:
             X = source.read(layer)
             if source.numbers.get(layer, 0) > X.shape[1]:
-                notes.append(
-                    f"{layer} of {source.name}: {source.numbers[layer]:,} numbers averaged over a coarser grid "
-                    f"to {X.shape[1]:,} (at most {MOST_NUMBERS:,})"
-                )
+                coarse.append(f"{layer} ({source.numbers[layer]:,} to {X.shape[1]:,})")
             probes += _probe_layer(
                 source.name, layer, X, labels, classes, draws,
                 C=C, normalisation=normalisation, seed=seed, jobs=jobs,
@@ -188,6 +185,10 @@ def _judge(
             done += 1
             if progress:
                 progress("fitting layers", done, total)
+        if coarse:
+            notes.append(
+                f"averaged over a coarser grid to at most {MOST_NUMBERS:,} numbers: {', '.join(coarse)}"
+            )
     problems = {name: reason for source in found for name, reason in source.problems.items()}
     return ProbeResult(
         tuple(probes), classes, against, pool.how, (*pool.notes, *dict.fromkeys(notes)), problems, seed

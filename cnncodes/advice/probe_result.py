@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -183,6 +185,20 @@ class ProbeResult:
             "unknown": "",
         }
         return Learning(best.source, best.layer, verdict, gain, low, high, ends[verdict])
+
+    def to_csv(self) -> str:
+        """CSV with one line for each draw: source, layer, images per class, draw, accuracy 0..1, C, images tested."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(
+            ("source", "layer", "shots", "images_per_class", "draw", "accuracy", "mean", "sd", "C", "tested")
+        )
+        for probe in self.probes:
+            for place, (accuracy, C) in enumerate(zip(probe.accuracy, probe.C, strict=True)):
+                numbers = [f"{value:.6f}" for value in (accuracy, probe.mean, probe.sd)]
+                head = [probe.source, probe.layer, probe.shots, f"{probe.images:g}", place]
+                writer.writerow([*head, *numbers, f"{C:g}", probe.tested])
+        return text.getvalue()
 
     def to_json(self) -> str:
         """JSON object with one entry per field, the best layer of each source, and the verdict on more images."""

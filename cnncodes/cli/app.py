@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnncodes.cli import (
+    advise,
     benchmark,
     check,
     evaluate,
@@ -15,6 +16,7 @@ from cnncodes.cli import (
     info,
     pack,
     predict,
+    probe,
     recipes,
     train,
     weights,
@@ -37,12 +39,14 @@ Exit codes: 0 good; 1 a clear error; 2 wrong usage; 3 finished, but some images 
 
 
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
+    ("advise", advise.advise),
     ("extract", extract.extract),
     ("fit-linear", fit_linear.fit_linear),
     ("finetune", finetune.finetune),
     ("train", train.train),
     ("predict", predict.predict),
     ("evaluate", evaluate.evaluate),
+    ("probe", probe.probe),
     ("info", info.info),
     ("check", check.check),
     ("export", export.export),

@@ -1,0 +1,151 @@
+"""`cnncodes probe`: which layer, and would more pictures help?"""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from cnncodes.cli import options
+from cnncodes.cli.console import Reporter, percent, quoted, shell
+from cnncodes.errors import OptionError
+
+if TYPE_CHECKING:
+    from cnncodes.advice.draws import Shots
+    from cnncodes.advice.probe_result import Probe, ProbeResult
+
+
+def probe(
+    data: options.LabelledData,
+    weights: options.SeveralWeights = None,
+    layers: options.ProbeLayers = "all",
+    shots: options.ProbeShots = "15,30",
+    repeats: options.Repeats = 5,
+    against: options.Against = None,
+    normalize: options.ProbeNormalize = "standard",
+    C: options.ProbeC = "auto",
+    output: options.Picture = None,
+    csv: options.CsvFile = None,
+    keep: options.Keep = None,
+    limit: options.TestLimit = 2000,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Accuracy by layer and by images per class, and whether more pictures would help.
+
+    For each number of images per class, that many are drawn to learn from (train split, or all images), a linear
+    SVM is fitted on every layer, and the test split (or the rest) tests it: the protocol of Caltech-101, the table of
+    Zeiler and Fergus 2014. The +- is the standard deviation over the draws. Images are extracted once.
+
+        cnncodes probe photos/ --weights random:0 --shots 2,4 --repeats 3 -o probe.png
+
+        cnncodes probe codes.h5 --shots 2,4 --against pixels,histogram
+    """
+    from cnncodes.advice.probe import probe as run_probe
+
+    reporter = Reporter(json, quiet)
+    for path, suffix in ((output, ".png"), (csv, "")):
+        if path is not None:
+            options.check_picture(path, suffix, overwrite)
+    value = options.parse_C(C)
+    if isinstance(value, list):
+        raise OptionError(f"--C '{C}' has several values.", "Give one, or auto.")
+    with _bars(reporter) as progress:
+        result = run_probe(
+            data, weights or None, layers=layers, shots=parse_shots(shots), repeats=repeats,
+            against=[name for text in against or [] for name in text.split(",") if name], C=value,
+            normalisation=cast("Any", normalize), limit=limit, seed=seed, keep=keep, device=device,
+            workers=workers, progress=progress,
+        )  # fmt: skip
+    _print(reporter, result)
+    if output is not None:
+        from cnncodes.pictures.probe import draw_probe
+
+        reporter.note(f"written: {draw_probe(result, output)}")
+    if csv is not None:
+        Path(csv).write_text(result.to_csv(), encoding="utf-8", errors="surrogateescape")
+        reporter.note(f"written: {csv}")
+    reporter.document(json_module.loads(result.to_json()))
+    reporter.next(_next(result, data, weights or []))
+    for name, reason in result.unreadable.items():
+        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    if result.unreadable:
+        raise options.Exit(3)
+
+
+def parse_shots(text: str) -> list[Shots]:
+    """``15,30,all``: counts, and "all"."""
+    words = [word.strip() for word in text.split(",")]
+    numbers = [word for word in words if word != "all"]
+    counts: list[Shots] = list(options.parse_integers(",".join(numbers), "--shots")) if numbers else []
+    return [*counts, "all"] if "all" in words else counts
+
+
+@contextmanager
+def _bars(reporter: Reporter) -> Iterator[Callable[[str, int, int], None]]:
+    """One bar after the other: the codes of each weights, then the fits."""
+    with ExitStack() as stack:
+        bars: dict[str, Callable[[float, str], None]] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                stack.close()
+                unit = "images" if what.startswith("codes") else "layers"
+                bars[what] = stack.enter_context(reporter.progress(what, total, unit))
+            bars[what](done, "")
+
+        yield progress
+
+
+def _print(reporter: Reporter, result: ProbeResult) -> None:
+    """The table, the notes, the best of each source and what more pictures would do."""
+    for note in result.notes:
+        reporter.note(f"note: {note}")
+    first = {probe.shots: probe for probe in reversed(result.probes)}
+    columns = ["weights", "layer", *(_column(first[shots]) for shots in result.shots), ""]
+    rows = []
+    for source in result.sources:
+        best = result.best(source).layer
+        for place, layer in enumerate(result.layers(source)):
+            cells = [_cell(result.of(source, layer, shots)) for shots in result.shots]
+            mark = "<-" if layer == best and len(result.layers(source)) > 1 else ""
+            rows.append((source if place == 0 else "", layer, *cells, mark))
+    tested = sorted({probe.tested for probe in result.probes})
+    images = f"{tested[0]:,}" if len(tested) == 1 else f"{tested[0]:,} to {tested[-1]:,}"
+    title = (
+        f"accuracy, mean of {len(result.classes)} classes, in percent; images {result.how} "
+        f"({images} images); by chance {percent(result.chance)}"
+    )
+    reporter.table(title, columns, rows)
+    deep = [source for source in result.sources if len(result.layers(source)) > 1]
+    for source in deep:
+        entry = result.best(source)
+        reporter.result(f"best layer of {source}: {entry.layer}, {percent(entry.mean)} ({_column(entry)})")
+    if deep:
+        reporter.note("note: these test images chose the best layer; expect a little less from it on others")
+    reporter.result(result.learning().sentence)
+
+
+def _column(probe: Probe) -> str:
+    return f"all ({probe.images:.0f}) per class" if probe.shots == "all" else f"{probe.shots} per class"
+
+
+def _cell(probe: Probe) -> str:
+    spread = f" +- {100 * probe.sd:.1f}" if len(probe.accuracy) > 1 else ""
+    return f"{100 * probe.mean:.1f}{spread}"
+
+
+def _next(result: ProbeResult, data: list[str], weights: list[str]) -> str:
+    """Fit the best layer: of the codes file, or after an extraction."""
+    best = result.best()
+    if Path(data[0]).suffix.lower() in (".h5", ".hdf5") and not weights:
+        return f"cnncodes fit-linear {shell(data[0])} --layer {best.layer} --normalize standard -o model.safetensors"
+    named = "" if best.source == "imagenet" else f" --weights {shell(best.source)}"
+    places = " ".join(map(shell, data))
+    return f"cnncodes extract {places} -o codes.h5{named} --layers {best.layer}"
