@@ -6,11 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnncodes.advice.decision import Advice, advise
+    from cnncodes.advice.evidence import Evidence
+    from cnncodes.advice.findings import Finding
     from cnncodes.advice.recipe import Recipe, RecipeError, load_recipe, plain_recipe
     from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, When
     from cnncodes.advice.recipes import find_recipe, recipe_files, recipe_summary
 
 _HOMES = {
+    "Advice": "decision",
+    "advise": "decision",
+    "Evidence": "evidence",
+    "Finding": "findings",
     "Recipe": "recipe",
     "RecipeError": "recipe",
     "load_recipe": "recipe",
@@ -24,11 +31,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "Advice",
+    "Evidence",
     "ExtractSettings",
+    "Finding",
     "HeadSettings",
     "Recipe",
     "RecipeError",
     "When",
+    "advise",
     "find_recipe",
     "load_recipe",
     "plain_recipe",

@@ -15,6 +15,7 @@ Array = npt.NDArray[Any]
 
 MOST_COMPARED = 20_000  # images; all pairs of so many take about a minute on two cores
 _BLOCK = 512
+_MOST_PARTNERS = 16  # of one image: where a whole set is one picture, pairs must not fill the memory
 
 
 def identical_files(catalog: Catalog) -> Array:
@@ -30,7 +31,7 @@ def identical_files(catalog: Catalog) -> Array:
     group = np.full(len(catalog), -1, np.int64)
     _, inverse, counts = np.unique(size, return_inverse=True, return_counts=True)
     rows = np.flatnonzero((counts[inverse] > 1) & (size > 0))
-    digests = np.array([file_digest(catalog.files[row]) for row in rows], np.uint64)
+    digests = np.array([file_digest(str(catalog.path(int(row)))) for row in rows], np.uint64)
     _, same, counts = np.unique(digests, return_inverse=True, return_counts=True)
     repeated = (counts[same] > 1) & (digests != 0)
     group[rows[repeated]] = same[repeated]
@@ -57,31 +58,20 @@ def near_pairs(codes: Array, part: float) -> tuple[Array, Array]:
     if n < 3 or n > MOST_COMPARED:
         return np.zeros((0, 2), np.int64), np.zeros(0)
     unit = unit_rows(codes)
-    nearest = np.empty(n)
-    candidates: list[tuple[Array, Array]] = []
-    usual = _usual_distance(unit)
+    k = min(_MOST_PARTNERS, n - 1)
+    partner, distance = np.empty((n, k), np.int64), np.empty((n, k))
     for start in range(0, n, _BLOCK):
-        distance = _distances(unit, start)
-        nearest[start : start + _BLOCK] = distance.min(axis=1)
-        # The median is only known at the end; a sample's, taken double, lets few pairs through to be kept.
-        rows, others = np.nonzero(distance <= 2 * part * usual)
-        keep = rows + start < others
-        found = np.stack([rows[keep] + start, others[keep]], axis=1)
-        candidates.append((found, distance[rows[keep], others[keep]]))
-    median = float(np.median(nearest))
-    pairs = np.concatenate([found for found, _ in candidates])
-    distances = np.concatenate([found for _, found in candidates]).astype(np.float64)
-    near = distances <= part * median
-    order = np.argsort(distances[near], kind="stable")
-    return pairs[near][order], distances[near][order] / max(median, 1e-12)
-
-
-def _usual_distance(unit: Array) -> float:
-    """Median distance to the nearest other image, from a few hundred of the images."""
-    rows = np.unique(np.linspace(0, len(unit) - 1, _BLOCK).astype(int))
-    similarity = unit[rows] @ unit.T
-    similarity[np.arange(len(rows)), rows] = -np.inf
-    return float(np.median(np.maximum(1.0 - similarity.max(axis=1), 0.0)))
+        block = _distances(unit, start)
+        rows = slice(start, start + len(block))
+        partner[rows] = np.argpartition(block, k - 1, axis=1)[:, :k]
+        distance[rows] = np.take_along_axis(block, partner[rows], axis=1)
+    median = float(np.median(distance.min(axis=1)))
+    row, place = np.nonzero(distance <= part * median)
+    pairs = np.sort(np.stack([row, partner[row, place]], axis=1), axis=1)
+    pairs, first = np.unique(pairs, axis=0, return_index=True)  # each pair was found from both sides
+    near = distance[row, place][first]
+    order = np.argsort(near, kind="stable")
+    return pairs[order], near[order] / max(median, 1e-12)
 
 
 def _distances(unit: Array, start: int) -> Array:

@@ -286,6 +286,41 @@ Images = Annotated[
 ]
 Top = Annotated[int, typer.Option("--top", metavar="N", min=1, help="Classes per image, best first.")]
 Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: one line per image and class.")]
+ModelsAndData = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL... DATA",
+        help="One or more model files (of fit-linear, train or finetune), and last the data. "
+        + DATA_HELP.replace("images or globs", "or one codes file"),
+        show_default=False,
+    ),
+]
+ConfusionFile = Annotated[
+    str | None,
+    typer.Option(
+        "--confusion",
+        metavar="FILE",
+        help="Also draw the confusion matrix, as PNG: a row per true class, colour by its share.",
+        show_default=False,
+    ),
+]
+VerdictsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--csv",
+        metavar="FILE",
+        help="Also write one line per image, the worst mistakes first: true and predicted class, both "
+        "probabilities, rank of the true class.",
+        show_default=False,
+    ),
+]
+Temperature = Annotated[
+    bool,
+    typer.Option(
+        "--temperature/--no-temperature",
+        help="Fit a temperature on the val split, where it is neither evaluated nor fitted on.",
+    ),
+]
 EvaluateSplit = Annotated[
     str,
     typer.Option(
@@ -561,8 +596,8 @@ def check_free(output: str | Path, overwrite: bool, suffix: str = "", what: str 
     """Refuse early what a command could not write after its work."""
     path = Path(output)
     if path.is_dir():
-        raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o.")
-    if path.suffix != suffix and suffix:
+        raise OutputExistsError(f"'{path}' is a folder.", f"Name a file with {option}.")
+    if path.suffix.lower() != suffix and suffix:
         raise OptionError(f"{what} ends in {suffix}, not '{path.name}'.", "Rename the output (-o).")
     if not path.parent.is_dir():
         raise OutputExistsError(
@@ -570,7 +605,7 @@ def check_free(output: str | Path, overwrite: bool, suffix: str = "", what: str 
         )
     if path.exists() and not overwrite:
         raise OutputExistsError(
-            f"'{path}' exists already.", "Choose another name with -o, or use --overwrite."
+            f"'{path}' exists already.", f"Choose another name with {option}, or use --overwrite."
         )
 
 

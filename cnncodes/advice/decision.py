@@ -1,0 +1,327 @@
+"""Decide: from the evidence to one of four recipes, with the reasons, the runner-up and the command to run.
+
+The two questions are those of CS231n's transfer learning notes: are there many images, and are they like those
+that the weights were trained on? The answers come from the figures and from ``thresholds.toml``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cnncodes.advice.copies import identical_files
+from cnncodes.advice.evidence import Evidence, judge, measure_size
+from cnncodes.advice.findings import Finding, find_problems
+from cnncodes.advice.recipe import Recipe, load_recipe
+from cnncodes.advice.sample import MOST_IMAGES, extract_sample
+from cnncodes.advice.thresholds import Thresholds, load_thresholds
+from cnncodes.errors import CnnCodesError
+from cnncodes.heads.splits import SplitRule
+from cnncodes.images.catalog import Catalog
+from cnncodes.networks import stage_table
+
+if TYPE_CHECKING:
+    from cnncodes.weights import Weights
+
+Amount = Literal["small", "large"]
+Similarity = Literal["similar", "different"]
+Progress = Callable[[int, int], None]  # images done, images unreadable
+
+
+@dataclass(frozen=True)
+class Option:
+    """A recipe that could be followed.
+
+    Parameters
+    ----------
+    recipe : str
+        Its name.
+    summary : str
+        Its own line about itself.
+    seconds : float
+        What following it takes here, expected from the rate that was measured.
+    command : str
+        What to type.
+    """
+
+    recipe: str
+    summary: str
+    seconds: float
+    command: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A recipe, and why.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        What was measured.
+    amount : {"small", "large"}
+    similarity : {"similar", "different"}
+    reasons : tuple of str
+        One sentence each, in plain words and with the figures.
+    advised, runner_up : Option
+    runner_up_reason : str
+        Why it is the next best, and what would make it the best.
+    warnings : tuple of Finding
+        What is wrong, or may be wrong, with the data.
+    unreadable : dict of str to str
+        Every image looked at that cannot be read, with the reason.
+    thresholds : Thresholds
+        The numbers that decided.
+    """
+
+    evidence: Evidence
+    amount: Amount
+    similarity: Similarity
+    reasons: tuple[str, ...]
+    advised: Option
+    runner_up: Option
+    runner_up_reason: str
+    warnings: tuple[Finding, ...]
+    unreadable: dict[str, str]
+    thresholds: Thresholds
+
+    @property
+    def recipe(self) -> str:
+        """Name of the advised recipe."""
+        return self.advised.recipe
+
+    @property
+    def command(self) -> str:
+        """What to type next."""
+        return self.advised.command
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field, and recipe and command."""
+        return json.dumps({**dataclasses.asdict(self), "recipe": self.recipe, "command": self.command})
+
+    @classmethod
+    def from_json(cls, text: str) -> Advice:
+        """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            del values["recipe"], values["command"]
+            return cls(
+                **values
+                | {
+                    "evidence": Evidence.from_values(values["evidence"]),
+                    "reasons": tuple(values["reasons"]),
+                    "advised": Option(**values["advised"]),
+                    "runner_up": Option(**values["runner_up"]),
+                    "warnings": tuple(
+                        Finding(**{**finding, "names": tuple(finding["names"])})
+                        for finding in values["warnings"]
+                    ),
+                    "thresholds": Thresholds(**values["thresholds"]),
+                }
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise CnnCodesError(
+                f"the advice cannot be read: {type(error).__name__} {error}.",
+                "The file is damaged, or was written by another version of cnncodes; ask for advice again.",
+            ) from error
+
+
+def advise(
+    catalog: Catalog,
+    weights: Weights,
+    *,
+    data: str | None = None,
+    split: SplitRule = "auto",
+    images: int = MOST_IMAGES,
+    thresholds: str | os.PathLike[str] | None = None,
+    source_statistics: tuple[np.ndarray, np.ndarray] | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Advice:
+    """Look at the images, measure, and say which recipe to follow.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        With labels.
+    weights : Weights
+        Where the recipe would start.
+    data : str, optional
+        How the images are named in a command; by default the catalog's folder.
+    split : {"auto", "none"} or float, default "auto"
+        See :func:`cnncodes.heads.split_rows`. The stages are judged on the images to fit alone.
+    images : int, default 2000
+        At most so many are decoded, with each class's share.
+    thresholds : path, optional
+        A TOML file with entries that replace those of ``thresholds.toml``.
+    source_statistics : (mean, variance), optional
+        Float arrays ``[d]`` of the deepest stage's codes on the images that the weights were trained on.
+    device : str, default "auto"
+    workers : int, optional
+        Decoding threads.
+    seed : int, default 0
+    progress : callable(done, unreadable), optional
+
+    Returns
+    -------
+    Advice
+
+    Raises
+    ------
+    HeadError
+        If there are fewer than two classes with images, or too few to judge by.
+    OptionError
+        If the thresholds cannot be used.
+    """
+    numbers = load_thresholds(thresholds)
+    size, rows = measure_size(catalog, split, seed)
+    sample = extract_sample(
+        catalog, rows, weights, images=images, device=device, workers=workers, seed=seed, progress=progress
+    )
+    evidence = judge(sample, size, source_statistics)
+    amount, similarity, reasons = decide(evidence, numbers)
+    other, why = next_best(evidence, numbers, amount, similarity)
+    words = data if data is not None else shlex.quote(str(catalog.root))
+    return Advice(
+        evidence=evidence,
+        amount=amount,
+        similarity=similarity,
+        reasons=(*reasons, *_caution(weights)),
+        advised=_option(f"{amount}-{similarity}", evidence, numbers, weights, words),
+        runner_up=_option(other, evidence, numbers, weights, words),
+        runner_up_reason=why,
+        warnings=find_problems(catalog, rows, identical_files(catalog), sample, evidence, numbers),
+        unreadable=sample.problems,
+        thresholds=numbers,
+    )
+
+
+def decide(evidence: Evidence, thresholds: Thresholds) -> tuple[Amount, Similarity, tuple[str, ...]]:
+    """Small or large, similar or different, and why in words."""
+    size, deepest = evidence.size, evidence.deepest
+    large = size.train >= thresholds.large_images and size.median_per_class >= thresholds.large_per_class
+    counts = f"{size.train:,} images to learn from, {size.median_per_class:,} in the median class"
+    rule = f"from {thresholds.large_images:,.0f} images and {thresholds.large_per_class:,.0f} per class on"
+    amount = (
+        f"The set counts as {'large' if large else 'small'}: {counts}; large is {rule} (a rule of thumb)."
+    )
+    similarity, why = _similarity(evidence, thresholds)
+    reasons = [amount, why]
+    best = max(evidence.depths, key=lambda depth: depth.neighbours)
+    if similarity == "similar" and deepest.neighbours < best.neighbours - best.neighbours_se:
+        reasons.append(
+            f"The neighbours disagree: those by {best.stage} are right for {best.neighbours:.1%}, those by "
+            f"{deepest.stage} for {deepest.neighbours:.1%}. So this is no clear case."
+        )
+    return "large" if large else "small", similarity, tuple(reasons)
+
+
+def _similarity(evidence: Evidence, thresholds: Thresholds) -> tuple[Similarity, str]:
+    deepest, earlier = evidence.deepest, evidence.best_earlier
+    doubt = thresholds.knowing_standard_errors * deepest.linear_se
+    if deepest.linear <= evidence.majority + doubt:
+        return "different", (
+            f"The images count as different from those that the weights were trained on: {deepest.stage} tells "
+            f"{deepest.linear:.1%} of them right, and naming the largest class {evidence.majority:.1%}."
+        )
+    if earlier is None:
+        return "similar", f"{deepest.stage} is the only stage, and better than guessing."
+    allowed = thresholds.similar_standard_errors * earlier.behind_se
+    figures = (
+        f"{deepest.stage} tells {deepest.linear:.1%} of {evidence.judged:,} images right, the best earlier stage "
+        f"({earlier.stage}) {earlier.linear:.1%}"
+    )
+    if earlier.behind <= allowed:
+        return "similar", (
+            "The images count as similar to those that the weights were trained on: "
+            f"{figures}, a difference of {100 * earlier.behind:+.1f} points within the uncertainty of "
+            f"{100 * allowed:.1f}. So the features of the last stages fit."
+        )
+    return "different", (
+        "The images count as different from those that the weights were trained on: "
+        f"{figures}. The difference of {100 * earlier.behind:+.1f} points is more than the uncertainty of "
+        f"{100 * allowed:.1f}, so the last stages lose something that the classes need."
+    )
+
+
+def next_best(
+    evidence: Evidence, thresholds: Thresholds, amount: Amount, similarity: Similarity
+) -> tuple[str, str]:
+    """The recipe on the other side of the closer of the two decisions, and why in words.
+
+    How close: doublings of the images to the threshold of size, and standard errors to that of similarity; one
+    counts like the other, which is a rule of thumb.
+    """
+    size, earlier = evidence.size, evidence.best_earlier
+    doublings = min(
+        math.log2(size.train / thresholds.large_images),
+        math.log2(max(size.median_per_class, 1) / thresholds.large_per_class),
+    )
+    errors = math.inf
+    if earlier is not None and earlier.behind_se > 0:
+        errors = abs(earlier.behind / earlier.behind_se - thresholds.similar_standard_errors)
+    if abs(doublings) < errors:
+        times = 2.0 ** abs(doublings)
+        other = "large" if amount == "small" else "small"
+        return f"{other}-{similarity}", (
+            f"the number of images is the closer decision: {times:.1f} times "
+            f"{'as many' if amount == 'small' else 'fewer'} would count as {other}"
+        )
+    opposite = "different" if similarity == "similar" else "similar"
+    return f"{amount}-{opposite}", (
+        f"similar or different is the closer decision: {errors:.1f} standard errors from the other side"
+    )
+
+
+def expected_seconds(recipe: Recipe, evidence: Evidence, thresholds: Thresholds, weights: Weights) -> float:
+    """Time to follow a recipe, from the rate measured on the sample; the fit of a linear head is not counted.
+
+    Linear: one forward pass for each image and crop. Training: each epoch a pass for each image, and the
+    gradients' part for what learns, by its share of the multiply-adds. What caching saves is not counted.
+    """
+    size, rate = evidence.size, evidence.images_per_second
+    if recipe.training is None or recipe.method == "linear":
+        crops = {"mirror": 2, "mirror-mean": 2, "ten": 10, "ten-mean": 10}
+        return size.images * (crops.get(recipe.extract.crops, 1) if recipe.extract else 1) / rate
+    cost = 1.0 + (thresholds.training_cost - 1.0) * learning_share(weights, recipe.training.freeze)
+    return recipe.training.epochs * (size.train * cost + size.val + size.test) / rate
+
+
+def learning_share(weights: Weights, freeze: str) -> float:
+    """Share of the network's multiply-adds in the stages from the first that learns on, 0..1."""
+    network = weights.architecture
+    frozen = set(network.select(freeze)) if freeze != "none" else set()
+    work = [(row.name, row.multiply_adds) for row in stage_table(network, weights.preprocessing.crop).rows]
+    first = next((place for place, (name, adds) in enumerate(work) if adds and name not in frozen), len(work))
+    return sum(adds for _, adds in work[first:]) / max(1, sum(adds for _, adds in work))
+
+
+def _option(name: str, evidence: Evidence, thresholds: Thresholds, weights: Weights, data: str) -> Option:
+    recipe = load_recipe(name)
+    chosen = "" if weights.name == "imagenet" else f" --weights {shlex.quote(weights.name)}"
+    return Option(
+        name,
+        recipe.summary,
+        expected_seconds(recipe, evidence, thresholds, weights),
+        f"cnncodes run {data} -o run --recipe {name}{chosen}",
+    )
+
+
+def _caution(weights: Weights) -> tuple[str, ...]:
+    from cnncodes.weights import RANDOM_SOURCE
+
+    if not weights.source.startswith(RANDOM_SOURCE):
+        return ()
+    return (
+        f"The weights '{weights.name}' are random: they were trained on nothing, so similar and different mean "
+        "little. Ask again with trained weights.",
+    )

@@ -1,0 +1,116 @@
+"""`cnncodes advise`: which recipe for these images, and why."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnncodes.cli import options
+from cnncodes.cli.console import Reporter, duration, one_line, percent, shell
+
+if TYPE_CHECKING:
+    from cnncodes.advice import Advice
+    from cnncodes.advice.evidence import Depth
+
+
+def advise(
+    data: options.Data,
+    weights: options.Weights = "imagenet",
+    model: options.Network = None,
+    output: options.AdviceFolder = None,
+    split: options.SplitRule = "auto",
+    seed: options.Seed = 0,
+    thresholds: options.ThresholdsFile = None,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Which recipe for these images? Looks at the data, measures, and says why.
+
+    At most 2,000 images go through the network once. Every stage is judged by how well it tells the classes
+    apart: if the last one is as good as any before it, the images are like those the weights were trained on.
+    With many images like them, fine-tuning pays; with few, a linear head is safer. Also listed: copies in both
+    splits, labels that look wrong, tiny classes, files that cannot be read.
+
+        cnncodes advise photos/
+
+        cnncodes advise photos/ -o advice
+    """
+    from cnncodes.advice import advise as ask
+    from cnncodes.advice.sample import MOST_IMAGES
+    from cnncodes.images import read_catalog
+    from cnncodes.weights import load_weights
+
+    reporter = Reporter(json, quiet)
+    catalog = read_catalog(data)
+    loaded = load_weights(weights, network=model)
+    reporter.note(catalog.describe())
+    with reporter.progress("looking", min(len(catalog), MOST_IMAGES), "images") as update:
+        advice = ask(
+            catalog, loaded, data=" ".join(map(shell, data)), split=options.parse_split(split),
+            thresholds=thresholds, device=device, workers=workers, seed=seed,
+            progress=lambda done, bad: update(done, f"{bad} unreadable" if bad else ""),
+        )  # fmt: skip
+    print_advice(reporter, advice)
+    if output is not None:
+        _save(reporter, advice, Path(output))
+    reporter.document(json_module.loads(advice.to_json()))
+    reporter.next(advice.command)
+    if advice.unreadable:
+        raise options.Exit(3)
+
+
+def print_advice(reporter: Reporter, advice: Advice) -> None:
+    """Evidence, warnings, and the recipe with its reasons."""
+    evidence = advice.evidence
+    title = f"what each stage knows: {evidence.judged:,} images to learn from, each left out once"
+    columns = ("stage", "numbers", "5 neighbours", "linear", "LogME", "over the last stage")
+    reporter.table(title, columns, [_row(depth, depth is evidence.deepest) for depth in evidence.depths])
+    reporter.result(f"always the largest class: {percent(evidence.majority)}; split: {evidence.size.how}")
+    if evidence.confidence is not None:
+        reporter.result(
+            f"the network's own confidence on these images: {percent(evidence.confidence)} on average"
+        )
+    if evidence.source_distance is not None:
+        reporter.result(
+            f"distance of the codes to those of the weights' training images: {evidence.source_distance:.2f} "
+            "(0: the same, 1: as far as these spread)"
+        )
+    for finding in advice.warnings:
+        reporter.warn(f"{finding.kind}: {one_line(finding.text)}")
+        for name in finding.names:
+            reporter.warn(f"  {one_line(name)}")
+    reporter.result()
+    for option, name in ((advice.advised, "recipe"), (advice.runner_up, "runner-up")):
+        reporter.result(
+            f"{name}: {option.recipe} - {option.summary}; about {duration(option.seconds)} on {evidence.device}"
+        )
+    for reason in advice.reasons:
+        reporter.result(f"- {one_line(reason)}")
+    reporter.result(f"- {advice.runner_up.recipe} is the runner-up: {advice.runner_up_reason}.")
+
+
+def _row(depth: Depth, deepest: bool) -> tuple[object, ...]:
+    grid = f"{depth.numbers:,}" + (
+        f" (pooled to {depth.pooled_to} x {depth.pooled_to})" if depth.pooled_to else ""
+    )
+    over = None if deepest else f"{100 * depth.behind:+.1f} +- {100 * depth.behind_se:.1f}"
+    return (
+        depth.stage,
+        grid,
+        f"{100 * depth.neighbours:.1f} +- {100 * depth.neighbours_se:.1f} %",
+        f"{100 * depth.linear:.1f} +- {100 * depth.linear_se:.1f} %",
+        f"{depth.log_me:.3f}",
+        over,
+    )
+
+
+def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
+    from cnncodes.pictures.depth import save_depth
+
+    picture = save_depth(advice.evidence, folder / "depth.png")
+    record = folder / "advice.json"
+    record.write_text(json_module.dumps(json_module.loads(advice.to_json()), indent=2), encoding="utf-8")
+    reporter.note(f"written: {picture}, {record}")
