@@ -592,13 +592,19 @@ def parse_split(text: str) -> float | Literal["auto", "none"]:
     return value
 
 
-def check_free(output: str | Path, overwrite: bool, suffix: str = "", what: str = "a model file") -> None:
-    """Refuse early what a command could not write after its work."""
+def check_free(
+    output: str | Path,
+    overwrite: bool,
+    suffix: str = "",
+    what: str = "a model file",
+    option: str = "-o",
+) -> None:
+    """Refuse early what a command could not write after its work; ``option`` is the one that names it."""
     path = Path(output)
     if path.is_dir():
         raise OutputExistsError(f"'{path}' is a folder.", f"Name a file with {option}.")
-    if path.suffix.lower() != suffix and suffix:
-        raise OptionError(f"{what} ends in {suffix}, not '{path.name}'.", "Rename the output (-o).")
+    if path.suffix != suffix and suffix:
+        raise OptionError(f"{what} ends in {suffix}, not '{path.name}'.", f"Rename the output ({option}).")
     if not path.parent.is_dir():
         raise OutputExistsError(
             f"the folder '{path.parent}' does not exist.", f"Make it: mkdir -p '{path.parent}'."
