@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnncodes.codes.compute import Device
 from cnncodes.codes.file import Provenance
 from cnncodes.codes.lock import locked
 from cnncodes.errors import HeadError, OptionError, OutputExistsError
@@ -177,7 +178,7 @@ def _train(
 ) -> TrainingResult:
     settings = job.settings
     with processes(device) as (together, place):
-        teacher = load_teacher(settings.teacher, job.catalog, place) if settings.teacher else None
+        teacher = _teacher(job, place)
         if teacher is not None and settings.teacher is not None and not settings.teacher.labels:
             split, labels = (
                 _rows_of_any(job.catalog, rule, settings.seed),
@@ -220,6 +221,13 @@ def _train(
                 save_weights(weights, job.folder / MODEL, overwrite=True)
             together.wait()
     return TrainingResult(job.folder, job.folder / MODEL, tuple(epochs), split, classes)
+
+
+def _teacher(job: _Job, place: Device) -> Teacher | None:
+    if job.settings.teacher is None:
+        return None
+    half = job.settings.precision == "bfloat16"
+    return load_teacher(job.settings.teacher, job.catalog, place, half)
 
 
 def _imitated(settings: TrainingSettings, teacher: Teacher | None) -> tuple[int, int]:

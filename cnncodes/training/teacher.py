@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,16 @@ class ProgramTeacher:
     classes: tuple[str, ...] | None = None
     sees_views = True
 
-    def __init__(self, settings: TeacherSettings, device: Device) -> None:
+    def __init__(self, settings: TeacherSettings, device: Device, half: bool = False) -> None:
         self._side, self._device = settings.input_size, device
         self._program = _load_program(Path(settings.program), device)
+        self._dtype = torch.float16 if half and device.is_cuda else torch.float32
+        if self._dtype == torch.float16:
+            self._program.half()
         side = self._side or SAMPLE
+        sample = torch.zeros(2, 3, side, side, device=device.torch_name, dtype=self._dtype)
         with torch.no_grad():
-            answer = self._program(torch.zeros(2, 3, side, side, device=device.torch_name))
+            answer = self._program(sample)
         if not (
             isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(a, Tensor) for a in answer)
         ):
@@ -70,6 +74,7 @@ class ProgramTeacher:
         if self._side and views.shape[2] != self._side:
             views = F.interpolate(views, (self._side, self._side), mode="bilinear", antialias=True)
         with torch.no_grad():
+            views = views.to(self._dtype).contiguous(memory_format=torch.channels_last)
             features, logits = self._program(views)
         return Answers(features.float(), logits.float())
 
@@ -103,22 +108,54 @@ class StoredTeacher:
         return Answers(features, F.linear(features, *self._last) if self._last else None)
 
 
-Teacher = ProgramTeacher | StoredTeacher
+class BothTeachers:
+    """The mean of what a program says of a view and of what is stored for the whole image.
+
+    The stored answers may come from larger originals than the views are cut from.
+    """
+
+    sees_views = False
+
+    def __init__(self, program: ProgramTeacher, stored: StoredTeacher) -> None:
+        if (program.feature_length, program.logits) != (stored.feature_length, stored.logits):
+            raise OptionError(
+                f"the two teachers differ: {program.feature_length} and {stored.feature_length} features, "
+                f"{program.logits} and {stored.logits} logits.",
+                "Name answers of the same network in teacher.program and teacher.codes, or only one of them.",
+            )
+        self._program, self._stored = program, stored
+        self.classes, self.feature_length, self.logits = stored.classes, stored.feature_length, stored.logits
+
+    def __call__(self, rows: Sequence[int], views: Tensor) -> Answers:
+        """Means of features and of logits."""
+        a, b = self._program(rows, views), self._stored(rows, views)
+        logits = (a.logits + b.logits) / 2 if a.logits is not None and b.logits is not None else None
+        return Answers((a.features + b.features) / 2, logits)
 
 
-def load_teacher(settings: TeacherSettings, catalog: Catalog, device: Device) -> Teacher:
-    """The teacher of some settings; raises OptionError if they name none, or both kinds."""
-    if bool(settings.program) == bool(settings.codes):
+Teacher = ProgramTeacher | StoredTeacher | BothTeachers
+
+
+def load_teacher(settings: TeacherSettings, catalog: Catalog, device: Device, half: bool = False) -> Teacher:
+    """The teacher of some settings; ``half`` lets a program on a GPU answer in float16.
+
+    Raises OptionError if they name none, or it cannot be used.
+    """
+    if not settings.program and not settings.codes:
         raise OptionError(
-            "the teacher is " + ("named twice." if settings.program else "not named."),
-            "Set teacher.program = 'teacher.ts' (sees every view) or teacher.codes = 'teacher.h5' (whole images).",
+            "the teacher is not named.",
+            "Set teacher.program = 'teacher.ts' (sees every view), teacher.codes = 'teacher.h5' (whole images) or both.",
         )
-    if settings.program:
-        return ProgramTeacher(settings, device)
-    return StoredTeacher(settings, catalog, device)
+    stored = StoredTeacher(settings, catalog, device) if settings.codes else None
+    program = ProgramTeacher(settings, device, half) if settings.program else None
+    if program is not None and stored is not None:
+        return BothTeachers(program, stored)
+    found = program or stored
+    assert found is not None
+    return found
 
 
-def _load_program(path: Path, device: Device) -> Callable[[Tensor], Any]:
+def _load_program(path: Path, device: Device) -> Any:
     """A program as a function; neither format can run Python code of the file's author."""
     if not path.is_file():
         raise OptionError(f"the teacher '{path}' is not there.", "Name a TorchScript or torch.export file.")
@@ -142,7 +179,7 @@ def _load_program(path: Path, device: Device) -> Callable[[Tensor], Any]:
         ) from error
     for parameter in program.parameters():
         parameter.requires_grad_(False)
-    return program  # type: ignore[no-any-return]
+    return program
 
 
 def feature_scale(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -133,12 +133,12 @@ def test_mixed_images_have_mixed_labels():
     torch.testing.assert_close(answers.logits.softmax(1).sum(1), torch.ones(3))
 
 
-def test_teachers_that_cannot_be_used_are_refused_with_the_reason(stripes, tmp_path, stored):
+def test_teachers_that_cannot_be_used_are_refused_with_the_reason(stripes, tmp_path, stored, program):
     cpu = choose_device("cpu")
     with pytest.raises(OptionError, match="not named"):
         load_teacher(TeacherSettings(), stripes, cpu)
-    with pytest.raises(OptionError, match="twice"):
-        load_teacher(TeacherSettings(program="a.ts", codes="b.h5"), stripes, cpu)
+    with pytest.raises(OptionError, match="4 and 3 features"):
+        load_teacher(TeacherSettings(program=str(program), codes=str(stored)), stripes, cpu)
     with pytest.raises(OptionError, match="not there"):
         load_teacher(TeacherSettings(program=str(tmp_path / "none.ts")), stripes, cpu)
     (tmp_path / "text.ts").write_text("no program")
@@ -151,6 +151,23 @@ def test_teachers_that_cannot_be_used_are_refused_with_the_reason(stripes, tmp_p
         del file["logits"]
     with pytest.raises(OptionError, match="no logits"):
         load_teacher(TeacherSettings(codes=str(stored)), stripes, cpu)
+
+
+def test_two_teachers_answer_with_their_mean(stripes, tmp_path, stored):
+    class Constant(nn.Module):
+        def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.ones(len(pixels), 3), torch.zeros(len(pixels), 3)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Constant()), str(tmp_path / "constant.ts"))
+    settings = TeacherSettings(program=str(tmp_path / "constant.ts"), codes=str(stored))
+    both = load_teacher(settings, stripes, choose_device("cpu"))([4], torch.zeros(1, 3, 8, 8))
+    alone = load_teacher(TeacherSettings(codes=str(stored)), stripes, choose_device("cpu"))(
+        [4], torch.zeros(1, 3, 8, 8)
+    )
+    torch.testing.assert_close(both.features, (alone.features + 1) / 2)
+    torch.testing.assert_close(both.logits, alone.logits / 2)
 
 
 @pytest.mark.filterwarnings("ignore")
