@@ -314,11 +314,12 @@ VerdictsFile = Annotated[
         show_default=False,
     ),
 ]
-Temperature = Annotated[
+NoTemperature = Annotated[
     bool,
     typer.Option(
-        "--temperature/--no-temperature",
-        help="Fit a temperature on the val split, where it is neither evaluated nor fitted on.",
+        "--no-temperature",
+        help="Fit no temperature on the val split; else its images are computed too, where it is neither "
+        "evaluated nor fitted on.",
     ),
 ]
 EvaluateSplit = Annotated[

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from cnncodes.errors import ModelError, OptionError
 
 Array = npt.NDArray[Any]
 
+Kind = Literal["probabilities", "softmax(score)"]
 BINS = 15
 MOST_STEPS = 200  # each at least halves the bracket, so far fewer are needed
 TOLERANCE = 1e-10  # relative, of the inverse temperature
@@ -51,6 +52,8 @@ class Calibration:
         Expected calibration error with that temperature.
     how : str
         On what the temperature was fitted, or why there is none.
+    of : {"probabilities", "softmax(score)"}
+        What was compared with the accuracy; an SVM has scores alone, and their softmax stands in.
     """
 
     ece: float
@@ -58,6 +61,7 @@ class Calibration:
     temperature: float | None
     ece_scaled: float | None
     how: str
+    of: Kind
 
     def to_json(self) -> str:
         """JSON object with one entry per field."""

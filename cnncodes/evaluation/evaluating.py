@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.errors import CatalogError, ModelError, OptionError
-from cnncodes.evaluation.calibration import Calibration, calibration_error, fit_temperature, log_softmax
+from cnncodes.evaluation.calibration import Calibration, Kind, calibration_error, fit_temperature, log_softmax
 from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
 from cnncodes.evaluation.rows import (
     all_seen,
@@ -282,8 +282,11 @@ def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) ->
     results, val_logarithms = [], []
     for model, scores, val in zip(models, scored.scores, scored.val, strict=True):
         values = scores.values[scored.places][good]
-        calibration = calibrate(values, labels, val[val_good], val_labels, val_how)
-        used = (calibration.temperature or 1.0) if model.head.kind == "svm" else 1.0
+        svm = model.head.kind == "svm"
+        calibration = calibrate(
+            values, labels, val[val_good], val_labels, val_how, "softmax(score)" if svm else "probabilities"
+        )
+        used = (calibration.temperature or 1.0) if svm else 1.0
         val_logarithms.append(log_softmax(val[val_good], used))
         results.append(
             EvaluationResult(
@@ -301,9 +304,17 @@ def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) ->
 
 
 def calibrate(
-    scores: np.ndarray, labels: np.ndarray, val_scores: np.ndarray, val_labels: np.ndarray, how: str
+    scores: np.ndarray,
+    labels: np.ndarray,
+    val_scores: np.ndarray,
+    val_labels: np.ndarray,
+    how: str,
+    of: Kind = "probabilities",
 ) -> Calibration:
-    """Calibration error of softmax(scores), and with the temperature that the val images give."""
+    """Calibration error of softmax(scores), and with the temperature that the val images give.
+
+    ``how`` says which val images these are, or why there are none.
+    """
     error, bins = calibration_error(np.exp(log_softmax(scores)), labels)
     temperature = fit_temperature(val_scores, val_labels)
     if temperature is None:
@@ -312,9 +323,9 @@ def calibrate(
                 f"no temperature is fitted: on {how} no finite one is best "
                 "(all are right, or the scores are no better than guessing)"
             )
-        return Calibration(error, bins, None, None, how)
+        return Calibration(error, bins, None, None, how, of)
     scaled, _ = calibration_error(np.exp(log_softmax(scores, temperature)), labels)
-    return Calibration(error, bins, temperature, scaled, how)
+    return Calibration(error, bins, temperature, scaled, how, of)
 
 
 def _names(names: Sequence[str]) -> str:

@@ -15,10 +15,8 @@ from cnncodes.errors import OptionError, OutputExistsError
 from cnncodes.pictures.drawing import new_figure, save_png
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from cnncodes.evaluation.metrics import Evaluation
+    from cnncodes.pictures.drawing import Axes, Figure
 
 COUNTED_CLASSES = 25  # counts stand in the cells up to here: more would not be readable
 NAMED_CLASSES = 120  # names stand at the axes up to here, beyond only numbers
@@ -53,14 +51,19 @@ def save_confusion(
         If the file is there and ``overwrite`` is false.
     """
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise OptionError(f"a picture ends in .png, not '{path.name}'.", "Rename the output.")
+    check_name(path)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
     figure = confusion_figure(evaluation, title)
     with warnings.catch_warnings():  # names in scripts that the font lacks become boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         return save_png(figure, path)
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Raise OptionError if the name is not that of a PNG."""
+    if Path(path).suffix.lower() != ".png":
+        raise OptionError(f"a picture ends in .png, not '{Path(path).name}'.", "Rename the output.")
 
 
 def confusion_figure(evaluation: Evaluation, title: str | None = None) -> Figure:
