@@ -126,8 +126,11 @@ class Evidence:
 
     @property
     def best_earlier(self) -> Depth | None:
-        """The stage before the deepest that the linear judge likes best; None for a network of one stage."""
-        return max(self.depths[:-1], key=lambda depth: depth.linear, default=None)
+        """The stage before the deepest that the linear judge likes best; None for a network of one stage.
+
+        Of equal ones the last: it has most in common with the deepest, so the difference is known best.
+        """
+        return max(reversed(self.depths[:-1]), key=lambda depth: depth.linear, default=None)
 
     def to_values(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, duration, one_line, percent, shell
+from cnncodes.cli.console import Reporter, duration, one_line, percent, quoted, shell
 
 if TYPE_CHECKING:
     from cnncodes.advice import Advice
     from cnncodes.advice.evidence import Depth
+
+
+FIRST_UNREADABLE = 20  # listed on the screen; --json has all
 
 
 def advise(
@@ -79,9 +82,11 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
             "(0: the same, 1: as far as these spread)"
         )
     for finding in advice.warnings:
-        reporter.warn(f"{finding.kind}: {one_line(finding.text)}")
+        if finding.kind == "unreadable":  # listed below, where all commands list them
+            continue
+        reporter.result(f"look at: {one_line(finding.text)}")
         for name in finding.names:
-            reporter.warn(f"  {one_line(name)}")
+            reporter.result(f"  {one_line(name)}")
     reporter.result()
     for option, name in ((advice.advised, "recipe"), (advice.runner_up, "runner-up")):
         reporter.result(
@@ -90,6 +95,10 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
     for reason in advice.reasons:
         reporter.result(f"- {one_line(reason)}")
     reporter.result(f"- {advice.runner_up.recipe} is the runner-up: {advice.runner_up_reason}.")
+    for name, reason in list(advice.unreadable.items())[:FIRST_UNREADABLE]:
+        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    if len(advice.unreadable) > FIRST_UNREADABLE:
+        reporter.warn(f"unreadable: {len(advice.unreadable) - FIRST_UNREADABLE} more; --json lists all")
 
 
 def _row(depth: Depth, deepest: bool) -> tuple[object, ...]:

@@ -1,0 +1,274 @@
+"""Advice: what is measured is right, what is decided follows from it, and what is wrong with the data is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from advice_tools import PATTERNS, draw_stripes, striped, tiny, tiny_weights
+
+from cnncodes.advice import Advice, advise
+from cnncodes.advice.copies import groups_of, near_pairs
+from cnncodes.advice.decision import decide, next_best
+from cnncodes.advice.evidence import Evidence, judge, measure_size, source_distance
+from cnncodes.advice.sample import Sample, average_pool, draw_sample, pooled_side
+from cnncodes.advice.thresholds import SHIPPED, load_thresholds
+from cnncodes.cli import main
+from cnncodes.errors import HeadError, OptionError
+from cnncodes.heads import split_rows
+from cnncodes.images import Catalog, read_catalog
+from cnncodes.images.decode import write_png
+from cnncodes.networks import NETWORKS
+from cnncodes.weights import save_weights
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "tiny", tiny)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def stripes(tmp_path) -> Path:
+    return draw_stripes(tmp_path / "stripes")
+
+
+def made_catalog(each: int, classes: int = 2) -> Catalog:
+    names = tuple(f"{place}.jpg" for place in range(each * classes))
+    labels = np.repeat(np.arange(classes), each)
+    kinds = tuple(f"kind {place}" for place in range(classes))
+    return Catalog(Path("/made"), names, labels, np.zeros(len(names)), kinds)
+
+
+def made_evidence(strengths: dict[str, float], each: int = 60, seed: int = 0) -> Evidence:
+    """Evidence from codes around one centre per class, so far apart as each stage's ``strength``."""
+    catalog = made_catalog(each)
+    size, split = measure_size(catalog)
+    random = np.random.default_rng(seed)
+    codes = {}
+    for stage, strength in strengths.items():
+        values = random.normal(size=(len(catalog), 20))
+        values[:, :2] += strength * np.eye(2)[catalog.labels]
+        codes[stage] = values.astype(np.float16)
+    sample = Sample(
+        rows=np.arange(len(catalog)), fitted=np.isin(np.arange(len(catalog)), split.train),
+        labels=catalog.labels.astype(np.int64), codes=codes, grids=dict.fromkeys(codes, 0), mean=np.zeros(20),
+        variance=np.ones(20), confidence=None, problems={}, images_per_second=100.0, device="CPU",
+    )  # fmt: skip
+    return judge(sample, size)
+
+
+def test_images_are_similar_where_the_last_stage_is_as_good_as_any() -> None:
+    evidence = made_evidence({"pool5": 1.0, "fc6": 3.0, "fc7": 4.0})
+    assert decide(evidence, load_thresholds())[:2] == ("small", "similar")
+    assert evidence.best_earlier.stage == "fc6"
+
+
+def test_images_are_different_where_an_earlier_stage_knows_clearly_more() -> None:
+    amount, similarity, reasons = decide(
+        made_evidence({"pool5": 4.0, "fc6": 2.0, "fc7": 1.0}), load_thresholds()
+    )
+    assert (amount, similarity) == ("small", "different")
+    assert any("pool5" in reason and "fc7" in reason for reason in reasons), (
+        "the figures that decided are named"
+    )
+
+
+def test_images_of_which_the_network_knows_nothing_are_different() -> None:
+    _, similarity, reasons = decide(made_evidence({"pool5": 0.0, "fc6": 0.0, "fc7": 0.0}), load_thresholds())
+    assert similarity == "different" and "naming the largest class" in reasons[1]
+
+
+def test_many_images_of_every_class_are_large_and_the_numbers_can_be_changed(tmp_path) -> None:
+    evidence = made_evidence({"fc6": 2.0, "fc7": 4.0}, each=60)
+    own = tmp_path / "own.toml"
+    own.write_text("large_images = 90\n[large_per_class]\nvalue = 40\n")
+    assert decide(evidence, load_thresholds())[0] == "small"
+    assert decide(evidence, load_thresholds(own))[0] == "large"
+    own.write_text("large_images = 90")  # but still 100 of the median class
+    assert decide(evidence, load_thresholds(own))[0] == "small"
+
+
+def test_the_runner_up_is_beyond_the_closer_decision() -> None:
+    clear = made_evidence({"fc6": 0.5, "fc7": 6.0})
+    shipped = load_thresholds()
+    nearly_large = dataclasses.replace(shipped, large_images=100.0, large_per_class=50.0)
+    assert next_best(clear, nearly_large, "small", "similar")[0] == "large-similar"
+    close = made_evidence({"fc6": 2.0, "fc7": 2.0})
+    assert next_best(close, shipped, "small", "similar")[0] == "small-different"
+
+
+def test_every_threshold_has_a_source_and_says_what_kind_it_is() -> None:
+    for name, entry in tomllib.loads(SHIPPED.read_text()).items():
+        assert entry["kind"] in ("rule of thumb", "measured") and len(entry["source"]) > 30, name
+
+
+def test_a_wrong_threshold_is_refused_by_name(tmp_path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text("large_image = 5")
+    with pytest.raises(OptionError, match=r"large_image.*\n.*large_images"):
+        load_thresholds(own)
+    own.write_text("near_copy = -1")
+    with pytest.raises(OptionError, match="near_copy"):
+        load_thresholds(own)
+
+
+def test_labels_of_the_test_images_decide_nothing(stripes) -> None:
+    """Else the test split would no longer be one."""
+    catalog, weights = read_catalog(stripes), tiny_weights()
+    split = split_rows(catalog, np.ones(len(catalog), bool))
+    splits = np.where(np.isin(np.arange(len(catalog)), split.test), 3, 1)
+    labels = catalog.labels.copy()
+    labels[split.test] = np.random.default_rng(0).permutation(labels[split.test])
+    one, other = (
+        advise(dataclasses.replace(catalog, labels=chosen, splits=splits), weights).evidence
+        for chosen in (catalog.labels, labels)
+    )
+    assert one.depths == other.depths
+
+
+def test_a_sample_is_bounded_and_keeps_every_class_in_proportion() -> None:
+    labels = np.repeat([0, 1, 2], [800, 150, 50])
+    names = tuple(map(str, range(len(labels))))
+    catalog = Catalog(Path("/made"), names, labels, np.zeros(len(labels)), ("a", "b", "c"))
+    split = split_rows(catalog, np.ones(len(labels), bool))
+    rows = draw_sample(catalog, split, 100)
+    assert len(rows) == 100 == len(set(rows.tolist()))
+    assert np.bincount(labels[rows]).tolist() == [80, 15, 5]
+    assert np.isin(rows, split.train).sum() == 80
+
+
+def test_large_stages_are_averaged_over_a_grid() -> None:
+    assert pooled_side((64, 55, 55)) == 12 and pooled_side((256, 6, 6)) == 0 and pooled_side((4096,)) == 0
+    codes = np.random.default_rng(0).normal(size=(2, 3 * 7 * 7)).astype(np.float32)
+    maps = codes.reshape(2, 3, 7, 7)
+    edges = [0, 1, 3, 5, 7]
+    expected = [
+        [maps[:, :, edges[i] : edges[i + 1], edges[j] : edges[j + 1]].mean((2, 3)) for j in range(4)]
+        for i in range(4)
+    ]
+    np.testing.assert_allclose(
+        average_pool(codes, (3, 7, 7), 4), np.array(expected).transpose(2, 3, 0, 1).reshape(2, -1), rtol=1e-5
+    )
+
+
+def test_distance_to_the_source_is_in_units_of_its_own_spread() -> None:
+    mean, variance = np.zeros(5), np.full(5, 4.0)
+    assert source_distance(mean, variance, (mean, variance)) == 0
+    assert source_distance(mean + 2, variance, (mean, variance)) == pytest.approx(1.0)
+    assert source_distance(mean, variance, None) is None
+
+
+def kinds(advice: Advice) -> dict[str, str]:
+    return {finding.kind: " ".join((finding.text, *finding.names)) for finding in advice.warnings}
+
+
+def test_clean_images_give_no_warning_and_a_command(stripes) -> None:
+    advice = advise(read_catalog(stripes), tiny_weights(), data="photos/")
+    assert advice.warnings == () and advice.unreadable == {}
+    assert advice.command.startswith(f"cnncodes run photos/ -o run --recipe {advice.recipe}")
+    assert advice.runner_up.recipe != advice.recipe and advice.advised.seconds > 0
+    assert [depth.stage for depth in advice.evidence.depths] == ["conv1", "pool1", "conv2", "fc6", "fc7"]
+    assert 0.1 < advice.evidence.confidence <= 1
+    assert Advice.from_json(advice.to_json()) == advice
+
+
+def test_copies_between_the_splits_are_found(tmp_path) -> None:
+    folder = draw_stripes(draw_stripes(tmp_path / "data", split="train"), each=4, split="val", seed=1)
+    shutil.copy(folder / "train/along/3.png", folder / "val/along/copy.png")
+    nearly = striped("checkered", 205).astype(int) + 1  # brighter by one grey level
+    write_png(folder / "val/checkered/bright.png", nearly.clip(0, 255).astype(np.uint8))
+    found = kinds(advise(read_catalog(folder), tiny_weights()))
+    assert "train/along/3.png = val/along/copy.png" in found["identical"]
+    assert "train/checkered/5.png ~ val/checkered/bright.png" in found["near"]
+    assert "copy.png" not in found["near"], "named once is enough"
+
+
+def test_the_same_file_under_two_labels_is_found(stripes) -> None:
+    shutil.copy(stripes / "along/3.png", stripes / "across/other.png")
+    found = kinds(advise(read_catalog(stripes), tiny_weights()))
+    assert "across/other.png = along/3.png" in found["identical-labels"]
+
+
+def test_a_wrong_label_is_suspected_and_named_first(tmp_path) -> None:
+    folder = draw_stripes(tmp_path / "data", each=30)
+    write_png(folder / "across" / "planted.png", striped("along", 999))
+    found = kinds(advise(read_catalog(folder), tiny_weights()))
+    assert "across/planted.png: looks like 'along'" in found["labels"]
+    assert found["labels"].startswith("1 label may be wrong")
+
+
+def test_unreadable_small_uneven_and_missing_classes_are_named(tmp_path) -> None:
+    folder = draw_stripes(tmp_path / "data", each=30, split="train")
+    draw_stripes(folder, each=2, split="val", seed=1)
+    (folder / "train/along/7.png").write_bytes(b"no image")
+    for name in ("train/few", "train/Few ", "val/new"):
+        (folder / name).mkdir()
+        for number in range(2):
+            write_png(folder / name / f"{number}.png", striped("along", hash(name) % 1000 + number))
+    advice = advise(read_catalog(folder), tiny_weights())
+    found = kinds(advice)
+    assert list(advice.unreadable) == ["train/along/7.png"] and "train/along/7.png" in found["unreadable"]
+    assert "few: 2" in found["few"] and "'across' has 30" in found["imbalance"]
+    texts = " ".join(" ".join((finding.text, *finding.names)) for finding in advice.warnings)
+    assert "no image to learn from new" in texts and "'Few ' and 'few'" in texts
+
+
+def test_random_weights_are_said_to_know_nothing(stripes) -> None:
+    advice = advise(read_catalog(stripes), tiny_weights(trained=False))
+    assert "random" in advice.reasons[-1] and advice.evidence.confidence is None
+
+
+def test_one_class_is_an_error_that_names_it(tmp_path) -> None:
+    folder = draw_stripes(tmp_path / "data", each=2)
+    for name in PATTERNS[1:]:
+        shutil.rmtree(folder / name)
+    with pytest.raises(HeadError, match="'across'"):
+        advise(read_catalog(folder), tiny_weights())
+
+
+def test_near_pairs_join_into_groups_and_a_set_of_one_picture_is_no_trap() -> None:
+    random = np.random.default_rng(0)
+    codes = np.abs(random.normal(size=(200, 30)))
+    codes[7] = codes[3] * 1.0001
+    codes[9] = codes[7] + 1e-4
+    pairs, distance = near_pairs(codes, 0.1)
+    assert {tuple(pair) for pair in pairs.tolist()} == {(3, 7), (7, 9), (3, 9)} and distance.max() < 0.1
+    group = groups_of(200, pairs)
+    assert group[3] == group[7] == group[9] == 3 and len(np.unique(group)) == 198
+    assert len(near_pairs(np.ones((3000, 4)), 0.1)[0]) <= 3000 * 16
+
+
+def test_the_command_shows_evidence_reasons_runner_up_and_the_next_command(stripes, tmp_path, capsys) -> None:
+    weights = save_tiny(tmp_path)
+    command = ["advise", str(stripes), "--weights", weights, "-o", str(tmp_path / "advice")]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    for part in ("fc7", "LogME", "recipe: small-", "runner-up: ", "about ", "always the largest class"):
+        assert part in shown.out
+    assert f"next: cnncodes run {stripes}" in shown.err and f"--weights {weights}" in shown.err
+    assert (tmp_path / "advice/depth.png").read_bytes().startswith(b"\x89PNG")
+    kept = Advice.from_json((tmp_path / "advice/advice.json").read_text())
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"] == kept.recipe
+
+
+def test_the_command_lists_what_cannot_be_read_and_ends_with_three(stripes, tmp_path, capsys) -> None:
+    (stripes / "along/7.png").write_bytes(b"no image")
+    assert main(["advise", str(stripes), "--weights", save_tiny(tmp_path), "--quiet"]) == 3
+    assert "along/7.png" in capsys.readouterr().err
+
+
+def save_tiny(folder: Path) -> str:
+    path = folder / "tiny.safetensors"
+    save_weights(tiny_weights(), path)
+    return str(path)
