@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,9 +26,11 @@ from cnncodes.advice.sample import MOST_NUMBERS
 from cnncodes.advice.sources import Progress, Source
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.errors import HeadError, OptionError
+from cnncodes.heads.choice import DEFAULT_CS
 from cnncodes.heads.draws import ONE_SHOT_C
 from cnncodes.heads.fit import fit_head
 from cnncodes.heads.normalise import NormalisationKind
+from cnncodes.heads.parallel import run_in_threads
 from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.images.digests import file_digests
 
@@ -38,6 +41,9 @@ __all__ = ["Learning", "Probe", "ProbeResult", "probe"]
 
 Array = npt.NDArray[Any]
 Data = Catalog | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+#: For rows of length 1; beyond, few rows of many numbers give the same head again.
+CANDIDATES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 CODES_SUFFIXES = (".h5", ".hdf5")
 
@@ -80,7 +86,8 @@ def probe(
         To compare with: "pixels", "histogram" (see :mod:`cnncodes.advice.baselines`), other weights, or the path of an
         HDF5 file with features of the same images (a codes file, or see :func:`cnncodes.codes.features.read_features`).
     C : "auto" or float, default "auto"
-        Chosen by folds within each draw; with one image per class, "auto" is a fixed value.
+        Chosen by five folds within each draw, from 0.01 to 1000 divided by the squared length of a row; with
+        one image per class, "auto" is a fixed value.
     normalisation : {"l2", "standard", "none"}, default "standard"
         "standard" brings every number to mean 0 and standard deviation 1 over the images learned from. It favours
         no layer and no source: with rows of length 1 the codes of random weights, which all point one way, fall
@@ -94,7 +101,7 @@ def probe(
     device, workers
         As for :func:`cnncodes.extract`.
     jobs : int, default -1
-        Parallel fits; -1: all cores.
+        Fits at a time; -1: as many as cores. The result does not depend on it.
     progress : callable(what, done, of how many), optional
 
     Returns
@@ -209,21 +216,35 @@ def _probe_layer(
     jobs: int,
 ) -> list[Probe]:
     """One entry for each number of images."""
+    found: dict[int, tuple[float, float]] = {}
+
+    def fit_and_test(place: int) -> None:
+        item = draws[place]
+        head = fit_head(
+            X[item.learn], labels[item.learn], classes,
+            C=_candidates(X.shape[1], item.shots, normalisation) if C == "auto" else C,
+            normalisation=normalisation, seed=seed, solver="newton", jobs=1,
+        ).head  # fmt: skip
+        found[place] = mean_per_class(labels[item.test], head.predict(X[item.test])), head.C
+
+    run_in_threads([partial(fit_and_test, place) for place in range(len(draws))], jobs)
     entries = []
     for shots in dict.fromkeys(item.shots for item in draws):
-        accuracy, chosen = [], []
-        mine = [item for item in draws if item.shots == shots]
-        value = ONE_SHOT_C if shots == 1 and C == "auto" else C
-        for item in mine:
-            head = fit_head(
-                X[item.learn], labels[item.learn], classes,
-                C=value, normalisation=normalisation, seed=seed, solver="newton", jobs=jobs,
-            ).head  # fmt: skip
-            accuracy.append(mean_per_class(labels[item.test], head.predict(X[item.test])))
-            chosen.append(head.C)
-        images = len(mine[0].learn) / len(classes)
-        entries.append(Probe(source, layer, shots, images, len(mine[0].test), tuple(accuracy), tuple(chosen)))
+        mine = [place for place, item in enumerate(draws) if item.shots == shots]
+        accuracy, chosen = zip(*(found[place] for place in mine), strict=True)
+        one = draws[mine[0]]
+        entries.append(
+            Probe(source, layer, shots, len(one.learn) / len(classes), len(one.test), accuracy, chosen)
+        )
     return entries
+
+
+def _candidates(numbers: int, shots: Shots, normalisation: NormalisationKind) -> float | tuple[float, ...]:
+    """What C is chosen from: what matters is C times the squared length of a row, which "standard" makes ``numbers``."""
+    scale = 1 / numbers if normalisation == "standard" else 1.0
+    if shots == 1:
+        return ONE_SHOT_C * scale
+    return tuple(C * scale for C in (DEFAULT_CS if normalisation == "none" else CANDIDATES))
 
 
 def mean_per_class(labels: Array, predicted: Array) -> float:
