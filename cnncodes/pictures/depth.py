@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from cnncodes.pictures.drawing import new_figure, save_png
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from cnncodes.advice.evidence import Evidence
+    from cnncodes.pictures.drawing import Axes
 
 
 def draw_depth(axes: Axes, evidence: Evidence) -> None:
