@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from cnncodes.pictures.drawing import COLOURS, new_figure, save_png
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from cnncodes.advice.probe_result import Probe, ProbeResult
+    from cnncodes.pictures.drawing import Axes
 
 _SHORT = 14  # characters of a source's name in a legend
+_THIN = 1.1  # points, of a line without bars
 _STYLES = ("-", "--", ":", "-.")
 
 
@@ -22,19 +22,21 @@ def draw_probe(result: ProbeResult, path: str | os.PathLike[str]) -> Path:
 
     Left: accuracy by layer, one line for each source with the most images per class, and the first source with
     fewer images as well. What has a single layer is a level line. Right: accuracy by images per class, the best
-    layer of each source (all layers, if there is one source). Bars are one standard deviation over the draws.
+    layer of each source; if there is one source, all its layers, of which only the best has bars, so that it can be
+    seen. Bars are one standard deviation over the draws.
     """
-    figure, (depth, learning) = new_figure(11.5, 4.8, columns=2)
+    figure, (depth, learning) = new_figure(11.5, 5.2, columns=2)
     _depth(depth, result)
     _learning(learning, result)
     top = max(probe.mean + probe.sd for probe in result.probes)
+    bottom = min(result.chance, *(probe.mean - probe.sd for probe in result.probes))
     for axes in (depth, learning):
         axes.axhline(100 * result.chance, color="grey", linestyle=(0, (1, 3)), linewidth=1.2)
         axes.annotate(
             "chance", (1, 100 * result.chance), xycoords=("axes fraction", "data"), ha="right", va="bottom",
             fontsize=8, color="grey",
         )  # fmt: skip
-        axes.set_ylim(max(0, 100 * result.chance - 12), min(101.5, 100 * top + 6))
+        axes.set_ylim(max(0, 100 * bottom - 4), min(101.5, 100 * top + 4))
         axes.set_ylabel("accuracy, mean of the classes (%)")
     return save_png(figure, path)
 
@@ -69,7 +71,7 @@ def _depth(axes: Axes, result: ProbeResult) -> None:
             color=_colour(result, name),
             linestyle=(0, (5, 3)),
             linewidth=1.3,
-            label=_short(name),
+            label=_short(name) + (f", {_per_class(entry)}" if fewest_lines > 1 else ""),
         )
     axes.set_xticks(list(places.values()), list(places), rotation=0 if len(places) <= 8 else 45)
     axes.set_xlim(-0.4, max(len(places) - 0.6, 0.4))
@@ -78,7 +80,7 @@ def _depth(axes: Axes, result: ProbeResult) -> None:
     axes.set_title(
         f"How deep? {_per_class(most)}" if fewest_lines == 1 else "How deep?", loc="left", fontsize=11
     )
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
 
 
 def _learning(axes: Axes, result: ProbeResult) -> None:
@@ -87,7 +89,7 @@ def _learning(axes: Axes, result: ProbeResult) -> None:
         (name,) = result.sources
         best = result.best(name).layer
         lines = [
-            (name, layer, layer, COLOURS[place % len(COLOURS)], 2.2 if layer == best else 1.1)
+            (name, layer, layer, COLOURS[place % len(COLOURS)], 2.2 if layer == best else _THIN)
             for place, layer in enumerate(result.layers(name))
         ]
     else:
@@ -103,7 +105,7 @@ def _learning(axes: Axes, result: ProbeResult) -> None:
         axes.errorbar(
             [entry.images * shift for entry in entries],
             [100 * entry.mean for entry in entries],
-            [100 * entry.sd for entry in entries],
+            [100 * entry.sd for entry in entries] if width > _THIN else None,
             color=colour, marker="o", markersize=4, capsize=2.5, linewidth=width, label=label,
             linestyle="--" if len(result.layers(name)) == 1 else "-",
         )  # fmt: skip
@@ -116,7 +118,12 @@ def _learning(axes: Axes, result: ProbeResult) -> None:
     axes.set_xlabel("images per class to learn from")
     title = "Would more pictures help?" + ("" if len(result.sources) == 1 else " The best layer of each")
     axes.set_title(title, loc="left", fontsize=11)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Below the panel, where it hides no line."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False, fontsize=8)
 
 
 def _colour(result: ProbeResult, name: str) -> str:
@@ -129,5 +136,5 @@ def _per_class(entry: Probe) -> str:
 
 def _short(name: str) -> str:
     """A source's name: the end of it, if it is a long path."""
-    last = name.rsplit("/", 1)[-1]
+    last = "/".join(name.split("/")[-2:])  # runs are told apart by their folder: run/model.safetensors
     return last if len(last) <= 2 * _SHORT else f"...{last[-2 * _SHORT :]}"
