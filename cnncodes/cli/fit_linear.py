@@ -85,7 +85,7 @@ def fit_linear(
     )
     model = found.model
     if recipe is not None:
-        _compare_crops(reporter, chosen, model.settings.crops)
+        _compare_codes(reporter, chosen, found)
     reporter.note(f"rows: {found.split.how}")
     document: dict[str, Any] = {"model": output, **model.evidence}
     _print_choice(reporter, found)
@@ -117,11 +117,19 @@ def _only_the_head(assignments: list[str]) -> None:
             )
 
 
-def _compare_crops(reporter: Reporter, recipe: Recipe, crops: str) -> None:
+def _compare_codes(reporter: Reporter, recipe: Recipe, found: LinearFit) -> None:
+    """Say so if the codes are not those that the recipe is for."""
     from cnncodes.heads.linear_model import averaged
 
-    if averaged(recipe.extract.crops) != crops:
-        reporter.warn(f"the recipe is for codes of '--crops {recipe.extract.crops}'; this file has '{crops}'")
+    settings = found.model.settings
+    if averaged(recipe.extract.crops) != settings.crops:
+        reporter.warn(
+            f"the recipe is for codes of '--crops {recipe.extract.crops}'; this file has '{settings.crops}'"
+        )
+    tried = {found.model.stage, *found.compared}
+    missing = [stage for stage in settings.architecture.select(recipe.extract.layers) if stage not in tried]
+    if recipe.head.layer == "auto" and missing:
+        reporter.warn(f"the recipe tries {', '.join(missing)} too, which this file does not have")
 
 
 def _print_choice(reporter: Reporter, found: LinearFit) -> None:
