@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnncodes.advice import Recipe, load_recipe
     from cnncodes.codes import CodesFile, check_codes, export_codes, extract, plan_extraction, run_extraction
     from cnncodes.errors import CnnCodesError
     from cnncodes.evaluation import evaluate, predict, score
@@ -47,6 +48,8 @@ _HOMES = {
     "evaluate": "evaluation",
     "predict": "evaluation",
     "score": "evaluation",
+    "Recipe": "advice",
+    "load_recipe": "advice",
 }
 
 __all__ = [
@@ -56,6 +59,7 @@ __all__ = [
     "CodesFile",
     "LinearModel",
     "Preprocessing",
+    "Recipe",
     "Weights",
     "build_network",
     "check_codes",
@@ -65,6 +69,7 @@ __all__ = [
     "fit_head",
     "fit_linear",
     "get_network",
+    "load_recipe",
     "load_weights",
     "plan_extraction",
     "predict",

@@ -175,7 +175,9 @@ class Recipe:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Keep the resolved recipe in a run's folder, as ``recipe.toml``."""
         path = Path(folder) / KEPT
-        path.write_text(self.to_toml(), encoding="utf-8")
+        beside = path.with_name(f"{KEPT}.{os.getpid()}")  # a kill leaves the old file or the new one, never a half
+        beside.write_text(self.to_toml(), encoding="utf-8")
+        beside.replace(path)
         return path
 
 

@@ -175,7 +175,9 @@ def test_alexnet_2012_has_the_numbers_of_the_paper() -> None:
 def test_the_kept_recipe_is_the_same_recipe(name: str, tmp_path: Path) -> None:
     odd = 'a "quoted" \\ name\n\twith a tab, \x7f and \u65e5\u672c'
     recipe = dataclasses.replace(load_recipe(name, ["when.size=any"]), summary=odd)
+    recipe.save(tmp_path)
     kept = load_recipe(recipe.save(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]
     assert kept == recipe and kept.training == recipe.training
     assert kept.to_toml() == recipe.to_toml()
 
