@@ -1,0 +1,414 @@
+"""A time that is printed beside others is worth nothing unless it follows their protocol, step by step."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnncodes.cli import main
+from cnncodes.codes.compute import Device, choose_device
+from cnncodes.errors import CnnCodesError, DependencyError, ModelError, OptionError, StageError
+from cnncodes.evaluation import Timing, benchmark_network, timing
+from cnncodes.evaluation.historic import HISTORIC_TIMES, historic_times
+from cnncodes.evaluation.peak_memory import PeakMemory
+from cnncodes.evaluation.timing import Workload, count_flops, cut_network, half_sum_of_squares
+from cnncodes.networks import NETWORKS, Convolution, Linear, LocalResponseNorm, MaxPool, Network, TorchNetwork
+
+CPU = Device("cpu", "CPU", 1)
+QUICK = {"batch_size": 2, "device": "cpu", "steps": 3, "burn_in": 2}
+
+
+def tiny() -> Network:
+    return Network(
+        "tiny",
+        16,
+        (
+            Convolution("conv1", 6, kernel=5, stride=2, padding=2),
+            LocalResponseNorm("norm1"),
+            MaxPool("pool1", kernel=3, stride=2),
+            Convolution("conv2", 8, kernel=3, padding=1, groups=2),
+            Linear("fc6", 10, relu=False),
+        ),
+    )
+
+
+def workload(
+    network: Network | None = None, precision: str = "float32", *, backward: bool = False
+) -> Workload:
+    return Workload(network or tiny(), 2, CPU, precision, backward=backward, compiled=False)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """One thread, a small matrix product, and the tiny network by its name."""
+    monkeypatch.setitem(NETWORKS, "tiny", tiny)
+    monkeypatch.setitem(timing.MATRIX_SIDE, "cpu", 64)
+    monkeypatch.setattr(timing, "MATRIX_SECONDS", 0.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def results(monkeypatch):
+    """What every timed step gave, in order; each takes one second."""
+    given = []
+
+    def step_in_a_second(step, device):
+        given.append(step())
+        return 1.0
+
+    monkeypatch.setattr(timing, "time_step", step_in_a_second)
+    return given
+
+
+# The protocol
+
+
+def test_burn_in_runs_and_is_not_counted(monkeypatch) -> None:
+    clock = itertools.cycle([100.0, 100.0, 1.0, 2.0, 3.0])  # two steps burn in, three count
+    ran = []
+    for name in ("forward", "forward_backward"):
+        step = getattr(Workload, name)
+        monkeypatch.setattr(Workload, name, lambda self, name=name, step=step: ran.append(name) or step(self))
+    monkeypatch.setattr(timing, "time_step", lambda step, device: (step(), next(clock))[1])
+    found = benchmark_network(tiny(), **QUICK, stages=True)
+    assert ran == 5 * ["forward"] + 5 * ["forward_backward"]
+    for seconds in [
+        found.forward.seconds,
+        found.forward_backward.seconds,
+        *(stage.seconds for stage in found.stages),
+    ]:
+        assert (seconds.mean, seconds.fastest, seconds.steps) == (2.0, 1.0, 3)
+        assert seconds.sd == pytest.approx((2 / 3) ** 0.5), "divided by n, as the protocol does"
+
+
+def test_by_default_ten_steps_burn_in_and_a_hundred_count(results) -> None:
+    found = benchmark_network(tiny(), 1, until="pool1", device="cpu")
+    assert found.burn_in == 10
+    assert found.forward.seconds.steps == found.forward_backward.seconds.steps == 100
+    assert len(results) == 2 * 110 + timing.MATRIX_PRODUCTS
+
+
+def test_the_loss_is_half_the_sum_of_squares() -> None:
+    output = torch.tensor([[3.0, -4.0]], requires_grad=True)
+    loss = half_sum_of_squares(output)
+    loss.backward()
+    assert loss.item() == 12.5
+    assert output.grad is not None and output.grad.tolist() == [[3.0, -4.0]], "its gradient is the output"
+
+
+def test_a_step_backward_gives_the_gradients_of_all_weights_by_hand() -> None:
+    """One fully connected stage: the gradient of ``|Wx + b|^2 / 2`` is ``(Wx + b) x^T``."""
+    work = workload(Network("one", 2, (Linear("fc1", 4, relu=False),)), backward=True)
+    loss, (weight_gradient, bias_gradient) = work.forward_backward()
+    weight, bias = work.parameters
+    pixels = work.pixels.reshape(2, 12)
+    output = pixels @ weight.detach().T + bias.detach()  # [2, 4]
+    torch.testing.assert_close(loss.detach(), (output**2).sum() / 2)
+    torch.testing.assert_close(weight_gradient, output.T @ pixels)
+    torch.testing.assert_close(bias_gradient, output.sum(0))
+    assert not work.pixels.requires_grad, "nobody needs the gradient of the pixels"
+
+
+def test_forward_is_the_network_itself() -> None:
+    work = workload()
+    expected = work.module.activations(work.pixels, "fc6")["fc6"]
+    torch.testing.assert_close(work.forward(), expected, rtol=0, atol=0)
+    assert expected.abs().max() > 0.01, "Kaiming's numbers keep the activations alive"
+
+
+@pytest.mark.parametrize("until", ["conv1", "pool1", "conv2"])
+def test_until_cuts_the_network(until, results) -> None:
+    found = benchmark_network(tiny(), **QUICK, until=until)
+    assert found.until == until
+    assert tuple(results[0].shape[1:]) == tiny().output_shapes()[until]
+    whole = benchmark_network(tiny(), **QUICK)
+    assert whole.until == "fc6" and whole.forward.flops > found.forward.flops
+
+
+def test_stages_are_timed_on_what_they_get_in_the_network(results) -> None:
+    found = benchmark_network(tiny(), **QUICK, stages=True)
+    assert [stage.stage for stage in found.stages] == ["conv1", "norm1", "pool1", "conv2", "fc6"]
+    work = workload()
+    activations = work.module.activations(work.pixels, "all")
+    by_stage = results[5 : 5 + 5 * 5]  # after the forward steps, five steps for each of five stages
+    for place, (name, expected) in enumerate(activations.items()):
+        for given in by_stage[5 * place : 5 * place + 5]:
+            torch.testing.assert_close(given, expected, rtol=0, atol=0, msg=name)
+    assert found.stages_sum == 5.0, "of steps that take a second each"
+    assert sum(stage.flops for stage in found.stages) == found.forward.flops
+
+
+def test_numbers_are_drawn_by_a_seed_and_leave_the_callers_alone() -> None:
+    state = torch.get_rng_state()
+    first, second = workload(), workload()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.pixels, second.pixels)
+    assert all(map(torch.equal, first.parameters, second.parameters))
+    assert first.pixels.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_reduced_precision_converts_for_forward_and_autocasts_for_backward(precision, monkeypatch) -> None:
+    dtype = getattr(torch, precision)
+    forward, backward = workload(precision=precision), workload(precision=precision, backward=True)
+    assert {parameter.dtype for parameter in forward.parameters} == {dtype}
+    assert forward.forward().dtype == dtype
+    seen = []
+    monkeypatch.setattr(
+        timing, "half_sum_of_squares", lambda output: seen.append(output.dtype) or half_sum_of_squares(output)
+    )
+    _, gradients = backward.forward_backward()
+    assert seen == [dtype], "the arithmetic is reduced"
+    assert {gradient.dtype for gradient in gradients} == {torch.float32}, "the weights that learn are not"
+
+
+# What is counted
+
+
+@pytest.mark.parametrize(
+    ("name", "backward"),
+    [("caffenet", False), ("alexnet", False), ("alexnet", True), ("alexnet-tf", True), ("vgg16", True)],
+)
+def test_flops_are_those_that_torch_counts(name, backward) -> None:
+    """An independent count of the very operations, on shapes alone.
+
+    Not backward with two groups, whose weights' gradient torch counts as if there were one.
+    """
+    network = NETWORKS[name]()
+    with torch.device("meta"):
+        module = TorchNetwork(network)
+        pixels = torch.empty(2, 3, network.input_size, network.input_size)
+    with FlopCounterMode(display=False) as counted:
+        output = module(pixels)
+        if backward:
+            torch.autograd.grad(half_sum_of_squares(output), tuple(module.parameters()))
+    assert count_flops(network, 2, backward=backward) == counted.get_total_flops()
+
+
+def test_rates_and_shares_follow_from_the_times(results) -> None:
+    found = benchmark_network(tiny(), **QUICK)
+    assert found.matrix_rate == 2 * 64**3, "a product of 64 x 64 in a second"
+    assert found.images_per_second(found.forward) == 2.0
+    assert found.share_of_matrix_rate(found.forward) == found.forward.flops / (2 * 64**3)
+
+
+def test_the_matrix_rate_is_that_of_the_fastest_product(monkeypatch) -> None:
+    clock = iter([4.0, 2.0, 8.0])
+    monkeypatch.setattr(timing, "time_step", lambda step, device: (step(), next(clock))[1])
+    assert timing.matrix_rate(CPU, "float32", 10) == 2 * 10**3 / 2.0
+
+
+def test_peak_memory_is_what_was_held_at_once_and_reset_forgets() -> None:
+    memory = PeakMemory(CPU)
+    if memory.measure is None:
+        pytest.skip("no /proc here")
+    block = torch.ones(16_000_000)  # 64 MB
+    del block
+    peak = memory.peak()
+    assert peak is not None and peak > 60_000_000
+    memory.reset()
+    after = memory.peak()
+    if after == peak:
+        pytest.skip("this system does not set the kernel's counter back")
+    assert after is not None and after < 30_000_000
+
+
+def test_forward_with_backward_holds_more_than_the_network(results) -> None:
+    """Weights of 16 MB, their gradients and activations: a peak below is not one."""
+    wide = Network("wide", 16, (Linear("fc1", 5000), Linear("fc2", 10, relu=False)))
+    found = benchmark_network(wide, **QUICK)
+    if found.memory_measure is None:
+        pytest.skip("no /proc here")
+    weights = 4 * 5000 * 3 * 16**2
+    assert found.forward.peak_memory > 0.9 * weights
+    assert found.forward_backward.peak_memory > 1.8 * weights
+
+
+def test_memory_that_cannot_be_measured_is_said_so(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("cnncodes.evaluation.peak_memory._high_water", lambda: None)
+    found = benchmark_network(tiny(), **QUICK)
+    assert found.memory_measure is None and found.forward.peak_memory is None
+    assert main(COMMAND) == 0
+    assert "peak memory: cannot be measured on this device" in capsys.readouterr().out
+
+
+# Records, errors, progress
+
+
+def test_a_timing_survives_json(results) -> None:
+    found = benchmark_network(tiny(), **QUICK, stages=True)
+    assert Timing.from_json(found.to_json()) == found
+    values = json.loads(found.to_json())
+    assert values["forward"]["images_per_second"] == 2.0
+    assert values["stages_sum"] == found.stages_sum
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"stages_sum": 1, "forward": {}, "stages": []}'])
+def test_json_of_something_else_is_an_error(text) -> None:
+    with pytest.raises(ModelError, match="timing cannot be read"):
+        Timing.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ({"until": "pool9"}, StageError, ("pool9", "pool1")),
+        ({"until": "conv1:linear"}, StageError, ("conv1:linear", "'conv1'")),
+        ({"batch_size": 0}, OptionError, ("batch_size = 0", "1 or more")),
+        ({"batch_size": 10**15}, OptionError, ("1000000000000000", "--batch-size")),
+        ({"steps": 0}, OptionError, ("steps = 0", "1 or more")),
+        ({"burn_in": -1}, OptionError, ("burn_in = -1", "0 or more")),
+        ({"precision": "float8"}, OptionError, ("float8", "bfloat16")),
+        ({"device": "gpu"}, OptionError, ("gpu", "cuda")),
+    ],
+)
+def test_a_mistake_is_named_with_its_remedy(wrong, error, words, results) -> None:
+    with pytest.raises(error) as raised:
+        benchmark_network(tiny(), **(QUICK | wrong))
+    assert all(word in str(raised.value) for word in words)
+    assert results == [], "before any work"
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.", "CUDA out of memory."],
+)
+def test_too_little_memory_asks_for_a_smaller_batch(message, monkeypatch) -> None:
+    def full(self) -> None:
+        raise torch.OutOfMemoryError(message) if "CUDA" in message else RuntimeError(message)
+
+    monkeypatch.setattr(Workload, "forward", full)
+    with pytest.raises(OptionError, match=r"2 images does not fit.*\n.*--batch-size"):
+        benchmark_network(tiny(), **QUICK)
+
+
+def test_compiling_is_not_counted_and_changes_nothing(monkeypatch, results) -> None:
+    """With torch's own tracing, and no C++ compiler."""
+    compiled = torch.compile
+    asked = []
+
+    def trace_only(module, **options):
+        asked.append(module)
+        return compiled(module, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", trace_only)
+    plain = workload().forward()
+    found = benchmark_network(tiny(), **QUICK, compile=True)
+    assert found.compiled and len(asked) == 2
+    assert found.forward.compile_seconds == found.forward_backward.compile_seconds == 1.0
+    assert found.forward.seconds.steps == 3
+    assert len(results) == 2 * (1 + 2 + 3) + timing.MATRIX_PRODUCTS
+    torch.testing.assert_close(results[0], plain)
+
+
+def test_where_nothing_compiles_the_reason_is_one_line(monkeypatch) -> None:
+    def broken(module, **options):
+        def call(pixels):
+            raise RuntimeError("No working C++ compiler found: g++.\nSet TORCHDYNAMO_VERBOSE=1 ...")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(DependencyError) as raised:
+        benchmark_network(tiny(), **QUICK, compile=True)
+    assert raised.value.problem == (
+        "torch.compile does not work on this machine: No working C++ compiler found: g++."
+    )
+    assert "--compile" in raised.value.remedy
+
+
+def test_progress_names_the_work_and_reaches_the_end() -> None:
+    told: list[tuple[str, int, int]] = []
+    benchmark_network(tiny(), **QUICK, stages=True, progress=lambda *where: told.append(where))
+    names = list(dict.fromkeys(what for what, _, _ in told))
+    assert names == ["forward", *tiny().stage_names, "forward-backward", "matrix product"]
+    assert [done for _, done, _ in told] == list(range(7 * 5 + 1))
+    assert {total for _, _, total in told} == {7 * 5}
+
+
+# The published times, and the command
+
+COMMAND = ["benchmark", "--model", "tiny", "--batch-size", "2", "--steps", "2", "--burn-in", "1", "--stages", "--device", "cpu"]  # fmt: skip
+
+
+def test_published_times_name_hardware_cut_and_source() -> None:
+    for row in HISTORIC_TIMES:
+        assert row.hardware and row.software and row.source
+        assert row.forward or row.forward_backward
+        assert row.cut in NETWORKS[row.network]().stage_names, "a name that --model and --until take"
+        if row.forward and row.forward_backward:
+            assert row.forward < row.forward_backward
+
+
+def test_the_published_times_of_the_same_work_come_first_else_all() -> None:
+    same = historic_times("alexnet-tf", "pool5")
+    assert {(row.network, row.cut) for row in same} == {("alexnet-tf", "pool5")}
+    assert historic_times("alexnet", "conv3") == HISTORIC_TIMES
+
+
+def test_the_command_prints_this_machine_above_the_old_ones(capsys) -> None:
+    assert main(COMMAND) == 0
+    out = capsys.readouterr().out
+    assert "tiny to fc6, 2 images of 3x16x16 a batch, float32" in out
+    assert "2 steps counted after 1" in out and "sum of the stages" in out
+    assert out.index("this run") < out.index("Titan X")
+    assert all(row.hardware in out and row.source in out for row in HISTORIC_TIMES)
+
+
+def test_the_commands_json_is_the_record_and_the_published_times(capsys) -> None:
+    assert main([*COMMAND, "--until", "pool1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    historic = document.pop("historic")
+    found = Timing.from_json(json.dumps(document))
+    assert (found.until, found.batch_size, found.forward.seconds.steps) == ("pool1", 2, 2)
+    assert len(historic) == len(HISTORIC_TIMES) and not any(row["fits"] for row in historic)
+
+
+def test_ctrl_c_ends_it_without_a_traceback(monkeypatch, capsys) -> None:
+    def interrupted(self) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Workload, "forward_backward", interrupted)
+    assert main(COMMAND) == 130
+    out, err = capsys.readouterr()
+    assert out == "" and "interrupted" in err and "Traceback" not in err
+
+
+def test_a_cut_keeps_the_stages_up_to_it() -> None:
+    assert cut_network(NETWORKS["alexnet"](), "pool5").stage_names[-1] == "pool5"
+    assert cut_network(NETWORKS["alexnet"](), None) == NETWORKS["alexnet"]()
+    with pytest.raises(CnnCodesError, match="names 5 stages"):
+        cut_network(NETWORKS["alexnet"](), "conv")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_time_is_the_gpus_and_float32_is_exact(precision, monkeypatch) -> None:
+    monkeypatch.setitem(timing.MATRIX_SIDE, "cuda", 256)
+    rounding = torch.backends.cuda.matmul.allow_tf32
+    seen = []
+    step = Workload.forward
+    monkeypatch.setattr(
+        Workload,
+        "forward",
+        lambda self: (
+            seen.append((torch.backends.cuda.matmul.allow_tf32, self.pixels.device.type)),
+            step(self),
+        )[1],
+    )
+    found = benchmark_network(
+        NETWORKS["alexnet"](), 8, device="cuda", precision=precision, steps=3, burn_in=2, stages=True
+    )
+    assert set(seen) == {(False, "cuda")}
+    assert torch.backends.cuda.matmul.allow_tf32 == rounding
+    assert found.device == choose_device("cuda").description
+    weights = 61_100_840 * (4 if precision == "float32" else 2)
+    assert found.forward.peak_memory > weights and found.forward_backward.peak_memory > 2 * 4 * 61_100_840
+    assert 0 < found.forward.seconds.mean < found.forward_backward.seconds.mean
