@@ -175,7 +175,7 @@ class Recipe:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Keep the resolved recipe in a run's folder, as ``recipe.toml``."""
         path = Path(folder) / KEPT
-        beside = path.with_name(f"{KEPT}.{os.getpid()}")  # a kill leaves the old file or the new one, never a half
+        beside = path.with_name(f"{KEPT}.{os.getpid()}")  # a kill leaves one or the other, never half a file
         beside.write_text(self.to_toml(), encoding="utf-8")
         beside.replace(path)
         return path
