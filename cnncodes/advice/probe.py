@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from cnncodes.advice.probe_result import Learning, Probe, ProbeResult
 from cnncodes.advice.sample import MOST_NUMBERS
 from cnncodes.advice.sources import Progress, Source
 from cnncodes.codes.file import DONE, CodesFile
-from cnncodes.errors import HeadError, OptionError
+from cnncodes.errors import HeadError, OptionError, nearest
 from cnncodes.heads.choice import DEFAULT_CS
 from cnncodes.heads.draws import ONE_SHOT_C
 from cnncodes.heads.fit import fit_head
@@ -125,6 +125,11 @@ def probe(
     numbers = check_shots(shots, repeats)
     if limit < 1:
         raise OptionError(f"a limit of {limit} test images is not possible.", "Use 1 or more.")
+    if normalisation not in get_args(NormalisationKind):
+        raise OptionError(
+            f"normalisation {normalisation!r} is not known.",
+            nearest(normalisation, get_args(NormalisationKind)),
+        )
     for name in against:
         source_readers.check_against(name)
     catalog, codes, usable, digests = _open(data)

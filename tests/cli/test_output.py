@@ -25,6 +25,7 @@ WITH_JSON = {
     "fit-linear": ("{codes}", "-o", "{tmp}/m.safetensors", "--C", "1,10", "--folds", "2", "--shots", "1", "--repeats", "2"),
     "predict": ("{svm}", "{broken}"),
     "evaluate": ("{svm}", "{broken}", "--split", "all"),
+    "probe": ("{codes}", "--shots", "2", "--repeats", "2"),
     "info": ("{codes}",),
     "check": ("{codes}", "--sample", "2"),
     "export": ("{codes}", "--to", "csv", "-o", "{tmp}/c.csv"),
