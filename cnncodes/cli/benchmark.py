@@ -160,4 +160,10 @@ def _historic(reporter: Reporter, timing: Timing) -> None:
         for time in historic_times(timing.network, timing.until)
     ]  # fmt: skip
     columns = ("hardware", "software", "network", "cut", "images", "ms forward", "ms fwd+bwd", "source")
-    reporter.table("", columns, rows)
+    fitting = any(
+        time.fits(timing.network, timing.until) for time in historic_times(timing.network, timing.until)
+    )
+    what = (
+        "of the same network and cut" if fitting else "of other networks and cuts: there are none of this one"
+    )
+    reporter.table(f"beside published times {what}", columns, rows)

@@ -306,6 +306,8 @@ def test_compiling_is_not_counted_and_changes_nothing(monkeypatch, results) -> N
     assert found.forward.seconds.steps == 3
     assert len(results) == 2 * (1 + 2 + 3) + timing.MATRIX_PRODUCTS
     torch.testing.assert_close(results[0], plain)
+    if found.memory_measure is not None:
+        assert "compiler included" in found.memory_measure, "it is hundreds of megabytes of the same process"
 
 
 def test_where_nothing_compiles_the_reason_is_one_line(monkeypatch) -> None:
@@ -358,6 +360,7 @@ def test_the_command_prints_this_machine_above_the_old_ones(capsys) -> None:
     out = capsys.readouterr().out
     assert "tiny to fc6, 2 images of 3x16x16 a batch, float32" in out
     assert "2 steps counted after 1" in out and "sum of the stages" in out
+    assert "there are none of this one" in out
     assert out.index("this run") < out.index("Titan X")
     assert all(row.hardware in out and row.source in out for row in HISTORIC_TIMES)
 
