@@ -1,0 +1,259 @@
+"""Several models, each and their average: the same images for all, none that any was fitted on, classes in any order."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from drawn import draw_photos
+from made_codes import write_codes
+
+from cnncodes.codes import CodesFile, extract
+from cnncodes.errors import ModelError, OptionError
+from cnncodes.evaluation import (
+    calibration_error,
+    count_passes,
+    evaluate,
+    evaluate_average,
+    fit_temperature,
+    score,
+    score_models,
+)
+from cnncodes.evaluation.evaluating import class_order
+from cnncodes.heads import LinearModel, fit_linear
+from cnncodes.images import read_catalog
+
+TRAIN, VAL, TEST = 1, 2, 3
+
+
+def softmax(values):
+    odds = np.exp(values - values.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def renamed_order(model: LinearModel, order) -> LinearModel:
+    """The same model with its classes in another order."""
+    head = model.head
+    return dataclasses.replace(
+        model,
+        head=dataclasses.replace(
+            head,
+            weight=head.weight[order],
+            bias=head.bias[order],
+            classes=tuple(head.classes[place] for place in order),
+        ),
+    )
+
+
+LABELS = [0, 1, 2, 3] * 30
+NOISE = {"pool5": 1.4}  # some images of each split are taken for others
+
+
+@pytest.fixture(scope="module")
+def codes(small_weights, tmp_path_factory):
+    """120 rows of 4 classes, in train, val and test."""
+    path = tmp_path_factory.mktemp("codes") / "codes.h5"
+    write_codes(path, small_weights, LABELS, splits=[TRAIN] * 48 + [VAL] * 36 + [TEST] * 36, noise=NOISE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(codes, small_weights):
+    """A softmax, an SVM, and a softmax of other normalisation, fitted on images of the train split alone."""
+    train = codes.with_name("train.h5")
+    write_codes(train, small_weights, LABELS[:48], noise=NOISE)
+    options = {"layer": "pool5", "split": "none", "jobs": 1}
+    return [
+        fit_linear(train, kind="softmax", C=1e5, **options).model,
+        fit_linear(train, kind="svm", C=1.0, **options).model,
+        fit_linear(train, kind="softmax", C=1e-3, normalisation="standard", **options).model,
+    ]
+
+
+def test_the_average_is_that_of_the_probabilities(models, codes):
+    found = evaluate_average(models, codes)
+    catalog = CodesFile(codes).catalog
+    test, val = np.flatnonzero(catalog.splits == TEST), np.flatnonzero(catalog.splits == VAL)
+    scores = [score(model, codes).values for model in models]
+    T = fit_temperature(scores[1][val], catalog.labels[val])
+    assert abs(T - 1) > 0.01
+    by_hand = (softmax(scores[0][test]) + softmax(scores[1][test] / T) + softmax(scores[2][test])) / 3
+    np.testing.assert_allclose(np.exp(found.average.log_probabilities), by_hand, rtol=1e-6)
+    right = by_hand.argmax(1) == catalog.labels[test]
+    assert found.average.evaluation.top1 == pytest.approx(right.mean())
+    assert found.average.rows.tolist() == test.tolist()
+    assert f"T = {T:.3g} (fitted on the 36 images of the val split)" in found.how
+    for model, result in zip(models, found.models, strict=True):
+        alone = evaluate(model, codes)
+        assert result.evaluation == alone.evaluation
+        assert result.calibration == alone.calibration
+
+
+def test_the_order_of_the_models_classes_does_not_matter(models, codes):
+    expected = evaluate_average(models, codes)
+    turned = [models[0], renamed_order(models[1], [2, 0, 3, 1]), renamed_order(models[2], [3, 2, 1, 0])]
+    found = evaluate_average(turned, codes)
+    assert found.average.evaluation == expected.average.evaluation
+    for one, other in zip(found.models, expected.models, strict=True):
+        assert one.evaluation == other.evaluation
+        np.testing.assert_array_equal(one.scores.values, other.scores.values)
+
+
+def test_two_classes_of_one_name_are_kept_apart():
+    """ImageNet has two cranes."""
+    assert class_order(("crane", "ant", "crane"), ("ant", "crane", "crane")).tolist() == [1, 0, 2]
+    same = ("crane", "ant", "crane")
+    assert class_order(same, same).tolist() == [0, 1, 2]
+
+
+def test_models_of_other_classes_are_refused_by_name(models, codes):
+    head = dataclasses.replace(models[1].head, classes=("ant", "bee", "cat", "wolf"))
+    with pytest.raises(ModelError, match=r"only the first has 'dog', only another has 'wolf'"):
+        evaluate_average([models[0], dataclasses.replace(models[1], head=head)], codes)
+    with pytest.raises(OptionError, match="no model"):
+        evaluate_average([], codes)
+
+
+def test_an_image_that_any_model_was_fitted_on_is_left_out(models, codes):
+    with CodesFile(codes) as file:
+        digests, test = file.digests(), np.flatnonzero(file.catalog.splits == TEST)
+    more = np.sort(np.append(models[1].seen, digests[test[:10]]))
+    some = [models[0], dataclasses.replace(models[1], seen=more)]
+    found = evaluate_average(some, codes)
+    assert found.average.rows.tolist() == test[10:].tolist()
+    assert all(result.rows.tolist() == test[10:].tolist() for result in found.models)
+    everything = [models[0], dataclasses.replace(models[1], seen=np.sort(digests))]
+    result = evaluate_average(everything, codes).average
+    assert result.all_seen
+    assert "at least one of the models was fitted: this is no test" in result.how
+
+
+def test_without_a_val_split_an_svm_has_temperature_1_and_that_is_said(
+    models, codes, small_weights, tmp_path
+):
+    path = tmp_path / "no_val.h5"
+    write_codes(path, small_weights, LABELS, splits=[TRAIN] * 48 + [TEST] * 72, noise=NOISE)
+    found = evaluate_average(models, path)
+    assert "T = 1 (no temperature is fitted: the data have no val split)" in found.how
+    assert found.average.calibration.temperature is None
+    assert found.average.calibration.ece_scaled is None
+    test = np.arange(48, 120)
+    expected = softmax(score(models[1], path).values[test])
+    np.testing.assert_allclose(np.exp(found.models[1].log_probabilities), expected, rtol=1e-6)
+
+
+def test_a_temperature_is_fitted_on_images_neither_evaluated_nor_fitted_on(models, codes):
+    model = models[0]
+    with CodesFile(codes) as file:
+        digests, val = file.digests(), np.flatnonzero(file.catalog.splits == VAL)
+        labels = file.catalog.labels
+    found = evaluate(model, codes).calibration
+    assert found.temperature == pytest.approx(fit_temperature(score(model, codes).values[val], labels[val]))
+    test = np.arange(84, 120)
+    scaled = softmax(score(model, codes).values[test] / found.temperature)
+    assert found.ece_scaled == pytest.approx(calibration_error(scaled, labels[test])[0])
+    assert found.ece_scaled != found.ece
+
+    def how(result):
+        assert result.calibration.temperature is None
+        return result.calibration.how
+
+    for split in ("val", "all"):
+        assert "itself what is evaluated" in how(evaluate(model, codes, split=split))
+    assert "none was asked for" in how(evaluate(model, codes, temperature=False))
+    every = dataclasses.replace(model, seen=np.sort(np.append(model.seen, digests[val])))
+    assert "all images of the val split were fitted on" in how(evaluate(every, codes))
+    half = dataclasses.replace(model, seen=np.sort(np.append(model.seen, digests[val[:18]])))
+    some = evaluate(half, codes).calibration
+    assert some.how == "the 18 images of the val split that were not fitted on (18 were)"
+    assert some.temperature == pytest.approx(
+        fit_temperature(score(model, codes).values[val[18:]], labels[val[18:]])
+    )
+
+
+def test_the_accuracy_is_the_same_with_and_without_temperature(models, codes):
+    one, other = (evaluate(models[1], codes, temperature=wanted) for wanted in (True, False))
+    assert one.evaluation == other.evaluation
+    assert one.calibration.ece == other.calibration.ece
+    assert one.calibration.of == "softmax(score)"
+
+
+def test_json_has_the_average_and_each_model(models, codes):
+    document = json.loads(evaluate_average(models[:2], codes).to_json())
+    assert document["n"] == 36
+    assert [entry["n"] for entry in document["models"]] == [36, 36]
+    assert len(document["confusion"]) == 4
+    for entry in (document, *document["models"]):
+        assert entry["calibration"]["temperature"] > 0
+    assert "softmax(score / T)" in document["averaged"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, small_weights):
+    folder = tmp_path_factory.mktemp("average")
+    drawn = draw_photos(folder / "drawn", each=9, size=(90, 80))
+    for path in sorted(drawn.glob("*/*.jpg")):
+        split = "train" if path.stem in "0123" else "val" if path.stem in "456" else "test"
+        target = folder / "photos" / split / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    extract(read_catalog(folder / "photos" / "train"), folder / "train.h5", small_weights, layers="pool5,fc7")
+    fits = [
+        fit_linear(folder / "train.h5", layer=layer, kind="softmax", C=10.0, split="none", jobs=1).model
+        for layer in ("pool5", "fc7")
+    ]
+    return folder / "photos", fits
+
+
+def test_models_of_the_same_network_share_one_pass_over_the_images(photos, small_weights, monkeypatch):
+    folder, fits = photos
+    opened = []
+    from cnncodes.codes import compute
+
+    class Counting(compute.Encoder):
+        def __call__(self, pixels):
+            opened.append(len(pixels))
+            return super().__call__(pixels)
+
+    monkeypatch.setattr(compute, "Encoder", Counting)
+    catalog = read_catalog(folder).subset(np.arange(9))
+    both = score_models(fits, catalog, weights=[small_weights] * 2, batch_size=4, workers=1)
+    assert sum(opened) == 9
+    assert count_passes(fits) == 1
+    for model, scores in zip(fits, both, strict=True):
+        alone = score(model, catalog, weights=small_weights, batch_size=4, workers=1)
+        np.testing.assert_array_equal(scores.values, alone.values)
+    mirrored = dataclasses.replace(
+        fits[1], settings=dataclasses.replace(fits[1].settings, crops="mirror-mean")
+    )
+    assert count_passes([fits[0], mirrored, fits[1]]) == 2
+    assert count_passes([fits[0], mirrored, fits[1]], "ten") == 1
+    with pytest.raises(OptionError, match="2 models and 1 weights"):
+        score_models(fits, catalog, weights=[small_weights])
+
+
+def test_from_images_only_the_test_and_val_splits_are_computed(photos, small_weights):
+    """And nothing but the images evaluated is in the result."""
+    folder, fits = photos
+    reports = []
+    found = evaluate_average(
+        fits, folder, weights=[small_weights] * 2, progress=lambda done, bad: reports.append(done)
+    )
+    assert reports[-1] == 6 + 9
+    assert len(found.average.scores.catalog) == len(found.average.rows) == 6
+    assert all(name.startswith("test/") for name in found.average.scores.catalog.names)
+    reports.clear()
+    evaluate(fits[0], folder, weights=small_weights, temperature=False, progress=lambda done, bad: reports.append(done))  # fmt: skip
+    assert reports[-1] == 6
+
+
+def test_an_unreadable_image_is_left_out_for_all(photos, small_weights, tmp_path):
+    folder, fits = photos
+    shutil.copytree(folder, tmp_path / "photos")
+    for split, name in (("test", "bird/7.jpg"), ("val", "cat/5.jpg")):
+        (tmp_path / "photos" / split / name).write_bytes(b"no image")
+    found = evaluate_average(fits, tmp_path / "photos", weights=[small_weights] * 2)
+    assert found.average.evaluation.n == 5
+    assert list(found.average.scores.problems) == ["test/bird/7.jpg"]
+    assert found.average.how == "the 6 images of the test split; 1 of them could not be read"
