@@ -19,7 +19,7 @@ from cnncodes.advice.recipe_schema import (
     nested_records,
 )
 from cnncodes.advice.recipes import find_recipe
-from cnncodes.advice.toml_text import TomlError, read_toml, toml_value
+from cnncodes.advice.toml_text import toml_value
 from cnncodes.errors import CnnCodesError, OptionError
 from cnncodes.networks import Network, get_network
 from cnncodes.training.settings import TrainingSettings
@@ -166,10 +166,7 @@ class Recipe:
             If only assignments or options are wrong.
         """
         reading = Reading()
-        try:
-            reading.read_document(*read_toml(text))
-        except TomlError as error:
-            raise RecipeError(name, (Flaw(error.line, f"this is not TOML: {error.reason}."),)) from None
+        reading.read_text(text)
         return _finish(reading, name, assignments, options or {})
 
     def save(self, folder: str | os.PathLike[str]) -> Path:

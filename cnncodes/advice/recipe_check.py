@@ -18,7 +18,7 @@ from cnncodes.advice.recipe_schema import (
     parse,
     sections,
 )
-from cnncodes.advice.toml_text import KeyPath, line_of
+from cnncodes.advice.toml_text import KeyPath, TomlError, line_of, read_toml
 from cnncodes.errors import CnnCodesError, OptionError, nearest
 
 Record = TypeVar("Record")
@@ -50,6 +50,8 @@ class Value:
 
 Given = dict[str, dict[str, Value]]
 
+_ASSIGNED = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=\s*([^#]*)")
+
 
 class Reading:
     """What was read so far, and what is wrong with it.
@@ -66,6 +68,27 @@ class Reading:
         self.given: Given = {name: {} for name in self.table}
         self.section_lines: dict[str, int] = {}
         self.flaws: list[Flaw] = []
+        self._broken: set[str] = set()
+
+    def read_text(self, text: str) -> None:
+        """Take what a TOML text says. A value that is not TOML is a flaw, and the rest is read without its line."""
+        lines = text.replace("\r\n", "\n").split("\n")
+        while True:
+            try:
+                document, places = read_toml("\n".join(lines))
+            except TomlError as error:
+                broken = lines[error.line - 1]
+                assigned = _ASSIGNED.match(broken)
+                if assigned is None or error.at_end:  # an open bracket or quote takes in what follows
+                    self.flaws = self.flaws[:1] or [_no_toml(error, broken)]
+                    self._broken.update(self.table[""])
+                    return
+                self.flaws.append(_no_toml(error, broken))
+                self._broken.add(assigned[1])
+                lines[error.line - 1] = ""
+            else:
+                self.read_document(document, places)
+                return
 
     def read_document(self, document: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> None:
         """Take what a TOML document says."""
@@ -111,7 +134,7 @@ class Reading:
         """The method, after seeing that every key is for it; None if there is no right one."""
         for key in self.table[""]:
             wrong = any(flaw.text.startswith(f"{key} = ") for flaw in self.flaws)
-            if key not in self.given[""] and not wrong:
+            if key not in self.given[""] and key not in self._broken and not wrong:
                 example = f'"{METHODS[0]}"' if key == "method" else '"..."'
                 self.flaws.append(Flaw(1, f"the key '{key}' is missing. Write {key} = {example} at the top."))
         if "method" not in self.given[""]:
@@ -203,6 +226,20 @@ class Reading:
                 self.flaws.append(
                     value.flaw(f"{section}.{key} is not for the method '{method}', but for {belongs}.")
                 )
+
+
+def _no_toml(error: TomlError, line: str) -> Flaw:
+    """A mistake of form, with what is most often meant."""
+    hint = ""
+    if assigned := _ASSIGNED.match(line):
+        key, value = assigned[1], assigned[2].strip()
+        if value.lower() in ("true", "false", "yes", "no", "on", "off"):
+            hint = " Write true or false, in small letters."
+        elif value[:1].isalpha() and '"' not in value and not error.at_end:
+            hint = f' A text stands in quotes: {key} = "{value}".'
+        elif value[:1] == '"' and "\\" in value:
+            hint = " In double quotes a backslash is written twice; between single quotes it is itself."
+    return Flaw(error.line, f"this is not TOML: {error.reason}.{hint}")
 
 
 def _close(wrong: str, allowed: Iterable[str]) -> list[str]:

@@ -23,12 +23,13 @@ _TOKEN = re.compile(
 
 
 class TomlError(ValueError):
-    """A text that is not TOML, with the line of the mistake."""
+    """A text that is not TOML, with the line of the mistake; ``at_end`` if it was noticed only where the text ends."""
 
-    def __init__(self, line: int, reason: str) -> None:
+    def __init__(self, line: int, reason: str, at_end: bool = False) -> None:
         super().__init__(f"line {line}: {reason}")
         self.line = line
         self.reason = reason
+        self.at_end = at_end
 
 
 def read_toml(text: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
@@ -43,7 +44,7 @@ def read_toml(text: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
         found = re.search(r" ?\(at (?:line (\d+), column \d+|end of document)\)", str(error))
         line = int(found[1]) if found and found[1] else text.rstrip("\n").count("\n") + 1
         reason = str(error).replace(found[0], "") if found else str(error)
-        raise TomlError(line, reason) from None
+        raise TomlError(line, reason, at_end=not (found and found[1])) from None
 
 
 def line_of(lines: Mapping[KeyPath, int], *path: str) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cnncodes.advice import Recipe, RecipeError, find_recipe, load_recipe, plain_recipe, recipe_files
 from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, sections
-from cnncodes.advice.toml_text import TomlError, line_of, read_toml, toml_value
+from cnncodes.advice.toml_text import line_of, read_toml, toml_value
 from cnncodes.cli import main
 from cnncodes.codes import extract
 from cnncodes.errors import CnnCodesError, OptionError
@@ -308,7 +308,26 @@ def test_each_mistake_alone_is_found_too() -> None:
 def test_what_is_not_toml_is_told_with_its_line(text: str, line: int) -> None:
     with pytest.raises(RecipeError) as told:
         Recipe.from_toml(text)
-    assert [flaw.line for flaw in told.value.flaws] == [line]
+    assert [flaw.line for flaw in told.value.flaws if "not TOML" in flaw.text] == [line]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("freeze = conv1-3 # early", ('freeze = "conv1-3".',)),
+        ("mirror = True", ("Write true or false",)),
+        ('freeze = "C:\\photos"', ("backslash", "single quotes")),
+        ("epochs = 3", ("Cannot overwrite",)),
+    ],
+)
+def test_a_value_that_is_not_toml_hides_no_other_mistake(line: str, words: tuple[str, ...]) -> None:
+    text = f'summary = x\nmethod = "finetune"\nsource = "x"\n[train]\nepochs = 1\n{line}\nbatch_siz = 3\n'
+    with pytest.raises(RecipeError) as told:
+        Recipe.from_toml(text)
+    first, second, third = told.value.flaws
+    assert first.line == 1 and 'summary = "x".' in first.text
+    assert second.line == 6 and all(word in second.text for word in words), second
+    assert third.line == 7 and "'batch_size'" in third.text
 
 
 def test_a_file_of_an_editor_that_marks_its_files_is_read(tmp_path: Path) -> None:
@@ -392,10 +411,12 @@ def test_every_key_is_found_on_the_line_where_it_was_written(document, remarks) 
 def test_a_damaged_text_is_refused_and_never_hangs() -> None:
     text = find_recipe("alexnet-2012").read_text(encoding="utf-8")
     for end in range(0, len(text), 37):
+        damaged = text[:end] + text[end + 9 :]
         try:
-            read_toml(text[:end])
-        except TomlError as error:
-            assert 1 <= error.line <= text[:end].count("\n") + 1
+            Recipe.from_toml(damaged)
+        except RecipeError as error:
+            assert all(1 <= (flaw.line or 0) <= damaged.count("\n") + 1 for flaw in error.flaws)
+            assert 1 <= len(error.flaws) < 8
 
 
 # --- changes --------------------------------------------------------------------------------------------------
