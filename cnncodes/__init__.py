@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnncodes.advice import Recipe, load_recipe
+    from cnncodes.advice import Recipe, load_recipe, probe
     from cnncodes.codes import CodesFile, check_codes, export_codes, extract, plan_extraction, run_extraction
     from cnncodes.errors import CnnCodesError
     from cnncodes.evaluation import evaluate, predict, score
@@ -45,6 +45,7 @@ _HOMES = {
     "LinearModel": "heads",
     "fit_head": "heads",
     "fit_linear": "heads",
+    "probe": "advice",
     "evaluate": "evaluation",
     "predict": "evaluation",
     "score": "evaluation",
@@ -73,6 +74,7 @@ __all__ = [
     "load_weights",
     "plan_extraction",
     "predict",
+    "probe",
     "read_catalog",
     "run_extraction",
     "save_weights",

@@ -9,11 +9,16 @@ if TYPE_CHECKING:
     from cnncodes.advice.decision import Advice, advise
     from cnncodes.advice.evidence import Evidence
     from cnncodes.advice.findings import Finding
+    from cnncodes.advice.probe_result import Probe, ProbeResult
+    from cnncodes.advice.probing import probe
     from cnncodes.advice.recipe import Recipe, RecipeError, load_recipe, plain_recipe
     from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, When
     from cnncodes.advice.recipes import find_recipe, recipe_files, recipe_summary
 
 _HOMES = {
+    "Probe": "probe_result",
+    "ProbeResult": "probe_result",
+    "probe": "probing",
     "Advice": "decision",
     "advise": "decision",
     "Evidence": "evidence",
@@ -36,6 +41,8 @@ __all__ = [
     "ExtractSettings",
     "Finding",
     "HeadSettings",
+    "Probe",
+    "ProbeResult",
     "Recipe",
     "RecipeError",
     "When",
@@ -43,6 +50,7 @@ __all__ = [
     "find_recipe",
     "load_recipe",
     "plain_recipe",
+    "probe",
     "recipe_files",
     "recipe_summary",
 ]

@@ -144,14 +144,21 @@ def find_pool(
 
 
 def draw(
-    labels: Array, pool: Pool, shots: Sequence[Shots], repeats: int, limit: int, seed: int
+    labels: Array,
+    classes: Sequence[str],
+    pool: Pool,
+    shots: Sequence[Shots],
+    repeats: int,
+    limit: int,
+    seed: int,
 ) -> tuple[list[Draw], list[str]]:
     """All draws, and notes on the numbers of images that could not be drawn.
 
     Parameters
     ----------
     labels : int array [N]
-        Of all rows of the catalog.
+        Of all rows of the catalog: places in ``classes``.
+    classes : sequence of str
     pool : Pool
         Only of images that could be read.
 
@@ -160,13 +167,14 @@ def draw(
     HeadError
         If no number of images can be drawn.
     """
-    counts = np.unique(labels[pool.learn], return_counts=True)[1]
+    present, counts = np.unique(labels[pool.learn], return_counts=True)
     kept_back = 0 if pool.has_split else 1  # something must be left to test on
     possible = [n for n in shots if n == "all" or n <= counts.min() - kept_back]
     notes = []
     if skipped := [str(n) for n in shots if n not in possible]:
         notes.append(
-            f"{', '.join(skipped)} images per class left out: the smallest class has {counts.min()}"
+            f"{' and '.join(skipped)} images per class left out: "
+            f"the smallest class, {classes[present[counts.argmin()]]!r}, has {counts.min()}"
             + (", and one must be left to test on" if kept_back else "")
         )
     if not possible:

@@ -115,6 +115,8 @@ class ProbeResult:
     unreadable : dict of str to str
         Name and reason of images that could not be read.
     seed : int
+    fingerprints : dict of str to str
+        Of the sources that are weights: sha256 of their numbers.
     """
 
     probes: tuple[Probe, ...]
@@ -124,6 +126,7 @@ class ProbeResult:
     notes: tuple[str, ...] = ()
     unreadable: dict[str, str] = field(default_factory=dict)
     seed: int = 0
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     @property
     def chance(self) -> float:
@@ -169,13 +172,15 @@ class ProbeResult:
         gain, half = best.mean - before.mean, _half_width(before, best)
         low, high = gain - half, gain + half
         verdict: Verdict = "more help" if low > 0 else "hardly" if high < SMALL_GAIN else "unclear"
+        average = " on average" if best.shots == "all" else ""
         step = (
-            f"from {before.images:.0f} to {best.images:.0f} images per class, {where} went from "
+            f"from {before.images:.0f} to {best.images:.0f} images per class{average}, {where} went from "
             f"{100 * before.mean:.1f} to {100 * best.mean:.1f} % "
             f"({100 * gain:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}, "
             f"{len(best.accuracy)} {'draws' if len(best.accuracy) > 1 else 'draw'})"
         )
-        doubling = 100 * gain / math.log2(best.images / before.images) if best.images > before.images else 0.0
+        doubling = gain / math.log2(best.images / before.images) if best.images > before.images else 0.0
+        doubling = 100 * min(doubling, 1 - best.mean)
         ends = {
             "more help": f"More pictures would help: {step}. Twice as many again would bring up to about "
             f"{doubling:.1f} points; each doubling usually brings less than the last.",

@@ -47,6 +47,8 @@ class Source:
         How many numbers a layer had before a coarser grid was laid over it.
     problems : dict of str to str
         Unreadable images and why.
+    fingerprint : str
+        sha256 of the weights; empty for what has none.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Source:
     read: Callable[[str], Array]
     numbers: dict[str, int]
     problems: dict[str, str]
+    fingerprint: str = ""
 
 
 def depth_stages(network: Network) -> tuple[str, ...]:
@@ -116,6 +119,7 @@ def from_codes(path: Path, rows: Array, layers: str | Sequence[str], *, name: st
             lambda stage: _read_pooled(path, stage, rows),
             numbers,
             {image: reason for image, reason in problems.items() if image in names},
+            file.settings.weights_sha256,
         )
 
 

@@ -43,11 +43,11 @@ def probe(
     SVM is fitted on every layer, and the test split (or the rest) tests it: the protocol of Caltech-101, the table of
     Zeiler and Fergus 2014. The +- is the standard deviation over the draws. Images are extracted once.
 
-        cnncodes probe photos/ --weights random:0 --shots 2,4 --repeats 3 -o probe.png
+        cnncodes probe photos/ --shots 5,10,20 -o probe.png
 
-        cnncodes probe codes.h5 --shots 2,4 --against pixels,histogram
+        cnncodes probe photos/ --weights run/model.safetensors --against random:0,pixels,histogram
     """
-    from cnncodes.advice.probe import probe as run_probe
+    from cnncodes.advice.probing import probe as run_probe
 
     reporter = Reporter(json, quiet)
     for path, suffix in ((output, ".png"), (csv, "")):

@@ -19,13 +19,14 @@ from PIL import Image
 from cnncodes.advice import sources
 from cnncodes.advice.baselines import histogram_of, pixels_of
 from cnncodes.advice.draws import check_shots, draw, find_pool
-from cnncodes.advice.probe import mean_per_class, probe
 from cnncodes.advice.probe_result import Probe, ProbeResult
+from cnncodes.advice.probing import mean_per_class, probe
 from cnncodes.cli import main
 from cnncodes.errors import CodesFileError, HeadError, OptionError
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.networks import NETWORKS, get_network
 from cnncodes.pictures.probe import draw_probe
+from cnncodes.weights import load_weights
 
 TRAIN, VAL, TEST = 1, 2, 3
 
@@ -61,7 +62,7 @@ def catalog_of(counts, splits=None):
 
 def drawn(catalog, shots, repeats=3, limit=2000, seed=0):
     pool = find_pool(catalog, np.ones(len(catalog), bool), shots, repeats, limit, seed)
-    return pool, *draw(catalog.labels, pool, shots, repeats, limit, seed)
+    return pool, *draw(catalog.labels, catalog.classes, pool, shots, repeats, limit, seed)
 
 
 # --- which images --------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def test_numbers_that_the_smallest_class_lacks_are_left_out_aloud():
     _, draws, notes = drawn(catalog_of([20, 5]), (4, 5, 15))
     assert {one.shots for one in draws} == {4}
     assert notes == [
-        "5, 15 images per class left out: the smallest class has 5, and one must be left to test on"
+        "5 and 15 images per class left out: the smallest class, 'b', has 5, and one must be left to test on"
     ]
     with pytest.raises(HeadError, match="--shots 4"):
         drawn(catalog_of([20, 5]), (15, 30))
@@ -150,6 +151,7 @@ def test_what_cannot_be_drawn_is_refused(shots, repeats):
 def test_the_layer_that_tells_the_classes_apart_is_found(codes):
     result = probe(codes, shots=(2, 6), repeats=3)
     assert result.layers("random:0") == ("pool5", "fc6")
+    assert result.fingerprints["random:0"] == load_weights("random:0").fingerprint
     assert result.best().layer == "fc6" and result.of("random:0", "fc6", 6).mean > 0.95
     assert result.of("random:0", "pool5", 6).mean < 0.75
     assert {entry.tested for entry in result.probes} == {18}
@@ -285,6 +287,16 @@ def test_features_of_another_program_are_matched_by_name(stripes, tmp_path):
 def test_codes_of_other_images_are_refused(stripes, codes):
     with pytest.raises(CodesFileError, match="27 of the 27 images"):
         probe(stripes, tiny_weights(), shots=(2,), against=[str(codes)])
+
+
+def test_what_could_not_be_told_apart_in_the_table_is_refused(codes):
+    with pytest.raises(OptionError, match="'random:0' is compared with itself"):
+        probe(codes, shots=(2,), against=["random:0"])
+
+
+def test_baselines_need_the_images_that_codes_were_made_of(codes):
+    with pytest.raises(HeadError, match="pixels has numbers for none of the 36 images"):
+        probe(codes, shots=(2,), against=["pixels"])
 
 
 def test_a_baseline_that_does_not_exist_is_refused_before_the_work(stripes):

@@ -137,6 +137,7 @@ def probe(
     rows = pool.rows
     chosen = catalog.subset(rows)
     main = _listed(weights, default=() if codes else ("imagenet",))
+    _check_names(codes, main, against)
     with _folder(keep) as folder:
         found = [source_readers.from_codes(codes, rows, layers)] if codes and not main else []
         options: dict[str, Any] = {"device": device, "workers": workers, "progress": progress}
@@ -172,6 +173,13 @@ def _judge(
     against: tuple[str, ...],
 ) -> ProbeResult:
     """Draw once, and fit every layer of every source on the same draws."""
+    for source in found:
+        if not source.usable.any():
+            name, reason = next(iter(source.problems.items()), ("", "no image has codes"))
+            raise HeadError(
+                f"{source.name} has numbers for none of the {len(catalog):,} images ({name or 'all'}: {reason}).",
+                f"Are the images still in '{catalog.root}'?",
+            )
     usable = np.logical_and.reduce([source.usable for source in found])
     pool, notes = _readable(pool, usable, digests)
     if len(np.unique(catalog.labels[pool.learn])) < 2:
@@ -181,7 +189,7 @@ def _judge(
     labels = np.full(len(catalog), -1)
     for place, k in enumerate(present):
         labels[catalog.labels == k] = place
-    draws, skipped = draw(labels, pool, shots, repeats, limit, seed)
+    draws, skipped = draw(labels, classes, pool, shots, repeats, limit, seed)
     notes += skipped
     probes, done, total = [], 0, sum(len(source.layers) for source in found)
     for source in found:
@@ -203,8 +211,9 @@ def _judge(
             )
     problems = {name: reason for source in found for name, reason in source.problems.items()}
     return ProbeResult(
-        tuple(probes), classes, against, pool.how, (*pool.notes, *dict.fromkeys(notes)), problems, seed
-    )
+        tuple(probes), classes, against, pool.how, (*pool.notes, *dict.fromkeys(notes)), problems, seed,
+        {source.name: source.fingerprint for source in found if source.fingerprint},
+    )  # fmt: skip
 
 
 def _probe_layer(
@@ -280,6 +289,18 @@ def _listed(
         return list(default)
     named = list(weights) if isinstance(weights, list | tuple) else [weights]
     return list(dict.fromkeys(named)) or list(default)  # type: ignore[arg-type]
+
+
+def _check_names(codes: Path | None, main: Sequence[str | Weights], against: Sequence[str]) -> None:
+    """Refuse two sources of one name: nobody could tell their figures apart."""
+    names = [weights if isinstance(weights, str) else weights.name for weights in main]
+    if codes and not main:
+        with CodesFile(codes) as file:
+            names = [file.settings.weights]
+    names += [Path(name).name if Path(name).suffix.lower() in CODES_SUFFIXES else name for name in against]
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(f"'{name}' is compared with itself.", "Name each thing to compare once.")
 
 
 def _from_weights(
