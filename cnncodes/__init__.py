@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnncodes.advice import Recipe, load_recipe, probe
     from cnncodes.codes import CodesFile, check_codes, export_codes, extract, plan_extraction, run_extraction
     from cnncodes.errors import CnnCodesError
-    from cnncodes.evaluation import evaluate, predict, score
+    from cnncodes.evaluation import evaluate, evaluate_average, predict, score
     from cnncodes.heads import CNNCodes, LinearModel, fit_head, fit_linear
     from cnncodes.images import Catalog, read_catalog
     from cnncodes.networks import get_network, stage_table
@@ -47,6 +47,7 @@ _HOMES = {
     "fit_linear": "heads",
     "probe": "advice",
     "evaluate": "evaluation",
+    "evaluate_average": "evaluation",
     "predict": "evaluation",
     "score": "evaluation",
     "Recipe": "advice",
@@ -65,6 +66,7 @@ __all__ = [
     "build_network",
     "check_codes",
     "evaluate",
+    "evaluate_average",
     "export_codes",
     "extract",
     "fit_head",

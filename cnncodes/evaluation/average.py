@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnncodes.evaluation.calibration import mean_log_probabilities
 from cnncodes.evaluation.evaluating import EvaluationResult, calibrate, judge
 from cnncodes.evaluation.metrics import evaluate_scores
 from cnncodes.evaluation.scores import Data, Progress
@@ -102,12 +103,6 @@ def evaluate_average(
         ),
     )
     return AverageResult(average, judged.results, _what_is_averaged(models, judged.results))
-
-
-def mean_log_probabilities(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
-    """Logarithm of the mean of several models' probabilities, from their logarithms, each ``[n, K]``."""
-    mean: np.ndarray = np.logaddexp.reduce(np.stack(log_probabilities)) - np.log(len(log_probabilities))
-    return mean
 
 
 def _what_is_averaged(models: Sequence[LinearModel], results: Sequence[EvaluationResult]) -> str:

@@ -5,7 +5,9 @@ Both after Guo, Pleiss, Sun and Weinberger 2017, 'On calibration of modern neura
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -87,6 +89,13 @@ def log_softmax(scores: Array, temperature: float = 1.0) -> Array:
     scaled = scaled - scaled.max(axis=1, keepdims=True)
     logarithms: Array = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
     return logarithms
+
+
+def mean_log_probabilities(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Logarithm of the mean of several models' probabilities, from their logarithms, each ``[n, K]``."""
+    total = functools.reduce(np.logaddexp, log_probabilities)  # two at a time: they may be large
+    mean: np.ndarray = total - np.log(len(log_probabilities))
+    return mean
 
 
 def calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> tuple[float, tuple[Bin, ...]]:

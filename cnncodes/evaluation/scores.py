@@ -15,6 +15,7 @@ from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.errors import ModelError, OptionError, WeightsMismatchError, WeightsMissingError
+from cnncodes.evaluation.calibration import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import LinearModel, averaged, read_rows
 from cnncodes.images.catalog import Catalog, read_catalog
 
@@ -210,11 +211,28 @@ def _shifted(progress: Progress | None, before: int) -> Progress:
 
 
 def _batch_scores(model: LinearModel, batch: Batch, codes: dict[str, np.ndarray]) -> np.ndarray:
-    """Scores ``[batch, K]`` of one batch; kept crops are averaged, unreadable images are NaN."""
+    """Scores ``[batch, K]`` of one batch; kept crops are averaged, unreadable images are NaN.
+
+    A head reads the mean of the crops' codes, as it was fitted. Of a network's own classifier the probabilities
+    are averaged (Krizhevsky, Sutskever and Hinton 2012, section 4.1), and their logarithms are the scores.
+    """
     read = codes[model.stage].astype(np.float32, copy=False)
-    values: np.ndarray = model.head.scores(read if read.ndim == 2 else read.mean(1))
+    values: np.ndarray
+    if read.ndim == 3 and _is_network(model):
+        crops = [log_softmax(model.head.scores(read[:, crop])) for crop in range(read.shape[1])]
+        values = mean_log_probabilities(crops)
+    else:
+        values = model.head.scores(read if read.ndim == 2 else read.mean(1))
     values[[row - batch.rows[0] for row in batch.problems]] = np.nan
     return values
+
+
+def _is_network(model: LinearModel) -> bool:
+    """Whether the model is a network's own last stage: its head changes nothing."""
+    identity = np.eye(len(model.classes), dtype=np.float32)
+    return model.stage == model.settings.architecture.stage_names[-1] and np.array_equal(
+        model.head.weight, identity
+    )
 
 
 def _load_once(models: Sequence[LinearModel]) -> list[Weights]:

@@ -10,6 +10,8 @@ from made_codes import write_codes
 from PIL import Image
 
 from cnncodes.codes import extract
+from cnncodes.codes.compute import Encoder, choose_device
+from cnncodes.codes.pipeline import Pipeline
 from cnncodes.errors import (
     CatalogError,
     ModelError,
@@ -19,6 +21,7 @@ from cnncodes.errors import (
 )
 from cnncodes.evaluation import evaluate, is_codes, model_weights, predict, score
 from cnncodes.heads import LinearModel, fit_linear
+from cnncodes.heads.linear_model import network_model
 from cnncodes.images import read_catalog
 from cnncodes.weights import load_weights, save_weights
 
@@ -282,3 +285,32 @@ def test_more_crops_can_be_asked_for(made, small_weights, tmp_path):
     both = score(fit.model, tmp_path, weights=small_weights, crops="mirror").values
     assert abs(centre[0] - centre[1]).max() > 1e-3
     np.testing.assert_allclose(both[0], both[1], atol=1e-4)
+
+
+def test_a_networks_ten_crops_are_averaged_as_probabilities(made, small_weights):
+    """As in the paper; the crops' codes are averaged only for heads that were fitted on such codes."""
+    photos, _, _ = made
+    tensors = dict(small_weights.tensors)
+    last = small_weights.architecture.stage_names[-1]
+    for key in ("classifier.6.weight", "classifier.6.bias"):
+        tensors[key] = 20 * tensors[key][:3]  # sure of itself, so that the two means differ
+    weights = dataclasses.replace(
+        small_weights,
+        tensors=tensors,
+        classes=CLASSES,
+        preprocessing=dataclasses.replace(small_weights.preprocessing, resize=80),
+    )
+    model = network_model(weights)
+    catalog = read_catalog(photos).subset(np.arange(6))
+    encoder = Encoder(
+        weights, dataclasses.replace(model.settings, crops="ten", batch_size=6), choose_device("cpu")
+    )
+    (_, codes), *_ = Pipeline(catalog, [range(6)], encoder, workers=1)
+    logits = codes[last]
+    assert logits.shape == (6, 10, 3)
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    expected = (odds / odds.sum(-1, keepdims=True)).mean(1)
+    found = score(model, catalog, weights=weights, crops="ten").values
+    np.testing.assert_allclose(np.exp(found), expected, rtol=1e-4, atol=1e-6)
+    mean = np.exp(logits.mean(1) - logits.mean(1).max(-1, keepdims=True))
+    assert abs(expected - mean / mean.sum(-1, keepdims=True)).max() > 0.01, "or this test shows nothing"
