@@ -75,7 +75,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Learning:
-    """Whether more images per class would help, from the two largest numbers of a probe.
+    """Whether more images per class would help: the most in a probe against half as many or fewer.
 
     Parameters
     ----------
@@ -83,7 +83,8 @@ class Learning:
         What was judged: the best layer with the most images.
     verdict : {"more help", "hardly", "unclear", "unknown"}
     gain, low, high : float or None
-        What the last step added, 0..1, and its 95 % interval over the draws; None where there is no step.
+        What the last doubling (or as near to one as the probe has) added, 0..1, and its 95 % interval over the
+        draws; None where there is a single number of images.
     sentence : str
         The same in plain words.
     """
@@ -162,13 +163,16 @@ class ProbeResult:
         return max((p for p in self.probes if p.source in names and p.shots == shots), key=lambda p: p.mean)
 
     def learning(self) -> Learning:
-        """Would more images help? Judged on the best layer, by what the last step of ``shots`` added."""
+        """Would more images help? Judged on the best layer, by what the last doubling added."""
         best = self.best()
         where = f"{best.layer} of {best.source}"
         if len(self.shots) < 2:
             sentence = "Whether more pictures would help cannot be seen from one number of images per class: give two, such as --shots 10,20."  # fmt: skip
             return Learning(best.source, best.layer, "unknown", None, None, None, sentence)
-        before = self.of(best.source, best.layer, self.shots[-2])
+        fewer = [self.of(best.source, best.layer, shots) for shots in self.shots[:-1]]
+        before = max(
+            (p for p in fewer if 2 * p.images <= best.images), key=lambda p: p.images, default=fewer[-1]
+        )
         gain, half = best.mean - before.mean, _half_width(before, best)
         low, high = gain - half, gain + half
         verdict: Verdict = "more help" if low > 0 else "hardly" if high < SMALL_GAIN else "unclear"

@@ -21,7 +21,7 @@ def draw_probe(result: ProbeResult, path: str | os.PathLike[str]) -> Path:
     """Write the two panels as PNG.
 
     Left: accuracy by layer, one line for each source with the most images per class, and the first source with
-    fewer images as well. What has a single layer is a level line. Right: accuracy by images per class, the best
+    fewer images as well (with three numbers at most). What has a single layer is a level line. Right: accuracy by images per class, the best
     layer of each source; if there is one source, all its layers, of which only the best has bars, so that it can be
     seen. Bars are one standard deviation over the draws.
     """
@@ -49,11 +49,14 @@ def _depth(axes: Axes, result: ProbeResult) -> None:
     for name in deep:
         for layer in result.layers(name):
             places.setdefault(layer, len(places))
-    fewest_lines = len(result.shots) if len(deep) == 1 else 1
-    lines = len(deep) * fewest_lines
+    numbers = result.shots if len(deep) == 1 else result.shots[-1:]
+    if len(numbers) > 3:  # more lines would hide each other
+        numbers = (numbers[0], numbers[len(numbers) // 2], numbers[-1])
+    lines_each = len(numbers)
+    lines = len(deep) * lines_each
     drawn = 0
     for name in deep:
-        for turn, shots in enumerate(reversed(result.shots[-fewest_lines:])):
+        for turn, shots in enumerate(reversed(numbers)):
             entries = [result.of(name, layer, shots) for layer in result.layers(name)]
             axes.errorbar(
                 [places[entry.layer] + 0.07 * (drawn - (lines - 1) / 2) for entry in entries],
@@ -61,7 +64,7 @@ def _depth(axes: Axes, result: ProbeResult) -> None:
                 [100 * entry.sd for entry in entries],
                 color=_colour(result, name), linestyle=_STYLES[turn % len(_STYLES)], marker="o", markersize=4,
                 capsize=2.5, linewidth=1.6 if turn == 0 else 1.1, alpha=1 if turn == 0 else 0.7,
-                label=_short(name) + (f", {_per_class(entries[0])}" if fewest_lines > 1 else ""),
+                label=_short(name) + (f", {_per_class(entries[0])}" if lines_each > 1 else ""),
             )  # fmt: skip
             drawn += 1
     for name in flat:
@@ -71,14 +74,14 @@ def _depth(axes: Axes, result: ProbeResult) -> None:
             color=_colour(result, name),
             linestyle=(0, (5, 3)),
             linewidth=1.3,
-            label=_short(name) + (f", {_per_class(entry)}" if fewest_lines > 1 else ""),
+            label=_short(name) + (f", {_per_class(entry)}" if lines_each > 1 else ""),
         )
     axes.set_xticks(list(places.values()), list(places), rotation=0 if len(places) <= 8 else 45)
     axes.set_xlim(-0.4, max(len(places) - 0.6, 0.4))
     axes.set_xlabel("layer, from the pixels upwards")
     most = result.best()
     axes.set_title(
-        f"How deep? {_per_class(most)}" if fewest_lines == 1 else "How deep?", loc="left", fontsize=11
+        f"How deep? {_per_class(most)}" if lines_each == 1 else "How deep?", loc="left", fontsize=11
     )
     _legend(axes)
 
@@ -112,7 +115,8 @@ def _learning(axes: Axes, result: ProbeResult) -> None:
     first = [result.of(lines[0][0], lines[0][1], shots) for shots in result.shots]
     axes.set_xscale("log", base=2)
     ticks = [entry.images for entry in first]
-    axes.set_xticks(ticks, [f"{entry.images:.0f}" for entry in first])
+    kept = [x for place, x in enumerate(ticks) if place + 1 == len(ticks) or ticks[place + 1] > 1.12 * x]
+    axes.set_xticks(kept, [f"{x:.0f}" for x in kept])
     axes.set_xticks([], minor=True)
     axes.set_xlim(min(ticks) / 1.25, max(ticks) * 1.25)
     axes.set_xlabel("images per class to learn from")

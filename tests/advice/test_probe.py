@@ -218,6 +218,11 @@ def test_luck_that_both_numbers_share_does_not_hide_a_gain():
     assert result_of(before, before + np.array([0.03, 0.031, 0.029, 0.03])).learning().verdict == "more help"
 
 
+def test_a_step_too_small_to_show_anything_is_not_judged_alone():
+    learning = result_of((0.6, 0.61), (0.7, 0.71), (0.701, 0.709), shots=(9, 18, 20)).learning()
+    assert learning.verdict == "more help" and "from 9 to 20" in learning.sentence
+
+
 def test_one_number_shows_no_trend_and_one_draw_has_the_test_images_error():
     assert result_of((0.7, 0.8)).learning().verdict == "unknown"
     learning = result_of((0.70,), (0.73,)).learning()
