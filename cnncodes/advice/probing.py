@@ -138,17 +138,19 @@ def probe(
     chosen = catalog.subset(rows)
     main = _listed(weights, default=() if codes else ("imagenet",))
     _check_names(codes, main, against)
+    # What can be missing or of other images is looked at before anything is extracted.
+    main = [_loaded(name) for name in main]
+    others: list[str | Weights | Source] = [_other(name, chosen) for name in against]
     with _folder(keep) as folder:
         found = [source_readers.from_codes(codes, rows, layers)] if codes and not main else []
         options: dict[str, Any] = {"device": device, "workers": workers, "progress": progress}
-        found += [_from_weights(name, chosen, layers, folder, options) for name in main]
-        for name in against:
-            if name in BASELINES:
-                found.append(source_readers.from_baseline(name, chosen, workers=workers))
-            elif Path(name).suffix.lower() in CODES_SUFFIXES:
-                found.append(source_readers.from_features(Path(name), chosen))
+        for what in [*main, *others]:
+            if isinstance(what, Source):
+                found.append(what)
+            elif isinstance(what, str) and what in BASELINES:
+                found.append(source_readers.from_baseline(what, chosen, workers=workers))
             else:
-                found.append(_from_weights(name, chosen, layers, folder, options))
+                found.append(_from_weights(what, chosen, layers, folder, options))
         return _judge(
             found, chosen, _within(pool, rows), file_digests(chosen) if digests is None else digests[rows],
             numbers, repeats=repeats, C=C, normalisation=normalisation, limit=limit, seed=seed, jobs=jobs, progress=progress,
@@ -301,6 +303,22 @@ def _check_names(codes: Path | None, main: Sequence[str | Weights], against: Seq
     for name in names:
         if names.count(name) > 1:
             raise OptionError(f"'{name}' is compared with itself.", "Name each thing to compare once.")
+
+
+def _loaded(weights: str | Weights) -> str | Weights:
+    """Weights by name, read now; but random ones, which cannot be missing, when their turn comes: they take memory."""
+    from cnncodes.weights import load_weights
+
+    return (
+        load_weights(weights) if isinstance(weights, str) and not weights.startswith("random:") else weights
+    )
+
+
+def _other(name: str, catalog: Catalog) -> str | Weights | Source:
+    """What is compared with: a file of features, the name of a baseline, or weights."""
+    if Path(name).suffix.lower() in CODES_SUFFIXES:
+        return source_readers.from_features(Path(name), catalog)
+    return name if name in BASELINES else _loaded(name)
 
 
 def _from_weights(

@@ -22,7 +22,7 @@ from cnncodes.advice.draws import check_shots, draw, find_pool
 from cnncodes.advice.probe_result import Probe, ProbeResult
 from cnncodes.advice.probing import mean_per_class, probe
 from cnncodes.cli import main
-from cnncodes.errors import CodesFileError, HeadError, OptionError
+from cnncodes.errors import CnnCodesError, CodesFileError, HeadError, OptionError
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.networks import NETWORKS, get_network
 from cnncodes.pictures.probe import draw_probe
@@ -304,9 +304,16 @@ def test_baselines_need_the_images_that_codes_were_made_of(codes):
         probe(codes, shots=(2,), against=["pixels"])
 
 
-def test_a_baseline_that_does_not_exist_is_refused_before_the_work(stripes):
-    with pytest.raises(OptionError, match="pixels, histogram"):
-        probe(stripes, tiny_weights(), shots=(2,), against=["pixel"])
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("pixel", OptionError), ("none.h5", OptionError), ("empty.safetensors", CnnCodesError)],
+)
+def test_what_cannot_be_compared_with_is_refused_before_the_work(stripes, tmp_path, monkeypatch, name, error):
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "run_extraction", lambda *_: pytest.fail("hours of work came first"))
+    with pytest.raises(error, match=name):
+        probe(stripes, tiny_weights(), shots=(2,), against=[name])
 
 
 # --- the baselines' numbers ---------------------------------------------------------------------------------
