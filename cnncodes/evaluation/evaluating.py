@@ -139,8 +139,10 @@ def evaluate(
     return judged.results[0]
 
 
-def class_order(classes: Sequence[str], reference: Sequence[str]) -> np.ndarray:
+def class_order(classes: Sequence[str], reference: Sequence[str], place: int = 1) -> np.ndarray:
     """Columns that put scores of ``classes`` into the order of ``reference``: int ``[K]``.
+
+    ``place`` is that of the model with these classes among all, from 0, for the error.
 
     Raises
     ------
@@ -150,8 +152,8 @@ def class_order(classes: Sequence[str], reference: Sequence[str]) -> np.ndarray:
     if sorted(classes) != sorted(reference):
         only = sorted(set(reference) - set(classes)), sorted(set(classes) - set(reference))
         raise ModelError(
-            f"the models do not have the same classes: only the first has {_names(only[0])}, "
-            f"only another has {_names(only[1])}.",
+            f"models 1 and {place + 1} do not have the same classes: only model 1 has {_names(only[0])}, "
+            f"only model {place + 1} has {_names(only[1])}.",
             "Average models that were fitted on the same classes.",
         )
     # Both sorted, place by place: also right where two classes have one name, as in ImageNet.
@@ -176,7 +178,7 @@ def judge(
     """
     if not models:
         raise OptionError("there is no model to evaluate.", "Name one or more.")
-    orders = [class_order(model.classes, models[0].classes) for model in models]
+    orders = [class_order(model.classes, models[0].classes, place) for place, model in enumerate(models)]
     catalog = catalog_of(data)
     sample = _sample(models, data, catalog, split, rows, temperature)
     scored = _score_rows(models, orders, data, catalog, sample, options)

@@ -109,8 +109,8 @@ def test_two_classes_of_one_name_are_kept_apart():
 
 def test_models_of_other_classes_are_refused_by_name(models, codes):
     head = dataclasses.replace(models[1].head, classes=("ant", "bee", "cat", "wolf"))
-    with pytest.raises(ModelError, match=r"only the first has 'dog', only another has 'wolf'"):
-        evaluate_average([models[0], dataclasses.replace(models[1], head=head)], codes)
+    with pytest.raises(ModelError, match=r"only model 1 has 'dog', only model 3 has 'wolf'"):
+        evaluate_average([models[0], models[2], dataclasses.replace(models[1], head=head)], codes)
     with pytest.raises(OptionError, match="no model"):
         evaluate_average([], codes)
 
