@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from cnncodes.advice.recipe import Recipe, RecipeError, load_recipe, plain_recipe
     from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, When
     from cnncodes.advice.recipes import find_recipe, recipe_files, recipe_summary
+    from cnncodes.advice.run_record import RunReport
+    from cnncodes.advice.running import run
 
 _HOMES = {
+    "RunReport": "run_record",
+    "run": "running",
     "Probe": "probe_result",
     "ProbeResult": "probe_result",
     "probe": "probing",
@@ -45,6 +49,7 @@ __all__ = [
     "ProbeResult",
     "Recipe",
     "RecipeError",
+    "RunReport",
     "When",
     "advise",
     "find_recipe",
@@ -53,6 +58,7 @@ __all__ = [
     "probe",
     "recipe_files",
     "recipe_summary",
+    "run",
 ]
 
 

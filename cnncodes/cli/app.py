@@ -18,6 +18,7 @@ from cnncodes.cli import (
     predict,
     probe,
     recipes,
+    run_command,
     train,
     weights,
 )
@@ -39,6 +40,7 @@ Exit codes: 0 good; 1 a clear error; 2 wrong usage; 3 finished, but some images 
 
 
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
+    ("run", run_command.run),
     ("advise", advise.advise),
     ("extract", extract.extract),
     ("fit-linear", fit_linear.fit_linear),

@@ -468,6 +468,25 @@ BurnIn = Annotated[
     int, typer.Option("--burn-in", metavar="N", min=0, help="Batches before them that are not counted.")
 ]
 Folder = Annotated[str, typer.Option("--output", "-o", metavar="FOLDER", help="Folder that is made.")]
+RunFolder = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="Everything that the run leaves: model, report, split, codes or training.",
+        show_default=False,
+    ),
+]
+RunRecipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="Follow this recipe, see 'cnncodes recipes list'. [default: the advised one]",
+        show_default=False,
+    ),
+]
 AdviceFolder = Annotated[
     str | None,
     typer.Option(

@@ -1,0 +1,227 @@
+"""What a run leaves: the report, and the note of how it was started, by which it is known again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnncodes.advice.decision import Advice
+from cnncodes.advice.findings import Finding
+from cnncodes.codes.file import Provenance
+from cnncodes.errors import CnnCodesError, OutputExistsError, ResumeError
+from cnncodes.evaluation import Evaluation
+from cnncodes.images.catalog import Catalog, stat_files
+from cnncodes.weights import Weights
+
+KIND = "cnncodes run"
+NOTE = "run.json"
+REPORT = "report.json"
+_LOCK = "run.lock"
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything that a run found out and did.
+
+    Parameters
+    ----------
+    folder, model : str
+    images, classes, train, val, test : int
+        Counts; val is 0 where folds chose.
+    split : str
+        How the images were divided, in words.
+    problems : tuple of Finding
+        About the data.
+    unreadable : dict of str to str
+        Every image that was needed and could not be read, with the reason.
+    recipe, method, summary : str
+        What was followed: the recipe's name, its method, its own line about itself.
+    chosen_by : {"advice", "person"}
+    reasons : tuple of str
+        What was chosen and why, at most three lines.
+    advice : Advice or None
+        None for a network that was trained from new numbers.
+    recipe_text : str
+        The resolved recipe as TOML.
+    evaluation : Evaluation or None
+        On images that nothing was fitted or chosen on; None if none could be kept.
+    tested_on : str
+    notes : tuple of str
+        What makes the figures less certain than they look.
+    files : dict of str to str
+        What lies in the folder, by what it is.
+    versions : dict of str to str
+    seconds : dict of str to float
+        Of each step, in the process that finished it.
+    command : str
+        To predict with the model.
+    """
+
+    folder: str
+    model: str
+    images: int
+    classes: int
+    train: int
+    val: int
+    test: int
+    split: str
+    problems: tuple[Finding, ...]
+    unreadable: dict[str, str]
+    recipe: str
+    method: str
+    summary: str
+    chosen_by: str
+    reasons: tuple[str, ...]
+    advice: Advice | None
+    recipe_text: str
+    evaluation: Evaluation | None
+    tested_on: str
+    notes: tuple[str, ...]
+    files: dict[str, str]
+    versions: dict[str, str]
+    seconds: dict[str, float]
+    command: str
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field; advice and evaluation as objects of their own."""
+        values = dataclasses.asdict(dataclasses.replace(self, advice=None, evaluation=None))
+        for name in ("advice", "evaluation"):
+            record: Any = getattr(self, name)
+            values[name] = None if record is None else json.loads(record.to_json())
+        return json.dumps(values)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunReport:
+        """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            for name in ("reasons", "notes"):
+                values[name] = tuple(values[name])
+            values["problems"] = tuple(
+                Finding(**{**finding, "names": tuple(finding["names"])}) for finding in values["problems"]
+            )
+            for name, record in (("advice", Advice), ("evaluation", Evaluation)):
+                if values[name] is not None:
+                    values[name] = record.from_json(json.dumps(values[name]))
+            return cls(**values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise CnnCodesError(
+                f"the report cannot be read: {type(error).__name__} {error}.",
+                "The file is damaged, or was written by another version of cnncodes; run again into another folder.",
+            ) from error
+
+
+def inputs_of(catalog: Catalog, weights: Weights | None, seed: int) -> dict[str, Any]:
+    """What a run depends on, but for the recipe: equal for the same images, weights and seed."""
+    size, mtime = stat_files(catalog)
+    labels = "\0".join(catalog.classes).encode("utf-8", "surrogateescape")
+    return {
+        "number of images": len(catalog),
+        "names of the images": _digest("\0".join(catalog.names).encode("utf-8", "surrogateescape")),
+        "labels": _digest(labels, catalog.labels.tobytes()),
+        "splits": _digest(catalog.splits.tobytes()),
+        "image files (size or time)": _digest(size.tobytes(), mtime.tobytes()),
+        "weights": None if weights is None else weights.fingerprint,
+        "seed": seed,
+    }
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:16]
+
+
+class RunNote:
+    """``run.json``: how the run was started, and what its steps said. Written whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        There.
+    inputs : dict
+        See :func:`inputs_of`.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder holds something that is no run.
+    ResumeError
+        If it holds a run of other inputs; names the differences.
+    """
+
+    def __init__(self, folder: Path, inputs: dict[str, Any]) -> None:
+        self.path = folder / NOTE
+        self.is_new = not self.path.exists()
+        if self.is_new:
+            check_empty(folder)
+            provenance = Provenance.now()
+            self.values: dict[str, Any] = {
+                "kind": KIND,
+                "inputs": inputs,
+                "command": provenance.command,
+                "created": provenance.created,
+                "versions": provenance.versions,
+                "seconds": {},
+            }
+            self._write()
+            return
+        self.values = _read(self.path)
+        there = self.values["inputs"]
+        if changed := [name for name, value in inputs.items() if there.get(name) != value]:
+            shown = [
+                f"{name} ({there.get(name)} then, {inputs[name]} now)"
+                if isinstance(inputs[name], int)
+                else name
+                for name in changed
+            ]
+            raise ResumeError(
+                f"the run in '{folder}' was started with something else: {', '.join(shown)} changed.",
+                "Repeat it as it was started, or choose another folder with -o.",
+            )
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def keep(self, **values: Any) -> None:
+        """Remember something that a step said."""
+        self.values |= values
+        self._write()
+
+    def _write(self) -> None:
+        write_text(self.path, json.dumps(self.values, indent=2))
+
+
+def check_empty(folder: Path) -> None:
+    """Raise OutputExistsError if a folder without a run's note has anything in it."""
+    there = [path.name for path in folder.iterdir() if path.name != _LOCK]
+    if there:
+        raise OutputExistsError(
+            f"'{folder}' has {len(there)} files in it and is no run of 'cnncodes run', such as '{sorted(there)[0]}'.",
+            "Nothing of it was touched; choose another folder with -o.",
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["kind"] != KIND or not isinstance(values["inputs"], dict):
+            raise KeyError("kind")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise OutputExistsError(
+            f"'{path}' is there and was not written by 'cnncodes run'.",
+            "Nothing was touched; choose another folder with -o.",
+        ) from None
+    return dict(values)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,123 @@
+"""From the steps of a run to its report: what was chosen and why, what it is worth, and what to beware of."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.advice.copies import identical_files
+from cnncodes.advice.decision import Advice
+from cnncodes.advice.division import Division
+from cnncodes.advice.recipe import KEPT, Recipe
+from cnncodes.advice.run_record import REPORT, RunNote, RunReport
+from cnncodes.evaluation import EvaluationResult
+from cnncodes.images.catalog import SPLITS, Catalog
+
+Array = npt.NDArray[Any]
+
+SPLIT, ADVICE, MODEL, TRAINING = "split.csv", "advice.json", "model.safetensors", "training"
+FEW_TO_TEST = 50  # images: with fewer, an accuracy is uncertain by some ten points
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a recipe gave: the model's file, on what it is evaluated, and a word on what was chosen in it."""
+
+    path: Path
+    codes: Path | None
+    chosen: str
+    unreadable: dict[str, str]
+
+
+def test_rows(divided: Catalog) -> Array:
+    """Labelled test images that are no copies of fitted ones."""
+    test = np.flatnonzero(divided.splits == SPLITS.index("test"))
+    same = identical_files(divided)
+    fitted = np.isin(divided.splits, (SPLITS.index("train"), SPLITS.index("val")))
+    copied = np.isin(same[test], same[fitted & (same >= 0)])
+    return test[~copied & (divided.labels[test] >= 0)]
+
+
+def make_report(
+    folder: Path,
+    note: RunNote,
+    division: Division,
+    divided: Catalog,
+    advice: Advice | None,
+    recipe: Recipe,
+    made: Made,
+    result: EvaluationResult | None,
+) -> RunReport:
+    """The report of a run whose steps are all done."""
+    counts = np.bincount(divided.splits, minlength=len(SPLITS))
+    unreadable = {**(advice.unreadable if advice else {}), **made.unreadable}
+    unreadable |= result.scores.problems if result else {}
+    by = note["chosen_by"]
+    why: tuple[str, ...] = ()
+    if advice:
+        other = f"The recipe was asked for; the advice would have been {advice.recipe}."
+        why = advice.reasons[:2] if by == "advice" else (other,) if advice.recipe != note["recipe"] else ()
+    files = {"model": MODEL, "split": SPLIT, "recipe": KEPT, "report": REPORT}
+    files |= {"advice": ADVICE} if advice else {}
+    files |= {"codes": made.codes.name} if made.codes else {"training": TRAINING}
+    return RunReport(
+        folder=str(folder),
+        model=str(made.path),
+        images=len(divided),
+        classes=len(np.unique(divided.labels[divided.splits == SPLITS.index("train")])),
+        train=int(counts[SPLITS.index("train")]),
+        val=int(counts[SPLITS.index("val")]),
+        test=0 if result is None else result.evaluation.n,
+        split=division.how,
+        problems=advice.warnings if advice else (),
+        unreadable=unreadable,
+        recipe=note["recipe"],
+        method=recipe.method,
+        summary=recipe.summary,
+        chosen_by=by,
+        reasons=(f"{recipe.summary}: {made.chosen}.", *why),
+        advice=advice,
+        recipe_text=recipe.to_toml(),
+        evaluation=None if result is None else result.evaluation,
+        tested_on="nothing" if result is None else f"{result.evaluation.n:,} images kept to test",
+        notes=(*_notes(test_rows(divided), divided, result), *(advice.reasons[2:] if advice else ())),
+        files=files,
+        versions=note["versions"],
+        seconds=note["seconds"],
+        command=f"cnncodes predict {shlex.quote(str(made.path))} photo.jpg",
+    )
+
+
+def chosen_head(stage: str, evidence: dict[str, Any]) -> str:
+    """The stage and the C of a head, and what chose them."""
+    fit = evidence["fit"]
+    choice = fit["choice"]
+    if choice is None:
+        return f"the head reads {stage}"
+    best = choice["accuracy"][choice["C"].index(choice["best"])]
+    return (
+        f"the head reads {stage}, C = {choice['best']:g} chosen by {choice['how']} ({best:.1%} right there)"
+    )
+
+
+def _notes(test: Array, divided: Catalog, result: EvaluationResult | None) -> tuple[str, ...]:
+    """What makes the figures less certain than they look."""
+    notes = []
+    if result is None:
+        notes.append("no image could be kept to test, so nothing is known about new images: add images")
+    elif result.evaluation.n < FEW_TO_TEST:
+        n = result.evaluation.n
+        notes.append(f"only {n} images test: each right or wrong one moves the accuracy by {1 / n:.1%}")
+    left = int((divided.splits == SPLITS.index("test")).sum()) - len(test)
+    if left:
+        notes.append(f"{left:,} test images are copies of fitted ones, or have no label, and were left out")
+    untested = np.setdiff1d(divided.labels[divided.splits == SPLITS.index("train")], divided.labels[test])
+    if len(untested) and result is not None:
+        names = ", ".join(repr(divided.classes[label]) for label in untested[:5])
+        notes.append(f"{len(untested)} of the classes have no image to test: {names}")
+    return tuple(notes)

@@ -1,0 +1,369 @@
+"""The whole road: look at the images, choose a recipe, follow it, test, report. Interrupted, it goes on.
+
+Every step leaves a file in the run's folder and is skipped where that file is there: ``split.csv``,
+``advice.json``, ``recipe.toml``, the codes or ``training/``, ``model.safetensors``, ``report.json``. Codes and
+trainings go on inside themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnncodes.advice.copies import groups_of, identical_files, near_pairs
+from cnncodes.advice.decision import Advice, advise
+from cnncodes.advice.division import (
+    Division,
+    draw_division,
+    is_divided,
+    own_division,
+    read_division,
+    with_val,
+    write_division,
+)
+from cnncodes.advice.recipe import KEPT, Recipe, load_recipe
+from cnncodes.advice.run_record import REPORT, RunNote, RunReport, check_empty, inputs_of, write_text
+from cnncodes.advice.run_report import (
+    ADVICE,
+    MODEL,
+    SPLIT,
+    TRAINING,
+    Made,
+    chosen_head,
+    make_report,
+    test_rows,
+)
+from cnncodes.advice.sample import probed_stages
+from cnncodes.advice.thresholds import load_thresholds
+from cnncodes.codes.file import DONE, CodesFile, open_for_writing
+from cnncodes.codes.lock import locked
+from cnncodes.errors import CatalogError, OptionError, OutputExistsError, ResumeError
+from cnncodes.evaluation import EvaluationResult, evaluate
+from cnncodes.heads import fit_linear, load_model
+from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.training.state import InterruptedTrainingError
+
+if TYPE_CHECKING:
+    from cnncodes.weights import Weights
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[str, float, int, str], None]  # step, images done, of how many, a word on it
+
+CODES = "codes.h5"  # of the deepest stage; LAYERS where a recipe wants others
+LAYERS = "layers.h5"
+
+
+def run(
+    catalog: Catalog,
+    weights: Weights | None,
+    folder: str | os.PathLike[str],
+    *,
+    recipe: str | os.PathLike[str] | None = None,
+    assignments: Sequence[str] = (),
+    data: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> RunReport:
+    """From images to a tested model: split, advise, fit or train, evaluate, report.
+
+    Started again with the same arguments it goes on where it was interrupted; a finished run gives its report.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        With labels. Without val or test images a fifth of each class is kept to test, copies on one side. Of val
+        and test without the other, that one tests, and whatever is chosen is chosen inside train.
+    weights : Weights or None
+        Where the network starts; None for a recipe that trains from new numbers.
+    folder : path
+        Made if it is missing.
+    recipe : name or path, optional
+        By default the advised one.
+    assignments : sequence of str
+        Changes in the recipe: ``"train.epochs=3"``.
+    data : str, optional
+        How the images are named in a command.
+    device : str, default "auto"
+    workers : int, optional
+        Decoding threads.
+    seed : int, default 0
+    progress : callable(step, done, total, word), optional
+
+    Raises
+    ------
+    ResumeError
+        If the folder holds a run of other images, weights, seed or recipe; names what changed.
+    OutputExistsError
+        If the folder holds anything else.
+    HeadError, CatalogError
+        If there are too few images or classes.
+    InterruptedTrainingError
+        After SIGTERM or SIGINT while training, once everything is saved.
+    """
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
+    if weights is None and (recipe is None or load_recipe(recipe).method != "train"):
+        raise OptionError(
+            "there are no weights to start from.", "Give weights, or a recipe of the method 'train'."
+        )
+    if not (catalog.labels >= 0).any():
+        raise CatalogError(
+            "the images have no labels.", "Put them into one folder per class, or give a CSV with labels."
+        )
+    if recipe is not None:  # a mistake in it should be told now
+        load_recipe(recipe, assignments)
+    if place.is_dir() and not (place / "run.json").exists():
+        check_empty(place)
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place / "run"):
+        note = RunNote(place, inputs_of(catalog, weights, seed))
+        road = _Road(
+            catalog, weights, place, note, data, device, workers, seed, progress or (lambda *_: None)
+        )
+        try:
+            return road.walk(recipe, tuple(assignments))
+        except InterruptedTrainingError as error:
+            raise InterruptedTrainingError(
+                error.problem, "Repeat the same command: it goes on there."
+            ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class _Road:
+    """One run's inputs and its steps, in order."""
+
+    catalog: Catalog
+    weights: Weights | None
+    folder: Path
+    note: RunNote
+    data: str | None
+    device: str
+    workers: int | None
+    seed: int
+    progress: Progress
+
+    def walk(self, recipe: str | os.PathLike[str] | None, assignments: tuple[str, ...]) -> RunReport:
+        """Every step that is not done yet."""
+        division = self._divide()
+        divided = division.applied(self.catalog)
+        advice = self._advise(divided)
+        chosen = self._choose(recipe, assignments, advice)
+        path = self.folder / REPORT
+        if path.exists():
+            return RunReport.from_json(path.read_text(encoding="utf-8"))
+        made = (
+            self._linear(chosen, divided)
+            if chosen.method == "linear"
+            else self._train(chosen, division, advice)
+        )
+        result = self._evaluate(made, divided)
+        report = make_report(self.folder, self.note, division, divided, advice, chosen, made, result)
+        write_text(path, report.to_json())
+        return report
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        """Note how long a step took, once it is done."""
+        started = time.perf_counter()
+        yield
+        self.note.keep(seconds={**self.note["seconds"], step: round(time.perf_counter() - started, 3)})
+
+    def _divide(self) -> Division:
+        """The data's own split, or one that is drawn once and kept."""
+        path = self.folder / SPLIT
+        if path.exists():
+            return read_division(path, self.catalog, self.note["split"])
+        with self._timed("split"):
+            if is_divided(self.catalog):
+                division = own_division(self.catalog)
+            else:
+                usable, groups = self._groups()
+                division = draw_division(self.catalog, usable, groups, seed=self.seed)
+            self.note.keep(split=division.how)
+            write_division(path, self.catalog, division)
+        return division
+
+    def _groups(self) -> tuple[Array, Array]:
+        """Which images can be read, and which are copies of each other: by content, and nearly, by their codes."""
+        same = identical_files(self.catalog)
+        pairs = [np.zeros((0, 2), np.int64)]
+        for group in np.unique(same[same >= 0]):
+            rows = np.flatnonzero(same == group)
+            pairs.append(np.stack([np.full(len(rows) - 1, rows[0]), rows[1:]], axis=1))
+        usable = np.ones(len(self.catalog), np.bool_)
+        if self.weights is not None:
+            stage = probed_stages(self.weights.architecture)[-1]
+            self._extract(self.catalog, self.folder / CODES, stage, "center")
+            with CodesFile(self.folder / CODES) as codes:
+                usable = codes.state == DONE
+                rows = np.flatnonzero(usable)
+                near, _ = near_pairs(codes.read(stage, rows), load_thresholds().near_copy)
+            pairs.append(rows[near])
+        return usable, groups_of(len(self.catalog), np.concatenate(pairs))
+
+    def _extract(self, catalog: Catalog, path: Path, layers: str, crops: str) -> None:
+        """Make or go on with a codes file; the split that it was made with is brought up to date."""
+        from cnncodes.codes.extraction import run_extraction
+        from cnncodes.codes.planning import plan_extraction
+
+        assert self.weights is not None
+        if path.exists():
+            with CodesFile(path) as codes:
+                there = codes.catalog
+            if there.names == catalog.names and (there.splits != catalog.splits).any():
+                with open_for_writing(path) as file:
+                    file["images/split"][:] = catalog.splits
+        plan = plan_extraction(
+            catalog, path, self.weights, layers=layers, crops=crops, device=self.device, workers=self.workers
+        )
+        run_extraction(
+            plan,
+            lambda done, bad: self.progress(
+                f"extracting {layers}", done, plan.images, f"{bad} unreadable" if bad else ""
+            ),
+        )
+
+    def _advise(self, divided: Catalog) -> Advice | None:
+        """Advice on the images to fit, asked once; none where nothing pretrained is used."""
+        if self.weights is None:
+            return None
+        path = self.folder / ADVICE
+        if path.exists():
+            return Advice.from_json(path.read_text(encoding="utf-8"))
+        with self._timed("advice"):
+            advice = advise(
+                divided, self.weights, data=self.data, device=self.device, workers=self.workers, seed=self.seed,
+                progress=lambda done, bad: self.progress("looking", done, min(len(divided), 2000), ""),
+            )  # fmt: skip
+            write_text(path, advice.to_json())
+        return advice
+
+    def _choose(
+        self, recipe: str | os.PathLike[str] | None, assignments: tuple[str, ...], advice: Advice | None
+    ) -> Recipe:
+        """The recipe to follow, with every number; kept, and refused if it is another one later."""
+        name = recipe if recipe is not None else advice.recipe if advice else ""
+        method = load_recipe(name).method
+        given: dict[str, str] = {}
+        if self.weights is not None and method != "train":
+            given["--weights"] = f"network.weights={self.weights.name}"
+        if method != "linear":
+            given["--seed"] = f"train.seed={self.seed}"
+        chosen = load_recipe(name, assignments, options=given)
+        kept = self.folder / KEPT
+        if kept.exists() and kept.read_text(encoding="utf-8") != chosen.to_toml():
+            raise ResumeError(
+                f"the run in '{self.folder}' follows another recipe, or other numbers of it (see '{kept}').",
+                "Repeat it as it was started, or choose another folder with -o.",
+            )
+        if not kept.exists():
+            self.note.keep(recipe=os.fspath(name), chosen_by="advice" if recipe is None else "person")
+            write_text(kept, chosen.to_toml())
+        return chosen
+
+    def _linear(self, recipe: Recipe, divided: Catalog) -> Made:
+        """Codes of the recipe's layers, and its head on them."""
+        extract, head = recipe.extract, recipe.head
+        assert self.weights is not None and extract is not None and head is not None
+        network = self.weights.architecture
+        plain = network.select(extract.layers) == probed_stages(network)[-1:] and extract.crops == "center"
+        codes, path = self.folder / (CODES if plain else LAYERS), self.folder / MODEL
+        with self._timed("codes"):
+            self._extract(divided, codes, extract.layers, extract.crops)
+        if not path.exists():
+            with self._timed("fit"):
+                self.progress("fitting", 0, 0, "")
+                fit = fit_linear(
+                    codes,
+                    layer=head.layer,
+                    kind=head.kind,
+                    C=head.C,
+                    normalisation=head.normalize,
+                    seed=self.seed,
+                )
+                fit.model.save(path)
+        model = load_model(path)
+        with CodesFile(codes) as file:
+            unreadable = file.problems()
+        return Made(path, codes, chosen_head(model.stage, model.evidence), unreadable)
+
+    def _train(self, recipe: Recipe, division: Division, advice: Advice | None) -> Made:
+        """A training in a folder of its own, which goes on where it stopped."""
+        from cnncodes.networks import get_network
+        from cnncodes.training import finetune, train
+
+        splits = division.splits.copy()
+        unreadable = dict(advice.unreadable) if advice else {}
+        splits[[row for row, name in enumerate(self.catalog.names) if name in unreadable]] = 0
+        catalog = with_val(dataclasses.replace(self.catalog, splits=splits), division.groups, self.seed)
+        settings = recipe.training_settings()
+        folder, path = self.folder / TRAINING, self.folder / MODEL
+        images = int((catalog.splits == SPLITS.index("train")).sum())
+        options: dict[str, Any] = {
+            "device": self.device,
+            "workers": self.workers,
+            "resume": (folder / "run.json").exists(),
+            "progress": lambda epoch, done, loss: self.progress(
+                f"epoch {epoch + 1} of {settings.epochs}", done, images, f"loss {loss:.3f}"
+            ),
+        }
+        if not path.exists():
+            with self._timed("training"):
+                if recipe.method == "train":
+                    assert recipe.network is not None and recipe.images is not None
+                    result = train(
+                        catalog, get_network(recipe.network), recipe.images, folder, settings, **options
+                    )
+                else:
+                    assert self.weights is not None
+                    result = finetune(catalog, self.weights, folder, settings, **options)
+            best = result.best
+            accuracy = "" if best.val_accuracy is None else f", {best.val_accuracy:.1%} of its val images"
+            self.note.keep(
+                chosen=f"{len(result.epochs)} epochs of training; kept is epoch {best.epoch}{accuracy}"
+            )
+            _same_file(result.model, path)
+        return Made(path, None, self.note["chosen"], unreadable)
+
+    def _evaluate(self, made: Made, divided: Catalog) -> EvaluationResult | None:
+        """The test images, without copies of fitted ones and without classes that could not be learned."""
+        rows = test_rows(divided)
+        unreadable = np.isin(np.array(divided.names, object)[rows], list(made.unreadable))
+        model = load_model(made.path)
+        known = np.array(
+            [divided.classes[label] in model.classes for label in divided.labels[rows]], np.bool_
+        )
+        rows = rows[known & ~unreadable.astype(np.bool_)]
+        if not len(rows):
+            return None
+        with self._timed("test"):
+            self.progress("testing", 0, len(rows), "")
+            if made.codes is not None:
+                return evaluate(model, made.codes, rows=rows, temperature=False)
+            return evaluate(
+                model, divided, rows=rows, temperature=False, device=self.device, workers=self.workers,
+                progress=lambda done, bad: self.progress("testing", done, len(rows), ""),
+            )  # fmt: skip
+
+
+def _same_file(source: Path, target: Path) -> None:
+    """The file under another name: a link where that is possible, else a copy; whole or not at all."""
+    temporary = target.with_name(target.name + ".part")
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)

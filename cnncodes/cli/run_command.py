@@ -1,0 +1,146 @@
+"""`cnncodes run`: the whole road from images to a tested model."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnncodes.cli import options
+from cnncodes.cli.advise import FIRST_UNREADABLE
+from cnncodes.cli.console import Reporter, duration, one_line, percent, quoted, shell
+
+if TYPE_CHECKING:
+    from cnncodes.advice import RunReport
+    from cnncodes.evaluation import Evaluation
+    from cnncodes.weights import Weights
+
+MOST_FINDINGS = 3  # files named per finding on the screen; the report has more
+
+
+def run(
+    data: options.Data,
+    output: options.RunFolder,
+    weights: options.StartWeights = None,
+    model: options.Network = None,
+    recipe: options.RunRecipe = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The whole road: look at the images, choose a recipe, follow it, test the model, report.
+
+    Without a split of their own, a fifth of the images is kept to test, copies on one side. The advice looks at
+    the others only. Interrupted or killed, the same command goes on where it stopped; done, it shows its report
+    again.
+
+        cnncodes run photos/ -o out
+
+        cnncodes run photos/ -o out --recipe large-similar --set train.epochs=5
+    """
+    from cnncodes.advice import run as run_all
+    from cnncodes.images import read_catalog
+
+    reporter = Reporter(json, quiet)
+    catalog = read_catalog(data)
+    loaded = _weights(weights, model, recipe, set_)
+    reporter.note(catalog.describe())
+    with _bars(reporter) as progress:
+        report = run_all(
+            catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=" ".join(map(shell, data)),
+            device=device, workers=workers, seed=seed, progress=progress,
+        )  # fmt: skip
+    _draw(report)
+    _print(reporter, report)
+    reporter.document(json_module.loads(report.to_json()))
+    reporter.next(report.command)
+    if report.unreadable:
+        raise options.Exit(3)
+
+
+def _weights(
+    name: str | None, network: str | None, recipe: str | None, assignments: list[str] | None
+) -> Weights | None:
+    """Those of the option, else of the recipe, else imagenet; none for a recipe that trains from new numbers."""
+    from cnncodes.advice import load_recipe
+    from cnncodes.weights import load_weights
+
+    chosen = load_recipe(recipe, assignments or ()) if recipe is not None else None
+    if name is None and chosen is not None:
+        if chosen.method == "train":
+            return None
+        name = chosen.weights
+    return load_weights(name or "imagenet", network=network)
+
+
+@contextmanager
+def _bars(reporter: Reporter) -> Iterator[Callable[[str, float, int, str], None]]:
+    """A bar for each step, one after the other."""
+    with ExitStack() as stack:
+        bars: dict[str, Callable[[float, str], None]] = {}
+
+        def progress(step: str, done: float, total: int, word: str) -> None:
+            if step not in bars:
+                stack.close()
+                bars.clear()
+                bars[step] = stack.enter_context(reporter.progress(step, total, "images" if total else ""))
+            bars[step](done, word)
+
+        yield progress
+
+
+def _draw(report: RunReport) -> None:
+    """The pictures of a run: what each stage knows, and the confusions."""
+    from cnncodes.pictures.confusion import save_confusion
+    from cnncodes.pictures.depth import save_depth
+
+    folder = Path(report.folder)
+    if report.advice is not None:
+        save_depth(report.advice.evidence, folder / "depth.png")
+    if report.evaluation is not None:
+        save_confusion(report.evaluation, folder / "confusion.png", overwrite=True)
+
+
+def _print(reporter: Reporter, report: RunReport) -> None:
+    """What a person wants to know."""
+    reporter.result(f"split: {one_line(report.split)}")
+    for finding in report.problems:
+        if finding.kind == "unreadable":  # listed below, where all commands list them
+            continue
+        reporter.result(f"look at: {one_line(finding.text)}")
+        for name in finding.names[:MOST_FINDINGS]:
+            reporter.result(f"  {one_line(name)}")
+    by = "advised" if report.chosen_by == "advice" else "asked for"
+    reporter.result(f"recipe: {one_line(report.recipe)} ({by})")
+    for reason in report.reasons:
+        reporter.result(f"- {one_line(reason)}")
+    if report.evaluation is not None:
+        _print_evaluation(reporter, report, report.evaluation)
+    for note in report.notes:
+        reporter.result(f"beware: {one_line(note)}")
+    for name, reason in list(report.unreadable.items())[:FIRST_UNREADABLE]:
+        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    if len(report.unreadable) > FIRST_UNREADABLE:
+        reporter.warn(f"unreadable: {len(report.unreadable) - FIRST_UNREADABLE} more; report.json lists all")
+    reporter.note(f"written: {report.model}, {Path(report.folder) / 'report.json'} and pictures beside them")
+
+
+def _print_evaluation(reporter: Reporter, report: RunReport, found: Evaluation) -> None:
+    top5 = f", top-5 {percent(found.top5)}" if found.top5 is not None else ""
+    reporter.result(
+        f"accuracy {percent(found.top1)} on {report.tested_on} (95 % interval {100 * found.top1_low:.1f} to "
+        f"{100 * found.top1_high:.1f}){top5}, mean per class {percent(found.mean_per_class)}; "
+        f"always the largest class: {percent(found.majority)}"
+    )
+    for pair in found.worst_confusions(3):
+        reporter.result(
+            f"  {one_line(pair.true)} taken for {one_line(pair.predicted)}: "
+            f"{pair.count} ({percent(pair.share)} of {one_line(pair.true)})"
+        )
+    steps = ", ".join(f"{step} {duration(seconds)}" for step, seconds in report.seconds.items())
+    reporter.note(f"time: {steps}")
