@@ -46,6 +46,7 @@ Progress = Callable[[int, int, float], None]  # epoch, images done in it, loss s
 CHECKPOINT_SECONDS = 120.0  # a kill loses no more than this; SIGTERM loses nothing
 RESTARTS = 3  # after a loss that is not a number
 SAMPLE_IMAGES = 500  # for colour axes and for the scale of a teacher's features
+CPU = Device("cpu", "", 1)
 STEPS_AHEAD = 8  # that a GPU may have in its queue before the loss is looked at
 
 
@@ -97,6 +98,9 @@ class Training:
         if self.processes.count > 1:
             self._forward = DistributedDataParallel(self.learner, broadcast_buffers=False)
         self.optimizer = make_optimizer(learner, settings)
+        # several processes stay in step, whatever they can read; batch normalisation needs two images
+        alone = self.processes.count == 1
+        self._least_batch = (2 if settings.network.batch_norm else 1) if alone else 0
         self.steps_per_epoch = -(-len(self.train_rows) // settings.batch_size)
         self.state = State()
         self.axes: ColourAxes | None = None
@@ -144,7 +148,11 @@ class Training:
         """
         self._measure()
         self.objective = Objective(self.settings, self._weights_of_classes(), self.feature_scale)
-        with stop_signals(self._stop), self._own_random_numbers(), exact_float32(self.device):
+        with (
+            stop_signals(self._stop),
+            self._own_random_numbers(),
+            exact_float32(self.device if self.settings.precision == "float32" else CPU),
+        ):
             while self.state.epoch < self.settings.epochs and not self._is_stale():
                 self._epoch(progress)
         if self.best is not None:
@@ -160,7 +168,8 @@ class Training:
         batches = self._batches(draws)[state.step :]
         self.learner.train()
         for rows, squares in self._squares.batches([self.processes.share(batch) for batch in batches]):
-            self._step(rows, squares, len(batches[0]), draws)
+            if len(rows) >= self._least_batch:
+                self._step(rows, squares, len(batches[0]), draws)
             state.step += 1
             state.steps += 1
             batches = batches[1:]
@@ -185,7 +194,11 @@ class Training:
     def _batches(self, draws: Augmentation) -> list[list[int]]:
         order = draws.order[np.isin(draws.order, self.train_rows)]
         size = self.settings.batch_size
-        return [order[start : start + size].tolist() for start in range(0, len(order), size)]
+        batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
+        if self.settings.network.batch_norm and len(batches) > 1 and len(batches[-1]) == 1:
+            last = batches.pop()  # one image has no variance
+            batches[-1] += last
+        return batches
 
     def _step(self, rows: list[int], squares: Tensor, batch: int, draws: Augmentation) -> None:
         """One step of gradient descent on this process's share of a batch; its figures wait for :meth:`_look`."""
@@ -195,10 +208,11 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         views = draws.views(squares, rows)
-        mix = draws.mix(rows)
+        parts = draws.mix(rows)
+        mix = None if parts is None else torch.from_numpy(parts).to(views.device)
         if mix is not None:
-            views = mixed_views(views, torch.from_numpy(mix))
-        targets = self._targets(rows, views, None if mix is None else torch.from_numpy(mix))
+            views = mixed_views(views, mix)
+        targets = self._targets(rows, views, mix)
         self.optimizer.zero_grad(set_to_none=True)
         mask = DropoutMask(batch, self.processes.places(batch)) if self.processes.count > 1 else None
         with self._autocast():
@@ -219,10 +233,8 @@ class Training:
         answers = None
         if self.teacher is not None:
             colours = views.flip(1) if self.preprocessing.channels == "BGR" else views
-            answers = self.teacher(rows, (colours / 255).clamp(0, 1))
-            if mix is not None and not self.teacher.sees_views:
-                answers = answers.mixed(mix.to(self.device.torch_name))
-        return Targets(labels, answers, None if mix is None else mix.to(self.device.torch_name))
+            answers = self.teacher(rows, (colours / 255).clamp(0, 1), mix)
+        return Targets(labels, answers, mix)
 
     def _look(self) -> bool:
         """Add up the figures of the steps that were taken; False if a loss is not a number."""

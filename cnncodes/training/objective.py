@@ -62,12 +62,12 @@ class Objective:
         if teacher.labels:
             loss = loss + teacher.labels * self._label_loss(logits, targets)
         if teacher.logits and targets.answers.logits is not None:
-            imitated = learner.to_logits(hidden).float() if learner.to_logits is not None else logits
+            imitated = learner.to_logits(hidden.float()) if learner.to_logits is not None else logits
             loss = loss + teacher.logits * soft_loss(imitated, targets.answers.logits, teacher.temperature)
         if teacher.features and learner.to_features is not None and self._scale is not None:
             mean, deviation = self._scale
             wanted = (targets.answers.features - mean) / deviation
-            guess = learner.to_features(hidden).float()
+            guess = learner.to_features(hidden.float())
             if teacher.feature_loss == "cosine":
                 loss = loss + teacher.features * (1 - F.cosine_similarity(guess, wanted))
             else:

@@ -47,18 +47,14 @@ class ProgramTeacher:
     """
 
     classes: tuple[str, ...] | None = None
-    sees_views = True
 
     def __init__(self, settings: TeacherSettings, device: Device, half: bool = False) -> None:
         self._side, self._device = settings.input_size, device
         self._program = _load_program(Path(settings.program), device)
-        self._dtype = torch.float16 if half and device.is_cuda else torch.float32
-        if self._dtype == torch.float16:
-            self._program.half()
+        self._half = half and device.is_cuda
         side = self._side or SAMPLE
-        sample = torch.zeros(2, 3, side, side, device=device.torch_name, dtype=self._dtype)
-        with torch.no_grad():
-            answer = self._program(sample)
+        with torch.no_grad(), self._autocast():
+            answer = self._program(torch.zeros(2, 3, side, side, device=device.torch_name))
         if not (
             isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(a, Tensor) for a in answer)
         ):
@@ -69,20 +65,21 @@ class ProgramTeacher:
         self.feature_length: int = answer[0].shape[1]
         self.logits: int = answer[1].shape[1]
 
-    def __call__(self, rows: Sequence[int], views: Tensor) -> Answers:
-        """Answers to views ``[batch, 3, side, side]``, RGB in [0, 1]."""
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.torch_name.partition(":")[0], torch.float16, enabled=self._half)
+
+    def __call__(self, rows: Sequence[int], views: Tensor, mix: Tensor | None = None) -> Answers:
+        """Answers to views ``[batch, 3, side, side]``, RGB in [0, 1], whether they are mixed or not."""
         if self._side and views.shape[2] != self._side:
             views = F.interpolate(views, (self._side, self._side), mode="bilinear", antialias=True)
-        with torch.no_grad():
-            views = views.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), self._autocast():
+            views = views.contiguous(memory_format=torch.channels_last)
             features, logits = self._program(views)
         return Answers(features.float(), logits.float())
 
 
 class StoredTeacher:
     """Features computed elsewhere from whole images, whatever the view."""
-
-    sees_views = False
 
     def __init__(self, settings: TeacherSettings, catalog: Catalog, device: Device) -> None:
         found = read_features(settings.codes, catalog)
@@ -102,10 +99,11 @@ class StoredTeacher:
         self.feature_length: int = self._values.shape[1]
         self.logits: int = len(self._last[1]) if self._last else 0
 
-    def __call__(self, rows: Sequence[int], views: Tensor) -> Answers:
-        """Stored answers of these rows of the catalog."""
+    def __call__(self, rows: Sequence[int], views: Tensor, mix: Tensor | None = None) -> Answers:
+        """Stored answers of these rows of the catalog, mixed as their views are in parts ``mix`` [batch]."""
         features = self._values[torch.as_tensor(list(rows), device=self._values.device)].float()
-        return Answers(features, F.linear(features, *self._last) if self._last else None)
+        answers = Answers(features, F.linear(features, *self._last) if self._last else None)
+        return answers if mix is None else answers.mixed(mix)
 
 
 class BothTeachers:
@@ -113,8 +111,6 @@ class BothTeachers:
 
     The stored answers may come from larger originals than the views are cut from.
     """
-
-    sees_views = False
 
     def __init__(self, program: ProgramTeacher, stored: StoredTeacher) -> None:
         if (program.feature_length, program.logits) != (stored.feature_length, stored.logits):
@@ -126,9 +122,9 @@ class BothTeachers:
         self._program, self._stored = program, stored
         self.classes, self.feature_length, self.logits = stored.classes, stored.feature_length, stored.logits
 
-    def __call__(self, rows: Sequence[int], views: Tensor) -> Answers:
+    def __call__(self, rows: Sequence[int], views: Tensor, mix: Tensor | None = None) -> Answers:
         """Means of features and of logits."""
-        a, b = self._program(rows, views), self._stored(rows, views)
+        a, b = self._program(rows, views), self._stored(rows, views, mix)
         logits = (a.logits + b.logits) / 2 if a.logits is not None and b.logits is not None else None
         return Answers((a.features + b.features) / 2, logits)
 

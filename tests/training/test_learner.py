@@ -73,6 +73,23 @@ def test_a_run_with_batch_normalisation_saves_a_plain_network(network, pixels, s
     assert loss.item() == pytest.approx(result.best.val_loss, rel=1e-3)
 
 
+def test_a_last_batch_of_one_image_joins_the_one_before(network, pixels, stripes, tmp_path):
+    count = int((stripes.splits == 1).sum())
+    settings = dataclasses.replace(
+        SETTINGS, epochs=1, batch_size=count - 1, network=NetworkSettings(batch_norm=True)
+    )
+    seen = []
+    train(
+        stripes,
+        network,
+        pixels,
+        tmp_path / "run",
+        settings,
+        progress=lambda *figures: seen.append(figures[1]),
+    )
+    assert seen == [count]
+
+
 def test_frozen_stages_have_no_batch_normalisation(network):
     settings = TrainingSettings(freeze="conv1-2", network=NetworkSettings(batch_norm=True))
     assert list(Learner(TorchNetwork(network), settings).norms) == ["fc6"]

@@ -98,9 +98,9 @@ def test_a_teacher_sees_the_view_that_is_learned_from_as_rgb_in_0_to_1(
     seen = []
     original = ProgramTeacher.__call__
 
-    def watched(self, rows, views):
+    def watched(self, rows, views, mix=None):
         seen.append((views.shape, views.min().item(), views.max().item()))
-        return original(self, rows, views)
+        return original(self, rows, views, mix)
 
     monkeypatch.setattr(ProgramTeacher, "__call__", watched)
     settings = dataclasses.replace(
