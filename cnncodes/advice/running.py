@@ -11,6 +11,7 @@ import dataclasses
 import os
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -263,9 +264,9 @@ class _Road:
             given["--seed"] = f"train.seed={self.seed}"
         chosen = load_recipe(name, assignments, options=given)
         kept = self.folder / KEPT
-        if kept.exists() and kept.read_text(encoding="utf-8") != chosen.to_toml():
+        if kept.exists() and (changed := _differences(kept.read_text(encoding="utf-8"), chosen.to_toml())):
             raise ResumeError(
-                f"the run in '{self.folder}' follows another recipe, or other numbers of it (see '{kept}').",
+                f"the run in '{self.folder}' follows another recipe: {', '.join(changed[:4])}.",
                 "Repeat it as it was started, or choose another folder with -o.",
             )
         if not kept.exists():
@@ -356,6 +357,26 @@ class _Road:
                 model, divided, rows=rows, temperature=False, device=self.device, workers=self.workers,
                 progress=lambda done, bad: self.progress("testing", done, len(rows), ""),
             )  # fmt: skip
+
+
+def _differences(there: str, asked: str) -> list[str]:
+    """Entries that differ between two recipes as TOML: ``train.epochs = 20 then, 5 now``."""
+    tables = []
+    for text in (there, asked):
+        flat: dict[str, Any] = {}
+        for name, value in tomllib.loads(text).items():
+            flat |= (
+                {f"{name}.{key}": part for key, part in value.items()}
+                if isinstance(value, dict)
+                else {name: value}
+            )
+        tables.append(flat)
+    one, other = tables
+    return [
+        f"{name} = {one.get(name)!r} then, {other.get(name)!r} now"
+        for name in {**one, **other}
+        if one.get(name) != other.get(name) and name not in ("source", "summary", "when.text")
+    ]
 
 
 def _same_file(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""A network that computes in a moment, its weights, and drawn pictures that it can tell apart, for tests of advice."""
+"""A network that computes in a moment, with the stages that recipes name, its weights, and drawn pictures that it can tell apart, for tests of advice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ def tiny() -> Network:
             Convolution("conv1", 6, kernel=5, stride=2, padding=2),
             MaxPool("pool1", kernel=3, stride=2),
             Convolution("conv2", 8, kernel=3, padding=1),
-            Linear("fc6", 16, pool_to=4),
+            Convolution("conv3", 8, kernel=3, padding=1),
+            Convolution("conv4", 8, kernel=3, padding=1),
+            Convolution("conv5", 8, kernel=3, padding=1),
+            MaxPool("pool5", kernel=3, stride=2),
+            Linear("fc6", 16, pool_to=3),
             Linear("fc7", 12),
             Linear("fc8", 10, relu=False),
         ),

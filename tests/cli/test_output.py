@@ -20,6 +20,7 @@ R0 = ("--weights", "random:0")
 FUNCTIONS = dict(COMMANDS) | {f"{group} {name}": f for group, _, commands in GROUPS for name, f in commands}
 # Arguments of every command that has --json; {broken} is a folder with an unreadable image.
 WITH_JSON = {
+    "run": ("{broken}", "-o", "{tmp}/run", *R0),
     "advise": ("{broken}", *R0),
     "extract": ("{broken}", "-o", "{tmp}/c.h5", *R0),
     "fit-linear": ("{codes}", "-o", "{tmp}/m.safetensors", "--C", "1,10", "--folds", "2", "--shots", "1", "--repeats", "2"),
@@ -70,7 +71,7 @@ def test_every_command_that_has_json_is_tested_here() -> None:
 @pytest.mark.parametrize("command", WITH_JSON)
 def test_json_is_one_document_on_standard_output(run, filled, command) -> None:
     ran = run(*filled(command), "--json")
-    assert ran.code == (3 if command in ("advise", "extract", "predict", "evaluate") else 0)
+    assert ran.code == (3 if command in ("run", "advise", "extract", "predict", "evaluate") else 0)
     assert isinstance(strict_json(ran.out), dict | list)
     assert ESC not in ran.out
 

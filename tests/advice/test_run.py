@@ -1,0 +1,258 @@
+"""The whole road: it ends in an honest test, survives being interrupted anywhere, and touches nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from advice_tools import draw_stripes, striped, tiny, tiny_weights
+
+from cnncodes.advice import RunReport, run, running
+from cnncodes.advice.division import draw_division, own_division, with_val
+from cnncodes.cli import main
+from cnncodes.errors import CatalogError, CnnCodesError, OutputExistsError, ResumeError
+from cnncodes.heads import load_model
+from cnncodes.images import Catalog, file_digests, read_catalog
+from cnncodes.images.decode import write_png
+from cnncodes.networks import NETWORKS
+from cnncodes.training import InterruptedTrainingError
+from cnncodes.weights import read_tensors, save_weights
+
+TRAINED = ("train.epochs=3", "train.batch_size=8", "train.mirror=false", "train.learning_rate=0.02")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "tiny", tiny)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def stripes(tmp_path) -> Path:
+    return draw_stripes(tmp_path / "stripes", each=15)
+
+
+@pytest.fixture(scope="session")
+def weights():
+    NETWORKS["tiny"] = tiny
+    try:
+        return tiny_weights()
+    finally:
+        del NETWORKS["tiny"]
+
+
+def tensors_of(report: RunReport) -> dict[str, torch.Tensor]:
+    return read_tensors(Path(report.model))[0]
+
+
+def assert_same_model(one: RunReport, other: RunReport) -> None:
+    first, second = tensors_of(one), tensors_of(other)
+    assert set(first) == set(second)
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_a_run_ends_with_a_tested_model_and_a_report(stripes, weights, tmp_path) -> None:
+    report = run(read_catalog(stripes), weights, tmp_path / "out", data="stripes/")
+    assert report.chosen_by == "advice" and report.recipe.startswith("small-")
+    assert (report.train, report.test, report.classes) == (36, 9, 3)
+    assert report.evaluation.n == 9 and report.evaluation.top1 > report.evaluation.majority
+    assert any("only 9 images test" in note for note in report.notes)
+    assert RunReport.from_json((tmp_path / "out/report.json").read_text()) == report
+    for what, name in report.files.items():
+        assert (tmp_path / "out" / name).exists(), what
+
+
+def test_nothing_of_the_test_images_was_fitted(stripes, weights, tmp_path) -> None:
+    shutil.copy(stripes / "along/3.png", stripes / "along/copy.png")
+    report = run(read_catalog(stripes), weights, tmp_path / "out", recipe="small-similar")
+    divided = read_catalog(tmp_path / "out/split.csv")  # any command takes it as its data
+    test = divided.subset(divided.splits == 3)
+    assert len(test) == report.test and not load_model(report.model).has_seen(file_digests(test)).any()
+    sides = {
+        Path(name).name: split
+        for name, split in zip(divided.names, divided.splits, strict=True)
+        if "along" in name
+    }
+    assert sides["3.png"] == sides["copy.png"], "a copy stays with its original"
+
+
+def test_the_split_is_drawn_by_groups_and_no_class_is_lost() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), [60, 30, 8, 2])
+    names = tuple(map(str, range(len(labels))))
+    catalog = Catalog(Path("/made"), names, labels, np.zeros(len(labels)), ("a", "b", "c", "d"))
+    groups = np.arange(len(labels))
+    for _ in range(20):  # chains of copies, some across classes
+        one, other = random.choice(98, 2, replace=False)
+        groups[groups == groups[other]] = groups[one]
+    groups[98:] = 5  # all of a class are copies of another's image
+    division = draw_division(catalog, np.ones(len(labels), bool), groups, seed=1)
+    for group in np.unique(groups):
+        assert len(set(division.splits[groups == group].tolist())) == 1
+    assert set(labels[division.splits == 1]) == {0, 1, 2, 3}
+    assert 16 <= (division.splits == 3).sum() <= 20
+    again = draw_division(catalog, np.ones(len(labels), bool), groups, seed=1)
+    assert (again.splits == division.splits).all()
+
+
+def test_a_val_split_alone_tests_and_a_training_chooses_inside_train(tmp_path) -> None:
+    folder = draw_stripes(
+        draw_stripes(tmp_path / "data", each=20, split="train"), each=4, split="val", seed=1
+    )
+    catalog = read_catalog(folder)
+    division = own_division(catalog)
+    assert ((division.splits == 3) == (catalog.splits == 2)).all() and "val split tests" in division.how
+    watched = with_val(division.applied(catalog), division.groups)
+    val = watched.splits == 2
+    assert val.sum() == 6 and (catalog.splits[val] == 1).all(), "a tenth of train, none of the test images"
+    assert ((watched.splits == 3) == (division.splits == 3)).all()
+
+
+def interrupt(monkeypatch, name: str) -> None:
+    """Let a step of the run be cut off once, before it does anything."""
+    real, calls = getattr(running, name), []
+
+    def once(*arguments: object, **options: object) -> object:
+        calls.append(name)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(running, name, once)
+
+
+@pytest.mark.parametrize(
+    "step", ["near_pairs", "write_division", "advise", "fit_linear", "evaluate", "make_report"]
+)
+def test_a_run_cut_off_at_a_step_goes_on_to_the_same_model(
+    step, stripes, weights, tmp_path, monkeypatch
+) -> None:
+    catalog = read_catalog(stripes)
+    whole = run(catalog, weights, tmp_path / "whole", recipe="small-different")
+    interrupt(monkeypatch, step)
+    with pytest.raises(KeyboardInterrupt):
+        run(catalog, weights, tmp_path / "cut", recipe="small-different")
+    again = run(catalog, weights, tmp_path / "cut", recipe="small-different")
+    assert_same_model(whole, again)
+    assert again.evaluation == whole.evaluation and again.split == whole.split
+
+
+def test_an_extraction_cut_off_in_the_middle_goes_on(stripes, weights, tmp_path) -> None:
+    catalog = read_catalog(stripes)
+    whole = run(catalog, weights, tmp_path / "whole", recipe="small-similar")
+
+    def cut(step: str, done: float, total: int, word: str) -> None:
+        if step.startswith("extracting") and done < total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(catalog, weights, tmp_path / "cut", recipe="small-similar", progress=cut)
+    assert_same_model(whole, run(catalog, weights, tmp_path / "cut", recipe="small-similar"))
+
+
+def test_a_training_that_is_terminated_goes_on_to_the_same_weights(stripes, weights, tmp_path) -> None:
+    catalog = read_catalog(stripes)
+    options = {"recipe": "large-different", "assignments": TRAINED}
+    whole = run(catalog, weights, tmp_path / "whole", **options)
+    assert whole.method == "finetune" and "epochs of training" in whole.reasons[0]
+
+    def terminate(step: str, done: float, total: int, word: str) -> None:
+        if step == "epoch 2 of 3":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedTrainingError, match="Repeat the same command"):
+        run(catalog, weights, tmp_path / "cut", progress=terminate, **options)
+    assert_same_model(whole, run(catalog, weights, tmp_path / "cut", **options))
+
+
+def test_a_finished_run_is_shown_and_not_done_again(stripes, weights, tmp_path, monkeypatch) -> None:
+    first = run(read_catalog(stripes), weights, tmp_path / "out")
+    for name in ("advise", "fit_linear", "evaluate"):
+        monkeypatch.setattr(running, name, None)
+    assert run(read_catalog(stripes), weights, tmp_path / "out") == first
+
+
+def test_other_images_weights_seed_or_recipe_are_refused_by_name(stripes, weights, tmp_path) -> None:
+    catalog, out = read_catalog(stripes), tmp_path / "out"
+    run(catalog, weights, out, recipe="small-similar")
+    with pytest.raises(ResumeError, match="weights"):
+        run(catalog, replace(weights, tensors={k: v + 1 for k, v in weights.tensors.items()}), out)
+    with pytest.raises(ResumeError, match=r"seed \(0 then, 1 now\)"):
+        run(catalog, weights, out, seed=1)
+    with pytest.raises(ResumeError, match=r"head\.C = 'auto' then, 2"):
+        run(catalog, weights, out, recipe="small-similar", assignments=["head.C=2"])
+    write_png(stripes / "along/3.png", striped("along", 77))
+    with pytest.raises(ResumeError, match="image files"):
+        run(read_catalog(stripes), weights, out)
+    write_png(stripes / "along/new.png", striped("along", 78))
+    with pytest.raises(ResumeError, match=r"number of images \(45 then, 46 now\)"):
+        run(read_catalog(stripes), weights, out)
+
+
+def test_what_is_not_its_own_is_never_touched(stripes, weights, tmp_path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputExistsError, match=r"thesis\.txt"):
+        run(read_catalog(stripes), weights, mine)
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+    training = tmp_path / "training"
+    training.mkdir()
+    (training / "run.json").write_text('{"settings": {}}')
+    with pytest.raises(OutputExistsError, match=r"run\.json"):
+        run(read_catalog(stripes), weights, training)
+    assert [path.name for path in training.iterdir()] == ["run.json"]
+
+
+def test_a_mistake_in_the_recipe_is_told_before_any_work(stripes, weights, tmp_path) -> None:
+    with pytest.raises(CnnCodesError, match="epoch"):
+        run(
+            read_catalog(stripes),
+            weights,
+            tmp_path / "out",
+            recipe="large-similar",
+            assignments=["train.epoch=3"],
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_without_labels_are_an_error(stripes, weights, tmp_path) -> None:
+    with pytest.raises(CatalogError, match="no labels"):
+        run(read_catalog(sorted((stripes / "along").glob("*.png"))), weights, tmp_path / "out")
+
+
+def test_the_command_tells_what_a_person_wants_to_know(stripes, weights, tmp_path, capsys) -> None:
+    save_weights(weights, tmp_path / "tiny.safetensors")
+    (stripes / "along/7.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    command = ["run", str(stripes), "-o", str(out), "--weights", str(tmp_path / "tiny.safetensors")]
+    assert main(command) == 3, "an image could not be read"
+    shown = capsys.readouterr()
+    for part in ("accuracy ", "95 % interval", "always the largest class", "recipe: small-", "(advised)"):
+        assert part in shown.out
+    assert (
+        "unreadable: 'along/7.png'" in shown.err
+        and f"next: cnncodes predict {out}/model.safetensors" in shown.err
+    )
+    assert (out / "depth.png").stat().st_size > 1000 and (out / "confusion.png").stat().st_size > 1000
+    assert main([*command, "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["evaluation"]["top1"] > 0.3 and document["advice"]["recipe"] == document["recipe"]
+    assert list(document["unreadable"]) == ["along/7.png"]
+    assert main(["predict", str(out / "model.safetensors"), str(stripes / "across/0.png"), "--json"]) == 0
+    assert main(["evaluate", str(out / "model.safetensors"), str(out / "split.csv"), "--json"]) == 0
+    capsys.readouterr()
+    with (out / "split.csv").open() as file:
+        assert {row["split"] for row in csv.DictReader(file)} == {"train", "test", ""}
