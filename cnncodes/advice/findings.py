@@ -58,7 +58,7 @@ def find_problems(
         *_sizes(catalog, split, evidence, thresholds),
         *_identical(catalog, part, same),
         *_near(catalog, part, same, sample, thresholds),
-        *_labels(catalog, sample, thresholds),
+        *_labels(catalog, sample, evidence, thresholds),
     ]
     return tuple(found)
 
@@ -157,13 +157,17 @@ def _near(
     return [Finding("near", text, names[:MOST_NAMED])]
 
 
-def _labels(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Finding]:
-    """Images that a classifier which has not seen them takes for another class with great certainty."""
+def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Thresholds) -> list[Finding]:
+    """Images that a classifier which has not seen them takes for another class with great certainty.
+
+    It reads the stage that tells the classes best. Test images are looked at, too: this chooses nothing.
+    """
     known = np.flatnonzero(sample.labels >= 0)
     labels = sample.labels[known]
     if len(np.unique(labels)) < 2:
         return []
-    kernel = quick_probes.centred(quick_probes.kernel_of(sample.codes[sample.deepest][known]))
+    stage = max(evidence.depths, key=lambda depth: depth.linear).stage
+    kernel = quick_probes.centred(quick_probes.kernel_of(sample.codes[stage][known]))
     scores = quick_probes.ridge_left_out(quick_probes.spectrum_of(kernel), labels).scores
     probabilities = quick_probes.calibrated(scores, labels)
     own = probabilities[np.arange(len(labels)), labels]
