@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,3 +227,34 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def recipe_differences(there: str, asked: str) -> list[str]:
+    """Entries that differ between two recipes as TOML: ``train.epochs = 20 then, 5 now``."""
+    tables = []
+    for text in (there, asked):
+        flat: dict[str, Any] = {}
+        for name, value in tomllib.loads(text).items():
+            flat |= (
+                {f"{name}.{key}": part for key, part in value.items()}
+                if isinstance(value, dict)
+                else {name: value}
+            )
+        tables.append(flat)
+    one, other = tables
+    return [
+        f"{name} = {one.get(name)!r} then, {other.get(name)!r} now"
+        for name in {**one, **other}
+        if one.get(name) != other.get(name) and name not in ("source", "summary", "when.text")
+    ]
+
+
+def same_file(source: Path, target: Path) -> None:
+    """The file under another name: a link where that is possible, else a copy; whole or not at all."""
+    temporary = target.with_name(target.name + ".part")
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)

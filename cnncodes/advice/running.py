@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +30,16 @@ from cnncodes.advice.division import (
     write_division,
 )
 from cnncodes.advice.recipe import KEPT, Recipe, load_recipe
-from cnncodes.advice.run_record import REPORT, RunNote, RunReport, check_empty, inputs_of, write_text
+from cnncodes.advice.run_record import (
+    REPORT,
+    RunNote,
+    RunReport,
+    check_empty,
+    inputs_of,
+    recipe_differences,
+    same_file,
+    write_text,
+)
 from cnncodes.advice.run_report import (
     ADVICE,
     MODEL,
@@ -139,6 +146,17 @@ def run(
             raise InterruptedTrainingError(
                 error.problem, "Repeat the same command: it goes on there."
             ) from None
+
+
+def check_outside(data: Sequence[str], folder: str | os.PathLike[str]) -> None:
+    """Raise OptionError if a run's folder would lie in a folder of images: its pictures would become a class."""
+    place = Path(folder).resolve()
+    for word in data:
+        if Path(word).is_dir() and place.is_relative_to(Path(word).resolve()):
+            raise OptionError(
+                f"the folder '{folder}' is inside the images '{word}': its pictures would count as images.",
+                "Choose a folder beside them with -o.",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +282,9 @@ class _Road:
             given["--seed"] = f"train.seed={self.seed}"
         chosen = load_recipe(name, assignments, options=given)
         kept = self.folder / KEPT
-        if kept.exists() and (changed := _differences(kept.read_text(encoding="utf-8"), chosen.to_toml())):
+        if kept.exists() and (
+            changed := recipe_differences(kept.read_text(encoding="utf-8"), chosen.to_toml())
+        ):
             raise ResumeError(
                 f"the run in '{self.folder}' follows another recipe: {', '.join(changed[:4])}.",
                 "Repeat it as it was started, or choose another folder with -o.",
@@ -335,7 +355,7 @@ class _Road:
             self.note.keep(
                 chosen=f"{len(result.epochs)} epochs of training; kept is epoch {best.epoch}{accuracy}"
             )
-            _same_file(result.model, path)
+            same_file(result.model, path)
         return Made(path, None, self.note["chosen"], unreadable)
 
     def _evaluate(self, made: Made, divided: Catalog) -> EvaluationResult | None:
@@ -357,34 +377,3 @@ class _Road:
                 model, divided, rows=rows, temperature=False, device=self.device, workers=self.workers,
                 progress=lambda done, bad: self.progress("testing", done, len(rows), ""),
             )  # fmt: skip
-
-
-def _differences(there: str, asked: str) -> list[str]:
-    """Entries that differ between two recipes as TOML: ``train.epochs = 20 then, 5 now``."""
-    tables = []
-    for text in (there, asked):
-        flat: dict[str, Any] = {}
-        for name, value in tomllib.loads(text).items():
-            flat |= (
-                {f"{name}.{key}": part for key, part in value.items()}
-                if isinstance(value, dict)
-                else {name: value}
-            )
-        tables.append(flat)
-    one, other = tables
-    return [
-        f"{name} = {one.get(name)!r} then, {other.get(name)!r} now"
-        for name in {**one, **other}
-        if one.get(name) != other.get(name) and name not in ("source", "summary", "when.text")
-    ]
-
-
-def _same_file(source: Path, target: Path) -> None:
-    """The file under another name: a link where that is possible, else a copy; whole or not at all."""
-    temporary = target.with_name(target.name + ".part")
-    temporary.unlink(missing_ok=True)
-    try:
-        temporary.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)

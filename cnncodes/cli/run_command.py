@@ -44,9 +44,11 @@ def run(
         cnncodes run photos/ -o out --recipe large-similar --set train.epochs=5
     """
     from cnncodes.advice import run as run_all
+    from cnncodes.advice.running import check_outside
     from cnncodes.images import read_catalog
 
     reporter = Reporter(json, quiet)
+    check_outside(data, output)
     catalog = read_catalog(data)
     loaded = _weights(weights, model, recipe, set_)
     reporter.note(catalog.describe())

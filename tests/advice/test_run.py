@@ -216,6 +216,21 @@ def test_what_is_not_its_own_is_never_touched(stripes, weights, tmp_path) -> Non
     assert [path.name for path in training.iterdir()] == ["run.json"]
 
 
+def test_a_folder_inside_the_images_is_refused(stripes, capsys) -> None:
+    assert main(["run", str(stripes), "-o", str(stripes / "out"), "--weights", "random:0"]) == 2
+    assert "inside the images" in capsys.readouterr().err and not (stripes / "out").exists()
+
+
+def test_a_network_is_trained_from_new_numbers_without_advice(stripes, tmp_path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'summary = "tiny"\nmethod = "train"\nsource = "a test"\n[network]\nname = "tiny"\n'
+        "[images]\nresize = 36\ncrop = 32\n[train]\nepochs = 2\nbatch_size = 8\n"
+    )
+    report = run(read_catalog(stripes), None, tmp_path / "out", recipe=recipe)
+    assert report.advice is None and report.method == "train" and report.evaluation.n == report.test == 9
+
+
 def test_a_mistake_in_the_recipe_is_told_before_any_work(stripes, weights, tmp_path) -> None:
     with pytest.raises(CnnCodesError, match="epoch"):
         run(
