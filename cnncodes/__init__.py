@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnncodes.advice import Recipe, load_recipe, probe
+    from cnncodes.advice import Recipe, advise, load_recipe, probe, run
     from cnncodes.codes import CodesFile, check_codes, export_codes, extract, plan_extraction, run_extraction
     from cnncodes.errors import CnnCodesError
     from cnncodes.evaluation import evaluate, evaluate_average, predict, score
@@ -45,7 +45,9 @@ _HOMES = {
     "LinearModel": "heads",
     "fit_head": "heads",
     "fit_linear": "heads",
+    "advise": "advice",
     "probe": "advice",
+    "run": "advice",
     "evaluate": "evaluation",
     "evaluate_average": "evaluation",
     "predict": "evaluation",
@@ -63,6 +65,7 @@ __all__ = [
     "Preprocessing",
     "Recipe",
     "Weights",
+    "advise",
     "build_network",
     "check_codes",
     "evaluate",
@@ -78,6 +81,7 @@ __all__ = [
     "predict",
     "probe",
     "read_catalog",
+    "run",
     "run_extraction",
     "save_weights",
     "score",
