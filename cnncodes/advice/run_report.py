@@ -80,7 +80,7 @@ def make_report(
         method=recipe.method,
         summary=recipe.summary,
         chosen_by=by,
-        reasons=(f"{recipe.summary}: {made.chosen}.", *why),
+        reasons=(f"{made.chosen}.", *why),
         advice=advice,
         recipe_text=recipe.to_toml(),
         evaluation=None if result is None else result.evaluation,
@@ -98,10 +98,10 @@ def chosen_head(stage: str, evidence: dict[str, Any]) -> str:
     fit = evidence["fit"]
     choice = fit["choice"]
     if choice is None:
-        return f"the head reads {stage}"
+        return f"The head reads {stage}"
     best = choice["accuracy"][choice["C"].index(choice["best"])]
     return (
-        f"the head reads {stage}, C = {choice['best']:g} chosen by {choice['how']} ({best:.1%} right there)"
+        f"The head reads {stage}, C = {choice['best']:g} chosen by {choice['how']} ({best:.1%} right there)"
     )
 
 

@@ -351,9 +351,9 @@ class _Road:
                     assert self.weights is not None
                     result = finetune(catalog, self.weights, folder, settings, **options)
             best = result.best
-            accuracy = "" if best.val_accuracy is None else f", {best.val_accuracy:.1%} of its val images"
+            right = "" if best.val_accuracy is None else f" ({best.val_accuracy:.1%} of the val images right)"
             self.note.keep(
-                chosen=f"{len(result.epochs)} epochs of training; kept is epoch {best.epoch}{accuracy}"
+                chosen=f"Of {len(result.epochs)} epochs of training, epoch {best.epoch} is kept{right}"
             )
             same_file(result.model, path)
         return Made(path, None, self.note["chosen"], unreadable)

@@ -118,7 +118,7 @@ def _print(reporter: Reporter, report: RunReport) -> None:
         for name in finding.names[:MOST_FINDINGS]:
             reporter.result(f"  {one_line(name)}")
     by = "advised" if report.chosen_by == "advice" else "asked for"
-    reporter.result(f"recipe: {one_line(report.recipe)} ({by})")
+    reporter.result(f"recipe: {one_line(report.recipe)} ({by}): {one_line(report.summary)}")
     for reason in report.reasons:
         reporter.result(f"- {one_line(reason)}")
     if report.evaluation is not None:
