@@ -96,10 +96,17 @@ class Learner(nn.Module):
     def _hidden_length(self) -> int:
         return int(self.module.network.incoming_shapes()[-1][0])
 
-    def forward(self, pixels: Tensor, mask: DropoutMask | None = None) -> tuple[Tensor, Tensor]:
-        """Last hidden activations ``[batch, hidden]`` and logits of preprocessed pixels ``[batch, 3, height, width]``."""
-        with torch.no_grad():
-            value = self.before(pixels)
+    def forward(
+        self, value: Tensor, mask: DropoutMask | None = None, cached: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Last hidden activations ``[batch, hidden]`` and logits.
+
+        ``value`` is preprocessed pixels ``[batch, 3, height, width]``, or with ``cached`` what the frozen stages gave
+        for them.
+        """
+        if not cached:
+            with torch.no_grad():
+                value = self.before(value)
         return self.after(value, mask)
 
     def before(self, pixels: Tensor) -> Tensor:

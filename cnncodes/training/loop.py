@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -22,9 +22,14 @@ from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.loader import Loader
 from cnncodes.training.checkpoints import last_checkpoint, save_checkpoint
+from cnncodes.training.diagnosis import Diagnosis
+from cnncodes.training.events import FOLDER as EVENTS
+from cnncodes.training.events import Events
+from cnncodes.training.frozen import FrozenCache, views_to_keep
 from cnncodes.training.learner import DropoutMask, Learner
 from cnncodes.training.objective import Objective, Targets, mixed_views
 from cnncodes.training.processes import Processes
+from cnncodes.training.range_test import RangeTest, find_rate
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.squares import Squares
 from cnncodes.training.state import (
@@ -71,6 +76,13 @@ class Training:
     teacher : Teacher, optional
     processes : Processes, optional
         Those that train together; each has its share of every batch.
+    notes : callable(text), optional
+        Told what a person should know: a restart, a loss that stands still and what to try.
+
+    Attributes
+    ----------
+    rate_found : callable(RangeTest)
+        Called when a rate was measured (``learning_rate`` "auto"), before the first step; to be set by the caller.
     """
 
     def __init__(
@@ -87,16 +99,20 @@ class Training:
         *,
         teacher: Teacher | None = None,
         processes: Processes | None = None,
+        notes: Callable[[str], None] | None = None,
     ) -> None:
         self.catalog, self.labels, self.settings, self.folder = catalog, labels, settings, folder
         self.preprocessing, self.device, self.teacher = preprocessing, device, teacher
         self.processes = processes or Processes()
+        self._note = notes or (lambda text: None)
+        self.rate_found: Callable[[RangeTest], None] = lambda test: None
+        self._events, self._diagnosis = Events(folder / EVENTS, self._note), Diagnosis()
         self.train_rows, self.val_rows = split.train, split.choose
         self._check(learner)
         self.learner = learner.to(device.torch_name).to(memory_format=torch.channels_last)
         self._forward: Any = self.learner
         if self.processes.count > 1:
-            self._forward = DistributedDataParallel(self.learner, broadcast_buffers=False)
+            self._forward = DistributedDataParallel(self.learner)
         self.optimizer = make_optimizer(learner, settings)
         # several processes stay in step, whatever they can read; batch normalisation needs two images
         alone = self.processes.count == 1
@@ -110,6 +126,14 @@ class Training:
         self._squares = Squares(catalog, self.train_rows, whole, device, workers)
         self._val_squares = Squares(catalog, self.val_rows, preprocessing, device, workers)
         self._workers = workers
+        keep = views_to_keep(settings, learner, len(self.train_rows))
+        self.frozen = (
+            FrozenCache(
+                folder, learner, catalog, split.train, split.choose, preprocessing, settings, keep, device
+            )
+            if keep
+            else None
+        )
         self._stop = threading.Event()
         self._saved = time.monotonic()
         self._random = random_state(settings.seed, device)
@@ -152,12 +176,19 @@ class Training:
             stop_signals(self._stop),
             self._own_random_numbers(),
             exact_float32(self.device if self.settings.precision == "float32" else CPU),
+            self._events,
         ):
+            if self.frozen is not None:
+                self._fill(self.frozen, progress)
+            if self.settings.learning_rate == "auto":
+                self._find_rate()
             while self.state.epoch < self.settings.epochs and not self._is_stale():
                 self._epoch(progress)
         if self.best is not None:
             self.learner.load_state_dict(self.best)
         self.learner.eval()
+        if self.frozen is not None and self.processes.leads:
+            self.frozen.remove()
         return [Epoch(**line) for line in self.state.history]
 
     def _epoch(self, progress: Progress | None) -> None:
@@ -167,9 +198,9 @@ class Training:
         draws = self._draws(state.epoch)
         batches = self._batches(draws)[state.step :]
         self.learner.train()
-        for rows, squares in self._squares.batches([self.processes.share(batch) for batch in batches]):
+        for rows, inputs, targets in self._inputs([self.processes.share(batch) for batch in batches], draws):
             if len(rows) >= self._least_batch:
-                self._step(rows, squares, len(batches[0]), draws)
+                self._step(rows, inputs, targets, len(batches[0]))
             state.step += 1
             state.steps += 1
             batches = batches[1:]
@@ -180,16 +211,19 @@ class Training:
                 progress(state.epoch, state.seen, state.loss_sum / max(state.seen, 1))
             if self._stop.is_set() and self._look():
                 self.save()
-                raise InterruptedTrainingError(
-                    f"stopped in epoch {state.epoch + 1}; everything is saved in '{self.folder}'.",
-                    "The same command with --resume goes on at this very step.",
-                )
+                self._interrupted()
             if time.monotonic() - self._saved > CHECKPOINT_SECONDS and self._look():
                 self.save()
         if not self._look():
             self._restart(good)
             return
         self._finish_epoch(time.perf_counter() - started, state.seen - done_before)
+
+    def _interrupted(self) -> NoReturn:
+        raise InterruptedTrainingError(
+            f"stopped in epoch {self.state.epoch + 1}; everything is saved in '{self.folder}'.",
+            "The same command with --resume goes on at this very step.",
+        )
 
     def _batches(self, draws: Augmentation) -> list[list[int]]:
         order = draws.order[np.isin(draws.order, self.train_rows)]
@@ -200,23 +234,33 @@ class Training:
             batches[-1] += last
         return batches
 
-    def _step(self, rows: list[int], squares: Tensor, batch: int, draws: Augmentation) -> None:
+    def _inputs(
+        self, batches: list[list[int]], draws: Augmentation
+    ) -> Iterator[tuple[list[int], Tensor, Targets]]:
+        """Rows, what enters the learner, and targets of each batch: pixels, or kept values at the boundary."""
+        if self.frozen is not None:
+            for rows, values in self.frozen.batches(self.state.epoch, batches):
+                yield rows, values, self._targets(rows)
+            return
+        for rows, squares in self._squares.batches(batches):
+            views = draws.views(squares, rows)
+            parts = draws.mix(rows)
+            mix = None if parts is None else torch.from_numpy(parts).to(views.device)
+            if mix is not None:
+                views = mixed_views(views, mix)
+            yield rows, self._normalised(views), self._targets(rows, views, mix)
+
+    def _step(self, rows: list[int], inputs: Tensor, targets: Targets, batch: int) -> None:
         """One step of gradient descent on this process's share of a batch; its figures wait for :meth:`_look`."""
         state, settings = self.state, self.settings
         position = state.steps / (settings.epochs * self.steps_per_epoch)
         rate = settings.rate_at(min(position, 1.0), state.divisor)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
-        views = draws.views(squares, rows)
-        parts = draws.mix(rows)
-        mix = None if parts is None else torch.from_numpy(parts).to(views.device)
-        if mix is not None:
-            views = mixed_views(views, mix)
-        targets = self._targets(rows, views, mix)
         self.optimizer.zero_grad(set_to_none=True)
         mask = DropoutMask(batch, self.processes.places(batch)) if self.processes.count > 1 else None
         with self._autocast():
-            hidden, logits = self._forward(self._normalised(views), mask)
+            hidden, logits = self._forward(inputs, mask, self.frozen is not None)
         losses = self.objective(self.learner, hidden, logits, targets)
         # DistributedDataParallel takes the mean over processes of what is the mean over the whole batch here
         (losses.sum() * (self.processes.count / max(batch, 1))).backward()  # type: ignore[no-untyped-call]
@@ -228,10 +272,12 @@ class Training:
         stop = torch.tensor(float(self._stop.is_set()), device=losses.device)
         self._pending.append(torch.stack([losses.detach().sum(), right.float(), count, stop]).double())
 
-    def _targets(self, rows: Sequence[int], views: Tensor, mix: Tensor | None = None) -> Targets:
+    def _targets(
+        self, rows: Sequence[int], views: Tensor | None = None, mix: Tensor | None = None
+    ) -> Targets:
         labels = torch.from_numpy(self.labels[np.asarray(rows, dtype=np.int64)]).to(self.device.torch_name)
         answers = None
-        if self.teacher is not None:
+        if self.teacher is not None and views is not None:
             colours = views.flip(1) if self.preprocessing.channels == "BGR" else views
             answers = self.teacher(rows, (colours / 255).clamp(0, 1), mix)
         return Targets(labels, answers, mix)
@@ -275,6 +321,17 @@ class Training:
         if self.processes.leads:
             lines = "".join(json.dumps(entry) + "\n" for entry in state.history)
             (self.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+            self._events.write(state.history)
+            if advice := self._diagnosis.look(self):
+                self._note(advice)
+
+    def _find_rate(self) -> None:
+        """Measure the learning rate, and keep it in the folder."""
+        test = find_rate(self)
+        self.settings = dataclasses.replace(self.settings, learning_rate=test.rate)
+        if self.processes.leads:
+            test.save(self.folder)
+            self.rate_found(test)
 
     def _watch(self, val_loss: float | None) -> None:
         """Keep the best network; divide the rate on a plateau."""
@@ -305,13 +362,11 @@ class Training:
         ]
         total = torch.zeros(3, dtype=torch.float64, device=self.device.torch_name)
         with torch.inference_mode():
-            for places, squares in self._val_squares.batches(shares):
+            for places, inputs, targets in self._val_inputs(shares):
                 if not places:
                     continue
-                views = squares.permute(0, 3, 1, 2).float()
-                targets = self._targets(places, views)
                 with self._autocast():
-                    hidden, logits = self.learner(self._normalised(views))
+                    hidden, logits = self.learner(inputs, cached=self.frozen is not None)
                 losses = self.objective(self.learner, hidden, logits, targets)
                 right = self.objective.right(logits, targets)
                 total += torch.stack(
@@ -319,6 +374,32 @@ class Training:
                 )
         loss, right_sum, seen = self.processes.sum(total).tolist()
         return loss / max(seen, 1), right_sum / max(seen, 1)
+
+    def _val_inputs(self, batches: list[list[int]]) -> Iterator[tuple[list[int], Tensor, Targets]]:
+        if self.frozen is not None:
+            for rows, values in self.frozen.batches(0, batches, val=True):
+                yield rows, values, self._targets(rows)
+            return
+        for rows, squares in self._val_squares.batches(batches):
+            views = squares.permute(0, 3, 1, 2).float()
+            yield rows, self._normalised(views), self._targets(rows, views)
+
+    def _fill(self, frozen: FrozenCache, progress: Progress | None) -> None:
+        """Compute what the frozen stages give, once; progress is that of epoch -1."""
+
+        def compute(view: int, rows: list[int], squares: Tensor) -> Tensor:
+            views = (
+                squares.permute(0, 3, 1, 2).float() if view < 0 else self._draws(view).views(squares, rows)
+            )
+            with torch.inference_mode(), self._autocast():
+                return self.learner.before(self._normalised(views))
+
+        if self.processes.leads:
+            report = (lambda done: progress(-1, done, 0.0)) if progress else None
+            if not frozen.fill(self._squares, self._val_squares, compute, report, self._stop.is_set):
+                self._interrupted()
+        self.processes.wait()
+        frozen.open()
 
     def save(self) -> None:
         """Write a checkpoint of this very step."""
@@ -358,11 +439,16 @@ class Training:
         if restarts > RESTARTS or saved is None:
             raise CnnCodesError(
                 f"the loss is not a number in epoch {self.state.epoch + 1}, also at a rate of "
-                f"{self.settings.learning_rate / self.state.divisor:g}.",
+                f"{self.settings.highest_rate / self.state.divisor:g}.",
                 "Use a smaller --set train.learning_rate, or train.clip_norm=1, and look at the images.",
             )
+        epoch = self.state.epoch + 1
         self._restore(saved)
         self.state.restarts, self.state.divisor = restarts, divisor
+        self._note(
+            f"the loss was not a number in epoch {epoch}: back to the last good state, at a rate of "
+            f"{self.settings.highest_rate / divisor:g} (restart {restarts} of {RESTARTS})."
+        )
 
     def _draws(self, epoch: int) -> Augmentation:
         return Augmentation(self.settings, len(self.catalog), self.preprocessing, epoch, self.axes)

@@ -99,8 +99,9 @@ class TrainingSettings:
     optimizer : {"sgd", "adamw"}, default "sgd"
         SGD with momentum as Krizhevsky et al. 2012, section 5, but for the rate, which torch multiplies
         after the momentum; or decoupled weight decay (Loshchilov and Hutter 2019).
-    learning_rate : float, default 0.01
-        Of new layers, at its highest.
+    learning_rate : float or "auto", default 0.01
+        Of new layers, at its highest. "auto" measures one before the first step, see
+        :func:`cnncodes.training.range_test.find_rate`.
     momentum : float, default 0.9
         Of SGD.
     weight_decay : float, default 0.0005
@@ -144,7 +145,7 @@ class TrainingSettings:
         crop of the preprocessing throughout.
     cached_views : int, default -1
         Augmented views of each image whose activations at the frozen boundary are computed once and kept;
-        0: computed anew each epoch; -1: 8 where only fully connected stages learn, else 0.
+        0: computed anew each epoch; -1: 4 where only fully connected stages learn, else 0.
     seed : int, default 0
     network : NetworkSettings
     teacher : TeacherSettings, optional
@@ -153,7 +154,7 @@ class TrainingSettings:
     epochs: int = 10
     batch_size: int = 32
     optimizer: Optimizer = "sgd"
-    learning_rate: float = 0.01
+    learning_rate: float | Literal["auto"] = 0.01
     momentum: float = 0.9
     weight_decay: float = 0.0005
     middle_rate: float = 0.1
@@ -182,12 +183,28 @@ class TrainingSettings:
     teacher: TeacherSettings | None = None
 
     def __post_init__(self) -> None:
-        _check(self, "train", _CHOICES, _RANGES)
+        if isinstance(self.learning_rate, str) and self.learning_rate != "auto":
+            raise OptionError(
+                f"train.learning_rate = {self.learning_rate!r} is not known.",
+                'Use a number such as 0.01, or "auto".',
+            )
+        measured = {} if self.learning_rate == "auto" else {"learning_rate": _RATE_RANGE}
+        _check(self, "train", _CHOICES, measured | _RANGES)
         if not all(size.strip().isdigit() for size in self.input_sizes.split(",") if size):
             raise OptionError(
                 f"train.input_sizes = {self.input_sizes!r} is not a list of sides.",
                 'Write such as "128,160".',
             )
+
+    @property
+    def highest_rate(self) -> float:
+        """``learning_rate`` as a number; raises OptionError while it is "auto" and not yet measured."""
+        if isinstance(self.learning_rate, str):
+            raise OptionError(
+                'train.learning_rate is "auto", and no rate has been measured yet.',
+                "Start the training, which measures it first, or give a number such as 0.01.",
+            )
+        return self.learning_rate
 
     def input_size_at(self, epoch: int) -> int | None:
         """Side of the input in an epoch (from 0), or None for that of the preprocessing."""
@@ -233,7 +250,7 @@ class TrainingSettings:
 
         warmup = self.warmup_epochs / self.epochs
         if position < warmup:
-            return self.learning_rate * position / warmup
+            return self.highest_rate * position / warmup
         after = (position - warmup) / max(1 - warmup, 1e-9)
         shape: dict[str, float] = {
             "constant": 1.0,
@@ -245,7 +262,7 @@ class TrainingSettings:
             if after < 1 / 3
             else 0.5 * (1 + math.cos(math.pi * (after - 1 / 3) * 1.5)),
         }
-        return self.learning_rate * shape[self.schedule] / divisor
+        return self.highest_rate * shape[self.schedule] / divisor
 
 
 def _check(
@@ -276,10 +293,10 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "class_weight": ("none", "balanced"),
     "precision": ("float32", "bfloat16"),
 }
+_RATE_RANGE = (0.0, 1e6)
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "batch_size": (1, 65_536),
-    "learning_rate": (0, 1e6),
     "momentum": (0, 0.9999),
     "weight_decay": (0, 10),
     "middle_rate": (0, 100),

@@ -1,0 +1,230 @@
+"""Frozen work is done once: activations at the boundary between frozen and learning stages, kept in a codes file.
+
+One row for each augmented view of each training image, then one for the centre crop of each val image. Filling it can be
+stopped at any moment; it goes on with the rows that are pending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnncodes.codes import file as codes_file
+from cnncodes.codes.compute import Device
+from cnncodes.codes.rows import RowWriter, reserve
+from cnncodes.codes.settings import ExtractionSettings
+from cnncodes.errors import CnnCodesError, OptionError
+from cnncodes.images.catalog import Catalog
+from cnncodes.networks import Linear
+from cnncodes.training.learner import Learner
+from cnncodes.training.settings import TrainingSettings
+from cnncodes.training.squares import SHARE, Squares, free_memory
+from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.record import fingerprint
+
+FILE = "frozen.h5"
+AUTO_VIEWS = 4
+AUTO_BYTES = 8 * 2**30  # the most disk that is taken without being asked
+BATCH = 64
+
+Compute = Callable[[int, list[int], Tensor], Tensor]  # view (-1: val), rows, squares -> value at the boundary
+
+
+def views_to_keep(settings: TrainingSettings, learner: Learner, images: int) -> int:
+    """How many augmented views of each image are kept; 0: nothing is.
+
+    Raises
+    ------
+    OptionError
+        If views are asked for and cannot be kept.
+    """
+    network = learner.module.network
+    reason = None
+    if learner.first == 0:
+        reason = "no stage before the first learning one is frozen"
+    elif settings.teacher is not None or settings.mixup or settings.input_sizes:
+        reason = "a teacher, mixup and input sizes need the pixels in every epoch"
+    if settings.cached_views > 0 and reason:
+        raise OptionError(
+            f"train.cached_views = {settings.cached_views} is not possible: {reason}.",
+            "Set it to 0, or freeze the first stages.",
+        )
+    if settings.cached_views >= 0:
+        return min(settings.cached_views, settings.epochs)
+    first = network.stages[learner.first]
+    if reason or not isinstance(first, Linear):
+        return 0
+    views = min(AUTO_VIEWS, settings.epochs)
+    values = int(np.prod(network.incoming_shapes()[learner.first]))
+    return views if 4 * values * images * views <= AUTO_BYTES else 0
+
+
+class FrozenCache:
+    """Values that enter the first learning stage, computed once.
+
+    Parameters
+    ----------
+    folder : Path
+        The run; the file in it is ``frozen.h5``.
+    learner : Learner
+    catalog : Catalog
+    train_rows, val_rows : int ndarray
+    preprocessing : Preprocessing
+    settings : TrainingSettings
+    views : int
+    device : Device
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        learner: Learner,
+        catalog: Catalog,
+        train_rows: np.ndarray,
+        val_rows: np.ndarray,
+        preprocessing: Preprocessing,
+        settings: TrainingSettings,
+        views: int,
+        device: Device,
+    ) -> None:
+        network = learner.module.network
+        before = network.stages[: learner.first]
+        self.path, self.views, self._device = folder / FILE, views, device
+        self.boundary = before[-1].name
+        self.shape = network.output_shapes(preprocessing.crop)[self.boundary]
+        self._train_rows, self._val_rows = train_rows, val_rows
+        rows = np.concatenate([np.tile(train_rows, views), val_rows])
+        self._catalog = catalog.subset(rows)
+        frozen = learner.module.state_dict()
+        kept = {
+            key: value.cpu()
+            for key, value in frozen.items()
+            if key.startswith(tuple(f"{stage.prefix}." for stage in before))
+        }
+        self._settings = ExtractionSettings(
+            network=network.name.removesuffix("-tanh"),
+            stages=(self.boundary,),
+            weights=f"frozen stages up to {self.boundary}, views by seed {settings.seed}",
+            weights_sha256=fingerprint(kept),
+            preprocessing=preprocessing,
+            precision=settings.precision,
+            batch_size=BATCH,
+            classes=network.classes,
+        )
+        self._place = np.full(len(catalog), -1)
+        self._place[train_rows] = np.arange(len(train_rows))
+        self._val_place = np.full(len(catalog), -1)
+        self._val_place[val_rows] = views * len(train_rows) + np.arange(len(val_rows))
+        self._values: np.ndarray | Tensor | None = None
+
+    def fill(
+        self,
+        squares: Squares,
+        val_squares: Squares,
+        compute: Compute,
+        progress: Callable[[int], None] | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Compute what is pending; False if it was asked to stop before all was done.
+
+        ``progress`` is called with the number of rows that are there.
+        """
+        if not self._usable():
+            self._create()
+        with codes_file.CodesFile(self.path) as codes:
+            state = codes.state
+        done = int((state != codes_file.PENDING).sum())
+        with closing(RowWriter(self.path, codes_file.layout(self.path))) as writer:
+            for view, part in self._parts(state):
+                source = self._val_rows if view < 0 else self._train_rows
+                offset = len(self._train_rows) * (self.views if view < 0 else view)
+                wanted = [source[[row - offset for row in rows]].tolist() for rows in part]
+                images = (val_squares if view < 0 else squares).batches(wanted)
+                for rows, asked, (readable, pixels) in zip(part, wanted, images, strict=True):
+                    values = np.zeros((len(rows), int(np.prod(self.shape))), np.float32)
+                    if readable:
+                        found = compute(view, readable, pixels).flatten(1).float().cpu().numpy()
+                        values[[asked.index(row) for row in readable]] = found
+                    there = set(readable)
+                    bad = {rows[place]: "unreadable" for place, row in enumerate(asked) if row not in there}
+                    writer.write(rows[0], {self.boundary: values}, bad, np.zeros(len(rows), np.uint64))
+                    done += len(rows)
+                    if progress:
+                        progress(done)
+                    if stopped():
+                        return False
+        return True
+
+    def _parts(self, state: np.ndarray) -> Iterator[tuple[int, list[range]]]:
+        """By view (-1: val), the batches in which rows are pending; no batch has rows of two views."""
+        count = len(self._train_rows)
+        for view in [*range(self.views), -1]:
+            low = count * (self.views if view < 0 else view)
+            high = low + (len(self._val_rows) if view < 0 else count)
+            batches = [range(start, min(start + BATCH, high)) for start in range(low, high, BATCH)]
+            if part := [
+                rows for rows in batches if (state[rows.start : rows.stop] == codes_file.PENDING).any()
+            ]:
+                yield view, part
+
+    def open(self) -> None:
+        """Map the rows; read them into memory (the GPU's) where they fit."""
+        with codes_file.CodesFile(self.path) as codes:
+            self._broken = set(np.flatnonzero(codes.state == codes_file.UNREADABLE).tolist())
+            place = codes_file.layout(self.path).layers[self.boundary]
+            shape = (len(codes), int(np.prod(self.shape)))
+        mapped: np.ndarray = np.memmap(self.path, place.dtype, "r", place.offset, shape)
+        if mapped.nbytes <= SHARE * free_memory(self._device):
+            self._values = torch.from_numpy(np.array(mapped)).to(self._device.torch_name)
+        else:
+            self._values = mapped
+
+    def batches(
+        self, epoch: int, batches: Sequence[Sequence[int]], *, val: bool = False
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Readable rows of each batch of the catalog, and their values ``[batch, *shape]`` on the device."""
+        assert self._values is not None
+        for batch in batches:
+            asked = np.asarray(batch, dtype=np.int64)
+            places = (
+                self._val_place[asked]
+                if val
+                else self._place[asked] + (epoch % self.views) * len(self._train_rows)
+            )
+            good = [at for at, place in enumerate(places.tolist()) if place not in self._broken]
+            if isinstance(self._values, Tensor):
+                found = self._values[torch.from_numpy(places[good]).to(self._values.device)]
+            else:
+                found = torch.from_numpy(self._values[places[good]]).to(self._device.torch_name)
+            yield asked[good].tolist(), found.view(-1, *self.shape)
+
+    def remove(self) -> None:
+        """Delete the file: what it holds can be computed again."""
+        self._values = None
+        self.path.unlink(missing_ok=True)
+
+    def _usable(self) -> bool:
+        if not self.path.exists():
+            return False
+        try:
+            with codes_file.CodesFile(self.path) as codes:
+                return codes.settings == self._settings and codes.catalog.names == self._catalog.names
+        except CnnCodesError:  # damaged: computed again
+            return False
+
+    def _create(self) -> None:
+        temporary = self.path.with_name(FILE + ".part")
+        none = np.zeros(len(self._catalog))
+        try:
+            codes_file.create(
+                temporary, self._catalog, self._settings, codes_file.Provenance.now(), none.astype(np.uint64), none.astype(np.int64)
+            )  # fmt: skip
+            reserve(temporary)
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""Two processes that train together do what one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnncodes.codes.compute import choose_device
+from cnncodes.errors import OptionError
+from cnncodes.heads.splits import Split
+from cnncodes.training import NetworkSettings, TrainingSettings
+from cnncodes.training.learner import Learner, from_scratch
+from cnncodes.training.loop import Training
+from cnncodes.training.processes import Processes
+from cnncodes.weights import load_weights
+
+DRIVER = Path(__file__).with_name("process_driver.py")
+SETTINGS = {
+    "epochs": 2, "batch_size": 7, "learning_rate": 0.03, "middle_rate": 1.0, "early_rate": 1.0, "dropout": 0.4,
+    "pca_noise": 0.1, "clip_norm": 1.0,
+}  # fmt: skip
+
+
+def start(count: int, data: Path, folder: Path, settings: dict[str, object]) -> subprocess.Popen[str]:
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(count),
+        "--master-port",
+        "0",
+    ]
+    command = [
+        *(torchrun if count > 1 else [sys.executable]),
+        str(DRIVER),
+        str(data),
+        str(folder),
+        json.dumps(settings),
+    ]
+    here = os.pathsep.join([str(DRIVER.parent), str(DRIVER.parents[2])])
+    environment = os.environ | {"PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_equal_one(network, stripes, tmp_path):
+    """48 images in batches of 7: the last batch has 6 images, and shares differ in size."""
+    runs = [
+        start(1, stripes.root, tmp_path / "one", SETTINGS),
+        start(2, stripes.root, tmp_path / "two", SETTINGS),
+    ]
+    for run in runs:
+        output, _ = run.communicate(timeout=110)
+        assert run.returncode == 0, output
+    one, two = (load_weights(str(tmp_path / name / "model.safetensors")).tensors for name in ("one", "two"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
+    for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert b[name] == pytest.approx(a[name], rel=1e-3), name
+    assert (tmp_path / "two" / "run.json").exists() and len(list((tmp_path / "two").glob("checkpoint-*"))) == 1
+
+
+def test_every_image_is_in_one_share():
+    rows = list(range(100, 111))
+    shares = [Processes(rank, 3).share(rows) for rank in range(3)]
+    assert sorted(row for share in shares for row in share) == rows
+    assert [[rows[place] for place in Processes(rank, 3).places(11)] for rank in range(3)] == shares
+
+
+def test_batch_normalisation_is_refused_where_batches_are_shared(network, pixels, stripes, tmp_path):
+    settings = TrainingSettings(network=NetworkSettings(batch_norm=True))
+    split = Split(stripes.labels.nonzero()[0], stripes.labels[:0], stripes.labels[:0], "")
+    with pytest.raises(OptionError, match="batch_norm"):
+        Training(
+            Learner(from_scratch(network, settings), settings), stripes, stripes.labels, split, pixels, settings,
+            tmp_path, choose_device("cpu"), 1, processes=Processes(0, 2),
+        )  # fmt: skip
