@@ -48,6 +48,8 @@ class Option:
         Its own line about itself.
     seconds : float
         What following it takes here, expected from the rate that was measured.
+    counted : str
+        What these seconds are for, and what comes on top.
     command : str
         What to type.
     """
@@ -55,6 +57,7 @@ class Option:
     recipe: str
     summary: str
     seconds: float
+    counted: str
     command: str
 
 
@@ -312,6 +315,9 @@ def _option(name: str, evidence: Evidence, thresholds: Thresholds, weights: Weig
         name,
         recipe.summary,
         expected_seconds(recipe, evidence, thresholds, weights),
+        "to extract the codes; the head's fit comes on top"
+        if recipe.method == "linear"
+        else "to train, at most",
         f"cnncodes run {data} -o run --recipe {name}{chosen}",
     )
 

@@ -50,7 +50,7 @@ from cnncodes.advice.run_report import (
     make_report,
     test_rows,
 )
-from cnncodes.advice.sample import probed_stages
+from cnncodes.advice.sample import MOST_IMAGES, probed_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
 from cnncodes.codes.lock import locked
@@ -264,7 +264,7 @@ class _Road:
         with self._timed("advice"):
             advice = advise(
                 divided, self.weights, data=self.data, device=self.device, workers=self.workers, seed=self.seed,
-                progress=lambda done, bad: self.progress("looking", done, min(len(divided), 2000), ""),
+                progress=lambda done, bad: self.progress("looking", done, min(len(divided), MOST_IMAGES), ""),
             )  # fmt: skip
             write_text(path, advice.to_json())
         return advice

@@ -90,7 +90,8 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
     reporter.result()
     for option, name in ((advice.advised, "recipe"), (advice.runner_up, "runner-up")):
         reporter.result(
-            f"{name}: {option.recipe} - {option.summary}; about {duration(option.seconds)} on {evidence.device}"
+            f"{name}: {option.recipe} - {option.summary}; about {duration(option.seconds)} "
+            f"on {evidence.device} {option.counted}"
         )
     for reason in advice.reasons:
         reporter.result(f"- {one_line(reason)}")

@@ -13,9 +13,9 @@ import pytest
 import torch
 from advice_tools import PATTERNS, draw_stripes, striped, tiny, tiny_weights
 
-from cnncodes.advice import Advice, advise
+from cnncodes.advice import Advice, advise, load_recipe
 from cnncodes.advice.copies import groups_of, near_pairs
-from cnncodes.advice.decision import decide, next_best
+from cnncodes.advice.decision import decide, expected_seconds, next_best
 from cnncodes.advice.evidence import Evidence, judge, measure_size, source_distance
 from cnncodes.advice.sample import Sample, average_pool, draw_sample, pooled_side
 from cnncodes.advice.thresholds import SHIPPED, load_thresholds
@@ -226,6 +226,32 @@ def test_unreadable_small_uneven_and_missing_classes_are_named(tmp_path) -> None
 def test_random_weights_are_said_to_know_nothing(stripes) -> None:
     advice = advise(read_catalog(stripes), tiny_weights(trained=False))
     assert "random" in advice.reasons[-1] and advice.evidence.confidence is None
+
+
+def test_distance_to_the_source_is_shown_where_its_statistics_are_known(stripes) -> None:
+    catalog, weights = read_catalog(stripes), tiny_weights()
+    assert advise(catalog, weights).evidence.source_distance is None
+    known = advise(catalog, weights, source_statistics=(np.zeros(12), np.full(12, 1e-6)))
+    assert known.evidence.source_distance > 1
+
+
+def test_fine_tuning_is_expected_to_take_longer_the_more_of_the_network_learns(stripes) -> None:
+    """A person decides by this number whether to go for coffee or home."""
+    catalog, weights = read_catalog(stripes), tiny_weights()
+    evidence = advise(catalog, weights).evidence
+    numbers = load_thresholds()
+
+    def seconds(name: str, *changes: str) -> float:
+        return expected_seconds(load_recipe(name, changes), evidence, numbers, weights)
+
+    linear, few, all_ = (
+        seconds("small-similar"),
+        seconds("large-similar", "train.epochs=1"),
+        seconds("large-different", "train.epochs=1"),
+    )
+    assert linear == pytest.approx(36 / evidence.images_per_second)
+    assert linear < few < all_ == pytest.approx((30 * 3 + 6) / evidence.images_per_second)
+    assert seconds("large-different", "train.epochs=10") == pytest.approx(10 * all_)
 
 
 def test_one_class_is_an_error_that_names_it(tmp_path) -> None:
