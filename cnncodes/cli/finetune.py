@@ -56,5 +56,6 @@ def finetune(
         result = finetune_network(
             catalog, loaded, output, settings, keep_head=keep_head, split=options.parse_split(split),
             device=device, workers=workers, resume=resume, ready=ready, progress=progress,
+            notes=reporter.warn,
         )  # fmt: skip
     report(reporter, result)

@@ -47,5 +47,6 @@ def train(
         result = train_network(
             catalog, network, chosen.images, output, settings, split=options.parse_split(split),
             device=device, workers=workers, resume=resume, ready=ready, progress=progress,
+            notes=reporter.warn,
         )  # fmt: skip
     report(reporter, result)

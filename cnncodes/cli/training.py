@@ -6,13 +6,14 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli.console import Reporter, duration, percent, shell
 
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe
-    from cnncodes.training import Training, TrainingResult
+    from cnncodes.training import RangeTest, Training, TrainingResult
 
 Ready = Callable[["Training"], None]
 Step = Callable[[int, int, float], None]
@@ -27,7 +28,8 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
         images = [0]
 
         def ready(training: Training) -> None:
-            recipe.save(output)
+            dataclasses.replace(recipe, training=training.settings).save(output)
+            training.rate_found = rate_found
             images[0] = len(training.train_rows)
             first = training.learner.module.network.stages[training.learner.first].name
             reporter.note(
@@ -40,6 +42,14 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
                     f"going on in epoch {training.state.epoch + 1} at step {training.state.steps:,}"
                 )
 
+        def rate_found(test: RangeTest) -> None:
+            from cnncodes.pictures.rates import FILE, draw_rates
+
+            picture = draw_rates(test, Path(output) / FILE)
+            measured = dataclasses.replace(settings, learning_rate=test.rate)
+            dataclasses.replace(recipe, training=measured).save(output)
+            reporter.note(f"{test.explain()}; curve: {picture}")
+
         def progress(epoch: int, done: int, loss: float) -> None:
             if epoch not in bars:
                 stack.close()
@@ -51,7 +61,10 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
 
 
 def report(reporter: Reporter, result: TrainingResult) -> None:
-    """The table of epochs, the result, and the next command."""
+    """The table of epochs, their curves as a picture, the result, and the next command."""
+    from cnncodes.pictures import draw_curves
+    from cnncodes.pictures.curves import FILE
+
     rows = [
         (
             line.epoch,
@@ -68,10 +81,16 @@ def report(reporter: Reporter, result: TrainingResult) -> None:
     best = result.best
     accuracy = "" if best.val_accuracy is None else f", val accuracy {percent(best.val_accuracy)}"
     reporter.result(f"{len(result.epochs)} epochs in {duration(seconds)}; kept: epoch {best.epoch}{accuracy}")
-    reporter.note(f"written: {result.model} ({len(result.classes)} classes)")
+    curves = draw_curves(
+        result.epochs,
+        result.folder / FILE,
+        title=f"{result.folder.resolve().name}: {len(result.epochs)} epochs",
+    )
+    reporter.note(f"written: {result.model} ({len(result.classes)} classes), {curves}")
     reporter.document(
         {
             "model": str(result.model),
+            "curves": str(curves),
             "classes": list(result.classes),
             "best": json.loads(json.dumps(dataclasses.asdict(best))),
             "epochs": [dataclasses.asdict(line) for line in result.epochs],

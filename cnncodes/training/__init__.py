@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnncodes.training.loop import Training
+    from cnncodes.training.range_test import RangeTest
     from cnncodes.training.run import TrainingResult, finetune, train
     from cnncodes.training.settings import NetworkSettings, TeacherSettings, TrainingSettings
     from cnncodes.training.state import Epoch, InterruptedTrainingError
@@ -16,6 +17,7 @@ _HOMES = {
     "InterruptedTrainingError": "state",
     "NetworkSettings": "settings",
     "TeacherSettings": "settings",
+    "RangeTest": "range_test",
     "Training": "loop",
     "TrainingResult": "run",
     "TrainingSettings": "settings",
@@ -27,6 +29,7 @@ __all__ = [
     "Epoch",
     "InterruptedTrainingError",
     "NetworkSettings",
+    "RangeTest",
     "TeacherSettings",
     "Training",
     "TrainingResult",

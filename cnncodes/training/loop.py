@@ -22,7 +22,7 @@ from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.loader import Loader
 from cnncodes.training.checkpoints import last_checkpoint, save_checkpoint
-from cnncodes.training.diagnosis import Diagnosis
+from cnncodes.training.diagnosis import Diagnosis, never_at_full_rate
 from cnncodes.training.events import FOLDER as EVENTS
 from cnncodes.training.events import Events
 from cnncodes.training.frozen import FrozenCache, views_to_keep
@@ -182,6 +182,8 @@ class Training:
                 self._fill(self.frozen, progress)
             if self.settings.learning_rate == "auto":
                 self._find_rate()
+            if self.settings.warmup_epochs >= self.settings.epochs:
+                self._note(never_at_full_rate(self.settings))
             while self.state.epoch < self.settings.epochs and not self._is_stale():
                 self._epoch(progress)
         if self.best is not None:

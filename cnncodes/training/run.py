@@ -23,6 +23,7 @@ from cnncodes.training.checkpoints import checkpoints
 from cnncodes.training.learner import Learner, from_scratch, start_from
 from cnncodes.training.loop import Progress, Training
 from cnncodes.training.processes import processes
+from cnncodes.training.range_test import with_kept_rate
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.state import Epoch
 from cnncodes.training.teacher import Teacher, load_teacher
@@ -63,6 +64,7 @@ def finetune(
     resume: bool = False,
     progress: Progress | None = None,
     ready: Callable[[Training], None] | None = None,
+    notes: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Go on training a network on other images: the second use of CS231n's transfer learning notes.
 
@@ -87,6 +89,8 @@ def finetune(
     progress : callable(epoch, images, loss), optional
     ready : callable(training), optional
         Called once before the first step.
+    notes : callable(text), optional
+        Told what a person should know: a restart after a loss that was not a number, a loss that stands still.
 
     Raises
     ------
@@ -101,7 +105,9 @@ def finetune(
         catalog, weights.architecture, weights.preprocessing, settings, Path(folder), source,
         lambda classes: start_from(weights, classes, settings, keep_head=keep_head),
     )  # fmt: skip
-    return _train(job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready)
+    return _train(
+        job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready, notes=notes
+    )
 
 
 def train(
@@ -117,6 +123,7 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     ready: Callable[[Training], None] | None = None,
+    notes: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Train a network from new numbers. Parameters as for :func:`finetune`.
 
@@ -130,7 +137,9 @@ def train(
         f"trained from new numbers ({settings.initialisation}, seed {settings.seed})",
         lambda classes: from_scratch(network.with_classes(classes), settings),
     )  # fmt: skip
-    return _train(job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready)
+    return _train(
+        job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready, notes=notes
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +184,9 @@ def _train(
     resume: bool,
     progress: Progress | None,
     ready: Callable[[Training], None] | None,
+    notes: Callable[[str], None] | None,
 ) -> TrainingResult:
-    settings = job.settings
+    settings = with_kept_rate(job.settings, job.folder) if resume else job.settings
     with processes(device) as (together, place):
         teacher = _teacher(job, place)
         if teacher is not None and settings.teacher is not None and not settings.teacher.labels:
@@ -203,6 +213,7 @@ def _train(
             training = Training(
                 learner, job.catalog, labels, split, job.preprocessing, settings, job.folder, place,
                 workers or max(1, place.cores // together.count), teacher=teacher, processes=together,
+                notes=notes if together.leads else None,
             )  # fmt: skip
             if resume:
                 training.resume()

@@ -81,9 +81,10 @@ def set_random_state(states: dict[str, Tensor], device: Device) -> None:
 def make_optimizer(learner: Learner, settings: TrainingSettings) -> torch.optim.Optimizer:
     """The optimizer of some settings over what learns; frozen stages have no part in it."""
     groups = learner.groups(settings)
+    unused = 0.0  # each step sets its own rate
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+        return torch.optim.AdamW(groups, lr=unused)
+    return torch.optim.SGD(groups, lr=unused, momentum=settings.momentum)
 
 
 def copied(value: Any) -> Any:

@@ -1,0 +1,193 @@
+"""Why a training does not learn: whether its loss stands still, which units never fire, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cnncodes.images.loader import Loader
+from cnncodes.training.learner import Learner
+from cnncodes.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from cnncodes.training.loop import Training
+
+LEAST = 0.01  # of a loss that moves: this much below what guessing gives, or below the epoch before
+WORSE = 1.05  # times what guessing gives: the rate is not too small but too large
+MANY_DEAD = 0.5  # of a stage's units: named as a possible reason
+IMAGES = 200  # that are asked whether a unit ever fires
+BATCH = 50
+
+
+def guessing_loss(
+    labels: np.ndarray, classes: int, settings: TrainingSettings, class_weight: Tensor | None = None
+) -> float:
+    """Mean loss of a network that says the same for every image: how frequent each class is.
+
+    Parameters
+    ----------
+    labels : int ndarray [N]
+        Places in the classes.
+    classes : int
+    settings : TrainingSettings
+        Its label smoothing counts.
+    class_weight : float32 Tensor [classes], optional
+
+    Returns
+    -------
+    float
+        In nats; without smoothing and weights, the entropy of the class frequencies.
+    """
+    share = torch.from_numpy(np.bincount(labels, minlength=classes) / len(labels)).float()
+    weight = torch.ones(classes) if class_weight is None else class_weight.float().cpu()
+    guess = share * weight / (share * weight).sum()
+    guess = (1 - settings.label_smoothing) * guess + settings.label_smoothing / classes
+    logits = guess.clamp_min(1e-12).log().expand(classes, classes)
+    losses = F.cross_entropy(
+        logits,
+        torch.arange(classes),
+        weight=weight,
+        label_smoothing=settings.label_smoothing,
+        reduction="none",
+    )
+    return float((share * losses).sum())
+
+
+def is_stalled(
+    history: Sequence[Mapping[str, Any]], guessing: float | None, warmup_epochs: float = 0.0
+) -> bool:
+    """Whether the training loss stands still.
+
+    After two epochs and the warm-up: the last epoch's loss is less than 1 % below what guessing gives, and less than
+    1 % below the epoch before. Where guessing has no known loss (a teacher is imitated): less than 1 % below the first
+    epoch, after three.
+
+    Parameters
+    ----------
+    history : sequence of mappings
+        Every :class:`~cnncodes.training.Epoch` so far as a mapping.
+    guessing : float or None
+        See :func:`guessing_loss`.
+    warmup_epochs : float, default 0
+        In which the rate is too small to judge.
+    """
+    losses = [line["loss"] for line in history]
+    if len(losses) < (2 if guessing is not None else 3) or len(losses) < warmup_epochs + 1:
+        return False
+    reference = losses[0] if guessing is None else guessing
+    return bool(losses[-1] > (1 - LEAST) * reference and losses[-1] > (1 - LEAST) * losses[-2])
+
+
+@torch.no_grad()
+def dead_units(learner: Learner, batches: Iterable[Tensor]) -> dict[str, float]:
+    """Share (0..1) of the units of each ReLU stage that fire for no image.
+
+    Parameters
+    ----------
+    learner : Learner
+        Its mode is as before afterwards; it is asked in evaluation mode.
+    batches : iterable of float32 Tensor [batch, 3, height, width]
+        Preprocessed images.
+
+    Returns
+    -------
+    {stage: share}
+        A unit of a convolution is a channel, which is dead if it fires at no place. Empty for a network with tanh.
+    """
+    module = learner.module
+    if module.network.activation == "tanh":
+        return {}
+    was_training = learner.training
+    learner.eval()
+    fires: dict[str, Tensor] = {}
+    for value in batches:
+        for stage in module.network.stages:
+            value = module.linear(stage, value)
+            if stage.name in learner.norms:
+                value = learner.norms[stage.name](value)
+            if stage.relu:
+                value = module.activate(value)
+                fired = (value > 0).flatten(2).any(2).any(0) if value.dim() == 4 else (value > 0).any(0)
+                fires[stage.name] = fires[stage.name] | fired if stage.name in fires else fired
+    learner.train(was_training)
+    return {name: float(1 - fired.float().mean()) for name, fired in fires.items()}
+
+
+def advice(loss: float, guessing: float | None, rate: float, dead: Mapping[str, float], epoch: int) -> str:
+    """What to say of a loss that stands still, and what to try.
+
+    Parameters
+    ----------
+    loss : float
+        Training loss of the epoch.
+    guessing : float or None
+    rate : float
+        The highest learning rate.
+    dead : {stage: share}
+        See :func:`dead_units`.
+    epoch : int
+        From 1.
+    """
+    against = "" if guessing is None else f", and guessing by class frequency gives {guessing:.3f}"
+    text = f"the training loss stands still: {loss:.3f} in epoch {epoch}{against}."
+    worst = max(dead, key=lambda name: dead[name], default=None)
+    too_large = guessing is not None and loss > WORSE * guessing
+    if worst is not None:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items())
+        text += f" Units that never fire: {shares}; most in {worst}."
+        too_large = too_large or dead[worst] >= MANY_DEAD
+    if too_large:
+        tries = f"a smaller rate (--set train.learning_rate={rate / 10:g})"
+    else:
+        tries = f"a larger rate (--set train.learning_rate={rate * 10:g})"
+    return f"{text} Try {tries}, or train.learning_rate=auto, which measures one."
+
+
+def never_at_full_rate(settings: TrainingSettings) -> str:
+    """What to say of a warm-up that is as long as the training: it is allowed, and hardly ever meant."""
+    return (
+        f"the rate rises over train.warmup_epochs = {settings.warmup_epochs:g} epochs and the training has "
+        f"{settings.epochs}: it ends before it reaches {settings.highest_rate:g}. "
+        "Give more epochs, or --set train.warmup_epochs=0."
+    )
+
+
+class Diagnosis:
+    """Looks at a training after each epoch, and says once why it does not learn."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def look(self, training: Training) -> str | None:
+        """What to tell a person after this epoch; None as long as all is well, and after it was said once."""
+        if self._said:
+            return None
+        settings, history = training.settings, training.state.history
+        guessing = None
+        if settings.teacher is None:
+            labels = training.labels[training.train_rows]
+            guessing = guessing_loss(labels, int(labels.max()) + 1, settings, training._weights_of_classes())
+        if not is_stalled(history, guessing, settings.warmup_epochs):
+            return None
+        self._said = True
+        dead = dead_units(training.learner, _images(training))
+        last = history[-1]
+        rate = settings.highest_rate / training.state.divisor
+        return advice(last["loss"], guessing, rate, dead, last["epoch"])
+
+
+def _images(training: Training) -> Iterable[Tensor]:
+    """Centre crops of some images that are watched, or else learned from."""
+    rows = training.val_rows if len(training.val_rows) else training.train_rows
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, IMAGES).astype(int))].tolist()
+    parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    for batch in Loader(training.catalog, parts, training.preprocessing, workers=training._workers):
+        good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
+        if good:
+            pixels = torch.from_numpy(batch.pixels[good, 0]).permute(0, 3, 1, 2).float()
+            yield training._normalised(pixels.to(training.device.torch_name))

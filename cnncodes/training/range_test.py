@@ -1,0 +1,226 @@
+"""A learning rate by measuring: the range test of Smith 2017, 'Cyclical learning rates', section 3.3.
+
+The rate rises step by step from far too small to far too large, and the loss is watched. The rate that is suggested is
+that of the steepest fall, or a tenth of the one where the loss blows up, whichever is smaller. Both are rules of thumb:
+the first is Smith's advice read from the curve, the tenth leaves room for the many steps that a test does not take.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnncodes.errors import CnnCodesError
+from cnncodes.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnncodes.training.loop import Training
+    from cnncodes.training.objective import Targets
+
+FILE = "range_test.json"  # in a run's folder
+RUN = "run.json"
+LOWEST, HIGHEST = 1e-6, 10.0
+MOST_STEPS, FEWEST_STEPS = 100, 40
+EPOCHS = 2  # that a test takes at most, unless these are fewer than FEWEST_STEPS steps
+BLOWN_UP = 4.0  # times the best loss
+FALLEN = 0.01  # of the loss at the start: less is no fall
+SAFE = 10.0
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What a range test measured, and what it suggests.
+
+    Parameters
+    ----------
+    rates, losses, smoothed : tuple of float
+        Of each step whose loss was a number; ``smoothed`` is a running mean over about a tenth of the steps.
+    rate : float
+        The suggestion, with two digits.
+    steepest : float or None
+        Rate at which the loss falls fastest; None if it never falls.
+    blow_up : float
+        The first rate after the least loss at which it is above where it began, at four times its best, or not a
+        number; the highest rate if that never happened.
+    blew_up : bool
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    rate: float
+    steepest: float | None
+    blow_up: float
+    blew_up: bool
+
+    def explain(self) -> str:
+        """The suggestion and its reasons, as one sentence."""
+        fall = "never falls" if self.steepest is None else f"falls fastest at {self.steepest:.2g}"
+        end = f"blows up at {self.blow_up:.2g}" if self.blew_up else f"does not blow up to {self.blow_up:g}"
+        return (
+            f"learning rate {self.rate:g}, by a range test of {len(self.rates)} steps: the loss {fall} and {end}; "
+            "taken is the former or a tenth of the latter, whichever is smaller (a rule of thumb)"
+        )
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> RangeTest:
+        """Inverse of :meth:`to_json`."""
+        values: dict[str, Any] = json.loads(text)
+        curve: dict[str, Any] = {name: tuple(values.pop(name)) for name in ("rates", "losses", "smoothed")}
+        return cls(**curve, **values)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> RangeTest | None:
+        """The test that a run's folder keeps, if there is one."""
+        path = Path(folder) / FILE
+        return cls.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Keep it in a run's folder, and its rate as the run's setting: a resumed run takes it from there."""
+        folder = Path(folder)
+        _write(folder / FILE, self.to_json())
+        if (folder / RUN).exists():
+            record = json.loads((folder / RUN).read_text(encoding="utf-8"))
+            record["settings"]["learning_rate"] = self.rate
+            _write(folder / RUN, json.dumps(record, indent=2))
+
+
+def range_test(
+    step: Callable[[float], float], low: float = LOWEST, high: float = HIGHEST, steps: int = MOST_STEPS
+) -> RangeTest:
+    """Take steps at exponentially rising rates until the loss is four times its best, or not a number.
+
+    Parameters
+    ----------
+    step : callable(rate) -> loss
+        Takes one step; the loss is that before it.
+    low, high : float, default 1e-6, 10
+    steps : int, default 100
+
+    Raises
+    ------
+    CnnCodesError
+        If the loss is not a number from the first steps on.
+    """
+    rates, losses = [], []
+    running, best, blew_up = 0.0, math.inf, False
+    memory = 1 - 10 / max(steps, 20)
+    for count, rate in enumerate(np.geomspace(low, high, steps).tolist(), start=1):
+        loss = step(rate)
+        if not math.isfinite(loss):
+            blew_up = True
+            break
+        rates.append(rate)
+        losses.append(loss)
+        running = memory * running + (1 - memory) * loss
+        mean = running / (1 - memory**count)
+        best = min(best, mean)
+        if mean > BLOWN_UP * best:
+            blew_up = True
+            break
+    if len(rates) < 3:
+        raise CnnCodesError(
+            f"the range test has no result: the loss is not a number at a rate of {rate:g} already.",
+            "Look at the images and the preprocessing, or start from other weights.",
+        )
+    last = rate if blew_up else rates[-1]
+    return _judged(rates, losses, last, blew_up, max(1.0, steps / 25))
+
+
+def _judged(rates: list[float], losses: list[float], last: float, blew_up: bool, width: float) -> RangeTest:
+    """The suggestion from a curve; ``width`` in steps is the deviation of the Gaussian that smooths it."""
+    values = np.minimum(np.array(losses), BLOWN_UP * max(losses[0], 1e-12))
+    places = np.arange(len(values))
+    kernel = np.exp(-0.5 * ((places[:, None] - places) / width) ** 2)
+    smoothed = kernel @ values / kernel.sum(axis=1)
+    least = int(smoothed.argmin())
+    steepest = None
+    if least > 0 and smoothed[least] < (1 - FALLEN) * smoothed[0]:
+        slope = np.gradient(smoothed, np.log(rates))
+        steepest = rates[int(slope[: least + 1].argmin())]
+    above = np.flatnonzero(smoothed[least:] > smoothed[0])
+    if len(above):
+        last, blew_up = rates[least + int(above[0])], True
+    rate = last / SAFE if steepest is None else min(steepest, last / SAFE)
+    return RangeTest(
+        tuple(rates), tuple(losses), tuple(smoothed.tolist()), float(f"{rate:.2g}"), steepest, last, blew_up
+    )
+
+
+def find_rate(training: Training) -> RangeTest:
+    """A range test with the training's own batches; afterwards everything about it is as it was, bit for bit.
+
+    What is restored: weights, normalisation statistics, optimizer, random numbers, place in the data. All processes
+    that train together take part, and find the same.
+    """
+    saved, settings = training._snapshot(), training.settings
+    batches = _endless(training)
+    training.learner.train()
+
+    def step(rate: float) -> float:
+        training.settings = dataclasses.replace(
+            settings, learning_rate=rate, schedule="constant", warmup_epochs=0.0
+        )
+        state = training.state
+        state.loss_sum, state.seen = 0.0, 0
+        while not state.seen:  # a batch may have no image that can be read
+            rows, inputs, targets, count = next(batches)
+            if len(rows) >= training._least_batch:
+                training._step(rows, inputs, targets, count)
+            if not training._look():
+                return math.nan
+        return state.loss_sum / state.seen
+
+    steps = min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * training.steps_per_epoch))
+    try:
+        return range_test(step, steps=steps)
+    finally:
+        batches.close()
+        training.settings = settings
+        training.optimizer.zero_grad(set_to_none=True)
+        training._restore(saved)
+
+
+def _endless(training: Training) -> Generator[tuple[list[int], Tensor, Targets, int], None, None]:
+    """Batches of this process's images, epoch after epoch, each with the size of the whole batch."""
+    epoch = 0
+    while True:
+        training.state.epoch = epoch
+        draws = training._draws(epoch)
+        batches = training._batches(draws)
+        shares = [training.processes.share(batch) for batch in batches]
+        inputs = training._inputs(shares, draws)
+        for batch, (rows, values, targets) in zip(batches, inputs, strict=True):
+            yield rows, values, targets, len(batch)
+        epoch += 1
+
+
+def with_kept_rate(settings: TrainingSettings, folder: Path) -> TrainingSettings:
+    """The settings with the rate that was measured for the run in a folder, if they ask for a measured one."""
+    if settings.learning_rate != "auto":
+        return settings
+    test = RangeTest.load(folder)
+    if test is None:
+        return settings
+    test.save(folder)  # the kill may have come between its two files
+    return dataclasses.replace(settings, learning_rate=test.rate)
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f"{path.name}.{os.getpid()}")  # a kill leaves one or the other, never half a file
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
