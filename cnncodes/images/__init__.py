@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnncodes.images.catalog import Catalog, read_catalog, stat_files
     from cnncodes.images.digests import file_digest, file_digests
+    from cnncodes.images.joining import join_catalogs
     from cnncodes.images.listing import SPLITS, SUFFIXES, natural_key
     from cnncodes.images.loader import Batch, Loader, load_batches
     from cnncodes.images.preprocess import CROPS, crops_of, kept_crops, normalise
@@ -29,6 +30,7 @@ _HOME = {
     "file_digests": "digests",
     "kept_crops": "preprocess",
     "load_batches": "loader",
+    "join_catalogs": "joining",
     "natural_key": "listing",
     "normalise": "preprocess",
     "read_catalog": "catalog",
@@ -45,6 +47,7 @@ __all__ = [
     "crops_of",
     "file_digest",
     "file_digests",
+    "join_catalogs",
     "kept_crops",
     "load_batches",
     "natural_key",

@@ -1,0 +1,70 @@
+"""Several data sets as one: every image keeps its label, whatever the order of the classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnncodes.errors import CatalogError
+from cnncodes.images import SPLITS, join_catalogs, read_catalog
+from cnncodes.images.decode import write_png
+
+
+@pytest.fixture
+def sets(tmp_path):
+    for folder, names in (("a", ("cat", "dog")), ("b", ("dog", "ant"))):
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            for place in range(2):
+                write_png(tmp_path / folder / name / f"{place}.png", np.full((4, 4, 3), place, np.uint8))
+    return read_catalog(tmp_path / "a"), read_catalog(tmp_path / "b")
+
+
+def labels_by_name(catalog):
+    return {
+        name: catalog.classes[label]
+        for name, label in zip(catalog.names, catalog.labels.tolist(), strict=True)
+    }
+
+
+def test_classes_of_the_same_name_are_one(sets):
+    joined, groups = join_catalogs(sets)
+    assert joined.classes == ("ant", "cat", "dog") and groups.tolist() == [0, 0, 0]
+    assert all(name.split("/")[1] == label for name, label in labels_by_name(joined).items())
+    assert all(joined.path(row).is_file() for row in range(len(joined))) and len(joined) == 8
+
+
+def test_sets_apart_keep_their_own_classes(sets):
+    joined, groups = join_catalogs(sets, "apart")
+    assert joined.classes == ("a/cat", "a/dog", "b/ant", "b/dog") and groups.tolist() == [0, 0, 1, 1]
+    assert all("/".join(name.split("/")[:2]) == label for name, label in labels_by_name(joined).items())
+
+
+def test_a_set_without_splits_learns_beside_one_that_has_them(sets, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "c" / split / "dog").mkdir(parents=True)
+        write_png(tmp_path / "c" / split / "dog" / "0.png", np.zeros((4, 4, 3), np.uint8))
+    joined, _ = join_catalogs([sets[0], read_catalog(tmp_path / "c")])
+    assert [SPLITS[split] for split in joined.splits] == ["train"] * 5 + ["val"]
+
+
+def test_unlabelled_images_stay_so(tmp_path, sets):
+    (tmp_path / "loose").mkdir()
+    write_png(tmp_path / "loose" / "x.png", np.zeros((4, 4, 3), np.uint8))
+    joined, _ = join_catalogs([sets[0], read_catalog(tmp_path / "loose")])
+    assert joined.labels.tolist()[-1] == -1 and joined.names[-1] == "loose/x.png"
+
+
+def test_an_image_in_two_sets_is_refused(sets, tmp_path):
+    with pytest.raises(CatalogError, match="two of the data sets"):
+        join_catalogs([sets[0], read_catalog(tmp_path / "a" / "cat")])
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+    for folder in ("x/photos", "y/photos"):
+        (tmp_path / folder / "cat").mkdir(parents=True)
+        write_png(tmp_path / folder / "cat" / "0.png", np.zeros((4, 4, 3), np.uint8))
+    joined, _ = join_catalogs(
+        [read_catalog(tmp_path / "x/photos"), read_catalog(tmp_path / "y/photos")], "apart"
+    )
+    assert joined.classes == ("photos-1/cat", "photos-2/cat")
