@@ -191,7 +191,7 @@ def judge(sample: Sample, size: Size, source_statistics: tuple[Array, Array] | N
     if len(labels) < 4 or labels.max() < 1 or np.bincount(labels).max() < 2:
         raise HeadError(
             f"{len(labels)} readable images to learn from are too few to judge a network by.",
-            "Give at least two classes with two images each.",
+            "Give at least two classes with two images each, those that are kept to test not counted.",
         )
     found = {stage: _judge_stage(codes[used], labels) for stage, codes in sample.codes.items()}
     deepest = found[sample.deepest][1]

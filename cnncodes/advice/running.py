@@ -54,7 +54,7 @@ from cnncodes.advice.sample import MOST_IMAGES, probed_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
 from cnncodes.codes.lock import locked
-from cnncodes.errors import CatalogError, OptionError, OutputExistsError, ResumeError
+from cnncodes.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
 from cnncodes.evaluation import EvaluationResult, evaluate
 from cnncodes.heads import fit_linear, load_model
 from cnncodes.images.catalog import SPLITS, Catalog
@@ -177,7 +177,7 @@ class _Road:
         """Every step that is not done yet."""
         division = self._divide()
         divided = division.applied(self.catalog)
-        advice = self._advise(divided)
+        advice = self._advise(divided, needed=recipe is None)
         chosen = self._choose(recipe, assignments, advice)
         path = self.folder / REPORT
         if path.exists():
@@ -254,18 +254,27 @@ class _Road:
             ),
         )
 
-    def _advise(self, divided: Catalog) -> Advice | None:
-        """Advice on the images to fit, asked once; none where nothing pretrained is used."""
+    def _advise(self, divided: Catalog, needed: bool) -> Advice | None:
+        """Advice on the images to fit, asked once; none where nothing pretrained is used.
+
+        Nor where there are too few images to judge a network by, if a person has chosen the recipe.
+        """
         if self.weights is None:
             return None
         path = self.folder / ADVICE
         if path.exists():
             return Advice.from_json(path.read_text(encoding="utf-8"))
         with self._timed("advice"):
-            advice = advise(
-                divided, self.weights, data=self.data, device=self.device, workers=self.workers, seed=self.seed,
-                progress=lambda done, bad: self.progress("looking", done, min(len(divided), MOST_IMAGES), ""),
-            )  # fmt: skip
+            try:
+                advice = advise(
+                    divided, self.weights, data=self.data, device=self.device, workers=self.workers,
+                    seed=self.seed,
+                    progress=lambda done, bad: self.progress("looking", done, min(len(divided), MOST_IMAGES), ""),
+                )  # fmt: skip
+            except HeadError:
+                if needed:
+                    raise
+                return None
             write_text(path, advice.to_json())
         return advice
 

@@ -144,8 +144,10 @@ def extract_sample(
             progress(int(batch.rows[-1]) + 1, len(problems))
     seconds = time.perf_counter() - started
     if not readable.any():
+        name, reason = next(iter(problems.items()))
         raise HeadError(
-            "none of the images could be read.", "Look at one: cnncodes info shows a file's kind."
+            f"none of the {len(rows):,} images looked at could be read: '{name}': {reason}.",
+            "Look at one of them with another program; the formats are those of Pillow.",
         )
     return Sample(
         rows=rows[readable],

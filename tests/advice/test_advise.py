@@ -254,6 +254,14 @@ def test_fine_tuning_is_expected_to_take_longer_the_more_of_the_network_learns(s
     assert seconds("large-different", "train.epochs=10") == pytest.approx(10 * all_)
 
 
+def test_where_nothing_can_be_read_the_first_reason_is_told(tmp_path) -> None:
+    folder = draw_stripes(tmp_path / "data", each=2)
+    for path in folder.glob("*/*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(HeadError, match=r"across/0\.png"):
+        advise(read_catalog(folder), tiny_weights())
+
+
 def test_one_class_is_an_error_that_names_it(tmp_path) -> None:
     folder = draw_stripes(tmp_path / "data", each=2)
     for name in PATTERNS[1:]:

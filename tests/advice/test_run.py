@@ -18,7 +18,7 @@ from advice_tools import draw_stripes, striped, tiny, tiny_weights
 from cnncodes.advice import RunReport, run, running
 from cnncodes.advice.division import draw_division, own_division, with_val
 from cnncodes.cli import main
-from cnncodes.errors import CatalogError, CnnCodesError, OutputExistsError, ResumeError
+from cnncodes.errors import CatalogError, CnnCodesError, HeadError, OutputExistsError, ResumeError
 from cnncodes.heads import load_model
 from cnncodes.images import Catalog, file_digests, read_catalog
 from cnncodes.images.decode import write_png
@@ -229,6 +229,16 @@ def test_a_network_is_trained_from_new_numbers_without_advice(stripes, tmp_path)
     )
     report = run(read_catalog(stripes), None, tmp_path / "out", recipe=recipe)
     assert report.advice is None and report.method == "train" and report.evaluation.n == report.test == 9
+
+
+def test_with_two_images_a_class_a_recipe_is_followed_though_no_advice_can_be_given(
+    weights, tmp_path
+) -> None:
+    catalog = read_catalog(draw_stripes(tmp_path / "data", each=2))
+    with pytest.raises(HeadError, match="too few"):
+        run(catalog, weights, tmp_path / "advised")
+    report = run(catalog, weights, tmp_path / "out", recipe="small-similar", assignments=["head.C=1"])
+    assert report.advice is None and (report.train, report.test) == (3, 3)
 
 
 def test_a_mistake_in_the_recipe_is_told_before_any_work(stripes, weights, tmp_path) -> None:
