@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnncodes.training.loop import Training
 
 LEAST = 0.01  # of a loss that moves: this much below what guessing gives, or below the epoch before
-WORSE = 1.05  # times what guessing gives: the rate is not too small but too large
+WORSE = 1.05  # times where a loss began: it has risen
 MANY_DEAD = 0.5  # of a stage's units: named as a possible reason
 IMAGES = 200  # that are asked whether a unit ever fires
 BATCH = 50
@@ -118,34 +118,38 @@ def dead_units(learner: Learner, batches: Iterable[Tensor]) -> dict[str, float]:
     return {name: float(1 - fired.float().mean()) for name, fired in fires.items()}
 
 
-def advice(loss: float, guessing: float | None, rate: float, dead: Mapping[str, float], epoch: int) -> str:
+def advice(
+    history: Sequence[Mapping[str, Any]], guessing: float | None, rate: float, dead: Mapping[str, float]
+) -> str:
     """What to say of a loss that stands still, and what to try.
+
+    A loss that rose above where it began, and above what guessing gives, or stages that are mostly dead, speak for a
+    rate that is too large; else it is more often too small.
 
     Parameters
     ----------
-    loss : float
-        Training loss of the epoch.
+    history : sequence of mappings
+        Every :class:`~cnncodes.training.Epoch` so far as a mapping.
     guessing : float or None
     rate : float
         The highest learning rate.
     dead : {stage: share}
         See :func:`dead_units`.
-    epoch : int
-        From 1.
     """
+    first, last = history[0], history[-1]
     against = "" if guessing is None else f", and guessing by class frequency gives {guessing:.3f}"
-    text = f"the training loss stands still: {loss:.3f} in epoch {epoch}{against}."
+    text = f"the training loss stands still: {last['loss']:.3f} in epoch {last['epoch']}{against}."
     worst = max(dead, key=lambda name: dead[name], default=None)
-    too_large = guessing is not None and loss > WORSE * guessing
+    too_large = last["loss"] > WORSE * max(first["loss"], guessing or 0.0)
     if worst is not None:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items())
         text += f" Units that never fire: {shares}; most in {worst}."
         too_large = too_large or dead[worst] >= MANY_DEAD
-    if too_large:
-        tries = f"a smaller rate (--set train.learning_rate={rate / 10:g})"
-    else:
-        tries = f"a larger rate (--set train.learning_rate={rate * 10:g})"
-    return f"{text} Try {tries}, or train.learning_rate=auto, which measures one."
+    word, other = ("smaller", rate / 10) if too_large else ("larger", rate * 10)
+    return (
+        f"{text} Try a {word} rate (--set train.learning_rate={other:g}), or train.learning_rate=auto, "
+        "which measures one."
+    )
 
 
 def never_at_full_rate(settings: TrainingSettings) -> str:
@@ -155,6 +159,15 @@ def never_at_full_rate(settings: TrainingSettings) -> str:
         f"{settings.epochs}: it ends before it reaches {settings.highest_rate:g}. "
         "Give more epochs, or --set train.warmup_epochs=0."
     )
+
+
+def guessing_in(training: Training) -> float | None:
+    """:func:`guessing_loss` of what a training learns from; None where a teacher is imitated."""
+    if training.settings.teacher is not None:
+        return None
+    labels = training.labels[training.train_rows]
+    weight = training._weights_of_classes()
+    return guessing_loss(labels, int(labels.max()) + 1, training.settings, weight)
 
 
 class Diagnosis:
@@ -168,17 +181,13 @@ class Diagnosis:
         if self._said:
             return None
         settings, history = training.settings, training.state.history
-        guessing = None
-        if settings.teacher is None:
-            labels = training.labels[training.train_rows]
-            guessing = guessing_loss(labels, int(labels.max()) + 1, settings, training._weights_of_classes())
+        guessing = guessing_in(training)
         if not is_stalled(history, guessing, settings.warmup_epochs):
             return None
         self._said = True
         dead = dead_units(training.learner, _images(training))
-        last = history[-1]
         rate = settings.highest_rate / training.state.divisor
-        return advice(last["loss"], guessing, rate, dead, last["epoch"])
+        return advice(history, guessing, rate, dead)
 
 
 def _images(training: Training) -> Iterable[Tensor]:

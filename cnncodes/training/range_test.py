@@ -2,7 +2,7 @@
 
 The rate rises step by step from far too small to far too large, and the loss is watched. The rate that is suggested is
 that of the steepest fall, or a tenth of the one where the loss blows up, whichever is smaller. Both are rules of thumb:
-the first is Smith's advice read from the curve, the tenth leaves room for the many steps that a test does not take.
+the first is how Smith's curve is commonly read, the tenth leaves room for the many steps that a test does not take.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.errors import CnnCodesError
+from cnncodes.training.diagnosis import guessing_in
 from cnncodes.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 FILE = "range_test.json"  # in a run's folder
 RUN = "run.json"
-LOWEST, HIGHEST = 1e-6, 10.0
+LOWEST, HIGHEST = 1e-6, 1.0
 MOST_STEPS, FEWEST_STEPS = 100, 40
 EPOCHS = 2  # that a test takes at most, unless these are fewer than FEWEST_STEPS steps
 BLOWN_UP = 4.0  # times the best loss
@@ -48,10 +49,13 @@ class RangeTest:
     rate : float
         The suggestion, with two digits.
     steepest : float or None
-        Rate at which the loss falls fastest; None if it never falls.
+        Rate at which the loss falls fastest below what guessing gives (or below its start, if that is less); None if
+        it never gets there.
+    level : float or None
+        Where it only fell from a bad start to what guessing gives: the first rate with nearly the least loss.
     blow_up : float
-        The first rate after the least loss at which it is above where it began, at four times its best, or not a
-        number; the highest rate if that never happened.
+        The first rate after the least loss at which half of the fall is lost, or at which the loss is four times its
+        best or not a number; the highest rate if that never happened.
     blew_up : bool
     """
 
@@ -60,16 +64,21 @@ class RangeTest:
     smoothed: tuple[float, ...]
     rate: float
     steepest: float | None
+    level: float | None
     blow_up: float
     blew_up: bool
 
     def explain(self) -> str:
         """The suggestion and its reasons, as one sentence."""
-        fall = "never falls" if self.steepest is None else f"falls fastest at {self.steepest:.2g}"
+        fall = "never falls"
+        if self.steepest is not None:
+            fall = f"falls fastest at {self.steepest:.2g}"
+        elif self.level is not None:
+            fall = f"falls to that of guessing by {self.level:.2g}"
         end = f"blows up at {self.blow_up:.2g}" if self.blew_up else f"does not blow up to {self.blow_up:g}"
         return (
             f"learning rate {self.rate:g}, by a range test of {len(self.rates)} steps: the loss {fall} and {end}; "
-            "taken is the former or a tenth of the latter, whichever is smaller (a rule of thumb)"
+            "taken is the first or a tenth of the second, whichever is smaller (a rule of thumb)"
         )
 
     def to_json(self) -> str:
@@ -100,7 +109,11 @@ class RangeTest:
 
 
 def range_test(
-    step: Callable[[float], float], low: float = LOWEST, high: float = HIGHEST, steps: int = MOST_STEPS
+    step: Callable[[float], float],
+    low: float = LOWEST,
+    high: float = HIGHEST,
+    steps: int = MOST_STEPS,
+    guessing: float = math.inf,
 ) -> RangeTest:
     """Take steps at exponentially rising rates until the loss is four times its best, or not a number.
 
@@ -108,8 +121,11 @@ def range_test(
     ----------
     step : callable(rate) -> loss
         Takes one step; the loss is that before it.
-    low, high : float, default 1e-6, 10
+    low, high : float, default 1e-6, 1
     steps : int, default 100
+    guessing : float, optional
+        Loss of the best answer that is the same for all images. A network may start far above it, and a fall down to
+        it teaches nothing of the images.
 
     Raises
     ------
@@ -138,27 +154,39 @@ def range_test(
             "Look at the images and the preprocessing, or start from other weights.",
         )
     last = rate if blew_up else rates[-1]
-    return _judged(rates, losses, last, blew_up, max(1.0, steps / 25))
+    return _judged(rates, losses, last, blew_up, max(1.0, steps / 25), guessing)
 
 
-def _judged(rates: list[float], losses: list[float], last: float, blew_up: bool, width: float) -> RangeTest:
+def _judged(
+    rates: list[float], losses: list[float], last: float, blew_up: bool, width: float, guessing: float
+) -> RangeTest:
     """The suggestion from a curve; ``width`` in steps is the deviation of the Gaussian that smooths it."""
     values = np.minimum(np.array(losses), BLOWN_UP * max(losses[0], 1e-12))
     places = np.arange(len(values))
     kernel = np.exp(-0.5 * ((places[:, None] - places) / width) ** 2)
     smoothed = kernel @ values / kernel.sum(axis=1)
-    least = int(smoothed.argmin())
-    steepest = None
-    if least > 0 and smoothed[least] < (1 - FALLEN) * smoothed[0]:
+    # batches differ: what is within three standard errors of the smoothed loss is neither a fall nor a rise
+    noise = 1.4826 * float(np.median(np.abs(values - smoothed))) / math.sqrt(2 * math.sqrt(math.pi) * width)
+    start, least = float(smoothed[0]), int(smoothed.argmin())
+    margin, lowest = max(FALLEN * start, 3 * noise), float(smoothed[least])
+    reference = min(start, guessing)
+    steepest = level = None
+    if lowest < reference - margin:
+        fall = reference - 0.1 * (reference - lowest)
+        begin = int(np.flatnonzero(np.append(math.inf, smoothed[: least + 1]) >= fall)[-1])
         slope = np.gradient(smoothed, np.log(rates))
-        steepest = rates[int(slope[: least + 1].argmin())]
-    above = np.flatnonzero(smoothed[least:] > smoothed[0])
+        steepest = rates[max(begin - 1, 0) + int(slope[max(begin - 1, 0) : least + 1].argmin())]
+    elif lowest < start - margin:
+        level = rates[int(np.flatnonzero(smoothed <= lowest + 0.1 * (start - lowest))[0])]
+    rise = lowest + max(margin, 0.5 * (reference - lowest))
+    above = np.flatnonzero(smoothed[least:] > rise)
     if len(above):
         last, blew_up = rates[least + int(above[0])], True
-    rate = last / SAFE if steepest is None else min(steepest, last / SAFE)
+    rate = min(value for value in (steepest, level, last / SAFE) if value is not None)
     return RangeTest(
-        tuple(rates), tuple(losses), tuple(smoothed.tolist()), float(f"{rate:.2g}"), steepest, last, blew_up
-    )
+        tuple(rates), tuple(losses), tuple(smoothed.tolist()), float(f"{rate:.2g}"),
+        steepest, level, last, blew_up,
+    )  # fmt: skip
 
 
 def find_rate(training: Training) -> RangeTest:
@@ -185,9 +213,10 @@ def find_rate(training: Training) -> RangeTest:
                 return math.nan
         return state.loss_sum / state.seen
 
+    guessing = guessing_in(training)
     steps = min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * training.steps_per_epoch))
     try:
-        return range_test(step, steps=steps)
+        return range_test(step, steps=steps, guessing=math.inf if guessing is None else guessing)
     finally:
         batches.close()
         training.settings = settings

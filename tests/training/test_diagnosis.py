@@ -1,0 +1,155 @@
+"""A training that does not learn says so, once, and what to try; one that does is left in peace."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cnncodes.errors import CnnCodesError
+from cnncodes.networks import TorchNetwork
+from cnncodes.training import TrainingSettings, train
+from cnncodes.training.diagnosis import advice, dead_units, guessing_loss, is_stalled
+from cnncodes.training.learner import Learner, from_scratch
+from cnncodes.weights import load_weights
+
+SETTINGS = TrainingSettings(
+    epochs=6, batch_size=8, learning_rate=0.02, middle_rate=1.0, early_rate=1.0, dropout=0.1, mirror=False
+)
+
+
+def losses(*values):
+    return [{"loss": value} for value in values]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_guessing_is_the_best_that_can_be_said_without_looking(smoothing):
+    labels = np.array([0] * 5 + [1] * 3 + [2] * 2)
+    settings = TrainingSettings(label_smoothing=smoothing)
+    logits = torch.zeros(3, requires_grad=True)
+    descent = torch.optim.LBFGS([logits], max_iter=100)
+
+    def loss():
+        descent.zero_grad()
+        value = F.cross_entropy(logits.expand(10, 3), torch.from_numpy(labels), label_smoothing=smoothing)
+        value.backward()
+        return value
+
+    descent.step(loss)
+    assert guessing_loss(labels, 3, settings) == pytest.approx(loss().item(), abs=1e-5)
+
+
+def test_guessing_with_balanced_classes_says_all_are_alike():
+    labels, weight = np.array([0] * 9 + [1]), torch.tensor([10 / 18, 5.0])
+    assert guessing_loss(labels, 2, TrainingSettings(), weight) == pytest.approx(np.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("history", "guessing", "warmup", "expected"),
+    [
+        ((1.1, 1.1), 1.1, 0, True),
+        ((1.1,), 1.1, 0, False),  # one epoch is no evidence
+        ((1.1, 1.05), 1.1, 0, False),
+        ((9.0, 7.0), 1.1, 0, False),  # bad, but on its way
+        ((9.0, 9.0), 1.1, 0, True),
+        ((1.1, 1.1), 1.1, 3, False),  # the rate is still small
+        ((1.1, 1.1, 1.1, 1.1), 1.1, 3, True),
+        ((5.0, 5.0), None, 0, False),
+        ((5.0, 5.0, 5.0), None, 0, True),
+        ((5.0, 4.0, 4.0), None, 0, False),  # learned all that it could
+    ],
+)
+def test_what_stands_still(history, guessing, warmup, expected):
+    assert is_stalled(losses(*history), guessing, warmup) is expected
+
+
+def test_dead_units_are_those_that_fire_for_no_image(network):
+    module = TorchNetwork(network)
+    with torch.no_grad():
+        module.get_submodule("conv2").bias[:6] = -1e6
+        module.get_submodule("fc6").bias[3] = -1e6
+    learner = Learner(module, TrainingSettings(freeze="conv1")).train()
+    images = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = dead_units(learner, images.split(5))
+    activations = module.activations(images, ["conv1", "conv2", "fc6"])
+    for name, values in activations.items():
+        units = values.detach().transpose(0, 1).flatten(1)
+        assert found[name] == pytest.approx((units.max(1).values <= 0).float().mean().item())
+    assert list(found) == ["conv1", "conv2", "fc6"] and found["conv2"] >= 0.75 and found["fc6"] >= 1 / 16
+    assert learner.training
+
+
+def test_dead_units_are_counted_behind_batch_normalisation(network):
+    settings = TrainingSettings.from_json('{"network": {"batch_norm": true}}')
+    learner = Learner(from_scratch(network, settings), settings)
+    with torch.no_grad():
+        learner.norms["conv1"].bias[:3] = -1e6
+    statistics = learner.norms["conv1"].running_mean.clone()
+    found = dead_units(learner, [torch.randn(4, 3, 32, 32)])
+    assert found["conv1"] == 0.5
+    assert torch.equal(statistics, learner.norms["conv1"].running_mean)
+
+
+def test_the_advice_follows_from_the_figures():
+    def said(*values, dead):
+        history = [{"epoch": place, "loss": value} for place, value in enumerate(values, start=1)]
+        return advice(history, 1.1, 0.01, dead)
+
+    still = said(1.1, 1.1, dead={"conv1": 0.1, "fc6": 0.3})
+    assert "1.100 in epoch 2" in still and "most in fc6" in still and "auto" in still
+    assert "larger rate (--set train.learning_rate=0.1)" in still
+    assert "larger" in said(8.0, 8.0, dead={"conv1": 0.1}), "stands where it began"
+    assert "smaller rate (--set train.learning_rate=0.001)" in said(3.0, 8.0, dead={"conv1": 0.1})
+    assert "smaller" in said(1.1, 1.1, dead={"conv1": 0.9})
+    assert "never fire" not in said(1.1, 1.1, dead={})
+
+
+def test_a_training_that_stands_still_says_so_once(network, pixels, stripes, tmp_path):
+    notes = []
+    settings = dataclasses.replace(
+        SETTINGS, schedule="constant", learning_rate=1e-30, dropout=0.0, random_crop=False
+    )
+    train(stripes, network, pixels, tmp_path / "run", settings, notes=notes.append)
+    (note,) = notes
+    assert "in epoch 2" in note and "guessing by class frequency gives 1.099" in note
+    assert "Try a larger rate (--set train.learning_rate=1e-29)" in note
+    assert all(stage in note for stage in ("conv1", "conv2", "fc6"))
+
+
+def test_asking_why_changes_nothing(network, pixels, stripes, tmp_path, monkeypatch):
+    settings = dataclasses.replace(SETTINGS, epochs=3, learning_rate=1e-5)
+    notes = []
+    asked = train(stripes, network, pixels, tmp_path / "asked", settings, notes=notes.append)
+    monkeypatch.setattr("cnncodes.training.diagnosis.is_stalled", lambda *values: False)
+    other = train(stripes, network, pixels, tmp_path / "other", settings)
+    assert len(notes) == 1
+    one, two = (load_weights(result.model).tensors for result in (asked, other))
+    assert all(torch.equal(values, two[key]) for key, values in one.items())
+
+
+def test_a_training_that_learns_is_left_in_peace(network, pixels, stripes, tmp_path):
+    notes = []
+    result = train(stripes, network, pixels, tmp_path / "run", SETTINGS, notes=notes.append)
+    assert result.epochs[-1].loss < 0.9 * result.epochs[0].loss and notes == []
+
+
+def test_each_restart_is_said_with_its_rate(network, pixels, stripes, tmp_path):
+    notes = []
+    settings = dataclasses.replace(SETTINGS, epochs=3, learning_rate=1e6, momentum=0.0)
+    try:
+        train(stripes, network, pixels, tmp_path / "run", settings, notes=notes.append)
+    except CnnCodesError as error:
+        assert "not a number" in error.problem
+    for count, rate in ((1, "100000"), (2, "10000"), (3, "1000")):
+        assert "not a number in epoch 1" in notes[count - 1]
+        assert f"a rate of {rate} (restart {count} of 3)" in notes[count - 1]
+
+
+def test_a_warm_up_that_never_ends_is_said(network, pixels, stripes, tmp_path):
+    notes = []
+    settings = dataclasses.replace(SETTINGS, epochs=1, warmup_epochs=3.0)
+    train(stripes, network, pixels, tmp_path / "run", settings, notes=notes.append)
+    assert len(notes) == 1 and "warmup_epochs = 3" in notes[0] and "before it reaches 0.02" in notes[0]

@@ -1,0 +1,208 @@
+"""`learning_rate=auto`: a rate that works, found without leaving a trace in what is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from cnncodes.advice import load_recipe
+from cnncodes.advice.recipe import Recipe
+from cnncodes.cli import main
+from cnncodes.errors import CnnCodesError, OptionError
+from cnncodes.training import InterruptedTrainingError, RangeTest, TrainingSettings, train
+from cnncodes.training import loop as training_loop
+from cnncodes.training.range_test import range_test
+from cnncodes.training.state import copied
+from cnncodes.weights import load_weights
+
+SETTINGS = TrainingSettings(
+    epochs=2, batch_size=8, middle_rate=1.0, early_rate=1.0, dropout=0.2, mirror=False, pca_noise=0.1
+)
+AUTO = dataclasses.replace(SETTINGS, learning_rate="auto")
+
+
+def tensors_of(result):
+    return load_weights(result.model).tensors
+
+
+def same(one, other):
+    """Whether nested dictionaries and lists hold the same bits."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def everything(training):
+    kept = training._snapshot()
+    del kept["settings"]  # the one thing that a range test is for
+    kept["gradients"] = [p.grad is None for p in training.learner.parameters()]
+    return copied(kept)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"network": {"batch_norm": True}, "warmup_epochs": 1.0},
+        {"optimizer": "adamw", "clip_norm": 1.0, "mixup": 0.2},
+        {"freeze": "conv1-2"},
+    ],
+)
+def test_a_range_test_leaves_everything_as_it_was(network, pixels, stripes, tmp_path, monkeypatch, more):
+    settings = TrainingSettings.from_json(json.dumps(json.loads(AUTO.to_json()) | more))
+    seen = {}
+    measure = training_loop.find_rate
+
+    def watched(training):
+        seen["before"] = everything(training)
+        steps = []
+        step = training._step
+        training._step = lambda *values: (steps.append(1), step(*values))
+        test = measure(training)
+        del training._step
+        assert len(steps) >= len(test.rates) > 10, "the network itself was trained"
+        seen["after"] = everything(training)
+        return test
+
+    theirs = []
+    monkeypatch.setattr(training_loop, "find_rate", watched)
+    result = train(
+        stripes,
+        network,
+        pixels,
+        tmp_path / "auto",
+        settings,
+        ready=lambda training: theirs.append(torch.get_rng_state()),
+    )
+    for name, value in seen["before"].items():
+        assert same(value, seen["after"][name]), name
+    assert torch.equal(theirs[0], torch.get_rng_state())
+
+    found = RangeTest.load(tmp_path / "auto").rate
+    given = dataclasses.replace(settings, learning_rate=found)
+    other = train(stripes, network, pixels, tmp_path / "given", given)
+    assert same(tensors_of(result), tensors_of(other))
+    record = json.loads((tmp_path / "auto" / "run.json").read_text())
+    assert record["settings"] == json.loads(given.to_json())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("seed", [0, 2])  # one starts at guessing's loss, one at six times that
+def test_the_found_rate_learns(network, pixels, stripes, tmp_path, seed, optimizer):
+    settings = dataclasses.replace(
+        AUTO, epochs=20, pca_noise=0.0, dropout=0.1, seed=seed, optimizer=optimizer
+    )
+    result = train(stripes, network, pixels, tmp_path / "run", settings)
+    assert result.best.val_accuracy > 0.6  # of three classes: a wrong rate stays at a third
+
+
+def test_a_resumed_run_takes_the_rate_that_was_found(network, pixels, stripes, tmp_path, monkeypatch):
+    whole = train(stripes, network, pixels, tmp_path / "whole", AUTO)
+    kept = {}
+
+    def stop(epoch, images, loss):
+        if kept["training"].state.steps == 3:
+            kept["training"]._stop.set()
+
+    def ready(training):
+        kept["training"] = training
+
+    with pytest.raises(InterruptedTrainingError):
+        train(stripes, network, pixels, tmp_path / "parts", AUTO, ready=ready, progress=stop)
+    monkeypatch.setattr(training_loop, "find_rate", lambda training: pytest.fail("tested again"))
+    # a kill between the two files that keep the rate
+    path = tmp_path / "parts" / "run.json"
+    path.write_text(path.read_text().replace(str(RangeTest.load(tmp_path / "parts").rate), '"auto"'))
+    parts = train(stripes, network, pixels, tmp_path / "parts", AUTO, resume=True)
+    assert same(tensors_of(whole), tensors_of(parts))
+    found = RangeTest.load(tmp_path / "parts").rate
+    assert json.loads(path.read_text())["settings"]["learning_rate"] == found
+    with pytest.raises(OptionError, match="settings"):
+        train(stripes, network, pixels, tmp_path / "parts", SETTINGS, resume=True)
+
+
+@pytest.mark.parametrize("curvature", [20.0, 500.0, 20_000.0])
+def test_the_suggestion_is_safe_where_the_largest_safe_rate_is_known(curvature):
+    """Gradient descent on ``h w^2 / 2`` converges below 2 / h and blows up above; noise is that of batches."""
+    generator = torch.Generator().manual_seed(0)
+    place = [1.0]
+
+    def step(rate):
+        loss = 1 + curvature * place[0] ** 2 / 2 / curvature
+        place[0] -= rate * curvature * place[0]
+        return loss * (1 + 0.02 * torch.randn((), generator=generator).item())
+
+    test = range_test(step)
+    limit = 2 / curvature
+    assert limit / 1000 < test.rate < limit
+    assert test.blew_up and limit / 3 < test.blow_up < 20 * limit
+    assert test.rates == tuple(sorted(test.rates)) and len(test.rates) == len(test.losses) < 100
+    assert RangeTest.from_json(test.to_json()) == test
+
+
+def test_a_fall_to_what_guessing_gives_is_not_learning():
+    """A network may start far above it; the steepest fall down to it would be a rate that is much too small."""
+    learned = range_test(lambda rate: 5.0 if rate < 1e-5 else 1.1 if rate < 1e-2 else 0.8, guessing=1.1)
+    assert 5e-3 < learned.steepest < 2e-2
+    guessed = range_test(lambda rate: 5.0 if rate < 1e-3 else 1.1, guessing=1.1)
+    assert guessed.steepest is None and 5e-4 < guessed.level < 5e-3 and "guessing" in guessed.explain()
+
+
+def test_without_a_fall_a_tenth_of_the_blow_up_is_taken():
+    test = range_test(lambda rate: 1.0 if rate < 0.5 else math.nan)
+    assert test.steepest is None and test.blew_up
+    assert 0.5 <= test.blow_up < 0.6 and test.rate == pytest.approx(test.blow_up / 10, rel=0.05)
+    assert "never falls" in test.explain()
+
+
+def test_a_loss_that_is_never_a_number_is_an_error():
+    with pytest.raises(CnnCodesError, match="not a number at a rate of 1e-06"):
+        range_test(lambda rate: math.nan)
+
+
+def test_auto_is_a_rate_in_recipes_and_no_other_word_is(tmp_path):
+    recipe = load_recipe("scratch", ["train.learning_rate=auto"])
+    assert recipe.training.learning_rate == "auto"
+    assert Recipe.from_toml(recipe.to_toml()).training == recipe.training
+    assert TrainingSettings.from_json(AUTO.to_json()) == AUTO
+    with pytest.raises(OptionError, match="learning_rate"):
+        load_recipe("scratch", ["train.learning_rate=fast"])
+    with pytest.raises(OptionError, match="learning_rate = 'fast'"):
+        TrainingSettings(learning_rate="fast")
+    with pytest.raises(OptionError, match="no rate has been measured"):
+        AUTO.rate_at(0.5)
+
+
+def test_the_command_tells_draws_and_keeps_the_rate(network, stripes, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = [
+        "train",
+        str(stripes.root),
+        "-o",
+        "run",
+        "--model",
+        "tiny",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+    ]
+    sizes = ["--set", "images.resize=36", "--set", "images.crop=32"]
+    assert main([*command, *sizes, "--set", "train.learning_rate=auto", "--json"]) == 0
+    captured = capsys.readouterr()
+    test = RangeTest.load("run")
+    assert f"learning rate {test.rate:g}, by a range test" in captured.err
+    assert json.loads(captured.out)["curves"] == "run/curves.png"
+    for name in ("learning_rate.png", "curves.png"):
+        assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
+    assert load_recipe("run/recipe.toml").training.learning_rate == test.rate
+    assert main([*command, *sizes, "--set", "train.learning_rate=auto", "--resume"]) == 0
+    assert "range test" not in capsys.readouterr().err
+    assert load_recipe("run/recipe.toml").training.learning_rate == test.rate
