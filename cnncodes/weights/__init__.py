@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 
 if TYPE_CHECKING:
+    from cnncodes.weights.compressed_file import CompressedWeights, save_compressed
+    from cnncodes.weights.compression import (
+        CompressionReport,
+        compress,
+        compression_report,
+        output_errors,
+    )
     from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
     from cnncodes.weights.random_numbers import RANDOM_SOURCE
     from cnncodes.weights.record import Weights, build_network
@@ -27,24 +34,36 @@ __all__ = [
     "CAFFE_PREPROCESSING",
     "RANDOM_SOURCE",
     "TORCHVISION_PREPROCESSING",
+    "CompressedWeights",
+    "CompressionReport",
     "KnownWeights",
     "Preprocessing",
     "Weights",
     "WeightsReport",
     "build_network",
     "check",
+    "compress",
+    "compression_report",
     "convert",
     "fetch",
     "list_weights",
     "load_weights",
+    "output_errors",
     "read_arrays",
     "read_tensors",
+    "save_compressed",
     "save_weights",
     "write_arrays",
     "write_tensors",
 ]
 
 _HOMES = {
+    "CompressedWeights": "compressed_file",
+    "CompressionReport": "compression",
+    "compress": "compression",
+    "compression_report": "compression",
+    "output_errors": "compression",
+    "save_compressed": "compressed_file",
     "RANDOM_SOURCE": "random_numbers",
     "KnownWeights": "imagenet",
     "fetch": "imagenet",

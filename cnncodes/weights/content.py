@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.errors import WeightsError, WeightsMissingError
+from cnncodes.errors import OutputExistsError, WeightsError, WeightsMissingError
 from cnncodes.weights.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class FileContent:
         Where the numbers came from, where the file says it.
     fingerprint : str or None
         What the file says it is; to be compared.
+    seen : tuple of int
+        See :class:`~cnncodes.weights.Weights`.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -44,6 +48,7 @@ class FileContent:
     classes: tuple[str, ...] | None = None
     source: str | None = None
     fingerprint: str | None = None
+    seen: tuple[int, ...] = ()
 
 
 def damaged(path: Path, reason: str) -> WeightsError:
@@ -101,6 +106,38 @@ def file_sha256(path: Path) -> str:
             "Check its name and permissions.",
         ) from error
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """An empty file beside ``path`` to write to, which takes its place once it is whole and on the disk.
+
+    Raises
+    ------
+    OutputExistsError
+        If ``path`` exists and ``overwrite`` is false.
+    WeightsError
+        If it cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise OutputExistsError(
+            f"'{path}' exists already.", "Choose another name, or overwrite it (--overwrite)."
+        )
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.touch()
+        yield partial
+        with partial.open("r+b") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise WeightsError(
+            f"'{path}' cannot be written: {_reason(error)}.",
+            "Check the folder, its permissions and the free space.",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _reason(error: Exception) -> str:

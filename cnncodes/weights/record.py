@@ -38,6 +38,9 @@ class Weights:
         Names of the logits, where they are known without cost; :meth:`class_names` knows more.
     source : str
         Where the numbers came from: an address or a file with its sha256, or the generator and its seed.
+    seen : tuple of int, default ()
+        Digests (:func:`cnncodes.images.file_digest`) of the images that `train` or `finetune` learned from, so that an
+        evaluation can leave them out.
     """
 
     network: str
@@ -46,6 +49,7 @@ class Weights:
     preprocessing: Preprocessing
     classes: tuple[str, ...] | None
     source: str
+    seen: tuple[int, ...] = ()
 
     @cached_property
     def architecture(self) -> Network:

@@ -10,6 +10,7 @@ from pathlib import Path
 from cnncodes.errors import WeightsError, WeightsMismatchError, WeightsMissingError, nearest
 from cnncodes.networks import Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
+from cnncodes.weights.compressed_file import read_compressed_file
 from cnncodes.weights.content import FileContent, as_float32, file_sha256
 from cnncodes.weights.imagenet import PUBLISHED, Progress, fetch, find_published, missing
 from cnncodes.weights.keys import fit_network
@@ -27,6 +28,7 @@ READERS: dict[str, Callable[[Path], FileContent]] = {
     ".tar": read_torch_file,  # Places365 and others publish .pth.tar
     ".caffemodel": read_caffe_file,
     ".npy": read_npy_file,
+    ".cnnz": read_compressed_file,
 }
 
 
@@ -40,7 +42,8 @@ def load_weights(
     name : str or Path
         - ``imagenet``: torchvision's, from torch's cache folder, its sha256 verified at every load;
         - ``random:SEED``: untrained, the same numbers on every machine;
-        - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.caffemodel`` or ``.npy``; nothing in it is ever run.
+        - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.caffemodel``, ``.npy`` or ``.cnnz``
+          (compressed); nothing in it is ever run.
     network : str, optional
         Name of the network. Left out, ``alexnet`` for the named weights, and for files what the file says or
         what its keys and shapes fit.
@@ -125,6 +128,7 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
         preprocessing=content.preprocessing or usual_preprocessing(record),
         classes=classes,
         source=source,
+        seen=content.seen,
     )
     if content.fingerprint and content.fingerprint != weights.fingerprint:
         raise WeightsMismatchError(

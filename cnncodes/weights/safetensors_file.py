@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, WeightsError
-from cnncodes.weights.content import FileContent, damaged, require_file
-from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.errors import OptionError, WeightsError
+from cnncodes.weights.content import FileContent, damaged, replacing, require_file
+from cnncodes.weights.file_record import content_of, record_of
 from cnncodes.weights.record import Weights
 
 if TYPE_CHECKING:
@@ -76,27 +73,13 @@ def write_tensors(
     from safetensors.torch import save_file
 
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise OutputExistsError(
-            f"'{path}' exists already.", "Choose another name, or overwrite it (--overwrite)."
-        )
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.touch()
+    with replacing(path, overwrite=overwrite) as partial:
         mode = partial.stat().st_mode  # what the umask says; the library's own files are private
-        save_file(_apart(tensors), partial, {ENTRY: json.dumps(record)})
+        try:
+            save_file(_apart(tensors), partial, {ENTRY: json.dumps(record)})
+        except SafetensorError as error:
+            raise OSError(_reason(error)) from error
         partial.chmod(mode)
-        with partial.open("r+b") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"'{path}' cannot be written: {_reason(error)}.",
-            "Check the folder, its permissions and the free space.",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -154,17 +137,7 @@ def save_weights(weights: Weights, path: str | Path, *, overwrite: bool = False)
         raise OptionError(
             f"'{path.name}' does not end in {SUFFIX}.", f"Weights are written as {SUFFIX} files only."
         )
-    classes = weights.class_names()
-    record = {
-        "format": FORMAT,
-        "network": weights.network,
-        "preprocessing": json.loads(weights.preprocessing.to_json()),
-        "classes": None if classes is None else list(classes),
-        "name": weights.name,
-        "source": weights.source,
-        "fingerprint": weights.fingerprint,
-    }
-    write_tensors(path, weights.tensors, record, overwrite=overwrite)
+    write_tensors(path, weights.tensors, record_of(weights, FORMAT), overwrite=overwrite)
 
 
 def read_safetensors_file(path: Path) -> FileContent:
@@ -174,40 +147,14 @@ def read_safetensors_file(path: Path) -> FileContent:
         return FileContent(tensors=tensors)
     try:
         record = json.loads(metadata[ENTRY])
-        if isinstance(record, dict) and "network" not in record:
-            raise WeightsError(
-                f"'{path}' was written by cnncodes, but holds no weights: {str(record.get('kind', 'other'))[:40]}.",
-                "Name a file that 'cnncodes weights convert' wrote, or imagenet, or random:0.",
-            )
-        if record["format"] != FORMAT:
-            raise WeightsError(
-                f"the weights file '{path}' has format {str(record['format'])[:40]}; "
-                f"this version knows format {FORMAT}.",
-                "Install a newer version of cnncodes.",
-            )
-        classes = record["classes"]
-        if not (
-            classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
-        ):
-            raise ValueError("its class names are not text")
-        if not all(isinstance(record[entry], str) for entry in ("network", "source", "fingerprint")):
-            raise ValueError("its network, source or fingerprint is not text")
-        if not re.fullmatch("[0-9a-f]{64}", record["fingerprint"]):
-            raise ValueError("its fingerprint is no sha256")
-        return FileContent(
-            tensors=tensors,
-            network=record["network"],
-            preprocessing=Preprocessing.from_json(json.dumps(record["preprocessing"])),
-            classes=None if classes is None else tuple(classes),
-            source=record["source"],
-            fingerprint=record["fingerprint"],
-        )
-    except WeightsError:
-        raise
-    except CnnCodesError as error:
-        raise damaged(path, error.problem.rstrip(".")) from error
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(path, f"its record is not one of cnncodes ({_reason(error)})") from error
+    if isinstance(record, dict) and "network" not in record:
+        raise WeightsError(
+            f"'{path}' was written by cnncodes, but holds no weights: {str(record.get('kind', 'other'))[:40]}.",
+            "Name a file that 'cnncodes weights convert' wrote, or imagenet, or random:0.",
+        )
+    return content_of(path, record, tensors, FORMAT)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,0 +1,77 @@
+"""The record that weights carry in every file of cnncodes: what travels beside the tensors, as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnncodes.errors import CnnCodesError, WeightsError
+from cnncodes.weights.content import FileContent, damaged
+from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.record import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+def record_of(weights: Weights, file_format: int) -> dict[str, Any]:
+    """What is written beside the tensors of weights: network, preprocessing, classes, source, fingerprint."""
+    classes = weights.class_names()
+    return {
+        "format": file_format,
+        "network": weights.network,
+        "preprocessing": json.loads(weights.preprocessing.to_json()),
+        "classes": None if classes is None else list(classes),
+        "name": weights.name,
+        "source": weights.source,
+        "fingerprint": weights.fingerprint,
+        "seen": b64encode(np.array(weights.seen, "<u8").tobytes()).decode(),
+    }
+
+
+def content_of(
+    path: Path, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], file_format: int
+) -> FileContent:
+    """Inverse of :func:`record_of`, with the tensors that were read; raises WeightsError, naming the file."""
+    try:
+        if record["format"] != file_format:
+            raise WeightsError(
+                f"the weights file '{path}' has format {str(record['format'])[:40]}; "
+                f"this version knows format {file_format}.",
+                "Install a newer version of cnncodes.",
+            )
+        classes = record["classes"]
+        if not (
+            classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
+        ):
+            raise ValueError("its class names are not text")
+        if not all(isinstance(record[entry], str) for entry in ("network", "source", "fingerprint")):
+            raise ValueError("its network, source or fingerprint is not text")
+        if not re.fullmatch("[0-9a-f]{64}", record["fingerprint"]):
+            raise ValueError("its fingerprint is no sha256")
+        return FileContent(
+            tensors=tensors,
+            network=record["network"],
+            preprocessing=Preprocessing.from_json(json.dumps(record["preprocessing"])),
+            classes=None if classes is None else tuple(classes),
+            source=record["source"],
+            fingerprint=record["fingerprint"],
+            seen=tuple(np.frombuffer(b64decode(record.get("seen", ""), validate=True), "<u8").tolist()),
+        )
+    except WeightsError:
+        raise
+    except CnnCodesError as error:
+        raise damaged(path, error.problem.rstrip(".")) from error
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        raise damaged(path, f"its record is not one of cnncodes ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160].rstrip(".") if lines else type(error).__name__
