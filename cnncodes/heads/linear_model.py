@@ -181,7 +181,8 @@ def network_model(weights: Weights) -> LinearModel:
         classes=network.classes,
     )
     bias = np.zeros(network.classes, np.float32)
-    return LinearModel(Head("softmax", identity, bias, Normalisation("none"), 1.0, names), settings)
+    head = Head("softmax", identity, bias, Normalisation("none"), 1.0, names)
+    return LinearModel(head, settings, seen=np.array(weights.seen, np.uint64))
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,8 +76,8 @@ class Learner(nn.Module):
             if self._learns(stage):
                 self._equip(stage, settings)
         hidden = self._hidden_length()
-        self.to_features = nn.Linear(hidden, features) if features else None
-        self.to_logits = nn.Linear(hidden, logits) if logits else None
+        self.to_features = _map(hidden, features, settings.seed + 1) if features else None
+        self.to_logits = _map(hidden, logits, settings.seed + 2) if logits else None
 
     def _equip(self, stage: Stage, settings: TrainingSettings) -> None:
         layer = self.module.get_submodule(stage.prefix)
@@ -177,6 +177,16 @@ class Learner(nn.Module):
             found[f"{stage.prefix}.weight"] = weight.float().contiguous()
             found[f"{stage.prefix}.bias"] = bias.float()
         return found
+
+
+def _map(incoming: int, outgoing: int, seed: int) -> nn.Linear:
+    """A linear map with numbers by a seed, so that a run can be repeated."""
+    layer = nn.Linear(incoming, outgoing)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        layer.weight.normal_(0.0, math.sqrt(1 / incoming), generator=generator)
+        layer.bias.zero_()
+    return layer
 
 
 def norm_as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from cnncodes.codes.compute import Device
 from cnncodes.errors import CnnCodesError, HeadError, OptionError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.digests import file_digests
 from cnncodes.images.loader import Loader
 from cnncodes.training.checkpoints import last_checkpoint, save_checkpoint
 from cnncodes.training.diagnosis import Diagnosis, never_at_full_rate
@@ -402,6 +403,14 @@ class Training:
                 self._interrupted()
         self.processes.wait()
         frozen.open()
+
+    def seen(self) -> tuple[int, ...]:
+        """Digests of the images that were learned from, for who evaluates the network."""
+        found = self._squares.digests[self.train_rows]
+        unknown = np.flatnonzero(found == 0)
+        if len(unknown):  # decoded by an earlier process, or not readable
+            found[unknown] = file_digests(self.catalog.subset(self.train_rows[unknown]))
+        return tuple(sorted(found[found != 0].tolist()))
 
     def save(self) -> None:
         """Write a checkpoint of this very step."""

@@ -47,6 +47,8 @@ class Squares:
         self._place[rows] = np.arange(len(rows))
         self._there = np.zeros(len(rows), np.bool_)
         self._broken: set[int] = set()
+        #: What was in each image file that was decoded so far, by row of the catalog; 0: not yet.
+        self.digests = np.zeros(len(catalog), np.uint64)
         shape = (len(rows), preprocessing.crop, preprocessing.crop, 3)
         fits = int(np.prod(shape)) <= SHARE * free_memory(device)
         self._kept = torch.empty(shape, dtype=torch.uint8, device=device.torch_name) if fits else None
@@ -74,6 +76,7 @@ class Squares:
         with closing(iter(loader)) as loaded:  # type: ignore[type-var]
             for batch in loaded:
                 self._broken.update(batch.problems)
+                self.digests[np.asarray(batch.rows, dtype=np.int64)] = batch.digests
                 good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
                 rows = [int(batch.rows[place]) for place in good]
                 pixels = torch.from_numpy(batch.pixels[:, 0]).to(self._device.torch_name, non_blocking=True)

@@ -20,7 +20,7 @@ from cnncodes.training.teacher import Answers, ProgramTeacher, StoredTeacher, lo
 from cnncodes.weights import load_weights
 
 SETTINGS = TrainingSettings(
-    epochs=6,
+    epochs=15,
     batch_size=8,
     learning_rate=0.003,
     middle_rate=1.0,
