@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def test_an_evaluation_leaves_out_what_was_learned_from(network, pixels, stripes
     for row, path in enumerate(stripes.files):
         folder = renamed / stripes.classes[stripes.labels[row]]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{row}.png").write_bytes(open(path, "rb").read())
+        (folder / f"{row}.png").write_bytes(Path(path).read_bytes())
     evaluated = evaluate(model, renamed, weights=load_weights(str(result.model)))
     assert evaluated.evaluation.n == len(stripes) - len(result.split.train) and evaluated.seen == 0
 
