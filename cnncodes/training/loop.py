@@ -77,6 +77,9 @@ class Training:
     teacher : Teacher, optional
     processes : Processes, optional
         Those that train together; each has its share of every batch.
+    class_sets : int ndarray [K], optional
+        The data set that each class belongs to, where each set has a head of its own: an image can then only be of
+        the classes of its set.
     notes : callable(text), optional
         Told what a person should know: a restart, a loss that stands still and what to try.
 
@@ -101,10 +104,14 @@ class Training:
         teacher: Teacher | None = None,
         processes: Processes | None = None,
         notes: Callable[[str], None] | None = None,
+        class_sets: np.ndarray | None = None,
     ) -> None:
         self.catalog, self.labels, self.settings, self.folder = catalog, labels, settings, folder
         self.preprocessing, self.device, self.teacher = preprocessing, device, teacher
         self.processes = processes or Processes()
+        self._class_sets = (
+            None if class_sets is None else torch.as_tensor(class_sets, device=device.torch_name)
+        )
         self._note = notes or (lambda text: None)
         self.rate_found: Callable[[RangeTest], None] = lambda test: None
         self._events, self._diagnosis = Events(folder / EVENTS, self._note), Diagnosis()
@@ -283,7 +290,10 @@ class Training:
         if self.teacher is not None and views is not None:
             colours = views.flip(1) if self.preprocessing.channels == "BGR" else views
             answers = self.teacher(rows, (colours / 255).clamp(0, 1), mix)
-        return Targets(labels, answers, mix)
+        allowed = None
+        if self._class_sets is not None:
+            allowed = self._class_sets[labels][:, None] == self._class_sets[None, :]
+        return Targets(labels, answers, mix, allowed)
 
     def _look(self) -> bool:
         """Add up the figures of the steps that were taken; False if a loss is not a number."""

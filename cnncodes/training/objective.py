@@ -26,11 +26,14 @@ class Targets:
     mix : float32 Tensor [batch] or None
         Part of each view that is the image itself; the rest is the view before it in the batch. Answers to mixed
         views are mixed already.
+    allowed : bool Tensor [batch, classes] or None
+        Classes that an image can have: those of its own data set, where each has a head of its own.
     """
 
     labels: Tensor
     answers: Answers | None = None
     mix: Tensor | None = None
+    allowed: Tensor | None = None
 
 
 class Objective:
@@ -80,9 +83,11 @@ class Objective:
         imitates = teacher is not None and not teacher.labels
         if imitates and targets.answers is not None and targets.answers.logits is not None:
             return (logits.argmax(1) == targets.answers.logits.argmax(1)).sum()
-        return (logits.argmax(1) == targets.labels).sum()
+        return (_within(logits, targets.allowed).argmax(1) == targets.labels).sum()
 
     def _label_loss(self, logits: Tensor, targets: Targets) -> Tensor:
+        logits = _within(logits, targets.allowed)
+
         def loss_to(labels: Tensor) -> Tensor:
             return F.cross_entropy(
                 logits,
@@ -95,6 +100,11 @@ class Objective:
         if targets.mix is None:
             return loss_to(targets.labels)
         return targets.mix * loss_to(targets.labels) + (1 - targets.mix) * loss_to(targets.labels.roll(1))
+
+
+def _within(logits: Tensor, allowed: Tensor | None) -> Tensor:
+    """Logits with no chance for classes that an image cannot have."""
+    return logits if allowed is None else logits.masked_fill(~allowed, float("-inf"))
 
 
 def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

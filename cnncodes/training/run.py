@@ -15,11 +15,13 @@ from cnncodes.codes.compute import Device
 from cnncodes.codes.file import Provenance
 from cnncodes.codes.lock import locked
 from cnncodes.errors import HeadError, OptionError, OutputExistsError
+from cnncodes.heads.linear_model import LinearModel
 from cnncodes.heads.splits import Split, SplitRule, split_rows
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.listing import SPLITS
 from cnncodes.networks import TANH, Network, TorchNetwork, get_network
 from cnncodes.training.checkpoints import checkpoints
+from cnncodes.training.head_start import check_head, put_head, typical_length
 from cnncodes.training.learner import Learner, from_scratch, start_from
 from cnncodes.training.loop import Progress, Training
 from cnncodes.training.processes import processes
@@ -58,6 +60,8 @@ def finetune(
     settings: TrainingSettings | None = None,
     *,
     keep_head: bool = False,
+    head: LinearModel | None = None,
+    class_sets: np.ndarray | None = None,
     split: SplitRule = "auto",
     device: str = "auto",
     workers: int | None = None,
@@ -79,6 +83,10 @@ def finetune(
     settings : TrainingSettings, optional
     keep_head : bool, default False
         Keep the last layer; by default it is replaced for the new classes.
+    head : LinearModel, optional
+        Fitted on codes of these weights' last hidden stage: the new last layer starts from it.
+    class_sets : int ndarray [classes], optional
+        As :func:`cnncodes.images.join_catalogs` gives them with "apart": each data set has a head of its own.
     split : {"auto", "none"} or float, default "auto"
         See :func:`cnncodes.heads.split_rows`.
     device : str, default "auto"
@@ -103,7 +111,8 @@ def finetune(
     source = f"fine-tuned from {weights.name} ({weights.fingerprint[:16]}), freeze {settings.freeze}"
     job = _Job(
         catalog, weights.architecture, weights.preprocessing, settings, Path(folder), source,
-        lambda classes: start_from(weights, classes, settings, keep_head=keep_head),
+        lambda classes: start_from(weights, classes, settings, keep_head=keep_head), class_sets,
+        None if head is None else (weights, head),
     )  # fmt: skip
     return _train(
         job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready, notes=notes
@@ -117,6 +126,7 @@ def train(
     folder: str | os.PathLike[str],
     settings: TrainingSettings | None = None,
     *,
+    class_sets: np.ndarray | None = None,
     split: SplitRule = "auto",
     device: str = "auto",
     workers: int | None = None,
@@ -135,7 +145,7 @@ def train(
     job = _Job(
         catalog, network, preprocessing, settings, Path(folder),
         f"trained from new numbers ({settings.initialisation}, seed {settings.seed})",
-        lambda classes: from_scratch(network.with_classes(classes), settings),
+        lambda classes: from_scratch(network.with_classes(classes), settings), class_sets,
     )  # fmt: skip
     return _train(
         job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready, notes=notes
@@ -153,6 +163,8 @@ class _Job:
     folder: Path
     source: str
     start: Callable[[int], TorchNetwork]  # the network to begin with, for a number of classes
+    class_sets: np.ndarray | None = None
+    head: tuple[Weights, LinearModel] | None = None
 
 
 def _rows(catalog: Catalog, rule: SplitRule, seed: int) -> tuple[Split, np.ndarray, tuple[str, ...]]:
@@ -197,7 +209,14 @@ def _train(
             classes = teacher.classes or tuple(map(str, range(teacher.logits)))
         else:
             split, labels, classes = _rows(job.catalog, rule, settings.seed)
-        learner = Learner(job.start(len(classes)), settings, *_imitated(settings, teacher))
+        sets = _sets_of(job, classes)
+        module = job.start(len(classes))
+        if job.head is not None:
+            numbers, head = job.head
+            check_head(head, numbers, classes)
+            length = typical_length(head, numbers, job.catalog, split.train, place)
+            put_head(module, head, classes, length)
+        learner = Learner(module, settings, *_imitated(settings, teacher))
         record = {
             "settings": json.loads(settings.to_json()),
             "source": job.source,
@@ -213,7 +232,7 @@ def _train(
             training = Training(
                 learner, job.catalog, labels, split, job.preprocessing, settings, job.folder, place,
                 workers or max(1, place.cores // together.count), teacher=teacher, processes=together,
-                notes=notes if together.leads else None,
+                notes=notes if together.leads else None, class_sets=sets,
             )  # fmt: skip
             if resume:
                 training.resume()
@@ -233,6 +252,18 @@ def _train(
                 save_weights(weights, job.folder / MODEL, overwrite=True)
             together.wait()
     return TrainingResult(job.folder, job.folder / MODEL, tuple(epochs), split, classes)
+
+
+def _sets_of(job: _Job, classes: tuple[str, ...]) -> np.ndarray | None:
+    """The data set of each class that is learned."""
+    if job.class_sets is None:
+        return None
+    if job.settings.label_smoothing or job.settings.mixup:
+        raise OptionError(
+            "label smoothing and mixup spread a label over classes, and with a head for each data set not all are possible.",
+            "Set train.label_smoothing and train.mixup to 0, or join the classes by name.",
+        )
+    return np.array([job.class_sets[job.catalog.classes.index(name)] for name in classes])
 
 
 def _teacher(job: _Job, place: Device) -> Teacher | None:
