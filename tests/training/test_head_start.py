@@ -1,0 +1,109 @@
+"""Starts and ends of the last layer: a fitted head as its start, a head for each of several data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import cnncodes
+from cnncodes.errors import ModelError, OptionError, WeightsMismatchError
+from cnncodes.images import join_catalogs
+from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
+from cnncodes.training.objective import Objective, Targets
+from cnncodes.weights import load_weights
+
+SETTINGS = TrainingSettings(epochs=1, batch_size=16, learning_rate=0.01, middle_rate=1.0, early_rate=1.0)
+
+
+@pytest.fixture
+def weights(network, pixels, stripes, tmp_path):
+    return load_weights(str(train(stripes, network, pixels, tmp_path / "start", SETTINGS).model))
+
+
+@pytest.fixture
+def codes(weights, stripes, tmp_path):
+    cnncodes.extract(stripes, tmp_path / "codes.h5", weights, layers="conv2,fc6")
+    return tmp_path / "codes.h5"
+
+
+def first_logits(stripes, weights, folder, head):
+    """Logits of the val images before the first step."""
+    kept = {}
+
+    def look(training):
+        kept["training"] = training
+        training._stop.set()
+
+    with pytest.raises(InterruptedTrainingError):
+        finetune(
+            stripes, weights, folder, dataclasses.replace(SETTINGS, learning_rate=0.0), head=head, ready=look
+        )
+    training = kept["training"]
+    training.learner.eval()
+    with torch.no_grad():
+        batches = training._val_squares.batches([training.val_rows.tolist()])
+        _, squares = next(iter(batches))
+        return training.learner(training._normalised(squares.permute(0, 3, 1, 2).float()))[1].numpy()
+
+
+@pytest.mark.parametrize("normalisation", ["none", "standard"])
+def test_the_last_layer_begins_as_the_head(weights, codes, stripes, tmp_path, normalisation):
+    head = cnncodes.fit_linear(codes, layer="fc6", normalisation=normalisation).model
+    expected = head.head.scores(cnncodes.CodesFile(codes).read("fc6"))
+    logits = first_logits(stripes, weights, tmp_path / "run", head)
+    np.testing.assert_allclose(logits, expected[stripes.splits == 2], rtol=1e-3, atol=1e-3)
+
+
+def test_a_head_on_rows_of_length_one_keeps_its_answers(weights, codes, stripes, tmp_path):
+    head = cnncodes.fit_linear(codes, layer="fc6", normalisation="l2").model
+    expected = head.head.scores(cnncodes.CodesFile(codes).read("fc6"))[stripes.splits == 2]
+    logits = first_logits(stripes, weights, tmp_path / "run", head)
+    assert (logits.argmax(1) == expected.argmax(1)).mean() > 0.8
+    assert 0.5 < np.abs(logits).mean() / np.abs(expected).mean() < 2
+
+
+def test_heads_that_do_not_fit_are_refused(weights, codes, stripes, tmp_path, pixels, network):
+    head = cnncodes.fit_linear(codes, layer="fc6").model
+    with pytest.raises(ModelError, match="conv2"):
+        finetune(
+            stripes, weights, tmp_path / "a", SETTINGS, head=cnncodes.fit_linear(codes, layer="conv2").model
+        )
+    other = train(stripes, network, pixels, tmp_path / "other", dataclasses.replace(SETTINGS, seed=1))
+    with pytest.raises(WeightsMismatchError, match="fitted on codes of"):
+        finetune(stripes, load_weights(str(other.model)), tmp_path / "b", SETTINGS, head=head)
+    renamed = dataclasses.replace(stripes, classes=("x", *stripes.classes[1:]))
+    with pytest.raises(ModelError, match="2 classes"):
+        finetune(renamed, weights, tmp_path / "c", SETTINGS, head=head)
+
+
+def test_each_data_set_has_a_head_of_its_own(network, pixels, stripes, tmp_path):
+    """The same pictures under other names: joined by name they would contradict one another."""
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to(stripes.root, target_is_directory=True)
+    sets = [dataclasses.replace(stripes, root=tmp_path / name) for name in ("one", "two")]
+    joined, class_sets = join_catalogs(sets, "apart")
+    settings = dataclasses.replace(
+        SETTINGS, epochs=10, batch_size=8, learning_rate=0.005, optimizer="adamw", dropout=0.0
+    )
+    result = train(joined, network, pixels, tmp_path / "run", settings, class_sets=class_sets)
+    assert (
+        len(result.classes) == 6 and result.epochs[-1].val_accuracy > 0.6
+    )  # a common head could reach a half
+    with pytest.raises(OptionError, match="smoothing"):
+        train(
+            joined, network, pixels, tmp_path / "other", dataclasses.replace(settings, label_smoothing=0.1),
+            class_sets=class_sets,
+        )  # fmt: skip
+
+
+def test_a_head_is_a_softmax_over_the_classes_of_its_set():
+    logits = torch.tensor([[1.0, 2.0, 9.0], [1.0, 2.0, 3.0]])
+    allowed = torch.tensor([[True, True, False], [False, False, True]])
+    targets = Targets(torch.tensor([1, 2]), allowed=allowed)
+    objective = Objective(TrainingSettings())
+    loss = objective(None, logits, logits, targets)  # type: ignore[arg-type]
+    assert loss.tolist() == pytest.approx([np.log(1 + np.exp(-1.0)), 0.0], abs=1e-6)
+    assert objective.right(logits, targets) == 2
