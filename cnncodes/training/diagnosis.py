@@ -61,11 +61,12 @@ def guessing_loss(
 def is_stalled(
     history: Sequence[Mapping[str, Any]], guessing: float | None, warmup_epochs: float = 0.0
 ) -> bool:
-    """Whether the training loss stands still.
+    """Whether the loss stands still.
 
-    After two epochs and the warm-up: the last epoch's loss is less than 1 % below what guessing gives, and less than
-    1 % below the epoch before. Where guessing has no known loss (a teacher is imitated): less than 1 % below the first
-    epoch, after three.
+    Judged after two epochs and the warm-up, or three where guessing has no known loss (a teacher is imitated). A loss
+    moves that is 1 % below what guessing gives (without that, below the first epoch's), or 1 % below the epoch before.
+    Standing still means that neither the training loss nor the val loss moves; dropout and augmentation can hide in
+    the former what the latter shows.
 
     Parameters
     ----------
@@ -76,11 +77,16 @@ def is_stalled(
     warmup_epochs : float, default 0
         In which the rate is too small to judge.
     """
-    losses = [line["loss"] for line in history]
-    if len(losses) < (2 if guessing is not None else 3) or len(losses) < warmup_epochs + 1:
+    if len(history) < (2 if guessing is not None else 3) or len(history) < warmup_epochs + 1:
         return False
-    reference = losses[0] if guessing is None else guessing
-    return bool(losses[-1] > (1 - LEAST) * reference and losses[-1] > (1 - LEAST) * losses[-2])
+    first, before, last = history[0], history[-2], history[-1]
+    for name in ("loss", "val_loss"):
+        if last.get(name) is None:
+            continue
+        reference = first[name] if guessing is None else guessing
+        if last[name] <= (1 - LEAST) * max(reference, before[name]):
+            return False
+    return True
 
 
 @torch.no_grad()
@@ -142,8 +148,8 @@ def advice(
     worst = max(dead, key=lambda name: dead[name], default=None)
     too_large = last["loss"] > WORSE * max(first["loss"], guessing or 0.0)
     if worst is not None:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items())
-        text += f" Units that never fire: {shares}; most in {worst}."
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items() if share)
+        text += f" Units that never fire: {shares}; most in {worst}." if shares else " All units fire."
         too_large = too_large or dead[worst] >= MANY_DEAD
     word, other = ("smaller", rate / 10) if too_large else ("larger", rate * 10)
     return (

@@ -70,15 +70,17 @@ class RangeTest:
 
     def explain(self) -> str:
         """The suggestion and its reasons, as one sentence."""
-        fall = "never falls"
+        fall, taken = "shows no fall beyond its noise", "a tenth of that"
         if self.steepest is not None:
             fall = f"falls fastest at {self.steepest:.2g}"
         elif self.level is not None:
-            fall = f"falls to that of guessing by {self.level:.2g}"
+            fall = f"has fallen to that of guessing by {self.level:.2g}"
+        if self.steepest is not None or self.level is not None:
+            taken = "the former, or a tenth of the latter if that is less"
         end = f"blows up at {self.blow_up:.2g}" if self.blew_up else f"does not blow up to {self.blow_up:g}"
         return (
             f"learning rate {self.rate:g}, by a range test of {len(self.rates)} steps: the loss {fall} and {end}; "
-            "taken is the first or a tenth of the second, whichever is smaller (a rule of thumb)"
+            f"taken is {taken} (a rule of thumb)"
         )
 
     def to_json(self) -> str:
