@@ -5,7 +5,7 @@ from __future__ import annotations
 from cnncodes.cli import options
 from cnncodes.cli.choice import choose_recipe
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.training import report, watch
+from cnncodes.cli.training import read_sets, report, watch
 
 
 def finetune(
@@ -17,6 +17,9 @@ def finetune(
     model: options.Network = None,
     epochs: options.Epochs = None,
     keep_head: options.KeepHead = False,
+    head: options.StartHead = None,
+    more: options.MoreData = None,
+    heads: options.Heads = "joined",
     split: options.SplitRule = "auto",
     set_: options.Set = None,
     seed: options.TrainingSeed = None,
@@ -36,9 +39,11 @@ def finetune(
 
         cnncodes finetune photos/ --recipe large-similar --epochs 5 -o run
 
+        cnncodes finetune photos/ --head linear.safetensors -o run
+
         cnncodes extract photos/ -o codes.h5 --weights run/model.safetensors
     """
-    from cnncodes.images import read_catalog
+    from cnncodes.heads import load_model
     from cnncodes.training import finetune as finetune_network
     from cnncodes.weights import load_weights
 
@@ -50,11 +55,12 @@ def finetune(
          "--seed": ("train.seed", seed)},
     )  # fmt: skip
     settings = chosen.training_settings()
-    catalog = read_catalog(data)
+    catalog, class_sets = read_sets(data, more or [], heads)
     loaded = load_weights(chosen.weights, network=model)
     with watch(reporter, chosen, output) as (ready, progress):
         result = finetune_network(
-            catalog, loaded, output, settings, keep_head=keep_head, split=options.parse_split(split),
+            catalog, loaded, output, settings, keep_head=keep_head,
+            head=load_model(head) if head else None, class_sets=class_sets, split=options.parse_split(split),
             device=device, workers=workers, resume=resume, ready=ready, progress=progress,
             notes=reporter.warn,
         )  # fmt: skip

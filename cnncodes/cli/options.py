@@ -62,7 +62,7 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="WEIGHTS",
-        help="imagenet, random:SEED (untrained, a baseline), or a file: .pth .safetensors .caffemodel .npy.",
+        help="imagenet, random:SEED (untrained, a baseline), or a file: .pth .safetensors .cnnz .caffemodel .npy.",
     ),
 ]
 Device = Annotated[
@@ -342,6 +342,44 @@ OptionalCrops = Annotated[
 WeightsName = Annotated[
     str, typer.Argument(metavar="WEIGHTS", help="imagenet, random:SEED, or a file.", show_default=False)
 ]
+CompressedOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="What is written, a .cnnz file. [default: beside MODEL; with --table nothing]",
+        show_default=False,
+    ),
+]
+Rank = Annotated[
+    str,
+    typer.Option(
+        "--rank",
+        metavar="N|auto",
+        help="Store each fully connected matrix as two factors of this rank. auto: the rank that it has, if that is at "
+        "most 512, as in networks trained with a rank; else the whole matrix. A smaller rank than it has costs accuracy "
+        "that only training brings back.",
+    ),
+]
+Bits = Annotated[
+    int,
+    typer.Option(
+        "--bits", metavar="4..8", help="Bits per number: 8 and 7 lose next to nothing, see --table for the rest."
+    ),
+]
+CompressionTable = Annotated[
+    bool, typer.Option("--table", help="Try 8 to 4 bits and smaller ranks, and show size and loss of each.")
+]
+TableData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="Labelled images for --table: the accuracy of linear SVMs on their codes with each setting.",
+        show_default=False,
+    ),
+]
 RecipeName = Annotated[
     str,
     typer.Argument(
@@ -389,7 +427,7 @@ StartWeights = Annotated[
     typer.Option(
         "--weights",
         metavar="WEIGHTS",
-        help="Where the network starts: imagenet, random:SEED, or a file: .pth .safetensors .caffemodel .npy. "
+        help="Where the network starts: imagenet, random:SEED, or a file: .pth .safetensors .cnnz .caffemodel .npy. "
         "[default: imagenet]",
         show_default=False,
     ),
@@ -401,6 +439,41 @@ Epochs = Annotated[
         metavar="N",
         min=1,
         help="Times that every image is seen. [default: 10; of train: 90]",
+        show_default=False,
+    ),
+]
+MoreData = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="One more data set, beside DATA; can be repeated.",
+        show_default=False,
+    ),
+]
+Heads = Annotated[
+    str,
+    typer.Option(
+        "--heads",
+        metavar="joined|each",
+        help="Classes of several data sets: those of one name are one class, or each set has a head of its own.",
+    ),
+]
+StartHead = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        metavar="MODEL",
+        help="Start the last layer from a fitted linear head (of 'cnncodes fit-linear' on codes of these weights).",
+        show_default=False,
+    ),
+]
+Activation = Annotated[
+    str | None,
+    typer.Option(
+        "--activation",
+        metavar="relu|tanh",
+        help="tanh repeats the comparison of the 2012 paper. [default: relu]",
         show_default=False,
     ),
 ]
@@ -545,7 +618,9 @@ ProbeNormalize = Annotated[
         "--normalize", metavar="HOW", help="Of the codes: standard (each column), l2 (each image), none."
     ),
 ]
-ProbeC = Annotated[str, typer.Option("--C", metavar="C", help="auto (chosen by folds in each draw), or a value.")]
+ProbeC = Annotated[
+    str, typer.Option("--C", metavar="C", help="auto (chosen by folds in each draw), or a value.")
+]
 Picture = Annotated[
     str | None,
     typer.Option("--output", "-o", metavar="PNG", help="Also draw it, as PNG.", show_default=False),
@@ -612,6 +687,16 @@ def parse_split(text: str) -> float | Literal["auto", "none"]:
     return value
 
 
+def parse_rank(text: str) -> int | None:
+    """``auto`` (None), or a number."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"--rank '{text}' is no number.", "Use auto, or a number: --rank 128.") from None
+
+
 def check_free(
     output: str | Path,
     overwrite: bool,
@@ -638,5 +723,7 @@ def check_free(
 def check_picture(output: str | Path, suffix: str, overwrite: bool) -> None:
     """:func:`check_free` for what is written besides the result."""
     if suffix and Path(output).suffix.lower() != suffix:
-        raise OptionError(f"a picture ends in {suffix}, not '{Path(output).name}'.", "Rename the output (-o).")
+        raise OptionError(
+            f"a picture ends in {suffix}, not '{Path(output).name}'.", "Rename the output (-o)."
+        )
     check_free(output, overwrite)

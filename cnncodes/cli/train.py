@@ -5,7 +5,7 @@ from __future__ import annotations
 from cnncodes.cli import options
 from cnncodes.cli.choice import choose_recipe
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.training import report, watch
+from cnncodes.cli.training import read_sets, report, watch
 
 
 def train(
@@ -13,7 +13,10 @@ def train(
     output: options.Run,
     recipe: options.Recipe = None,
     model: options.NewNetwork = None,
+    activation: options.Activation = None,
     epochs: options.Epochs = None,
+    more: options.MoreData = None,
+    heads: options.Heads = "joined",
     split: options.SplitRule = "auto",
     set_: options.Set = None,
     seed: options.TrainingSeed = None,
@@ -29,8 +32,9 @@ def train(
     cnncodes train photos/ -o run --epochs 90 --set train.pca_noise=0.1
 
     cnncodes train photos/ -o run --recipe scratch
+
+    cnncodes train birds/ --data flowers/ --heads each -o run
     """
-    from cnncodes.images import read_catalog
     from cnncodes.networks import get_network
     from cnncodes.training import train as train_network
 
@@ -38,14 +42,15 @@ def train(
     chosen = choose_recipe(
         "train", recipe, set_,
         {"--model": ("network.name", model), "--epochs": ("train.epochs", epochs),
+         "--activation": ("network.activation", activation),
          "--batch-size": ("train.batch_size", batch_size), "--seed": ("train.seed", seed)},
     )  # fmt: skip
     settings = chosen.training_settings()
     network = get_network(chosen.network)
-    catalog = read_catalog(data)
+    catalog, class_sets = read_sets(data, more or [], heads)
     with watch(reporter, chosen, output) as (ready, progress):
         result = train_network(
-            catalog, network, chosen.images, output, settings, split=options.parse_split(split),
+            catalog, network, chosen.images, output, settings, class_sets=class_sets, split=options.parse_split(split),
             device=device, workers=workers, resume=resume, ready=ready, progress=progress,
             notes=reporter.warn,
         )  # fmt: skip

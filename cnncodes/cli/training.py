@@ -7,16 +7,33 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli.console import Reporter, duration, percent, shell
+from cnncodes.errors import OptionError
 
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe
+    from cnncodes.images import Catalog
     from cnncodes.training import RangeTest, Training, TrainingResult
 
 Ready = Callable[["Training"], None]
 Step = Callable[[int, int, float], None]
+
+
+def read_sets(data: list[str], more: list[str], heads: str) -> tuple[Catalog, Any]:
+    """The images to learn from, and the data set of each class where each has a head of its own."""
+    from cnncodes.images import join_catalogs, read_catalog
+
+    if heads not in ("joined", "each"):
+        raise OptionError(f"--heads '{heads}' is not known.", "Use joined or each.")
+    if not more:
+        if heads == "each":
+            raise OptionError("--heads each needs several data sets.", "Name the others with --data.")
+        return read_catalog(data), None
+    catalogs = [read_catalog(data), *(read_catalog(name) for name in more)]
+    joined, sets = join_catalogs(catalogs, "apart" if heads == "each" else "name")
+    return joined, sets if heads == "each" else None
 
 
 @contextmanager
@@ -25,12 +42,17 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
     settings = recipe.training
     with ExitStack() as stack:
         bars: dict[int, Callable[[float, str], None]] = {}
-        images = [0]
+        images = [0, 0]
 
         def ready(training: Training) -> None:
             dataclasses.replace(recipe, training=training.settings).save(output)
             training.rate_found = rate_found
             images[0] = len(training.train_rows)
+            if training.frozen is not None:
+                images[1] = training.frozen.rows
+                reporter.note(
+                    f"what {training.frozen.boundary} gives for {training.frozen.views} views of each image is computed once"
+                )
             first = training.learner.module.network.stages[training.learner.first].name
             reporter.note(
                 f"{images[0]:,} images to learn from, {len(training.val_rows):,} to watch, "
@@ -53,9 +75,12 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
         def progress(epoch: int, done: int, loss: float) -> None:
             if epoch not in bars:
                 stack.close()
-                what = f"epoch {epoch + 1} of {settings.epochs}"
-                bars[epoch] = stack.enter_context(reporter.progress(what, images[0], "images"))
-            bars[epoch](done, f"loss {loss:.3f}")
+                what = f"epoch {epoch + 1} of {settings.epochs}" if epoch >= 0 else "frozen stages"
+                total = images[0] if epoch >= 0 else images[1]
+                bars[epoch] = stack.enter_context(
+                    reporter.progress(what, total, "images" if epoch >= 0 else "views")
+                )
+            bars[epoch](done, f"loss {loss:.3f}" if epoch >= 0 else "")
 
         yield ready, progress
 

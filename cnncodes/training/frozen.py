@@ -122,6 +122,11 @@ class FrozenCache:
         self._val_place[val_rows] = views * len(train_rows) + np.arange(len(val_rows))
         self._values: np.ndarray | Tensor | None = None
 
+    @property
+    def rows(self) -> int:
+        """Rows of the file: views of training images, and val images."""
+        return len(self._catalog)
+
     def fill(
         self,
         squares: Squares,
