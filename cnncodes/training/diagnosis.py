@@ -171,9 +171,17 @@ def guessing_in(training: Training) -> float | None:
     """:func:`guessing_loss` of what a training learns from; None where a teacher is imitated."""
     if training.settings.teacher is not None:
         return None
-    labels = training.labels[training.train_rows]
-    weight = training._weights_of_classes()
-    return guessing_loss(labels, int(labels.max()) + 1, training.settings, weight)
+    labels, weight = training.labels[training.train_rows], training._weights_of_classes()
+    classes = int(labels.max()) + 1
+    sets = training._class_sets
+    heads = np.zeros(classes, int) if sets is None else sets.cpu().numpy()
+    total = 0.0
+    for head in np.unique(heads):  # an image is told from those of its own data set only
+        own = np.flatnonzero(heads == head)
+        images = np.searchsorted(own, labels[np.isin(labels, own)])
+        its_weight = None if weight is None else weight[torch.from_numpy(own).to(weight.device)]
+        total += len(images) * guessing_loss(images, len(own), training.settings, its_weight)
+    return total / len(labels)
 
 
 class Diagnosis:

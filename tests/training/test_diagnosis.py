@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from cnncodes.errors import CnnCodesError
 from cnncodes.networks import TorchNetwork
 from cnncodes.training import TrainingSettings, train
-from cnncodes.training.diagnosis import advice, dead_units, guessing_loss, is_stalled
+from cnncodes.training.diagnosis import advice, dead_units, guessing_in, guessing_loss, is_stalled
 from cnncodes.training.learner import Learner, from_scratch
 from cnncodes.weights import load_weights
 
@@ -45,6 +46,18 @@ def test_guessing_is_the_best_that_can_be_said_without_looking(smoothing):
 def test_guessing_with_balanced_classes_says_all_are_alike():
     labels, weight = np.array([0] * 9 + [1]), torch.tensor([10 / 18, 5.0])
     assert guessing_loss(labels, 2, TrainingSettings(), weight) == pytest.approx(np.log(2), abs=1e-6)
+
+
+def test_with_a_head_for_each_data_set_guessing_is_within_its_classes():
+    training = SimpleNamespace(
+        settings=TrainingSettings(),
+        labels=np.array([0, 0, 0, 1, 2, 2, 3, 4]),
+        train_rows=np.arange(8),
+        _weights_of_classes=lambda: None,
+        _class_sets=torch.tensor([0, 1, 0, 1, 1]),  # {0, 2}: 3 and 2 images; {1, 3, 4}: one of each
+    )
+    two = -(0.6 * np.log(0.6) + 0.4 * np.log(0.4))
+    assert guessing_in(training) == pytest.approx((5 * two + 3 * np.log(3)) / 8, abs=1e-6)
 
 
 @pytest.mark.parametrize(
