@@ -86,7 +86,9 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
 
 
 def report(reporter: Reporter, result: TrainingResult) -> None:
-    """The table of epochs, their curves as a picture, the result, and the next command."""
+    """The table of epochs, their curves as a picture, the result, and the next command; by one of several processes."""
+    if not result.leads:
+        return
     from cnncodes.pictures import draw_curves
     from cnncodes.pictures.curves import FILE
 

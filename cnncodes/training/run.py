@@ -38,13 +38,17 @@ WATCHED = 0.05  # of the images, where a teacher alone is imitated
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """What a training left: the run folder, the weights file in it, every epoch, and the split that was used."""
+    """What a training left: the run folder, the weights file in it, every epoch, and the split that was used.
+
+    ``leads`` is false in all but one of several processes: that one writes and tells.
+    """
 
     folder: Path
     model: Path
     epochs: tuple[Epoch, ...]
     split: Split
     classes: tuple[str, ...]
+    leads: bool = True
 
     @property
     def best(self) -> Epoch:
@@ -251,7 +255,7 @@ def _train(
             if together.leads:
                 save_weights(weights, job.folder / MODEL, overwrite=True)
             together.wait()
-    return TrainingResult(job.folder, job.folder / MODEL, tuple(epochs), split, classes)
+    return TrainingResult(job.folder, job.folder / MODEL, tuple(epochs), split, classes, together.leads)
 
 
 def _sets_of(job: _Job, classes: tuple[str, ...]) -> np.ndarray | None:
