@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnncodes.evaluation.average import AverageResult, evaluate_average
     from cnncodes.evaluation.calibration import Calibration, calibration_error, fit_temperature
+    from cnncodes.evaluation.compression import CompressionRow, CompressionTable, compression_table
     from cnncodes.evaluation.evaluating import EvaluationResult, evaluate
     from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
     from cnncodes.evaluation.mistakes import Verdict, verdicts, write_verdicts
@@ -20,6 +21,9 @@ _HOMES = {
     "Calibration": "calibration",
     "calibration_error": "calibration",
     "fit_temperature": "calibration",
+    "CompressionRow": "compression",
+    "CompressionTable": "compression",
+    "compression_table": "compression",
     "AverageResult": "average",
     "EvaluationResult": "evaluating",
     "evaluate": "evaluating",
@@ -45,6 +49,8 @@ _HOMES = {
 __all__ = [
     "AverageResult",
     "Calibration",
+    "CompressionRow",
+    "CompressionTable",
     "Evaluation",
     "EvaluationResult",
     "Prediction",
@@ -53,6 +59,7 @@ __all__ = [
     "Verdict",
     "benchmark_network",
     "calibration_error",
+    "compression_table",
     "count_passes",
     "evaluate",
     "evaluate_average",

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         CompressionReport,
         compress,
         compression_report,
-        output_errors,
+        default_output,
+        stage_outputs,
     )
     from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
     from cnncodes.weights.random_numbers import RANDOM_SOURCE
@@ -45,14 +46,15 @@ __all__ = [
     "compress",
     "compression_report",
     "convert",
+    "default_output",
     "fetch",
     "list_weights",
     "load_weights",
-    "output_errors",
     "read_arrays",
     "read_tensors",
     "save_compressed",
     "save_weights",
+    "stage_outputs",
     "write_arrays",
     "write_tensors",
 ]
@@ -62,7 +64,8 @@ _HOMES = {
     "CompressionReport": "compression",
     "compress": "compression",
     "compression_report": "compression",
-    "output_errors": "compression",
+    "default_output": "compression",
+    "stage_outputs": "compression",
     "save_compressed": "compressed_file",
     "RANDOM_SOURCE": "random_numbers",
     "KnownWeights": "imagenet",

@@ -30,6 +30,7 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class CompressedWeights:
     bits: dict[str, int]
     weights: Weights
 
+    @cached_property
     def streams(self) -> dict[str, list[bytes]]:
         """The deflated streams of each tensor."""
         return {
@@ -116,7 +118,7 @@ def save_compressed(compressed: CompressedWeights, path: str | Path, *, overwrit
 
 def to_bytes(compressed: CompressedWeights) -> bytes:
     """The content of a file of these weights, the same bytes for the same weights."""
-    streams = compressed.streams()
+    streams = compressed.streams
     tensors = {
         key: [_FORMS[type(stored)], compressed.bits[key], _rank(stored), [len(part) for part in streams[key]]]
         for key, stored in compressed.stored.items()

@@ -8,14 +8,17 @@ integers can be multiplied out exactly on every machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import OptionError, WeightsError
-from cnncodes.weights.compressed_file import BITS, CompressedWeights, to_bytes
+from cnncodes.weights.compressed_file import BITS, SUFFIX, CompressedWeights, to_bytes
 from cnncodes.weights.quantise import (
     LARGEST_SCALE,
     Factors,
@@ -25,7 +28,7 @@ from cnncodes.weights.quantise import (
     quantise_factors,
     quantise_rows,
 )
-from cnncodes.weights.record import Weights
+from cnncodes.weights.record import Weights, build_network
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +92,10 @@ class CompressionReport:
     fingerprint: str
     tensors: tuple[CompressedTensor, ...]
 
+    def to_json(self) -> str:
+        """JSON object with one entry per field, and the ratio."""
+        return json.dumps({**asdict(self), "ratio": self.ratio})
+
     @property
     def ratio(self) -> float:
         """How many times smaller the file is than the float32 tensors."""
@@ -145,7 +152,7 @@ def compression_report(
     original: Weights, compressed: CompressedWeights, *, rank: int | None = None, bits: int = DEFAULT_BITS
 ) -> CompressionReport:
     """Sizes and errors of what :func:`compress` gave for ``original`` with this rank and these bits."""
-    streams = compressed.streams()
+    streams = compressed.streams
     return CompressionReport(
         bits=bits,
         rank=rank,
@@ -172,38 +179,35 @@ def relative_error(exact: torch.Tensor, approximate: torch.Tensor) -> float:
     return float((approximate - exact).norm()) / size if size else 0.0
 
 
-def output_errors(
-    original: Weights, others: list[Weights], pixels: torch.Tensor, stages: tuple[str, ...]
-) -> list[dict[str, float]]:
-    """How much the activations of stages differ from those of the original, for each of the other weights.
+def stage_outputs(
+    weights: Weights, pixels: npt.NDArray[np.float32], stages: Sequence[str]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Activations of stages for a few images, on the processor, as arrays ``[batch, ...]``.
 
     Parameters
     ----------
-    original : Weights
-    others : list of Weights
-        Of the same network.
-    pixels : Tensor
-        float32 ``[batch, 3, height, width]``, preprocessed.
-    stages : tuple of str
-
-    Returns
-    -------
-    list of dict of str to float
-        Frobenius norm of the difference over that of the original activations, by stage.
+    weights : Weights
+    pixels : array of float32 [batch, 3, height, width]
+        Preprocessed.
+    stages : sequence of str
     """
     import torch
 
-    from cnncodes.weights.record import build_network
-
     with torch.inference_mode():
-        exact = build_network(original).activations(pixels, stages)
-        return [
-            {
-                stage: relative_error(exact[stage], found)
-                for stage, found in build_network(other).activations(pixels, stages).items()
-            }
-            for other in others
-        ]
+        found = build_network(weights).activations(torch.from_numpy(pixels), stages)
+    return {stage: value.numpy() for stage, value in found.items()}
+
+
+def default_output(name: str) -> Path:
+    """Where compressed weights go when nobody says it: ``model.cnnz`` beside ``model.safetensors``."""
+    path = Path(name)
+    if path.is_file():
+        return (
+            path.with_suffix(SUFFIX)
+            if path.suffix != SUFFIX
+            else path.with_name(f"{path.stem}-again{SUFFIX}")
+        )
+    return Path(name.replace(":", "-") + SUFFIX)
 
 
 def _check_options(rank: int | None, bits: int) -> None:

@@ -36,6 +36,7 @@ WITH_JSON = {
     "weights fetch": ("imagenet",),
     "weights check": ("random:0",),
     "weights convert": ("random:0", "-o", "{tmp}/w.safetensors"),
+    "weights compress": ("random:0", "--model", "alexnet-tf", "-o", "{tmp}/w.cnnz"),
     "recipes list": (),
     "recipes check": ("scratch",),
 }  # fmt: skip
@@ -102,7 +103,7 @@ def test_other_kinds_of_file_and_a_plan_have_json_too(run, shared, tmp_path) -> 
 def test_quiet_leaves_the_result_and_what_is_wrong(run, filled, command) -> None:
     loud = run(*filled(command))
     for path in Path(filled("pack")[-1]).parent.iterdir():
-        if path.suffix in (".h5", ".safetensors", ".csv"):
+        if path.suffix in (".h5", ".safetensors", ".cnnz", ".csv"):
             path.unlink()
     quiet = run(*filled(command), "--quiet")
     assert quiet.code == loud.code
