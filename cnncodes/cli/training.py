@@ -45,6 +45,8 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
         images = [0, 0]
 
         def ready(training: Training) -> None:
+            from cnncodes.training.range_test import MOST_STEPS
+
             dataclasses.replace(recipe, training=training.settings).save(output)
             training.rate_found = rate_found
             images[0] = len(training.train_rows)
@@ -59,6 +61,8 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
                 f"{settings.epochs} epochs of {training.steps_per_epoch} steps, on {training.device.description}; "
                 f"learning begins at {first}"
             )
+            if training.settings.learning_rate == "auto":
+                reporter.note(f"the learning rate is measured first, which takes up to {MOST_STEPS} steps")
             if training.state.steps:
                 reporter.note(
                     f"going on in epoch {training.state.epoch + 1} at step {training.state.steps:,}"

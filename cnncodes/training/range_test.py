@@ -196,6 +196,11 @@ def find_rate(training: Training) -> RangeTest:
 
     What is restored: weights, normalisation statistics, optimizer, random numbers, place in the data. All processes
     that train together take part, and find the same.
+
+    Raises
+    ------
+    InterruptedTrainingError
+        After SIGTERM or SIGINT; the training then measures anew when it is resumed.
     """
     saved, settings = training._snapshot(), training.settings
     batches = _endless(training)
@@ -213,6 +218,8 @@ def find_rate(training: Training) -> RangeTest:
                 training._step(rows, inputs, targets, count)
             if not training._look():
                 return math.nan
+            if training._stop.is_set():  # in all processes at the same step
+                training._interrupted()
         return state.loss_sum / state.seen
 
     guessing = guessing_in(training)

@@ -128,6 +128,26 @@ def test_a_resumed_run_takes_the_rate_that_was_found(network, pixels, stripes, t
         train(stripes, network, pixels, tmp_path / "parts", SETTINGS, resume=True)
 
 
+def test_a_range_test_can_be_interrupted_and_is_done_again(network, pixels, stripes, tmp_path):
+    def ready(training):
+        step, steps = training._step, []
+
+        def stopped(*values):
+            steps.append(1)
+            if len(steps) == 5:
+                training._stop.set()
+            step(*values)
+
+        training._step = stopped
+
+    with pytest.raises(InterruptedTrainingError, match="epoch 1"):
+        train(stripes, network, pixels, tmp_path / "parts", AUTO, ready=ready)
+    assert RangeTest.load(tmp_path / "parts") is None
+    parts = train(stripes, network, pixels, tmp_path / "parts", AUTO, resume=True)
+    whole = train(stripes, network, pixels, tmp_path / "whole", AUTO)
+    assert same(tensors_of(parts), tensors_of(whole))
+
+
 @pytest.mark.parametrize("curvature", [20.0, 500.0, 20_000.0])
 def test_the_suggestion_is_safe_where_the_largest_safe_rate_is_known(curvature):
     """Gradient descent on ``h w^2 / 2`` converges below 2 / h and blows up above; noise is that of batches."""
