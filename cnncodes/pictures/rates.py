@@ -29,15 +29,14 @@ def draw_rates(test: RangeTest, path: str | os.PathLike[str]) -> Path:
     low, high = min(test.smoothed), max(test.smoothed)
     room = 0.15 * (high - low) or 0.1
     axes.set_ylim(low - room, high + room)  # single steps may be far outside
-    if test.steepest is not None:
-        axes.axvline(
-            test.steepest, color=COLOURS[2], linestyle="--", label=f"steepest fall: {test.steepest:.2g}"
-        )
+    for rate, label in ((test.steepest, "steepest fall"), (test.level, "down to guessing")):
+        if rate is not None:
+            axes.axvline(rate, color=COLOURS[2], linestyle="--", label=f"{label}: {rate:.2g}")
     end = "blows up" if test.blew_up else "end of the range"
     axes.axvline(test.blow_up, color=COLOURS[1], linestyle="--", label=f"{end}: {test.blow_up:.2g}")
     axes.axvline(test.rate, color="black", linewidth=1.5, label=f"taken: {test.rate:g}")
     axes.set_xlabel("learning rate (of new layers)")
     axes.set_ylabel("training loss")
     axes.set_title("Range test: the loss at rising learning rates", fontsize=10, loc="left")
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return save_png(figure, path)
