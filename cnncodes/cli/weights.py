@@ -232,7 +232,7 @@ def _print_table(reporter: Reporter, result: CompressionTable) -> None:
         *(f"{stage} error" for stage in stages),
         *(f"{s} accuracy" for s in judged),
     ]
-    reporter.table(f"error of the outputs, for {result.images}", columns, rows)
+    reporter.table(f"error of the outputs, relative to their variation over {result.images}", columns, rows)
     if result.tested:
         reporter.note(
             f"note: accuracy of a linear SVM on {result.tested:,} test images: one image is "

@@ -43,7 +43,8 @@ class CompressionRow:
     weight_error : float
         The largest relative error of a tensor.
     output_errors : dict of str to float
-        Stage -> Frobenius norm of the difference of its outputs, relative to the original's.
+        Stage -> Frobenius norm of the difference of its outputs, relative to how much the original's vary about
+        their mean from image to image.
     accuracy : dict of str to float, or None
         Stage -> share of the test images that a linear SVM on its codes names right; None without data.
     """
@@ -200,7 +201,8 @@ def _judged(network: Network) -> list[str]:
 
 
 def _error(exact: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> float:
-    size = float(np.linalg.norm(exact))
+    """Of the difference, relative to how much the outputs differ from image to image: what tells images apart."""
+    size = float(np.linalg.norm(exact - exact.mean(axis=0)))
     return float(np.linalg.norm(found - exact)) / size if size else 0.0
 
 

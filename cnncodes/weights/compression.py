@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 DEFAULT_BITS = 8
-MOST_AUTOMATIC = 512  # the largest rank that is looked for
+AUTOMATIC = (160, 512)  # the largest ranks that are looked for, one after the other: the first is quick
 NEGLIGIBLE = 1e-4  # of the largest singular value: below it is rounding, not rank
 SMALL = 2**16  # tensors of fewer numbers, conv1 among them, always have 8 bits: they are the most sensitive
 OVERSAMPLING, POWER_STEPS = 16, 2  # Halko, Martinsson and Tropp 2011, sections 4.2 and 4.5
@@ -234,12 +234,13 @@ def _quantise(tensor: torch.Tensor, rank: int | None, bits: int) -> Stored:
     """A matrix as factors where that is asked for or free and smaller; anything else row by row."""
     if tensor.dim() == 2:
         out, into = tensor.shape
-        bound = (out * into - 1) // (out + into)  # the largest rank at which two factors are smaller
-        found = low_rank(
-            tensor, min(rank or MOST_AUTOMATIC, bound, largest_rank(bits)), needs_all=rank is None
-        )
-        if found is not None:
-            return quantise_factors(*found, bits)
+        bound = min(
+            (out * into - 1) // (out + into), largest_rank(bits)
+        )  # two factors are smaller, and exact
+        for most in (rank,) if rank else AUTOMATIC:
+            found = low_rank(tensor, min(most, bound), needs_all=rank is None)
+            if found is not None:
+                return quantise_factors(*found, bits)
     return quantise_rows(tensor, bits)
 
 
