@@ -39,6 +39,7 @@ from cnncodes.training.state import (
     State,
     copied,
     exact_float32,
+    large_blocks_stay,
     make_optimizer,
     random_state,
     set_random_state,
@@ -121,7 +122,7 @@ class Training:
         self._forward: Any = self.learner
         if self.processes.count > 1:
             self._forward = DistributedDataParallel(self.learner)
-        self.optimizer = make_optimizer(learner, settings)
+        self.optimizer = make_optimizer(learner, settings, device)
         # several processes stay in step, whatever they can read; batch normalisation needs two images
         alone = self.processes.count == 1
         self._least_batch = (2 if settings.network.batch_norm else 1) if alone else 0
@@ -183,6 +184,7 @@ class Training:
         with (
             stop_signals(self._stop),
             self._own_random_numbers(),
+            large_blocks_stay(self.device),
             exact_float32(self.device if self.settings.precision == "float32" else CPU),
             self._events,
         ):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,8 @@ from cnncodes.codes.compute import Device
 from cnncodes.errors import CnnCodesError
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt's numbers (malloc.h)
 
 
 class InterruptedTrainingError(CnnCodesError):
@@ -78,13 +83,17 @@ def set_random_state(states: dict[str, Tensor], device: Device) -> None:
         torch.cuda.set_rng_state(states["cuda"].cpu(), device.torch_name)
 
 
-def make_optimizer(learner: Learner, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimizer of some settings over what learns; frozen stages have no part in it."""
+def make_optimizer(learner: Learner, settings: TrainingSettings, device: Device) -> torch.optim.Optimizer:
+    """The optimizer of some settings over what learns; frozen stages have no part in it.
+
+    Fused, it passes over AlexNet's 58 million fully connected weights once instead of four times.
+    """
     groups = learner.groups(settings)
+    fused = device.is_cuda or device.is_cpu
     unused = 0.0  # each step sets its own rate
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=unused)
-    return torch.optim.SGD(groups, lr=unused, momentum=settings.momentum)
+        return torch.optim.AdamW(groups, lr=unused, fused=fused)
+    return torch.optim.SGD(groups, lr=unused, momentum=settings.momentum, fused=fused)
 
 
 def copied(value: Any) -> Any:
@@ -112,6 +121,30 @@ def stop_signals(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def large_blocks_stay(device: Device) -> Iterator[None]:
+    """Gradients of fully connected stages (234 MB) come from memory that is there already.
+
+    glibc gives blocks of that size back to the system and asks for them anew in each step: 57,000 page faults, half of the
+    time of a step that trains fc6 to fc8 alone. Where there is no glibc nothing is changed.
+    """
+    libc = None
+    if device.is_cpu and sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            libc = ctypes.CDLL("libc.so.6")
+    if libc is None or not hasattr(libc, "mallopt"):
+        yield
+        return
+    libc.mallopt(MMAP_THRESHOLD, 2**30)
+    libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(MMAP_THRESHOLD, 128 * 1024)  # glibc's own values
+        libc.mallopt(TRIM_THRESHOLD, 128 * 1024)
+        libc.malloc_trim(0)
 
 
 @contextmanager
