@@ -63,6 +63,7 @@ START = len(MAGIC) + 32 + 4  # bytes before the header
 BITS = range(4, 9)
 MOST_HEADER = 2**24  # bytes; class names are most of it
 MOST_NUMBERS = 2**28  # in all tensors, decoded: four times AlexNet
+MOST_BYTES = 4 * MOST_NUMBERS + MOST_HEADER  # of a file
 MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for, zlib's technical notes
 
 
@@ -142,7 +143,9 @@ def read_compressed_file(path: Path) -> FileContent:
     WeightsError
         If the file is missing, damaged, or of another format.
     """
-    require_file(path)
+    size = require_file(path)
+    if size > MOST_BYTES:
+        raise damaged(path, f"it has {size:,} bytes, more than any compressed weights")
     try:
         content = path.read_bytes()
         record, payload = _split(content)

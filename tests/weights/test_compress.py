@@ -86,6 +86,7 @@ def weights(network):
         preprocessing=Preprocessing(resize=40, crop=32),
         classes=tuple(f"class {place} é" for place in range(40)),
         source="trained for this test",
+        seen=(7, 2**64 - 1),
     )
 
 
@@ -100,11 +101,8 @@ def path(weights, tmp_path):
 
 def test_everything_that_travels_comes_back_and_the_numbers_are_close(weights, path):
     loaded = load_weights(path)
-    assert (loaded.network, loaded.preprocessing, loaded.classes) == (
-        weights.network,
-        weights.preprocessing,
-        weights.classes,
-    )
+    for name in ("network", "preprocessing", "classes", "seen"):
+        assert getattr(loaded, name) == getattr(weights, name), name
     assert weights.source in loaded.source and "6 bits, rank 12" in loaded.source, (
         "what was done to them is said"
     )
@@ -398,6 +396,47 @@ def test_a_header_that_lies_is_refused(path, where, value):
     _set(record, where, value)
     seal(path, record, streams)
     refused(path)
+
+
+_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["factors", "little", 12, 2**63]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(data=st.data())
+@settings(
+    max_examples=150,
+    deadline=5000,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_whatever_a_header_says_the_numbers_are_right_or_refused(path, data):
+    record, streams = opened(path)
+    fingerprint, where, value = record["fingerprint"], [], record
+    while isinstance(value, dict | list) and value and (not where or data.draw(st.integers(0, 3))):
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        where.append(data.draw(st.sampled_from(keys)))
+        value = value[where[-1]]
+    _set(record, where, data.draw(_json))
+    other = path.with_name("other.cnnz")
+    seal(other, record, streams)
+    try:
+        assert load_weights(other).fingerprint == fingerprint
+    except CnnCodesError as error:
+        assert "other.cnnz" in str(error) and len(str(error)) < 2000
+
+
+def test_a_file_too_large_to_be_one_is_not_read(path):
+    with path.open("r+b") as file:
+        file.truncate(2**31)  # takes no space on the disk
+    assert "2,147,483,648 bytes" in refused(path)
 
 
 def test_a_newer_format_asks_for_a_newer_version(path):
