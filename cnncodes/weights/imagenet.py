@@ -59,6 +59,10 @@ class PublishedWeights:
         return cache_folder() / self.file_name
 
 
+STARTER = "starter"
+#: Comes with the package: trained by this project, small, always here.
+STARTER_FILE = Path(__file__).with_name("starter.cnnz")
+
 _TERMS = "BSD-3-Clause (torchvision); learned from ImageNet, whose terms allow research and teaching"
 
 PUBLISHED = (
@@ -114,8 +118,12 @@ def list_weights() -> tuple[KnownWeights, ...]:
         )
         for entry in PUBLISHED
     ]
+    starter = KnownWeights(
+        STARTER, "alexnet", STARTER_FILE, STARTER_FILE.is_file(), STARTER_FILE.stat().st_size, None, None,
+        "BSD-3-Clause; imitates MobileNet v2 (Google, Apache-2.0) on research image sets: see docs/starter.md",
+    )  # fmt: skip
     untrained = KnownWeights("random:SEED", "any", None, True, None, None, None, "none: computed, untrained")
-    return (*published, untrained)
+    return (starter, *published, untrained)
 
 
 def cache_folder() -> Path:
@@ -182,8 +190,8 @@ def missing(entry: PublishedWeights, folder: Path, also: str = "") -> WeightsMis
         f"weights '{entry.name}' are not on this machine: {entry.file_name} "
         f"({entry.size / 1e6:.0f} MB) is not in {folder}{also}.",
         f"Fetch it (cnncodes weights fetch {entry.name}{choice}), put the file there by hand (sha256 starts "
-        f"with {entry.sha256_prefix}), name another file (--weights FILE), or use --weights random:0 "
-        "(untrained, a baseline).",
+        f"with {entry.sha256_prefix}), name another file (--weights FILE), or use --weights starter "
+        "(comes with cnncodes; smaller, learned from fewer images).",
     )
 
 

@@ -12,7 +12,15 @@ from cnncodes.networks import Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
 from cnncodes.weights.compressed_file import read_compressed_file
 from cnncodes.weights.content import FileContent, as_float32, file_sha256
-from cnncodes.weights.imagenet import PUBLISHED, Progress, fetch, find_published, missing
+from cnncodes.weights.imagenet import (
+    PUBLISHED,
+    STARTER,
+    STARTER_FILE,
+    Progress,
+    fetch,
+    find_published,
+    missing,
+)
 from cnncodes.weights.keys import fit_network
 from cnncodes.weights.npy_file import read_npy_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
@@ -41,6 +49,7 @@ def load_weights(
     ----------
     name : str or Path
         - ``imagenet``: torchvision's, from torch's cache folder, its sha256 verified at every load;
+        - ``starter``: the small weights that come with cnncodes, see docs/starter.md;
         - ``random:SEED``: untrained, the same numbers on every machine;
         - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.caffemodel``, ``.npy`` or ``.cnnz``
           (compressed); nothing in it is ever run.
@@ -66,6 +75,13 @@ def load_weights(
     text = str(name)
     if text in {entry.name for entry in PUBLISHED}:
         return _published(text, network, download, progress)
+    if text == STARTER:
+        if network not in (None, "alexnet"):
+            raise WeightsMismatchError(
+                f"weights 'starter' are of network alexnet, not of {network}.",
+                "Leave out --model, or use random:0.",
+            )
+        return replace(_from_file(STARTER_FILE, "alexnet"), name=STARTER)
     if re.match("random(:|$)", text):
         return random_weights(text, network or "alexnet")
     return _from_file(Path(name), network)
@@ -100,7 +116,7 @@ def _from_file(path: Path, network: str | None) -> Weights:
                 f"the format of the weights file '{path}' is not known by its name.",
                 f"Known are files that end in {', '.join(READERS)}.",
             )
-        names = [*dict.fromkeys(entry.name for entry in PUBLISHED), f"{PREFIX}0"]
+        names = [STARTER, *dict.fromkeys(entry.name for entry in PUBLISHED), f"{PREFIX}0"]
         raise WeightsMissingError(
             f"'{path}' is neither the name of weights nor a file.",
             nearest(str(path), names) + f" Or a file that ends in {', '.join(READERS)}.",

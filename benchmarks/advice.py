@@ -1,0 +1,182 @@
+"""Is the advised recipe the right one? Every recipe of CS231n's four is run on every data set, whole and cut.
+
+    python benchmarks/advice.py --data sets/ --weights starter --shots 5,20,80 -o advice.jsonl
+
+SETS has one folder per data set, each with a folder per class (or train and val folders); scikit-learn's digits are added. For each set
+and number of training images per class: advice is asked, then all four recipes are run and tested on the same images, at most
+--tests of them. The regret is the best accuracy minus the advised recipe's. Fine-tuning stops after --passes images, so that a CPU ends
+it within minutes: with more, it would be better. Every result is a line of the output; the same command goes on
+where it was interrupted. ``--table`` prints what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cnncodes.advice import advise, load_recipe
+from cnncodes.advice.digits import write_digits
+from cnncodes.codes import extract
+from cnncodes.evaluation import evaluate
+from cnncodes.heads import fit_linear
+from cnncodes.heads.linear_model import network_model
+from cnncodes.images import SPLITS, Catalog, read_catalog
+from cnncodes.training import finetune
+from cnncodes.weights import Weights, load_weights
+
+RECIPES = ("small-similar", "small-different", "large-similar", "large-different")
+TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", help="names of folders in it; by default all")
+    parser.add_argument("--weights", default="starter")
+    parser.add_argument("--shots", default="5,20,80,all", help="training images per class")
+    parser.add_argument("--tests", type=int, default=300)
+    parser.add_argument(
+        "--passes", type=int, default=3000, help="images that fine-tuning sees at most, over all epochs"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON lines; existing ones are kept")
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    options = parser.parse_args()
+    there = read(options.output)
+    if not options.table:
+        weights = load_weights(options.weights)
+        with tempfile.TemporaryDirectory() as scratch:
+            write_digits(Path(scratch) / "digits", each=178)
+            names = (
+                options.sets.split(",")
+                if options.sets
+                else sorted(p.name for p in options.data.iterdir() if p.is_dir())
+            )
+            folders = [options.data / name for name in names if name != "digits"] + [Path(scratch) / "digits"]
+            for folder in folders:
+                for shots in options.shots.split(","):
+                    catalog = cut(read_catalog(folder), shots, options.tests)
+                    for line in results(folder.name, shots, catalog, weights, options, there):
+                        there.append(line)
+                        with options.output.open("a") as file:
+                            file.write(json.dumps(line) + "\n")
+                        shown = {key: value for key, value in line.items() if key != "evidence"}
+                        print(json.dumps(shown), flush=True)
+    print(table(there))
+
+
+def cut(catalog: Catalog, shots: str, tests: int) -> Catalog:
+    """Training images cut to a number per class; the same test images for every number."""
+    random = np.random.default_rng(0)
+    splits = np.zeros(len(catalog), np.uint8)
+    own = (catalog.splits == SPLITS.index("val")) | (catalog.splits == TEST)
+    for label in range(len(catalog.classes)):
+        rows = random.permutation(np.flatnonzero(catalog.labels == label))
+        held = rows[own[rows]] if own.any() else rows[: len(rows) // 3]
+        rest = np.setdiff1d(rows, held)
+        splits[held[: max(1, tests // len(catalog.classes))]] = TEST
+        chosen = random.permutation(rest)
+        splits[chosen if shots == "all" else chosen[: int(shots)]] = TRAIN
+    kept = splits > 0
+    return dataclasses.replace(catalog, splits=splits).subset(kept)
+
+
+def results(name, shots, catalog, weights: Weights, options, there):  # type: ignore[no-untyped-def]
+    """What is not there yet: the advice, and each recipe's accuracy."""
+    case = {"set": name, "shots": shots, "weights": weights.name}
+    done = {line["what"] for line in there if all(line[key] == value for key, value in case.items())}
+    train = int((catalog.splits == TRAIN).sum())
+    if "advice" not in done:
+        started = time.perf_counter()
+        advice = advise(catalog, weights, device="cpu")
+        yield case | {
+            "what": "advice",
+            "recipe": advice.recipe,
+            "runner_up": advice.runner_up.recipe,
+            "train": train,
+            "seconds": time.perf_counter() - started,
+            "evidence": json.loads(advice.to_json())["evidence"],
+        }
+    for recipe_name in RECIPES:
+        if recipe_name in done:
+            continue
+        started = time.perf_counter()
+        top1 = follow(recipe_name, catalog, weights, train, options.passes)
+        yield case | {"what": recipe_name, "top1": top1, "seconds": time.perf_counter() - started}
+
+
+def follow(name: str, catalog: Catalog, weights: Weights, train: int, passes: int) -> float:
+    """Accuracy of a recipe on the test split."""
+    recipe = load_recipe(name)
+    with tempfile.TemporaryDirectory() as folder:
+        if recipe.method == "linear":
+            codes = Path(folder) / "codes.h5"
+            extract(catalog, codes, weights, layers=recipe.extract.layers, device="cpu")
+            head = recipe.head
+            model = fit_linear(
+                codes, layer=head.layer, kind=head.kind, C=head.C, normalisation=head.normalize
+            ).model
+            return evaluate(model, codes, split="test", temperature=False).evaluation.top1
+        epochs = int(np.clip(passes // train, 4, recipe.training_settings().epochs))
+        settings = recipe.training_settings(epochs=epochs, batch_size=min(32, max(8, train // 4)))
+        result = finetune(watched_inside(catalog), weights, Path(folder) / "run", settings, device="cpu")
+        tuned = load_weights(str(result.model))
+        model = network_model(tuned)
+        rows = np.flatnonzero(catalog.splits == TEST)
+        return evaluate(
+            model, catalog.subset(rows), split="all", weights=tuned, device="cpu", temperature=False
+        ).evaluation.top1
+
+
+def watched_inside(catalog: Catalog) -> Catalog:
+    """The training images alone: a fifth of them is watched, so that nothing is chosen on test images."""
+    train = catalog.subset(catalog.splits == TRAIN)
+    return dataclasses.replace(train, splits=np.zeros(len(train), np.uint8))
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(lines: list[dict]) -> str:
+    """One row per case, and the regret."""
+    cases: dict[tuple[str, str, str], dict[str, dict]] = {}
+    for line in lines:
+        cases.setdefault((line["set"], line["shots"], line["weights"]), {})[line["what"]] = line
+    rows = [
+        "| set | images per class | "
+        + " | ".join(RECIPES)
+        + " | advised | regret, points | time, part of all |"
+    ]
+    rows.append("| --- | ---: |" + " ---: |" * len(RECIPES) + " --- | ---: | ---: |")
+    regrets, times = [], []
+    for (name, shots, _), found in cases.items():
+        if not {"advice", *RECIPES} <= set(found):
+            continue
+        accuracy = {recipe: found[recipe]["top1"] for recipe in RECIPES}
+        advised = found["advice"]["recipe"]
+        regret = 100 * (max(accuracy.values()) - accuracy[advised])
+        part = (found["advice"]["seconds"] + found[advised]["seconds"]) / sum(
+            found[r]["seconds"] for r in RECIPES
+        )
+        regrets.append(regret)
+        times.append(part)
+        cells = " | ".join(f"{100 * value:.1f}" for value in accuracy.values())
+        rows.append(f"| {name} | {shots} | {cells} | {advised} | {regret:.1f} | {part:.2f} |")
+    if regrets:
+        rows.append(
+            f"\n{len(regrets)} cases: regret {np.mean(regrets):.1f} points on average, {max(regrets):.1f} at worst; "
+            f"advice and its recipe take {np.mean(times):.2f} of the time of all recipes on average."
+        )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The weights that come with the package: there without a network, small, and always the same numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cnncodes.errors import WeightsMismatchError
+from cnncodes.weights import build_network, list_weights, load_weights
+from cnncodes.weights.imagenet import STARTER_FILE
+
+# Every codes file and model that was made with them names this fingerprint: another one would orphan them.
+FINGERPRINT = "33e91a1019ca649846ebedcd5fc106d9d8484e78fd5b74c9c367d54c3d3c6d5e"
+
+
+@pytest.fixture(scope="module")
+def starter():
+    return load_weights("starter")
+
+
+def test_starter_is_here_and_the_same_everywhere(starter):
+    assert starter.fingerprint == FINGERPRINT and starter.name == "starter"
+    assert starter.network == "alexnet" and len(starter.classes) == 1000
+    assert starter.preprocessing.crop == 192  # its own: extraction is cheaper than at 224
+    assert "MobileNet" in starter.source
+
+
+def test_starter_fits_into_a_wheel():
+    assert STARTER_FILE.stat().st_size < 10e6
+    line = next(line for line in list_weights() if line.name == "starter")
+    assert line.present and line.size == STARTER_FILE.stat().st_size and "docs/starter.md" in line.terms
+
+
+def test_starter_has_learned(starter):
+    """Units differ and answer to pictures; a damaged or untrained network would not tell these apart."""
+    flat = torch.zeros(1, 3, 192, 192)
+    stripes = torch.zeros(1, 3, 192, 192)
+    stripes[:, :, ::8] = 2.0
+    with torch.inference_mode():
+        found = build_network(starter).activations(torch.cat([flat, stripes]), "conv1,fc7,fc8")
+    assert 0.05 < (found["fc7"] > 0).float().mean() < 0.95
+    assert torch.cosine_similarity(found["fc7"][:1], found["fc7"][1:]).item() < 0.9
+    assert (found["fc8"].softmax(1).max(1).values < 0.9).all()
+
+
+def test_starter_has_one_network():
+    with pytest.raises(WeightsMismatchError, match="not of vgg16"):
+        load_weights("starter", network="vgg16")
