@@ -10,18 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnncodes.images.loader import Loader
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from cnncodes.training.inputs import Inputs
     from cnncodes.training.loop import Training
 
 LEAST = 0.01  # of a loss that moves: this much below what guessing gives, or below the epoch before
 WORSE = 1.05  # times where a loss began: it has risen
 MANY_DEAD = 0.5  # of a stage's units: named as a possible reason
-IMAGES = 200  # that are asked whether a unit ever fires
-BATCH = 50
 
 
 def guessing_loss(
@@ -167,20 +165,20 @@ def never_at_full_rate(settings: TrainingSettings) -> str:
     )
 
 
-def guessing_in(training: Training) -> float | None:
+def guessing_in(inputs: Inputs) -> float | None:
     """:func:`guessing_loss` of what a training learns from; None where a teacher is imitated."""
-    if training.settings.teacher is not None:
+    if inputs.settings.teacher is not None:
         return None
-    labels, weight = training.labels[training.train_rows], training._weights_of_classes()
+    labels, weight = inputs.labels[inputs.train_rows], inputs.class_weights()
     classes = int(labels.max()) + 1
-    sets = training._class_sets
+    sets = inputs.class_sets
     heads = np.zeros(classes, int) if sets is None else sets.cpu().numpy()
     total = 0.0
     for head in np.unique(heads):  # an image is told from those of its own data set only
         own = np.flatnonzero(heads == head)
         images = np.searchsorted(own, labels[np.isin(labels, own)])
         its_weight = None if weight is None else weight[torch.from_numpy(own).to(weight.device)]
-        total += len(images) * guessing_loss(images, len(own), training.settings, its_weight)
+        total += len(images) * guessing_loss(images, len(own), inputs.settings, its_weight)
     return total / len(labels)
 
 
@@ -195,22 +193,10 @@ class Diagnosis:
         if self._said:
             return None
         settings, history = training.settings, training.state.history
-        guessing = guessing_in(training)
+        guessing = guessing_in(training.inputs)
         if not is_stalled(history, guessing, settings.warmup_epochs):
             return None
         self._said = True
-        dead = dead_units(training.learner, _images(training))
+        dead = dead_units(training.learner, training.inputs.sample())
         rate = settings.highest_rate / training.state.divisor
         return advice(history, guessing, rate, dead)
-
-
-def _images(training: Training) -> Iterable[Tensor]:
-    """Centre crops of some images that are watched, or else learned from."""
-    rows = training.val_rows if len(training.val_rows) else training.train_rows
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, IMAGES).astype(int))].tolist()
-    parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-    for batch in Loader(training.catalog, parts, training.preprocessing, workers=training._workers):
-        good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
-        if good:
-            pixels = torch.from_numpy(batch.pixels[good, 0]).permute(0, 3, 1, 2).float()
-            yield training._normalised(pixels.to(training.device.torch_name))

@@ -8,6 +8,7 @@ the first is how Smith's curve is commonly read, the tenth leaves room for the m
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -23,10 +24,8 @@ from cnncodes.training.diagnosis import guessing_in
 from cnncodes.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from cnncodes.training.inputs import Batch, Inputs
     from cnncodes.training.loop import Training
-    from cnncodes.training.objective import Targets
 
 FILE = "range_test.json"  # in a run's folder
 RUN = "run.json"
@@ -202,8 +201,8 @@ def find_rate(training: Training) -> RangeTest:
     InterruptedTrainingError
         After SIGTERM or SIGINT; the training then measures anew when it is resumed.
     """
-    saved, settings = training._snapshot(), training.settings
-    batches = _endless(training)
+    saved, settings = training.snapshot(), training.settings
+    batches = _endless(training.inputs)
     training.learner.train()
 
     def step(rate: float) -> float:
@@ -213,16 +212,14 @@ def find_rate(training: Training) -> RangeTest:
         state = training.state
         state.loss_sum, state.seen = 0.0, 0
         while not state.seen:  # a batch may have no image that can be read
-            rows, inputs, targets, count = next(batches)
-            if len(rows) >= training._least_batch:
-                training._step(rows, inputs, targets, count)
-            if not training._look():
+            training.step(next(batches))
+            if not training.look():
                 return math.nan
-            if training._stop.is_set():  # in all processes at the same step
-                training._interrupted()
+            if training.stopping:  # in all processes at the same step
+                raise training.interrupted()
         return state.loss_sum / state.seen
 
-    guessing = guessing_in(training)
+    guessing = guessing_in(training.inputs)
     steps = min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * training.steps_per_epoch))
     try:
         return range_test(step, steps=steps, guessing=math.inf if guessing is None else guessing)
@@ -230,21 +227,14 @@ def find_rate(training: Training) -> RangeTest:
         batches.close()
         training.settings = settings
         training.optimizer.zero_grad(set_to_none=True)
-        training._restore(saved)
+        training.restore(saved)
 
 
-def _endless(training: Training) -> Generator[tuple[list[int], Tensor, Targets, int], None, None]:
-    """Batches of this process's images, epoch after epoch, each with the size of the whole batch."""
-    epoch = 0
-    while True:
-        training.state.epoch = epoch
-        draws = training._draws(epoch)
-        batches = training._batches(draws)
-        shares = [training.processes.share(batch) for batch in batches]
-        inputs = training._inputs(shares, draws)
-        for batch, (rows, values, targets) in zip(batches, inputs, strict=True):
-            yield rows, values, targets, len(batch)
-        epoch += 1
+def _endless(inputs: Inputs) -> Generator[Batch, None, None]:
+    """Batches, epoch after epoch."""
+    for epoch in itertools.count():
+        draws = inputs.draws(epoch)
+        yield from inputs.to_learn(inputs.batches(draws), draws)
 
 
 def with_kept_rate(settings: TrainingSettings, folder: Path) -> TrainingSettings:

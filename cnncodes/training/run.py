@@ -250,7 +250,7 @@ def _train(
                 preprocessing=job.preprocessing,
                 classes=classes,
                 source=job.source,
-                seen=training.seen() if together.leads else (),
+                seen=training.inputs.seen() if together.leads else (),
             )
             if together.leads:
                 save_weights(weights, job.folder / MODEL, overwrite=True)

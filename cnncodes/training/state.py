@@ -62,6 +62,17 @@ class State:
     stale: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def watch(self, val_loss: float, settings: TrainingSettings) -> bool:
+        """Whether this epoch's val loss is the best so far; if not, the rate is divided on a plateau."""
+        if val_loss < self.best_loss:
+            self.best_loss, self.best_epoch, self.stale = val_loss, self.epoch, 0
+            return True
+        self.stale += 1
+        waited = settings.schedule == "plateau" and self.stale % settings.patience == 0
+        if waited and self.drops < 3:
+            self.divisor, self.drops = self.divisor * 10, self.drops + 1
+        return False
+
 
 def random_state(seed: int | None, device: Device) -> dict[str, Tensor]:
     """State of torch's generators: the current one, or a new one by seed."""
@@ -159,3 +170,21 @@ def exact_float32(device: Device) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@contextmanager
+def autocast(precision: str, device: Device) -> Iterator[None]:
+    """bfloat16 where the settings' precision says so; float32 changes nothing."""
+    with torch.autocast(device.torch_name.partition(":")[0], torch.bfloat16, enabled=precision == "bfloat16"):
+        yield
+
+
+@contextmanager
+def lent_random_numbers(states: dict[str, Tensor], device: Device) -> Iterator[None]:
+    """Dropout draws from torch's own generators: lend them these states, and give the caller's back."""
+    theirs = random_state(None, device)
+    set_random_state(states, device)
+    try:
+        yield
+    finally:
+        set_random_state(theirs, device)

@@ -73,6 +73,7 @@ class Augmentation:
 
     Attributes
     ----------
+    epoch : int
     order : int ndarray [rows]
         A permutation of all rows.
     """
@@ -86,7 +87,7 @@ class Augmentation:
         axes: ColourAxes | None = None,
     ) -> None:
         random = np.random.default_rng([settings.seed, epoch])
-        self._settings, self._preprocessing = settings, preprocessing
+        self._settings, self._preprocessing, self.epoch = settings, preprocessing, epoch
         self.side = settings.input_size_at(epoch) or preprocessing.crop
         room = preprocessing.resize - preprocessing.crop
         corners = random.integers(0, room + 1, (rows, 2))

@@ -53,8 +53,8 @@ def test_with_a_head_for_each_data_set_guessing_is_within_its_classes():
         settings=TrainingSettings(),
         labels=np.array([0, 0, 0, 1, 2, 2, 3, 4]),
         train_rows=np.arange(8),
-        _weights_of_classes=lambda: None,
-        _class_sets=torch.tensor([0, 1, 0, 1, 1]),  # {0, 2}: 3 and 2 images; {1, 3, 4}: one of each
+        class_weights=lambda: None,
+        class_sets=torch.tensor([0, 1, 0, 1, 1]),  # {0, 2}: 3 and 2 images; {1, 3, 4}: one of each
     )
     two = -(0.6 * np.log(0.6) + 0.4 * np.log(0.4))
     assert guessing_in(training) == pytest.approx((5 * two + 3 * np.log(3)) / 8, abs=1e-6)

@@ -71,7 +71,7 @@ def test_filling_that_was_stopped_goes_on_with_what_is_pending(start_weights, st
 
     def stop(epoch, done, loss):
         if epoch == -1:
-            kept["training"]._stop.set()
+            kept["training"].stop()
 
     with pytest.raises(InterruptedTrainingError, match="--resume"):
         finetune(
@@ -98,7 +98,7 @@ def test_a_run_stopped_while_it_learns_continues_to_the_same_bits(start_weights,
 
     def stop(epoch, done, loss):
         if epoch == 1 and done > 20:
-            kept["training"]._stop.set()
+            kept["training"].stop()
 
     with pytest.raises(InterruptedTrainingError):
         finetune(
@@ -135,7 +135,7 @@ def test_by_itself_only_what_pays_is_kept(start_weights, stripes, tmp_path, more
 
     def look(training):
         kept["frozen"] = training.frozen
-        training._stop.set()
+        training.stop()
 
     with pytest.raises(InterruptedTrainingError):
         finetune(stripes, start_weights, tmp_path / "run", dataclasses.replace(SETTINGS, **more), ready=look)

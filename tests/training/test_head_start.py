@@ -35,7 +35,7 @@ def first_logits(stripes, weights, folder, head):
 
     def look(training):
         kept["training"] = training
-        training._stop.set()
+        training.stop()
 
     with pytest.raises(InterruptedTrainingError):
         finetune(
@@ -44,9 +44,8 @@ def first_logits(stripes, weights, folder, head):
     training = kept["training"]
     training.learner.eval()
     with torch.no_grad():
-        batches = training._val_squares.batches([training.val_rows.tolist()])
-        _, squares = next(iter(batches))
-        return training.learner(training._normalised(squares.permute(0, 3, 1, 2).float()))[1].numpy()
+        batch = next(training.inputs.to_watch([training.val_rows.tolist()]))
+        return training.learner(batch.values)[1].numpy()
 
 
 @pytest.mark.parametrize("normalisation", ["none", "standard"])

@@ -41,7 +41,7 @@ def same(one, other):
 
 
 def everything(training):
-    kept = training._snapshot()
+    kept = training.snapshot()
     del kept["settings"]  # the one thing that a range test is for
     kept["gradients"] = [p.grad is None for p in training.learner.parameters()]
     return copied(kept)
@@ -63,10 +63,10 @@ def test_a_range_test_leaves_everything_as_it_was(network, pixels, stripes, tmp_
     def watched(training):
         seen["before"] = everything(training)
         steps = []
-        step = training._step
-        training._step = lambda *values: (steps.append(1), step(*values))
+        step = training.step
+        training.step = lambda *values: (steps.append(1), step(*values))
         test = measure(training)
-        del training._step
+        del training.step
         assert len(steps) >= len(test.rates) > 10, "the network itself was trained"
         seen["after"] = everything(training)
         return test
@@ -109,7 +109,7 @@ def test_a_resumed_run_takes_the_rate_that_was_found(network, pixels, stripes, t
 
     def stop(epoch, images, loss):
         if kept["training"].state.steps == 3:
-            kept["training"]._stop.set()
+            kept["training"].stop()
 
     def ready(training):
         kept["training"] = training
@@ -130,15 +130,15 @@ def test_a_resumed_run_takes_the_rate_that_was_found(network, pixels, stripes, t
 
 def test_a_range_test_can_be_interrupted_and_is_done_again(network, pixels, stripes, tmp_path):
     def ready(training):
-        step, steps = training._step, []
+        step, steps = training.step, []
 
         def stopped(*values):
             steps.append(1)
             if len(steps) == 5:
-                training._stop.set()
+                training.stop()
             step(*values)
 
-        training._step = stopped
+        training.step = stopped
 
     with pytest.raises(InterruptedTrainingError, match="epoch 1"):
         train(stripes, network, pixels, tmp_path / "parts", AUTO, ready=ready)

@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(network, pixels, stripes, tmp_pa
     def stop_at(training, steps):
         def progress(epoch, images, loss):
             if training.state.steps == steps:
-                training._stop.set()
+                training.stop()
 
         return progress
 

@@ -64,7 +64,7 @@ def test_a_resumed_run_has_each_epoch_once(network, pixels, stripes, tmp_path):
 
     def stop(number, images, loss):
         if kept["training"].state.steps == 9:  # in the second epoch
-            kept["training"]._stop.set()
+            kept["training"].stop()
 
     def ready(training):
         kept["training"] = training

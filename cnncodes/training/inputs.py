@@ -1,0 +1,266 @@
+"""What enters the learner, and what it should become: views or kept values of each batch, labels, a teacher's answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnncodes.codes.compute import Device
+from cnncodes.heads.splits import Split
+from cnncodes.images.catalog import Catalog
+from cnncodes.images.digests import file_digests
+from cnncodes.images.loader import Loader
+from cnncodes.training.frozen import FrozenCache, views_to_keep
+from cnncodes.training.learner import Learner
+from cnncodes.training.objective import Targets, mixed_views
+from cnncodes.training.processes import Processes
+from cnncodes.training.settings import TrainingSettings
+from cnncodes.training.squares import Squares
+from cnncodes.training.state import autocast
+from cnncodes.training.teacher import Teacher, feature_scale
+from cnncodes.training.views import Augmentation, ColourAxes
+from cnncodes.weights.preprocessing import Preprocessing
+
+MEASURED = 500  # images for colour axes and for the scale of a teacher's features
+MEASURED_BATCH = 32
+SAMPLED = 200  # images of :meth:`Inputs.sample`
+SAMPLED_BATCH = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One process's share of a batch.
+
+    Parameters
+    ----------
+    rows : list of int
+        Of the catalog; those that can be read.
+    values : float32 Tensor [len(rows), 3, side, side]
+        Normalised views; with a frozen cache the values at its boundary, ``[len(rows), *shape]``.
+    targets : Targets
+    size : int
+        Images that the batch of all processes should have.
+    """
+
+    rows: list[int]
+    values: Tensor
+    targets: Targets
+    size: int
+
+
+class Inputs:
+    """The images of a training on their way into the learner.
+
+    Parameters
+    ----------
+    learner : Learner
+        On the device; its frozen stages fill the cache.
+    catalog, labels, split, preprocessing, settings, folder, device, workers, teacher, processes, class_sets
+        As for :class:`~cnncodes.training.Training`.
+
+    Attributes
+    ----------
+    train_rows, val_rows : int ndarray
+        Rows that are learned from, and those that are watched.
+    frozen : FrozenCache or None
+        If there is one, its values enter the learner in the place of views.
+    axes : ColourAxes or None
+        Of the training images, once :meth:`measure` was called and the settings ask for colour noise.
+    feature_scale : (mean, deviation) or None
+        float32 Tensors [D] that standardise the teacher's features, once measured.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        catalog: Catalog,
+        labels: np.ndarray,
+        split: Split,
+        preprocessing: Preprocessing,
+        settings: TrainingSettings,
+        folder: Path,
+        device: Device,
+        workers: int,
+        teacher: Teacher | None = None,
+        processes: Processes | None = None,
+        class_sets: np.ndarray | None = None,
+    ) -> None:
+        self.catalog, self.labels = catalog, labels
+        self.preprocessing, self.settings = preprocessing, settings
+        self.train_rows, self.val_rows = split.train, split.choose
+        self.axes: ColourAxes | None = None
+        self.feature_scale: tuple[Tensor, Tensor] | None = None
+        self.class_sets = (
+            None if class_sets is None else torch.as_tensor(class_sets, device=device.torch_name)
+        )
+        self._learner, self._device, self._workers, self._teacher = learner, device, workers, teacher
+        self._processes = processes or Processes()
+        self._whole = dataclasses.replace(preprocessing, crop=preprocessing.resize)  # crops are views
+        self._squares = Squares(catalog, self.train_rows, self._whole, device, workers)
+        self._val_squares = Squares(catalog, self.val_rows, preprocessing, device, workers)
+        views = views_to_keep(settings, learner, len(self.train_rows))
+        self.frozen: FrozenCache | None = None
+        if views:
+            self.frozen = FrozenCache(
+                folder, learner, catalog, self.train_rows, self.val_rows, preprocessing, settings, views, device
+            )  # fmt: skip
+
+    def draws(self, epoch: int) -> Augmentation:
+        """What happens to each image in an epoch, and the order of the images."""
+        return Augmentation(self.settings, len(self.catalog), self.preprocessing, epoch, self.axes)
+
+    def batches(self, draws: Augmentation) -> list[list[int]]:
+        """Rows of each batch of an epoch, for all processes together."""
+        order = draws.order[np.isin(draws.order, self.train_rows)]
+        size = self.settings.batch_size
+        batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
+        if self.settings.network.batch_norm and len(batches) > 1 and len(batches[-1]) == 1:
+            last = batches.pop()  # one image has no variance
+            batches[-1] += last
+        return batches
+
+    def to_learn(self, batches: Sequence[list[int]], draws: Augmentation) -> Iterator[Batch]:
+        """This process's share of each batch, augmented; one without any readable image is given too."""
+        shares = [self._processes.share(batch) for batch in batches]
+        if self.frozen is not None:
+            for batch, (rows, values) in zip(batches, self.frozen.batches(draws.epoch, shares), strict=True):
+                yield Batch(rows, values, self._targets(rows), len(batch))
+            return
+        for batch, (rows, squares) in zip(batches, self._squares.batches(shares), strict=True):
+            views = draws.views(squares, rows)
+            parts = draws.mix(rows)
+            mix = None if parts is None else torch.from_numpy(parts).to(views.device)
+            if mix is not None:
+                views = mixed_views(views, mix)
+            yield Batch(rows, self._normalised(views), self._targets(rows, views, mix), len(batch))
+
+    def to_watch(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
+        """This process's share of each batch of val rows: centre crops, nothing drawn at random."""
+        shares = [self._processes.share(batch) for batch in batches]
+        if self.frozen is not None:
+            kept = self.frozen.batches(0, shares, val=True)
+            for batch, (rows, values) in zip(batches, kept, strict=True):
+                yield Batch(rows, values, self._targets(rows), len(batch))
+            return
+        for batch, (rows, squares) in zip(batches, self._val_squares.batches(shares), strict=True):
+            views = squares.permute(0, 3, 1, 2).float()
+            yield Batch(rows, self._normalised(views), self._targets(rows, views), len(batch))
+
+    def sample(self) -> Iterator[Tensor]:
+        """Normalised centre crops ``[batch, 3, crop, crop]`` of some images that are watched, or else learned from."""
+        rows = self.val_rows if len(self.val_rows) else self.train_rows
+        for _, pixels in self._some(rows, SAMPLED, SAMPLED_BATCH, self.preprocessing):
+            views = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+            yield self._normalised(views.to(self._device.torch_name))
+
+    def class_weights(self) -> Tensor | None:
+        """n / (K n_k) as float32 ``[K]``, as scikit-learn's "balanced"; None where all images count alike."""
+        if self.settings.class_weight == "none":
+            return None
+        counts = np.bincount(self.labels[self.train_rows])
+        weights = len(self.train_rows) / (len(counts) * np.maximum(counts, 1))
+        return torch.tensor(weights, dtype=torch.float32, device=self._device.torch_name)
+
+    def seen(self) -> tuple[int, ...]:
+        """Digests of the images that are learned from, for who evaluates the network."""
+        found = self._squares.digests[self.train_rows]
+        unknown = np.flatnonzero(found == 0)
+        if len(unknown):  # decoded by an earlier process, or not readable
+            found[unknown] = file_digests(self.catalog.subset(self.train_rows[unknown]))
+        return tuple(sorted(found[found != 0].tolist()))
+
+    def fill(self, progress: Callable[[int], None] | None, stopped: Callable[[], bool]) -> bool:
+        """Compute what the frozen stages give, once, if that is kept; False if it was asked to stop.
+
+        One process computes and the others wait. ``progress`` is called with the number of views that are there.
+        """
+        if self.frozen is None:
+            return True
+        draws = lru_cache(maxsize=1)(self.draws)  # all batches of a view come one after the other
+
+        def compute(view: int, rows: list[int], squares: Tensor) -> Tensor:
+            with torch.inference_mode(), autocast(self.settings.precision, self._device):
+                views = squares.permute(0, 3, 1, 2).float() if view < 0 else draws(view).views(squares, rows)
+                return self._learner.before(self._normalised(views))
+
+        if self._processes.leads and not self.frozen.fill(
+            self._squares, self._val_squares, compute, progress, stopped
+        ):
+            return False
+        self._processes.wait()
+        self.frozen.open()
+        return True
+
+    def measure(self) -> None:
+        """Measure on some training images what the settings need and is not known: colour axes, a teacher's scale."""
+        needs_axes = self.settings.pca_noise and self.axes is None
+        needs_scale = self._teacher is not None and self.feature_scale is None
+        if not needs_axes and not needs_scale:
+            return
+        place = self._device.torch_name
+        colours, features = [], []
+        for rows, pixels in self._some(self.train_rows, MEASURED, MEASURED_BATCH, self._whole):
+            colours.append(pixels[:, ::4, ::4])
+            if needs_scale:
+                views = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+                answers = self._targets(rows, views.to(place)).answers
+                assert answers is not None
+                features.append(answers.features.cpu().numpy())
+        if needs_axes:
+            self.axes = ColourAxes.of(colours)
+        if needs_scale:
+            mean, deviation = feature_scale(np.concatenate(features))
+            self.feature_scale = (
+                torch.from_numpy(mean).float().to(place),
+                torch.from_numpy(deviation).float().to(place),
+            )
+
+    def measured(self) -> dict[str, Any]:
+        """What :meth:`measure` found, for a checkpoint."""
+        return {"axes": self.axes.to_json() if self.axes else None, "feature_scale": self.feature_scale}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take over what :meth:`measured` gave."""
+        self.axes = ColourAxes.from_json(saved["axes"]) if saved["axes"] else None
+        scale = saved["feature_scale"]
+        self.feature_scale = tuple(part.to(self._device.torch_name) for part in scale) if scale else None
+
+    def _targets(
+        self, rows: Sequence[int], views: Tensor | None = None, mix: Tensor | None = None
+    ) -> Targets:
+        """What some images should become; ``views`` in 0..255 are shown to the teacher."""
+        labels = torch.from_numpy(self.labels[np.asarray(rows, dtype=np.int64)]).to(self._device.torch_name)
+        answers = None
+        if self._teacher is not None and views is not None:
+            colours = views.flip(1) if self.preprocessing.channels == "BGR" else views
+            answers = self._teacher(rows, (colours / 255).clamp(0, 1), mix)
+        allowed = None
+        if self.class_sets is not None:
+            allowed = self.class_sets[labels][:, None] == self.class_sets[None, :]
+        return Targets(labels, answers, mix, allowed)
+
+    def _normalised(self, views: Tensor) -> Tensor:
+        """Views in 0..255 as the network wants them, in torchvision's order of operations."""
+        record = self.preprocessing
+        mean = torch.tensor(record.mean, device=views.device).view(3, 1, 1)
+        std = torch.tensor(record.std, device=views.device).view(3, 1, 1)
+        return ((views / record.scale - mean) / std).contiguous(memory_format=torch.channels_last)
+
+    def _some(
+        self, rows: np.ndarray, count: int, size: int, preprocessing: Preprocessing
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Readable rows, and uint8 ``[batch, crop, crop, 3]``, of at most ``count`` images spread over ``rows``."""
+        chosen = np.unique(rows[np.linspace(0, len(rows) - 1, count).astype(int)]).tolist()
+        batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        for batch in Loader(self.catalog, batches, preprocessing, workers=self._workers):
+            good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
+            if good:
+                yield [batch.rows[place] for place in good], batch.pixels[good, 0]
