@@ -6,7 +6,7 @@ import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import options
+from cnncodes.cli import advice_options, options
 from cnncodes.cli.console import Reporter, duration, one_line, percent, quoted, shell
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ def advise(
     data: options.Data,
     weights: options.Weights = "imagenet",
     model: options.Network = None,
-    output: options.AdviceFolder = None,
+    output: advice_options.AdviceFolder = None,
     split: options.SplitRule = "auto",
     seed: options.Seed = 0,
-    thresholds: options.ThresholdsFile = None,
+    thresholds: advice_options.ThresholdsFile = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     json: options.Json = False,

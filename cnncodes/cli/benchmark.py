@@ -6,7 +6,7 @@ import json as json_module
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import options
+from cnncodes.cli import benchmark_options, options
 from cnncodes.cli.console import Reporter, percent, size
 
 if TYPE_CHECKING:
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    model: options.TimedNetwork = "alexnet",
-    batch_size: options.TimedBatch = 128,
-    until: options.Until = None,
+    model: benchmark_options.TimedNetwork = "alexnet",
+    batch_size: benchmark_options.TimedBatch = 128,
+    until: benchmark_options.Until = None,
     device: options.Device = "auto",
     precision: options.Precision = "float32",
-    compile_: options.Compile = False,
-    stages: options.EachStage = False,
-    steps: options.Steps = 100,
-    burn_in: options.BurnIn = 10,
+    compile_: benchmark_options.Compile = False,
+    stages: benchmark_options.EachStage = False,
+    steps: benchmark_options.Steps = 100,
+    burn_in: benchmark_options.BurnIn = 10,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from pathlib import Path
 
-from cnncodes.cli import options
+from cnncodes.cli import codes_options, options
 from cnncodes.cli.console import Reporter, quoted
 from cnncodes.errors import CodesFileError
 
@@ -14,9 +14,9 @@ FIRST_MISSING = 5  # names of missing images on the screen; --json has all
 
 def check(
     codes: options.Codes,
-    sample: options.Sample = 64,
+    sample: codes_options.Sample = 64,
     weights: options.OptionalWeights = None,
-    root: options.Root = None,
+    root: codes_options.Root = None,
     seed: options.Seed = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -9,13 +9,13 @@ from pathlib import Path
 from cnncodes.cli import options
 from cnncodes.cli.console import Reporter, duration
 
-WEIGHTS = "random:0"
+WEIGHTS = "starter"
 
 
 def demo(output: options.Folder = "demo") -> None:
     """The whole road on bundled digits, offline, in a minute.
 
-    The weights are random:0: untrained, a baseline, so that nothing must be downloaded. Every command is
+    The weights are the small ones that come with cnncodes, so that nothing must be downloaded. Every command is
     shown as it is run: put your own folder in its place.
     """
     from cnncodes.advice.digits import write_digits
@@ -26,7 +26,7 @@ def demo(output: options.Folder = "demo") -> None:
     images = write_digits(folder / "digits")
     reporter.result(f"{images:,} scanned digits are in {folder / 'digits'} (train and test)")
     reporter.result(
-        f"The network's weights are {WEIGHTS}: untrained, a baseline. Real work uses --weights imagenet."
+        f"The network's weights are '{WEIGHTS}': small, and they come with cnncodes. Real work uses --weights imagenet."
     )
     codes, svm, softmax = (
         str(folder / name) for name in ("codes.h5", "svm.safetensors", "softmax.safetensors")
@@ -43,8 +43,9 @@ def demo(output: options.Folder = "demo") -> None:
         _run(reporter, command)
     reporter.result(f"\nDone in {duration(time.perf_counter() - started)}. The same on your own photographs:")
     reporter.result("  cnncodes weights fetch imagenet")
-    reporter.result("  cnncodes extract photos/ -o codes.h5 --layers fc6,fc7")
-    reporter.result("  cnncodes fit-linear codes.h5 --layer auto -o model.safetensors")
+    reporter.result("  cnncodes run photos/ -o out")
+    reporter.result("Without a download:")
+    reporter.result(f"  cnncodes run photos/ -o out --weights {WEIGHTS}")
 
 
 def _run(reporter: Reporter, command: list[str]) -> None:

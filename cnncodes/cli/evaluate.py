@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.cli import options
+from cnncodes.cli import head_options, options
 from cnncodes.cli.console import Reporter, quoted, shell
 from cnncodes.cli.results import print_average, print_calibration, print_evaluation
 from cnncodes.errors import OptionError
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    models: options.ModelsAndData,
-    split: options.EvaluateSplit = "auto",
-    crops: options.OptionalCrops = None,
-    no_temperature: options.NoTemperature = False,
-    confusion: options.ConfusionFile = None,
-    csv: options.VerdictsFile = None,
+    models: head_options.ModelsAndData,
+    split: head_options.EvaluateSplit = "auto",
+    crops: head_options.OptionalCrops = None,
+    no_temperature: head_options.NoTemperature = False,
+    confusion: head_options.ConfusionFile = None,
+    csv: head_options.VerdictsFile = None,
     weights: options.OptionalWeights = None,
     device: options.Device = "auto",
     workers: options.Workers = None,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cnncodes.cli import options
+from cnncodes.cli import codes_options, options
 from cnncodes.cli.console import Reporter, shell, size
 
 
 def export(
     codes: options.Codes,
     output: options.Output,
-    to: options.To,
-    layer: options.OptionalLayer = None,
+    to: codes_options.To,
+    layer: codes_options.OptionalLayer = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import options
+from cnncodes.cli import codes_options, options
 from cnncodes.cli.console import Reporter, duration, quoted, shell, size
 from cnncodes.cli.results import fit_command
 
@@ -17,21 +17,21 @@ FIRST_UNREADABLE = 20  # listed on the screen; all of them are in the file and i
 def extract(
     data: options.Data,
     output: options.Output,
-    layers: options.Layers = None,
+    layers: codes_options.Layers = None,
     weights: options.Weights = "imagenet",
     model: options.Network = None,
-    crops: options.Crops = "center",
+    crops: codes_options.Crops = "center",
     precision: options.Precision = "float32",
-    dtype: options.Dtype = "float32",
-    decoding: options.Decoding = None,
+    dtype: codes_options.Dtype = "float32",
+    decoding: codes_options.Decoding = None,
     device: options.Device = "auto",
-    batch_size: options.BatchSize = None,
+    batch_size: codes_options.BatchSize = None,
     workers: options.Workers = None,
-    limit: options.Limit = None,
-    like: options.Like = None,
-    dry_run: options.DryRun = False,
+    limit: codes_options.Limit = None,
+    like: codes_options.Like = None,
+    dry_run: codes_options.DryRun = False,
     overwrite: options.Overwrite = False,
-    strict: options.Strict = False,
+    strict: codes_options.Strict = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from cnncodes.cli import options
+from cnncodes.cli import head_options, options
 from cnncodes.cli.choice import choose_recipe
 from cnncodes.cli.console import Reporter, duration, percent, shell
 from cnncodes.cli.results import print_evaluation
@@ -22,19 +22,19 @@ def fit_linear(
     codes: options.Codes,
     output: options.Output,
     recipe: options.Recipe = None,
-    layer: options.Layer = None,
-    head: options.HeadKind = None,
-    C: options.C = None,
-    folds: options.Folds = 5,
-    normalize: options.Normalize = None,
-    class_weight: options.ClassWeight = None,
+    layer: head_options.Layer = None,
+    head: head_options.HeadKind = None,
+    C: head_options.C = None,
+    folds: head_options.Folds = 5,
+    normalize: head_options.Normalize = None,
+    class_weight: head_options.ClassWeight = None,
     split: options.SplitRule = "auto",
-    shots: options.Shots = None,
+    shots: head_options.Shots = None,
     repeats: options.Repeats = 5,
     set_: options.Set = None,
     seed: options.Seed = 0,
-    workers: options.FitWorkers = None,
-    export: options.ExportModel = None,
+    workers: head_options.FitWorkers = None,
+    export: head_options.ExportModel = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

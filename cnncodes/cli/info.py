@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from pathlib import Path
 
-from cnncodes.cli import options
+from cnncodes.cli import codes_options, options
 from cnncodes.cli.console import Reporter, one_line, quoted, shell, size
 from cnncodes.cli.results import fit_command
 from cnncodes.cli.weights import check as show_weights
@@ -13,8 +13,8 @@ from cnncodes.errors import CodesFileError
 
 
 def info(
-    what: options.What,
-    input_size: options.InputSize = None,
+    what: codes_options.What,
+    input_size: codes_options.InputSize = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import options
+from cnncodes.cli import head_options, options
 from cnncodes.cli.console import Reporter, one_line, percent, printable, quoted
 from cnncodes.errors import OptionError
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: options.Model,
-    images: options.Images,
-    top: options.Top = 5,
+    model: head_options.Model,
+    images: head_options.Images,
+    top: head_options.Top = 5,
     weights: options.OptionalWeights = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
-    csv: options.Csv = False,
+    csv: head_options.Csv = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cnncodes.cli import options
+from cnncodes.cli import advice_options, options
 from cnncodes.cli.console import Reporter, percent, quoted, shell
 from cnncodes.errors import OptionError
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def probe(
-    data: options.LabelledData,
-    weights: options.SeveralWeights = None,
-    layers: options.ProbeLayers = "all",
-    shots: options.ProbeShots = "15,30",
+    data: advice_options.LabelledData,
+    weights: advice_options.SeveralWeights = None,
+    layers: advice_options.ProbeLayers = "all",
+    shots: advice_options.ProbeShots = "15,30",
     repeats: options.Repeats = 5,
-    against: options.Against = None,
-    normalize: options.ProbeNormalize = "standard",
-    C: options.ProbeC = "auto",
-    output: options.Picture = None,
-    csv: options.CsvFile = None,
-    keep: options.Keep = None,
-    limit: options.TestLimit = 2000,
+    against: advice_options.Against = None,
+    normalize: advice_options.ProbeNormalize = "standard",
+    C: advice_options.ProbeC = "auto",
+    output: advice_options.Picture = None,
+    csv: advice_options.CsvFile = None,
+    keep: advice_options.Keep = None,
+    limit: advice_options.TestLimit = 2000,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     workers: options.Workers = None,

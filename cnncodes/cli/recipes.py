@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnncodes.cli import options
+from cnncodes.cli import advice_options, options
 from cnncodes.cli.choice import check_recipe, say_next
 from cnncodes.cli.console import Reporter, printable, quoted, shell
 from cnncodes.errors import CnnCodesError
@@ -23,7 +23,7 @@ def list_recipes(json: options.Json = False) -> None:
     reporter.next(f"cnncodes recipes show {shell(rows[0][0])}")
 
 
-def show(name: options.RecipeName) -> None:
+def show(name: advice_options.RecipeName) -> None:
     """Print a recipe: when it is right, its source, its numbers and their reasons.
 
     cnncodes recipes show small-similar
@@ -38,7 +38,9 @@ def show(name: options.RecipeName) -> None:
 
 
 def copy(
-    name: options.RecipeName, output: options.RecipeCopy = None, overwrite: options.Overwrite = False
+    name: advice_options.RecipeName,
+    output: advice_options.RecipeCopy = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Copy a recipe, to change it.
 
@@ -59,7 +61,7 @@ def copy(
     reporter.next(f"cnncodes recipes check {shell(target)}")
 
 
-def check(files: options.RecipeNames, json: options.Json = False) -> None:
+def check(files: advice_options.RecipeNames, json: options.Json = False) -> None:
     """Check recipe files: all mistakes at once, each with its line and the nearest right word.
 
     cnncodes recipes check mine.toml

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import options
+from cnncodes.cli import advice_options, options
 from cnncodes.cli.advise import FIRST_UNREADABLE
 from cnncodes.cli.console import Reporter, duration, one_line, percent, quoted, shell
 
@@ -22,10 +22,10 @@ MOST_FINDINGS = 3  # files named per finding on the screen; the report has more
 
 def run(
     data: options.Data,
-    output: options.RunFolder,
+    output: advice_options.RunFolder,
     weights: options.StartWeights = None,
     model: options.Network = None,
-    recipe: options.RunRecipe = None,
+    recipe: advice_options.RunRecipe = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnncodes.cli import options
+from cnncodes.cli import options, training_options
 from cnncodes.cli.choice import choose_recipe
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.training import read_sets, report, watch
@@ -10,20 +10,20 @@ from cnncodes.cli.training import read_sets, report, watch
 
 def train(
     data: options.Data,
-    output: options.Run,
+    output: training_options.Run,
     recipe: options.Recipe = None,
-    model: options.NewNetwork = None,
-    activation: options.Activation = None,
-    epochs: options.Epochs = None,
-    more: options.MoreData = None,
-    heads: options.Heads = "joined",
+    model: training_options.NewNetwork = None,
+    activation: training_options.Activation = None,
+    epochs: training_options.Epochs = None,
+    more: training_options.MoreData = None,
+    heads: training_options.Heads = "joined",
     split: options.SplitRule = "auto",
     set_: options.Set = None,
-    seed: options.TrainingSeed = None,
-    batch_size: options.TrainingBatch = None,
+    seed: training_options.TrainingSeed = None,
+    batch_size: training_options.TrainingBatch = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
-    resume: options.Resume = False,
+    resume: training_options.Resume = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import json as json_module
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import options
+from cnncodes.cli import options, weights_options
 from cnncodes.cli.console import Reporter, percent, shell, size
 from cnncodes.errors import OptionError
 
@@ -42,7 +42,7 @@ def list_known(json: options.Json = False) -> None:
 
 
 def fetch(
-    name: options.WeightsName,
+    name: weights_options.WeightsName,
     model: options.Network = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -65,7 +65,9 @@ def fetch(
     reporter.next(f"cnncodes weights check {shell(name)}")
 
 
-def check(name: options.WeightsName, model: options.Network = None, json: options.Json = False) -> None:
+def check(
+    name: weights_options.WeightsName, model: options.Network = None, json: options.Json = False
+) -> None:
     """Verify digest, keys and shapes of weights, and show what they are."""
     from cnncodes.weights import check as check_weights
 
@@ -85,7 +87,7 @@ def check(name: options.WeightsName, model: options.Network = None, json: option
 
 
 def convert(
-    name: options.WeightsName,
+    name: weights_options.WeightsName,
     output: options.Output,
     model: options.Network = None,
     overwrite: options.Overwrite = False,
@@ -109,12 +111,12 @@ def convert(
 
 
 def compress(
-    name: options.WeightsName,
-    output: options.CompressedOutput = None,
-    rank: options.Rank = "auto",
-    bits: options.Bits = 8,
-    table: options.CompressionTable = False,
-    data: options.TableData = None,
+    name: weights_options.WeightsName,
+    output: weights_options.CompressedOutput = None,
+    rank: weights_options.Rank = "auto",
+    bits: weights_options.Bits = 8,
+    table: weights_options.CompressionTable = False,
+    data: weights_options.TableData = None,
     model: options.Network = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
@@ -137,7 +139,7 @@ def compress(
     from cnncodes.weights import default_output, load_weights
 
     reporter = Reporter(json, quiet)
-    wanted = options.parse_rank(rank)
+    wanted = weights_options.parse_rank(rank)
     if data is not None and not table:
         raise OptionError("--data is used by --table only.", "Add --table, or leave --data out.")
     path = output or (None if table else default_output(name))

@@ -40,7 +40,17 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "skl2onnx": {"heads": {"export"}},
     "skops": {"heads": {"export"}},
     "matplotlib": {"pictures": {"drawing"}},
-    "typer": {"cli": {"options"}},
+    "typer": {
+        "cli": {
+            "options",
+            "advice_options",
+            "benchmark_options",
+            "codes_options",
+            "head_options",
+            "training_options",
+            "weights_options",
+        }
+    },
     "rich": {"cli": {"console"}},
     # Arrays are the language between rooms.
     "numpy": {room: {"*"} for room in ROOMS if room != "cli"},

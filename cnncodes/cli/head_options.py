@@ -1,0 +1,149 @@
+"""What only the commands about heads take: `fit-linear`, `predict`, `evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cnncodes.cli.options import DATA_HELP
+
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A model file, made by 'cnncodes fit-linear'.", show_default=False),
+]
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        metavar="STAGE",
+        help="The layer to fit, or auto: the best of the file by validation. [default: fc7]",
+        show_default=False,
+    ),
+]
+HeadKind = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        metavar="KIND",
+        help="svm (scores) or softmax (probabilities). [default: svm]",
+        show_default=False,
+    ),
+]
+C = Annotated[
+    str | None,
+    typer.Option(
+        "--C",
+        metavar="C",
+        help="auto (1e-5 to 1e5), a value, or several to choose from: 0.1,1,10. [default: auto]",
+        show_default=False,
+    ),
+]
+Folds = Annotated[int, typer.Option("--folds", metavar="N", min=2, help="Stratified folds that choose C.")]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        "--normalize",
+        metavar="HOW",
+        help="Of each image's codes: l2 (to length 1), standard (each column), none. [default: l2]",
+        show_default=False,
+    ),
+]
+ClassWeight = Annotated[
+    str | None,
+    typer.Option(
+        "--class-weight",
+        metavar="balanced",
+        help="balanced: every class counts alike, however few its images.",
+        show_default=False,
+    ),
+]
+Shots = Annotated[
+    str | None,
+    typer.Option(
+        "--shots",
+        metavar="N,N",
+        help="Also: accuracy with so few images per class, such as 1,5,10.",
+        show_default=False,
+    ),
+]
+ExportModel = Annotated[
+    str | None,
+    typer.Option(
+        "--export",
+        metavar="FORMAT",
+        help="Also write the head for other tools: sklearn (skops file) or onnx.",
+        show_default=False,
+    ),
+]
+FitWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Parallel fits. [default: one for each core]",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGES...", help="Images, folders, globs, lists, or one codes file.", show_default=False
+    ),
+]
+Top = Annotated[int, typer.Option("--top", metavar="N", min=1, help="Classes per image, best first.")]
+Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: one line per image and class.")]
+ModelsAndData = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL... DATA",
+        help="One or more model files (of fit-linear, train or finetune), and last the data. "
+        + DATA_HELP.replace("images or globs", "or one codes file"),
+        show_default=False,
+    ),
+]
+ConfusionFile = Annotated[
+    str | None,
+    typer.Option(
+        "--confusion",
+        metavar="FILE",
+        help="Also draw the confusion matrix, as PNG: a row per true class, colour by its share.",
+        show_default=False,
+    ),
+]
+VerdictsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--csv",
+        metavar="FILE",
+        help="Also write one line per image, the worst mistakes first: true and predicted class, both "
+        "probabilities, rank of the true class.",
+        show_default=False,
+    ),
+]
+NoTemperature = Annotated[
+    bool,
+    typer.Option(
+        "--no-temperature",
+        help="Fit no temperature on the val split; else its images are computed too, where it is neither "
+        "evaluated nor fitted on.",
+    ),
+]
+EvaluateSplit = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        metavar="SPLIT",
+        help="auto (what the model was not fitted on: test, else val), all, train, val or test.",
+    ),
+]
+OptionalCrops = Annotated[
+    str | None,
+    typer.Option(
+        "--crops",
+        metavar="CROPS",
+        help="Other crops than the model's: center, mirror or ten (averaged).",
+        show_default=False,
+    ),
+]

@@ -1,0 +1,63 @@
+"""What only `weights` and its subcommands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cnncodes.errors import OptionError
+
+WeightsName = Annotated[
+    str, typer.Argument(metavar="WEIGHTS", help="imagenet, random:SEED, or a file.", show_default=False)
+]
+CompressedOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="What is written, a .cnnz file. [default: beside MODEL; with --table nothing]",
+        show_default=False,
+    ),
+]
+Rank = Annotated[
+    str,
+    typer.Option(
+        "--rank",
+        metavar="N|auto",
+        help="Store each fully connected matrix as two factors of this rank. auto: the rank that it has, if that is at "
+        "most 512, as in networks trained with a rank; else the whole matrix. A smaller rank than it has costs accuracy "
+        "that only training brings back.",
+    ),
+]
+Bits = Annotated[
+    int,
+    typer.Option(
+        "--bits",
+        metavar="4..8",
+        help="Bits per number: 8 and 7 lose next to nothing, see --table for the rest.",
+    ),
+]
+CompressionTable = Annotated[
+    bool, typer.Option("--table", help="Try 8 to 4 bits and smaller ranks, and show size and loss of each.")
+]
+TableData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="Labelled images for --table: the accuracy of linear SVMs on their codes with each setting.",
+        show_default=False,
+    ),
+]
+
+
+def parse_rank(text: str) -> int | None:
+    """``auto`` (None), or a number."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"--rank '{text}' is no number.", "Use auto, or a number: --rank 128.") from None
