@@ -130,6 +130,7 @@ class Training:
         self._least_batch = (2 if settings.network.batch_norm else 1) if alone else 0
         self.state = State()
         self.best: dict[str, Tensor] | None = None
+        self._good: dict[str, Any] | None = None  # the state at the start of the epoch
         self.rate_found: Callable[[RangeTest], None] = lambda test: None
         self._note = notes or (lambda text: None)
         self._events, self._diagnosis = Events(folder / EVENTS, self._note), Diagnosis()
@@ -187,6 +188,7 @@ class Training:
                 self._note(never_at_full_rate(self.settings))
             while self.state.epoch < self.settings.epochs and not self._is_stale():
                 self._epoch(progress)
+        self._good = None
         if self.best is not None:
             self.learner.load_state_dict(self.best)
         self.learner.eval()
@@ -205,7 +207,8 @@ class Training:
     def _epoch(self, progress: Progress | None) -> None:
         """What is left of an epoch; at its end ``state`` is at the start of the next, or back at a good state."""
         state = self.state
-        started, good = time.perf_counter(), self.snapshot() if state.step == 0 else None
+        started = time.perf_counter()
+        self._good = self.snapshot(self._good) if state.step == 0 else None
         seen_before = state.seen
         draws = self.inputs.draws(state.epoch)
         self.learner.train()
@@ -214,7 +217,7 @@ class Training:
             state.step += 1
             state.steps += 1
             if len(self._pending) >= (STEPS_AHEAD if self.device.is_cuda else 1) and not self.look():
-                self._restart(good)
+                self._restart()
                 return
             if progress:
                 progress(state.epoch, state.seen, state.loss_sum / max(state.seen, 1))
@@ -224,7 +227,7 @@ class Training:
             if time.monotonic() - self._saved > CHECKPOINT_SECONDS and self.look():
                 self.save()
         if not self.look():
-            self._restart(good)
+            self._restart()
             return
         self._finish_epoch(time.perf_counter() - started, state.seen - seen_before)
 
@@ -333,13 +336,17 @@ class Training:
             save_checkpoint(self.folder, self.state.steps, self.snapshot())
         self._saved = time.monotonic()
 
-    def snapshot(self) -> dict[str, Any]:
-        """Everything that the training needs to go on as if nothing had happened: what a checkpoint holds."""
+    def snapshot(self, into: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Everything that the training needs to go on as if nothing had happened: what a checkpoint holds.
+
+        ``into`` is an earlier one that is no longer needed.
+        """
+        earlier = into or {}
         return {
             "state": dataclasses.asdict(self.state),
             "settings": self.settings.to_json(),
-            "learner": copied(self.learner.state_dict()),
-            "optimizer": copied(self.optimizer.state_dict()),
+            "learner": copied(self.learner.state_dict(), earlier.get("learner")),
+            "optimizer": copied(self.optimizer.state_dict(), earlier.get("optimizer")),
             "random": random_state(None, self.device),
             "best": self.best,
             **self.inputs.measured(),
@@ -350,17 +357,17 @@ class Training:
         self._pending.clear()
         self.state = State(**saved["state"])
         self.learner.load_state_dict(saved["learner"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(copied(saved["optimizer"]))  # it keeps what it is given
         self._random = saved["random"]
         set_random_state(self._random, self.device)
         self.best = saved["best"]
         self.inputs.restore(saved)
 
-    def _restart(self, good: dict[str, Any] | None) -> None:
+    def _restart(self) -> None:
         """Back to the last good state at a tenth of the rate."""
         restarts = self.state.restarts + 1
         divisor = self.state.divisor * 10
-        saved = good or last_checkpoint(self.folder)
+        saved = self._good or last_checkpoint(self.folder)
         if restarts > RESTARTS or saved is None:
             raise CnnCodesError(
                 f"the loss is not a number in epoch {self.state.epoch + 1}, also at a rate of "

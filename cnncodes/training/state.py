@@ -107,12 +107,22 @@ def make_optimizer(learner: Learner, settings: TrainingSettings, device: Device)
     return torch.optim.SGD(groups, lr=unused, momentum=settings.momentum, fused=fused)
 
 
-def copied(value: Any) -> Any:
-    """A copy of nested dictionaries and lists whose tensors no longer change."""
+def copied(value: Any, into: Any = None) -> Any:
+    """A copy of nested dictionaries and lists whose tensors no longer change.
+
+    ``into`` is an earlier copy that is no longer needed: its memory is used again where it fits.
+    """
     if isinstance(value, Tensor):
+        if isinstance(into, Tensor) and (into.shape, into.dtype, into.device) == (
+            value.shape,
+            value.dtype,
+            value.device,
+        ):
+            return into.copy_(value.detach())
         return value.detach().clone()
     if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
+        earlier = into if isinstance(into, dict) else {}
+        return {key: copied(item, earlier.get(key)) for key, item in value.items()}
     if isinstance(value, list):
         return [copied(item) for item in value]
     return value

@@ -134,6 +134,30 @@ def test_a_loss_that_is_not_a_number_restarts_at_a_tenth_of_the_rate(network, pi
     assert kept["training"].state.divisor >= 1000 and kept["training"].state.restarts == 3
 
 
+def test_a_second_restart_goes_back_to_the_same_good_state(network, pixels, stripes, tmp_path):
+    """What the optimizer was given must not be what it goes on to change."""
+    kept = {}
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    train(
+        stripes,
+        network,
+        pixels,
+        tmp_path / "run",
+        settings,
+        ready=lambda training: kept.update(training=training),
+    )
+    training = kept["training"]
+    good = training.snapshot()
+    training.restore(good)
+    first = [value.clone() for value in good["optimizer"]["state"][0].values() if value is not None]
+    for state in training.optimizer.state.values():
+        for value in state.values():
+            if value is not None:
+                value.fill_(float("nan"))
+    again = [value for value in good["optimizer"]["state"][0].values() if value is not None]
+    assert first and all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
 def test_a_plateau_divides_the_rate_by_ten_three_times(network, pixels, stripes, tmp_path):
     settings = dataclasses.replace(SETTINGS, schedule="plateau", patience=1, epochs=8, learning_rate=1e-30)
     result = train(stripes, network, pixels, tmp_path / "run", settings)  # a rate that changes nothing
