@@ -187,8 +187,9 @@ class Inputs:
         draws = lru_cache(maxsize=1)(self.draws)  # all batches of a view come one after the other
 
         def compute(view: int, rows: list[int], squares: Tensor) -> Tensor:
+            # views are made in float32, as those that are not kept
+            views = squares.permute(0, 3, 1, 2).float() if view < 0 else draws(view).views(squares, rows)
             with torch.inference_mode(), autocast(self.settings.precision, self._device):
-                views = squares.permute(0, 3, 1, 2).float() if view < 0 else draws(view).views(squares, rows)
                 return self._learner.before(self._normalised(views))
 
         if self._processes.leads and not self.frozen.fill(
