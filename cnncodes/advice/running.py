@@ -82,6 +82,7 @@ def run(
     workers: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    notes: Callable[[str], None] | None = None,
 ) -> RunReport:
     """From images to a tested model: split, advise, fit or train, evaluate, report.
 
@@ -107,6 +108,8 @@ def run(
         Decoding threads.
     seed : int, default 0
     progress : callable(step, done, total, word), optional
+    notes : callable(text), optional
+        Told what a person should know of a training: a restart, a loss that stands still and what to try.
 
     Raises
     ------
@@ -138,7 +141,7 @@ def run(
     with locked(place / "run"):
         note = RunNote(place, inputs_of(catalog, weights, seed))
         road = _Road(
-            catalog, weights, place, note, data, device, workers, seed, progress or (lambda *_: None)
+            catalog, weights, place, note, data, device, workers, seed, progress or (lambda *_: None), notes
         )
         try:
             return road.walk(recipe, tuple(assignments))
@@ -172,6 +175,7 @@ class _Road:
     workers: int | None
     seed: int
     progress: Progress
+    notes: Callable[[str], None] | None
 
     def walk(self, recipe: str | os.PathLike[str] | None, assignments: tuple[str, ...]) -> RunReport:
         """Every step that is not done yet."""
@@ -348,6 +352,7 @@ class _Road:
             "progress": lambda epoch, done, loss: self.progress(
                 f"epoch {epoch + 1} of {settings.epochs}", done, images, f"loss {loss:.3f}"
             ),
+            "notes": self.notes,
         }
         if not path.exists():
             with self._timed("training"):

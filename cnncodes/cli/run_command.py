@@ -56,6 +56,7 @@ def run(
         report = run_all(
             catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=" ".join(map(shell, data)),
             device=device, workers=workers, seed=seed, progress=progress,
+            notes=reporter.warn,
         )  # fmt: skip
     _draw(report)
     _print(reporter, report)
@@ -97,13 +98,19 @@ def _bars(reporter: Reporter) -> Iterator[Callable[[str, float, int, str], None]
 
 
 def _draw(report: RunReport) -> None:
-    """The pictures of a run: what each stage knows, and the confusions."""
+    """The pictures of a run: what each stage knows, the curves of a training, and the confusions."""
     from cnncodes.pictures.confusion import save_confusion
+    from cnncodes.pictures.curves import FILE, draw_curves
     from cnncodes.pictures.depth import save_depth
 
     folder = Path(report.folder)
     if report.advice is not None:
         save_depth(report.advice.evidence, folder / "depth.png")
+    if "training" in report.files:
+        from cnncodes.training import read_epochs
+
+        if epochs := read_epochs(folder / report.files["training"]):  # none if a person has removed them
+            draw_curves(epochs, folder / FILE, title=f"{folder.resolve().name}: {len(epochs)} epochs")
     if report.evaluation is not None:
         save_confusion(report.evaluation, folder / "confusion.png", overwrite=True)
 

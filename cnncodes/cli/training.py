@@ -52,8 +52,10 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
             images[0] = len(training.train_rows)
             if training.frozen is not None:
                 images[1] = training.frozen.rows
+                count = training.frozen.views
+                views = "one view" if count == 1 else f"{count} views"
                 reporter.note(
-                    f"what {training.frozen.boundary} gives for {training.frozen.views} views of each image is computed once"
+                    f"what {training.frozen.boundary} gives for {views} of each image is computed once"
                 )
             first = training.learner.module.network.stages[training.learner.first].name
             reporter.note(

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cnncodes.training.range_test import RangeTest
     from cnncodes.training.run import TrainingResult, finetune, train
     from cnncodes.training.settings import NetworkSettings, TeacherSettings, TrainingSettings
-    from cnncodes.training.state import Epoch, InterruptedTrainingError
+    from cnncodes.training.state import Epoch, InterruptedTrainingError, read_epochs
 
 _HOMES = {
     "Epoch": "state",
@@ -22,6 +22,7 @@ _HOMES = {
     "TrainingResult": "run",
     "TrainingSettings": "settings",
     "finetune": "run",
+    "read_epochs": "state",
     "train": "run",
 }
 
@@ -35,6 +36,7 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "finetune",
+    "read_epochs",
     "train",
 ]
 

@@ -30,6 +30,7 @@ from cnncodes.training.processes import Processes
 from cnncodes.training.range_test import RangeTest, find_rate
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.state import (
+    METRICS,
     Epoch,
     InterruptedTrainingError,
     State,
@@ -301,7 +302,7 @@ class Training:
             self.save()
         if self.processes.leads:
             lines = "".join(json.dumps(entry) + "\n" for entry in state.history)
-            (self.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+            (self.folder / METRICS).write_text(lines, encoding="utf-8")
             self._events.write(state.history)
             if advice := self._diagnosis.look(self):
                 self._note(advice)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import math
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from cnncodes.errors import CnnCodesError
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
 
+METRICS = "metrics.jsonl"  # in a run's folder: a line for each epoch
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt's numbers (malloc.h)
 
 
@@ -42,6 +46,14 @@ class Epoch:
     val_accuracy: float | None
     seconds: float
     images_per_second: float
+
+
+def read_epochs(folder: str | os.PathLike[str]) -> tuple[Epoch, ...]:
+    """The epochs that a training wrote into its folder so far; empty if there is none."""
+    path = Path(folder) / METRICS
+    if not path.exists():
+        return ()
+    return tuple(Epoch(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
 
 
 @dataclass

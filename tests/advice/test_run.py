@@ -258,6 +258,31 @@ def test_images_without_labels_are_an_error(stripes, weights, tmp_path) -> None:
         run(read_catalog(sorted((stripes / "along").glob("*.png"))), weights, tmp_path / "out")
 
 
+def test_a_run_that_trains_says_why_it_does_not_learn_and_draws_its_curves(
+    stripes, weights, tmp_path, capsys
+) -> None:
+    save_weights(weights, tmp_path / "tiny.safetensors")
+    command = [
+        "run",
+        str(stripes),
+        "-o",
+        str(tmp_path / "out"),
+        "--weights",
+        str(tmp_path / "tiny.safetensors"),
+    ]
+    command += ["--recipe", "large-different"]
+    for entry in (*TRAINED, "train.learning_rate=1e-30", "train.schedule=constant", "train.dropout=0"):
+        command += ["--set", entry]
+    assert main([*command, "--quiet"]) == 0
+    assert "the training loss stands still" in capsys.readouterr().err
+    curves = tmp_path / "out/curves.png"
+    assert curves.read_bytes().startswith(b"\x89PNG")
+    curves.unlink()
+    shutil.rmtree(tmp_path / "out/training")
+    assert main([*command, "--quiet"]) == 0, "a finished run is shown without its training too"
+    assert not curves.exists() and not capsys.readouterr().err
+
+
 def test_the_command_tells_what_a_person_wants_to_know(stripes, weights, tmp_path, capsys) -> None:
     save_weights(weights, tmp_path / "tiny.safetensors")
     (stripes / "along/7.png").write_bytes(b"no image")

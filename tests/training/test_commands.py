@@ -53,6 +53,16 @@ def test_a_run_is_kept_and_resumed(start, stripes, tmp_path, capsys, monkeypatch
     assert again.out == first and not again.err
 
 
+@pytest.mark.parametrize(
+    ("views", "said"), [(1, "for one view of each image"), (2, "for 2 views of each image")]
+)
+def test_what_is_computed_once_is_said(start, stripes, tmp_path, capsys, monkeypatch, views, said):
+    monkeypatch.chdir(tmp_path)
+    command = ["finetune", str(stripes.root), "-o", "run", "--weights", start, "--epochs", "2", *QUICK]
+    assert main([*command, "--freeze", "conv1-2", "--set", f"train.cached_views={views}"]) == 0
+    assert said in capsys.readouterr().err
+
+
 def test_training_from_new_numbers(network, stripes, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = str(stripes.root)
