@@ -177,7 +177,7 @@ def test_demo_shows_commands_that_can_be_repeated(run, tmp_path, monkeypatch) ->
     monkeypatch.setattr(digits.write_digits, "__defaults__", (6,))
     shown = run("demo", "-o", tmp_path / "demo")
     assert shown.code == 0
-    assert "60 scanned digits" in shown.out and "untrained" in shown.out
+    assert "60 scanned digits" in shown.out and "weights are 'starter'" in shown.out
     known = {name for name, _ in COMMANDS} | {name for name, _, _ in GROUPS}
     assert {command[0] for command in ran} <= known
     images = [part for part in ran[-1] if part.endswith(".png")]
