@@ -71,7 +71,9 @@ def test_two_processes_equal_one(network, stripes, tmp_path):
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
             assert b[name] == pytest.approx(a[name], rel=1e-3), name
-    assert (tmp_path / "two" / "run.json").exists() and len(list((tmp_path / "two").glob("checkpoint-*"))) == 1
+    assert (tmp_path / "two" / "run.json").exists() and len(
+        list((tmp_path / "two").glob("checkpoint-*"))
+    ) == 1
 
 
 def test_every_image_is_in_one_share():
