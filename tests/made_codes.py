@@ -29,7 +29,7 @@ def write_codes(
     """Write a codes file; returns the codes of its last stage, ``[N, length]`` or ``[N, crops, length]``.
 
     ``noise`` has for each stage the standard deviation around the class's centre, in units of the distance
-    between centres; splits are 0 none, 1 train, 2 val, 3 test.
+    between centres; splits are 0 none, 1 train, 2 val, 3 test. Digests are 1, 2, 3 ...
     """
     noise = noise or {"pool5": 0.5}
     rng = np.random.default_rng(seed)
@@ -40,7 +40,8 @@ def write_codes(
         weights.network, tuple(noise), weights.name, weights.fingerprint, weights.preprocessing,
         crops=crops, classes=weights.architecture.classes,
     )  # fmt: skip
-    create(path, catalog, settings, Provenance("made up", "today"), np.arange(N) + 1000, np.zeros(N))
+    made_up = Provenance("made up", "today")
+    create(path, catalog, settings, made_up, np.arange(N) + 1000, np.zeros(N), weights.seen)
     layers = {}
     for stage, shape in settings.stage_shapes().items():
         length = int(np.prod(shape))

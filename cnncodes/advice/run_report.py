@@ -113,6 +113,11 @@ def _notes(test: Array, divided: Catalog, result: EvaluationResult | None) -> tu
     elif result.evaluation.n < FEW_TO_TEST:
         n = result.evaluation.n
         notes.append(f"only {n} images test: each right or wrong one moves the accuracy by {1 / n:.1%}")
+    if result is not None and result.seen:
+        notes.append(
+            f"{result.seen:,} of the {result.evaluation.n:,} test images are among those that the weights were "
+            "trained on: the figures say little about new ones"
+        )
     left = int((divided.splits == SPLITS.index("test")).sum()) - len(test)
     if left:
         notes.append(f"{left:,} test images are copies of fitted ones, or have no label, and were left out")

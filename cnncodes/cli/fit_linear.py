@@ -87,6 +87,11 @@ def fit_linear(
     if recipe is not None:
         _compare_codes(reporter, chosen, found)
     reporter.note(f"rows: {found.split.how}")
+    if found.learned:
+        reporter.warn(
+            f"the weights were trained on {found.learned:,} of the {len(found.split.test):,} images that test this "
+            "head: for what it is worth on new ones, evaluate it on others"
+        )
     document: dict[str, Any] = {"model": output, **model.evidence}
     _print_choice(reporter, found)
     if len(found.split.test):
@@ -102,7 +107,7 @@ def fit_linear(
     if export is not None:
         reporter.note(f"exported to {_export(found, export, target, overwrite)}")
     reporter.note(
-        f"written: {output} ({len(model.classes)} classes, {model.stage}, fitted on {len(model.seen):,} images)"
+        f"written: {output} ({len(model.classes)} classes, {model.stage}, fitted on {model.images_fitted:,} images)"
     )
     reporter.document(document)
     reporter.next(f"cnncodes predict {shell(output)} photo.jpg")

@@ -156,7 +156,7 @@ def _model(reporter: Reporter, path: str) -> None:
             "head": json_module.loads(model.head.to_json()),
             "settings": json_module.loads(settings.to_json()),
             "evidence": model.evidence,
-            "images_fitted": len(model.seen),
+            "images_fitted": model.images_fitted,
         }
     )
     reporter.result(
@@ -166,5 +166,5 @@ def _model(reporter: Reporter, path: str) -> None:
     reporter.result(
         f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}..."
     )
-    reporter.result(f"fitted   on {len(model.seen):,} images: {model.evidence.get('split', '')}")
+    reporter.result(f"fitted   on {model.images_fitted:,} images: {model.evidence.get('split', '')}")
     reporter.next(f"cnncodes predict {shell(path)} photo.jpg")

@@ -192,7 +192,9 @@ def _create(plan: Plan) -> None:
     temporary = plan.output.with_name(plan.output.name + ".part")
     provenance = codes_file.Provenance.now(plan.weights.source)
     try:
-        codes_file.create(temporary, plan.catalog, plan.settings, provenance, plan.size, plan.mtime)
+        codes_file.create(
+            temporary, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, plan.weights.seen
+        )
         reserve(temporary)
         temporary.replace(plan.output)
     finally:

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ PROBLEM_BYTES = 160  # a fixed width, so that a reason is written in place like 
 BLOCK_ROWS = 4096
 
 _TEXT = h5py.string_dtype("utf-8")
+_WEIGHTS_SEEN = "weights_seen"  # optional: files of other weights, and older ones, lack it
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def create(
     provenance: Provenance,
     size: np.ndarray,
     mtime: np.ndarray,
+    weights_seen: Sequence[int] = (),
 ) -> None:
     """Write the whole structure of a codes file with every row pending.
 
@@ -102,6 +104,8 @@ def create(
         Bytes of each image file.
     mtime : ndarray of int64 [N]
         Modification time of each in ns.
+    weights_seen : sequence of int, default ()
+        Digests of the images that the weights were trained on.
     """
     rows = len(catalog)
     with h5py.File(path, "w") as file:
@@ -124,6 +128,8 @@ def create(
             dataset = _allocate(layers, stage, whole, np.dtype(settings.dtype).newbyteorder("<"))
             dataset.attrs["shape"] = np.array(shape, dtype="<i8")
             dataset.attrs["relu"] = settings.relu(stage)
+        if len(weights_seen):
+            file.create_dataset(_WEIGHTS_SEEN, data=np.array(weights_seen, "<u8"))
         _link(file, settings.stages[-1])
 
 
@@ -330,6 +336,11 @@ class CodesFile:
         """What was in the image files, uint64 [N]; see :func:`cnncodes.images.file_digest`. 0 for rows not done."""
         return np.asarray(self.hdf5["images/digest"][:])
 
+    def weights_seen(self) -> np.ndarray:
+        """Digests, uint64 ``[M]``, of the images that the weights were trained on, as far as that is known."""
+        known = _WEIGHTS_SEEN in self.hdf5
+        return self.hdf5[_WEIGHTS_SEEN][:].astype(np.uint64) if known else np.zeros(0, np.uint64)
+
     def problems(self) -> dict[str, str]:
         """Name and reason of every unreadable image."""
         reasons = self.hdf5["images/problem"]
@@ -385,6 +396,8 @@ def _copy_packed(codes: CodesFile, copy: h5py.File, level: int) -> None:
         copy.attrs[name] = value
     codes.hdf5.copy("images", copy)
     codes.hdf5.copy("classes", copy)
+    if _WEIGHTS_SEEN in codes.hdf5:
+        codes.hdf5.copy(_WEIGHTS_SEEN, copy)
     layers = copy.create_group("layers")
     for stage in codes.stages:
         original = codes.hdf5["layers"][stage]

@@ -23,7 +23,7 @@ from cnncodes.heads.draws import FewShot, few_shot
 from cnncodes.heads.fit import FitResult, fit_head
 from cnncodes.heads.head import Head, HeadKind
 from cnncodes.heads.normalise import Normalisation, NormalisationKind
-from cnncodes.heads.splits import Split, SplitRule, split_rows
+from cnncodes.heads.splits import Split, SplitRule, split_rows, with_known_classes, without_copies
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.listing import SUFFIXES
 from cnncodes.weights import Weights, read_arrays, write_arrays
@@ -46,7 +46,8 @@ class LinearModel:
     evidence : dict
         How the head came about (choice of C, layers compared, rows), for people.
     seen : uint64 ndarray
-        Digests of the training images' files, so that an evaluation can leave them out.
+        Digests of the files that the head was fitted on and of those that the weights were trained on, so that
+        an evaluation can leave them out.
     """
 
     head: Head
@@ -64,10 +65,17 @@ class LinearModel:
         """Names of the classes, in the order of the scores."""
         return self.head.classes
 
+    @property
+    def images_fitted(self) -> int:
+        """Images that the head was fitted on; of a network, those that it was trained on."""
+        return int(self.evidence.get("images_fitted", len(self.seen)))
+
     def has_seen(self, digests: np.ndarray) -> np.ndarray:
-        """Whether images with these digests (see :func:`cnncodes.images.file_digest`) were fitted: bool ``[N]``."""
-        seen: np.ndarray = np.isin(digests, self.seen) & (digests != 0)
-        return seen
+        """Whether the head or the weights learned from images with these digests: bool ``[N]``.
+
+        See :func:`cnncodes.images.file_digest`.
+        """
+        return _among(digests, self.seen)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model file; raises OutputExistsError if it is there and ``overwrite`` is false."""
@@ -189,13 +197,15 @@ def network_model(weights: Weights) -> LinearModel:
 class LinearFit:
     """What :func:`fit_linear` found.
 
-    ``compared`` has, for every stage that was tried, the accuracy (0..1) on the rows that choose C.
+    ``compared`` has, for every stage that was tried, the accuracy (0..1) on the rows that choose C. ``learned`` counts
+    the test rows that the weights were trained on: for the network they are not new, so they test the head alone.
     """
 
     model: LinearModel
     split: Split
     result: FitResult
     compared: dict[str, float]
+    learned: int = 0
 
 
 def fit_linear(
@@ -234,14 +244,14 @@ def fit_linear(
     with CodesFile(codes) as file:
         file.require_complete()
         digests = file.digests()
-        rows = _without_copies(split_rows(file.catalog, file.state == DONE, split, seed), digests)
+        rows = without_copies(split_rows(file.catalog, file.state == DONE, split, seed), digests)
         stages = file.stages if layer == "auto" else (file.settings.architecture.select_one(layer),)
         options: dict[str, Any] = {
             "kind": kind, "normalisation": normalisation, "class_weight": class_weight,
             "folds": folds, "seed": seed, "jobs": jobs,
         }  # fmt: skip
         labels, classes = _compact(file.catalog, rows)
-        rows = _known(file.catalog, rows, labels)
+        rows = with_known_classes(file.catalog, rows, labels)
         results = {stage: _fit(file, stage, rows, labels, classes, C, options) for stage in stages}
         compared = {stage: result.choice.best_accuracy for stage, result in results.items() if result.choice}
         if len(stages) > 1 and not compared:  # one value leaves C no choice, but the stage
@@ -256,15 +266,24 @@ def fit_linear(
         settings = dataclasses.replace(
             file.settings, stages=(chosen,), crops=averaged(file.settings.crops), dtype="float32"
         )
+        weights_seen = file.weights_seen()
+        learned = int(_among(digests[rows.test], weights_seen).sum())
+        if learned:  # a network can know the labels of its training images by heart
+            which = "all" if learned == len(rows.test) else f"{learned:,}"
+            how = f"{rows.how}; the weights were trained on {which} of these test images: they are not new to them"
+            rows = dataclasses.replace(rows, how=how)
         evidence = {
             "codes": Path(codes).name,
             "split": rows.how,
+            "images_fitted": len(fitted),
+            "weights_trained_on": len(weights_seen),
+            "test_images_weights_trained_on": learned,
             "layers_compared": compared,
             "fit": json.loads(result.to_json()),
             "provenance": dataclasses.asdict(Provenance.now(file.provenance.weights_source)),
         }
-        seen = digests[fitted]
-    return LinearFit(LinearModel(result.head, settings, evidence, np.sort(seen)), rows, result, compared)
+        seen = np.union1d(digests[fitted], weights_seen)
+    return LinearFit(LinearModel(result.head, settings, evidence, seen), rows, result, compared, learned)
 
 
 def few_shot_codes(
@@ -322,21 +341,6 @@ def _compact(catalog: Catalog, rows: Split) -> tuple[np.ndarray, tuple[str, ...]
     return labels, tuple(catalog.classes[label] for label in present)
 
 
-def _known(catalog: Catalog, rows: Split, labels: np.ndarray) -> Split:
-    """The split without the val and test images whose class has no training image, and a word on them."""
-    held = np.concatenate([rows.choose, rows.test])
-    unknown = held[labels[held] < 0]
-    if not len(unknown):
-        return rows
-    names = ", ".join(repr(catalog.classes[label]) for label in np.unique(catalog.labels[unknown]))
-    return dataclasses.replace(
-        rows,
-        choose=np.setdiff1d(rows.choose, unknown),
-        test=np.setdiff1d(rows.test, unknown),
-        how=f"{rows.how}; {len(unknown):,} of these left out, since their class has no training image: {names}",
-    )
-
-
 def _fit(
     file: CodesFile,
     stage: str,
@@ -373,13 +377,10 @@ def _training(
     return read_rows(file, stage, rows.train), labels[rows.train], validation
 
 
-def _without_copies(split: Split, digests: np.ndarray) -> Split:
-    """The split whose test rows hold no copy of an image that is fitted or chooses C."""
-    copies = np.isin(digests[split.test], digests[np.concatenate([split.train, split.choose])])
-    if not copies.any():
-        return split
-    how = f"{split.how}; {int(copies.sum()):,} copies of fitted images are left out of the test"
-    return dataclasses.replace(split, test=split.test[~copies], how=how)
+def _among(digests: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Whether each digest is among ``seen``: bool ``[N]``; 0 stands for a file that was not read."""
+    found: np.ndarray = np.isin(digests, seen) & (digests != 0)
+    return found
 
 
 def averaged(crops: str) -> str:

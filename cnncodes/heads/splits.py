@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,6 +87,30 @@ def split_rows(catalog: Catalog, usable: np.ndarray, rule: SplitRule = "auto", s
     tested = test if len(test) else val
     name = "test" if len(test) else "val"
     return Split(train, rows[:0], tested, f"train {len(train):,}, {name} {len(tested):,} (tests){others}")
+
+
+def with_known_classes(catalog: Catalog, rows: Split, labels: np.ndarray) -> Split:
+    """The split without the val and test images whose class has no training image, and a word on them."""
+    held = np.concatenate([rows.choose, rows.test])
+    unknown = held[labels[held] < 0]
+    if not len(unknown):
+        return rows
+    names = ", ".join(repr(catalog.classes[label]) for label in np.unique(catalog.labels[unknown]))
+    return dataclasses.replace(
+        rows,
+        choose=np.setdiff1d(rows.choose, unknown),
+        test=np.setdiff1d(rows.test, unknown),
+        how=f"{rows.how}; {len(unknown):,} of these left out, since their class has no training image: {names}",
+    )
+
+
+def without_copies(split: Split, digests: np.ndarray) -> Split:
+    """The split whose test rows hold no copy of an image that is fitted or chooses C."""
+    copies = np.isin(digests[split.test], digests[np.concatenate([split.train, split.choose])])
+    if not copies.any():
+        return split
+    how = f"{split.how}; {int(copies.sum()):,} copies of fitted images are left out of the test"
+    return dataclasses.replace(split, test=split.test[~copies], how=how)
 
 
 def _held_out(catalog: Catalog, rows: np.ndarray, share: float, seed: int) -> Split:

@@ -88,6 +88,13 @@ def test_nothing_of_the_test_images_was_fitted(stripes, weights, tmp_path) -> No
     assert sides["3.png"] == sides["copy.png"], "a copy stays with its original"
 
 
+def test_a_run_says_when_its_weights_were_trained_on_the_test_images(stripes, weights, tmp_path) -> None:
+    catalog = read_catalog(stripes)
+    trained = replace(weights, seen=tuple(file_digests(catalog).tolist()))
+    report = run(catalog, trained, tmp_path / "out", recipe="small-similar")
+    assert any("9 of the 9 test images are among those" in note for note in report.notes), report.notes
+
+
 def test_the_split_is_drawn_by_groups_and_no_class_is_lost() -> None:
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), [60, 30, 8, 2])
