@@ -23,10 +23,10 @@ from cnncodes.advice.decision import Advice, advise
 from cnncodes.advice.division import (
     Division,
     draw_division,
+    for_training,
     is_divided,
     own_division,
     read_division,
-    with_val,
     write_division,
 )
 from cnncodes.advice.recipe import KEPT, Recipe, load_recipe
@@ -341,11 +341,13 @@ class _Road:
         splits = division.splits.copy()
         unreadable = dict(advice.unreadable) if advice else {}
         splits[[row for row, name in enumerate(self.catalog.names) if name in unreadable]] = 0
-        catalog = with_val(dataclasses.replace(self.catalog, splits=splits), division.groups, self.seed)
+        divided = dataclasses.replace(self.catalog, splits=splits)
+        catalog, rule = for_training(divided, division.groups, self.seed)
         settings = recipe.training_settings()
         folder, path = self.folder / TRAINING, self.folder / MODEL
         images = int((catalog.splits == SPLITS.index("train")).sum())
         options: dict[str, Any] = {
+            "split": rule,
             "device": self.device,
             "workers": self.workers,
             "resume": (folder / "run.json").exists(),
@@ -370,6 +372,7 @@ class _Road:
                 chosen=f"Of {len(result.epochs)} epochs of training, epoch {best.epoch} is kept{right}"
             )
             same_file(result.model, path)
+            unreadable |= result.unreadable
         return Made(path, None, self.note["chosen"], unreadable)
 
     def _evaluate(self, made: Made, divided: Catalog) -> EvaluationResult | None:

@@ -31,9 +31,13 @@ Transfer learning with AlexNet: images to CNN codes to a classifier.
 
 A first session:
 
+    cnncodes run photos/ -o out              look at the pictures, choose a recipe, train, test
+    cnncodes predict out/model.safetensors new.jpg
+
+The same by hand:
+
     cnncodes extract photos/ -o codes.h5     images -> CNN codes, 4096 numbers each
     cnncodes fit-linear codes.h5 -o model.safetensors
-    cnncodes predict model.safetensors new.jpg
 
 Exit codes: 0 good; 1 a clear error; 2 wrong usage; 3 finished, but some images could not be read.
 """

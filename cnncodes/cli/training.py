@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.cli.console import Reporter, duration, percent, shell
+from cnncodes.cli.console import Reporter, duration, percent, quoted, shell
+from cnncodes.cli.options import Exit
 from cnncodes.errors import OptionError
 
 if TYPE_CHECKING:
@@ -127,6 +128,11 @@ def report(reporter: Reporter, result: TrainingResult) -> None:
             "classes": list(result.classes),
             "best": json.loads(json.dumps(dataclasses.asdict(best))),
             "epochs": [dataclasses.asdict(line) for line in result.epochs],
+            "unreadable": result.unreadable,
         }
     )
+    for name, reason in result.unreadable.items():
+        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
     reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg")
+    if result.unreadable:
+        raise Exit(3)

@@ -28,6 +28,13 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     return path
 
 
+def forget_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps: a training that went back must not be continued from them."""
+    for path in checkpoints(folder):
+        if int(path.stem.rpartition("-")[2]) > step:
+            path.unlink()
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
     return sorted(

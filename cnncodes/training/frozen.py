@@ -121,6 +121,8 @@ class FrozenCache:
         self._val_place = np.full(len(catalog), -1)
         self._val_place[val_rows] = views * len(train_rows) + np.arange(len(val_rows))
         self._values: np.ndarray | Tensor | None = None
+        #: Name and reason of each image that could not be read.
+        self.problems: dict[str, str] = {}
 
     @property
     def rows(self) -> int:
@@ -156,7 +158,8 @@ class FrozenCache:
                         found = compute(view, readable, pixels).flatten(1).float().cpu().numpy()
                         values[[asked.index(row) for row in readable]] = found
                     there = set(readable)
-                    bad = {rows[place]: "unreadable" for place, row in enumerate(asked) if row not in there}
+                    reasons = (val_squares if view < 0 else squares).problems
+                    bad = {rows[place]: reasons[row] for place, row in enumerate(asked) if row not in there}
                     writer.write(rows[0], {self.boundary: values}, bad, np.zeros(len(rows), np.uint64))
                     done += len(rows)
                     if progress:
@@ -181,6 +184,7 @@ class FrozenCache:
         """Map the rows; read them into memory (the GPU's) where they fit."""
         with codes_file.CodesFile(self.path) as codes:
             self._broken = set(np.flatnonzero(codes.state == codes_file.UNREADABLE).tolist())
+            self.problems = codes.problems()
             place = codes_file.layout(self.path).layers[self.boundary]
             shape = (len(codes), int(np.prod(self.shape)))
         mapped: np.ndarray = np.memmap(self.path, place.dtype, "r", place.offset, shape)

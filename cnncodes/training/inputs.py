@@ -48,12 +48,15 @@ class Batch:
     targets : Targets
     size : int
         Images that the batch of all processes should have.
+    places : list of int
+        Where ``rows`` stand in that batch.
     """
 
     rows: list[int]
     values: Tensor
     targets: Targets
     size: int
+    places: list[int]
 
 
 class Inputs:
@@ -132,7 +135,7 @@ class Inputs:
         shares = [self._processes.share(batch) for batch in batches]
         if self.frozen is not None:
             for batch, (rows, values) in zip(batches, self.frozen.batches(draws.epoch, shares), strict=True):
-                yield Batch(rows, values, self._targets(rows), len(batch))
+                yield self._batch(batch, rows, values, self._targets(rows))
             return
         for batch, (rows, squares) in zip(batches, self._squares.batches(shares), strict=True):
             views = draws.views(squares, rows)
@@ -140,7 +143,7 @@ class Inputs:
             mix = None if parts is None else torch.from_numpy(parts).to(views.device)
             if mix is not None:
                 views = mixed_views(views, mix)
-            yield Batch(rows, self._normalised(views), self._targets(rows, views, mix), len(batch))
+            yield self._batch(batch, rows, self._normalised(views), self._targets(rows, views, mix))
 
     def to_watch(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
         """This process's share of each batch of val rows: centre crops, nothing drawn at random."""
@@ -148,11 +151,22 @@ class Inputs:
         if self.frozen is not None:
             kept = self.frozen.batches(0, shares, val=True)
             for batch, (rows, values) in zip(batches, kept, strict=True):
-                yield Batch(rows, values, self._targets(rows), len(batch))
+                yield self._batch(batch, rows, values, self._targets(rows))
             return
         for batch, (rows, squares) in zip(batches, self._val_squares.batches(shares), strict=True):
             views = squares.permute(0, 3, 1, 2).float()
-            yield Batch(rows, self._normalised(views), self._targets(rows, views), len(batch))
+            yield self._batch(batch, rows, self._normalised(views), self._targets(rows, views))
+
+    def _batch(self, whole: Sequence[int], rows: list[int], values: Tensor, targets: Targets) -> Batch:
+        readable = set(rows)
+        places = [place for place in self._processes.places(len(whole)) if whole[place] in readable]
+        return Batch(rows, values, targets, len(whole), places)
+
+    def unreadable(self) -> dict[str, str]:
+        """Name and reason of each image that could not be read so far."""
+        found = self._squares.problems | self._val_squares.problems
+        kept = self.frozen.problems if self.frozen is not None else {}
+        return kept | {self.catalog.names[row]: reason for row, reason in sorted(found.items())}
 
     def sample(self) -> Iterator[Tensor]:
         """Normalised centre crops ``[batch, 3, crop, crop]`` of some images that are watched, or else learned from."""

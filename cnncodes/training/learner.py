@@ -208,44 +208,60 @@ class DropoutMask:
     def __call__(self, value: Tensor, probability: float) -> Tensor:
         """``value [batch, features]`` with units at zero with a probability, the others scaled up."""
         keep = torch.rand((self.batch or len(value), value.shape[1]), device=value.device) >= probability
-        if self.places is not None:
+        if self.places is not None and len(self.places) < len(keep):
             keep = keep[self.places]
         return value * keep / (1 - probability)
 
 
 def start_from(
-    weights: Weights, classes: int, settings: TrainingSettings, *, keep_head: bool = False
+    weights: Weights, classes: tuple[str, ...], settings: TrainingSettings, *, keep_head: bool = False
 ) -> TorchNetwork:
     """The network of some weights, copied, with a new last stage for ``classes``.
 
     Parameters
     ----------
     weights : Weights
-    classes : int
+    classes : tuple of str
     settings : TrainingSettings
     keep_head : bool, default False
-        Keep the last stage, which then must have that many classes.
+        Keep the last stage, which then must have these classes; its rows are put into their order.
 
     Raises
     ------
     OptionError
         If the last stage cannot be kept.
     """
-    there = weights.architecture.classes
-    if keep_head and there != classes:
-        raise OptionError(
-            f"the last layer of '{weights.name}' has {there} classes and the data have {classes}.",
-            "Leave out --keep-head, so that it is replaced.",
-        )
-    network = weights.architecture if keep_head else weights.architecture.with_classes(classes)
+    network = weights.architecture.with_classes(len(classes))
     module = TorchNetwork(network)
-    new = () if keep_head else (network.stages[-1].prefix,)
+    last = network.stages[-1]
+    order = _order_of_kept(weights, classes) if keep_head else None
     with torch.no_grad():
         for key, parameter in module.named_parameters():
-            if not key.startswith(tuple(f"{prefix}." for prefix in new)):
+            if not key.startswith(f"{last.prefix}."):
                 parameter.copy_(weights.tensors[key])
-    initialise(module, [stage for stage in network.stages if stage.prefix in new], settings)
+            elif order is not None:
+                parameter.copy_(weights.tensors[key][order])
+    if order is None:
+        initialise(module, [last], settings)
     return module
+
+
+def _order_of_kept(weights: Weights, classes: tuple[str, ...]) -> list[int]:
+    """Rows of the weights' last stage in the order of ``classes``."""
+    there, names = weights.architecture.classes, weights.class_names()
+    if there != len(classes):
+        raise OptionError(
+            f"the last layer of '{weights.name}' has {there} classes and the data have {len(classes)}.",
+            "Leave out --keep-head, so that it is replaced.",
+        )
+    if names is None:
+        return list(range(len(classes)))
+    if missing := [name for name in classes if name not in names]:
+        raise OptionError(
+            f"the last layer of '{weights.name}' does not know class '{missing[0]}' of the data.",
+            "Leave out --keep-head, so that it is replaced.",
+        )
+    return [names.index(name) for name in classes]
 
 
 def from_scratch(network: Network, settings: TrainingSettings) -> TorchNetwork:

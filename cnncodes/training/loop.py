@@ -19,7 +19,7 @@ from cnncodes.codes.compute import Device
 from cnncodes.errors import CnnCodesError, HeadError, OptionError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
-from cnncodes.training.checkpoints import last_checkpoint, save_checkpoint
+from cnncodes.training.checkpoints import forget_after, last_checkpoint, save_checkpoint
 from cnncodes.training.diagnosis import Diagnosis, never_at_full_rate
 from cnncodes.training.events import FOLDER as EVENTS
 from cnncodes.training.events import Events
@@ -51,6 +51,8 @@ Progress = Callable[[int, int, float], None]  # epoch, images done in it, loss s
 CHECKPOINT_SECONDS = 120.0  # a kill loses no more than this; SIGTERM loses nothing
 RESTARTS = 3  # after a loss that is not a number
 CPU = Device("cpu", "", 1)
+GOOD_STEPS = 100  # between copies of a good state: one of AlexNet takes longer than a step of fc6 to fc8
+BLOWN_UP = 10.0  # an epoch with so many times the least loss before is not gone back to
 STEPS_AHEAD = 8  # that a GPU may have in its queue before the loss is looked at
 
 
@@ -131,13 +133,14 @@ class Training:
         self._least_batch = (2 if settings.network.batch_norm else 1) if alone else 0
         self.state = State()
         self.best: dict[str, Tensor] | None = None
-        self._good: dict[str, Any] | None = None  # the state at the start of the epoch
+        self._good: dict[str, Any] | None = None  # the state at the start of this epoch or an earlier one
         self.rate_found: Callable[[RangeTest], None] = lambda test: None
         self._note = notes or (lambda text: None)
         self._events, self._diagnosis = Events(folder / EVENTS, self._note), Diagnosis()
         self._random = random_state(settings.seed, device)
         self._stop = threading.Event()
         self._saved = time.monotonic()
+        self._asked_to_stop = self._asked_to_save = False  # by any process, at the last look
         self._pending: list[Tensor] = []  # figures of steps that were not looked at
 
     def _check(self, learner: Learner) -> None:
@@ -181,13 +184,14 @@ class Training:
             self._events,
         ):
             report = (lambda done: progress(-1, done, 0.0)) if progress else None
-            if not self.inputs.fill(report, self._stop.is_set):
-                raise self.interrupted()
-            if self.settings.learning_rate == "auto":
-                self._find_rate()
+            if not self._is_over():
+                if not self.inputs.fill(report, self._stop.is_set):
+                    raise self.interrupted()
+                if self.settings.learning_rate == "auto":
+                    self._find_rate()
             if self.settings.warmup_epochs >= self.settings.epochs:
                 self._note(never_at_full_rate(self.settings))
-            while self.state.epoch < self.settings.epochs and not self._is_stale():
+            while not self._is_over():
                 self._epoch(progress)
         self._good = None
         if self.best is not None:
@@ -209,7 +213,8 @@ class Training:
         """What is left of an epoch; at its end ``state`` is at the start of the next, or back at a good state."""
         state = self.state
         started = time.perf_counter()
-        self._good = self.snapshot(self._good) if state.step == 0 else None
+        if state.step == 0 and self._is_good():
+            self._good = self.snapshot(self._good)
         seen_before = state.seen
         draws = self.inputs.draws(state.epoch)
         self.learner.train()
@@ -217,6 +222,7 @@ class Training:
             self.step(batch)
             state.step += 1
             state.steps += 1
+            # all processes look after the same steps, and act on what all of them were told
             if len(self._pending) >= (STEPS_AHEAD if self.device.is_cuda else 1) and not self.look():
                 self._restart()
                 return
@@ -225,11 +231,16 @@ class Training:
             if self.stopping and self.look():
                 self.save()
                 raise self.interrupted()
-            if time.monotonic() - self._saved > CHECKPOINT_SECONDS and self.look():
+            if self._asked_to_save:
                 self.save()
         if not self.look():
             self._restart()
             return
+        if not state.seen:
+            raise HeadError(
+                "none of the images to learn from could be read.",
+                "Look at one: cnncodes predict MODEL IMAGE.",
+            )
         self._finish_epoch(time.perf_counter() - started, state.seen - seen_before)
 
     def step(self, batch: Batch) -> None:
@@ -246,8 +257,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self.optimizer.zero_grad(set_to_none=True)
-        shared = self.processes.count > 1
-        mask = DropoutMask(batch.size, self.processes.places(batch.size)) if shared else None
+        mask = DropoutMask(batch.size, batch.places)
         with autocast(settings.precision, self.device):
             hidden, logits = self._forward(batch.values, mask, self.frozen is not None)
         losses = self.objective(self.learner, hidden, logits, batch.targets)
@@ -259,8 +269,10 @@ class Training:
         self.optimizer.step()
         right = self.objective.right(logits.detach(), batch.targets)
         count = torch.tensor(float(len(batch.rows)), device=losses.device)
-        stop = torch.tensor(float(self._stop.is_set()), device=losses.device)
-        self._pending.append(torch.stack([losses.detach().sum(), right.float(), count, stop]).double())
+        late = self.processes.leads and time.monotonic() - self._saved > CHECKPOINT_SECONDS
+        asked = torch.tensor([float(self._stop.is_set()), float(late)], device=losses.device)
+        figures = torch.stack([losses.detach().sum(), right.float(), count])
+        self._pending.append(torch.cat([figures, asked]).double())
 
     def look(self) -> bool:
         """Add up in ``state`` the figures of the steps that were taken; False if a loss is not a number."""
@@ -268,14 +280,13 @@ class Training:
             return True
         figures = self.processes.sum(torch.stack(self._pending).sum(0)).tolist()
         self._pending.clear()
-        loss, right, count, stop = figures
+        loss, right, count, stop, save = figures
+        self._asked_to_stop, self._asked_to_save = stop > 0, save > 0
         if not np.isfinite(loss):
             return False
         self.state.loss_sum += loss
         self.state.right += int(right)
         self.state.seen += int(count)
-        if stop:
-            self._stop.set()
         return True
 
     def _finish_epoch(self, seconds: float, images: int) -> None:
@@ -297,8 +308,7 @@ class Training:
             self.best = copied(self.learner.state_dict())
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.right, state.seen = 0.0, 0, 0
-        ended = state.epoch == self.settings.epochs or self._is_stale()
-        if ended or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+        if self._is_over() or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.save()
         if self.processes.leads:
             lines = "".join(json.dumps(entry) + "\n" for entry in state.history)
@@ -307,12 +317,20 @@ class Training:
             if advice := self._diagnosis.look(self):
                 self._note(advice)
 
-    def _is_stale(self) -> bool:
-        """Whether the val loss has not fallen for so long that the settings end the training."""
-        return 0 < self.settings.stop_after <= self.state.stale
+    def _is_over(self) -> bool:
+        """Whether all epochs are done, or the val loss has not fallen for so long that the settings end the training."""
+        stale = 0 < self.settings.stop_after <= self.state.stale
+        return stale or self.state.epoch >= self.settings.epochs
 
-    def evaluate(self, rows: np.ndarray) -> tuple[float, float]:
-        """Mean loss and top-1 accuracy (0..1) of the centre crops of some of the val rows."""
+    def _is_good(self) -> bool:
+        """Whether this is a state to go back to: some steps after the last one, and not just blown up."""
+        losses = [line["loss"] for line in self.state.history]
+        if len(losses) > 1 and not losses[-1] <= BLOWN_UP * min(losses[:-1]):
+            return False
+        return self._good is None or self.state.steps >= self._good["state"]["steps"] + GOOD_STEPS
+
+    def evaluate(self, rows: np.ndarray) -> tuple[float, float] | tuple[None, None]:
+        """Mean loss and top-1 accuracy (0..1) of the centre crops of some of the val rows; None if none can be read."""
         self.learner.eval()
         size = self.settings.batch_size
         batches = [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
@@ -329,13 +347,13 @@ class Training:
                     [losses.sum().double(), right.double(), right.new_tensor(len(batch.rows)).double()]
                 )
         loss, right_sum, seen = self.processes.sum(total).tolist()
-        return loss / max(seen, 1), right_sum / max(seen, 1)
+        return (loss / seen, right_sum / seen) if seen else (None, None)
 
     def save(self) -> None:
         """Write a checkpoint of this very step."""
         if self.processes.leads:
             save_checkpoint(self.folder, self.state.steps, self.snapshot())
-        self._saved = time.monotonic()
+        self._saved, self._asked_to_save = time.monotonic(), False
 
     def snapshot(self, into: dict[str, Any] | None = None) -> dict[str, Any]:
         """Everything that the training needs to go on as if nothing had happened: what a checkpoint holds.
@@ -377,6 +395,8 @@ class Training:
             )
         epoch = self.state.epoch + 1
         self.restore(saved)
+        if self.processes.leads:
+            forget_after(self.folder, self.state.steps)
         self.state.restarts, self.state.divisor = restarts, divisor
         self._note(
             f"the loss was not a number in epoch {epoch}: back to the last good state, at a rate of "
@@ -390,7 +410,7 @@ class Training:
     @property
     def stopping(self) -> bool:
         """Whether the training was asked to stop; all processes know of it after the same :meth:`look`."""
-        return self._stop.is_set()
+        return self._asked_to_stop or (self.processes.count == 1 and self._stop.is_set())
 
     def interrupted(self) -> InterruptedTrainingError:
         """The error that says where a training stopped that was asked to."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed
@@ -61,7 +62,8 @@ def processes(device: str) -> Iterator[tuple[Processes, Device]]:
     if place.is_cuda:
         place = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(place.torch_name)
-    torch.distributed.init_process_group("nccl" if place.is_cuda else "gloo")
+    # the others wait while one computes what frozen stages give, or hashes the images
+    torch.distributed.init_process_group("nccl" if place.is_cuda else "gloo", timeout=timedelta(hours=12))
     try:
         yield Processes(torch.distributed.get_rank(), count), place
     finally:

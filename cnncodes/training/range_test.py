@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.errors import CnnCodesError
+from cnncodes.errors import CnnCodesError, HeadError
 from cnncodes.training.diagnosis import guessing_in
 from cnncodes.training.settings import TrainingSettings
 
@@ -211,7 +211,14 @@ def find_rate(training: Training) -> RangeTest:
         )
         state = training.state
         state.loss_sum, state.seen = 0.0, 0
+        tried = 0
         while not state.seen:  # a batch may have no image that can be read
+            tried += 1
+            if tried > 2 * training.steps_per_epoch:
+                raise HeadError(
+                    "none of the images to learn from could be read.",
+                    "Look at one: cnncodes predict MODEL IMAGE.",
+                )
             training.step(next(batches))
             if not training.look():
                 return math.nan

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from cnncodes.images.catalog import Catalog
 from cnncodes.images.listing import SPLITS
 from cnncodes.networks import TANH, Network, TorchNetwork, get_network
 from cnncodes.training.checkpoints import checkpoints
+from cnncodes.training.frozen import FILE
 from cnncodes.training.head_start import check_head, put_head, typical_length
 from cnncodes.training.learner import Learner, from_scratch, start_from
 from cnncodes.training.loop import Progress, Training
@@ -40,7 +43,8 @@ WATCHED = 0.05  # of the images, where a teacher alone is imitated
 class TrainingResult:
     """What a training left: the run folder, the weights file in it, every epoch, and the split that was used.
 
-    ``leads`` is false in all but one of several processes: that one writes and tells.
+    ``leads`` is false in all but one of several processes: that one writes and tells. ``unreadable`` has the name and the
+    reason of each image that this process could not read.
     """
 
     folder: Path
@@ -49,6 +53,7 @@ class TrainingResult:
     split: Split
     classes: tuple[str, ...]
     leads: bool = True
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     @property
     def best(self) -> Epoch:
@@ -116,7 +121,7 @@ def finetune(
     job = _Job(
         catalog, weights.architecture, weights.preprocessing, settings, Path(folder), source,
         lambda classes: start_from(weights, classes, settings, keep_head=keep_head), class_sets,
-        None if head is None else (weights, head),
+        None if head is None else (weights, head), keep_head, weights.seen,
     )  # fmt: skip
     return _train(
         job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready, notes=notes
@@ -149,7 +154,7 @@ def train(
     job = _Job(
         catalog, network, preprocessing, settings, Path(folder),
         f"trained from new numbers ({settings.initialisation}, seed {settings.seed})",
-        lambda classes: from_scratch(network.with_classes(classes), settings), class_sets,
+        lambda classes: from_scratch(network.with_classes(len(classes)), settings), class_sets,
     )  # fmt: skip
     return _train(
         job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready, notes=notes
@@ -166,9 +171,11 @@ class _Job:
     settings: TrainingSettings
     folder: Path
     source: str
-    start: Callable[[int], TorchNetwork]  # the network to begin with, for a number of classes
+    start: Callable[[tuple[str, ...]], TorchNetwork]  # the network to begin with, for these classes
     class_sets: np.ndarray | None = None
     head: tuple[Weights, LinearModel] | None = None
+    keep_head: bool = False
+    seen: tuple[int, ...] = ()  # digests of what the weights to begin with have learned from
 
 
 def _rows(catalog: Catalog, rule: SplitRule, seed: int) -> tuple[Split, np.ndarray, tuple[str, ...]]:
@@ -182,10 +189,16 @@ def _rows(catalog: Catalog, rule: SplitRule, seed: int) -> tuple[Split, np.ndarr
     labels = np.full(len(catalog), -1, dtype=np.int64)
     for place, label in enumerate(present):
         labels[catalog.labels == label] = place
-    watched = split.choose if len(split.choose) else split.test
+    train, watched = split.train, split.choose if len(split.choose) else split.test
+    if (
+        catalog.splits[watched] == SPLITS.index("test")
+    ).any():  # nothing is chosen on the data's own test images
+        inner = dataclasses.replace(catalog.subset(train), splits=np.zeros(len(train), np.uint8))
+        held = split_rows(inner, np.ones(len(train), np.bool_), "auto", seed)
+        train, watched = train[held.train], train[held.test]
     watched = watched[labels[watched] >= 0]
     return (
-        Split(split.train, watched, split.test, split.how),
+        Split(train, watched, split.test, split.how),
         labels,
         tuple(catalog.classes[k] for k in present),
     )
@@ -210,11 +223,11 @@ def _train(
                 _rows_of_any(job.catalog, rule, settings.seed),
                 np.array(job.catalog.labels, np.int64),
             )
-            classes = teacher.classes or tuple(map(str, range(teacher.logits)))
+            classes = _classes_of(teacher, settings, job)
         else:
             split, labels, classes = _rows(job.catalog, rule, settings.seed)
         sets = _sets_of(job, classes)
-        module = job.start(len(classes))
+        module = job.start(classes)
         if job.head is not None:
             numbers, head = job.head
             check_head(head, numbers, classes)
@@ -227,6 +240,7 @@ def _train(
             "classes": list(classes),
             "preprocessing": json.loads(job.preprocessing.to_json()),
             "images": len(job.catalog),
+            "data": _data_digest(job, split),
             "network": learner.module.network.name,
         }
         if together.leads:
@@ -250,12 +264,47 @@ def _train(
                 preprocessing=job.preprocessing,
                 classes=classes,
                 source=job.source,
-                seen=training.inputs.seen() if together.leads else (),
+                seen=tuple(sorted({*job.seen, *training.inputs.seen()})) if together.leads else (),
             )
             if together.leads:
                 save_weights(weights, job.folder / MODEL, overwrite=True)
             together.wait()
-    return TrainingResult(job.folder, job.folder / MODEL, tuple(epochs), split, classes, together.leads)
+    unreadable = training.inputs.unreadable()
+    return TrainingResult(
+        job.folder, job.folder / MODEL, tuple(epochs), split, classes, together.leads, unreadable
+    )
+
+
+def _classes_of(teacher: Teacher, settings: TrainingSettings, job: _Job) -> tuple[str, ...]:
+    """Names of the logits where the last stage imitates a teacher; raises OptionError for what cannot be learned so."""
+    if not teacher.logits or settings.teacher is None or not settings.teacher.logits:
+        raise OptionError(
+            "the teacher's features alone leave nothing for the last stage to learn.",
+            "Set teacher.labels = 1, so that it learns the labels beside them.",
+        )
+    if settings.class_weight != "none" or job.class_sets is not None or job.head is not None:
+        raise OptionError(
+            "class weights, heads for each data set and a head to start from need labels, and teacher.labels is 0.",
+            "Set teacher.labels, or leave them out.",
+        )
+    if teacher.classes is not None and len(teacher.classes) != teacher.logits:
+        raise OptionError(
+            f"the teacher has {teacher.logits} logits and {len(teacher.classes)} class names.",
+            "Give as many names, or none.",
+        )
+    return teacher.classes or tuple(map(str, range(teacher.logits)))
+
+
+def _data_digest(job: _Job, split: Split) -> str:
+    """sha256 of what is learned from and watched: names, labels, rows, and what the last stage starts as."""
+    catalog, digest = job.catalog, hashlib.sha256()
+    for name in catalog.names:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    sets = np.zeros(0, np.int64) if job.class_sets is None else np.asarray(job.class_sets, np.int64)
+    for array in (catalog.labels, split.train, split.choose, sets):
+        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes() + b"\0")
+    digest.update(f"{job.keep_head} {job.head is not None}".encode())
+    return digest.hexdigest()
 
 
 def _sets_of(job: _Job, classes: tuple[str, ...]) -> np.ndarray | None:
@@ -303,13 +352,19 @@ def _rows_of_any(catalog: Catalog, rule: SplitRule, seed: int) -> Split:
 def _open_run(folder: Path, record: dict[str, object], resume: bool) -> None:
     """Make the folder, or see that the run in it is the one to be continued."""
     path = folder / "run.json"
-    if path.exists():
+    begun = checkpoints(folder) or (folder / MODEL).exists() or (folder / FILE).exists()
+    if path.exists() and (begun or resume):
         if not resume:
             raise OutputExistsError(
                 f"'{folder}' holds a run already ({len(checkpoints(folder))} checkpoints).",
                 "Continue it with --resume, or choose another folder with -o.",
             )
-        there = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            there = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise OptionError(
+                f"'{path}' cannot be read: {error}.", "Start the training anew in another folder with -o."
+            ) from error
         changed = [name for name, value in record.items() if there.get(name) != value]
         if changed:
             raise OptionError(
@@ -324,4 +379,6 @@ def _open_run(folder: Path, record: dict[str, object], resume: bool) -> None:
         "created": provenance.created,
         "versions": provenance.versions,
     }
-    path.write_text(json.dumps(whole, indent=2), encoding="utf-8")
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(whole, indent=2), encoding="utf-8")
+    temporary.replace(path)

@@ -60,6 +60,8 @@ class TeacherSettings:
         Of standardised features: 1 - cosine, or the mean squared difference.
     input_size : int, default 0
         Side in pixels to which views are resized for the program; 0: as the network sees them.
+    trusted : bool, default False
+        Needed for ``torch.export`` files, which torch reads by running what is in them. TorchScript files need no trust.
     """
 
     program: str = ""
@@ -70,6 +72,7 @@ class TeacherSettings:
     labels: float = 0.0
     feature_loss: FeatureLoss = "cosine"
     input_size: int = 0
+    trusted: bool = False
 
     def __post_init__(self) -> None:
         ranges = {
@@ -135,7 +138,8 @@ class TrainingSettings:
     jitter : float, default 0
         Brightness, contrast and saturation are each multiplied by a factor from 1 - ``jitter`` to 1 + ``jitter``.
     mixup : float, default 0
-        Parameter of the beta distribution by which pairs of images are mixed (Zhang et al. 2018); 0: none.
+        Parameter of the beta distribution by which pairs of images are mixed (Zhang et al. 2018); 0: none. Pairs are
+        neighbours in a process's share of the batch, so they depend on the number of processes.
     pca_noise : float, default 0
         Standard deviation of the RGB noise along the principal axes of the training pixels; the paper's is 0.1.
     precision : {"float32", "bfloat16"}, default "float32"
@@ -190,7 +194,9 @@ class TrainingSettings:
             )
         measured = {} if self.learning_rate == "auto" else {"learning_rate": _RATE_RANGE}
         _check(self, "train", _CHOICES, measured | _RANGES)
-        if not all(size.strip().isdigit() for size in self.input_sizes.split(",") if size):
+        if not all(
+            size.strip().isascii() and size.strip().isdigit() for size in self.input_sizes.split(",") if size
+        ):
             raise OptionError(
                 f"train.input_sizes = {self.input_sizes!r} is not a list of sides.",
                 'Write such as "128,160".',

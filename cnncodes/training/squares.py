@@ -46,7 +46,8 @@ class Squares:
         self._place = np.full(len(catalog), -1)
         self._place[rows] = np.arange(len(rows))
         self._there = np.zeros(len(rows), np.bool_)
-        self._broken: set[int] = set()
+        #: Row and reason of each image that could not be read so far.
+        self.problems: dict[int, str] = {}
         #: What was in each image file that was decoded so far, by row of the catalog; 0: not yet.
         self.digests = np.zeros(len(catalog), np.uint64)
         shape = (len(rows), preprocessing.crop, preprocessing.crop, 3)
@@ -75,7 +76,7 @@ class Squares:
         )
         with closing(iter(loader)) as loaded:  # type: ignore[type-var]
             for batch in loaded:
-                self._broken.update(batch.problems)
+                self.problems.update(batch.problems)
                 self.digests[np.asarray(batch.rows, dtype=np.int64)] = batch.digests
                 good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
                 rows = [int(batch.rows[place]) for place in good]
@@ -89,7 +90,7 @@ class Squares:
         self, kept: Tensor, batches: Sequence[Sequence[int]]
     ) -> Iterator[tuple[list[int], Tensor]]:
         for batch in batches:
-            rows = [int(row) for row in batch if row not in self._broken]
+            rows = [int(row) for row in batch if row not in self.problems]
             yield rows, kept[torch.from_numpy(self._place[rows]).to(kept.device)]
 
 

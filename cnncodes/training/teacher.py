@@ -50,7 +50,7 @@ class ProgramTeacher:
 
     def __init__(self, settings: TeacherSettings, device: Device, half: bool = False) -> None:
         self._side, self._device = settings.input_size, device
-        self._program = _load_program(Path(settings.program), device)
+        self._program = _load_program(Path(settings.program), device, settings.trusted)
         self._half = half and device.is_cuda
         side = self._side or SAMPLE
         with torch.no_grad(), self._autocast():
@@ -151,8 +151,12 @@ def load_teacher(settings: TeacherSettings, catalog: Catalog, device: Device, ha
     return found
 
 
-def _load_program(path: Path, device: Device) -> Any:
-    """A program as a function; neither format can run Python code of the file's author."""
+def _load_program(path: Path, device: Device, trusted: bool) -> Any:
+    """A program as a function.
+
+    TorchScript is interpreted by torch and cannot run Python code of the file's author. Reading a ``torch.export`` file can, so
+    a person must say that it is trusted.
+    """
     if not path.is_file():
         raise OptionError(f"the teacher '{path}' is not there.", "Name a TorchScript or torch.export file.")
     try:
@@ -167,7 +171,14 @@ def _load_program(path: Path, device: Device) -> Any:
                 program: Any = torch.jit.load(str(path), map_location=device.torch_name)  # type: ignore[no-untyped-call]
             program.eval()
         else:
+            if not trusted:
+                raise OptionError(
+                    f"the teacher '{path}' is a torch.export file: reading one runs what its author put into it.",
+                    "Set teacher.trusted = true if you know where it comes from, or save the teacher as TorchScript.",
+                )
             program = torch.export.load(path).module().to(device.torch_name)
+    except OptionError:
+        raise
     except Exception as error:
         raise OptionError(
             f"the teacher '{path}' cannot be read: {str(error).splitlines()[0]}.",

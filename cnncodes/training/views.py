@@ -119,8 +119,8 @@ class Augmentation:
         float32 Tensor [batch, 3, side, side]
             In 0..255 (colour noise may lead outside), channels last in memory.
         """
-        places = np.asarray(rows)
-        if self._settings.crop_area < 1:
+        places = np.asarray(rows, dtype=np.int64)
+        if self._settings.crop_area < 1 and self._settings.random_crop:
             views = self._sized_crops(squares, places)
         else:
             views = self._plain_crops(squares, places)
@@ -134,8 +134,8 @@ class Augmentation:
         return views
 
     def mix(self, rows: Sequence[int]) -> npt.NDArray[np.float32] | None:
-        """What part of each mixed view is the image itself (the rest is the next of the batch); None: no mixing."""
-        return None if self._mix is None else self._mix[np.asarray(rows)].astype(np.float32)
+        """What part of each mixed view is the image itself (the rest is the one before it in the batch); None: no mixing."""
+        return None if self._mix is None else self._mix[np.asarray(rows, dtype=np.int64)].astype(np.float32)
 
     def _plain_crops(self, squares: Tensor, places: npt.NDArray[np.int64]) -> Tensor:
         """Crops at their own size: whole pixels, exactly those of the square."""

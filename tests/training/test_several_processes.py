@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +75,27 @@ def test_two_processes_equal_one(network, stripes, tmp_path):
     assert (tmp_path / "two" / "run.json").exists() and len(
         list((tmp_path / "two").glob("checkpoint-*"))
     ) == 1
+
+
+def test_processes_get_over_unreadable_images_and_empty_shares(network, stripes, tmp_path):
+    """49 images, one of them broken, in batches of 8: the last batch leaves one process without any."""
+    for row in np.flatnonzero(stripes.splits == 1):
+        folder = tmp_path / "data" / "train" / stripes.classes[stripes.labels[row]]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row}.png").write_bytes(Path(stripes.files[row]).read_bytes())
+    (tmp_path / "data" / "train" / "along" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "val").symlink_to(stripes.root / "val", target_is_directory=True)
+    runs = [
+        start(n, tmp_path / "data", tmp_path / f"of{n}", SETTINGS | {"batch_size": 8, "epochs": 1})
+        for n in (1, 2)
+    ]
+    for run in runs:
+        output, _ = run.communicate(timeout=110)
+        assert run.returncode == 0, output
+    one, two = metrics(tmp_path / "of1")[0], metrics(tmp_path / "of2")[0]
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-3) and two["val_loss"] == pytest.approx(
+        one["val_loss"], rel=1e-3
+    )
 
 
 def test_every_image_is_in_one_share():

@@ -187,6 +187,24 @@ def test_an_exported_program_teaches_as_well(tmp_path):
         Plain(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch, 2: side, 3: side},)
     )
     torch.export.save(whole, tmp_path / "teacher.pt2")
-    teacher = ProgramTeacher(TeacherSettings(program=str(tmp_path / "teacher.pt2")), choose_device("cpu"))
+    with pytest.raises(OptionError, match="runs what its author"):
+        ProgramTeacher(TeacherSettings(program=str(tmp_path / "teacher.pt2")), choose_device("cpu"))
+    settings = TeacherSettings(program=str(tmp_path / "teacher.pt2"), trusted=True)
+    teacher = ProgramTeacher(settings, choose_device("cpu"))
     assert (teacher.feature_length, teacher.logits) == (3, 4)
     assert teacher([0], torch.ones(1, 3, 8, 8)).features.tolist() == [[1.0, 1.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("more", "teacher", "said"),
+    [
+        ({}, {"logits": 0.0}, "features alone"),
+        ({"class_weight": "balanced"}, {}, "need labels"),
+    ],
+)
+def test_settings_that_a_teacher_leaves_no_sense_to_are_refused(
+    network, pixels, stripes, tmp_path, stored, more, teacher, said
+):
+    settings = dataclasses.replace(SETTINGS, teacher=TeacherSettings(codes=str(stored), **teacher), **more)
+    with pytest.raises(OptionError, match=said):
+        train(stripes, network, pixels, tmp_path / "run", settings)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError
+from cnncodes.errors import CnnCodesError, HeadError, OptionError, OutputExistsError
 from cnncodes.images import read_catalog
 from cnncodes.networks import TorchNetwork
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
-from cnncodes.training.checkpoints import checkpoints
-from cnncodes.training.learner import Learner, from_scratch
+from cnncodes.training.checkpoints import checkpoints, forget_after, last_checkpoint, save_checkpoint
+from cnncodes.training.learner import Learner, from_scratch, start_from
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import build_network, load_weights
 from cnncodes.weights.preprocessing import Preprocessing
@@ -281,3 +282,90 @@ def test_settings_round_trip():
     assert TrainingSettings.from_json(SETTINGS.to_json()) == SETTINGS
     with pytest.raises(OptionError, match="unknown"):
         TrainingSettings.from_json('{"rate": 1}')
+
+
+def test_nothing_is_chosen_on_the_data_s_own_test_images(network, pixels, stripes, tmp_path):
+    """Where there is no val split, a part of train is watched."""
+    tested = dataclasses.replace(stripes, splits=np.where(stripes.splits == 2, 3, stripes.splits))
+    result = train(tested, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1))
+    test = np.flatnonzero(tested.splits == 3)
+    assert len(result.split.choose) and not np.isin(test, [*result.split.choose, *result.split.train]).any()
+    assert not np.isin(result.split.choose, result.split.train).any()
+
+
+@pytest.mark.parametrize("changed", ["split", "labels"])
+def test_a_run_goes_on_with_the_same_images_only(network, pixels, stripes, tmp_path, changed):
+    """Otherwise it would watch images that it has learned from."""
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    plain = dataclasses.replace(stripes, splits=np.zeros(len(stripes), np.uint8))
+    train(plain, network, pixels, tmp_path / "run", settings, split=0.3)
+    labels = np.array(plain.labels)
+    labels[0] = (labels[0] + 1) % 3
+    other = dataclasses.replace(plain, labels=labels) if changed == "labels" else plain
+    with pytest.raises(OptionError, match="data"):
+        train(
+            other, network, pixels, tmp_path / "run", settings, resume=True,
+            split=0.2 if changed == "split" else 0.3,
+        )  # fmt: skip
+
+
+def test_a_start_that_failed_leaves_room_for_the_next(network, pixels, stripes, tmp_path):
+    with pytest.raises(OptionError, match="cached_views"):
+        train(stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, cached_views=3))
+    train(stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1))
+    (tmp_path / "run" / "run.json").write_text('{"settings": ')
+    with pytest.raises(OptionError, match="cannot be read"):
+        train(
+            stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1), resume=True
+        )
+
+
+def test_images_that_cannot_be_read_are_told_and_none_at_all_is_an_error(network, pixels, stripes, tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for place in range(4):
+            (tmp_path / "data" / label / f"{place}.png").write_bytes(b"no picture")
+    settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=1)
+    with pytest.raises(HeadError, match="could be read"):
+        train(read_catalog(tmp_path / "data"), network, pixels, tmp_path / "none", settings)
+    with pytest.raises(HeadError, match="could be read"):
+        train(
+            read_catalog(tmp_path / "data"), network, pixels, tmp_path / "auto",
+            dataclasses.replace(settings, learning_rate="auto"),
+        )  # fmt: skip
+    for row, path in enumerate(
+        stripes.files
+    ):  # two classes that can be read, and a batch of one broken image
+        folder = tmp_path / "data" / "ab"[stripes.labels[row] % 2]
+        (folder / f"good{row}.png").write_bytes(Path(path).read_bytes())
+    result = train(read_catalog(tmp_path / "data"), network, pixels, tmp_path / "some", settings)
+    assert len(result.unreadable) == 8 and "a/0.png" in result.unreadable
+
+
+def test_a_kept_last_layer_has_the_data_s_order_of_classes(network, pixels, stripes, tmp_path):
+    first = train(stripes, network, pixels, tmp_path / "first", dataclasses.replace(SETTINGS, epochs=1))
+    weights = load_weights(str(first.model))
+    turned = dataclasses.replace(weights, classes=weights.classes[::-1])
+    module = start_from(turned, weights.classes, SETTINGS, keep_head=True)
+    kept = module.get_submodule("fc7").weight
+    assert torch.equal(kept, weights.tensors["fc7.weight"].flip(0))
+    other = dataclasses.replace(weights, classes=("zebra", *weights.classes[1:]))
+    with pytest.raises(OptionError, match="does not know"):
+        start_from(other, weights.classes, SETTINGS, keep_head=True)
+
+
+def test_a_run_does_not_go_on_from_what_led_to_no_number(tmp_path):
+    for step in (100, 120):
+        save_checkpoint(tmp_path, step, {"step": step})
+    forget_after(tmp_path, 90)
+    save_checkpoint(tmp_path, 95, {"step": 95})
+    assert last_checkpoint(tmp_path) == {"step": 95}
+
+
+def test_a_second_fine_tuning_remembers_what_the_first_learned_from(network, pixels, stripes, tmp_path):
+    first = train(stripes, network, pixels, tmp_path / "first", dataclasses.replace(SETTINGS, epochs=1))
+    part = stripes.subset(np.r_[0:12, 20:32])
+    second = finetune(
+        part, load_weights(str(first.model)), tmp_path / "second", dataclasses.replace(SETTINGS, epochs=1)
+    )
+    assert set(load_weights(str(first.model)).seen) <= set(load_weights(str(second.model)).seen)
