@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import CatalogError
-from cnncodes.heads.splits import HELD_OUT, split_rows
+from cnncodes.heads.splits import HELD_OUT, SplitRule, split_rows
 from cnncodes.images.catalog import SPLITS, Catalog
 
 Array = npt.NDArray[Any]
@@ -99,26 +99,51 @@ def draw_division(
     return Division(splits, groups, how)
 
 
+def for_training(catalog: Catalog, groups: Array, seed: int = 0) -> tuple[Catalog, SplitRule]:
+    """What a training gets, and its split rule: it watches val images or none at all, never those that test.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        With train and test, and val where the data have it.
+    groups : int64 array [N]
+        As in :class:`Division`.
+    seed : int, default 0
+
+    Returns
+    -------
+    Catalog
+        With a val split. Where none can be kept out of train, only the images to learn from are labelled.
+    {"auto", "none"}
+    """
+    divided = with_val(catalog, groups, seed)
+    if (divided.splits == _VAL).any():
+        return divided, "auto"
+    labels = np.where(divided.splits == _TRAIN, divided.labels, -1).astype(divided.labels.dtype)
+    return dataclasses.replace(divided, labels=labels), "none"
+
+
 def with_val(catalog: Catalog, groups: Array, seed: int = 0) -> Catalog:
-    """The catalog with a val split inside train, for a training that has to choose when to stop."""
+    """The catalog with a val split inside train, for a training that has to choose when to stop.
+
+    A tenth of each class; where all copies together are more than that in every class, the smallest group of each. As it
+    was, where every class is one group.
+    """
     if (catalog.splits == _VAL).any():
         return catalog
     rows = np.flatnonzero(catalog.splits == _TRAIN)
+    drawn = _draw(catalog.labels, rows, groups, VAL_SHARE, seed)
+    if not len(drawn):
+        drawn = _smallest(catalog.labels, rows, groups)
     splits = catalog.splits.copy()
-    splits[_draw(catalog.labels, rows, groups, VAL_SHARE, seed)] = _VAL
+    splits[drawn] = _VAL
     return dataclasses.replace(catalog, splits=splits)
 
 
 def _draw(labels: Array, rows: Array, groups: Array, share: float, seed: int) -> Array:
     """Rows of whole groups, up to a share of each class; no class loses its last image."""
     random = np.random.default_rng(seed)
-    members: dict[int, list[int]] = {}
-    for row in rows.tolist():
-        members.setdefault(int(groups[row]), []).append(row)
-    by_class: dict[int, list[list[int]]] = {}
-    for part in members.values():
-        most = np.bincount(labels[part]).argmax()  # copies with different labels: that of most
-        by_class.setdefault(int(most), []).append(part)
+    by_class = _by_class(labels, rows, groups)
     drawn: list[int] = []
     for label in sorted(by_class):
         count = int((labels[rows] == label).sum())
@@ -129,6 +154,29 @@ def _draw(labels: Array, rows: Array, groups: Array, share: float, seed: int) ->
             if taken + len(part) <= wanted:
                 drawn += part
                 taken += len(part)
+    return _without_lost(labels, rows, groups, drawn)
+
+
+def _smallest(labels: Array, rows: Array, groups: Array) -> Array:
+    """Rows of the smallest group of every class that has more than one; no class loses its last image."""
+    parts = [min(parts, key=len) for parts in _by_class(labels, rows, groups).values() if len(parts) > 1]
+    return _without_lost(labels, rows, groups, [row for part in parts for row in part])
+
+
+def _by_class(labels: Array, rows: Array, groups: Array) -> dict[int, list[list[int]]]:
+    """Rows of each group, by the class that most of the group have."""
+    members: dict[int, list[int]] = {}
+    for row in rows.tolist():
+        members.setdefault(int(groups[row]), []).append(row)
+    by_class: dict[int, list[list[int]]] = {}
+    for part in members.values():
+        most = np.bincount(labels[part]).argmax()  # copies with different labels: that of most
+        by_class.setdefault(int(most), []).append(part)
+    return by_class
+
+
+def _without_lost(labels: Array, rows: Array, groups: Array, drawn: list[int]) -> Array:
+    """The drawn rows, ascending, but for groups that hold the last images of a class."""
     chosen = np.array(sorted(drawn), np.int64)
     left = np.setdiff1d(rows, chosen)
     lost = np.setdiff1d(labels[chosen], labels[left])  # all images of a class were copies of another's

@@ -15,17 +15,19 @@ import pytest
 import torch
 from advice_tools import draw_stripes, striped, tiny, tiny_weights
 
+from cnncodes import training
 from cnncodes.advice import RunReport, run, running
-from cnncodes.advice.division import draw_division, own_division, with_val
+from cnncodes.advice.division import draw_division, for_training, own_division, with_val
 from cnncodes.cli import main
 from cnncodes.errors import CatalogError, CnnCodesError, HeadError, OutputExistsError, ResumeError
-from cnncodes.heads import load_model
+from cnncodes.heads import Split, load_model
 from cnncodes.images import Catalog, file_digests, read_catalog
 from cnncodes.images.decode import write_png
 from cnncodes.networks import NETWORKS
 from cnncodes.training import InterruptedTrainingError
 from cnncodes.weights import read_tensors, save_weights
 
+FINE = "large-different"
 TRAINED = ("train.epochs=3", "train.batch_size=8", "train.mirror=false", "train.learning_rate=0.02")
 
 
@@ -125,6 +127,61 @@ def test_a_val_split_alone_tests_and_a_training_chooses_inside_train(tmp_path) -
     val = watched.splits == 2
     assert val.sum() == 6 and (catalog.splits[val] == 1).all(), "a tenth of train, none of the test images"
     assert ((watched.splits == 3) == (division.splits == 3)).all()
+
+
+@pytest.fixture
+def trained_on(monkeypatch) -> list[Split]:
+    """The rows of every training, as the training itself used them."""
+    splits: list[Split] = []
+    real = training.finetune
+
+    def spied(*arguments: object, **options: object) -> training.TrainingResult:
+        result = real(*arguments, **options)
+        splits.append(result.split)
+        return result
+
+    monkeypatch.setattr(training, "finetune", spied)
+    return splits
+
+
+def test_an_epoch_is_never_chosen_on_the_images_that_test(stripes, weights, tmp_path, trained_on) -> None:
+    """Seven pictures a class, each there twice: every group of copies is more than a tenth of its class."""
+    for path in sorted(stripes.glob("*/*.png")):
+        if int(path.stem) < 7:
+            shutil.copy(path, path.with_name(f"copy{path.name}"))
+        else:
+            path.unlink()
+    catalog = read_catalog(stripes)
+    report = run(catalog, weights, tmp_path / "out", recipe=FINE, assignments=TRAINED)
+    (rows,) = trained_on
+    divided = read_catalog(tmp_path / "out/split.csv")
+    assert [Path(name).name for name in divided.names] == [Path(name).name for name in catalog.names]
+    test = np.flatnonzero(divided.splits == 3)
+    assert len(test) == report.test == 6 and len(rows.choose) == 6
+    assert not np.isin(rows.choose, test).any() and not np.isin(rows.train, test).any()
+    digests = file_digests(catalog)
+    assert not np.isin(digests[rows.train], digests[rows.choose]).any(), "copies stay on one side"
+
+
+def test_where_no_image_can_be_watched_none_is(weights, tmp_path, trained_on) -> None:
+    """One picture a class to fit: nothing is left to choose an epoch with, least of all what tests."""
+    folder = draw_stripes(
+        draw_stripes(tmp_path / "data", each=1, split="train"), each=3, split="test", seed=1
+    )
+    report = run(read_catalog(folder), weights, tmp_path / "out", recipe=FINE, assignments=TRAINED)
+    (rows,) = trained_on
+    assert not len(rows.choose) and len(rows.train) == 3 and report.test == 9
+
+
+def test_copies_stay_together_in_a_val_split_and_no_class_is_lost() -> None:
+    labels = np.repeat([0, 1, 2], [8, 6, 4])
+    groups = np.array([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 6, 6])
+    names = tuple(map(str, range(len(labels))))
+    catalog = Catalog(Path("/made"), names, labels, np.ones(len(labels)), ("a", "b", "c"))
+    val = np.flatnonzero(with_val(catalog, groups).splits == 2)
+    assert val.tolist() == [6, 7, 8, 9], "the smallest group of a and b; c is one group"
+    catalog, rule = for_training(catalog, labels)
+    assert rule == "none" and not (catalog.splits == 2).any(), "each class is one group"
 
 
 def interrupt(monkeypatch, name: str) -> None:
