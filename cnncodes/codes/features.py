@@ -20,6 +20,7 @@ class Features:
     Parameters
     ----------
     values : float16 ndarray [N, D]
+        float32 where float16 could not hold the largest.
     weight, bias : float32 ndarray [K, D] and [K], or None
         Its last layer: logits = values @ weight.T + bias.
     classes : tuple of K str, or None
@@ -40,7 +41,8 @@ def read_features(path: str | os.PathLike[str], catalog: Catalog) -> Features:
     Raises
     ------
     CodesFileError
-        If the file cannot be read, has no features, or lacks images of the catalog.
+        If the file cannot be read, has no features, lacks images of the catalog, or has features of one that are
+        no finite numbers.
     """
     path = Path(path)
     try:
@@ -64,11 +66,13 @@ def read_features(path: str | os.PathLike[str], catalog: Catalog) -> Features:
                 )
             rows = np.array([there[name] for name in catalog.names])
             stored = dataset[:][rows].reshape(len(rows), -1)
-            if stored.dtype == np.uint8:
-                table = dataset.attrs["largest"] * (np.arange(256) / 255) ** 2
-                values = table.astype(np.float16)[stored]
-            else:
-                values = stored.astype(np.float16)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+                if stored.dtype == np.uint8:
+                    table = float(dataset.attrs["largest"]) * (np.arange(256) / 255) ** 2
+                    values = table.astype(_dtype_for(table))[stored]
+                else:
+                    values = stored.astype(_dtype_for(stored))
+            _check_finite(values, path, catalog)
             logits = "logits/weight" in file
             return Features(
                 values=values,
@@ -80,3 +84,26 @@ def read_features(path: str | os.PathLike[str], catalog: Catalog) -> Features:
         raise CodesFileError(
             f"'{path}' cannot be read as features: {error}.", "Give an HDF5 file of features by image name."
         ) from error
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest magnitude, without a copy of the array; NaN or infinity where there is one."""
+    return float(np.abs(np.array([values.min(initial=0), values.max(initial=0)], np.float64)).max())
+
+
+def _dtype_for(values: np.ndarray) -> type[np.float16] | type[np.float32]:
+    """float16, which takes half the memory, unless a number is beyond its range: it would become infinite."""
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"features of type {values.dtype} are no numbers")
+    return np.float16 if _largest(values) <= float(np.finfo(np.float16).max) else np.float32
+
+
+def _check_finite(values: np.ndarray, path: Path, catalog: Catalog) -> None:
+    if np.isfinite(_largest(values)):
+        return
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    raise CodesFileError(
+        f"'{path}' has features that are no finite numbers, of {len(bad):,} of {len(catalog):,} images, "
+        f"such as '{catalog.names[bad[0]]}'.",
+        "Compute the features of these images again, or leave the images out.",
+    )
