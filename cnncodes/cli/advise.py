@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 FIRST_UNREADABLE = 20  # listed on the screen; --json has all
+PICTURE, RECORD = "depth.png", "advice.json"  # in the folder of -o
 
 
 def advise(
@@ -47,6 +48,8 @@ def advise(
     from cnncodes.weights import load_weights
 
     reporter = Reporter(json, quiet)
+    if output is not None:
+        options.check_folder(output, (PICTURE, RECORD))
     catalog = read_catalog(data)
     loaded = load_weights(weights, network=model)
     reporter.note(catalog.describe())
@@ -120,7 +123,7 @@ def _row(depth: Depth, deepest: bool) -> tuple[object, ...]:
 def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
     from cnncodes.pictures.depth import save_depth
 
-    picture = save_depth(advice.evidence, folder / "depth.png")
-    record = folder / "advice.json"
+    picture = save_depth(advice.evidence, folder / PICTURE)
+    record = folder / RECORD
     record.write_text(json_module.dumps(json_module.loads(advice.to_json()), indent=2), encoding="utf-8")
     reporter.note(f"written: {picture}, {record}")

@@ -6,6 +6,8 @@ Those of one subject alone stand in ``codes_options``, ``head_options``, ``weigh
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -191,6 +193,23 @@ def check_free(
         raise OutputExistsError(
             f"'{path}' exists already.", f"Choose another name with {option}, or use --overwrite."
         )
+
+
+def check_folder(output: str | Path, names: Sequence[str], option: str = "-o") -> None:
+    """Refuse early a folder that cannot be made, or in which files of these names cannot be written."""
+    folder = Path(output)
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise OutputExistsError(f"'{there}' is a file, not a folder.", f"Name a folder with {option}.")
+    effective = os.access in os.supports_effective_ids
+    for place in (there, *(folder / name for name in names)):
+        if place != there and place.is_dir():
+            raise OutputExistsError(
+                f"'{place}' is a folder; a file of this name is to be written.",
+                f"Name another folder with {option}.",
+            )
+        if place.exists() and not os.access(place, os.W_OK, effective_ids=effective):
+            raise OutputExistsError(f"'{place}' may not be written.", f"Name another folder with {option}.")
 
 
 def check_picture(output: str | Path, suffix: str, overwrite: bool) -> None:
