@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -45,7 +47,8 @@ def join_catalogs(
     root = Path(os.path.commonpath([catalog.root for catalog in catalogs]))
     paths = [str(catalog.path(row)) for catalog in catalogs for row in range(len(catalog))]
     if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
+        times = Counter(paths)
+        twice = next(path for path in paths if times[path] > 1)
         raise CatalogError(
             f"'{twice}' is in two of the data sets.", "Name folders that do not contain one another."
         )
@@ -62,9 +65,10 @@ def join_catalogs(
         ]
         classes = tuple(name for names in own for name in names)
         sets = np.repeat(np.arange(len(catalogs), dtype=np.int32), [len(names) for names in own])
+        before = np.cumsum([0, *map(len, own)]).tolist()  # classes of the sets before each
         places = [
-            {name: classes.index(full) for name, full in zip(catalog.classes, names, strict=True)}
-            for catalog, names in zip(catalogs, own, strict=True)
+            {name: first + place for place, name in enumerate(catalog.classes)}
+            for first, catalog in zip(before[:-1], catalogs, strict=True)
         ]
     labels = [
         np.array(
@@ -96,5 +100,15 @@ def _splits(catalogs: Sequence[Catalog]) -> npt.NDArray[np.uint8]:
 
 
 def _titles(catalogs: Sequence[Catalog]) -> list[str]:
+    """A name for each set that no other has: the last part of its root, with a number where several share it."""
     names = [catalog.root.name or f"set{place + 1}" for place, catalog in enumerate(catalogs)]
-    return [f"{name}-{place + 1}" if names.count(name) > 1 else name for place, name in enumerate(names)]
+    counts, taken = Counter(names), set(names)
+    titles = []
+    for place, name in enumerate(names):
+        title = name
+        if counts[name] > 1:
+            free = (f"{name}-{number}" for number in count(place + 1))
+            title = next(numbered for numbered in free if numbered not in taken)
+            taken.add(title)
+        titles.append(title)
+    return titles

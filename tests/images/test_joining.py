@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from cnncodes.errors import CatalogError
-from cnncodes.images import SPLITS, join_catalogs, read_catalog
+from cnncodes.images import SPLITS, Catalog, join_catalogs, read_catalog
 from cnncodes.images.decode import write_png
 
 
@@ -68,3 +71,33 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
         [read_catalog(tmp_path / "x/photos"), read_catalog(tmp_path / "y/photos")], "apart"
     )
     assert joined.classes == ("photos-1/cat", "photos-2/cat")
+
+
+def test_a_number_is_never_a_name_that_another_folder_has(tmp_path):
+    """Numbered by their places, the first of two folders `a` would be called as the third: `a-1`."""
+    folders = [tmp_path / name for name in ("p/a", "q/a", "r/a-1", "s/a-2")]
+    for kind, folder in enumerate(folders):
+        (folder / "cat").mkdir(parents=True)
+        write_png(folder / "cat" / f"{kind}.png", np.zeros((4, 4, 3), np.uint8))
+    joined, groups = join_catalogs([read_catalog(folder) for folder in folders], "apart")
+    assert len(set(joined.classes)) == 4 and groups.tolist() == [0, 1, 2, 3]
+    assert joined.labels.tolist() == [0, 1, 2, 3], "every set keeps a class of its own"
+    assert joined.classes[2:] == ("a-1/cat", "a-2/cat"), "who shares a name with nobody keeps it"
+
+
+def test_an_image_in_two_large_sets_is_found_at_once():
+    """Counted anew for each image, this took time in the square of their number: many seconds for these."""
+    sets = [
+        Catalog(
+            Path("/made"),
+            (*(f"{kind}{row}.png" for row in range(20_000)), "shared.png"),
+            np.zeros(20_001, np.int32),
+            np.zeros(20_001, np.uint8),
+            ("cat",),
+        )
+        for kind in "ab"
+    ]
+    started = time.perf_counter()
+    with pytest.raises(CatalogError, match=r"shared\.png"):
+        join_catalogs(sets)
+    assert time.perf_counter() - started < 5
