@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from cnncodes.errors import CodesFileError
 from cnncodes.images import Catalog
 
 NAMES = ("ant/0.png", "ant/1.png", "bee/0.png")
-CATALOG = Catalog("/made", NAMES, np.array([0, 0, 1]), np.zeros(3), ("ant", "bee"))
+CATALOG = Catalog(Path("/made"), NAMES, np.array([0, 0, 1]), np.zeros(3), ("ant", "bee"))
 
 
 @pytest.fixture
