@@ -193,6 +193,7 @@ def _judge(
         labels[catalog.labels == k] = place
     draws, skipped = draw(labels, classes, pool, shots, repeats, limit, seed)
     notes += skipped
+    notes += _trained_on_tests(found, digests[np.unique(np.concatenate([each.test for each in draws]))])
     probes, done, total = [], 0, sum(len(source.layers) for source in found)
     for source in found:
         coarse = []
@@ -366,3 +367,16 @@ def _readable(pool: Pool, usable: Array, digests: Array) -> tuple[Pool, list[str
     if pool.has_split and not len(test):
         raise HeadError("no image of the test split can be used.", "Look at the files that it names.")
     return Pool(learn, test, pool.how, pool.notes), notes
+
+
+def _trained_on_tests(found: Sequence[Source], tested: Array) -> list[str]:
+    """A word on each source whose weights were trained on images that test: their accuracy is too good."""
+    notes = []
+    for source in found:
+        learned = int((np.isin(tested, source.seen) & (tested != 0)).sum())
+        if learned:
+            notes.append(
+                f"the weights of {source.name} were trained on {learned:,} of the {len(tested):,} images that test: "
+                "their figures say little about new ones"
+            )
+    return notes

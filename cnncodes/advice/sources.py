@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,8 @@ class Source:
         Unreadable images and why.
     fingerprint : str
         sha256 of the weights; empty for what has none.
+    seen : uint64 array
+        Digests of the images that the weights were trained on, as far as that is known.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Source:
     numbers: dict[str, int]
     problems: dict[str, str]
     fingerprint: str = ""
+    seen: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 def depth_stages(network: Network) -> tuple[str, ...]:
@@ -120,6 +123,7 @@ def from_codes(path: Path, rows: Array, layers: str | Sequence[str], *, name: st
             numbers,
             {image: reason for image, reason in problems.items() if image in names},
             file.settings.weights_sha256,
+            file.weights_seen(),
         )
 
 

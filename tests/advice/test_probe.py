@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -264,6 +265,17 @@ def test_baselines_are_judged_on_the_same_images(stripes):
         result.best().source == "random:0"
     )  # the best of what is asked about, not of what it is held against
     assert {entry.tested for entry in result.probes} == {15}
+
+
+def test_weights_that_were_trained_on_the_test_images_are_named(small_weights, tmp_path):
+    for seen, noted in (((), 0), (range(1, 37), 1)):
+        path = tmp_path / f"codes{noted}.h5"
+        write_codes(path, replace(small_weights, seen=tuple(seen)), [0, 1, 2] * 12, noise={"pool5": 0.5})
+        result = probe(path, shots=(2,), repeats=1)
+        words = [note for note in result.notes if "were trained on" in note]
+        assert len(words) == noted, result.notes
+    tested = result.probes[0].tested
+    assert f"trained on {tested} of the {tested} images that test" in words[0]
 
 
 def test_unreadable_images_and_copies_are_left_out_aloud(stripes):
