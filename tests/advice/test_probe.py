@@ -247,7 +247,7 @@ def test_images_go_through_the_network_once_and_kept_codes_serve_again(stripes, 
     options = {"shots": (2, 5), "repeats": 3, "keep": tmp_path / "kept"}
     first = probe(stripes, tiny_weights(), **options)
     assert computed == [27]
-    assert first.layers("random:0") == ("pool1", "conv2", "fc6", "fc7")
+    assert first.layers("random:0") == ("pool1", "conv2", "conv3", "conv4", "pool5", "fc6", "fc7")
     assert probe(stripes, tiny_weights(), **options) == first
     assert computed == [27, 0]
     draw_stripes(stripes, each=9, seed=1)  # the same names, other pictures: what was kept is worth nothing
