@@ -59,7 +59,7 @@ def test_real_codes_computed_in_halves_are_the_same_to_rounding(
 
     monkeypatch.setattr(Encoder, "__call__", limited)
     result = extract(catalog, tmp_path / "halved.h5", small_weights, layers="fc7", batch_size=16)
-    assert result.batch_size == 4
+    assert result.batch_size in (3, 4)  # of a batch of 16, or of the six images after it
     from cnncodes.codes import CodesFile
 
     with CodesFile(tmp_path / "whole.h5") as whole, CodesFile(tmp_path / "halved.h5") as halved:
