@@ -30,7 +30,12 @@ def info(
     path = Path(what)
     if path.is_dir():
         raise CodesFileError(f"'{what}' is a folder.", "Give a codes file, a model, weights, or a network.")
-    if path.suffix in (".pth", ".pt", ".caffemodel", ".npy", ".cnnz") or _is_weights(path):
+    if (
+        what in ("starter", "imagenet")
+        or what.startswith("random:")
+        or path.suffix in (".pth", ".pt", ".caffemodel", ".npy", ".cnnz")
+        or _is_weights(path)
+    ):
         show_weights(what, None, json)
     elif path.suffix == ".safetensors":
         _model(reporter, what)

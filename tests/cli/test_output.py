@@ -214,3 +214,10 @@ def test_durations(seconds, text) -> None:
 )
 def test_sizes(count, text) -> None:
     assert size(count) == text
+
+
+def test_info_knows_weights_by_their_name(capsys):
+    from cnncodes.cli import main
+
+    assert main(["info", "starter"]) == 0
+    assert "alexnet" in capsys.readouterr().out
