@@ -66,7 +66,9 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
             )
             if training.settings.learning_rate == "auto":
                 reporter.note(f"the learning rate is measured first, which takes up to {MOST_STEPS} steps")
-            if training.state.steps:
+            if training.state.epoch >= settings.epochs:
+                reporter.note("the run is finished: this is its result")
+            elif training.state.steps:
                 reporter.note(
                     f"going on in epoch {training.state.epoch + 1} at step {training.state.steps:,}"
                 )

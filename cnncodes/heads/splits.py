@@ -57,8 +57,8 @@ def split_rows(catalog: Catalog, usable: np.ndarray, rule: SplitRule = "auto", s
     rows = np.flatnonzero(usable & (catalog.labels >= 0))
     if not len(rows):
         raise HeadError(
-            "there are no labelled images with codes.",
-            "Put the images into one folder per class, or give a list or CSV with labels, and extract again.",
+            "there are no labelled images to learn from.",
+            "Put the images into one folder per class, or give a list or CSV with labels; codes must be extracted again.",
         )
     if isinstance(rule, float) and 0 < rule < 1:
         return _held_out(catalog, rows, rule, seed)

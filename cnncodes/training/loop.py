@@ -116,7 +116,7 @@ class Training:
         self.settings, self.folder, self.device = settings, folder, device
         self.processes = processes or Processes()
         self.train_rows, self.val_rows = split.train, split.choose
-        self._check(learner)
+        self._check(learner, preprocessing.crop)
         self.learner = learner.to(device.torch_name).to(memory_format=torch.channels_last)
         self._forward: Any = self.learner
         if self.processes.count > 1:
@@ -143,7 +143,7 @@ class Training:
         self._asked_to_stop = self._asked_to_save = False  # by any process, at the last look
         self._pending: list[Tensor] = []  # figures of steps that were not looked at
 
-    def _check(self, learner: Learner) -> None:
+    def _check(self, learner: Learner, crop: int) -> None:
         if len(self.train_rows) < 2:
             raise HeadError(
                 "there are fewer than two images to learn from.", "Add images to the train split."
@@ -153,7 +153,9 @@ class Training:
                 "network.batch_norm needs whole batches, and several processes share them.",
                 "Train with one process, or set network.batch_norm = false.",
             )
-        for size in {self.settings.input_size_at(epoch) for epoch in range(self.settings.epochs)} - {None}:
+        for size in {self.settings.input_size_at(epoch) or crop for epoch in range(self.settings.epochs)} | {
+            crop
+        }:
             learner.module.network.output_shapes(size)  # raises InputSizeError
 
     def resume(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -252,8 +253,8 @@ def _train(
                 workers or max(1, place.cores // together.count), teacher=teacher, processes=together,
                 notes=notes if together.leads else None, class_sets=sets,
             )  # fmt: skip
-            if resume:
-                training.resume()
+            if resume and not training.resume() and notes and together.leads:
+                notes(f"there is no checkpoint in '{job.folder}' yet: this begins at epoch 1.")
             if ready and together.leads:
                 ready(training)
             epochs = training.run(progress if together.leads else None)
@@ -264,7 +265,7 @@ def _train(
                 preprocessing=job.preprocessing,
                 classes=classes,
                 source=job.source,
-                seen=tuple(sorted({*job.seen, *training.inputs.seen()})) if together.leads else (),
+                seen=_seen(job, training) if together.leads else (),
             )
             if together.leads:
                 save_weights(weights, job.folder / MODEL, overwrite=True)
@@ -273,6 +274,23 @@ def _train(
     return TrainingResult(
         job.folder, job.folder / MODEL, tuple(epochs), split, classes, together.leads, unreadable
     )
+
+
+def _seen(job: _Job, training: Training) -> tuple[int, ...]:
+    """Digests of all images that had a part in the weights: now, before, and in the head that was the start."""
+    head = () if job.head is None else job.head[1].seen.tolist()
+    return tuple(sorted({*job.seen, *head, *training.inputs.seen()}))
+
+
+def _differences(there: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """What a run was started with otherwise: settings one by one, with both values."""
+    old, new = there.get("settings", {}), record["settings"]
+    changed = [
+        f"train.{name} ({old.get(name)} then, {new[name]} now)" for name in new if old.get(name) != new[name]
+    ]
+    return changed + [
+        name for name, value in record.items() if name != "settings" and there.get(name) != value
+    ]
 
 
 def _classes_of(teacher: Teacher, settings: TrainingSettings, job: _Job) -> tuple[str, ...]:
@@ -349,7 +367,7 @@ def _rows_of_any(catalog: Catalog, rule: SplitRule, seed: int) -> Split:
     return Split(train, watched, rows[:0], f"{len(train):,} images to learn from, {len(watched):,} to watch")
 
 
-def _open_run(folder: Path, record: dict[str, object], resume: bool) -> None:
+def _open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
     """Make the folder, or see that the run in it is the one to be continued."""
     path = folder / "run.json"
     begun = checkpoints(folder) or (folder / MODEL).exists() or (folder / FILE).exists()
@@ -365,7 +383,7 @@ def _open_run(folder: Path, record: dict[str, object], resume: bool) -> None:
             raise OptionError(
                 f"'{path}' cannot be read: {error}.", "Start the training anew in another folder with -o."
             ) from error
-        changed = [name for name, value in record.items() if there.get(name) != value]
+        changed = _differences(there, record)
         if changed:
             raise OptionError(
                 f"the run in '{folder}' was started otherwise: {', '.join(changed)} changed.",

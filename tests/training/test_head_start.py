@@ -106,3 +106,9 @@ def test_a_head_is_a_softmax_over_the_classes_of_its_set():
     loss = objective(None, logits, logits, targets)  # type: ignore[arg-type]
     assert loss.tolist() == pytest.approx([np.log(1 + np.exp(-1.0)), 0.0], abs=1e-6)
     assert objective.right(logits, targets) == 2
+
+
+def test_what_the_head_was_fitted_on_counts_as_seen(weights, codes, stripes, tmp_path):
+    head = cnncodes.fit_linear(codes, layer="fc6", split="none").model
+    result = finetune(stripes, weights, tmp_path / "run", SETTINGS, head=head)
+    assert set(head.seen.tolist()) <= set(load_weights(str(result.model)).seen)

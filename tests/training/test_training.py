@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import CnnCodesError, HeadError, OptionError, OutputExistsError
+from cnncodes.errors import CnnCodesError, HeadError, InputSizeError, OptionError, OutputExistsError
 from cnncodes.images import read_catalog
-from cnncodes.networks import TorchNetwork
+from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
 from cnncodes.training.checkpoints import checkpoints, forget_after, last_checkpoint, save_checkpoint
 from cnncodes.training.learner import Learner, from_scratch, start_from
@@ -369,3 +369,16 @@ def test_a_second_fine_tuning_remembers_what_the_first_learned_from(network, pix
         part, load_weights(str(first.model)), tmp_path / "second", dataclasses.replace(SETTINGS, epochs=1)
     )
     assert set(load_weights(str(first.model)).seen) <= set(load_weights(str(second.model)).seen)
+
+
+def test_a_crop_that_the_network_cannot_take_is_told_with_those_that_fit(stripes, tmp_path):
+    with pytest.raises(InputSizeError, match="31 px"):
+        train(stripes, get_network("alexnet"), Preprocessing(resize=36, crop=31), tmp_path / "run", SETTINGS)
+
+
+def test_a_changed_setting_is_named_with_both_values(network, pixels, stripes, tmp_path):
+    train(stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1))
+    with pytest.raises(OptionError, match=r"train.epochs \(1 then, 2 now\)"):
+        train(
+            stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=2), resume=True
+        )
