@@ -10,7 +10,11 @@ from cnncodes.cli.options import DATA_HELP
 
 Model = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A model file: of 'run' or 'fit-linear', or a trained network.", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="A model file: of 'run' or 'fit-linear', or a trained network.",
+        show_default=False,
+    ),
 ]
 Layer = Annotated[
     str | None,
