@@ -1,6 +1,6 @@
 """Is the advised recipe the right one? Every recipe of CS231n's four is run on every data set, whole and cut.
 
-    python benchmarks/advice.py --data sets/ --weights starter --shots 5,20,80 -o advice.jsonl
+    python benchmarks/advice.py --data sets/ --weights starter --shots 5,20,80 -o benchmarks/advice.jsonl
 
 SETS has one folder per data set, each with a folder per class (or train and val folders); scikit-learn's digits are added. For each set
 and number of training images per class: advice is asked, then all four recipes are run and tested on the same images, at most
