@@ -50,7 +50,6 @@ from cnncodes.weights.preprocessing import Preprocessing
 Progress = Callable[[int, int, float], None]  # epoch, images done in it, loss so far
 CHECKPOINT_SECONDS = 120.0  # a kill loses no more than this; SIGTERM loses nothing
 RESTARTS = 3  # after a loss that is not a number
-CPU = Device("cpu", "", 1)
 GOOD_STEPS = 100  # between copies of a good state: one of AlexNet takes longer than a step of fc6 to fc8
 BLOWN_UP = 10.0  # an epoch with so many times the least loss before is not gone back to
 STEPS_AHEAD = 8  # that a GPU may have in its queue before the loss is looked at
@@ -182,7 +181,7 @@ class Training:
             stop_signals(self._stop),
             lent_random_numbers(self._random, self.device),
             large_blocks_stay(self.device),
-            exact_float32(self.device if self.settings.precision == "float32" else CPU),
+            exact_float32(self.device, self.settings.precision),
             self._events,
         ):
             report = (lambda done: progress(-1, done, 0.0)) if progress else None

@@ -54,11 +54,6 @@ class Squares:
         fits = int(np.prod(shape)) <= SHARE * free_memory(device)
         self._kept = torch.empty(shape, dtype=torch.uint8, device=device.torch_name) if fits else None
 
-    @property
-    def kept(self) -> bool:
-        """Whether images stay in memory once they are decoded."""
-        return self._kept is not None
-
     def batches(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor]]:
         """Readable rows of each batch, and their pixels; a batch without any is given too."""
         wanted = np.concatenate(

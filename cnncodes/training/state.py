@@ -181,9 +181,9 @@ def large_blocks_stay(device: Device) -> Iterator[None]:
 
 
 @contextmanager
-def exact_float32(device: Device) -> Iterator[None]:
-    """float32 means float32: nothing is rounded to TensorFloat-32 on a GPU."""
-    if not device.is_cuda:
+def exact_float32(device: Device, precision: str) -> Iterator[None]:
+    """float32 means float32: then nothing is rounded to TensorFloat-32 on a GPU. Other precisions leave that alone."""
+    if not device.is_cuda or precision != "float32":
         yield
         return
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
