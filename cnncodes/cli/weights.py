@@ -90,23 +90,44 @@ def convert(
     name: weights_options.WeightsName,
     output: options.Output,
     model: options.Network = None,
+    input_size: weights_options.NewInput = None,
+    resize: weights_options.NewResize = None,
+    class_names: weights_options.ClassNames = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Write weights as safetensors, with all that must travel.
 
-    The file holds the preprocessing, the class names and the fingerprint beside the tensors.
+    The file holds the preprocessing, the class names and the fingerprint beside the tensors. The options change
+    what travels, never the numbers: a network trained on random crops, which enlarge what is in them, often does
+    better on a larger input.
 
         cnncodes weights convert bvlc_alexnet.caffemodel -o bvlc.safetensors
+
+        cnncodes weights convert run/model.safetensors -o larger.safetensors --input 192 --resize 208
     """
     from cnncodes.weights import convert as convert_weights
 
     reporter = Reporter(json, quiet)
-    options.check_free(output, overwrite)
-    weights = convert_weights(name, output, network=model, overwrite=overwrite)
+    options.check_free(output, overwrite, suffix=".safetensors", what="converted weights")
+    weights = convert_weights(
+        name, output, network=model, overwrite=overwrite, input_size=input_size, resize=resize,
+        class_names=class_names,
+    )  # fmt: skip
+    seen = weights.preprocessing
     reporter.result(f"{output}: {weights.network}, fingerprint {weights.fingerprint[:16]}...")
-    reporter.document({"output": output, "network": weights.network, "fingerprint": weights.fingerprint})
+    reporter.result(
+        f"input        {seen.crop} px out of {seen.resize} px; {len(weights.class_names() or ()) or 'no'} class names"
+    )
+    reporter.document(
+        {
+            "output": output,
+            "network": weights.network,
+            "fingerprint": weights.fingerprint,
+            "preprocessing": json_module.loads(seen.to_json()),
+        }
+    )
     reporter.next(f"cnncodes extract photos/ -o codes.h5 --weights {shell(output)}")
 
 

@@ -52,6 +52,35 @@ TableData = Annotated[
     ),
 ]
 
+NewInput = Annotated[
+    int | None,
+    typer.Option(
+        "--input",
+        metavar="PX",
+        help="Another input size: the side of the square that the network sees. [default: as the weights say]",
+        show_default=False,
+    ),
+]
+NewResize = Annotated[
+    int | None,
+    typer.Option(
+        "--resize",
+        metavar="PX",
+        help="Shorter side of a picture before the square is cut. [default: in the same ratio to --input as before]",
+        show_default=False,
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        "--class-names",
+        metavar="FILE",
+        help="Names for the classes, one a line, in the order of the network's outputs; or lines such as "
+        "'n01440764 tench', where the weights know their classes by WordNet id.",
+        show_default=False,
+    ),
+]
+
 
 def parse_rank(text: str) -> int | None:
     """``auto`` (None), or a number."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 
 if TYPE_CHECKING:
+    from cnncodes.weights.changes import read_class_names, with_class_names, with_input
     from cnncodes.weights.compressed_file import CompressedWeights, save_compressed
     from cnncodes.weights.compression import (
         CompressionReport,
@@ -51,15 +52,21 @@ __all__ = [
     "list_weights",
     "load_weights",
     "read_arrays",
+    "read_class_names",
     "read_tensors",
     "save_compressed",
     "save_weights",
     "stage_outputs",
+    "with_class_names",
+    "with_input",
     "write_arrays",
     "write_tensors",
 ]
 
 _HOMES = {
+    "read_class_names": "changes",
+    "with_class_names": "changes",
+    "with_input": "changes",
     "CompressedWeights": "compressed_file",
     "CompressionReport": "compression",
     "compress": "compression",

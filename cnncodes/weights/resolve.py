@@ -10,6 +10,7 @@ from pathlib import Path
 from cnncodes.errors import WeightsError, WeightsMismatchError, WeightsMissingError, nearest
 from cnncodes.networks import Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
+from cnncodes.weights.changes import read_class_names, with_class_names, with_input
 from cnncodes.weights.compressed_file import read_compressed_file
 from cnncodes.weights.content import FileContent, as_float32, file_sha256
 from cnncodes.weights.imagenet import (
@@ -163,13 +164,44 @@ def usual_preprocessing(network: Network) -> Preprocessing:
 
 
 def convert(
-    name: str | Path, path: str | Path, *, network: str | None = None, overwrite: bool = False
+    name: str | Path,
+    path: str | Path,
+    *,
+    network: str | None = None,
+    overwrite: bool = False,
+    input_size: int | None = None,
+    resize: int | None = None,
+    class_names: str | Path | None = None,
 ) -> Weights:
     """Load weights and write them to ``path`` as safetensors, with everything that must travel.
 
-    Raises what :func:`load_weights` and :func:`save_weights` raise.
+    Parameters
+    ----------
+    name : str or Path
+        See :func:`load_weights`.
+    path : str or Path
+        Ends in ``.safetensors``.
+    network : str, optional
+    overwrite : bool, default False
+    input_size, resize : int, optional
+        Pixels; another preprocessing, see :func:`cnncodes.weights.changes.with_input`.
+    class_names : str or Path, optional
+        A text file, see :func:`cnncodes.weights.changes.read_class_names`.
+
+    Raises
+    ------
+    InputSizeError
+        If the network cannot take the input size.
+    WeightsMismatchError
+        If the class names do not fit the classes.
+
+    And what :func:`load_weights` and :func:`save_weights` raise.
     """
     weights = load_weights(name, network=network)
+    if input_size is not None or resize is not None:
+        weights = with_input(weights, input_size, resize)
+    if class_names is not None:
+        weights = with_class_names(weights, read_class_names(class_names, weights))
     save_weights(weights, path, overwrite=overwrite)
     return weights
 
