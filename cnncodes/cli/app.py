@@ -19,6 +19,7 @@ from cnncodes.cli import (
     probe,
     recipes,
     run_command,
+    show,
     train,
     weights,
 )
@@ -63,6 +64,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
 GROUPS: tuple[tuple[str, str, tuple[tuple[str, Callable[..., None]], ...]], ...] = (
     ("weights", weights.SUMMARY, weights.COMMANDS),
     ("recipes", recipes.SUMMARY, recipes.COMMANDS),
+    ("show", show.SUMMARY, show.COMMANDS),
 )
 
 

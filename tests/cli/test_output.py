@@ -39,6 +39,7 @@ WITH_JSON = {
     "weights compress": ("random:0", "--model", "alexnet-tf", "-o", "{tmp}/w.cnnz"),
     "recipes list": (),
     "recipes check": ("scratch",),
+    "show filters": ("--weights", "random:0", "-o", "{tmp}/filters.png"),
 }  # fmt: skip
 #: They have a small network of their own in tests/training/test_commands.py.
 WITH_JSON_THERE = {"train", "finetune"}
@@ -103,7 +104,7 @@ def test_other_kinds_of_file_and_a_plan_have_json_too(run, shared, tmp_path) -> 
 def test_quiet_leaves_the_result_and_what_is_wrong(run, filled, command) -> None:
     loud = run(*filled(command))
     for path in Path(filled("pack")[-1]).parent.iterdir():
-        if path.suffix in (".h5", ".safetensors", ".cnnz", ".csv"):
+        if path.suffix in (".h5", ".safetensors", ".cnnz", ".csv", ".png"):
             path.unlink()
     quiet = run(*filled(command), "--quiet")
     assert quiet.code == loud.code

@@ -28,6 +28,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
         "codes": {"compute"},
         "training": {"*"},
         "evaluation": {"timing", "peak_memory"},
+        "pictures": {"*"},
     },
     "torchvision": {"weights": {"imagenet"}},
     "safetensors": {"weights": {"safetensors_file"}},
@@ -47,6 +48,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
             "benchmark_options",
             "codes_options",
             "head_options",
+            "show_options",
             "training_options",
             "weights_options",
         }

@@ -1,0 +1,28 @@
+"""What the commands of `cnncodes show` do alike: find a free place for the picture, and say where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnncodes.cli import options
+from cnncodes.cli.console import Reporter
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.drawing import Figure
+
+
+def picture_path(output: str | None, command: str, overwrite: bool) -> Path:
+    """Where the picture goes; refuses early what could not be written after the work."""
+    path = Path(output or f"{command}.png")
+    options.check_picture(path, ".png", overwrite)
+    return path
+
+
+def finish(reporter: Reporter, figure: Figure, path: Path, document: dict[str, Any]) -> None:
+    """Write the picture and say so; ``document`` is what --json gives besides its path."""
+    from cnncodes.pictures.drawing import save_png
+
+    save_png(figure, path)
+    reporter.result(f"written: {path}")
+    reporter.document({"picture": str(path), **document})

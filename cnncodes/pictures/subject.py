@@ -1,0 +1,240 @@
+"""What is looked at: a network with its classifier, and an image as that network sees it.
+
+Every picture of a network starts here. Nothing in this room changes the network: its parameters are those of the
+weights (read-only), it stays in evaluation mode, and gradients are asked for pixels alone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from cnncodes.codes.compute import Device, choose_device
+from cnncodes.errors import ImageError, ModelError, OptionError, nearest
+from cnncodes.heads import LinearModel, load_model
+from cnncodes.images import crops_of, normalise
+from cnncodes.images.decode import decode
+from cnncodes.networks import TorchNetwork
+from cnncodes.weights import Weights, build_network
+from cnncodes.weights.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnncodes.images.decode import Source
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network, and the classifier that is asked about it.
+
+    Parameters
+    ----------
+    name : str
+        For titles: the weights' name, or the model's file.
+    weights : Weights
+    device : Device
+    head : LinearModel or None
+        A linear classifier on codes of one stage; None for the network's own last stage.
+    """
+
+    name: str
+    weights: Weights
+    device: Device
+    head: LinearModel | None = None
+
+    @cached_property
+    def network(self) -> TorchNetwork:
+        """The network on its device, in evaluation mode, without gradients of its parameters."""
+        return build_network(self.weights).to(self.device.torch_name)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the network's input."""
+        return self.weights.preprocessing
+
+    @property
+    def stage(self) -> str:
+        """The stage that the classifier reads: a head's, or the network's last."""
+        return self.head.stage if self.head else self.weights.architecture.stage_names[-1]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the scores.
+
+        Raises
+        ------
+        ModelError
+            If the network ends before a classifier, and there is no head.
+        """
+        if self.head is not None:
+            return self.head.classes
+        count = self.weights.architecture.classes
+        if count is None:
+            raise ModelError(
+                f"network '{self.weights.network}' of weights '{self.name}' ends before a classifier.",
+                "Name a model with a head: --weights model.safetensors.",
+            )
+        return self.weights.class_names() or tuple(f"class {place}" for place in range(count))
+
+    @property
+    def has_odds(self) -> bool:
+        """Whether scores are logits, so that softmax makes probabilities of them; an SVM's are distances."""
+        return self.head is None or self.head.head.kind == "softmax"
+
+    @property
+    def unit(self) -> str:
+        """What :meth:`values` gives: "probability" or "score"."""
+        return "probability" if self.has_odds else "score"
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Scores ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``; gradients flow."""
+        return self.classify(self.network.activations(pixels, [self.stage])[self.stage])
+
+    def classify(self, codes: Tensor) -> Tensor:
+        """Scores ``[batch, classes]`` of what the classifier's stage gives, ``[batch, ...]``; gradients flow.
+
+        The same numbers as :meth:`cnncodes.heads.head.Head.scores`, as torch operations.
+        """
+        if self.head is None:
+            return codes
+        head = self.head.head
+        rows = codes.flatten(1)
+        if head.normalisation.kind == "l2":
+            length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            rows = rows / torch.where(length > 0, length, torch.ones_like(length))
+        elif head.normalisation.kind == "standard":
+            rows = (rows - self._constant(head.normalisation.mean)) / self._constant(head.normalisation.scale)
+        return F.linear(rows, self._constant(head.weight), self._constant(head.bias))
+
+    def values(self, scores: Tensor) -> Tensor:
+        """What is shown of scores ``[batch, classes]``: probabilities where there are odds, else the scores."""
+        return scores.softmax(1) if self.has_odds else scores
+
+    def class_place(self, name: str | int) -> int:
+        """Place of a class by its name (any case, or the whole of one of its synonyms) or by its number.
+
+        Raises
+        ------
+        OptionError
+            If there is no such class; names the nearest.
+        """
+        text = str(name)
+        if text.isdigit() and text not in self.classes:
+            if int(text) < len(self.classes):
+                return int(text)
+            raise OptionError(
+                f"class {text} is not there: '{self.name}' has {len(self.classes):,} classes.",
+                f"Use a number from 0 to {len(self.classes) - 1}, or a name.",
+            )
+        folded = [entry.casefold() for entry in self.classes]
+        if text.casefold() in folded:
+            return folded.index(text.casefold())
+        names = sorted(self.classes) if len(self.classes) <= 20 else _close(text, self.classes)
+        raise OptionError(f"class '{text}' is not one of the {len(self.classes):,} of '{self.name}'.",
+                          nearest(text, names) if names else "Use a class's number, from 0.")  # fmt: skip
+
+    def _constant(self, array: Any) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device.torch_name)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An image as a network sees it.
+
+    Parameters
+    ----------
+    name : str
+        The file's name, for titles.
+    rgb : uint8 array [side, side, 3]
+        The centre crop, for eyes.
+    pixels : Tensor, float32 [1, 3, side, side]
+        The same, preprocessed, on the subject's device.
+    """
+
+    name: str
+    rgb: Bytes
+    pixels: Tensor
+
+
+def load_subject(
+    model: str | os.PathLike[str],
+    *,
+    network: str | None = None,
+    device: str = "auto",
+) -> Subject:
+    """A network by the name of its weights, or by a model that reads its codes.
+
+    Parameters
+    ----------
+    model : name or path
+        ``starter``, ``imagenet``, ``random:SEED``, a weights file, or a model file of ``fit-linear`` or ``run``,
+        whose linear classifier is asked then.
+    network : str, optional
+        Where the weights do not say it.
+    device : str, default "auto"
+
+    Raises
+    ------
+    ModelError, WeightsError, WeightsMissingError
+        If it is not there, or cannot be read.
+    """
+    from cnncodes.evaluation.scores import model_weights
+    from cnncodes.heads.linear_model import is_model
+    from cnncodes.weights import load_weights, read_tensors
+
+    path = Path(model)
+    place = choose_device(device)
+    if path.suffix == ".safetensors" and path.is_file() and is_model(read_tensors(path)[1]):
+        head = load_model(path)
+        return Subject(path.name, model_weights(head, beside=path), place, head)
+    weights = load_weights(path if path.is_file() else str(model), network=network)
+    return Subject(weights.name, weights, place)
+
+
+def view_of(image: Source, subject: Subject) -> View:
+    """An image as the subject's network sees it: decoded, resized, the centre crop.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read; names the file.
+    """
+    name = Path(image).name if isinstance(image, str | os.PathLike) else "the image"
+    try:
+        crop = crops_of(decode(image, subject.preprocessing), subject.preprocessing)
+    except ImageError as error:
+        raise ImageError(f"'{name}' cannot be read: {error.problem.rstrip('.')}.", error.remedy) from error
+    rgb = crop[0] if subject.preprocessing.channels == "RGB" else crop[0][:, :, ::-1]
+    pixels = torch.from_numpy(normalise(crop, subject.preprocessing)).to(subject.device.torch_name)
+    return View(name, np.ascontiguousarray(rgb), pixels)
+
+
+def to_rgb(pixels: Tensor, preprocessing: Preprocessing) -> Bytes:
+    """Preprocessed pixels ``[batch, 3, height, width]`` as bytes ``[batch, height, width, 3]`` for eyes.
+
+    The inverse of :func:`cnncodes.images.normalise`, rounded and cut to 0..255, channels as RGB.
+    """
+    mean = pixels.new_tensor(preprocessing.mean)[:, None, None]
+    std = pixels.new_tensor(preprocessing.std)[:, None, None]
+    values = (pixels.detach() * std + mean) * preprocessing.scale
+    rgb = values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return np.ascontiguousarray(rgb if preprocessing.channels == "RGB" else rgb[..., ::-1])
+
+
+def _close(text: str, names: tuple[str, ...]) -> list[str]:
+    """A few names that a person may have meant: those that contain the text, or look like it."""
+    import difflib
+
+    inside = [name for name in names if text.casefold() in name.casefold()]
+    return inside[:8] or difflib.get_close_matches(text, names, n=8, cutoff=0.5)
