@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnncodes.pictures.curves import draw_curves
+    from cnncodes.pictures.map import codes_map
     from cnncodes.pictures.rates import draw_rates
 
-_HOMES = {"draw_curves": "curves", "draw_rates": "rates"}
+_HOMES = {"codes_map": "map", "draw_curves": "curves", "draw_rates": "rates"}
 
-__all__ = ["draw_curves", "draw_rates"]
+__all__ = ["codes_map", "draw_curves", "draw_rates"]
 
 
 def __getattr__(name: str) -> Any:

@@ -35,9 +35,10 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "PIL": {"images": {"decode"}},
     "h5py": {"codes": {"features", "file"}},
     "pyarrow": {"codes": {"export"}},
-    "sklearn": {"heads": {"scikit"}, "evaluation": {"metrics"}, "advice": {"digits"}},
+    "sklearn": {"heads": {"scikit"}, "evaluation": {"metrics"}, "advice": {"digits"}, "pictures": {"projections"}},
     "joblib": {"heads": {"parallel"}},
-    "threadpoolctl": {"heads": {"parallel"}},
+    "threadpoolctl": {"heads": {"parallel"}, "pictures": {"projections"}},
+    "umap": {"pictures": {"projections"}},
     "skl2onnx": {"heads": {"export"}},
     "skops": {"heads": {"export"}},
     "matplotlib": {"pictures": {"drawing"}},
@@ -58,7 +59,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "numpy": {room: {"*"} for room in ROOMS if room != "cli"},
     "scipy": {"heads": {"*"}},
 }
-DISTRIBUTION = {"PIL": "Pillow", "sklearn": "scikit-learn"}  # name on PyPI, where it differs
+DISTRIBUTION = {"PIL": "Pillow", "sklearn": "scikit-learn", "umap": "umap-learn"}  # name on PyPI, where it differs
 COMES_WITH = {"scipy": "scikit-learn", "threadpoolctl": "scikit-learn"}  # declared by way of another library
 
 
