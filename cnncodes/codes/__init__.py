@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cnncodes.codes.file import CodesFile, pack
     from cnncodes.codes.pipeline import Pipeline
     from cnncodes.codes.planning import Plan, plan_extraction
+    from cnncodes.codes.search import nearest
     from cnncodes.codes.settings import ExtractionSettings
 
 _HOMES = {
@@ -33,6 +34,7 @@ _HOMES = {
     "plan_extraction": "planning",
     "run_extraction": "extraction",
     "CodesFile": "file",
+    "nearest": "search",
     "pack": "file",
     "Pipeline": "pipeline",
     "ExtractionSettings": "settings",
@@ -49,6 +51,7 @@ __all__ = [
     "estimate_seconds",
     "export_codes",
     "extract",
+    "nearest",
     "pack",
     "plan_extraction",
     "run_extraction",

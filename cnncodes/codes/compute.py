@@ -78,6 +78,18 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def products(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Scalar products ``[Q, N]`` of float32 rows ``[Q, d]`` and ``[N, d]``, on the CPU: torch's own matrix product,
+    which is faster than numpy's for many queries on most CPUs."""
+    values = torch.from_numpy(np.ascontiguousarray(queries)) @ torch.from_numpy(_writable(rows)).T
+    return np.asarray(values.numpy())
+
+
+def _writable(rows: np.ndarray) -> np.ndarray:
+    """The rows, or a copy of those that torch would warn of: read-only memory, such as a memmap's."""
+    return rows if rows.flags.writeable and rows.flags.c_contiguous else np.array(rows)
+
+
 def precision_note(precision: str, device: Device) -> str | None:
     """A warning where reduced precision does not pay: on CPUs without AMX (measured: half the speed)."""
     if precision == "float32" or not device.is_cpu:
