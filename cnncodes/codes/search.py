@@ -163,8 +163,8 @@ def _search(start: int, block: Array, queries: _Queries, leave_out: Array, found
     low = np.where(usable, low - bound, np.inf)
     high = low + 2 * bound
     inside = (leave_out >= start) & (leave_out < start + rows)
-    for query in np.flatnonzero(inside):
-        low[query, leave_out[query] - start] = high[query, leave_out[query] - start] = np.inf
+    for one in np.flatnonzero(inside):
+        low[one, leave_out[one] - start] = high[one, leave_out[one] - start] = np.inf
     if found.k <= rows:
         limit = np.partition(high, found.k - 1, axis=1)[:, found.k - 1]
     else:
