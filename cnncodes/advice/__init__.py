@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cnncodes.advice.recipes import find_recipe, recipe_files, recipe_summary
     from cnncodes.advice.run_record import RunReport
     from cnncodes.advice.running import run
+    from cnncodes.advice.source_codes import source_statistics
 
 _HOMES = {
     "RunReport": "run_record",
@@ -37,6 +38,7 @@ _HOMES = {
     "find_recipe": "recipes",
     "recipe_files": "recipes",
     "recipe_summary": "recipes",
+    "source_statistics": "source_codes",
 }
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "recipe_files",
     "recipe_summary",
     "run",
+    "source_statistics",
 ]
 
 

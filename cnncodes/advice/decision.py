@@ -167,7 +167,8 @@ def advise(
     thresholds : path, optional
         A TOML file with entries that replace those of ``thresholds.toml``.
     source_statistics : (mean, variance), optional
-        Float arrays ``[d]`` of the deepest stage's codes on the images that the weights were trained on.
+        Float arrays ``[d]`` of the deepest stage's codes on the images that the weights were trained on. By
+        default those that the weights carry, if they do. They are shown and decide nothing.
     device : str, default "auto"
     workers : int, optional
         Decoding threads.
@@ -190,7 +191,7 @@ def advise(
     sample = extract_sample(
         catalog, rows, weights, images=images, device=device, workers=workers, seed=seed, progress=progress
     )
-    evidence = judge(sample, size, source_statistics)
+    evidence = judge(sample, size, source_statistics or _carried(weights, sample.deepest))
     amount, similarity, reasons = decide(evidence, numbers)
     other, why = next_best(evidence, numbers, amount, similarity)
     words = data if data is not None else shlex.quote(str(catalog.root))
@@ -320,6 +321,12 @@ def _option(name: str, evidence: Evidence, thresholds: Thresholds, weights: Weig
         else "to train, at most",
         f"cnncodes run {data} -o run --recipe {name}{chosen}",
     )
+
+
+def _carried(weights: Weights, stage: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean and variance of the source's codes of this stage, where the weights know them."""
+    known = weights.statistics
+    return (known.mean, known.variance) if known is not None and known.stage == stage else None
 
 
 def _caution(weights: Weights) -> tuple[str, ...]:

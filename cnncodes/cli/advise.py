@@ -82,7 +82,7 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
     if evidence.source_distance is not None:
         reporter.result(
             f"distance of the codes to those of the weights' training images: {evidence.source_distance:.2f} "
-            "(0: the same, 1: as far as these spread)"
+            "(0: the same, 1: as far as these spread; few classes alone give 0.5; it decides nothing)"
         )
     for finding in advice.warnings:
         if finding.kind == "unreadable":  # listed below, where all commands list them

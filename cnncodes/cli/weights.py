@@ -1,4 +1,4 @@
-"""`cnncodes weights`: which weights there are; fetch, check, convert and compress them."""
+"""`cnncodes weights`: which weights there are; fetch, check, convert, describe and compress them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json as json_module
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import options, weights_options
-from cnncodes.cli.console import Reporter, percent, shell, size
+from cnncodes.cli.console import Reporter, percent, quoted, shell, size
 from cnncodes.errors import OptionError
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import CompressionTable
     from cnncodes.weights import CompressionReport, Weights
 
-SUMMARY = "List, fetch, check, convert and compress weights."
+SUMMARY = "List, fetch, check, convert, describe and compress weights."
 LOSSY = 0.1  # relative error of a tensor from which on a person is warned
 
 
@@ -79,6 +79,10 @@ def check(
     )
     reporter.result(f"from         {report.source}")
     reporter.result(f"fingerprint  {report.fingerprint}")
+    if report.source_images:
+        reporter.result(f"knows        how the codes of {report.source_images:,} of its training images lie")
+    if report.seen:
+        reporter.result(f"knows        digests of {report.seen:,} images that it learned from")
     rows = [(key, "x".join(map(str, shape))) for key, shape in report.shapes.items()]
     reporter.table("", ("tensor", "shape"), rows)
     if report.not_finite:
@@ -97,7 +101,7 @@ def convert(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write weights as safetensors, with all that must travel.
+    """Write weights as safetensors (or .cnnz as .cnnz), with all that must travel.
 
     The file holds the preprocessing, the class names and the fingerprint beside the tensors. The options change
     what travels, never the numbers: a network trained on random crops, which enlarge what is in them, often does
@@ -110,7 +114,7 @@ def convert(
     from cnncodes.weights import convert as convert_weights
 
     reporter = Reporter(json, quiet)
-    options.check_free(output, overwrite, suffix=".safetensors", what="converted weights")
+    options.check_free(output, overwrite)
     weights = convert_weights(
         name, output, network=model, overwrite=overwrite, input_size=input_size, resize=resize,
         class_names=class_names,
@@ -129,6 +133,56 @@ def convert(
         }
     )
     reporter.next(f"cnncodes extract photos/ -o codes.h5 --weights {shell(output)}")
+
+
+def describe(
+    name: weights_options.WeightsName,
+    data: options.Data,
+    output: options.Output,
+    model: options.Network = None,
+    images: weights_options.SourceImages = 3000,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write weights that know what they were trained on: how the codes of such images lie.
+
+    DATA are the images that the weights were trained on, or a fair sample of them. Mean and deviation of the last
+    codes are kept in the file (22 kB for fc7), and 'cnncodes advise' tells how far other images are from them.
+    The numbers of the weights stay; a .cnnz file may be written, if WEIGHTS is one.
+
+        cnncodes weights describe run/model.safetensors photos/ -o described.safetensors
+    """
+    from dataclasses import replace
+
+    from cnncodes.advice import source_statistics
+    from cnncodes.images import read_catalog
+    from cnncodes.weights import check_changed, load_weights, save_changed
+
+    reporter = Reporter(json, quiet)
+    options.check_free(output, overwrite)
+    catalog = read_catalog(data)
+    weights = load_weights(name, network=model)
+    check_changed(weights, output)
+    reporter.note(catalog.describe())
+    with reporter.progress("looking", min(len(catalog), images), "images") as update:
+        found, problems = source_statistics(
+            weights, catalog, images=images, device=device, workers=workers, seed=seed,
+            progress=lambda done, bad: update(done, f"{bad} unreadable" if bad else ""),
+        )  # fmt: skip
+    save_changed(replace(weights, statistics=found), output, overwrite=overwrite)
+    reporter.result(f"{output}: {weights.network}, {found.stage} of {found.images:,} images described")
+    reporter.document(
+        {"output": output, "stage": found.stage, "images": found.images, "unreadable": problems}
+    )
+    reporter.next(f"cnncodes advise photos/ --weights {shell(output)}")
+    for image, reason in problems.items():
+        reporter.warn(f"unreadable: {quoted(image)}: {reason}")
+    if problems:
+        raise options.Exit(3)
 
 
 def compress(
@@ -268,5 +322,6 @@ COMMANDS = (
     ("fetch", fetch),
     ("check", check),
     ("convert", convert),
+    ("describe", describe),
     ("compress", compress),
 )

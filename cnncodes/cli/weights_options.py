@@ -81,6 +81,13 @@ ClassNames = Annotated[
     ),
 ]
 
+SourceImages = Annotated[
+    int,
+    typer.Option(
+        "--images", metavar="N", min=2, help="At most so many images are looked at, drawn at random."
+    ),
+]
+
 
 def parse_rank(text: str) -> int | None:
     """``auto`` (None), or a number."""

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 
 if TYPE_CHECKING:
-    from cnncodes.weights.changes import read_class_names, with_class_names, with_input
+    from cnncodes.weights.changes import (
+        check_changed,
+        read_class_names,
+        save_changed,
+        with_class_names,
+        with_input,
+    )
     from cnncodes.weights.compressed_file import CompressedWeights, save_compressed
     from cnncodes.weights.compression import (
         CompressionReport,
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
         write_arrays,
         write_tensors,
     )
+    from cnncodes.weights.statistics import SourceStatistics
 
 __all__ = [
     "CAFFE_PREPROCESSING",
@@ -40,10 +47,12 @@ __all__ = [
     "CompressionReport",
     "KnownWeights",
     "Preprocessing",
+    "SourceStatistics",
     "Weights",
     "WeightsReport",
     "build_network",
     "check",
+    "check_changed",
     "compress",
     "compression_report",
     "convert",
@@ -54,6 +63,7 @@ __all__ = [
     "read_arrays",
     "read_class_names",
     "read_tensors",
+    "save_changed",
     "save_compressed",
     "save_weights",
     "stage_outputs",
@@ -64,6 +74,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "SourceStatistics": "statistics",
+    "check_changed": "changes",
+    "save_changed": "changes",
     "read_class_names": "changes",
     "with_class_names": "changes",
     "with_input": "changes",

@@ -1,4 +1,4 @@
-"""Weights with another input size or other class names: what travels with the numbers changes, the numbers do not."""
+"""Weights with another input size, other class names: what travels with the numbers changes, the numbers do not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cnncodes.errors import WeightsError, WeightsMismatchError
+from cnncodes.errors import OptionError, WeightsError, WeightsMismatchError
+from cnncodes.weights import compressed_file, safetensors_file
+from cnncodes.weights.imagenet import STARTER, STARTER_FILE
 from cnncodes.weights.record import Weights
 
 WORDNET_ID = r"n\d{8}"  # ImageNet's own names of its classes: n01440764 is a tench
@@ -36,7 +38,9 @@ def with_input(weights: Weights, size: int | None = None, resize: int | None = N
     size = old.crop if size is None else size
     weights.architecture.output_shapes(size)  # raises for what does not fit
     resized = round(old.resize * size / old.crop) if resize is None else resize
-    return replace(weights, preprocessing=replace(old, crop=size, resize=resized))
+    changed = replace(old, crop=size, resize=resized)
+    # Codes of pictures of another size lie elsewhere, so statistics of the old ones would mislead.
+    return replace(weights, preprocessing=changed, statistics=weights.statistics if changed == old else None)
 
 
 def with_class_names(weights: Weights, names: Sequence[str]) -> Weights:
@@ -98,3 +102,48 @@ def read_class_names(path: str | Path, weights: Weights) -> tuple[str, ...]:
             f"Add a line for each: {missing[0]} NAME.",
         )
     return tuple(named[name] for name in present)
+
+
+def check_changed(weights: Weights, path: str | Path) -> None:
+    """Refuse early a name that :func:`save_changed` could not write these weights to; raises OptionError."""
+    suffix = Path(path).suffix
+    if suffix not in (compressed_file.SUFFIX, safetensors_file.SUFFIX):
+        raise OptionError(
+            f"weights are not written to a file that ends as '{Path(path).name}' does.",
+            "Name a .safetensors file.",
+        )
+    if suffix == compressed_file.SUFFIX and _original(weights).suffix != suffix:
+        raise OptionError(
+            f"weights '{weights.name}' are not compressed, so they cannot be copied to '{Path(path).name}'.",
+            "Write a .safetensors file, and make it small afterwards: cnncodes weights compress.",
+        )
+
+
+def _original(weights: Weights) -> Path:
+    """The file that weights were loaded from, as far as their name tells."""
+    return STARTER_FILE if weights.name == STARTER else Path(weights.name)
+
+
+def save_changed(weights: Weights, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write loaded weights of which only what travels was changed: safetensors, or compressed as they were.
+
+    Parameters
+    ----------
+    weights : Weights
+        Its ``name`` says where they were loaded from.
+    path : str or Path
+        Ends in ``.safetensors``; or in ``.cnnz``, if they came from such a file: its numbers are copied as they are.
+    overwrite : bool, default False
+
+    Raises
+    ------
+    OptionError
+        For another ending, and for ``.cnnz`` where the weights are not compressed yet.
+    OutputExistsError
+        If the file exists and ``overwrite`` is false.
+    """
+    check_changed(weights, path)
+    if Path(path).suffix == compressed_file.SUFFIX:
+        compressed_file.copy_compressed(weights, _original(weights), path, overwrite=overwrite)
+    else:
+        safetensors_file.save_weights(weights, path, overwrite=overwrite)

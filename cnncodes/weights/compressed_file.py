@@ -117,6 +117,33 @@ def save_compressed(compressed: CompressedWeights, path: str | Path, *, overwrit
     return len(content)
 
 
+def copy_compressed(weights: Weights, original: Path, path: str | Path, *, overwrite: bool = False) -> int:
+    """Copy a compressed file with what travels of ``weights``, whose numbers it must hold: streams stay as they are.
+
+    Returns the size of the new file in bytes.
+
+    Raises
+    ------
+    WeightsError
+        If the original holds other numbers or cannot be read, or the copy cannot be written.
+    """
+    try:
+        record, streams = _split(original.read_bytes())
+    except (OSError, ValueError) as error:
+        raise damaged(original, str(error)[:160].rstrip(".")) from error
+    if record.get("fingerprint") != weights.fingerprint:
+        raise WeightsError(
+            f"'{original}' does not hold the numbers of weights '{weights.name}'.",
+            "Compress them: cnncodes weights compress.",
+        )
+    content = _sealed(
+        {**record_of(weights, FORMAT), **{e: record[e] for e in ("shapes", "tensors")}}, streams
+    )
+    with replacing(Path(path), overwrite=overwrite) as partial:
+        partial.write_bytes(content)
+    return len(content)
+
+
 def to_bytes(compressed: CompressedWeights) -> bytes:
     """The content of a file of these weights, the same bytes for the same weights."""
     streams = compressed.streams
@@ -126,10 +153,12 @@ def to_bytes(compressed: CompressedWeights) -> bytes:
     }
     shapes = {key: list(tensor.shape) for key, tensor in compressed.weights.tensors.items()}
     record = {**record_of(compressed.weights, FORMAT), "shapes": shapes, "tensors": tensors}
+    return _sealed(record, b"".join(part for parts in streams.values() for part in parts))
+
+
+def _sealed(record: Mapping[str, Any], streams: bytes | memoryview) -> bytes:
     header = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    rest = b"".join(
-        [len(header).to_bytes(4, "little"), header, *(p for parts in streams.values() for p in parts)]
-    )
+    rest = b"".join([len(header).to_bytes(4, "little"), header, streams])
     return MAGIC + hashlib.sha256(rest).digest() + rest
 
 

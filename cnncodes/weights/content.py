@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cnncodes.errors import OutputExistsError, WeightsError, WeightsMissingError
 from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.statistics import SourceStatistics
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,7 @@ class FileContent:
     fingerprint : str or None
         What the file says it is; to be compared.
     seen : tuple of int
+    statistics : SourceStatistics or None
         See :class:`~cnncodes.weights.Weights`.
     """
 
@@ -49,6 +51,7 @@ class FileContent:
     source: str | None = None
     fingerprint: str | None = None
     seen: tuple[int, ...] = ()
+    statistics: SourceStatistics | None = None
 
 
 def damaged(path: Path, reason: str) -> WeightsError:

@@ -15,15 +15,16 @@ from cnncodes.errors import CnnCodesError, WeightsError
 from cnncodes.weights.content import FileContent, damaged
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.record import Weights
+from cnncodes.weights.statistics import SourceStatistics
 
 if TYPE_CHECKING:
     import torch
 
 
 def record_of(weights: Weights, file_format: int) -> dict[str, Any]:
-    """What is written beside the tensors of weights: network, preprocessing, classes, source, fingerprint."""
+    """What is written beside the tensors of weights: network, preprocessing, classes, source, fingerprint, ..."""
     classes = weights.class_names()
-    return {
+    record: dict[str, Any] = {
         "format": file_format,
         "network": weights.network,
         "preprocessing": json.loads(weights.preprocessing.to_json()),
@@ -33,6 +34,9 @@ def record_of(weights: Weights, file_format: int) -> dict[str, Any]:
         "fingerprint": weights.fingerprint,
         "seen": b64encode(np.array(weights.seen, "<u8").tobytes()).decode(),
     }
+    if weights.statistics is not None:
+        record["statistics"] = weights.statistics.to_values()
+    return record
 
 
 def content_of(
@@ -55,6 +59,7 @@ def content_of(
             raise ValueError("its network, source or fingerprint is not text")
         if not re.fullmatch("[0-9a-f]{64}", record["fingerprint"]):
             raise ValueError("its fingerprint is no sha256")
+        statistics = record.get("statistics")
         return FileContent(
             tensors=tensors,
             network=record["network"],
@@ -63,6 +68,7 @@ def content_of(
             source=record["source"],
             fingerprint=record["fingerprint"],
             seen=tuple(np.frombuffer(b64decode(record.get("seen", ""), validate=True), "<u8").tolist()),
+            statistics=None if statistics is None else SourceStatistics.from_values(statistics),
         )
     except WeightsError:
         raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cnncodes.networks import Network
 from cnncodes.weights.keys import fit_network
 from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.statistics import SourceStatistics
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,8 @@ class Weights:
     seen : tuple of int, default ()
         Digests (:func:`cnncodes.images.file_digest`) of the images that `train` or `finetune` learned from, so that an
         evaluation can leave them out.
+    statistics : SourceStatistics or None, default None
+        How codes of such images lie, so that advice can say how far other images are from them.
     """
 
     network: str
@@ -50,6 +53,7 @@ class Weights:
     classes: tuple[str, ...] | None
     source: str
     seen: tuple[int, ...] = ()
+    statistics: SourceStatistics | None = None
 
     @cached_property
     def architecture(self) -> Network:

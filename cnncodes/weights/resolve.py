@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cnncodes.errors import WeightsError, WeightsMismatchError, WeightsMissingError, nearest
+from cnncodes.errors import InputSizeError, WeightsError, WeightsMismatchError, WeightsMissingError, nearest
 from cnncodes.networks import Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
-from cnncodes.weights.changes import read_class_names, with_class_names, with_input
+from cnncodes.weights.changes import read_class_names, save_changed, with_class_names, with_input
 from cnncodes.weights.compressed_file import read_compressed_file
-from cnncodes.weights.content import FileContent, as_float32, file_sha256
+from cnncodes.weights.content import FileContent, as_float32, damaged, file_sha256
 from cnncodes.weights.imagenet import (
     PUBLISHED,
     STARTER,
@@ -27,7 +28,7 @@ from cnncodes.weights.npy_file import read_npy_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 from cnncodes.weights.random_numbers import PREFIX, random_weights
 from cnncodes.weights.record import Weights
-from cnncodes.weights.safetensors_file import read_safetensors_file, save_weights
+from cnncodes.weights.safetensors_file import read_safetensors_file
 from cnncodes.weights.torch_file import read_torch_file
 
 READERS: dict[str, Callable[[Path], FileContent]] = {
@@ -137,15 +138,18 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
             f"Use --model {content.network}, or leave it out.",
         )
     tensors = {key: as_float32(path, key, content.tensors[key]) for key in shapes}
+    preprocessing = content.preprocessing or usual_preprocessing(record)
+    _check_statistics(path, content, record, preprocessing)
     classes = content.classes if content.classes and len(content.classes) == record.classes else None
     weights = Weights(
         network=record.name,
         name=str(path),
         tensors={key: tensors[key] for key in record.tensor_shapes()},
-        preprocessing=content.preprocessing or usual_preprocessing(record),
+        preprocessing=preprocessing,
         classes=classes,
         source=source,
         seen=content.seen,
+        statistics=content.statistics,
     )
     if content.fingerprint and content.fingerprint != weights.fingerprint:
         raise WeightsMismatchError(
@@ -154,6 +158,20 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
             "The file is damaged or was edited: copy or convert it again.",
         )
     return weights
+
+
+def _check_statistics(
+    path: Path, content: FileContent, record: Network, preprocessing: Preprocessing
+) -> None:
+    """Refuse statistics that are not of the network's codes: advice would compare apples with pears."""
+    if content.statistics is None:
+        return
+    try:
+        shape = record.output_shapes(preprocessing.crop).get(content.statistics.stage, ())
+    except InputSizeError as error:
+        raise damaged(path, error.problem.rstrip(".")) from error
+    if math.prod(shape) != len(content.statistics.mean):
+        raise damaged(path, "its source statistics are not of its network")
 
 
 def usual_preprocessing(network: Network) -> Preprocessing:
@@ -173,14 +191,14 @@ def convert(
     resize: int | None = None,
     class_names: str | Path | None = None,
 ) -> Weights:
-    """Load weights and write them to ``path`` as safetensors, with everything that must travel.
+    """Load weights and write them to ``path`` with everything that must travel.
 
     Parameters
     ----------
     name : str or Path
         See :func:`load_weights`.
     path : str or Path
-        Ends in ``.safetensors``.
+        Ends in ``.safetensors``; or in ``.cnnz``, if the weights are compressed already.
     network : str, optional
     overwrite : bool, default False
     input_size, resize : int, optional
@@ -195,14 +213,14 @@ def convert(
     WeightsMismatchError
         If the class names do not fit the classes.
 
-    And what :func:`load_weights` and :func:`save_weights` raise.
+    And what :func:`load_weights` and :func:`save_changed` raise.
     """
     weights = load_weights(name, network=network)
     if input_size is not None or resize is not None:
         weights = with_input(weights, input_size, resize)
     if class_names is not None:
         weights = with_class_names(weights, read_class_names(class_names, weights))
-    save_weights(weights, path, overwrite=overwrite)
+    save_changed(weights, path, overwrite=overwrite)
     return weights
 
 
@@ -210,6 +228,7 @@ def convert(
 class WeightsReport:
     """What ``cnncodes weights check`` found in weights that could be loaded and verified.
 
+    ``source_images`` are those that its source statistics were taken over, ``seen`` those whose digests it knows;
     ``not_finite`` counts NaN and infinite numbers; ``shapes`` is in the order of the network.
     """
 
@@ -222,6 +241,8 @@ class WeightsReport:
     not_finite: int
     preprocessing: Preprocessing
     classes: int | None
+    source_images: int
+    seen: int
 
 
 def check(name: str | Path, *, network: str | None = None) -> WeightsReport:
@@ -241,4 +262,6 @@ def check(name: str | Path, *, network: str | None = None) -> WeightsReport:
         not_finite=sum(tensor.numel() - int(tensor.isfinite().sum()) for tensor in tensors),
         preprocessing=weights.preprocessing,
         classes=weights.architecture.classes,
+        source_images=weights.statistics.images if weights.statistics else 0,
+        seen=len(weights.seen),
     )

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 from advice_tools import PATTERNS, draw_stripes, striped, tiny, tiny_weights
 
-from cnncodes.advice import Advice, advise, load_recipe
+from cnncodes.advice import Advice, advise, load_recipe, source_statistics
 from cnncodes.advice.copies import groups_of, near_pairs
 from cnncodes.advice.decision import decide, expected_seconds, next_best
 from cnncodes.advice.evidence import Evidence, judge, measure_size, source_distance
@@ -233,6 +234,22 @@ def test_distance_to_the_source_is_shown_where_its_statistics_are_known(stripes)
     assert advise(catalog, weights).evidence.source_distance is None
     known = advise(catalog, weights, source_statistics=(np.zeros(12), np.full(12, 1e-6)))
     assert known.evidence.source_distance > 1
+
+
+def test_weights_that_know_their_source_find_it_near_and_other_images_far(stripes, tmp_path) -> None:
+    catalog = read_catalog(stripes)
+    statistics, problems = source_statistics(tiny_weights(), catalog)
+    assert not problems and statistics.images == len(catalog) and statistics.stage == "fc7"
+    weights = replace(tiny_weights(), statistics=statistics)
+    assert advise(catalog, weights).evidence.source_distance < 0.05
+    for pattern in PATTERNS[:2]:  # without noise and much darker
+        for seed in range(6):
+            path = tmp_path / pattern / f"{seed}.png"
+            path.parent.mkdir(exist_ok=True)
+            write_png(path, striped(pattern, seed, noise=0) // 8)
+    assert advise(read_catalog(tmp_path), weights).evidence.source_distance > 0.2
+    elsewhere = replace(weights, statistics=replace(statistics, stage="fc6"))
+    assert advise(catalog, elsewhere).evidence.source_distance is None
 
 
 def test_fine_tuning_is_expected_to_take_longer_the_more_of_the_network_learns(stripes) -> None:

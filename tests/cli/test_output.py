@@ -36,6 +36,7 @@ WITH_JSON = {
     "weights fetch": ("imagenet",),
     "weights check": ("random:0",),
     "weights convert": ("random:0", "-o", "{tmp}/w.safetensors"),
+    "weights describe": ("random:0", "{broken}", "-o", "{tmp}/w.safetensors"),
     "weights compress": ("random:0", "--model", "alexnet-tf", "-o", "{tmp}/w.cnnz"),
     "recipes list": (),
     "recipes check": ("scratch",),
@@ -73,7 +74,9 @@ def test_every_command_that_has_json_is_tested_here() -> None:
 @pytest.mark.parametrize("command", WITH_JSON)
 def test_json_is_one_document_on_standard_output(run, filled, command) -> None:
     ran = run(*filled(command), "--json")
-    assert ran.code == (3 if command in ("run", "advise", "extract", "predict", "evaluate") else 0)
+    assert ran.code == (
+        3 if command in ("run", "advise", "extract", "predict", "evaluate", "weights describe") else 0
+    )
     assert isinstance(strict_json(ran.out), dict | list)
     assert ESC not in ran.out
 

@@ -1,4 +1,4 @@
-"""`cnncodes weights convert` with another input size: what is written is used with it."""
+"""`cnncodes weights convert` with another input size, and `describe`: what is written is used."""
 
 from __future__ import annotations
 
@@ -25,3 +25,13 @@ def test_what_cannot_be_is_told_before_anything_is_written(run, tmp_path) -> Non
     ran = run("weights", "convert", *TF, "-o", path, "--class-names", names)
     assert ran.code != 0 and "2 class names" in ran.err and "Traceback" not in ran.err
     assert not path.exists()
+
+
+def test_described_weights_tell_advice_how_far_images_are(run, shared, tmp_path) -> None:
+    path = tmp_path / "known.safetensors"
+    made = run("weights", "describe", *TF, shared.photos, "-o", path)
+    assert made.code == 0 and "18 images" in made.out and "advise" in made.err
+    advice = run("advise", shared.photos, "--weights", path)
+    assert advice.code == 0 and "weights' training images: 0.0" in advice.out
+    again = run("weights", "describe", *TF, shared.photos, "-o", tmp_path / "known.cnnz")
+    assert again.code == 2 and "not compressed" in again.err
