@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnncodes.errors import OptionError, OutputExistsError
-from cnncodes.pictures.drawing import new_figure, save_png
+from cnncodes.pictures.drawing import new_figure, plain, save_png
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.metrics import Evaluation
@@ -55,9 +54,7 @@ def save_confusion(
     if path.exists() and not overwrite:
         raise OutputExistsError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
     figure = confusion_figure(evaluation, title)
-    with warnings.catch_warnings():  # names in scripts that the font lacks become boxes
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        return save_png(figure, path)
+    return save_png(figure, path)
 
 
 def check_name(path: str | os.PathLike[str]) -> None:
@@ -75,7 +72,7 @@ def confusion_figure(evaluation: Evaluation, title: str | None = None) -> Figure
     """
     counts = np.array(evaluation.confusion)
     K = len(counts)
-    names = [_plain(name) for name in evaluation.classes]
+    names = [plain(name) for name in evaluation.classes]
     side = min(K * _cell(K), LARGEST)  # inches
     margin = 1.0
     if K <= NAMED_CLASSES:
@@ -83,7 +80,7 @@ def confusion_figure(evaluation: Evaluation, title: str | None = None) -> Figure
     figure, (axes,) = new_figure(max(4.6, 1.08 * side + margin + 1.0), max(3.4, side + margin))
     draw_confusion(axes, counts, names)
     text = title or f"{evaluation.n:,} images, top-1 {100 * evaluation.top1:.1f} %"
-    figure.suptitle(_plain(text), fontsize=_text_size(side) + 1, parse_math=False)
+    figure.suptitle(plain(text), fontsize=_text_size(side) + 1, parse_math=False)
     return figure
 
 
@@ -161,9 +158,3 @@ def _name_size(K: int) -> float:
 def _text_size(side: float) -> float:
     """Size of all other text in points, in proportion to the matrix (``side`` inches)."""
     return float(np.clip(1.1 * side, 9, 15))
-
-
-def _plain(text: str) -> str:
-    """Text that can be drawn on one line: control characters and undecodable bytes escaped."""
-    text = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

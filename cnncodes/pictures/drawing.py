@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,56 @@ def new_panels(
     return figure, axes
 
 
+def new_sheet(
+    width: int, height: int, title: str, foot: float = 0.0, size: float | None = None
+) -> tuple[Figure, Axes, float]:
+    """A figure around one picture of ``width`` x ``height`` pixels that is drawn dot for dot, not resampled.
+
+    Parameters
+    ----------
+    width, height : int
+        Pixels of the picture; data coordinates of the axes are pixels, y downwards.
+    title : str
+        Above the picture, at the left, broken into lines that fit.
+    foot : float, default 0
+        Lines of text that find place below the picture, such as a legend's.
+    size : float, optional
+        Of the text in points; by default in proportion to the picture.
+
+    Returns
+    -------
+    tuple of Figure, Axes and float
+        The size of the text besides.
+    """
+    from matplotlib.figure import Figure
+
+    margin = 0.12  # inches
+    wide = max(width / DOTS_PER_INCH, 6.0)
+    size = size or min(max(10.0, 1.05 * wide), 18.0)
+    line = 1.4 * size / 72
+    lines = textwrap.wrap(title, int(wide * 72 / (0.52 * size)))
+    head, below = len(lines) * line + margin, foot * line + (margin if foot else 0)
+    total_width, total_height = wide + 2 * margin, height / DOTS_PER_INCH + 2 * margin + head + below
+    figure = Figure(figsize=(total_width, total_height), dpi=DOTS_PER_INCH)
+    across, upwards = DOTS_PER_INCH * total_width, DOTS_PER_INCH * total_height
+    # On whole dots: half a dot would blur every line of the picture.
+    left, bottom = round(DOTS_PER_INCH * margin), round(DOTS_PER_INCH * (margin + below))
+    axes = figure.add_axes((left / across, bottom / upwards, width / across, height / upwards))
+    axes.set_axis_off()
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+    for place, text in enumerate(lines):
+        y = 1 - (margin + (place + 0.5) * line) / total_height
+        figure.text(margin / total_width, y, text, fontsize=size, va="center", parse_math=False)
+    return figure, axes, size
+
+
+def plain(text: str) -> str:
+    """Text that can be drawn on one line: control characters and undecodable bytes escaped."""
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def add_colour_bar(figure: Figure, image: ScalarMappable, axes: Axes | list[Axes], label: str) -> None:
     """A colour bar beside the axes with the unit of its numbers."""
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02)
@@ -77,6 +128,8 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     temporary = path.with_name(f"{path.name}.part")
-    figure.savefig(temporary, format="png")
+    with warnings.catch_warnings():  # names in scripts that the font lacks become boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(temporary, format="png")
     temporary.replace(path)
     return path

@@ -57,7 +57,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "rich": {"cli": {"console"}},
     # Arrays are the language between rooms.
     "numpy": {room: {"*"} for room in ROOMS if room != "cli"},
-    "scipy": {"heads": {"*"}},
+    "scipy": {"heads": {"*"}, "pictures": {"grid"}},
 }
 DISTRIBUTION = {"PIL": "Pillow", "sklearn": "scikit-learn", "umap": "umap-learn"}  # name on PyPI, where it differs
 COMES_WITH = {"scipy": "scikit-learn", "threadpoolctl": "scikit-learn"}  # declared by way of another library
