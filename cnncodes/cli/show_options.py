@@ -43,3 +43,49 @@ ClassName = Annotated[
         show_default=False,
     ),
 ]
+Every = Annotated[
+    bool,
+    typer.Option(
+        "--all", help="Saliency, guided backpropagation, deconvolution and Grad-CAM side by side, in one picture."
+    ),
+]
+GradcamLayer = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        metavar="LAYER",
+        help="A convolution or pooling stage. [default: the last convolution that the classifier stands on]",
+        show_default=False,
+    ),
+]
+Patch = Annotated[int, typer.Option("--patch", metavar="PX", help="Side of the grey patch in pixels.")]
+Stride = Annotated[
+    int, typer.Option("--stride", metavar="PX", help="Pixels from one place of the patch to the next.")
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help="tsne (keeps neighbours together), pca (keeps the directions of the largest variance), or umap, "
+        "if umap-learn is installed.",
+    ),
+]
+Perplexity = Annotated[
+    float,
+    typer.Option(
+        "--perplexity", metavar="N", help="About how many neighbours of each image count: 5 to 50 (tsne, umap)."
+    ),
+]
+Points = Annotated[
+    str | None,
+    typer.Option(
+        "--points",
+        metavar="FILE.png",
+        help="Also draw the same map with a point for each image.",
+        show_default=False,
+    ),
+]
+OnlySplit = Annotated[
+    str, typer.Option("--split", metavar="SPLIT", help="Which images: all, train, val or test.")
+]

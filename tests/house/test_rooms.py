@@ -42,6 +42,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "skl2onnx": {"heads": {"export"}},
     "skops": {"heads": {"export"}},
     "matplotlib": {"pictures": {"drawing"}},
+    "captum": {"pictures": {"attribution"}},
     "typer": {
         "cli": {
             "options",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli.show import filters
+from cnncodes.cli.show import attributions, filters, map, occlude
 
 SUMMARY = """
 See what the network sees: one picture from each command.
@@ -12,4 +12,12 @@ See what the network sees: one picture from each command.
     cnncodes show filters --weights starter
 """
 
-COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (("filters", filters.filters),)
+COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
+    ("filters", filters.filters),
+    ("map", map.map_),
+    ("occlude", occlude.occlude),
+    ("saliency", attributions.saliency),
+    ("guided", attributions.guided),
+    ("deconv", attributions.deconv),
+    ("gradcam", attributions.gradcam),
+)

@@ -1,0 +1,52 @@
+"""`cnncodes show occlude`: a grey patch slides over the image."""
+
+from __future__ import annotations
+
+from cnncodes.cli import options, show_options
+from cnncodes.cli.console import Reporter, shell
+from cnncodes.cli.show.common import finish, picture_path
+
+
+def occlude(
+    image: show_options.Image,
+    weights: show_options.Subject = "imagenet",
+    network: options.Network = None,
+    class_name: show_options.ClassName = None,
+    patch: show_options.Patch = 32,
+    stride: show_options.Stride = 8,
+    output: show_options.Picture = None,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Slide a grey patch over an image: where is the class missed when it is covered?
+
+    Draws the probability of a class by the place of the patch, and the most probable class at each place (Zeiler and
+    Fergus 2014, section 4.2). A network that looks at the thing itself loses the class where the patch covers the
+    thing; one that loses it elsewhere has learned the background.
+
+        cnncodes show occlude photo.jpg --weights starter
+
+        cnncodes show occlude bee.jpg --weights run/model.safetensors --class bees --patch 48 --stride 12
+    """
+    from cnncodes.pictures.occlusion import draw_occlusion, places
+    from cnncodes.pictures.occlusion import occlude as compute
+    from cnncodes.pictures.subject import load_subject, view_of
+
+    reporter = Reporter(json, quiet)
+    path = picture_path(output, "occlude", overwrite)
+    subject = load_subject(weights, network=network, device=device)
+    view = view_of(image, subject)
+    total = len(places(len(view.rgb), patch, stride)) ** 2
+    with reporter.progress("sliding the patch", total, "places") as update:
+        found = compute(
+            subject,
+            view,
+            class_name=class_name,
+            patch=patch,
+            stride=stride,
+            progress=lambda done, _: update(done, ""),
+        )
+    finish(reporter, draw_occlusion(found), path, found.to_json())
+    reporter.next(f"cnncodes show saliency {shell(image)} --weights {shell(weights)} --all")

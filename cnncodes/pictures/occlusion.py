@@ -1,0 +1,238 @@
+"""What a classifier says while a grey patch slides over the image (Zeiler and Fergus 2014, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.errors import OptionError
+from cnncodes.pictures.colours import NO_CLASS, class_colours
+from cnncodes.pictures.drawing import add_colour_bar, new_panels, plain
+from cnncodes.pictures.overlay import luminance, set_title
+from cnncodes.pictures.question import Question, as_text, ask, short
+from cnncodes.pictures.subject import to_rgb
+from cnncodes.pictures.windows import PatchedScores, Span
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.subject import Subject, View
+
+Array = npt.NDArray[Any]
+Progress = Callable[[int, int], None]
+LEGEND = 6  # classes with a colour of their own; the rest share one
+
+
+@dataclass(frozen=True, eq=False)
+class Occlusion:
+    """Answers for an image with a patch at every place of a grid.
+
+    Parameters
+    ----------
+    question : Question
+    patch, stride : int
+        Side of the patch, and distance between neighbouring places, in pixels.
+    starts : int array [n]
+        First row (or column) of the patch at each place: 0, stride, 2 stride, ... until the patch touches the far edge.
+        There it is clipped, if the stride does not end at the edge.
+    values : float32 array [n, n, classes]
+        Probabilities (or scores, see ``question.unit``) with the patch there; the first axis goes down.
+    classes : tuple of str
+    grey : tuple of 3 int
+        Colour of the patch, red, green and blue.
+    """
+
+    question: Question
+    patch: int
+    stride: int
+    starts: Array
+    values: Array
+    classes: tuple[str, ...]
+    grey: tuple[int, int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """What a machine may want to know of it: the question, the grid, and the class's value at each place."""
+        return {
+            **self.question.to_json(),
+            "patch": self.patch,
+            "stride": self.stride,
+            "starts": self.starts.tolist(),
+            "values": self.asked.tolist(),
+            "best": [[self.classes[k] for k in row] for row in self.best],
+        }
+
+    @property
+    def side(self) -> int:
+        """Side of the image in pixels."""
+        return len(self.question.rgb)
+
+    @property
+    def asked(self) -> Array:
+        """Value of the class that is asked about with the patch at each place, ``[n, n]``."""
+        found: Array = self.values[:, :, self.question.place]
+        return found
+
+    @property
+    def best(self) -> Array:
+        """Place of the largest class at each place, int ``[n, n]``."""
+        return np.asarray(self.values.argmax(axis=2))
+
+    @property
+    def per_pixel(self) -> Array:
+        """How much the class loses where a pixel is covered: the mean over all patches that cover it, ``[side, side]``.
+
+        captum calls this its attribution by occlusion. Negative where covering helps the class.
+        """
+        total = np.zeros((self.side, self.side))
+        count = np.zeros((self.side, self.side))
+        for i, row in enumerate(self.starts):
+            for j, column in enumerate(self.starts):
+                covered = np.s_[row : row + self.patch, column : column + self.patch]
+                total[covered] += self.question.value - self.asked[i, j]
+                count[covered] += 1
+        mean: Array = total / count
+        return mean
+
+
+def occlude(
+    subject: Subject,
+    view: View,
+    *,
+    class_name: str | int | None = None,
+    patch: int = 32,
+    stride: int = 8,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Occlusion:
+    """Slide a grey patch over an image and ask for the classes at each place.
+
+    Grey is the mean colour that the preprocessing subtracts, the same windows and the same baseline as
+    ``captum.attr.Occlusion`` with ``baselines=0``. Only what the patch changes is computed again, see
+    :mod:`cnncodes.pictures.windows`; results differ from computing everything by float32's rounding.
+
+    Parameters
+    ----------
+    subject : Subject
+    view : View
+    class_name : str or int, optional
+        The predicted class by default.
+    patch, stride : int, default 32 and 8
+        In pixels.
+    batch_size : int, default 64
+        Patches computed together.
+    progress : callable, optional
+        Called with places done and places in all.
+
+    Raises
+    ------
+    OptionError
+        If patch or stride do not fit the image, or the class is not there.
+    """
+    side = len(view.rgb)
+    starts = places(side, patch, stride)
+    question = ask(subject, view, class_name)
+    spans = [Span(start, min(patch, side - start)) for start in starts]
+    boxes = [(rows, columns) for rows in spans for columns in spans]
+    scores = PatchedScores(subject, view.pixels, boxes)
+    values = np.empty((len(boxes), len(subject.classes)), np.float32)
+    for begin in range(0, len(boxes), batch_size):
+        part = boxes[begin : begin + batch_size]
+        values[begin : begin + len(part)] = subject.values(scores(part)).cpu().numpy()
+        if progress:
+            progress(begin + len(part), len(boxes))
+    shape = (len(starts), len(starts), -1)
+    grey = to_rgb(view.pixels.new_zeros(1, 3, 1, 1), subject.preprocessing)[0, 0, 0]
+    return Occlusion(
+        question,
+        patch,
+        stride,
+        np.array(starts),
+        values.reshape(shape),
+        subject.classes,
+        (int(grey[0]), int(grey[1]), int(grey[2])),
+    )
+
+
+def places(side: int, patch: int, stride: int) -> list[int]:
+    """First rows (and columns) of a sliding patch; the last one may stick out and is clipped. Raises OptionError."""
+    if not 1 <= patch < side:
+        raise OptionError(
+            f"a patch of {patch} px does not slide over an image of {side} px.",
+            f"Use 1 to {side - 1} px, such as --patch {max(side // 7, 1)}.",
+        )
+    if not 1 <= stride <= patch:
+        raise OptionError(
+            f"a stride of {stride} px leaves gaps, or no way, for a patch of {patch} px.",
+            f"Use 1 to {patch} px, such as --stride {max(patch // 4, 1)}.",
+        )
+    return [stride * place for place in range(-(-(side - patch) // stride) + 1)]
+
+
+def draw_occlusion(occlusion: Occlusion) -> Figure:
+    """The image with the patch where it costs most; the class's value, and the largest class, by the patch's centre."""
+    question, unit = occlusion.question, occlusion.question.unit
+    figure, axes = new_panels(columns=3, cell=3.6, title=question.title)
+    lowest = np.unravel_index(occlusion.asked.argmin(), occlusion.asked.shape)
+    _draw_patch(axes[0], occlusion, *(int(occlusion.starts[place]) for place in lowest))
+    asked = as_text(float(occlusion.asked.min()), unit)
+    set_title(axes[0], f"grey patch of {occlusion.patch} px where it costs most:\n{asked}")
+
+    axes[1].imshow(luminance(question.rgb), interpolation="nearest")
+    heat = axes[1].imshow(_on_pixels(occlusion, occlusion.asked), cmap="viridis", alpha=0.7)
+    heat.set_clim(*_range(occlusion.asked))
+    set_title(
+        axes[1], f"'{short(plain(question.name))}' with the patch's centre there:\ndark where it is missed"
+    )
+    add_colour_bar(figure, heat, axes[1], f"{unit} of '{short(plain(question.name))}'")
+
+    _draw_best(axes[2], occlusion)
+    set_title(axes[2], f"class with the largest {unit}\nwith the patch's centre there")
+    return figure
+
+
+def _draw_patch(axes: Axes, occlusion: Occlusion, row: int, column: int) -> None:
+    """The image with the patch at one place."""
+    covered = occlusion.question.rgb.copy()
+    covered[row : row + occlusion.patch, column : column + occlusion.patch] = occlusion.grey
+    axes.imshow(covered, interpolation="nearest")
+
+
+def _draw_best(axes: Axes, occlusion: Occlusion) -> None:
+    """The largest class at each place in colours, with a legend below; the commonest have a colour each."""
+    best = occlusion.best
+    found, counts = np.unique(best, return_counts=True)
+    named = found[np.argsort(-counts, kind="stable")][:LEGEND]
+    place = np.full(len(occlusion.classes), len(named))
+    place[named] = np.arange(len(named))
+    colours = np.concatenate([class_colours(len(named)), np.array([NO_CLASS], np.uint8)])
+    spread = _on_pixels(occlusion, place[best])
+    shown = luminance(occlusion.question.rgb).astype(float)
+    inside = ~spread.mask
+    shown[inside] = 0.4 * shown[inside] + 0.6 * colours[spread[inside].astype(int)]
+    axes.imshow(shown.round().astype(np.uint8), interpolation="nearest")
+    entries = [(short(plain(occlusion.classes[k]), 24), colours[i]) for i, k in enumerate(named)]
+    if len(found) > len(named):
+        entries.append((f"{len(found) - len(named)} others", colours[-1]))
+    for name, colour in entries:
+        axes.plot([], [], marker="s", markersize=8, linestyle="", color=colour / 255, label=name)
+    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _on_pixels(occlusion: Occlusion, values: Array) -> np.ma.MaskedArray[Any, Any]:
+    """Values by place as values by pixel: a square of ``stride`` pixels around the patch's centre; masked beyond."""
+    stops = np.minimum(occlusion.starts + occlusion.patch, occlusion.side)
+    centres = (occlusion.starts + stops) / 2
+    away = np.abs(np.arange(occlusion.side)[:, None] + 0.5 - centres)
+    nearest, outside = away.argmin(axis=1), away.min(axis=1) > occlusion.stride / 2
+    return np.ma.masked_array(values[nearest][:, nearest], outside[:, None] | outside)
+
+
+def _range(values: Array) -> tuple[float, float]:
+    """Ends of the colours: those of the values, a little apart where all are alike."""
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high - low > 1e-6 else (low - 0.005, high + 0.005)

@@ -1,0 +1,66 @@
+"""Numbers per pixel, drawn over the image that they are about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.drawing import Axes, ScalarMappable
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+HEAT = "inferno"  # from black (nothing) to light yellow; even in grey print, and for colour-blind readers
+#: Beyond this share of the numbers, the scale is cut: a few pixels would make all others dark.
+CUT = 0.995
+
+
+def luminance(rgb: Bytes) -> Bytes:
+    """The grey that an eye sees (ITU-R BT.601), still as RGB ``[height, width, 3]``."""
+    grey = rgb @ np.array([0.299, 0.587, 0.114])
+    return np.repeat(grey.round().astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def limit(values: Array) -> float:
+    """Where the scale of magnitudes ends: the largest but for half a percent, and never 0."""
+    magnitude = np.abs(values)
+    return float(np.quantile(magnitude, CUT)) or float(magnitude.max()) or 1.0
+
+
+def show_image(axes: Axes, rgb: Bytes, title: str) -> None:
+    """The image itself."""
+    axes.imshow(rgb, interpolation="nearest")
+    set_title(axes, title)
+
+
+def show_heat(axes: Axes, values: Array, title: str) -> ScalarMappable:
+    """Numbers ``[side, side]`` from 0 on, alone."""
+    image = axes.imshow(values, cmap=HEAT, vmin=0, vmax=limit(values), interpolation="nearest")
+    set_title(axes, title)
+    return image
+
+
+def show_heat_over(axes: Axes, rgb: Bytes, values: Array, title: str, cut: bool = True) -> ScalarMappable:
+    """Numbers ``[side, side]`` from 0 on, over the image in grey, which shows through where they are small."""
+    top = limit(values) if cut else float(values.max()) or 1.0
+    axes.imshow(luminance(rgb), interpolation="nearest")
+    share = np.clip(values / top, 0, 1)
+    heat = axes.imshow(values, cmap=HEAT, vmin=0, vmax=top, interpolation="nearest")
+    heat.set_alpha(0.25 + 0.6 * np.sqrt(share))
+    set_title(axes, title)
+    return heat
+
+
+def show_around_grey(axes: Axes, values: Array, title: str) -> None:
+    """Signed numbers ``[side, side, 3]`` as colours around grey, which means 0."""
+    scaled = 128 + 127 * np.clip(values / limit(values), -1, 1)
+    axes.imshow(scaled.round().astype(np.uint8), interpolation="nearest")
+    set_title(axes, title)
+
+
+def set_title(axes: Axes, title: str) -> None:
+    """What a panel shows, above it; names keep their dollar signs."""
+    axes.set_title(title, fontsize=9, loc="left", parse_math=False)

@@ -1,0 +1,106 @@
+"""Which class is asked about in an image: the predicted one, or one that a person names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cnncodes.pictures.subject import Bytes, Subject, View
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A class, asked about in one image.
+
+    Parameters
+    ----------
+    subject, image : str
+        Names of the network (or model) and of the image.
+    rgb : uint8 array [side, side, 3]
+        The image as the network sees it, for eyes.
+    place : int
+        The class's place among the scores.
+    name, predicted : str
+        The class that is asked about, and the one with the largest score.
+    value, predicted_value : float
+        Of these two: probabilities, or scores where the classifier has no probabilities (an SVM).
+    unit : str
+        "probability" or "score".
+    """
+
+    subject: str
+    image: str
+    rgb: Bytes
+    place: int
+    name: str
+    predicted: str
+    value: float
+    predicted_value: float
+    unit: str
+
+    @property
+    def title(self) -> str:
+        """``'ants' in a.jpg: probability 83 %, the predicted class (model.safetensors)``."""
+        if self.name == self.predicted:
+            rank = "the predicted class"
+        else:
+            rank = f"predicted is '{short(self.predicted)}', {as_text(self.predicted_value, self.unit)}"
+        return (
+            f"'{short(self.name)}' in {self.image}: {as_text(self.value, self.unit)}, {rank} ({self.subject})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What a machine may want to know of it."""
+        return {
+            "model": self.subject,
+            "image": self.image,
+            "class": self.name,
+            "place": self.place,
+            self.unit: self.value,
+            "predicted": self.predicted,
+            f"predicted_{self.unit}": self.predicted_value,
+        }
+
+
+def ask(subject: Subject, view: View, class_name: str | int | None = None) -> Question:
+    """The question that a picture answers: about the class of that name or number, else the predicted one.
+
+    Raises
+    ------
+    OptionError
+        If there is no such class.
+    ModelError
+        If the network has no classifier.
+    """
+    names = subject.classes
+    with torch.inference_mode():
+        values = subject.values(subject.scores(view.pixels))[0]
+    best = int(values.argmax())
+    place = best if class_name is None else subject.class_place(class_name)
+    return Question(
+        subject.name,
+        view.name,
+        view.rgb,
+        place,
+        names[place],
+        names[best],
+        float(values[place]),
+        float(values[best]),
+        subject.unit,
+    )
+
+
+def as_text(value: float, unit: str) -> str:
+    """``probability 83 %`` or ``score -0.52``."""
+    if unit != "probability":
+        return f"{unit} {value:.2f}"
+    if 0 < value < 0.001:
+        return "probability under 0.1 %"
+    return f"probability {100 * value:.{0 if value >= 0.1 else 1}f} %"
+
+
+def short(name: str, length: int = 30) -> str:
+    """A class's name, cut where it would not fit into a picture."""
+    return name if len(name) <= length else f"{name[: length - 3]}..."
