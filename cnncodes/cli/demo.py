@@ -1,4 +1,4 @@
-"""`cnncodes demo`: the whole road on bundled data, showing every command."""
+"""`cnncodes demo`: transfer on drawn pictures and on something different, each command shown as it is run."""
 
 from __future__ import annotations
 
@@ -7,45 +7,100 @@ import time
 from pathlib import Path
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, duration
+from cnncodes.cli.console import Reporter, duration, percent
 
-WEIGHTS = "starter"
+WEIGHTS, BASELINE = "starter", "random:0"
+DIGITS_EACH = 30  # scans of each digit: enough to advise on, in seconds
 
 
 def demo(output: options.Folder = "demo") -> None:
-    """The whole road on bundled digits, offline, in a minute.
+    """What transfer is worth, shown on bundled pictures, offline, in a minute.
 
-    The weights are the small ones that come with cnncodes, so that nothing must be downloaded. Every command is
-    shown as it is run: put your own folder in its place.
+    The small weights that come with cnncodes, against random ones, on drawn pictures of small animals; then what
+    the advice says of scanned digits, which are another kind of image. Every command is shown as it is run: put your
+    own folder in its place. A second time, it goes on with what is there.
     """
     from cnncodes.advice.digits import write_digits
+    from cnncodes.advice.meadow import write_meadow
 
     started = time.perf_counter()
     reporter = Reporter()
     folder = Path(output)
-    images = write_digits(folder / "digits")
-    reporter.result(f"{images:,} scanned digits are in {folder / 'digits'} (train and test)")
+    meadow, digits = folder / "meadow", folder / "digits"
+    reporter.result(
+        f"{write_meadow(meadow):,} drawn pictures of small animals are in {meadow} (train and test)."
+    )
     reporter.result(
         f"The network's weights are '{WEIGHTS}': small, and they come with cnncodes. Real work uses --weights imagenet."
     )
-    codes, svm, softmax = (
-        str(folder / name) for name in ("codes.h5", "svm.safetensors", "softmax.safetensors")
+    _run(reporter, ["run", str(meadow), "-o", str(folder / "run"), "--weights", WEIGHTS])
+    recipe = _recipe(folder / "run")
+    reporter.result("\nThe same recipe on untrained weights, to see what the training is worth:")
+    again = ["run", str(meadow), "-o", str(folder / "random"), "--weights", BASELINE, "--recipe", recipe]
+    _run(reporter, [*again, "--quiet"])
+    _compare(reporter, folder, meadow)
+    tests = [str(picture) for picture in _one_of_each(meadow)]
+    _run(reporter, ["predict", str(folder / "run" / "model.safetensors"), *tests, "--top", "2"])
+    reporter.result(
+        f"\nSomething different: {write_digits(digits, DIGITS_EACH):,} scanned digits are in {digits}. What is advised for them?"
     )
-    tests = [str(sorted((folder / "digits" / "test" / digit).glob("*.png"))[0]) for digit in ("3", "5", "8")]
-    for command in (
-        ["extract", str(folder / "digits"), "-o", codes, "--weights", WEIGHTS, "--layers", "pool5,fc7"],
-        ["info", codes],
-        ["fit-linear", codes, "--layer", "auto", "--head", "svm", "-o", svm, "--overwrite"],
-        ["fit-linear", codes, "--layer", "fc7", "--head", "softmax", "-o", softmax, "--overwrite"],
-        ["evaluate", svm, str(folder / "digits")],
-        ["predict", softmax, *tests, "--top", "3"],
-    ):
-        _run(reporter, command)
+    _run(reporter, ["advise", str(digits), "--weights", WEIGHTS, "-o", str(folder / "advice"), "--quiet"])
+    _both_verdicts(reporter, folder)
     reporter.result(f"\nDone in {duration(time.perf_counter() - started)}. The same on your own photographs:")
     reporter.result("  cnncodes weights fetch imagenet")
     reporter.result("  cnncodes run photos/ -o out")
-    reporter.result("Without a download:")
-    reporter.result(f"  cnncodes run photos/ -o out --weights {WEIGHTS}")
+    reporter.result(f"Without a download: cnncodes run photos/ -o out --weights {WEIGHTS}")
+
+
+def _recipe(folder: Path) -> str:
+    """Name of the recipe that a run has followed."""
+    from cnncodes.advice.run_record import REPORT, RunReport
+
+    return RunReport.from_json((folder / REPORT).read_text(encoding="utf-8")).recipe
+
+
+def _compare(reporter: Reporter, folder: Path, data: Path) -> None:
+    """The margin of the trained weights over the untrained ones, and its picture."""
+    from cnncodes.evaluation import compare_models
+    from cnncodes.heads import load_model
+    from cnncodes.images import read_catalog
+    from cnncodes.pictures.comparison import save_comparison
+
+    trained, untrained = (load_model(folder / name / "model.safetensors") for name in ("run", "random"))
+    found = compare_models(trained, untrained, read_catalog([str(data)]), names=(WEIGHTS, "random weights"))
+    reporter.result(f"\n{found.text}")
+    path = save_comparison(found, folder / "starter_against_random.png", _one_of_each(data))
+    reporter.result(f"picture: {path}")
+
+
+def _both_verdicts(reporter: Reporter, folder: Path) -> None:
+    """What the advice was decided by, for both kinds of image: a line for each."""
+    from cnncodes.advice import Advice
+
+    reporter.result()
+    rows = []
+    for name, record in (("drawn animals", "run"), ("scanned digits", "advice")):
+        advice = Advice.from_json((folder / record / "advice.json").read_text(encoding="utf-8"))
+        found = advice.evidence
+        first, best, last = found.depths[0], found.best_earlier or found.deepest, found.deepest
+        shares = (percent(first.linear), f"{percent(best.linear)} ({best.stage})", percent(last.linear))
+        rows.append((name, *shares, percent(found.confidence), advice.recipe, advice.runner_up.recipe))
+        stages = first.stage, last.stage
+    columns = (
+        "images",
+        stages[0],
+        f"best before {stages[1]}",
+        stages[1],
+        "own confidence",
+        "advised",
+        "runner-up",
+    )
+    reporter.table("both verdicts, from images told right by each stage's codes", columns, rows)
+
+
+def _one_of_each(data: Path) -> list[Path]:
+    """The first test picture of each class, in the order of the classes."""
+    return [sorted(place.glob("*.jpg"))[0] for place in sorted((data / "test").iterdir()) if place.is_dir()]
 
 
 def _run(reporter: Reporter, command: list[str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnncodes.evaluation.average import AverageResult, evaluate_average
     from cnncodes.evaluation.calibration import Calibration, calibration_error, fit_temperature
+    from cnncodes.evaluation.comparing import Comparison, compare_models
     from cnncodes.evaluation.compression import CompressionRow, CompressionTable, compression_table
     from cnncodes.evaluation.evaluating import EvaluationResult, evaluate
     from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
@@ -21,6 +22,8 @@ _HOMES = {
     "Calibration": "calibration",
     "calibration_error": "calibration",
     "fit_temperature": "calibration",
+    "Comparison": "comparing",
+    "compare_models": "comparing",
     "CompressionRow": "compression",
     "CompressionTable": "compression",
     "compression_table": "compression",
@@ -49,6 +52,7 @@ _HOMES = {
 __all__ = [
     "AverageResult",
     "Calibration",
+    "Comparison",
     "CompressionRow",
     "CompressionTable",
     "Evaluation",
@@ -59,6 +63,7 @@ __all__ = [
     "Verdict",
     "benchmark_network",
     "calibration_error",
+    "compare_models",
     "compression_table",
     "count_passes",
     "evaluate",

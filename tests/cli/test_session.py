@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnncodes.cli.app import COMMANDS, GROUPS
 from cnncodes.codes import CodesFile
@@ -167,25 +170,36 @@ def test_recipes_are_listed_and_shown(run) -> None:
         assert "summary = " in run("recipes", "show", name).out
 
 
-def test_demo_shows_commands_that_can_be_repeated(run, tmp_path, monkeypatch) -> None:
-    """The demo's extraction and fits take a minute; here their commands are listed and not run."""
-    from cnncodes.advice import digits
+DEMO = re.compile(
+    r"starter ([0-9.]+) %, random weights ([0-9.]+) %: \+([0-9.]+) points on 60 images that neither has learned from"
+)
+
+
+def test_demo_shows_what_trained_weights_are_worth_by_commands_that_can_be_repeated(
+    run, tmp_path, monkeypatch
+) -> None:
     from cnncodes.cli import demo
 
-    ran: list[list[str]] = []
-    monkeypatch.setattr(demo, "_run", lambda reporter, command: ran.append(command))
-    monkeypatch.setattr(digits.write_digits, "__defaults__", (6,))
-    shown = run("demo", "-o", tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "DIGITS_EACH", 6)
+    shown = run("demo")
     assert shown.code == 0
-    assert "60 scanned digits" in shown.out and "weights are 'starter'" in shown.out
+    starter, untrained, margin = map(float, DEMO.search(shown.out).groups())
+    assert margin == pytest.approx(starter - untrained, abs=0.11)
+    assert margin > 20 and "cannot tell" not in shown.out
+    commands = [shlex.split(line)[2:] for line in shown.out.splitlines() if line.startswith("$ cnncodes ")]
     known = {name for name, _ in COMMANDS} | {name for name, _, _ in GROUPS}
-    assert {command[0] for command in ran} <= known
-    images = [part for part in ran[-1] if part.endswith(".png")]
-    assert len(images) == 3 and all(Path(image).is_file() for image in images)
+    assert {command[0] for command in commands} <= known, "each can be typed as it stands"
+    (predicted,) = (command for command in commands if command[0] == "predict")
+    assert sum(Path(word).suffix == ".jpg" and Path(word).is_file() for word in predicted) == 4
+    verdicts = shown.out.split("both verdicts")[1].splitlines()[2:4]
+    assert [line.split("  ")[0] for line in verdicts] == ["drawn animals", "scanned digits"]
+    assert "60 scanned digits" in shown.out
+    with Image.open("demo/starter_against_random.png") as picture:
+        picture.verify()
 
-
-@pytest.mark.slow
-def test_demo_runs_to_its_end(run, tmp_path) -> None:
-    finished = run("demo", "-o", tmp_path / "demo")
-    assert finished.code == 0
-    assert "top-1" in finished.out and "Done in" in finished.out
+    model = Path("demo/run/model.safetensors")
+    before = model.stat().st_mtime_ns
+    for command in (commands[0], commands[-1]):
+        assert run(*command).code == 0, "a second demo finds what the first has left"
+    assert model.stat().st_mtime_ns == before

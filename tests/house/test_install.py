@@ -13,6 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.name for path in (REPOSITORY / "recipes").glob("*.toml"))
+MEADOW = REPOSITORY / "examples" / "meadow"
 LIST = "from cnncodes.advice import recipe_files; print(*(path.name for path in recipe_files().values()), sep='\\n')"
 
 
@@ -51,6 +52,21 @@ def test_the_wheel_holds_recipes_types_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0].split("-")[0] for name in names} == {"cnncodes"}, "no tests, no benchmarks"
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "cnncodes").rglob("*.py")}
     assert modules <= set(names)
+
+
+def test_the_wheel_holds_the_demos_pictures_and_is_small(wheel: Path, tmp_path: Path) -> None:
+    drawn = {str(path.relative_to(MEADOW)) for path in MEADOW.rglob("*.jpg")}
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    find = "from cnncodes.advice.meadow import meadow_folder; print(meadow_folder())"
+    done = subprocess.run(
+        [sys.executable, "-c", find], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = Path(done.stdout.strip())
+    assert found.is_relative_to(tmp_path)
+    assert {str(path.relative_to(found)) for path in found.rglob("*.jpg")} == drawn
+    assert wheel.stat().st_size < 12_000_000
 
 
 def test_the_wheel_finds_its_recipes(wheel: Path, tmp_path: Path) -> None:

@@ -1,0 +1,106 @@
+"""Two models side by side: how much of each class they name rightly, an example of the class below its bars."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnncodes.errors import OptionError
+from cnncodes.images.decode import decode
+from cnncodes.pictures.drawing import COLOURS, new_figure, save_png
+
+if TYPE_CHECKING:
+    from cnncodes.evaluation.comparing import Comparison
+    from cnncodes.pictures.drawing import Axes, Figure
+
+MOST_CLASSES = 12  # so that names and examples can be seen
+_BAR = 0.36  # width, of 1 for a class
+
+
+def comparison_figure(
+    comparison: Comparison, examples: Sequence[str | os.PathLike[str]] = (), title: str | None = None
+) -> Figure:
+    """Two bars for each class, in percent of its images, and a dotted line where chance is.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of 12 classes at most.
+    examples : sequence of paths, optional
+        One image for each class, in the order of the classes.
+    title : str, optional
+        By default the comparison's own sentence, shortened.
+
+    Raises
+    ------
+    OptionError
+        If there are more classes, or examples are not one for each.
+    """
+    count = len(comparison.classes)
+    if count > MOST_CLASSES:
+        raise OptionError(
+            f"{count} classes are too many for bars.",
+            f"Compare up to {MOST_CLASSES}, or use the confusion matrix.",
+        )
+    if examples and len(examples) != count:
+        raise OptionError(f"{len(examples)} examples for {count} classes.", "Give one for each class.")
+    figure, (axes,) = new_figure(max(6.5, 1.7 * count), 5.2 if examples else 3.8)
+    for place, (name, accuracy, shares) in enumerate(
+        zip(comparison.names, comparison.accuracy, comparison.per_class, strict=True)
+    ):
+        heights = [np.nan if share is None else 100 * share for share in shares]
+        bars = axes.bar(
+            np.arange(count) + (place - 0.5) * (_BAR + 0.03), heights, _BAR,
+            color=COLOURS[place], label=f"{name}: {100 * accuracy:.1f} % of all images",
+        )  # fmt: skip
+        axes.bar_label(
+            bars, fmt="%.0f", fontsize=9, padding=2,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # legible on the line of chance
+        )  # fmt: skip
+    axes.axhline(100 / count, color="grey", linestyle=(0, (1, 3)), linewidth=1.2)
+    axes.annotate(
+        "chance", (1, 100 / count), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+        fontsize=8, color="grey",
+    )  # fmt: skip
+    axes.set_axisbelow(True)
+    axes.set_ylim(0, 109)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_xlim(-0.6, count - 0.2)  # room for the word at the right
+    axes.set_ylabel("images named rightly (%)")
+    axes.set_xticks(range(count), comparison.classes, fontsize=11)
+    axes.tick_params(axis="x", length=0)
+    for place, example in enumerate(examples):
+        _show(axes, place, example)
+    figure.set_layout_engine("constrained", rect=(0, 0.025, 1, 0.975))  # the examples do not touch the edge
+    first, second = comparison.names
+    axes.set_title(
+        title
+        or f"{first} against {second}: {100 * comparison.difference:+.1f} points on {comparison.n:,} images",
+        loc="left", fontsize=12, pad=28,
+    )  # fmt: skip
+    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.01, 0.995), fontsize=10)
+    return figure
+
+
+def _show(axes: Axes, place: int, example: str | os.PathLike[str]) -> None:
+    """An image below the name of its class, cut to the square in its middle."""
+    pixels = np.asarray(decode(Path(example)).convert("RGB"))
+    side = min(pixels.shape[:2])
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    below = axes.inset_axes((place - 0.4, -0.48, 0.8, 0.38), transform=axes.get_xaxis_transform())
+    below.imshow(pixels[top : top + side, left : left + side])
+    below.set_axis_off()
+
+
+def save_comparison(
+    comparison: Comparison,
+    path: str | os.PathLike[str],
+    examples: Sequence[str | os.PathLike[str]] = (),
+    title: str | None = None,
+) -> Path:
+    """Write :func:`comparison_figure` as PNG."""
+    return save_png(comparison_figure(comparison, examples, title), path)
