@@ -22,7 +22,7 @@ def class_colours(count: int) -> Bytes:
         house = [tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5)) for colour in COLOURS]
         return np.array(house[:count], np.uint8).reshape(count, 3)
     hue = 2 * np.pi * np.arange(count) / count + 0.5
-    lightness = np.array([0.52, 0.78, 0.65])[np.arange(count) % 3]
+    lightness = np.array([0.5, 0.82, 0.66])[np.arange(count) % 3]
     lab = np.stack([lightness, 0.15 * np.cos(hue), 0.15 * np.sin(hue)], axis=1)
     to_cones = [
         [1, 0.3963377774, 0.2158037573],

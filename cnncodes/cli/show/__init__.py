@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli.show import attributions, filters, map, occlude
+from cnncodes.cli.show import attributions, filters, occlude
+from cnncodes.cli.show import map as map_command
 
 SUMMARY = """
 See what the network sees: one picture from each command.
@@ -14,7 +15,7 @@ See what the network sees: one picture from each command.
 
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("filters", filters.filters),
-    ("map", map.map_),
+    ("map", map_command.map_),
     ("occlude", occlude.occlude),
     ("saliency", attributions.saliency),
     ("guided", attributions.guided),

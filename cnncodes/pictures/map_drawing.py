@@ -1,0 +1,199 @@
+"""The map of codes as pictures: the images themselves on a grid, and a point for each image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.pictures.colours import NO_CLASS, class_colours, class_mark
+from cnncodes.pictures.confusion import shortened
+from cnncodes.pictures.drawing import new_sheet, plain
+from cnncodes.pictures.grid import LARGEST, grid_places, grid_shape
+from cnncodes.pictures.map_record import NEIGHBOURS, CodesMap, evenly
+from cnncodes.pictures.thumbnails import Thumbnails, framed
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.drawing import Axes, Figure
+
+Bytes = npt.NDArray[np.uint8]
+
+WIDTH = 2400  # pixels that a grid of many images is wide; of few, tiles are at most this large:
+SMALLEST_TILE, LARGEST_TILE = 36, 128
+FRAME = 1 / 20  # of the tile's side
+GAP = 2  # pixels
+NAMED = 30  # classes in a legend
+LONGEST_NAME = 28  # characters
+POINTS_WIDTH, POINTS_HEIGHT = 1440, (640, 1050)  # pixels of the map of points
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Images of a map on a grid.
+
+    Parameters
+    ----------
+    shown : int array [n]
+        Places in the map of the images that are drawn.
+    cells : int array [n, 2]
+        Row and column of each; no two are the same.
+    rows, columns : int
+    tile : int
+        Side of one cell in pixels, with its frame.
+    """
+
+    shown: npt.NDArray[np.int64]
+    cells: npt.NDArray[np.int64]
+    rows: int
+    columns: int
+    tile: int
+
+    @property
+    def frame(self) -> int:
+        """Width of the frame in the colour of the class, in pixels."""
+        return max(2, round(FRAME * self.tile))
+
+    @property
+    def thumbnail(self) -> int:
+        """Side of the image in a cell, in pixels."""
+        return self.tile - 2 * self.frame - GAP
+
+
+def arrange(found: CodesMap, largest: int = LARGEST) -> Grid:
+    """A cell for each image of the map, by :func:`~cnncodes.pictures.grid.grid_places`.
+
+    Of more than ``largest`` images, so many are drawn, spread evenly over the file.
+    """
+    shown = evenly(np.arange(len(found)), largest)
+    rows, columns = grid_shape(len(shown))
+    cells = grid_places(found.points[shown], rows, columns)
+    tile = int(np.clip(WIDTH // columns, SMALLEST_TILE, LARGEST_TILE))
+    return Grid(shown, cells, rows, columns, tile)
+
+
+def draw_grid(found: CodesMap, grid: Grid, thumbnails: Thumbnails) -> Figure:
+    """The images themselves, framed in the colours of their classes.
+
+    Parameters
+    ----------
+    found : CodesMap
+    grid : Grid
+        Of :func:`arrange`.
+    thumbnails : Thumbnails
+        Of the images ``grid.shown``, ``grid.thumbnail`` pixels wide.
+    """
+    colours = _colours_of(found)[found.catalog.labels[grid.shown]]
+    tiles = framed(thumbnails.rgb, colours, grid.frame)
+    sheet = np.full((grid.rows * grid.tile, grid.columns * grid.tile, 3), 255, np.uint8)
+    side = grid.tile - GAP
+    for tile, (row, column) in zip(tiles, grid.cells, strict=True):
+        sheet[row * grid.tile :, column * grid.tile :][:side, :side] = tile
+    drawn = f"{len(grid.shown):,} of them" if len(grid.shown) < len(found) else "each"
+    title = f"{_title(found)}. On a grid: {drawn} in a cell of its own, near its place on the map. "
+    lost = len(thumbnails.problems)
+    note = f" {lost:,} cannot be read any more (crosses)." if lost else ""
+    height, width = sheet.shape[:2]
+    legend = _Legend(found, width)
+    figure, axes, size = new_sheet(width, height, title + _purity(found) + note, legend.lines)
+    axes.imshow(sheet, interpolation="none", aspect="auto", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    legend.draw(axes, size, marks=False)
+    return figure
+
+
+def draw_points(found: CodesMap) -> Figure:
+    """A point for each image in the colour of its class."""
+    low, span = found.points.min(axis=0), np.ptp(found.points, axis=0)
+    width = POINTS_WIDTH
+    height = int(np.clip(width * span[1] / (span[0] or 1.0), *POINTS_HEIGHT))
+    legend = _Legend(found, width)
+    figure, axes, size = new_sheet(width, height, f"{_title(found)}. {_purity(found)}", legend.lines)
+    colours = _colours_of(found) / 255
+    labels, classes = found.catalog.labels, len(found.catalog.classes)
+    # Both axes in one scale: distances are what a map shows.
+    room = 0.96 * min(
+        side / length if length else 1.0 for side, length in zip((width, height), span, strict=True)
+    )
+    middle = low + np.ptp(found.points, axis=0) / 2
+    x = width / 2 + (found.points[:, 0] - middle[0]) * room
+    y = height / 2 - (found.points[:, 1] - middle[1]) * room
+    area = float(np.clip(30_000 / len(found), 6, 70))
+    # Classes take turns (in a fixed random order), so that the last does not cover all others.
+    order = np.random.default_rng(0).permutation(len(found))
+    for part in np.array_split(order, max(1, min(20, len(found) // 50))):
+        for label in np.unique(labels[part]):
+            chosen = part[labels[part] == label]
+            mark = class_mark(label, classes) if label >= 0 else "o"
+            axes.scatter(
+                x[chosen], y[chosen], area, colours[label][None], marker=mark, alpha=0.8,
+                edgecolor="white", linewidth=0.4,
+            )  # fmt: skip
+    legend.draw(axes, size, marks=True)
+    return figure
+
+
+class _Legend:
+    """Classes with their colours below a sheet: as many columns as fit."""
+
+    def __init__(self, found: CodesMap, width: int) -> None:
+        self.found = found
+        counts = np.bincount(found.catalog.labels + 1, minlength=len(found.catalog.classes) + 1)
+        order = [label for label in np.argsort(-counts[1:], kind="stable") if counts[label + 1]][:NAMED]
+        self.labels = sorted(int(label) for label in order) + ([-1] if counts[0] else [])
+        names = [plain(found.catalog.classes[label]) if label >= 0 else "no label" for label in self.labels]
+        self.names = [
+            f"{name} ({counts[label + 1]:,})"
+            for name, label in zip(shortened(names, LONGEST_NAME), self.labels, strict=True)
+        ]
+        self.more = int((counts[1:] > 0).sum()) - len(order)
+        if self.more:
+            self.names.append(f"and {self.more:,} smaller classes")
+        longest = max(map(len, self.names))
+        wide = max(width / 144, 6.0)
+        size = min(max(10.0, 1.05 * wide), 18.0)
+        self.columns = max(1, min(len(self.names), int(wide * 72 / (size * (0.5 * longest + 2.6)))))
+        self.lines = 1.12 * math.ceil(len(self.names) / self.columns) + 0.3
+
+    def draw(self, axes: Axes, size: float, marks: bool) -> None:
+        colours = _colours_of(self.found) / 255
+        classes = len(self.found.catalog.classes)
+        handles = [
+            axes.scatter([], [], (3.2 if marks else 6) * size, [colours[label]],
+                         marker=(class_mark(label, classes) if label >= 0 else "o") if marks else "s")
+            for label in self.labels
+        ]  # fmt: skip
+        if self.more:
+            handles.append(axes.scatter([], [], 0))
+        legend = axes.figure.legend(
+            handles, self.names, loc="lower left", ncols=self.columns, frameon=False, fontsize=size,
+            handletextpad=0.3, columnspacing=1.4, labelspacing=0.35, borderpad=0.2, borderaxespad=0.4,
+        )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _colours_of(found: CodesMap) -> Bytes:
+    """Colours of the classes, uint8 ``[classes + 1, 3]``; the last, which label -1 takes, is grey."""
+    return np.concatenate([class_colours(len(found.catalog.classes)), np.array([NO_CLASS], np.uint8)])
+
+
+def _title(found: CodesMap) -> str:
+    name = plain(found.catalog.root.name) or "/"
+    part = f"{len(found):,} of {found.of:,}" if len(found) < found.of else f"{found.of:,}"
+    split = f" (split {found.split})" if found.split != "all" else ""
+    return f"{part} images of {name}{split} by their {found.layer} codes, weights {plain(found.weights)}: {found.label}"
+
+
+def _purity(found: CodesMap) -> str:
+    """What a viewer should know before believing the picture; nothing where it cannot be said."""
+    if found.purity is None:
+        return ""
+    on_map, in_codes, chance = (
+        round(100 * share) for share in (found.purity.on_map, found.purity.in_codes, found.purity.by_chance)
+    )
+    return (
+        f"Of an image's {NEIGHBOURS} nearest, {on_map} % share its class on the map, "
+        f"{in_codes} % in the codes, {chance} % would by chance."
+    )
