@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cnncodes.pictures.attribution import Attribution
     from cnncodes.pictures.drawing import Axes, Figure, ScalarMappable
 
-PER_LEVEL = "change of the score per grey level"
+PER_LEVEL = "change of the score per 1,000 grey levels"
 _COLOURED = {"guided": "guided backpropagation", "deconv": "deconvolution"}
 
 
@@ -21,12 +21,13 @@ def draw_attribution(attribution: Attribution) -> Figure:
     """One method beside the image, with a colour bar where numbers are drawn as heat."""
     question, method = attribution.question, attribution.method
     panels = 3 if method == "saliency" else 2
-    figure, axes = new_panels(columns=panels, cell=3.6, title=question.title)
+    figure, axes = new_panels(columns=panels, cell=4.0, title=question.title, aspect=0.9)
     show_image(axes[0], question.rgb, "the image, as the network sees it")
     if method == "saliency":
-        show_heat(axes[1], attribution.strength, "saliency: largest |gradient| of R, G, B")
-        heat = show_heat_over(axes[2], question.rgb, attribution.strength, "the same over the image")
-        add_colour_bar(figure, heat, axes[2], f"{PER_LEVEL} (scale cut at 99.5 %)")
+        strength = 1000 * attribution.strength
+        show_heat(axes[1], strength, "saliency: largest |gradient| of R, G, B")
+        heat = show_heat_over(axes[2], question.rgb, strength, "the same over the image")
+        add_colour_bar(figure, heat, axes[2], f"{PER_LEVEL} (cut at 99.5 %)")
     else:
         found = _draw(axes[1], attribution)
         if found is not None:

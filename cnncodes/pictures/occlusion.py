@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cnncodes.errors import OptionError
 from cnncodes.pictures.colours import NO_CLASS, class_colours
 from cnncodes.pictures.drawing import add_colour_bar, new_panels, plain
-from cnncodes.pictures.overlay import luminance, set_title
+from cnncodes.pictures.overlay import pale, set_title
 from cnncodes.pictures.question import Question, as_text, ask, short
 from cnncodes.pictures.subject import to_rgb
 from cnncodes.pictures.windows import PatchedScores, Span
@@ -174,13 +174,13 @@ def places(side: int, patch: int, stride: int) -> list[int]:
 def draw_occlusion(occlusion: Occlusion) -> Figure:
     """The image with the patch where it costs most; the class's value, and the largest class, by the patch's centre."""
     question, unit = occlusion.question, occlusion.question.unit
-    figure, axes = new_panels(columns=3, cell=3.6, title=question.title)
+    figure, axes = new_panels(columns=3, cell=4.0, title=question.title, aspect=1.02)
     lowest = np.unravel_index(occlusion.asked.argmin(), occlusion.asked.shape)
     _draw_patch(axes[0], occlusion, *(int(occlusion.starts[place]) for place in lowest))
     asked = as_text(float(occlusion.asked.min()), unit)
     set_title(axes[0], f"grey patch of {occlusion.patch} px where it costs most:\n{asked}")
 
-    axes[1].imshow(luminance(question.rgb), interpolation="nearest")
+    axes[1].imshow(pale(question.rgb), interpolation="nearest")
     heat = axes[1].imshow(_on_pixels(occlusion, occlusion.asked), cmap="viridis", alpha=0.7)
     heat.set_clim(*_range(occlusion.asked))
     set_title(
@@ -188,7 +188,7 @@ def draw_occlusion(occlusion: Occlusion) -> Figure:
     )
     add_colour_bar(figure, heat, axes[1], f"{unit} of '{short(plain(question.name))}'")
 
-    _draw_best(axes[2], occlusion)
+    _draw_best(figure, axes[2], occlusion)
     set_title(axes[2], f"class with the largest {unit}\nwith the patch's centre there")
     return figure
 
@@ -200,7 +200,7 @@ def _draw_patch(axes: Axes, occlusion: Occlusion, row: int, column: int) -> None
     axes.imshow(covered, interpolation="nearest")
 
 
-def _draw_best(axes: Axes, occlusion: Occlusion) -> None:
+def _draw_best(figure: Figure, axes: Axes, occlusion: Occlusion) -> None:
     """The largest class at each place in colours, with a legend below; the commonest have a colour each."""
     best = occlusion.best
     found, counts = np.unique(best, return_counts=True)
@@ -209,7 +209,7 @@ def _draw_best(axes: Axes, occlusion: Occlusion) -> None:
     place[named] = np.arange(len(named))
     colours = np.concatenate([class_colours(len(named)), np.array([NO_CLASS], np.uint8)])
     spread = _on_pixels(occlusion, place[best])
-    shown = luminance(occlusion.question.rgb).astype(float)
+    shown = pale(occlusion.question.rgb).astype(float)
     inside = ~spread.mask
     shown[inside] = 0.4 * shown[inside] + 0.6 * colours[spread[inside].astype(int)]
     axes.imshow(shown.round().astype(np.uint8), interpolation="nearest")
@@ -218,7 +218,7 @@ def _draw_best(axes: Axes, occlusion: Occlusion) -> None:
         entries.append((f"{len(found) - len(named)} others", colours[-1]))
     for name, colour in entries:
         axes.plot([], [], marker="s", markersize=8, linestyle="", color=colour / 255, label=name)
-    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, fontsize=8, frameon=False)
+    legend = figure.legend(loc="outside lower right", ncols=min(len(entries), 4), fontsize=9, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
 

@@ -18,9 +18,12 @@ HEAT = "inferno"  # from black (nothing) to light yellow; even in grey print, an
 CUT = 0.995
 
 
-def luminance(rgb: Bytes) -> Bytes:
-    """The grey that an eye sees (ITU-R BT.601), still as RGB ``[height, width, 3]``."""
-    grey = rgb @ np.array([0.299, 0.587, 0.114])
+def pale(rgb: Bytes) -> Bytes:
+    """The image in light grey, so that colours over it stay what they are; still RGB ``[height, width, 3]``.
+
+    The grey that an eye sees (ITU-R BT.601), black raised to a third.
+    """
+    grey = 85 + rgb @ np.array([0.299, 0.587, 0.114]) * (170 / 255)
     return np.repeat(grey.round().astype(np.uint8)[:, :, None], 3, axis=2)
 
 
@@ -46,10 +49,9 @@ def show_heat(axes: Axes, values: Array, title: str) -> ScalarMappable:
 def show_heat_over(axes: Axes, rgb: Bytes, values: Array, title: str, cut: bool = True) -> ScalarMappable:
     """Numbers ``[side, side]`` from 0 on, over the image in grey, which shows through where they are small."""
     top = limit(values) if cut else float(values.max()) or 1.0
-    axes.imshow(luminance(rgb), interpolation="nearest")
-    share = np.clip(values / top, 0, 1)
+    axes.imshow(pale(rgb), interpolation="nearest")
     heat = axes.imshow(values, cmap=HEAT, vmin=0, vmax=top, interpolation="nearest")
-    heat.set_alpha(0.25 + 0.6 * np.sqrt(share))
+    heat.set_alpha(np.clip(1.3 * values / top, 0, 0.85))
     set_title(axes, title)
     return heat
 

@@ -93,9 +93,9 @@ def ask(subject: Subject, view: View, class_name: str | int | None = None) -> Qu
 
 
 def as_text(value: float, unit: str) -> str:
-    """``probability 83 %`` or ``score -0.52``."""
+    """``probability 83 %`` or ``score -0.524``."""
     if unit != "probability":
-        return f"{unit} {value:.2f}"
+        return f"{unit} {value:.3g}"
     if 0 < value < 0.001:
         return "probability under 0.1 %"
     return f"probability {100 * value:.{0 if value >= 0.1 else 1}f} %"
