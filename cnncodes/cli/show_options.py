@@ -89,3 +89,17 @@ Points = Annotated[
 OnlySplit = Annotated[
     str, typer.Option("--split", metavar="SPLIT", help="Which images: all, train, val or test.")
 ]
+Queries = Annotated[
+    list[str],
+    typer.Option(
+        "--image",
+        metavar="IMAGE",
+        help="An image of the codes file, by its name there, or any other photograph; can be repeated.",
+        show_default=False,
+    ),
+]
+Nearest = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many neighbours.")]
+Metric = Annotated[
+    str,
+    typer.Option("--metric", metavar="METRIC", help="Between codes: cosine (their direction alone) or l2."),
+]

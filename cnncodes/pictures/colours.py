@@ -1,15 +1,25 @@
-"""A colour for each class, and a mark for each, so that no picture depends on colours alone."""
+"""A colour and a mark for each class, and the legend that names them."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.pictures.drawing import COLOURS
+from cnncodes.pictures.confusion import shortened
+from cnncodes.pictures.drawing import COLOURS, plain, text_size
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.drawing import Axes
 
 Bytes = npt.NDArray[np.uint8]
 
 NO_CLASS = (150, 150, 150)
+NAMED = 30  # classes in a legend
+LONGEST_NAME = 28  # characters
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -40,5 +50,69 @@ def class_colours(count: int) -> Bytes:
 
 
 def class_mark(place: int, count: int) -> str:
-    """The mark of a class in a scatter plot: all discs for up to seven classes, else they take turns."""
-    return MARKS[0] if count <= len(COLOURS) else MARKS[place % len(MARKS)]
+    """The mark of a class (-1: none) in a scatter plot: discs for up to seven classes, else all kinds in turn."""
+    return MARKS[0] if place < 0 or count <= len(COLOURS) else MARKS[place % len(MARKS)]
+
+
+def label_colours(classes: int) -> Bytes:
+    """Colours to be indexed by labels, uint8 ``[classes + 1, 3]``: grey comes last, where label -1 finds it."""
+    return np.concatenate([class_colours(classes), np.array([NO_CLASS], np.uint8)])
+
+
+class Legend:
+    """Classes with their colours, as many columns as fit; for the foot of a sheet.
+
+    Of more than 30 classes the largest are named.
+
+    Parameters
+    ----------
+    labels : int array [N]
+        Of the images that are drawn; -1 for none.
+    classes : sequence of str
+    width : int
+        Of the sheet, in pixels.
+    counted : bool, default True
+        Whether the number of images stands beside a name.
+
+    Attributes
+    ----------
+    lines : float
+        Its height in lines of text.
+    """
+
+    def __init__(
+        self, labels: npt.NDArray[np.int32], classes: Sequence[str], width: int, counted: bool = True
+    ) -> None:
+        self.classes = len(classes)
+        counts = np.bincount(labels + 1, minlength=len(classes) + 1)
+        largest = [label for label in np.argsort(-counts[1:], kind="stable") if counts[label + 1]][:NAMED]
+        self.labels = sorted(int(label) for label in largest) + ([-1] if counts[0] else [])
+        names = [plain(classes[label]) if label >= 0 else "no class" for label in self.labels]
+        self.names = [
+            f"{name} ({counts[label + 1]:,})" if counted else name
+            for name, label in zip(shortened(names, LONGEST_NAME), self.labels, strict=True)
+        ]
+        self.more = int((counts[1:] > 0).sum()) - len(largest)
+        if self.more:
+            self.names.append(f"and {self.more:,} more classes")
+        inches, size = text_size(width)
+        room = size * (0.5 * max(map(len, self.names)) + 2.6)  # points that a column needs
+        self.columns = max(1, min(len(self.names), int(inches * 72 / room)))
+        self.lines = 1.12 * math.ceil(len(self.names) / self.columns) + 0.3
+
+    def draw(self, axes: Axes, size: float, marks: bool) -> None:
+        """Draw it below, with the marks of a scatter plot, or squares."""
+        colours = label_colours(self.classes) / 255
+        handles = []
+        for label in self.labels:
+            mark = class_mark(label, self.classes) if marks else "s"
+            area = (3.2 if marks else 6) * size
+            handles.append(axes.scatter([], [], area, [colours[label]], marker=mark))
+        if self.more:
+            handles.append(axes.scatter([], [], 0))
+        legend = axes.figure.legend(
+            handles, self.names, loc="lower left", ncols=self.columns, frameon=False, fontsize=size,
+            handletextpad=0.3, columnspacing=1.4, labelspacing=0.35, borderpad=0.2, borderaxespad=0.4,
+        )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)

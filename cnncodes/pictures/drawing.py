@@ -62,9 +62,7 @@ def new_panels(
     return figure, axes
 
 
-def new_sheet(
-    width: int, height: int, title: str, foot: float = 0.0, size: float | None = None
-) -> tuple[Figure, Axes, float]:
+def new_sheet(width: int, height: int, title: str, foot: float = 0.0) -> tuple[Figure, Axes, float]:
     """A figure around one picture of ``width`` x ``height`` pixels that is drawn dot for dot, not resampled.
 
     Parameters
@@ -75,19 +73,16 @@ def new_sheet(
         Above the picture, at the left, broken into lines that fit.
     foot : float, default 0
         Lines of text that find place below the picture, such as a legend's.
-    size : float, optional
-        Of the text in points; by default in proportion to the picture.
 
     Returns
     -------
     tuple of Figure, Axes and float
-        The size of the text besides.
+        The size of the text in points (:func:`text_size`) besides.
     """
     from matplotlib.figure import Figure
 
     margin = 0.12  # inches
-    wide = max(width / DOTS_PER_INCH, 6.0)
-    size = size or min(max(10.0, 1.05 * wide), 18.0)
+    wide, size = text_size(width)
     line = 1.4 * size / 72
     lines = textwrap.wrap(title, int(wide * 72 / (0.52 * size)))
     head, below = len(lines) * line + margin, foot * line + (margin if foot else 0)
@@ -104,6 +99,13 @@ def new_sheet(
         y = 1 - (margin + (place + 0.5) * line) / total_height
         figure.text(margin / total_width, y, text, fontsize=size, va="center", parse_math=False)
     return figure, axes, size
+
+
+def text_size(width: int) -> tuple[float, float]:
+    """Inches across, and points of the text, of a sheet around a picture of ``width`` pixels: in proportion, so that
+    all sheets read alike when they fill a screen."""
+    inches = max(width / DOTS_PER_INCH, 6.0)
+    return inches, min(max(10.0, 1.05 * inches), 18.0)
 
 
 def plain(text: str) -> str:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.pictures.colours import NO_CLASS, class_colours, class_mark
-from cnncodes.pictures.confusion import shortened
+from cnncodes.pictures.colours import Legend, class_mark, label_colours
 from cnncodes.pictures.drawing import new_sheet, plain
 from cnncodes.pictures.grid import LARGEST, grid_places, grid_shape
 from cnncodes.pictures.map_record import NEIGHBOURS, CodesMap, evenly
 from cnncodes.pictures.thumbnails import Thumbnails, framed
 
 if TYPE_CHECKING:
-    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.drawing import Figure
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -25,8 +23,6 @@ WIDTH = 2400  # pixels that a grid of many images is wide; of few, tiles are at 
 SMALLEST_TILE, LARGEST_TILE = 36, 128
 FRAME = 1 / 20  # of the tile's side
 GAP = 2  # pixels
-NAMED = 30  # classes in a legend
-LONGEST_NAME = 28  # characters
 POINTS_WIDTH, POINTS_HEIGHT = 1440, (640, 1050)  # pixels of the map of points
 
 
@@ -85,7 +81,7 @@ def draw_grid(found: CodesMap, grid: Grid, thumbnails: Thumbnails) -> Figure:
     thumbnails : Thumbnails
         Of the images ``grid.shown``, ``grid.thumbnail`` pixels wide.
     """
-    colours = _colours_of(found)[found.catalog.labels[grid.shown]]
+    colours = label_colours(len(found.catalog.classes))[found.catalog.labels[grid.shown]]
     tiles = framed(thumbnails.rgb, colours, grid.frame)
     sheet = np.full((grid.rows * grid.tile, grid.columns * grid.tile, 3), 255, np.uint8)
     side = grid.tile - GAP
@@ -96,7 +92,7 @@ def draw_grid(found: CodesMap, grid: Grid, thumbnails: Thumbnails) -> Figure:
     lost = len(thumbnails.problems)
     note = f" {lost:,} cannot be read any more (crosses)." if lost else ""
     height, width = sheet.shape[:2]
-    legend = _Legend(found, width)
+    legend = Legend(found.catalog.labels, found.catalog.classes, width)
     figure, axes, size = new_sheet(width, height, title + _purity(found) + note, legend.lines)
     axes.imshow(sheet, interpolation="none", aspect="auto", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     legend.draw(axes, size, marks=False)
@@ -108,10 +104,10 @@ def draw_points(found: CodesMap) -> Figure:
     low, span = found.points.min(axis=0), np.ptp(found.points, axis=0)
     width = POINTS_WIDTH
     height = int(np.clip(width * span[1] / (span[0] or 1.0), *POINTS_HEIGHT))
-    legend = _Legend(found, width)
+    legend = Legend(found.catalog.labels, found.catalog.classes, width)
     figure, axes, size = new_sheet(width, height, f"{_title(found)}. {_purity(found)}", legend.lines)
-    colours = _colours_of(found) / 255
     labels, classes = found.catalog.labels, len(found.catalog.classes)
+    colours = label_colours(classes) / 255
     # Both axes in one scale: distances are what a map shows.
     room = 0.96 * min(
         side / length if length else 1.0 for side, length in zip((width, height), span, strict=True)
@@ -125,58 +121,13 @@ def draw_points(found: CodesMap) -> Figure:
     for part in np.array_split(order, max(1, min(20, len(found) // 50))):
         for label in np.unique(labels[part]):
             chosen = part[labels[part] == label]
-            mark = class_mark(label, classes) if label >= 0 else "o"
+            mark = class_mark(int(label), classes)
             axes.scatter(
                 x[chosen], y[chosen], area, colours[label][None], marker=mark, alpha=0.8,
                 edgecolor="white", linewidth=0.4,
             )  # fmt: skip
     legend.draw(axes, size, marks=True)
     return figure
-
-
-class _Legend:
-    """Classes with their colours below a sheet: as many columns as fit."""
-
-    def __init__(self, found: CodesMap, width: int) -> None:
-        self.found = found
-        counts = np.bincount(found.catalog.labels + 1, minlength=len(found.catalog.classes) + 1)
-        order = [label for label in np.argsort(-counts[1:], kind="stable") if counts[label + 1]][:NAMED]
-        self.labels = sorted(int(label) for label in order) + ([-1] if counts[0] else [])
-        names = [plain(found.catalog.classes[label]) if label >= 0 else "no label" for label in self.labels]
-        self.names = [
-            f"{name} ({counts[label + 1]:,})"
-            for name, label in zip(shortened(names, LONGEST_NAME), self.labels, strict=True)
-        ]
-        self.more = int((counts[1:] > 0).sum()) - len(order)
-        if self.more:
-            self.names.append(f"and {self.more:,} smaller classes")
-        longest = max(map(len, self.names))
-        wide = max(width / 144, 6.0)
-        size = min(max(10.0, 1.05 * wide), 18.0)
-        self.columns = max(1, min(len(self.names), int(wide * 72 / (size * (0.5 * longest + 2.6)))))
-        self.lines = 1.12 * math.ceil(len(self.names) / self.columns) + 0.3
-
-    def draw(self, axes: Axes, size: float, marks: bool) -> None:
-        colours = _colours_of(self.found) / 255
-        classes = len(self.found.catalog.classes)
-        handles = [
-            axes.scatter([], [], (3.2 if marks else 6) * size, [colours[label]],
-                         marker=(class_mark(label, classes) if label >= 0 else "o") if marks else "s")
-            for label in self.labels
-        ]  # fmt: skip
-        if self.more:
-            handles.append(axes.scatter([], [], 0))
-        legend = axes.figure.legend(
-            handles, self.names, loc="lower left", ncols=self.columns, frameon=False, fontsize=size,
-            handletextpad=0.3, columnspacing=1.4, labelspacing=0.35, borderpad=0.2, borderaxespad=0.4,
-        )  # fmt: skip
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-
-
-def _colours_of(found: CodesMap) -> Bytes:
-    """Colours of the classes, uint8 ``[classes + 1, 3]``; the last, which label -1 takes, is grey."""
-    return np.concatenate([class_colours(len(found.catalog.classes)), np.array([NO_CLASS], np.uint8)])
 
 
 def _title(found: CodesMap) -> str:

@@ -42,6 +42,7 @@ WITH_JSON = {
     "recipes check": ("scratch",),
     "show filters": ("--weights", "random:0", "-o", "{tmp}/filters.png"),
     "show map": ("{codes}", "-o", "{tmp}/map.png"),
+    "show neighbours": ("{codes}", "--image", "ant/0.jpg", "-o", "{tmp}/neighbours.png"),
     "show occlude": ("{broken}/cat/0.jpg", "--weights", "{svm}", "--patch", "100", "--stride", "100", "-o", "{tmp}/occlude.png"),
     "show saliency": ("{broken}/cat/0.jpg", "--weights", "{svm}", "-o", "{tmp}/saliency.png"),
     "show guided": ("{broken}/cat/0.jpg", *R0, "-o", "{tmp}/guided.png"),

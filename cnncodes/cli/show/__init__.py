@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli.show import attributions, filters, occlude
+from cnncodes.cli.show import attributions, filters, neighbours, occlude
 from cnncodes.cli.show import map as map_command
 
 SUMMARY = """
@@ -21,4 +21,5 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("guided", attributions.guided),
     ("deconv", attributions.deconv),
     ("gradcam", attributions.gradcam),
+    ("neighbours", neighbours.neighbours),
 )

@@ -1,0 +1,334 @@
+"""The nearest images of an image: by their codes, and by their pixels.
+
+Krizhevsky et al. 2012, figure 4: images whose codes are close show the same kind of thing, though their pixels may
+have nothing in common; images whose pixels are close have the same colours in the same places.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.codes.export import deepest
+from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.codes.search import Metric, mean_of_crops, nearest
+from cnncodes.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
+from cnncodes.images import Catalog, crops_of, file_digest
+from cnncodes.images.decode import decode
+from cnncodes.pictures.map_record import moved
+from cnncodes.pictures.thumbnails import read_thumbnails
+
+Array = npt.NDArray[Any]
+
+PIXELS = 32  # side of the squares whose pixels are compared
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One answer: an image of the file.
+
+    Parameters
+    ----------
+    row : int
+        Of the codes file.
+    name : str
+    label : int
+        Its class; -1 for none.
+    class_name : str or None
+    distance : float
+        By the codes' metric, or between pixels of 0 to 1: their root mean square difference.
+    copy : bool
+        Whether the file is the query's, byte for byte, or the distance is 0.
+    """
+
+    row: int
+    name: str
+    label: int
+    class_name: str | None
+    distance: float
+    copy: bool
+
+
+@dataclass(frozen=True)
+class Query:
+    """An image with its neighbours, the nearest first.
+
+    Parameters
+    ----------
+    name : str
+        In the codes file, or of the new file.
+    path : str
+    row : int
+        Of the codes file; -1 for a new image.
+    label : int
+        Its class; -1 for none.
+    class_name : str or None
+    by_codes, by_pixels : tuple of Neighbour
+        ``by_pixels`` is empty if too few of the images can be read.
+    """
+
+    name: str
+    path: str
+    row: int
+    label: int
+    class_name: str | None
+    by_codes: tuple[Neighbour, ...]
+    by_pixels: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """What :func:`find_neighbours` found.
+
+    Parameters
+    ----------
+    file : str
+        Name of the codes file.
+    weights, layer, metric : str
+    k : int
+    images : int
+        How many were compared by their codes.
+    unreadable : int
+        How many of these have no pixels any more.
+    catalog : Catalog
+        Of the codes file.
+    queries : tuple of Query
+    """
+
+    file: str
+    weights: str
+    layer: str
+    metric: Metric
+    k: int
+    images: int
+    unreadable: int
+    catalog: Catalog
+    queries: tuple[Query, ...]
+
+    @property
+    def pictures(self) -> list[str]:
+        """Paths of all images that are drawn: of each query itself, its neighbours by codes, and by pixels."""
+        return [
+            path
+            for query in self.queries
+            for path in (
+                query.path,
+                *(str(self.catalog.path(found.row)) for found in query.by_codes + query.by_pixels),
+            )
+        ]
+
+    def share(self, by: str) -> float | None:
+        """Share of the neighbours (``"by_codes"`` or ``"by_pixels"``) that have their query's class; None without
+        classes."""
+        same = [
+            found.label == query.label
+            for query in self.queries
+            for found in getattr(query, by)
+            if query.label >= 0 and found.label >= 0
+        ]
+        return sum(same) / len(same) if same else None
+
+    def to_json(self) -> str:
+        """JSON object: the settings, and one entry for each query with its neighbours."""
+        values = {
+            "codes": self.file, "weights": self.weights, "layer": self.layer, "metric": self.metric, "k": self.k,
+            "images": self.images, "unreadable": self.unreadable, "pixels": PIXELS,
+            "queries": [asdict(query) for query in self.queries],
+        }  # fmt: skip
+        return json.dumps(values)
+
+
+def find_neighbours(
+    codes: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]],
+    *,
+    k: int = 6,
+    layer: str | None = None,
+    metric: Metric = "cosine",
+    weights: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Neighbours:
+    """The nearest images by codes and by pixels, both exact.
+
+    Parameters
+    ----------
+    codes : path of a codes file
+    images : sequence of names or paths
+        Each is an image of the file (its name there, the end of it, or its path), which is no neighbour of itself, or
+        any other image, whose code is computed first.
+    k : int, default 6
+    layer : str, optional
+        By default the deepest of the file.
+    metric : {"cosine", "l2"}, default "cosine"
+        Between codes. Pixels are always compared by their differences: of the central square at 32 x 32, RGB.
+    weights : str, optional
+        Where the weights are now, for new images; by default as the file says.
+    root : path, optional
+        Where the images are now, if they were moved.
+    progress : callable(done, total), optional
+        Called while the images are read.
+
+    Raises
+    ------
+    OptionError
+        If an image is neither in the file nor there, or the file has no ``k`` others.
+    WeightsMismatchError
+        If the weights did not make the file.
+    ImageError
+        If a new image cannot be read.
+    CodesFileError
+        If the file cannot be read, lacks the layer, or the code of a query is not there.
+    """
+    with CodesFile(codes) as file:
+        stage = file.settings.architecture.select_one(layer) if layer else deepest(file.stages)
+        catalog = moved(file.catalog, root)
+        rows = [_row_of(os.fspath(image), file, catalog) for image in images]
+        paths = [
+            str(catalog.path(row)) if row >= 0 else os.fspath(image)
+            for image, row in zip(images, rows, strict=True)
+        ]
+        wanted = _codes_of(file, stage, rows, paths, weights)
+        by_codes = nearest(file, wanted, k, metric, layer=stage, leave_out=rows)
+        done = np.flatnonzero(file.state == DONE)
+        digests = file.digests()
+        by_pixels, unreadable = _by_pixels(catalog, done, rows, paths, k, progress)
+        queries = []
+        for place, (image, row, path) in enumerate(zip(images, rows, paths, strict=True)):
+            own = int(digests[row]) if row >= 0 else file_digest(path)
+            label = int(catalog.labels[row]) if row >= 0 else -1
+            both = [
+                tuple(
+                    _neighbour(catalog, int(found), float(distance), own != 0 and int(digests[found]) == own)
+                    for found, distance in zip(*(part[place] for part in answers), strict=True)
+                )
+                if answers
+                else ()
+                for answers in (by_codes, by_pixels)
+            ]
+            name = catalog.names[row] if row >= 0 else Path(image).name
+            queries.append(Query(name, path, row, label, _class_name(catalog, label), both[0], both[1]))
+        return Neighbours(
+            file.path.name, file.settings.weights, stage, metric, k, len(done), unreadable, catalog, tuple(queries)
+        )  # fmt: skip
+
+
+def _row_of(image: str, file: CodesFile, catalog: Catalog) -> int:
+    """Row of an image of the file; -1 for another file. By its name, its path, or the end of its name."""
+    names = catalog.names
+    if image in names:
+        row = names.index(image)
+    else:
+        path = os.path.normpath(os.path.abspath(image))  # noqa: PTH100 - links stay: they may be the catalog's
+        folder = os.path.join(os.path.abspath(catalog.root), "")  # noqa: PTH100, PTH118
+        inside = path.removeprefix(folder).replace(os.sep, "/")
+        ends = [row for row, name in enumerate(names) if name.endswith(f"/{image}")]
+        if inside in names:
+            row = names.index(inside)
+        elif Path(image).exists():
+            return -1
+        elif len(ends) == 1:
+            row = ends[0]
+        elif ends:
+            raise OptionError(
+                f"image '{image}' is not one but {len(ends):,} of '{file.path}': {names[ends[0]]}, {names[ends[1]]}.",
+                "Give its whole name.",
+            )
+        else:
+            close = difflib.get_close_matches(image, names, n=3, cutoff=0.6)
+            raise OptionError(
+                f"image '{image}' is not one of the {len(names):,} of '{file.path}', and no such file is there.",
+                f"Did you mean {', '.join(close)}?" if close else f"Its images are called like '{names[0]}'.",
+            )
+    if file.state[row] != DONE:
+        reason = file.problems().get(names[row])
+        raise CodesFileError(
+            f"'{file.path}' has no code of '{names[row]}': "
+            + (f"it could not be read ({reason})." if reason else "it is not extracted yet."),
+            "Name another image." if reason else "Repeat the extract command: it goes on where it stopped.",
+        )
+    return row
+
+
+def _codes_of(
+    file: CodesFile, stage: str, rows: Sequence[int], paths: Sequence[str], weights: str | None
+) -> Array:
+    """Codes of the queries, ``[Q, length]``: from the file, or computed for those that are not in it (row -1)."""
+    new = [place for place, row in enumerate(rows) if row < 0]
+    old = [place for place, row in enumerate(rows) if row >= 0]
+    parts = []
+    if old:
+        parts.append(mean_of_crops(file.read(stage, np.array([rows[place] for place in old]))))
+    if new:
+        parts.append(_compute(file, stage, [paths[place] for place in new], weights))
+    found = np.concatenate(parts).astype(np.float32)
+    return found[np.argsort(np.array(old + new))]
+
+
+def _compute(file: CodesFile, stage: str, paths: Sequence[str], weights: str | None) -> Array:
+    """Codes ``[images, length]`` of new images, as the file's own were made."""
+    from cnncodes.codes.compute import Encoder, choose_device
+    from cnncodes.weights import load_weights
+
+    settings = file.settings
+    crops = []
+    for path in paths:
+        try:
+            picture = decode(path, settings.preprocessing)
+            crops.append(crops_of(picture, settings.preprocessing, settings.crops))
+        except ImageError as error:
+            raise ImageError(
+                f"'{path}' cannot be read: {error.problem.rstrip('.')}.", error.remedy
+            ) from error
+    loaded = load_weights(weights or settings.weights, network=settings.network)
+    if loaded.fingerprint != settings.weights_sha256:
+        raise WeightsMismatchError(
+            f"weights '{loaded.name}' ({loaded.fingerprint[:12]}) did not make '{file.path}' "
+            f"({settings.weights_sha256[:12]}).",
+            "Name the right weights with --weights.",
+        )
+    return mean_of_crops(Encoder(loaded, settings, choose_device("auto"))(np.stack(crops))[stage])
+
+
+def _by_pixels(
+    catalog: Catalog,
+    done: Array,
+    rows: Sequence[int],
+    paths: Sequence[str],
+    k: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[tuple[Array, Array] | None, int]:
+    """Rows and distances, each ``[Q, k]``, by pixels, and how many images cannot be read.
+
+    None instead, if a query cannot be read, or too few of the others.
+    """
+    files = [str(catalog.path(row)) for row in done] + list(paths)
+    small = read_thumbnails(files, PIXELS, (lambda count: progress(count, len(files))) if progress else None)
+    squares = small.rgb.reshape(len(files), -1)
+    readable = np.array([place for place in range(len(done)) if place not in small.problems], np.int64)
+    lost = len(done) - len(readable)
+    asked = range(len(done), len(files))
+    if len(readable) <= k or any(place in small.problems for place in asked):
+        return None, lost
+    place_of = {int(done[place]): count for count, place in enumerate(readable)}
+    leave_out = [place_of.get(row, -1) for row in rows]
+    places, distances = nearest(squares[readable], squares[len(done) :], k, "l2", leave_out=leave_out)
+    return (done[readable[places]], distances / (255 * PIXELS * np.sqrt(3))), lost
+
+
+def _neighbour(catalog: Catalog, row: int, distance: float, same_file: bool) -> Neighbour:
+    label = int(catalog.labels[row])
+    copy = same_file or distance == 0
+    return Neighbour(row, catalog.names[row], label, _class_name(catalog, label), distance, copy)
+
+
+def _class_name(catalog: Catalog, label: int) -> str | None:
+    return catalog.classes[label] if label >= 0 else None
