@@ -10,7 +10,7 @@ from cnncodes.cli import options
 from cnncodes.cli.console import Reporter, duration, percent
 
 WEIGHTS, BASELINE = "starter", "random:0"
-DIGITS_EACH = 30  # scans of each digit: enough to advise on, in seconds
+DIGITS_EACH = 20  # scans of each digit: enough to advise on, in seconds
 
 
 def demo(output: options.Folder = "demo") -> None:
