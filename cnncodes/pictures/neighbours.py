@@ -29,6 +29,7 @@ from cnncodes.pictures.thumbnails import read_thumbnails
 Array = npt.NDArray[Any]
 
 PIXELS = 32  # side of the squares whose pixels are compared
+DRAWN = 12  # neighbours that a picture has room for
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,16 @@ class Neighbours:
 
     @property
     def pictures(self) -> list[str]:
-        """Paths of all images that are drawn: of each query itself, its neighbours by codes, and by pixels."""
+        """Paths of all images that are drawn: of each query itself, its first 12 neighbours by codes, and by pixels."""
         return [
             path
             for query in self.queries
             for path in (
                 query.path,
-                *(str(self.catalog.path(found.row)) for found in query.by_codes + query.by_pixels),
+                *(
+                    str(self.catalog.path(found.row))
+                    for found in query.by_codes[:DRAWN] + query.by_pixels[:DRAWN]
+                ),
             )
         ]
 

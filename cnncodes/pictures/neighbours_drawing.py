@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from cnncodes.pictures.colours import Legend, label_colours
 from cnncodes.pictures.confusion import shortened
 from cnncodes.pictures.drawing import new_sheet, plain
-from cnncodes.pictures.neighbours import PIXELS, Neighbour, Neighbours
+from cnncodes.pictures.neighbours import DRAWN, PIXELS, Neighbour, Neighbours
 from cnncodes.pictures.thumbnails import Thumbnails, framed
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails) -> Figure:
     thumbnails : Thumbnails
         Of ``found.pictures``, :func:`thumbnail_side` pixels wide.
     """
-    tile, k = _tile(found), found.k
-    small = max(8.0, 0.075 * tile)  # points, of the captions
+    tile, k = _tile(found), min(found.k, DRAWN)
+    small = float(np.clip(0.075 * tile, 8.0, 10.5))  # points, of the captions
     line = round(2.6 * small)  # pixels
     step_x, step_y = tile + GAP, tile + line + GAP
     apart = tile // 3
@@ -49,16 +50,17 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails) -> Figure:
     labels = [
         label
         for query in found.queries
-        for label in (query.label, *(answer.label for answer in query.by_codes + query.by_pixels))
+        for label in (query.label, *(answer.label for answer in query.by_codes[:k] + query.by_pixels[:k]))
     ]
     legend = Legend(np.array(labels, np.int32), found.catalog.classes, width, counted=False)
     tiles = framed(thumbnails.rgb, label_colours(len(found.catalog.classes))[labels], _frame(tile))
     sheet = np.full((height, width, 3), 255, np.uint8)
     figure, axes, size = new_sheet(width, height, _title(found), legend.lines)
+    room = int(k * step_x / (1.7 * small))  # characters of a heading
     heads = [
         "query",
-        f"nearest by {found.layer} codes, {METRICS[found.metric]}",
-        f"nearest by pixels ({PIXELS} x {PIXELS} RGB), root mean square difference",
+        _fitting(room, f"nearest by {found.layer} codes", f"by {found.layer} codes", "codes"),
+        _fitting(room, f"nearest by pixels at {PIXELS} x {PIXELS}", "nearest by pixels", "pixels"),
     ]
     for left, head in list(zip(lefts, heads, strict=True))[:blocks]:
         axes.text(
@@ -67,16 +69,16 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails) -> Figure:
     places = iter(range(len(tiles)))
     for number, query in enumerate(found.queries):
         top = line + number * step_y
-        drawn = [(lefts[0], plain(query.name.rpartition("/")[2]))]
+        drawn = [(lefts[0], plain(PurePosixPath(query.name).stem))]
         drawn += [
-            (lefts[1] + place * step_x, _caption(answer)) for place, answer in enumerate(query.by_codes)
+            (lefts[1] + place * step_x, _caption(answer)) for place, answer in enumerate(query.by_codes[:k])
         ]
         drawn += [
-            (lefts[2] + place * step_x, _caption(answer)) for place, answer in enumerate(query.by_pixels)
+            (lefts[2] + place * step_x, _caption(answer)) for place, answer in enumerate(query.by_pixels[:k])
         ]
         for left, caption in drawn:
             sheet[top : top + tile, left : left + tile] = tiles[next(places)]
-            (short,) = shortened([caption], max(6, int(tile / (1.25 * small))))
+            (short,) = shortened([caption], max(6, int((tile + GAP) / (1.16 * small))))
             axes.text(left, top + tile + line / 2, short, fontsize=small, va="center", parse_math=False)
     axes.imshow(sheet, interpolation="none", aspect="auto", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     legend.draw(axes, size, marks=False)
@@ -84,24 +86,35 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails) -> Figure:
 
 
 def _caption(answer: Neighbour) -> str:
-    return f"{answer.distance:.3f}" + (" (copy)" if answer.copy else "")
+    if answer.copy:
+        return "copy" if answer.distance < 0.0005 else f"copy, {answer.distance:.3f}"
+    return f"{answer.distance:.3f}"
+
+
+def _fitting(room: int, *texts: str) -> str:
+    """The first text of at most ``room`` characters, else the last."""
+    return next((text for text in texts if len(text) <= room), texts[-1])
 
 
 def _title(found: Neighbours) -> str:
+    count = "nearest" if found.k == 1 else f"{found.k} nearest"
     text = (
-        f"The {found.k} nearest of {found.images:,} images of {plain(found.catalog.root.name) or '/'}, "
-        f"by {found.layer} codes (weights {plain(found.weights)}) and by pixels."
+        f"The {count} of {found.images:,} images of {plain(found.catalog.root.name) or '/'} by {found.layer} codes "
+        f"(weights {plain(found.weights)}, {METRICS[found.metric]})"
     )
+    if any(query.by_pixels for query in found.queries):
+        text += f" and by pixels ({PIXELS} x {PIXELS} RGB, root mean square difference)"
+    text += f"; the first {DRAWN} are shown." if found.k > DRAWN else "."
     shares = found.share("by_codes"), found.share("by_pixels")
     if shares[0] is not None and shares[1] is not None:
-        text += f" Of the query's class (colour of the frame): {shares[0]:.0%} by codes, {shares[1]:.0%} by pixels."
+        text += f" Of the query's class (colour of the frame): {100 * shares[0]:.0f} % by codes, {100 * shares[1]:.0f} % by pixels."
     if found.unreadable:
         text += f" {found.unreadable:,} images cannot be read any more: not compared by pixels, crosses."
     return text
 
 
 def _tile(found: Neighbours) -> int:
-    columns = 1 + 2 * found.k
+    columns = 1 + 2 * min(found.k, DRAWN)
     return int(np.clip(WIDTH / (columns + 0.67) - GAP, SMALLEST_TILE, LARGEST_TILE))
 
 
