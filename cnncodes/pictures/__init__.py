@@ -6,13 +6,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnncodes.pictures.attribution import Attribution, attribute, attribute_all
+    from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
     from cnncodes.pictures.curves import draw_curves
     from cnncodes.pictures.map import codes_map
+    from cnncodes.pictures.occlusion import Occlusion, draw_occlusion, occlude
     from cnncodes.pictures.rates import draw_rates
 
-_HOMES = {"codes_map": "map", "draw_curves": "curves", "draw_rates": "rates"}
+_HOMES = {
+    "Attribution": "attribution",
+    "Occlusion": "occlusion",
+    "attribute": "attribution",
+    "attribute_all": "attribution",
+    "codes_map": "map",
+    "draw_attribution": "attribution_picture",
+    "draw_attributions": "attribution_picture",
+    "draw_curves": "curves",
+    "draw_occlusion": "occlusion",
+    "draw_rates": "rates",
+    "occlude": "occlusion",
+}
 
-__all__ = ["codes_map", "draw_curves", "draw_rates"]
+__all__ = [
+    "Attribution",
+    "Occlusion",
+    "attribute",
+    "attribute_all",
+    "codes_map",
+    "draw_attribution",
+    "draw_attributions",
+    "draw_curves",
+    "draw_occlusion",
+    "draw_rates",
+    "occlude",
+]
 
 
 def __getattr__(name: str) -> Any:

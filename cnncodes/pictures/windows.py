@@ -96,6 +96,11 @@ class PatchedScores:
         self._layers = self._plan(spans, worth)
         self._rest = self._chain.after(self._layers[-1].stage.name if self._layers else None)
 
+    @property
+    def on_windows(self) -> tuple[str, ...]:
+        """Names of the stages that are computed on windows."""
+        return tuple(layer.stage.name for layer in self._layers)
+
     @torch.inference_mode()
     def __call__(self, boxes: Sequence[Box]) -> Tensor:
         """Scores ``[len(boxes), classes]`` of the image with the patch on each of the boxes in turn."""

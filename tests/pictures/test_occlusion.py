@@ -1,0 +1,153 @@
+"""A sliding patch: the same answers as a loop and as captum, though only what the patch changes is computed again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import Occlusion as CaptumOcclusion
+from pictures.small import linear_model, subject_of, view_for, weights_of
+
+from cnncodes.errors import OptionError
+from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
+from cnncodes.pictures.occlusion import draw_occlusion, occlude
+from cnncodes.pictures.windows import PatchedScores, Span
+
+VALID = (
+    Convolution("conv1", 6, kernel=5, stride=2, padding=2),
+    LocalResponseNorm("norm1", n=3, alpha=0.1),
+    MaxPool("pool1", kernel=3, stride=2),
+    Convolution("conv2", 8, kernel=3, padding=1, groups=2),
+    MaxPool("pool2", kernel=2, stride=2, ceil=True),
+    Linear("fc6", 12),
+    Linear("fc7", 4, relu=False),
+)
+SAME = (
+    Convolution("conv1", 6, kernel=4, stride=3, padding="same"),
+    MaxPool("pool1", kernel=3, stride=2, ceil=True),
+    Convolution("conv2", 8, kernel=5, padding="same"),
+    Linear("fc6", 4, relu=False),
+)
+GAPS = (Convolution("conv1", 6, kernel=2, stride=5), Linear("fc6", 4, relu=False))  # pixels that nobody reads
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def by_loop(subject, view, patch, stride):
+    """Probabilities (or scores) for every window, one image at a time."""
+    side = view.pixels.shape[-1]
+    starts = [0]
+    while starts[-1] + patch < side:
+        starts.append(starts[-1] + stride)
+    rows = []
+    for top in starts:
+        for left in starts:
+            covered = view.pixels.clone()
+            covered[:, :, top : top + patch, left : left + patch] = 0
+            rows.append(subject.values(subject.scores(covered))[0].numpy())
+    return np.array(rows).reshape(len(starts), len(starts), -1)
+
+
+@pytest.mark.parametrize("stages", [VALID, SAME, GAPS], ids=["valid", "same", "gaps"])
+@pytest.mark.parametrize(
+    ("side", "patch", "stride"), [(48, 8, 4), (48, 9, 5), (47, 7, 7), (24, 3, 1), (48, 47, 40), (17, 1, 1)]
+)
+def test_windows_give_what_a_loop_gives(monkeypatch, stages, side, patch, stride):
+    subject = subject_of(weights_of(monkeypatch, Network("small", side, stages)))
+    view = view_for(subject, side)
+    with torch.no_grad():
+        wanted = by_loop(subject, view, patch, stride)
+    found = occlude(subject, view, patch=patch, stride=stride, batch_size=50).values
+    assert wanted.std(axis=(0, 1)).max() > 1e-6, "the patch makes a difference"
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_the_first_stages_are_computed_on_windows_only(monkeypatch):
+    """Otherwise the test above would compare a loop with a loop."""
+    subject = subject_of(weights_of(monkeypatch, Network("small", 96, VALID)))
+    pixels = view_for(subject, 96).pixels
+    boxes = [(Span(top, 8), Span(left, 8)) for top in (0, 44, 88) for left in (0, 45, 88)]
+    windows, whole = PatchedScores(subject, pixels, boxes), PatchedScores(subject, pixels, boxes, worth=0)
+    assert windows.on_windows == ("conv1", "norm1", "pool1", "conv2", "pool2") and whole.on_windows == ()
+    torch.testing.assert_close(windows(boxes), whole(boxes), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(windows(boxes[4:5]), whole(boxes)[4:5], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(8, 4), (9, 5)])
+@pytest.mark.parametrize("head", [None, "conv2", "fc6"])
+def test_it_is_captums_occlusion(monkeypatch, head, patch, stride):
+    """The same windows and the same grey; what captum gives a pixel is the mean loss over the patches on it."""
+    weights = weights_of(monkeypatch, Network("small", 48, VALID))
+    subject = subject_of(weights, linear_model(weights, head) if head else None)
+    view = view_for(subject, 48)
+    found = occlude(subject, view, class_name=1, patch=patch, stride=stride)
+    with torch.no_grad():
+        theirs = CaptumOcclusion(lambda pixels: subject.values(subject.scores(pixels))).attribute(
+            view.pixels, (3, patch, patch), (3, stride, stride), baselines=0, target=1
+        )
+    theirs = theirs[0, 0].numpy()
+    np.testing.assert_allclose(found.per_pixel, theirs, rtol=1e-3, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_an_image_whose_class_hangs_on_one_spot(monkeypatch):
+    """The map shows the spot, and the second panel what the classifier says without it."""
+    subject = subject_of(weights_of(monkeypatch, Network("small", 24, (Linear("fc", 3, relu=False),))))
+    weight = torch.zeros(3, 3, 24, 24)
+    weight[1, :, 12:15, 4:7] = 1.0
+    subject.network.fc.weight.data = weight.reshape(3, -1)
+    subject.network.fc.bias.data = torch.tensor([0.5, 0.0, 0.0])
+    view = view_for(subject, 24)
+    view.pixels[:] = 1.0
+    found = occlude(subject, view, patch=6, stride=3)
+    assert found.question.place == 1
+    low = np.argwhere(found.asked < 0.5)
+    assert {(int(found.starts[i]), int(found.starts[j])) for i, j in low} == {(9, 3), (12, 3)}, (
+        "all of it covered"
+    )
+    assert set(found.best[found.asked < 0.5]) == {0} and set(found.best[found.asked > 0.5]) == {1}
+    assert found.per_pixel[13, 5] == found.per_pixel.max()
+
+
+def test_progress_counts_the_places(monkeypatch):
+    subject = subject_of(weights_of(monkeypatch, Network("small", 48, VALID)))
+    told = []
+    occlude(
+        subject,
+        view_for(subject, 48),
+        patch=16,
+        stride=8,
+        batch_size=10,
+        progress=lambda *now: told.append(now),
+    )
+    assert told == [(10, 25), (20, 25), (25, 25)]
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(0, 1), (48, 8), (100, 8), (8, 0), (8, 9)])
+def test_a_patch_that_does_not_slide_is_refused(monkeypatch, patch, stride):
+    subject = subject_of(weights_of(monkeypatch, Network("small", 48, VALID)))
+    with pytest.raises(OptionError, match=r"(?s)patch of \d+ px.*\nUse 1 to"):
+        occlude(subject, view_for(subject, 48), patch=patch, stride=stride)
+
+
+def test_the_legend_names_the_classes_that_occur(monkeypatch):
+    """Only few have a colour of their own; a picture with one value everywhere is drawn, too."""
+    weights = weights_of(monkeypatch, Network("small", 24, VALID))
+    weights.tensors["fc7.weight"][:] = 0
+    subject = subject_of(weights)
+    found = occlude(subject, view_for(subject, 24), patch=6, stride=3)
+    (legend,) = draw_occlusion(found).legends
+    assert [text.get_text() for text in legend.get_texts()] == [found.question.predicted]
+
+    values = np.random.default_rng(0).dirichlet(np.ones(40), found.values.shape[:2])
+    many = replace(found, values=values, classes=tuple(f"class {k}" for k in range(40)))
+    (legend,) = draw_occlusion(many).legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert len(names) == 7 and names[-1] == f"{len(np.unique(many.best)) - 6} others"
