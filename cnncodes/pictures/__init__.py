@@ -10,11 +10,17 @@ if TYPE_CHECKING:
     from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
     from cnncodes.pictures.curves import draw_curves
     from cnncodes.pictures.map import codes_map
+    from cnncodes.pictures.map_drawing import draw_map, draw_map_points
+    from cnncodes.pictures.map_record import CodesMap, read_map
+    from cnncodes.pictures.neighbours import Neighbours, find_neighbours
+    from cnncodes.pictures.neighbours_drawing import draw_neighbours
     from cnncodes.pictures.occlusion import Occlusion, draw_occlusion, occlude
     from cnncodes.pictures.rates import draw_rates
 
 _HOMES = {
     "Attribution": "attribution",
+    "CodesMap": "map_record",
+    "Neighbours": "neighbours",
     "Occlusion": "occlusion",
     "attribute": "attribution",
     "attribute_all": "attribution",
@@ -22,13 +28,20 @@ _HOMES = {
     "draw_attribution": "attribution_picture",
     "draw_attributions": "attribution_picture",
     "draw_curves": "curves",
+    "draw_map": "map_drawing",
+    "draw_map_points": "map_drawing",
+    "draw_neighbours": "neighbours_drawing",
     "draw_occlusion": "occlusion",
     "draw_rates": "rates",
+    "find_neighbours": "neighbours",
     "occlude": "occlusion",
+    "read_map": "map_record",
 }
 
 __all__ = [
     "Attribution",
+    "CodesMap",
+    "Neighbours",
     "Occlusion",
     "attribute",
     "attribute_all",
@@ -36,9 +49,14 @@ __all__ = [
     "draw_attribution",
     "draw_attributions",
     "draw_curves",
+    "draw_map",
+    "draw_map_points",
+    "draw_neighbours",
     "draw_occlusion",
     "draw_rates",
+    "find_neighbours",
     "occlude",
+    "read_map",
 ]
 
 

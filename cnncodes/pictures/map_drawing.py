@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from cnncodes.pictures.colours import Legend, class_mark, label_colours
 from cnncodes.pictures.drawing import new_sheet, plain
 from cnncodes.pictures.grid import LARGEST, grid_places, grid_shape
 from cnncodes.pictures.map_record import NEIGHBOURS, CodesMap, evenly
-from cnncodes.pictures.thumbnails import Thumbnails, framed
+from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
@@ -70,17 +71,24 @@ def arrange(found: CodesMap, largest: int = LARGEST) -> Grid:
     return Grid(shown, cells, rows, columns, tile)
 
 
-def draw_grid(found: CodesMap, grid: Grid, thumbnails: Thumbnails) -> Figure:
+def map_thumbnails(found: CodesMap, grid: Grid, progress: Callable[[int], None] | None = None) -> Thumbnails:
+    """The images of a grid, in its order and as large as its cells; ``progress`` is told how many are read."""
+    return read_thumbnails([str(found.catalog.path(place)) for place in grid.shown], grid.thumbnail, progress)
+
+
+def draw_map(found: CodesMap, grid: Grid | None = None, thumbnails: Thumbnails | None = None) -> Figure:
     """The images themselves, framed in the colours of their classes.
 
     Parameters
     ----------
     found : CodesMap
-    grid : Grid
-        Of :func:`arrange`.
-    thumbnails : Thumbnails
-        Of the images ``grid.shown``, ``grid.thumbnail`` pixels wide.
+    grid : Grid, optional
+        By default that of :func:`arrange`.
+    thumbnails : Thumbnails, optional
+        By default those of :func:`map_thumbnails`.
     """
+    grid = grid or arrange(found)
+    thumbnails = thumbnails or map_thumbnails(found, grid)
     colours = label_colours(len(found.catalog.classes))[found.catalog.labels[grid.shown]]
     tiles = framed(thumbnails.rgb, colours, grid.frame)
     sheet = np.full((grid.rows * grid.tile, grid.columns * grid.tile, 3), 255, np.uint8)
@@ -99,7 +107,7 @@ def draw_grid(found: CodesMap, grid: Grid, thumbnails: Thumbnails) -> Figure:
     return figure
 
 
-def draw_points(found: CodesMap) -> Figure:
+def draw_map_points(found: CodesMap) -> Figure:
     """A point for each image in the colour of its class."""
     low, span = found.points.min(axis=0), np.ptp(found.points, axis=0)
     width = POINTS_WIDTH

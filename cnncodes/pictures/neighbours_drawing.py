@@ -11,7 +11,7 @@ from cnncodes.pictures.colours import Legend, label_colours
 from cnncodes.pictures.confusion import shortened
 from cnncodes.pictures.drawing import new_sheet, plain
 from cnncodes.pictures.neighbours import DRAWN, PIXELS, Neighbour, Neighbours
-from cnncodes.pictures.thumbnails import Thumbnails, framed
+from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
@@ -29,15 +29,16 @@ def thumbnail_side(found: Neighbours) -> int:
     return tile - 2 * _frame(tile)
 
 
-def draw_neighbours(found: Neighbours, thumbnails: Thumbnails) -> Figure:
+def draw_neighbours(found: Neighbours, thumbnails: Thumbnails | None = None) -> Figure:
     """A row for each query, as in Krizhevsky et al. 2012, figure 4, with the distance below each neighbour.
 
     Parameters
     ----------
     found : Neighbours
-    thumbnails : Thumbnails
-        Of ``found.pictures``, :func:`thumbnail_side` pixels wide.
+    thumbnails : Thumbnails, optional
+        Of ``found.pictures``, :func:`thumbnail_side` pixels wide; by default they are read.
     """
+    thumbnails = thumbnails or read_thumbnails(found.pictures, thumbnail_side(found))
     tile, k = _tile(found), min(found.k, DRAWN)
     small = float(np.clip(0.075 * tile, 8.0, 10.5))  # points, of the captions
     line = round(2.6 * small)  # pixels

@@ -42,9 +42,8 @@ def map_(
         cnncodes show map codes.h5 --layer fc6 --split val --points points.png -o map.png
     """
     from cnncodes.pictures.map import Method
-    from cnncodes.pictures.map_drawing import arrange, draw_grid, draw_points
+    from cnncodes.pictures.map_drawing import arrange, draw_map, draw_map_points, map_thumbnails
     from cnncodes.pictures.map_record import MOST, read_map
-    from cnncodes.pictures.thumbnails import read_thumbnails
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "map", overwrite)
@@ -59,9 +58,8 @@ def map_(
         )  # fmt: skip
     with reporter.progress("arranging on a grid", 1):
         grid = arrange(found)
-    images = [str(found.catalog.path(place)) for place in grid.shown]
-    with reporter.progress("reading images", len(images), "images") as update:
-        thumbnails = read_thumbnails(images, grid.thumbnail, lambda done: update(done, ""))
+    with reporter.progress("reading images", len(grid.shown), "images") as update:
+        thumbnails = map_thumbnails(found, grid, lambda done: update(done, ""))
     unreadable = {found.catalog.names[grid.shown[place]]: why for place, why in thumbnails.problems.items()}
     _tell(reporter, found.purity)
     for name, why in list(unreadable.items())[:FIRST_PROBLEMS]:
@@ -76,10 +74,10 @@ def map_(
     if points is not None:
         from cnncodes.pictures.drawing import save_png
 
-        save_png(draw_points(found), points)
+        save_png(draw_map_points(found), points)
         reporter.result(f"written: {points}")
     document |= {"points": points, "unreadable": unreadable}
-    finish(reporter, draw_grid(found, grid, thumbnails), path, document)
+    finish(reporter, draw_map(found, grid, thumbnails), path, document)
     reporter.next(f"cnncodes show neighbours {shell(codes)} --image {shell(found.catalog.names[0])}")
 
 

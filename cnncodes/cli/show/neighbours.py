@@ -37,8 +37,7 @@ def neighbours(
         cnncodes show neighbours codes.h5 --image new.jpg --image bees/3.jpg --layer fc6 -k 8 -o nearest.png
     """
     from cnncodes.pictures.neighbours import find_neighbours
-    from cnncodes.pictures.neighbours_drawing import draw_neighbours, thumbnail_side
-    from cnncodes.pictures.thumbnails import read_thumbnails
+    from cnncodes.pictures.neighbours_drawing import draw_neighbours
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "neighbours", overwrite)
@@ -58,6 +57,5 @@ def neighbours(
                 reporter.table(title, ("image", "class", "distance", "copy"), rows)
     if found.unreadable:
         reporter.warn(f"{found.unreadable:,} images cannot be read any more; --root says where they are now")
-    thumbnails = read_thumbnails(found.pictures, thumbnail_side(found))
-    finish(reporter, draw_neighbours(found, thumbnails), path, json_module.loads(found.to_json()))
+    finish(reporter, draw_neighbours(found), path, json_module.loads(found.to_json()))
     reporter.next(f"cnncodes show map {shell(codes)}")
