@@ -146,22 +146,8 @@ class _Found:
 
 def _search(start: int, block: Array, queries: _Queries, leave_out: Array, found: _Found) -> None:
     """Look through one block of rows ``[rows, length]``, the first of which is row ``start``."""
-    single = block.astype(np.float32, copy=False)
-    rows, length = single.shape
-    squares = np.einsum("ij,ij->i", single, single)  # [rows]
-    usable = np.isfinite(squares)
-    with np.errstate(invalid="ignore", over="ignore"):  # rows that are no answers
-        products = _products(queries.single, single)  # [Q, rows]
-    if queries.cosine:
-        products /= np.sqrt(np.where(squares > 0, squares, 1))
-        low = 1 - products  # half the squared distance at length 1
-        bound = np.full(rows, (length + 8) * _EPS)[None]
-    else:
-        low = squares + queries.squares[:, None].astype(np.float32) - 2 * products
-        bound = (length + 8) * _EPS * (squares + queries.squares[:, None])
-    # A float32 sum of n products is off by at most n eps / 2 of the sum of magnitudes (Higham 2002, section 3.1).
-    low = np.where(usable, low - bound, np.inf)
-    high = low + 2 * bound
+    rows = len(block)
+    low, high = _bounds(block.astype(np.float32, copy=False), queries)
     inside = (leave_out >= start) & (leave_out < start + rows)
     for one in np.flatnonzero(inside):
         low[one, leave_out[one] - start] = high[one, leave_out[one] - start] = np.inf
@@ -175,6 +161,27 @@ def _search(start: int, block: Array, queries: _Queries, leave_out: Array, found
         candidates = np.flatnonzero((low[query] <= limit[query]) & np.isfinite(low[query]))
         if len(candidates):
             found.add(query, start + candidates, queries.distances(query, block[candidates]))
+
+
+def _bounds(block: Array, queries: _Queries) -> tuple[Array, Array]:
+    """Below and above the distances of a float32 block: ``[Q, rows]`` each, as squares, for the cosine halved.
+
+    Infinite for rows that are no codes. A float32 sum of n products is off by at most n eps / 2 of the sum of their
+    magnitudes (Higham 2002, section 3.1).
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # rows that are no codes
+        squares = np.einsum("ij,ij->i", block, block)  # [rows]
+        products = _products(queries.single, block)  # [Q, rows]
+        slack = (block.shape[1] + 8) * _EPS
+        if queries.cosine:
+            middle = 1 - products / np.sqrt(np.where(squares > 0, squares, 1))
+            bound = np.full((1, len(block)), slack)
+        else:
+            own = queries.squares[:, None].astype(np.float32)
+            middle = squares + own - 2 * products
+            bound = slack * (squares + own)
+        low = np.where(np.isfinite(squares), middle - bound, np.inf)
+        return low, np.where(np.isfinite(squares), middle + bound, np.inf)
 
 
 def _products(queries: Array, block: Array) -> Array:
