@@ -2,10 +2,15 @@
 
     python benchmarks/show.py occlusion                      # random weights, 224 px, patch 32, stride 8
     python benchmarks/show.py occlusion --weights starter --rounds 5
+    python benchmarks/show.py neighbours                     # 100,000 codes of 4,096 numbers, 1 and 100 queries
 
 ``occlusion``: an image with a grey patch at every place of a grid. Captum's Occlusion computes one image at a time by
 default (perturbations_per_eval=1); with more it makes batches. All sides get the same pixels and the same network, and
 their answers are compared. The quickest round of each side counts.
+
+``neighbours``: the ten nearest of many codes, exactly, once these are loaded. scikit-learn's NearestNeighbors
+(algorithm="brute") is fitted before the clock starts; cnncodes starts from the array, with --half also from one of
+float16. Codes are drawn around 1,000 centres, negative numbers cut off as by a ReLU.
 
 A table in Markdown goes to standard output, everything measured to the JSON file.
 """
@@ -72,6 +77,55 @@ def occlusion(options: argparse.Namespace) -> dict[str, Any]:
     return {"places": places, "largest_attribution": float(np.abs(wanted).max()), "sides": measured}
 
 
+def neighbours(options: argparse.Namespace) -> dict[str, Any]:
+    """The nearest codes: cnncodes, and scikit-learn's search by brute force."""
+    from sklearn.neighbors import NearestNeighbors
+
+    from cnncodes.codes import nearest
+
+    codes = drawn_codes(options.codes, options.length)
+    half = codes.astype(np.float16) if options.half else None
+    result: dict[str, Any] = {"codes": options.codes, "length": options.length}
+    for metric in options.metrics:
+        fitted = NearestNeighbors(
+            n_neighbors=10, algorithm="brute", metric={"l2": "euclidean"}.get(metric, metric)
+        ).fit(codes)
+        for count in options.queries:
+            queries = drawn_codes(count, options.length, seed=1)
+            sides: dict[str, Side] = {
+                "cnncodes": lambda queries=queries, metric=metric: nearest(codes, queries, 10, metric)[0]
+            }
+            if half is not None:
+                sides["cnncodes, float16"] = lambda queries=queries, metric=metric: nearest(
+                    half, queries, 10, metric
+                )[0]
+            sides["scikit-learn, brute"] = lambda queries=queries, fitted=fitted: fitted.kneighbors(
+                queries, return_distance=False
+            )
+            measured = in_turn(sides, options.rounds)
+            wanted = measured["cnncodes"]["answer"]
+            for entry in measured.values():
+                entry["others"] = float((entry.pop("answer") != wanted).mean())
+            title = f"{metric}, {count:,} {'query' if count == 1 else 'queries'}"
+            print(f"{options.codes:,} codes of {options.length:,} numbers, {title}\n")
+            print(table(measured, "others", "share of other answers") + "\n", flush=True)
+            result[title] = measured
+    return result
+
+
+def drawn_codes(count: int, length: int, seed: int = 0) -> np.ndarray:
+    """float32 ``[count, length]``, not negative, around 1,000 centres (the same for every seed)."""
+    centres = np.random.default_rng(0).standard_normal((1000, length), np.float32) - 0.5
+    random = np.random.default_rng(seed + 1)
+    codes = np.empty((count, length), np.float32)
+    for start in range(0, count, 4096):
+        part = codes[start : start + 4096]
+        random.standard_normal(dtype=np.float32, out=part)
+        part += centres[random.integers(0, len(centres), len(part))]
+        np.maximum(part, 0, out=part)
+    return codes
+
+
 def in_turn(sides: dict[str, Side], rounds: int) -> dict[str, dict[str, Any]]:
     """Seconds (of the clock, and of all cores) of every round of every side (one after the other within a round), and the last answers."""
     measured: dict[str, dict[str, Any]] = {name: {"seconds": [], "cpu_seconds": []} for name in sides}
@@ -105,7 +159,10 @@ def table(measured: dict[str, dict[str, Any]], extra: str, title: str) -> str:
     return "\n".join(lines)
 
 
-BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"occlusion": occlusion}
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "occlusion": occlusion,
+    "neighbours": neighbours,
+}
 
 
 def main() -> None:
@@ -123,6 +180,12 @@ def main() -> None:
     group.add_argument(
         "--batches", type=int, nargs="+", default=[1, 16, 64], help="captum's perturbations_per_eval"
     )
+    group = parser.add_argument_group("neighbours")
+    group.add_argument("--codes", type=int, default=100_000)
+    group.add_argument("--length", type=int, default=4096, help="numbers of a code")
+    group.add_argument("--queries", type=int, nargs="+", default=[1, 100])
+    group.add_argument("--metrics", nargs="+", default=["cosine", "l2"], choices=["cosine", "l2"])
+    group.add_argument("--half", action="store_true", help="also codes of float16, half the memory")
     options = parser.parse_args()
     import torch
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import write_photos
+from drawn import draw_photos
 from PIL import Image
 from scipy.spatial.distance import cdist
 
@@ -21,15 +21,15 @@ from cnncodes.pictures.neighbours import DRAWN
 from cnncodes.pictures.thumbnails import read_thumbnails
 
 ODD = "a $x_1$ <b>.png"
-COPY = "bee/copy of photo1.jpg"
+COPY = "bee/copy of 1.jpg"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, small_weights):
-    """Codes of 13 images: 5 + 5 photographs, a copy of an ant among the bees, an odd name, and one that is broken."""
+    """Codes of 13 images: 5 + 5 drawn pictures, a copy of an ant among the bees, an odd name, and one that is broken."""
     folder = tmp_path_factory.mktemp("neighbours")
-    photos = write_photos(folder / "photos", 5, classes=("ant", "bee"))
-    shutil.copy(photos / "ant" / "photo1.jpg", photos / COPY)
+    photos = draw_photos(folder / "photos", ("ant", "bee"), each=5)
+    shutil.copy(photos / "ant" / "1.jpg", photos / COPY)
     Image.new("RGB", (64, 64), (250, 250, 5)).save(photos / "ant" / ODD)
     (photos / "bee" / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
     extract(read_catalog(photos), folder / "codes.h5", small_weights, layers="conv5,pool5", device="cpu")
@@ -43,7 +43,7 @@ def answers(query):
 
 @pytest.mark.parametrize(("metric", "scipy_metric"), [("cosine", "cosine"), ("l2", "euclidean")])
 def test_both_blocks_are_those_of_a_full_table(data, metric, scipy_metric):
-    found = find_neighbours(data / "codes.h5", ["bee/photo6.jpg"], k=4, metric=metric)
+    found = find_neighbours(data / "codes.h5", ["bee/3.jpg"], k=4, metric=metric)
     (query,) = found.queries
     with CodesFile(data / "codes.h5") as file:
         usable = np.flatnonzero(file.state == 1)
@@ -66,7 +66,7 @@ def test_both_blocks_are_those_of_a_full_table(data, metric, scipy_metric):
 
 
 def test_a_copy_is_named_and_not_hidden(data):
-    (query,) = find_neighbours(data / "codes.h5", ["ant/photo1.jpg"], k=3).queries
+    (query,) = find_neighbours(data / "codes.h5", ["ant/1.jpg"], k=3).queries
     for block in (query.by_codes, query.by_pixels):
         assert block[0].name == COPY and block[0].copy and block[0].distance == pytest.approx(0, abs=1e-6)
         assert not any(answer.copy for answer in block[1:])
@@ -75,11 +75,11 @@ def test_a_copy_is_named_and_not_hidden(data):
 
 def test_a_new_image_has_the_answers_that_its_row_would_have(data, tmp_path):
     """Its code is computed with the weights that the file names; the image itself is then found as a copy."""
-    new = shutil.copy(data / "photos" / "bee" / "photo6.jpg", tmp_path / "new [red] $1$.jpg")
-    found = find_neighbours(data / "codes.h5", [new, "bee/photo6.jpg"], k=5)
+    new = shutil.copy(data / "photos" / "bee" / "3.jpg", tmp_path / "new [red] $1$.jpg")
+    found = find_neighbours(data / "codes.h5", [new, "bee/3.jpg"], k=5)
     fresh, stored = found.queries
     assert fresh.row == -1 and fresh.class_name is None
-    assert fresh.by_codes[0].name == "bee/photo6.jpg" and fresh.by_codes[0].copy
+    assert fresh.by_codes[0].name == "bee/3.jpg" and fresh.by_codes[0].copy
     assert answers(fresh)[0][1:] == answers(stored)[0][:4]
     np.testing.assert_allclose(answers(fresh)[1][1:], answers(stored)[1][:4], rtol=1e-3)
     assert [one.row for one in fresh.by_pixels[1:]] == [one.row for one in stored.by_pixels[:4]]
@@ -87,17 +87,19 @@ def test_a_new_image_has_the_answers_that_its_row_would_have(data, tmp_path):
 
 def test_an_image_of_the_file_is_known_by_name_by_path_and_by_the_end_of_its_name(data, monkeypatch):
     monkeypatch.chdir(data)
-    named = ["bee/photo6.jpg", "photo6.jpg", str(data / "photos/bee/photo6.jpg"), "photos/bee/photo6.jpg"]
+    named = [COPY, "copy of 1.jpg", str(data / "photos" / COPY), f"photos/{COPY}"]
     found = find_neighbours("codes.h5", named, k=1)
-    assert {query.row for query in found.queries} == {found.catalog.names.index("bee/photo6.jpg")}
+    assert {query.row for query in found.queries} == {found.catalog.names.index(COPY)}
+    with pytest.raises(OptionError, match=r"'3.jpg' is not one but 2 .* ant/3.jpg, bee/3.jpg"):
+        find_neighbours("codes.h5", ["3.jpg"])
 
 
 def test_moved_images_are_found_below_another_root_and_missing_ones_leave_the_codes(data, tmp_path):
     moved = shutil.copytree(data / "photos", tmp_path / "moved")
-    here = find_neighbours(data / "codes.h5", ["bee/photo6.jpg"], k=3)
-    there = find_neighbours(data / "codes.h5", [str(moved / "bee/photo6.jpg")], k=3, root=moved)
+    here = find_neighbours(data / "codes.h5", ["bee/3.jpg"], k=3)
+    there = find_neighbours(data / "codes.h5", [str(moved / "bee/3.jpg")], k=3, root=moved)
     assert there.queries[0].by_pixels == here.queries[0].by_pixels
-    gone = find_neighbours(data / "codes.h5", ["bee/photo6.jpg"], k=3, root=tmp_path / "nowhere")
+    gone = find_neighbours(data / "codes.h5", ["bee/3.jpg"], k=3, root=tmp_path / "nowhere")
     assert gone.queries[0].by_codes == here.queries[0].by_codes
     assert gone.queries[0].by_pixels == () and gone.unreadable == 12
     words = " ".join(text.get_text() for text in draw_neighbours(gone).texts)
@@ -106,25 +108,25 @@ def test_moved_images_are_found_below_another_root_and_missing_ones_leave_the_co
 
 def test_what_is_wrong_is_said(data, tmp_path):
     codes = data / "codes.h5"
-    with pytest.raises(OptionError, match=r"'bee/foto6.jpg' is not one of the 13") as caught:
-        find_neighbours(codes, ["bee/foto6.jpg"])
-    assert "bee/photo6.jpg" in caught.value.remedy
+    with pytest.raises(OptionError, match=r"'bee/3.jpeg' is not one of the 13") as caught:
+        find_neighbours(codes, ["bee/3.jpeg"])
+    assert "bee/3.jpg" in caught.value.remedy
     with pytest.raises(OptionError, match="only 11 codes"):
-        find_neighbours(codes, ["bee/photo6.jpg"], k=12)
+        find_neighbours(codes, ["bee/3.jpg"], k=12)
     with pytest.raises(CodesFileError, match=r"no code of 'bee/broken.jpg': it could not be read"):
         find_neighbours(codes, ["bee/broken.jpg"])
     with pytest.raises(CodesFileError, match="no layer 'fc7'"):
-        find_neighbours(codes, ["bee/photo6.jpg"], layer="fc7")
+        find_neighbours(codes, ["bee/3.jpg"], layer="fc7")
     with pytest.raises(ImageError, match=r"note.jpg' cannot be read"):
         (tmp_path / "note.jpg").write_text("not an image")
         find_neighbours(codes, [tmp_path / "note.jpg"])
     with pytest.raises(WeightsMismatchError, match="did not make"):
-        new = shutil.copy(data / "photos/bee/photo6.jpg", tmp_path / "new.jpg")
+        new = shutil.copy(data / "photos/bee/3.jpg", tmp_path / "new.jpg")
         find_neighbours(codes, [new], weights="starter")
 
 
 def test_each_picture_stands_in_its_place(data, tmp_path, recwarn):
-    found = find_neighbours(data / "codes.h5", ["ant/photo1.jpg", f"ant/{ODD}"], k=3)
+    found = find_neighbours(data / "codes.h5", ["ant/1.jpg", f"ant/{ODD}"], k=3)
     assert len(found.pictures) == 2 * (1 + 3 + 3)
     figure = draw_neighbours(found)
     captions = [text.get_text() for text in figure.axes[0].texts]
@@ -140,7 +142,7 @@ def test_each_picture_stands_in_its_place(data, tmp_path, recwarn):
 
 def test_only_so_many_are_drawn_as_have_room(data):
     """Of a thousand neighbours the picture would be a hundred thousand pixels wide."""
-    found = find_neighbours(data / "codes.h5", ["ant/photo1.jpg"], k=11)
+    found = find_neighbours(data / "codes.h5", ["ant/1.jpg"], k=11)
     (query,) = found.queries
     query = replace(query, by_codes=query.by_codes * 90, by_pixels=query.by_pixels * 90)
     many = replace(found, k=990, queries=(query,))
@@ -151,7 +153,7 @@ def test_only_so_many_are_drawn_as_have_room(data):
 
 
 def test_the_command_gives_names_classes_and_distances(data, tmp_path, capsys):
-    arguments = ["show", "neighbours", str(data / "codes.h5"), "--image", "ant/photo1.jpg", "-k", "2"]
+    arguments = ["show", "neighbours", str(data / "codes.h5"), "--image", "ant/1.jpg", "-k", "2"]
     assert main([*arguments, "-o", str(tmp_path / "n.png"), "--json"]) == 0
     (query,) = json.loads(capsys.readouterr().out)["queries"]
     assert [len(query[block]) for block in ("by_codes", "by_pixels")] == [2, 2]
