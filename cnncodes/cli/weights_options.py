@@ -57,7 +57,8 @@ NewInput = Annotated[
     typer.Option(
         "--input",
         metavar="PX",
-        help="Another input size: the side of the square that the network sees. [default: as the weights say]",
+        help="Another input size: the side of the square that the network sees. What 'describe' found holds for the old "
+        "one and is left out. [default: as the weights say]",
         show_default=False,
     ),
 ]

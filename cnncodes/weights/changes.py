@@ -18,6 +18,8 @@ WORDNET_ID = r"n\d{8}"  # ImageNet's own names of its classes: n01440764 is a te
 def with_input(weights: Weights, size: int | None = None, resize: int | None = None) -> Weights:
     """The same weights with another preprocessing: a square of ``size`` pixels out of a picture resized to ``resize``.
 
+    Source statistics hold for the old preprocessing and are left out, unless nothing changes.
+
     Parameters
     ----------
     weights : Weights
