@@ -22,6 +22,8 @@ def evaluate(
     models: head_options.ModelsAndData,
     split: head_options.EvaluateSplit = "auto",
     crops: head_options.OptionalCrops = None,
+    dense: head_options.Dense = False,
+    size: head_options.DenseSize = None,
     no_temperature: head_options.NoTemperature = False,
     confusion: head_options.ConfusionFile = None,
     csv: head_options.VerdictsFile = None,
@@ -41,6 +43,8 @@ def evaluate(
 
         cnncodes evaluate model.safetensors photos/ --crops ten
 
+        cnncodes evaluate model.safetensors photos/ --dense
+
         cnncodes evaluate model.safetensors photos/ --confusion confusion.png --csv mistakes.csv
 
         cnncodes evaluate a.safetensors b.safetensors c.safetensors photos/
@@ -56,7 +60,7 @@ def evaluate(
     _check_outputs(confusion, csv, overwrite)
     loaded = [load_model(file) for file in files]
     results = _evaluate(
-        reporter, loaded, files, data, split=split, crops=crops, temperature=not no_temperature, weights=weights,
+        reporter, loaded, files, data, split=split, crops=crops, dense=dense, size=size, temperature=not no_temperature, weights=weights,
         device=device, workers=workers,
     )  # fmt: skip
     document: dict[str, Any] = json_module.loads(results.to_json())
@@ -120,17 +124,20 @@ def _evaluate(
     *,
     split: str,
     crops: str | None,
+    dense: bool,
+    size: int | None,
     temperature: bool,
     weights: str | None,
     device: str,
     workers: int | None,
 ) -> EvaluationResult | AverageResult:
     """One model evaluated, or several averaged; with a bar where images are computed."""
-    from cnncodes.evaluation import count_passes, evaluate_average, is_codes
+    from cnncodes.evaluation import check_dense, count_passes, evaluate_average, is_codes
     from cnncodes.evaluation import evaluate as evaluate_model
     from cnncodes.images import read_catalog
 
     single = len(models) == 1
+    check_dense(data, dense, size, crops)
     if is_codes(data):
         if crops is not None:
             raise OptionError(
@@ -142,7 +149,7 @@ def _evaluate(
         return evaluate_average(models, data, split=split, temperature=temperature)
     catalog = read_catalog(data)
     numbers = _weights(models, files, weights)
-    with reporter.progress("evaluating", len(catalog) * count_passes(models, crops), "images") as update:
+    with reporter.progress("evaluating", len(catalog) * count_passes(models, crops, dense), "images") as update:
 
         def progress(done: int, bad: int) -> None:
             update(done, f"{bad} unreadable" if bad else "")
@@ -150,11 +157,11 @@ def _evaluate(
         if single:
             return evaluate_model(
                 models[0], catalog, split=split, temperature=temperature, weights=numbers[0], crops=crops,
-                device=device, workers=workers, progress=progress,
+                device=device, workers=workers, dense=dense, size=size, progress=progress,
             )  # fmt: skip
         return evaluate_average(
             models, catalog, split=split, temperature=temperature, weights=numbers, crops=crops,
-            device=device, workers=workers, progress=progress,
+            device=device, workers=workers, dense=dense, size=size, progress=progress,
         )  # fmt: skip
 
 

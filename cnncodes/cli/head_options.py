@@ -151,3 +151,21 @@ OptionalCrops = Annotated[
         show_default=False,
     ),
 ]
+Dense = Annotated[
+    bool,
+    typer.Option(
+        "--dense",
+        help="The whole image instead of a crop: the mean of the class scores (of probabilities, where the model has "
+        "them) over all places, by the fully convolutional form.",
+    ),
+]
+DenseSize = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        metavar="PX",
+        min=1,
+        help="With --dense: shorter side of the image. [default: as the model resizes before it crops]",
+        show_default=False,
+    ),
+]

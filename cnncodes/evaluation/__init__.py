@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
     from cnncodes.evaluation.mistakes import Verdict, verdicts, write_verdicts
     from cnncodes.evaluation.prediction import Prediction, predict, predictions_of
-    from cnncodes.evaluation.scores import Scores, count_passes, is_codes, model_weights, score, score_models
+    from cnncodes.evaluation.scores import (
+        Scores,
+        check_dense,
+        count_passes,
+        is_codes,
+        model_weights,
+        score,
+        score_models,
+    )
     from cnncodes.evaluation.timing import benchmark_network
     from cnncodes.evaluation.timing_record import Timing
 
@@ -40,6 +48,7 @@ _HOMES = {
     "predict": "prediction",
     "predictions_of": "prediction",
     "Scores": "scores",
+    "check_dense": "scores",
     "count_passes": "scores",
     "is_codes": "scores",
     "model_weights": "scores",
@@ -63,6 +72,7 @@ __all__ = [
     "Verdict",
     "benchmark_network",
     "calibration_error",
+    "check_dense",
     "compare_models",
     "compression_table",
     "count_passes",

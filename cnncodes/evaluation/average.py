@@ -56,6 +56,8 @@ def evaluate_average(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    dense: bool = False,
+    size: int | None = None,
     progress: Progress | None = None,
 ) -> AverageResult:
     """Compare several models, and the average of their probabilities, with labels.
@@ -70,7 +72,7 @@ def evaluate_average(
         With the same classes, in any order; the first one's order counts.
     weights : sequence of Weights, optional
         One per model.
-    data, split, rows, temperature, device, crops, batch_size, workers, progress
+    data, split, rows, temperature, device, crops, batch_size, workers, dense, size, progress
         As for :func:`evaluate`; ``progress`` as for :func:`~cnncodes.evaluation.score_models`.
 
     Raises
@@ -86,7 +88,8 @@ def evaluate_average(
         models, data, split, rows, temperature,
         {
             "weights": weights, "device": device, "crops": crops,
-            "batch_size": batch_size, "workers": workers, "progress": progress,
+            "batch_size": batch_size, "workers": workers,
+            "dense": dense, "size": size, "progress": progress,
         },
     )  # fmt: skip
     first = judged.results[0]

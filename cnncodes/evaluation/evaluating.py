@@ -103,6 +103,8 @@ def evaluate(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    dense: bool = False,
+    size: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluationResult:
     """Compare a model's predictions with labels.
@@ -119,7 +121,7 @@ def evaluate(
     temperature : bool, default True
         Whether a temperature is fitted on the val split, where it is neither evaluated nor fitted on; of
         images, that split is then computed as well.
-    weights, device, crops, batch_size, workers, progress
+    weights, device, crops, batch_size, workers, dense, size, progress
         As for :func:`~cnncodes.evaluation.score`.
 
     Raises
@@ -133,7 +135,8 @@ def evaluate(
         [model], data, split, rows, temperature,
         {
             "weights": [weights] if weights else None, "device": device, "crops": crops,
-            "batch_size": batch_size, "workers": workers, "progress": progress,
+            "batch_size": batch_size, "workers": workers,
+            "dense": dense, "size": size, "progress": progress,
         },
     )  # fmt: skip
     return judged.results[0]

@@ -23,11 +23,11 @@ LOWEST = ("__init__", "__main__")  # the public names and `python -m`: below all
 # {library: {room: the modules of it that import the library}}; "*" stands for all of the room.
 DOORS: dict[str, dict[str, set[str]]] = {
     "torch": {
-        "networks": {"torch_network"},
+        "networks": {"torch_network", "dense"},
         "weights": {"*"},
         "codes": {"compute"},
         "training": {"*"},
-        "evaluation": {"timing", "peak_memory"},
+        "evaluation": {"dense", "timing", "peak_memory"},
         "pictures": {"*"},
     },
     "torchvision": {"weights": {"imagenet"}},

@@ -1,0 +1,207 @@
+"""Class scores at every place of a whole image, by the fully convolutional form, and their mean over the image.
+
+So Simonyan and Zisserman (2014, section 3.2) evaluate VGG: no part of the image is cut off, and places that
+share pixels share their computation. The one module of this room, besides timing, that computes with torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from cnncodes.codes.compute import Device, exact_and_side_by_side
+from cnncodes.errors import ImageError, ModelError
+from cnncodes.images import normalise
+from cnncodes.images.decode import decode
+from cnncodes.images.whole import whole_of
+from cnncodes.networks.dense import DenseNetwork, dense_bytes
+from cnncodes.weights import build_network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnncodes.heads.linear_model import LinearModel
+    from cnncodes.images.catalog import Catalog
+    from cnncodes.weights import Weights
+
+#: Bytes that the activations of one batch may take.
+LARGEST_BATCH = 2 * 10**9
+#: Images decoded at once, of which those of one size make batches.
+CHUNK = 32
+
+
+class DenseClassifier:
+    """A network with its classifier, over images of any size from the crop upwards.
+
+    Parameters
+    ----------
+    weights : Weights
+    model : LinearModel or None
+        A linear classifier on codes of one stage; None for the network's own last stage.
+    device : Device
+
+    Raises
+    ------
+    ModelError
+        If there is no model, and the network ends before a classifier.
+    """
+
+    def __init__(self, weights: Weights, model: LinearModel | None, device: Device) -> None:
+        if model is None and weights.architecture.classes is None:
+            raise ModelError(
+                f"network '{weights.network}' of weights '{weights.name}' ends before a classifier.",
+                "Name a model with a head.",
+            )
+        self.weights = weights
+        self.model = model
+        self.device = device
+        #: That of the codes which the model was fitted on.
+        self.preprocessing = model.settings.preprocessing if model else weights.preprocessing
+        self.network = DenseNetwork(build_network(weights).to(device.torch_name), self.preprocessing.crop)
+        self.stage = model.stage if model else weights.architecture.stage_names[-1]
+        #: Side of the window, in places of the classifier's grid, or of that which enters the fully connected stages.
+        side = self.network.side(self.stage)
+        self.window = side if side > 1 else self.network.grid
+        if model is not None:
+            self._side = side
+            self._weight, self._bias = self._folded(model)
+
+    @property
+    def has_odds(self) -> bool:
+        """Whether scores are logits, so that softmax makes probabilities of them; an SVM's are distances."""
+        return self.model is None or self.model.head.kind == "softmax"
+
+    def pixels(self, image: np.ndarray) -> Tensor:
+        """``uint8 [height, width, 3]`` of :func:`~cnncodes.images.whole.whole_of`, preprocessed, on the device.
+
+        Raises
+        ------
+        ImageError
+            If the image is so large that its activations need more than 2 GB.
+        """
+        height, width = image.shape[:2]
+        need = dense_bytes(self.weights.architecture, height, width, self.network.grid)
+        if need > LARGEST_BATCH:
+            raise ImageError(
+                f"{width:,} x {height:,} px need {need / 1e9:.1f} GB at once, more than {LARGEST_BATCH / 1e9:.0f} GB.",
+                "Use a smaller --size, or cut the image.",
+            )
+        return torch.from_numpy(normalise(image[None], self.preprocessing)).to(self.device.torch_name)
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Scores ``[batch, classes, rows, columns]`` of preprocessed pixels ``[batch, 3, height, width]``.
+
+        At each place those of the classifier on this window of the grid; see :class:`DenseNetwork`.
+        """
+        with torch.inference_mode():
+            codes = self.network.activations(pixels, self.stage)
+            if self.model is None:
+                return codes
+            linear = F.conv2d(codes, self._weight)
+            if self.model.head.normalisation.kind == "l2":
+                squares = (codes * codes).sum(1, keepdim=True)
+                ones = torch.ones(1, 1, self._side, self._side, device=squares.device)
+                length = F.conv2d(squares, ones).sqrt()
+                linear = linear / torch.where(length > 0, length, torch.ones_like(length))
+            return linear + self._bias[:, None, None]
+
+    def values(self, scores: Tensor) -> Tensor:
+        """What is averaged and shown of scores: probabilities where there are odds, else the scores."""
+        return scores.softmax(1) if self.has_odds else scores
+
+    def mean_scores(self, pixels: Tensor) -> np.ndarray:
+        """Scores ``[batch, classes]`` of whole images: the mean over the map.
+
+        Of an SVM its scores; where there are odds the logarithm of the mean probability.
+        """
+        mean = self.values(self.scores(pixels)).mean((2, 3)).double()
+        if self.has_odds:
+            mean = mean.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return np.asarray(mean.cpu().numpy())
+
+    def _folded(self, model: LinearModel) -> tuple[Tensor, Tensor]:
+        """The head as a convolution ``[classes, channels, side, side]`` and its bias; "standard" is linear, too."""
+        head = model.head
+        weight, bias = np.asarray(head.weight, np.float64), np.asarray(head.bias, np.float64)
+        if head.normalisation.kind == "standard":
+            weight = weight / np.asarray(head.normalisation.scale, np.float64)
+            bias = bias - weight @ np.asarray(head.normalisation.mean, np.float64)
+        kernel = torch.from_numpy(weight.astype(np.float32)).view(len(weight), -1, self._side, self._side)
+        return kernel.to(self.device.torch_name), torch.from_numpy(bias.astype(np.float32)).to(
+            self.device.torch_name
+        )
+
+
+def score_dense(
+    classifier: DenseClassifier,
+    catalog: Catalog,
+    size: int | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, unreadable: None,
+) -> tuple[np.ndarray, dict[str, str]]:
+    """Mean scores of whole images.
+
+    Parameters
+    ----------
+    classifier : DenseClassifier
+    catalog : Catalog
+    size : int, optional
+        Shorter side in pixels; by default that of the preprocessing record, before it crops.
+    workers : int, default 1
+        Decoding threads.
+    progress : callable(done, unreadable), optional
+
+    Returns
+    -------
+    values : float64 ndarray [N, classes]
+        NaN where an image could not be read.
+    problems : dict of str to str
+        Name and reason of each of these.
+    """
+    files = catalog.files
+    found: list[np.ndarray | None] = [None] * len(catalog)
+    problems: dict[str, str] = {}
+
+    def read(row: int) -> Tensor | ImageError:
+        try:
+            # Decoded exactly: the reduced ways to decode serve crops.
+            return classifier.pixels(whole_of(decode(files[row]), classifier.preprocessing, size))
+        except ImageError as error:
+            return error
+
+    with exact_and_side_by_side(classifier.device), ThreadPoolExecutor(workers, "dense") as pool:
+        for start in range(0, len(catalog), CHUNK):
+            rows = range(start, min(start + CHUNK, len(catalog)))
+            readable: dict[int, Tensor] = {}
+            for row, result in zip(rows, pool.map(read, rows), strict=True):
+                if isinstance(result, ImageError):
+                    problems[catalog.names[row]] = result.problem.rstrip(".")
+                else:
+                    readable[row] = result
+            batches = _batches(classifier, readable)
+            stacked = [torch.cat([readable[row] for row in batch]) for batch in batches]
+            for batch, values in zip(batches, pool.map(classifier.mean_scores, stacked), strict=True):
+                for row, value in zip(batch, values, strict=True):
+                    found[row] = value
+            progress(rows[-1] + 1, len(problems))
+    length = next((len(value) for value in found if value is not None), 1)
+    nothing = np.full(length, np.nan)
+    return np.stack([nothing if value is None else value for value in found]), problems
+
+
+def _batches(classifier: DenseClassifier, readable: dict[int, Tensor]) -> list[list[int]]:
+    """Rows of images of the same size, as many together as memory allows, at most eight."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for row, pixels in readable.items():
+        by_size.setdefault(tuple(pixels.shape[2:]), []).append(row)
+    batches = []
+    for (height, width), rows in by_size.items():
+        need = dense_bytes(classifier.weights.architecture, height, width, classifier.network.grid)
+        count = max(1, min(8, LARGEST_BATCH // (4 * need)))
+        batches += [rows[start : start + count] for start in range(0, len(rows), count)]
+    return batches

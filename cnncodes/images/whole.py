@@ -1,0 +1,48 @@
+"""A whole picture, resized and not cropped: what the fully convolutional form of a network reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.images.decode import AFFINE, BICUBIC, BILINEAR, Picture
+from cnncodes.images.preprocess import resized_size
+from cnncodes.weights.preprocessing import Preprocessing
+
+
+def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = None) -> npt.NDArray[np.uint8]:
+    """Resize a picture as the preprocessing record says, and take all of it.
+
+    At ``preprocessing.resize`` the centre crop of the result is what ``crops_of`` gives with exact decoding.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        RGB, as :func:`~cnncodes.images.decode.decode` gives it.
+    preprocessing : Preprocessing
+    size : int, optional
+        Shorter side in pixels after resizing, or both sides with ``fit="squash"``; default ``preprocessing.resize``.
+
+    Returns
+    -------
+    array of uint8 [height, width, 3]
+        Values 0..255, channels in the order that ``preprocessing`` names.
+
+    Raises
+    ------
+    OptionError
+        If ``size`` is smaller than the crop.
+    ImageError
+        If the picture is too long and thin.
+    """
+    record = preprocessing if size is None else replace(preprocessing, resize=size)
+    shape = resized_size(image.width, image.height, record)
+    if record.interpolation == "bilinear-point":
+        steps = (image.width / shape[0], 0, 0, 0, image.height / shape[1], 0)
+        resized = image.transform(shape, AFFINE, steps, resample=BILINEAR)
+    else:
+        resized = image.resize(shape, BICUBIC if record.interpolation == "bicubic" else BILINEAR)
+    pixels = np.asarray(resized)
+    return np.ascontiguousarray(pixels if record.channels == "RGB" else pixels[:, :, ::-1])
