@@ -113,6 +113,18 @@ class _Queries:
         self.exact = _unit(rows) if self.cosine else rows
         self.single = self.exact.astype(np.float32)
         self.squares = np.einsum("ij,ij->i", self.exact, self.exact)
+        self._room = np.empty((0, 0), np.float32)
+
+    def as_single(self, block: Array) -> Array:
+        """The block as float32, converted into memory that the next block takes again: fresh memory costs more time
+        than the conversion."""
+        if block.dtype == np.float32:
+            return block
+        if len(self._room) < len(block):
+            self._room = np.empty(block.shape, np.float32)
+        single = self._room[: len(block)]
+        np.copyto(single, block, casting="same_kind")
+        return single
 
     def distances(self, query: int, rows: Array) -> Array:
         """Distances of ``rows`` ``[M, length]`` by their differences, in float64.
@@ -147,7 +159,7 @@ class _Found:
 def _search(start: int, block: Array, queries: _Queries, leave_out: Array, found: _Found) -> None:
     """Look through one block of rows ``[rows, length]``, the first of which is row ``start``."""
     rows = len(block)
-    low, high = _bounds(block.astype(np.float32, copy=False), queries)
+    low, high = _bounds(queries.as_single(block), queries)
     inside = (leave_out >= start) & (leave_out < start + rows)
     for one in np.flatnonzero(inside):
         low[one, leave_out[one] - start] = high[one, leave_out[one] - start] = np.inf

@@ -222,3 +222,22 @@ def test_the_command_writes_both_pictures_and_says_what_it_cannot_read(codes, tm
     assert "unreadable: 'image5.jpg'" in printed.err
     assert main(arguments) == 1, "nothing is replaced unasked"
     assert main([*arguments[:-1], outputs[0], "--overwrite"]) == 2, "two pictures need two names"
+
+
+@pytest.mark.slow
+def test_umap_gives_the_same_bits_too(groups):
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    first = codes_map(groups, "umap")
+    assert first.tobytes() == codes_map(groups, "umap").tobytes()
+    found = purity(groups, first, np.repeat([0, 1, 2], 20))
+    assert found is not None and found.on_map > 0.95
+
+
+@pytest.mark.parametrize("labels", [[-1] * 12, [0], [0] * 3 + [-1] * 3])
+def test_images_without_classes_and_a_single_one_are_drawn(tmp_path, small_weights, labels):
+    write_codes(tmp_path / "c.h5", small_weights, labels)
+    found = read_map(tmp_path / "c.h5", method="pca")
+    assert found.purity is None
+    for figure in (draw_map(found), draw_map_points(found)):
+        assert save_png(figure, tmp_path / "map.png").stat().st_size > 1000
+        assert "by chance" not in " ".join(text.get_text() for text in figure.texts)
