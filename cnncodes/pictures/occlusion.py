@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.errors import OptionError
 from cnncodes.pictures.colours import NO_CLASS, class_colours
 from cnncodes.pictures.drawing import add_colour_bar, new_panels, plain
@@ -122,7 +124,7 @@ def occlude(
     patch, stride : int, default 32 and 8
         In pixels.
     batch_size : int, default 64
-        Patches computed together.
+        Patches computed together; on a CPU each core computes a batch of its own.
     progress : callable, optional
         Called with places done and places in all.
 
@@ -136,13 +138,19 @@ def occlude(
     question = ask(subject, view, class_name)
     spans = [Span(start, min(patch, side - start)) for start in starts]
     boxes = [(rows, columns) for rows in spans for columns in spans]
-    scores = PatchedScores(subject, view.pixels, boxes)
     values = np.empty((len(boxes), len(subject.classes)), np.float32)
-    for begin in range(0, len(boxes), batch_size):
-        part = boxes[begin : begin + batch_size]
-        values[begin : begin + len(part)] = subject.values(scores(part)).cpu().numpy()
-        if progress:
-            progress(begin + len(part), len(boxes))
+    workers = subject.device.cores if subject.device.is_cpu else 1
+    with exact_and_side_by_side(subject.device), ThreadPoolExecutor(workers) as pool:
+        scores = PatchedScores(subject, view.pixels, boxes)
+
+        def compute(begin: int) -> int:
+            part = boxes[begin : begin + batch_size]
+            values[begin : begin + len(part)] = subject.values(scores(part)).cpu().numpy()
+            return begin + len(part)
+
+        for done in pool.map(compute, range(0, len(boxes), batch_size)):
+            if progress:
+                progress(done, len(boxes))
     shape = (len(starts), len(starts), -1)
     grey = to_rgb(view.pixels.new_zeros(1, 3, 1, 1), subject.preprocessing)[0, 0, 0]
     return Occlusion(
