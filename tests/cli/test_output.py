@@ -42,11 +42,12 @@ WITH_JSON = {
     "recipes check": ("scratch",),
     "show filters": ("--weights", "random:0", "-o", "{tmp}/filters.png"),
     "show map": ("{codes}", "-o", "{tmp}/map.png"),
-    "show neighbours": ("{codes}", "--image", "ant/0.jpg", "-o", "{tmp}/neighbours.png"),
+    "show neighbours": ("{codes}", "--image", "bird/0.jpg", "-o", "{tmp}/neighbours.png"),
     "show occlude": ("{broken}/cat/0.jpg", "--weights", "{svm}", "--patch", "100", "--stride", "100", "-o", "{tmp}/occlude.png"),
     "show saliency": ("{broken}/cat/0.jpg", "--weights", "{svm}", "-o", "{tmp}/saliency.png"),
     "show guided": ("{broken}/cat/0.jpg", *R0, "-o", "{tmp}/guided.png"),
     "show deconv": ("{broken}/cat/0.jpg", *R0, "-o", "{tmp}/deconv.png"),
+    "show dense": ("{broken}/cat/0.jpg", "--weights", "{svm}", "--size", "260", "-o", "{tmp}/dense.png"),
     "show gradcam": ("{broken}/cat/0.jpg", *R0, "--layer", "conv4", "-o", "{tmp}/gradcam.png"),
 }  # fmt: skip
 #: They have a small network of their own in tests/training/test_commands.py.
