@@ -169,3 +169,13 @@ DenseSize = Annotated[
         show_default=False,
     ),
 ]
+MapSize = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        metavar="PX",
+        min=1,
+        help="Shorter side of the image after resizing. [default: twice the network's crop]",
+        show_default=False,
+    ),
+]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cnncodes.pictures.attribution import Attribution, attribute, attribute_all
     from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
     from cnncodes.pictures.curves import draw_curves
+    from cnncodes.pictures.dense import DenseMap, dense_map, draw_dense
     from cnncodes.pictures.map import codes_map
     from cnncodes.pictures.map_drawing import draw_map, draw_map_points
     from cnncodes.pictures.map_record import CodesMap, read_map
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "attribution",
     "CodesMap": "map_record",
+    "DenseMap": "dense",
     "Neighbours": "neighbours",
     "Occlusion": "occlusion",
     "attribute": "attribution",
     "attribute_all": "attribution",
     "codes_map": "map",
+    "dense_map": "dense",
+    "draw_dense": "dense",
     "draw_attribution": "attribution_picture",
     "draw_attributions": "attribution_picture",
     "draw_curves": "curves",
@@ -41,14 +45,17 @@ _HOMES = {
 __all__ = [
     "Attribution",
     "CodesMap",
+    "DenseMap",
     "Neighbours",
     "Occlusion",
     "attribute",
     "attribute_all",
     "codes_map",
+    "dense_map",
     "draw_attribution",
     "draw_attributions",
     "draw_curves",
+    "draw_dense",
     "draw_map",
     "draw_map_points",
     "draw_neighbours",

@@ -26,15 +26,15 @@ def network_of(name: str) -> TorchNetwork:
         ),
     }[name]  # fmt: skip
     torch.manual_seed(0)
-    return TorchNetwork(Network(name, {"alexnet": 28, "caffenet": 35, "vgg": 28}[name], stages)).eval()
+    return TorchNetwork(Network(name, {"alexnet": 32, "caffenet": 35, "vgg": 28}[name], stages)).eval()
 
 
 @pytest.mark.parametrize(
     ("name", "crop", "grid"),
     [
-        ("alexnet", 28, 3),
+        ("alexnet", 32, 3),
         ("alexnet", 24, 2),
-        ("alexnet", 44, 5),
+        ("alexnet", 48, 5),
         ("caffenet", 35, 4),
         ("vgg", 28, 7),
         ("vgg", 20, 5),
@@ -80,8 +80,8 @@ def test_an_image_as_large_as_the_crop_gives_the_network_itself(name):
 
 
 def test_a_smaller_image_is_refused_with_both_numbers():
-    with pytest.raises(InputSizeError, match=r"30 x 24 px .* 28 px"):
-        DenseNetwork(network_of("alexnet"), 28).activations(torch.zeros(1, 3, 24, 30), "fc8")
+    with pytest.raises(InputSizeError, match=r"30 x 24 px .* 32 px"):
+        DenseNetwork(network_of("alexnet"), 32).activations(torch.zeros(1, 3, 24, 30), "fc8")
 
 
 @pytest.mark.parametrize(("incoming", "outgoing"), [(5, 6), (6, 6), (9, 6), (1, 3), (13, 7)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli.show import attributions, filters, neighbours, occlude
+from cnncodes.cli.show import attributions, dense, filters, neighbours, occlude
 from cnncodes.cli.show import map as map_command
 
 SUMMARY = """
@@ -22,4 +22,5 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("deconv", attributions.deconv),
     ("gradcam", attributions.gradcam),
     ("neighbours", neighbours.neighbours),
+    ("dense", dense.dense),
 )
