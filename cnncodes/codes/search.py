@@ -123,7 +123,12 @@ class _Queries:
         if len(self._room) < len(block):
             self._room = np.empty(block.shape, np.float32)
         single = self._room[: len(block)]
-        np.copyto(single, block, casting="same_kind")
+        if block.dtype == np.float16:
+            from cnncodes.codes.compute import to_single
+
+            to_single(block, single)
+        else:
+            np.copyto(single, block, casting="same_kind")
         return single
 
     def distances(self, query: int, rows: Array) -> Array:
