@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
-LEGEND = 6  # classes with a colour of their own; the rest share one
+LEGEND = 7  # classes with a colour of their own; the rest share one
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ def places(side: int, patch: int, stride: int) -> list[int]:
 def draw_occlusion(occlusion: Occlusion) -> Figure:
     """The image with the patch where it costs most; the class's value, and the largest class, by the patch's centre."""
     question, unit = occlusion.question, occlusion.question.unit
-    figure, axes = new_panels(columns=3, cell=4.0, title=question.title, aspect=1.02)
+    figure, axes = new_panels(columns=3, cell=4.0, title=question.title, aspect=1.06)
     lowest = np.unravel_index(occlusion.asked.argmin(), occlusion.asked.shape)
     _draw_patch(axes[0], occlusion, *(int(occlusion.starts[place]) for place in lowest))
     asked = as_text(float(occlusion.asked.min()), unit)
@@ -222,8 +222,9 @@ def _draw_best(figure: Figure, axes: Axes, occlusion: Occlusion) -> None:
     shown[inside] = 0.4 * shown[inside] + 0.6 * colours[spread[inside].astype(int)]
     axes.imshow(shown.round().astype(np.uint8), interpolation="nearest")
     entries = [(short(plain(occlusion.classes[k]), 24), colours[i]) for i, k in enumerate(named)]
-    if len(found) > len(named):
-        entries.append((f"{len(found) - len(named)} others", colours[-1]))
+    others = len(found) - len(named)
+    if others:
+        entries.append((f"{others} other class{'es' if others > 1 else ''}", colours[-1]))
     for name, colour in entries:
         axes.plot([], [], marker="s", markersize=8, linestyle="", color=colour / 255, label=name)
     legend = figure.legend(loc="outside lower right", ncols=min(len(entries), 4), fontsize=9, frameon=False)

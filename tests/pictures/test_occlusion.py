@@ -150,4 +150,4 @@ def test_the_legend_names_the_classes_that_occur(monkeypatch):
     many = replace(found, values=values, classes=tuple(f"class {k}" for k in range(40)))
     (legend,) = draw_occlusion(many).legends
     names = [text.get_text() for text in legend.get_texts()]
-    assert len(names) == 7 and names[-1] == f"{len(np.unique(many.best)) - 6} others"
+    assert len(names) == 8 and names[-1] == f"{len(np.unique(many.best)) - 7} other classes"
