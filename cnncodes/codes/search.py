@@ -116,8 +116,7 @@ class _Queries:
         self._room = np.empty((0, 0), np.float32)
 
     def as_single(self, block: Array) -> Array:
-        """The block as float32, converted into memory that the next block takes again: fresh memory costs more time
-        than the conversion."""
+        """The block as float32, converted into memory that the next block takes again."""
         if block.dtype == np.float32:
             return block
         if len(self._room) < len(block):

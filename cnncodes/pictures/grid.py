@@ -12,7 +12,7 @@ from cnncodes.errors import OptionError
 
 Array = npt.NDArray[Any]
 
-LARGEST = 2500  # points: the time grows with the cube of their number, 2,500 take some seconds
+LARGEST = 2500  # points: the time grows with the cube of their number, 2,500 take some ten seconds
 
 
 def grid_shape(count: int, aspect: float = 4 / 3) -> tuple[int, int]:

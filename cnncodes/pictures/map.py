@@ -16,8 +16,8 @@ Progress: TypeAlias = Callable[[float, str], None]
 
 LABEL = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
 
-#: What t-SNE and UMAP start from: as many principal components as van der Maaten and Hinton (2008) keep roughly
-#: (theirs: 30); distances change little, and the neighbours are found a hundred times faster.
+#: Principal components that t-SNE and UMAP start from (van der Maaten and Hinton 2008 keep 30): the neighbours are
+#: found among eighty times fewer numbers than fc7 has.
 COMPONENTS = 50
 SMALLEST = 5  # images, and numbers of each, that t-SNE and UMAP need: fewer have no neighbourhoods
 

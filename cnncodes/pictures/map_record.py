@@ -142,8 +142,8 @@ def read_map(
     split : {"all", "train", "val", "test", "none"}, default "all"
         Only images of this split.
     limit : int or None, default 2500
-        At most so many images, spread evenly over the file; None for all. More have a map too (t-SNE of 10,000 takes
-        about two minutes), but not all of them a cell of the grid.
+        At most so many images, spread evenly over the file; None for all. More have a map too, but
+        not all of them a cell of the grid.
     root : path, optional
         Where the images are now, if they were moved.
     progress : callable(share, text), optional
