@@ -63,6 +63,11 @@ class Reporter:
         if self.as_json:
             print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
 
+    @property
+    def has_bars(self) -> bool:
+        """Whether progress is shown as bars; a file or a pipe gets lines instead, where a command has some."""
+        return not self.quiet and _stderr.is_terminal
+
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table on standard output; numbers align right, absent values show as a dash."""
         if self.as_json:
@@ -90,7 +95,7 @@ class Reporter:
 
         Without a unit there is nothing to count: the extra text says how far it is.
         """
-        if self.quiet or not _stderr.is_terminal:
+        if not self.has_bars:
             yield lambda done, extra: None
             return
         counts = (TextColumn("{task.completed:,.0f}/{task.total:,.0f}"), _Rate(unit)) if unit else ()
@@ -152,6 +157,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def counted(count: int, one: str) -> str:
+    """`1 epoch`, `1,200 epochs`."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
 
 
 def size(count: float) -> str:

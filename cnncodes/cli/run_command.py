@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnncodes.cli import advice_options, options
 from cnncodes.cli.advise import FIRST_UNREADABLE
-from cnncodes.cli.console import Reporter, duration, one_line, percent, quoted, shell
+from cnncodes.cli.console import Reporter, counted, duration, one_line, percent, quoted, shell
 
 if TYPE_CHECKING:
     from cnncodes.advice import RunReport
@@ -110,7 +110,7 @@ def _draw(report: RunReport) -> None:
         from cnncodes.training import read_epochs
 
         if epochs := read_epochs(folder / report.files["training"]):  # none if a person has removed them
-            draw_curves(epochs, folder / FILE, title=f"{folder.resolve().name}: {len(epochs)} epochs")
+            draw_curves(epochs, folder / FILE, title=f"{folder.resolve().name}: {counted(len(epochs), 'epoch')}")
     if report.evaluation is not None:
         save_confusion(report.evaluation, folder / "confusion.png", overwrite=True)
 

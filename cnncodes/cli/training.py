@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.cli.console import Reporter, duration, percent, quoted, shell
+from cnncodes.cli.console import Reporter, counted, duration, percent, quoted, shell
 from cnncodes.cli.options import Exit
 from cnncodes.errors import OptionError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cnncodes.advice import Recipe
     from cnncodes.images import Catalog
     from cnncodes.training import RangeTest, Training, TrainingResult
+    from cnncodes.training.state import Epoch
 
 Ready = Callable[["Training"], None]
 Step = Callable[[int, int, float], None]
@@ -49,7 +50,7 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
             from cnncodes.training.range_test import MOST_STEPS
 
             dataclasses.replace(recipe, training=training.settings).save(output)
-            training.rate_found = rate_found
+            training.rate_found, training.epoch_done = rate_found, epoch_done
             images[0] = len(training.train_rows)
             if training.frozen is not None:
                 images[1] = training.frozen.rows
@@ -61,7 +62,7 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
             first = training.learner.module.network.stages[training.learner.first].name
             reporter.note(
                 f"{images[0]:,} images to learn from, {len(training.val_rows):,} to watch, "
-                f"{settings.epochs} epochs of {training.steps_per_epoch} steps, on {training.device.description}; "
+                f"{counted(settings.epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}, on {training.device.description}; "
                 f"learning begins at {first}"
             )
             if training.settings.learning_rate == "auto":
@@ -80,6 +81,17 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Rea
             measured = dataclasses.replace(settings, learning_rate=test.rate)
             dataclasses.replace(recipe, training=measured).save(output)
             reporter.note(f"{test.explain()}; curve: {picture}")
+
+        def epoch_done(line: Epoch) -> None:
+            if reporter.has_bars:
+                return
+            watched = (
+                "" if line.val_loss is None else f", val {line.val_loss:.3f} ({percent(line.val_accuracy)})"
+            )
+            reporter.note(
+                f"epoch {line.epoch} of {settings.epochs}: loss {line.loss:.3f} ({percent(line.accuracy)}){watched}, "
+                f"{duration(line.seconds)}"
+            )
 
         def progress(epoch: int, done: int, loss: float) -> None:
             if epoch not in bars:
@@ -116,11 +128,13 @@ def report(reporter: Reporter, result: TrainingResult) -> None:
     seconds = sum(line.seconds for line in result.epochs)
     best = result.best
     accuracy = "" if best.val_accuracy is None else f", val accuracy {percent(best.val_accuracy)}"
-    reporter.result(f"{len(result.epochs)} epochs in {duration(seconds)}; kept: epoch {best.epoch}{accuracy}")
+    reporter.result(
+        f"{counted(len(result.epochs), 'epoch')} in {duration(seconds)}; kept: epoch {best.epoch}{accuracy}"
+    )
     curves = draw_curves(
         result.epochs,
         result.folder / FILE,
-        title=f"{result.folder.resolve().name}: {len(result.epochs)} epochs",
+        title=f"{result.folder.resolve().name}: {counted(len(result.epochs), 'epoch')}",
     )
     reporter.note(f"written: {result.model} ({len(result.classes)} classes), {curves}")
     reporter.document(

@@ -134,6 +134,7 @@ class Training:
         self.best: dict[str, Tensor] | None = None
         self._good: dict[str, Any] | None = None  # the state at the start of this epoch or an earlier one
         self.rate_found: Callable[[RangeTest], None] = lambda test: None
+        self.epoch_done: Callable[[Epoch], None] = lambda line: None
         self._note = notes or (lambda text: None)
         self._events, self._diagnosis = Events(folder / EVENTS, self._note), Diagnosis()
         self._random = random_state(settings.seed, device)
@@ -315,6 +316,7 @@ class Training:
             lines = "".join(json.dumps(entry) + "\n" for entry in state.history)
             (self.folder / METRICS).write_text(lines, encoding="utf-8")
             self._events.write(state.history)
+            self.epoch_done(line)
             if advice := self._diagnosis.look(self):
                 self._note(advice)
 
