@@ -103,3 +103,32 @@ Metric = Annotated[
     str,
     typer.Option("--metric", metavar="METRIC", help="Between codes: cosine (their direction alone) or l2."),
 ]
+FoolTo = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="CLASS",
+        help="The class that it shall be taken for, by name or number. [default: the second most probable]",
+        show_default=False,
+    ),
+]
+Limit = Annotated[
+    int,
+    typer.Option("--limit", metavar="LEVELS", help="Largest change of a pixel that is tried, of 255 grey levels."),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="FILE.png",
+        help="Also write the image that fools, in the size that it is resized to, so that reading it changes no pixel.",
+        show_default=False,
+    ),
+]
+Layers = Annotated[
+    str,
+    typer.Option("--layer", metavar="LAYER,LAYER", help="One or more stages, such as pool1,conv3,fc7 or conv1-5."),
+]
+Iterations = Annotated[
+    int, typer.Option("--iterations", metavar="N", min=1, help="Steps of the descent, for each layer.")
+]

@@ -45,4 +45,4 @@ def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = No
     else:
         resized = image.resize(shape, BICUBIC if record.interpolation == "bicubic" else BILINEAR)
     pixels = np.asarray(resized)
-    return np.ascontiguousarray(pixels if record.channels == "RGB" else pixels[:, :, ::-1])
+    return np.array(pixels if record.channels == "RGB" else pixels[:, :, ::-1])

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
     from cnncodes.pictures.curves import draw_curves
     from cnncodes.pictures.dense import DenseMap, dense_map, draw_dense
+    from cnncodes.pictures.fooling import Fooled, draw_fooled, fool
+    from cnncodes.pictures.inversion import Inversions, draw_inversions, invert
     from cnncodes.pictures.map import codes_map
     from cnncodes.pictures.map_drawing import draw_map, draw_map_points
     from cnncodes.pictures.map_record import CodesMap, read_map
@@ -22,6 +24,12 @@ _HOMES = {
     "Attribution": "attribution",
     "CodesMap": "map_record",
     "DenseMap": "dense",
+    "Fooled": "fooling",
+    "Inversions": "inversion",
+    "fool": "fooling",
+    "invert": "inversion",
+    "draw_fooled": "fooling",
+    "draw_inversions": "inversion",
     "Neighbours": "neighbours",
     "Occlusion": "occlusion",
     "attribute": "attribution",
@@ -46,6 +54,8 @@ __all__ = [
     "Attribution",
     "CodesMap",
     "DenseMap",
+    "Fooled",
+    "Inversions",
     "Neighbours",
     "Occlusion",
     "attribute",
@@ -56,12 +66,16 @@ __all__ = [
     "draw_attributions",
     "draw_curves",
     "draw_dense",
+    "draw_fooled",
+    "draw_inversions",
     "draw_map",
     "draw_map_points",
     "draw_neighbours",
     "draw_occlusion",
     "draw_rates",
     "find_neighbours",
+    "fool",
+    "invert",
     "occlude",
     "read_map",
 ]

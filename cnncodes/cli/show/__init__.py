@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli.show import attributions, dense, filters, neighbours, occlude
+from cnncodes.cli.show import attributions, dense, filters, fool, invert, neighbours, occlude
 from cnncodes.cli.show import map as map_command
 
 SUMMARY = """
@@ -21,6 +21,8 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("guided", attributions.guided),
     ("deconv", attributions.deconv),
     ("gradcam", attributions.gradcam),
+    ("invert", invert.invert),
+    ("fool", fool.fool),
     ("neighbours", neighbours.neighbours),
     ("dense", dense.dense),
 )

@@ -1,0 +1,60 @@
+"""`cnncodes show fool`: the smallest step that changes the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnncodes.cli import options, show_options
+from cnncodes.cli.console import Reporter, one_line, shell
+from cnncodes.cli.show.common import finish, picture_path
+
+
+def fool(
+    image: show_options.Image,
+    weights: show_options.Subject = "imagenet",
+    network: options.Network = None,
+    to: show_options.FoolTo = None,
+    limit: show_options.Limit = 32,
+    keep: show_options.Keep = None,
+    output: show_options.Picture = None,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """How little must change before the network says something else?
+
+    Steps along the sign of the gradient (Goodfellow et al. 2015), many small ones inside a box (Kurakin et al.
+    2017); the smallest box is searched, in whole grey levels. One or two levels of 255, which nobody sees, are
+    usual: what a network answers is no proof of what it has understood.
+
+        cnncodes show fool photo.jpg --weights starter
+
+        cnncodes show fool bee.jpg --weights run/model.safetensors --to ants --keep fooled.png
+    """
+    from cnncodes.images.decode import write_png
+    from cnncodes.pictures.fooling import draw_fooled, in_whole
+    from cnncodes.pictures.fooling import fool as compute
+    from cnncodes.pictures.question import ask
+    from cnncodes.pictures.subject import load_subject, view_of
+
+    reporter = Reporter(json, quiet)
+    path = picture_path(output, "fool", overwrite)
+    if keep is not None:
+        options.check_free(keep, overwrite, ".png", "an image that fools", "--keep")
+    subject = load_subject(weights, network=network, device=device)
+    view = view_of(image, subject)
+    with reporter.progress("searching the smallest step", 100) as update:
+        found = compute(subject, view, to, limit, lambda done, total: update(100 * done / total, ""))
+    old, new = map(one_line, found.classes)
+    reporter.result(
+        f"'{old}' becomes '{new}': no pixel changes by more than {found.epsilon} of 255 grey levels"
+    )
+    document = found.to_json()
+    if keep is not None:
+        write_png(Path(keep), in_whole(found, image, subject.preprocessing))
+        again = ask(subject, view_of(keep, subject)).predicted
+        document |= {"kept": keep, "kept_class": again}
+        reporter.result(f"written: {keep}, read again it is '{one_line(again)}'")
+    finish(reporter, draw_fooled(found), path, document)
+    reporter.next(f"cnncodes show saliency {shell(keep or image)} --weights {shell(weights)}")

@@ -1,0 +1,48 @@
+"""`cnncodes show invert`: an image rebuilt from its code."""
+
+from __future__ import annotations
+
+from cnncodes.cli import options, show_options
+from cnncodes.cli.console import Reporter, shell
+from cnncodes.cli.show.common import finish, picture_path
+
+
+def invert(
+    image: show_options.Image,
+    weights: show_options.Subject = "imagenet",
+    network: options.Network = None,
+    layer: show_options.Layers = "pool1,conv3,pool5,fc6,fc7",
+    iterations: show_options.Iterations = 80,
+    seed: options.Seed = 0,
+    output: show_options.Picture = None,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """What does a layer keep of an image? Rebuild the image from its code alone.
+
+    Starting from noise, pixels are changed until the layer gives the same code (Mahendran and Vedaldi 2015). Early
+    layers keep nearly all; late ones colours, texture and parts, and no longer where they were.
+
+        cnncodes show invert photo.jpg --weights starter
+
+        cnncodes show invert photo.jpg --weights run/model.safetensors --layer fc7 --iterations 300
+    """
+    from cnncodes.pictures.inversion import draw_inversions
+    from cnncodes.pictures.inversion import invert as compute
+    from cnncodes.pictures.subject import load_subject, view_of
+
+    reporter = Reporter(json, quiet)
+    path = picture_path(output, "invert", overwrite)
+    subject = load_subject(weights, network=network, device=device)
+    subject.weights.architecture.select(layer)  # before the image is read
+    view = view_of(image, subject)
+    with reporter.progress("rebuilding the image", 100) as update:
+        found = compute(
+            subject, view, layer, iterations, seed, lambda done, total: update(100 * done / total, "")
+        )
+    for part in found.parts:
+        reporter.result(f"{part.stage}: relative squared error of the code {part.error:.2g}")
+    finish(reporter, draw_inversions(found), path, found.to_json())
+    reporter.next(f"cnncodes show fool {shell(image)} --weights {shell(weights)}")

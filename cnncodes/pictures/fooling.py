@@ -1,0 +1,250 @@
+"""The smallest step in the pixels that changes a classifier's answer: adversarial images.
+
+The fast gradient sign method takes one step of the same size in every pixel (Goodfellow, Shlens and Szegedy 2015, section 4);
+its iterated form takes small ones and stays inside the same box (Kurakin, Goodfellow and Bengio 2017, section 2). The
+image stays one of whole grey levels 0..255 throughout, so that it can be written to a file and still fools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from cnncodes.errors import CnnCodesError, OptionError
+from cnncodes.images import normalise
+from cnncodes.images.decode import decode
+from cnncodes.images.whole import whole_of
+from cnncodes.pictures.drawing import new_panels, plain
+from cnncodes.pictures.overlay import set_title, show_image
+from cnncodes.pictures.question import as_text, short
+from cnncodes.pictures.subject import Bytes, Subject, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnncodes.images.decode import Source
+    from cnncodes.pictures.drawing import Figure
+    from cnncodes.weights.preprocessing import Preprocessing
+
+STEPS = 20  # of the iterated form, at each size of the box
+
+
+class NotFooledError(CnnCodesError):
+    """No step within the limit changes the answer as asked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fooled:
+    """An image, and the nearest one found that is taken for something else.
+
+    Parameters
+    ----------
+    subject, image : str
+        Names of the network (or model) and of the image.
+    rgb, fooled : uint8 array [side, side, 3]
+        The crop that the network sees, before and after.
+    classes : tuple of str
+        The answer before, and the answer after.
+    before, after : tuple of two floats
+        Probability (or score) of the first class, and of the second: before and after the step.
+    unit : str
+        "probability" or "score".
+    epsilon : int
+        Largest change of a pixel, in grey levels of 255; no smaller whole number was found to do.
+    one_step : int or None
+        The same for a single step of the fast gradient sign method; None if none does within the limit.
+    """
+
+    subject: str
+    image: str
+    rgb: Bytes
+    fooled: Bytes
+    classes: tuple[str, str]
+    before: tuple[float, float]
+    after: tuple[float, float]
+    unit: str
+    epsilon: int
+    one_step: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What a machine may want to know of it."""
+        return {
+            "model": self.subject,
+            "image": self.image,
+            "class": self.classes[0],
+            "to": self.classes[1],
+            "unit": self.unit,
+            "before": list(self.before),
+            "after": list(self.after),
+            "epsilon": self.epsilon,
+            "one_step_epsilon": self.one_step,
+        }
+
+
+def fool(
+    subject: Subject,
+    view: View,
+    to: str | int | None = None,
+    limit: int = 32,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Fooled:
+    """The smallest change of an image that changes the answer, by bisection over the size of the change.
+
+    Parameters
+    ----------
+    subject : Subject
+    view : View
+    to : str or int, optional
+        The class that is wanted, by name or number; default the second most probable one.
+    limit : int, default 32
+        Largest change of a pixel, in grey levels of 255.
+    progress : callable(done, total), optional
+
+    Raises
+    ------
+    NotFooledError
+        If no step within the limit does it.
+    OptionError
+        If the class does not exist or is the answer already, or the limit is not 1 to 255.
+    """
+    if not 1 <= limit <= 255:
+        raise OptionError(f"a limit of {limit} grey levels is not possible.", "Use 1 to 255.")
+    attack = _Attack(subject, view)
+    start = attack.scores(attack.start)
+    if start.shape[1] < 2:
+        raise OptionError(f"'{subject.name}' has one class only.", "Use a model with two classes or more.")
+    old = int(start.argmax())
+    new = int(start[0].topk(2).indices[1]) if to is None else subject.class_place(to)
+    if new == old:
+        raise OptionError(
+            f"'{view.name}' is taken for '{subject.classes[old]}' already.", "Name another class with --to."
+        )
+    trials = 0
+    budget = 2 * (limit.bit_length() + 1)
+
+    def smallest(steps: int) -> tuple[int, Tensor] | None:
+        """Bisection: a larger box holds every smaller one, though what is found need not grow with it."""
+        nonlocal trials
+        low, high, best = 0, limit, None
+        while low < high or best is None:
+            middle = high if best is None else (low + high) // 2
+            if middle == 0 or (best is not None and middle == low):
+                break
+            pixels = attack.step(new, middle, steps)
+            trials += 1
+            progress(min(trials, budget), budget)
+            if pixels is not None:
+                best, high = (middle, pixels), middle
+            elif best is None:
+                return None
+            else:
+                low = middle
+        return best
+
+    single, found = smallest(1), smallest(STEPS)
+    if single is not None and (found is None or single[0] < found[0]):
+        found = single
+    if found is None:
+        raise NotFooledError(
+            f"no step of at most {limit} grey levels makes '{subject.classes[new]}' of '{view.name}' "
+            f"('{subject.classes[old]}').",
+            "Allow more with --limit, or name another class with --to.",
+        )
+    epsilon, pixels = found
+    with torch.no_grad():
+        values = [subject.values(attack.scores(image))[0].tolist() for image in (attack.start, pixels)]
+    fooled = pixels[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+    if subject.preprocessing.channels == "BGR":
+        fooled = fooled[:, :, ::-1]
+    pair = [(value[old], value[new]) for value in values]
+    return Fooled(
+        subject.name, view.name, view.rgb, np.ascontiguousarray(fooled), (subject.classes[old], subject.classes[new]),
+        pair[0], pair[1], subject.unit, epsilon, single[0] if single else None,
+    )  # fmt: skip
+
+
+class _Attack:
+    """Steps from one image, in grey levels of 0..255."""
+
+    def __init__(self, subject: Subject, view: View) -> None:
+        self.subject = subject
+        record = subject.preprocessing
+        device = subject.device.torch_name
+        rgb = view.rgb if record.channels == "RGB" else view.rgb[:, :, ::-1]
+        #: The image, float32 [1, 3, side, side] of whole numbers, channels in the network's order.
+        self.start = torch.from_numpy(rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(device)
+        self._mean = self.start.new_tensor(record.mean)[:, None, None]
+        self._std = self.start.new_tensor(record.std)[:, None, None]
+
+    def scores(self, image: Tensor) -> Tensor:
+        """Scores ``[1, classes]`` of grey levels; gradients flow."""
+        return self.subject.scores((image / self.subject.preprocessing.scale - self._mean) / self._std)
+
+    def step(self, wanted: int, epsilon: int, steps: int) -> Tensor | None:
+        """The first image of the way that is taken for the wanted class, or None.
+
+        Each step goes along the sign of the gradient of -log p(wanted), is at least one grey level, and ends on whole
+        levels inside 0..255 and the box of ``epsilon`` around the image.
+        """
+        size = epsilon if steps == 1 else max(1.0, 2.5 * epsilon / steps)
+        image = self.start
+        low, high = (self.start - epsilon).clamp_min(0), (self.start + epsilon).clamp_max(255)
+        target = torch.tensor([wanted], device=image.device)
+        for _ in range(steps):
+            free = image.clone().requires_grad_()
+            loss = F.cross_entropy(self.scores(free), target)
+            (gradient,) = torch.autograd.grad(loss, free)
+            moved = image - size * gradient.sign()
+            image = torch.minimum(torch.maximum(moved.round(), low), high)
+            with torch.no_grad():
+                if int(self._as_read(image).argmax()) == wanted:
+                    return image
+        return None
+
+    def _as_read(self, image: Tensor) -> Tensor:
+        """Scores of the image as it will be read from a file, by the same arithmetic as every other image."""
+        pixels = image[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+        batch = torch.from_numpy(normalise(pixels[None], self.subject.preprocessing))
+        return self.subject.scores(batch.to(image.device))
+
+
+def in_whole(found: Fooled, image: Source, preprocessing: Preprocessing) -> Bytes:
+    """The resized image with the fooled crop in its place: RGB bytes ``[height, width, 3]``, to be written to a file.
+
+    The crop alone would be resized when it is read again, and its pixels would change. This picture has the size that
+    preprocessing resizes to, so that it is not resized, and its centre crop is the fooled one, pixel by pixel.
+    """
+    whole = whole_of(decode(image, preprocessing), preprocessing)
+    if preprocessing.channels == "BGR":
+        whole = np.ascontiguousarray(whole[:, :, ::-1])
+    side = len(found.fooled)
+    top, left = (round((length - side) / 2.0) for length in whole.shape[:2])  # as crops_of
+    whole[top : top + side, left : left + side] = found.fooled
+    return whole
+
+
+def draw_fooled(found: Fooled) -> Figure:
+    """The image, the amplified difference around grey, and the image that fools, each class with its value."""
+    change = found.fooled.astype(int) - found.rgb.astype(int)
+    factor = max(1, 127 // max(int(np.abs(change).max()), 1))
+    old, new = (short(plain(name), 30) for name in found.classes)
+    single = "" if found.one_step is None else f"; one single step needs {found.one_step}"
+    title = (
+        f"{found.image} by {found.subject}: a change of at most {found.epsilon} of 255 grey levels makes "
+        f"'{new}' of '{old}'{single}"
+    )
+    figure, axes = new_panels(columns=3, cell=4.0, title=title, aspect=1.05)
+    texts = [[as_text(value, found.unit) for value in pair] for pair in (found.before, found.after)]
+    show_image(axes[0], found.rgb, f"'{old}' {texts[0][0]}\n('{new}' {texts[0][1]})")
+    axes[1].imshow((128 + factor * change).clip(0, 255).astype(np.uint8), interpolation="nearest")
+    set_title(
+        axes[1],
+        f"the difference, times {factor}; grey is 0\nmean magnitude {np.abs(change).mean():.2f} grey levels",
+    )
+    show_image(axes[2], found.fooled, f"'{new}' {texts[1][1]}\n('{old}' {texts[1][0]})")
+    return figure

@@ -1,0 +1,90 @@
+"""Images made by descent: one that fools keeps fooling after it was written, one rebuilt from a code comes near it."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small import linear_model, state_of, subject_of, weights_of
+
+from cnncodes.errors import OptionError
+from cnncodes.images.decode import write_png
+from cnncodes.networks import Convolution, Linear, MaxPool, Network
+from cnncodes.pictures.fooling import NotFooledError, draw_fooled, fool, in_whole
+from cnncodes.pictures.inversion import draw_inversions, invert
+from cnncodes.pictures.question import ask
+from cnncodes.pictures.subject import view_of
+
+NETWORK = Network(
+    "small-steps",
+    24,
+    (
+        Convolution("conv1", 12, kernel=5, padding=2),
+        MaxPool("pool1", kernel=2),
+        Convolution("conv2", 12, padding=1),
+        MaxPool("pool2", kernel=2),
+        Linear("fc3", 20),
+        Linear("fc4", 4, relu=False),
+    ),
+)
+
+
+@pytest.fixture(params=["RGB", "BGR"])
+def subject(request, monkeypatch):
+    torch.set_num_threads(1)
+    return subject_of(weights_of(monkeypatch, NETWORK, resize=30, channels=request.param))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A picture that is neither square nor of the size that the network reads."""
+    noise = np.random.default_rng(5).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((80, 60), Image.Resampling.BICUBIC).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.mark.parametrize("with_head", [None, "softmax", "svm"])
+def test_the_image_that_fools_still_fools_when_it_is_read_again(subject, photo, tmp_path, with_head):
+    if with_head:
+        subject = subject_of(subject.weights, linear_model(subject.weights, "fc3", kind=with_head))
+    view = view_of(photo, subject)
+    before = state_of(subject.network)
+    found = fool(subject, view, limit=255)
+    assert state_of(subject.network) == before
+    write_png(tmp_path / "fooled.png", in_whole(found, photo, subject.preprocessing))
+    again = view_of(tmp_path / "fooled.png", subject)
+    np.testing.assert_array_equal(again.rgb, found.fooled)
+    assert (
+        ask(subject, again).predicted == found.classes[1] != found.classes[0] == ask(subject, view).predicted
+    )
+    assert 1 <= np.abs(found.fooled.astype(int) - view.rgb).max() <= found.epsilon
+    assert len(draw_fooled(found).axes) == 3
+
+
+def test_a_class_can_be_asked_for_and_what_cannot_be_done_is_said(subject, photo):
+    view = view_of(photo, subject)
+    wanted = int(subject.scores(view.pixels).argmin())
+    assert fool(subject, view, wanted, limit=255).classes[1] == subject.classes[wanted]
+    with pytest.raises(OptionError, match="already"):
+        fool(subject, view, int(subject.scores(view.pixels).argmax()))
+    subject.weights.tensors["fc4.bias"].sub_(torch.tensor([1e6 * (k == wanted) for k in range(4)]))
+    with pytest.raises(NotFooledError, match="no step of at most 3 grey levels"):
+        fool(subject, view_of(photo, subject), wanted, limit=3)
+
+
+def test_an_early_layer_gives_the_image_back_and_the_error_falls(subject, photo):
+    view = view_of(photo, subject)
+    before = state_of(subject.network)
+    found = invert(subject, view, "pool1,fc3", iterations=150)
+    assert state_of(subject.network) == before
+    for part in found.parts:
+        assert part.error < 0.3 * part.errors[0]
+    early, late = (np.abs(part.rgb.astype(float) - view.rgb).mean() for part in found.parts)
+    assert early < 25 < late, "grey levels"
+    assert early < 0.5 * np.abs(view.rgb.astype(float) - view.rgb.mean((0, 1))).mean()
+    assert len(draw_inversions(found).axes) == 4
+
+
+def test_the_seed_decides(subject, photo):
+    view = view_of(photo, subject)
+    one, same, other = (invert(subject, view, "fc3", 3, seed).parts[0].rgb for seed in (0, 0, 1))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
