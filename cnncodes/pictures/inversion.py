@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.errors import OptionError
-from cnncodes.networks import Linear
 from cnncodes.pictures.drawing import COLOURS, new_panels
 from cnncodes.pictures.overlay import show_image
 from cnncodes.pictures.subject import Bytes, Subject, View, to_rgb
@@ -25,8 +27,8 @@ Array = npt.NDArray[Any]
 ALPHA, BETA = 6, 2  # the paper's norms
 #: Weights of the norms, found by looking: pictures stay in the range of photographs, and noise is smoothed away.
 RANGE = 0.002
-VARIATION = 0.2
-DEEP_VARIATION = 2.0  # a fully connected code says little of single pixels, so that more must be smoothed
+VARIATION = 0.003  # times the square of the stage's step in pixels: a coarse grid says less of single pixels
+DEEP_VARIATION = 20.0  # a fully connected code says little of single pixels, so that more must be smoothed
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,7 @@ def invert(
     subject: Subject,
     view: View,
     stages: str | Iterable[str] = ("pool1", "conv3", "pool5", "fc6", "fc7"),
-    iterations: int = 80,
+    iterations: int = 100,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inversions:
@@ -106,7 +108,7 @@ def invert(
     view : View
     stages : str or iterable of str
         Names and ranges, see :func:`cnncodes.networks.parse_stages`.
-    iterations : int, default 80
+    iterations : int, default 100
     seed : int, default 0
         Of the noise that the descent starts from.
     progress : callable(done, total), optional
@@ -122,18 +124,25 @@ def invert(
     if iterations < 1:
         raise OptionError(f"{iterations} iterations rebuild nothing.", "Use 1 or more.")
     names = subject.weights.architecture.select(stages)
-    parts: list[Inversion] = []
+    subject.network  # noqa: B018 - made once, before several threads ask for it
+    done = 0
+    lock = threading.Lock()
 
-    def report(done: int) -> None:
-        progress(len(parts) * iterations + done, len(names) * iterations)
+    def report() -> None:
+        nonlocal done
+        with lock:
+            done += 1
+            progress(done, len(names) * iterations)
 
-    for name in names:
-        parts += [_invert_one(subject, view, name, iterations, seed, report)]
+    # On a CPU a stage on each core with one thread: these steps are too small to be shared by several.
+    side_by_side = subject.device.cores if subject.device.is_cpu else 1
+    with exact_and_side_by_side(subject.device), ThreadPoolExecutor(side_by_side, "invert") as pool:
+        parts = list(pool.map(lambda name: _invert_one(subject, view, name, iterations, seed, report), names))
     return Inversions(subject.name, view.name, view.rgb, tuple(parts), seed)
 
 
 def _invert_one(
-    subject: Subject, view: View, stage: str, iterations: int, seed: int, progress: Callable[[int], None]
+    subject: Subject, view: View, stage: str, iterations: int, seed: int, progress: Callable[[], None]
 ) -> Inversion:
     """Descend from noise to the code of one stage."""
 
@@ -148,15 +157,15 @@ def _invert_one(
     # All is counted in units of the spread of pixels, so that networks that read 0..255 are treated alike.
     record = subject.preprocessing
     unit = 64 / record.scale / view.pixels.new_tensor(record.std)[:, None, None]  # 64 grey levels
-    deep = isinstance(subject.weights.architecture.stage(stage), Linear)
-    variation = DEEP_VARIATION if deep else VARIATION
+    deep = wanted.dim() == 2
+    variation = DEEP_VARIATION if deep else VARIATION * (view.pixels.shape[2] / wanted.shape[2]) ** 2
     noise = torch.Generator().manual_seed(seed)
     start = 0.02 * torch.randn(view.pixels.shape, generator=noise)
     image = start.to(view.pixels.device).requires_grad_()
     optimiser = torch.optim.Adam([image], lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations, eta_min=0.005)
     errors = []
-    for step in range(iterations):
+    for _ in range(iterations):
         error = (code(image * unit) - wanted).square().sum() / square
         across, down = image.diff(dim=3), image.diff(dim=2)
         roughness = (across.square().mean() + down.square().mean()) * 3
@@ -165,7 +174,7 @@ def _invert_one(
         optimiser.step()
         schedule.step()
         errors.append(float(error.detach()))
-        progress(step + 1)
+        progress()
     with torch.no_grad():
         found = image.detach() * unit
         errors.append(float((code(found) - wanted).square().sum() / square))

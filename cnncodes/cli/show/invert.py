@@ -12,7 +12,7 @@ def invert(
     weights: show_options.Subject = "imagenet",
     network: options.Network = None,
     layer: show_options.Layers = "pool1,conv3,pool5,fc6,fc7",
-    iterations: show_options.Iterations = 80,
+    iterations: show_options.Iterations = 100,
     seed: options.Seed = 0,
     output: show_options.Picture = None,
     device: options.Device = "auto",
