@@ -135,3 +135,18 @@ TestLimit = Annotated[
         "--limit", metavar="N", min=1, help="Test on at most N images, as many of each class as can be."
     ),
 ]
+FinishedRun = Annotated[
+    str, typer.Argument(metavar="RUN", help="The folder of a finished 'cnncodes run'.", show_default=False)
+]
+PageOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE.html", help="What is written. [default: RUN/report.html]", show_default=False
+    ),
+]
+PageTitle = Annotated[
+    str | None,
+    typer.Option(
+        "--title", metavar="TEXT", help="At the top of the page. [default: the folder's name]", show_default=False
+    ),
+]

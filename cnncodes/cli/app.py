@@ -18,6 +18,7 @@ from cnncodes.cli import (
     predict,
     probe,
     recipes,
+    report,
     run_command,
     show,
     train,
@@ -46,6 +47,7 @@ Exit codes: 0 good; 1 a clear error; 2 wrong usage; 3 finished, but some images 
 
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("run", run_command.run),
+    ("report", report.report),
     ("advise", advise.advise),
     ("extract", extract.extract),
     ("fit-linear", fit_linear.fit_linear),

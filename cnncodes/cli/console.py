@@ -7,7 +7,7 @@ import math
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -110,6 +110,21 @@ class Reporter:
         with Progress(*columns, console=_stderr, transient=True) as bar:
             task = bar.add_task(printable(what), total=total, extra="")
             yield lambda done, extra: bar.update(task, completed=done, extra=extra)
+
+    @contextmanager
+    def steps(self) -> Iterator[Callable[[str, float, int, str], None]]:
+        """A bar for each step, one after the other; gives ``update(step, images done, of how many, extra text)``."""
+        with ExitStack() as stack:
+            bars: dict[str, Callable[[float, str], None]] = {}
+
+            def progress(step: str, done: float, total: int, word: str) -> None:
+                if step not in bars:
+                    stack.close()
+                    bars.clear()
+                    bars[step] = stack.enter_context(self.progress(step, total, "images" if total else ""))
+                bars[step](done, word)
+
+            yield progress
 
 
 class _Rate(ProgressColumn):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import advice_options, options
 from cnncodes.cli.advise import FIRST_UNREADABLE
-from cnncodes.cli.console import Reporter, counted, duration, one_line, percent, quoted, shell
+from cnncodes.cli.console import Reporter, counted, duration, one_line, percent, quoted, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.advice import RunReport
@@ -52,7 +51,7 @@ def run(
     catalog = read_catalog(data)
     loaded = _weights(weights, model, recipe, set_)
     reporter.note(catalog.describe())
-    with _bars(reporter) as progress:
+    with reporter.steps() as progress:
         report = run_all(
             catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=" ".join(map(shell, data)),
             device=device, workers=workers, seed=seed, progress=progress,
@@ -60,6 +59,7 @@ def run(
         )  # fmt: skip
     _draw(report)
     _print(reporter, report)
+    _write_page(reporter, report, device, workers, seed)
     reporter.document(json_module.loads(report.to_json()))
     reporter.next(report.command)
     if report.unreadable:
@@ -81,22 +81,6 @@ def _weights(
     return load_weights(name or "imagenet", network=network)
 
 
-@contextmanager
-def _bars(reporter: Reporter) -> Iterator[Callable[[str, float, int, str], None]]:
-    """A bar for each step, one after the other."""
-    with ExitStack() as stack:
-        bars: dict[str, Callable[[float, str], None]] = {}
-
-        def progress(step: str, done: float, total: int, word: str) -> None:
-            if step not in bars:
-                stack.close()
-                bars.clear()
-                bars[step] = stack.enter_context(reporter.progress(step, total, "images" if total else ""))
-            bars[step](done, word)
-
-        yield progress
-
-
 def _draw(report: RunReport) -> None:
     """The pictures of a run: what each stage knows, the curves of a training, and the confusions."""
     from cnncodes.pictures.confusion import save_confusion
@@ -113,6 +97,33 @@ def _draw(report: RunReport) -> None:
             draw_curves(epochs, folder / FILE, title=f"{folder.resolve().name}: {counted(len(epochs), 'epoch')}")
     if report.evaluation is not None:
         save_confusion(report.evaluation, folder / "confusion.png", overwrite=True)
+
+
+def _write_page(
+    reporter: Reporter, report: RunReport, device: str, workers: int | None, seed: int
+) -> None:
+    """The page of the run, if it is not there yet. The run is complete without it, so a failure is said and no more."""
+    from cnncodes.errors import CnnCodesError
+    from cnncodes.pictures.report import page_is_current, write_report
+
+    folder = Path(report.folder)
+    if page_is_current(folder):
+        reporter.note(f"page: {folder / 'report.html'}")
+        return
+    started = time.perf_counter()
+    try:
+        with reporter.steps() as progress:
+            page = write_report(folder, device=device, workers=workers, seed=seed, progress=progress)
+    except Exception as error:  # whatever goes wrong in a picture must not take the result away
+        problem = error.problem if isinstance(error, CnnCodesError) else f"{type(error).__name__}: {error}"
+        reporter.warn(
+            f"the page could not be written: {problem} Everything else is there; try again with 'cnncodes report "
+            f"{shell(folder)}'."
+        )
+        return
+    for note in page.notes:
+        reporter.warn(f"on the page: {note}")
+    reporter.note(f"page: {page.path} ({size(page.bytes)}, in {duration(time.perf_counter() - started)})")
 
 
 def _print(reporter: Reporter, report: RunReport) -> None:

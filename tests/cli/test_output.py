@@ -53,7 +53,7 @@ WITH_JSON = {
     "show gradcam": ("{broken}/cat/0.jpg", *R0, "--layer", "conv4", "-o", "{tmp}/gradcam.png"),
 }  # fmt: skip
 #: They have a small network of their own in tests/training/test_commands.py.
-WITH_JSON_THERE = {"train", "finetune"}
+WITH_JSON_THERE = {"train", "finetune", "report"}  # report: of a run, in tests/pictures/test_report.py
 ESC = "\x1b"
 
 

@@ -1,0 +1,91 @@
+"""Images of the run as small files inside the page."""
+
+from __future__ import annotations
+
+import io
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.images.decode import decode
+from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.thumbnails import read_thumbnails
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.drawing import Figure
+
+Bytes = npt.NDArray[np.uint8]
+
+CARD = 176  # pixels, a side of the images that stand alone
+LARGEST_SHEET = 12_000_000  # pixels of all thumbnails of the map: telephones refuse images above 16 million
+
+
+def tile_side(images: int) -> int:
+    """Side of the map's thumbnails in pixels: as large as a sheet of all of them allows, 96 at most."""
+    return int(min(96, max(24, math.sqrt(LARGEST_SHEET / max(images, 1)))))
+
+
+def read_images(
+    files: Sequence[str], cards: Sequence[int], tiles: Sequence[int], progress: Callable[[int, int], None]
+) -> tuple[dict[int, bytes], Bytes, dict[int, str]]:
+    """Thumbnails of rows.
+
+    Parameters
+    ----------
+    files : sequence of str
+        Path of each row.
+    cards, tiles : sequence of int
+        Rows that stand alone, and rows on the map.
+    progress : callable(done, total)
+
+    Returns
+    -------
+    dict of int to bytes
+        WebP of each card that can be read.
+    uint8 array [tiles, side, side, 3]
+    dict of int to str
+        Rows that cannot be read, with the reason.
+    """
+    total = len(cards) + len(tiles)
+    large = read_thumbnails([files[row] for row in cards], CARD, lambda done: progress(done, total))
+    side = tile_side(len(tiles))
+    small = read_thumbnails(
+        [files[row] for row in tiles], side, lambda done: progress(len(cards) + done, total)
+    )
+    missing = {int(cards[place]): reason for place, reason in large.problems.items()}
+    missing |= {int(tiles[place]): reason for place, reason in small.problems.items()}
+    drawn = {
+        int(row): webp(large.rgb[place], 72) for place, row in enumerate(cards) if place not in large.problems
+    }
+    return drawn, small.rgb, missing
+
+
+def sheet_of(tiles: Bytes) -> tuple[Bytes, int]:
+    """All tiles on one sheet, row by row, uint8 ``[height, width, 3]``, and how many stand in a row."""
+    count, side = len(tiles), tiles.shape[1]
+    columns = max(1, math.ceil(math.sqrt(count)))
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows, columns, side, side, 3), 255, np.uint8)
+    sheet.reshape(-1, side, side, 3)[:count] = tiles
+    return sheet.transpose(0, 2, 1, 3, 4).reshape(rows * side, columns * side, 3), columns
+
+
+def webp(rgb: Bytes, quality: int) -> bytes:
+    """uint8 ``[height, width, 3]`` as a WebP file."""
+    stream = io.BytesIO()
+    decode(np.ascontiguousarray(rgb)).save(stream, format="WEBP", quality=quality, method=4)
+    return stream.getvalue()
+
+
+def webp_of_figure(figure: Figure) -> tuple[bytes, int, int]:
+    """A figure as a WebP file, with its width and height in pixels."""
+    with tempfile.TemporaryDirectory() as folder:
+        picture = decode(save_png(figure, Path(folder) / "figure.png"))
+    stream = io.BytesIO()
+    picture.save(stream, format="WEBP", quality=85, method=4)
+    return stream.getvalue(), picture.width, picture.height
