@@ -132,3 +132,15 @@ Layers = Annotated[
 Iterations = Annotated[
     int, typer.Option("--iterations", metavar="N", min=1, help="Steps of the descent, for each layer.")
 ]
+UnitsOrCount = Annotated[
+    str,
+    typer.Option(
+        "--units",
+        metavar="COUNT|UNIT,UNIT",
+        help="How many units, the most active first; or which, by their numbers: 1,7,42 (one alone: 7,).",
+    ),
+]
+EachScale = Annotated[
+    bool,
+    typer.Option("--each", help="Scale every map alone, so that weak ones can be seen too; by default all share one."),
+]

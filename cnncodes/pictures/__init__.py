@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnncodes.pictures.activations import Activations, draw_activations, read_activations
     from cnncodes.pictures.attribution import Attribution, attribute, attribute_all
     from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
     from cnncodes.pictures.curves import draw_curves
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from cnncodes.pictures.rates import draw_rates
 
 _HOMES = {
+    "Activations": "activations",
+    "draw_activations": "activations",
+    "read_activations": "activations",
     "Attribution": "attribution",
     "CodesMap": "map_record",
     "DenseMap": "dense",
@@ -51,6 +55,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Activations",
     "Attribution",
     "CodesMap",
     "DenseMap",
@@ -62,6 +67,7 @@ __all__ = [
     "attribute_all",
     "codes_map",
     "dense_map",
+    "draw_activations",
     "draw_attribution",
     "draw_attributions",
     "draw_curves",
@@ -77,6 +83,7 @@ __all__ = [
     "fool",
     "invert",
     "occlude",
+    "read_activations",
     "read_map",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli.show import attributions, dense, filters, fool, invert, neighbours, occlude
+from cnncodes.cli.show import activations, attributions, dense, filters, fool, invert, neighbours, occlude
 from cnncodes.cli.show import map as map_command
 
 SUMMARY = """
@@ -15,6 +15,7 @@ See what the network sees: one picture from each command.
 
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("filters", filters.filters),
+    ("activations", activations.activations),
     ("map", map_command.map_),
     ("occlude", occlude.occlude),
     ("saliency", attributions.saliency),

@@ -1,0 +1,51 @@
+"""`cnncodes show activations`: what the units of a stage give on one image."""
+
+from __future__ import annotations
+
+from cnncodes.cli import options, show_options
+from cnncodes.cli.console import Reporter, percent, shell
+from cnncodes.cli.show.common import finish, picture_path
+
+
+def activations(
+    image: show_options.Image,
+    weights: show_options.Subject = "imagenet",
+    network: options.Network = None,
+    layer: show_options.Layer = "conv5",
+    units: show_options.UnitsOrCount = "36",
+    each: show_options.EachScale = False,
+    output: show_options.Picture = None,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """What the units of a layer give on an image: maps as a grid, the most active first.
+
+    Maps of conv1 still look like the image: edges and colours. Those of conv5 are dark but for a few places, where
+    the unit found what it looks for; 'show strongest' with the numbers above the maps tells what that is. Of fully
+    connected layers, which have no places, bars and a sorted profile are drawn.
+
+        cnncodes show activations photo.jpg --weights starter --layer conv1
+
+        cnncodes show activations bee.jpg --weights run/model.safetensors --units 1,7,42 --each
+    """
+    from cnncodes.pictures.activations import draw_activations, parse_units, read_activations
+    from cnncodes.pictures.subject import load_subject, view_of
+
+    reporter = Reporter(json, quiet)
+    path = picture_path(output, "activations", overwrite)
+    wanted = parse_units(units)
+    subject = load_subject(weights, network=network, device=device)
+    found = read_activations(subject, view_of(image, subject), layer)
+    figure = draw_activations(found, wanted, each)
+    document = found.to_json(wanted)
+    above = "fire" if found.rectified else f"are above 0 ({found.without_relu})"
+    reporter.result(
+        f"{found.stage}: {percent(found.firing)} of {len(found.values):,} units {above} on this image"
+    )
+    finish(reporter, figure, path, document)
+    first = ",".join(str(entry["unit"]) for entry in document["units"][:3])
+    reporter.next(
+        f"cnncodes show strongest photos --weights {shell(weights)} --layer {found.stage} --units {first}"
+    )

@@ -1,0 +1,287 @@
+"""What the units of a stage give on one image: maps as a grid, or of a fully connected stage a sorted profile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cnncodes.errors import OptionError
+from cnncodes.networks import Linear, Network
+from cnncodes.pictures.confusion import shortened
+from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_figure, new_panels, plain
+from cnncodes.pictures.mosaic import mosaic, tile_corners
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.subject import Subject, View
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+SHOWN = 36  # units, unless more are asked for
+FINEST = 32  # a map is drawn at least so many dots high, so that its label has room above it
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """What all units of one stage give on one image.
+
+    Parameters
+    ----------
+    weights : str
+        For titles: the weights' name, or the model's file.
+    stage : str
+    image : str
+        The file's name.
+    rgb : uint8 array [side, side, 3]
+        The image as the network sees it.
+    values : float32 array [units, height, width]
+        One place only (1 x 1) for a fully connected stage.
+    rectified : bool
+        Whether the values went through a ReLU, so that none is below 0 and "fires" means above 0.
+    names : tuple of str
+        The classes, where the stage is the network's classifier; else empty.
+    """
+
+    weights: str
+    stage: str
+    image: str
+    rgb: Bytes
+    values: Floats
+    rectified: bool
+    names: tuple[str, ...] = ()
+
+    @cached_property
+    def largest(self) -> Floats:
+        """The largest value of each unit anywhere on the image, ``[units]``: what "most active" goes by."""
+        return np.asarray(self.values.max(axis=(1, 2)))
+
+    @property
+    def without_relu(self) -> str:
+        """Why values may be below 0, for people."""
+        return "before the ReLU" if self.stage.endswith(":linear") else "this stage has no ReLU"
+
+    @property
+    def firing(self) -> float:
+        """Share of the units that are above 0 at one place of the image or more."""
+        return float((self.largest > 0).mean())
+
+    def choose(self, units: int | Sequence[int] = SHOWN) -> list[int]:
+        """Numbers of units: so many, the most active first, or the named ones in their order.
+
+        Raises
+        ------
+        OptionError
+            For a unit that the stage does not have, or none at all.
+        """
+        count = len(self.values)
+        if isinstance(units, int):
+            if units < 1:
+                raise OptionError(f"{units} units cannot be shown.", f"Use 1 to {count}.")
+            return [int(unit) for unit in np.argsort(-self.largest, kind="stable")[:units]]
+        absent = [unit for unit in units if not 0 <= unit < count]
+        if absent or not units:
+            problem = f"unit {absent[0]} is not there" if absent else "no unit is named"
+            raise OptionError(
+                f"{problem}: stage '{self.stage}' has {count:,} units.", f"Use 0 to {count - 1}."
+            )
+        return list(dict.fromkeys(units))
+
+    def to_json(self, units: int | Sequence[int] = SHOWN) -> dict[str, Any]:
+        """The chosen units as they are drawn, with their largest and mean value and the share of places above 0."""
+        chosen = [
+            {
+                "unit": unit,
+                **({"class": self.names[unit]} if self.names else {}),
+                "largest": float(self.largest[unit]),
+                "mean": float(self.values[unit].mean()),
+                "places": float((self.values[unit] > 0).mean()),
+            }
+            for unit in self.choose(units)
+        ]
+        return {
+            "weights": self.weights,
+            "stage": self.stage,
+            "image": self.image,
+            "shape": list(self.values.shape),
+            "rectified": self.rectified,
+            "firing": self.firing,
+            "units": chosen,
+        }
+
+
+def parse_units(text: str) -> int | tuple[int, ...]:
+    """``"36"`` is how many units, ``"1,7,42"`` which; one alone is ``"7,"``.
+
+    Raises
+    ------
+    OptionError
+        If it is neither.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
+        raise OptionError(
+            f"units '{text}' are neither a count nor numbers of units.", "Write such as 36, or 1,7,42."
+        )
+    return tuple(map(int, parts)) if "," in text else int(parts[0])
+
+
+def is_rectified(network: Network, stage: str) -> bool:
+    """Whether values of a stage went through a ReLU: all but those of ``:linear`` and of the classifier."""
+    found = network.stage(stage)
+    return not stage.endswith(":linear") and (found.relu or not isinstance(found, Linear))
+
+
+def read_activations(subject: Subject, view: View, stage: str = "conv5") -> Activations:
+    """What one stage gives on an image.
+
+    Parameters
+    ----------
+    subject : Subject
+    view : View
+        From :func:`~cnncodes.pictures.subject.view_of`.
+    stage : str, default "conv5"
+        One stage; ``conv5:linear`` is before the ReLU.
+
+    Raises
+    ------
+    StageError
+        If the network has no such stage.
+    """
+    network = subject.weights.architecture
+    name = network.select_one(stage)
+    with torch.inference_mode():
+        values = subject.network.activations(view.pixels, [name])[name][0].float().cpu().numpy()
+    values = values.reshape(len(values), *(values.shape[1:] or (1, 1)))
+    is_classifier = name == network.stage_names[-1] and network.classes is not None
+    known = subject.weights.class_names() if is_classifier else None
+    return Activations(
+        subject.name, name, view.name, view.rgb, values, is_rectified(network, name), tuple(known or ())
+    )
+
+
+def draw_activations(found: Activations, units: int | Sequence[int] = SHOWN, each: bool = False) -> Figure:
+    """The image as seen, and beside it the units: maps with their numbers, or bars and a sorted profile.
+
+    Parameters
+    ----------
+    found : Activations
+    units : int or sequence of int, default 36
+        So many, the most active first, or these.
+    each : bool, default False
+        Scale every map by its own largest value, so that weak ones can be seen too; else all share one scale,
+        so that they can be compared.
+
+    Raises
+    ------
+    OptionError
+        For a unit that is not there.
+    """
+    chosen = found.choose(units)
+    which = (
+        f"the {len(chosen)} most active of {len(found.values):,} units"
+        if isinstance(units, int) and len(chosen) < len(found.values)
+        else f"{len(chosen)} of {len(found.values):,} units"
+    )
+    fires = "fire" if found.rectified else f"are above 0 ({found.without_relu})"
+    where = " somewhere" if found.values[0].size > 1 else ""
+    title = (
+        f"{found.stage} of {plain(found.weights)} on {plain(found.image)}: {which}. "
+        f"{100 * found.firing:.0f} % of all units {fires}{where} on this image"
+    )
+    if found.values[0].size == 1:
+        return _draw_profile(found, chosen, title)
+    return _draw_maps(found, chosen, each, title)
+
+
+def _draw_maps(found: Activations, chosen: list[int], each: bool, title: str) -> Figure:
+    columns = math.ceil(math.sqrt(len(chosen)))
+    maps = found.values[chosen].astype(np.float64)
+    limit = float(np.abs(maps).max()) or 1.0
+    if each:
+        own = np.abs(maps).max(axis=(1, 2), keepdims=True)
+        maps, limit = maps / np.where(own > 0, own, 1), 1.0
+        title += "; each map scaled alone, its largest value behind its number"
+    cell = max(5.4, 0.62 * columns)
+    tiles, strip = _with_strip(maps)
+    figure, (left, right) = new_panels(1, 2, cell=cell, title=title)
+    left.imshow(found.rgb)
+    for place in (left, right):
+        place.set_anchor("N")
+    left.set_title(f"the image as the network sees it, {len(found.rgb)} px", fontsize=10, loc="left")
+    low, colours = (0.0, "magma") if found.rectified else (-limit, "RdBu_r")
+    gap = max(1, tiles.shape[2] // 16)
+    picture = mosaic(tiles, columns, gap, np.nan)
+    image = right.imshow(picture, cmap=colours, vmin=low, vmax=limit, interpolation="nearest")
+    height, width = found.values.shape[1:]
+    right.set_title(
+        f"maps of {height} x {width} places, above each its unit's number", fontsize=10, loc="left"
+    )
+    size = min(9.0, 72 * cell * 0.9 * strip / picture.shape[0] * 0.85)
+    corners = tile_corners(len(chosen), tiles.shape[1], tiles.shape[2], columns, gap)
+    for unit, (x, y) in zip(chosen, corners, strict=True):
+        text = f"{unit}: {found.largest[unit]:#.3g}" if each else f"{unit}"
+        right.text(x - 0.5, y + 0.82 * strip - 0.5, text, fontsize=size * (0.8 if each else 1))
+    if not each:
+        add_colour_bar(
+            figure, image, right, "activation" if found.rectified else f"value ({found.without_relu})"
+        )
+    return figure
+
+
+def _with_strip(maps: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], int]:
+    """Maps enlarged by a whole number to a size that can be labelled, with an empty strip above; its height."""
+    factor = math.ceil(FINEST / min(maps.shape[1:]))
+    large = maps.repeat(factor, axis=1).repeat(factor, axis=2)
+    strip = max(6, round(0.22 * large.shape[1]))
+    return np.pad(large, ((0, 0), (strip, 0), (0, 0)), constant_values=np.nan), strip
+
+
+def _draw_profile(found: Activations, chosen: list[int], title: str) -> Figure:
+    """Of a fully connected stage: bars of the chosen units, and all values in order of size."""
+    values = found.values[:, 0, 0]
+    height = max(4.6, 0.155 * len(chosen) + 1.2)
+    figure, (left, middle, right) = new_figure(13.0, height, 1, 3)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left", parse_math=False)
+    left.imshow(found.rgb)
+    left.set_axis_off()
+    left.set_title(f"the image as the network sees it, {len(found.rgb)} px", fontsize=10, loc="left")
+    _draw_bars(middle, found, chosen)
+    ordered, places = np.sort(values)[::-1], np.arange(1, len(values) + 1)
+    right.plot(places, ordered, color=COLOURS[0], linewidth=1.8)
+    right.fill_between(places, ordered, 0, color=COLOURS[0], alpha=0.2)
+    right.axhline(0, color="0.3", linewidth=0.8)
+    firing = int((values > 0).sum())
+    right.axvline(firing, color=COLOURS[1], linestyle="--", linewidth=1.2)
+    above = "fire" if found.rectified else "are above 0"
+    right.text(0.97, 0.95, f"{firing:,} of {len(values):,} units {above}", transform=right.transAxes,
+               ha="right", va="top", color=COLOURS[1], fontsize=9)  # fmt: skip
+    right.set_xlim(0, len(values))
+    right.set_xlabel("units, in order of their value")
+    right.set_ylabel("value")
+    right.set_title("all units", fontsize=10, loc="left")
+    return figure
+
+
+def _draw_bars(axes: Axes, found: Activations, chosen: list[int]) -> None:
+    """One bar for each unit with its number, and its class where it has one; the first on top."""
+    labels = [str(unit) for unit in chosen]
+    if found.names:
+        names = shortened([plain(found.names[unit]) for unit in chosen], 26)
+        labels = [f"{name}  {unit}" for name, unit in zip(names, labels, strict=True)]
+    places = np.arange(len(chosen))
+    axes.barh(places, found.values[chosen, 0, 0], color=COLOURS[0], height=0.75)
+    axes.set_yticks(places, labels, fontsize=7, parse_math=False)
+    axes.set_ylim(len(chosen) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", alpha=0.3, linewidth=0.5)
+    axes.set_xlabel("value")
+    axes.set_ylabel("class and unit" if found.names else "unit")
+    axes.set_title("the units asked for" if len(chosen) < len(found.values) else "all units", fontsize=10,
+                   loc="left")  # fmt: skip

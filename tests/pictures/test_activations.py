@@ -1,0 +1,136 @@
+"""What units give on an image: the network's own numbers, the most active first, with the numbers of the units."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pictures.small import state_of, subject_of, view_for, weights_of
+
+from cnncodes.cli import main
+from cnncodes.errors import OptionError, StageError
+from cnncodes.networks import Convolution, Linear, MaxPool, Network
+from cnncodes.pictures.activations import draw_activations, parse_units, read_activations
+
+STAGES = (
+    Convolution("conv1", 9, kernel=5, stride=2, padding=2),
+    MaxPool("pool1", kernel=3, stride=2),
+    Linear("fc2", 20),
+    Linear("fc3", 5, relu=False),
+)
+
+
+@pytest.fixture
+def subject(monkeypatch):
+    return subject_of(weights_of(monkeypatch, Network("small", 32, STAGES)))
+
+
+@pytest.fixture
+def view(subject):
+    return view_for(subject, 32)
+
+
+@pytest.mark.parametrize("stage", ["conv1", "conv1:linear", "pool1", "fc2", "fc3"])
+def test_the_values_are_the_networks(subject, view, stage):
+    found = read_activations(subject, view, stage)
+    with torch.no_grad():
+        wanted = subject.network.activations(view.pixels, [stage])[stage][0].numpy()
+    np.testing.assert_array_equal(found.values.reshape(wanted.shape), wanted)
+    assert found.firing == np.mean([(unit > 0).any() for unit in wanted])
+    assert found.rectified == (stage in ("conv1", "pool1", "fc2"))
+    by_value = sorted(range(len(wanted)), key=lambda unit: -wanted[unit].max())
+    assert [wanted[unit].max() for unit in found.choose(4)] == [wanted[unit].max() for unit in by_value[:4]]
+
+
+def shown(figure):
+    """What is written into the picture, and the arrays that it draws."""
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    return texts, [image.get_array() for axes in figure.axes for image in axes.get_images()]
+
+
+def test_each_map_stands_under_its_number(subject, view):
+    """A person copies the number into 'show strongest --units': a wrong one would show another unit."""
+    found = read_activations(subject, view, "pool1")
+    texts, (_, picture) = shown(draw_activations(found, [7, 2, 5, 0]))
+    assert texts == ["7", "2", "5", "0"]
+    height = found.values.shape[1]
+    factor = -(-32 // height)
+    rows = np.flatnonzero(np.isfinite(picture.filled(np.nan)).any(axis=1))
+    drawn = picture.filled(np.nan)[rows][::factor, ::factor]
+    np.testing.assert_allclose(drawn[:height, :height], found.values[7], rtol=1e-6)
+    np.testing.assert_allclose(drawn[height:, :height], found.values[5], rtol=1e-6)
+
+
+def test_one_scale_for_all_or_one_for_each(subject, view):
+    found = read_activations(subject, view, "conv1")
+    together, alone = draw_activations(found), draw_activations(found, each=True)
+    assert together.axes[1].get_images()[0].get_clim() == (0, found.values.max())
+    assert len(together.axes) == 3 and len(alone.axes) == 2, "a colour bar where all maps share its numbers"
+    assert [text.split(":")[0] for text in shown(alone)[0]] == [str(unit) for unit in found.choose()]
+    linear = read_activations(subject, view, "conv1:linear")
+    low, high = draw_activations(linear).axes[1].get_images()[0].get_clim()
+    assert low == -high == -np.abs(linear.values).max(), "zero in the middle of the colours"
+
+
+def test_a_fully_connected_stage_is_bars_and_a_profile(subject, view):
+    found = read_activations(subject, view, "fc2")
+    _, bars, profile = draw_activations(found, 6).axes
+    assert [label.get_text() for label in bars.get_yticklabels()] == [str(unit) for unit in found.choose(6)]
+    widths = [bar.get_width() for bar in bars.patches]
+    np.testing.assert_allclose(widths, np.sort(found.values.ravel())[::-1][:6])
+    np.testing.assert_allclose(profile.lines[0].get_ydata(), np.sort(found.values.ravel())[::-1])
+
+
+def test_an_image_that_nothing_fires_on_is_drawn_too(subject, view):
+    subject.network.conv1.bias.data -= 1000
+    found = read_activations(subject, view, "conv1")
+    assert found.firing == 0
+    draw_activations(found)
+    draw_activations(found, each=True)
+
+
+def test_the_network_stays_as_it_was(subject, view):
+    before = state_of(subject.network)
+    read_activations(subject, view, "pool1")
+    assert state_of(subject.network) == before
+
+
+@pytest.mark.parametrize(
+    ("units", "told"), [([9], "unit 9"), ((-1,), "unit -1"), (0, "0 units"), ((), "no unit")]
+)
+def test_units_that_are_not_there(subject, view, units, told):
+    found = read_activations(subject, view, "conv1")
+    with pytest.raises(OptionError, match=f"{told}.*\nUse "):
+        draw_activations(found, units)
+    with pytest.raises(StageError, match="conv7"):
+        read_activations(subject, view, "conv7")
+
+
+def test_a_count_and_numbers_are_told_apart():
+    assert parse_units("36") == 36 and parse_units("7,") == (7,) and parse_units("1, 7,42") == (1, 7, 42)
+    for text in ("", ",", "1-3", "all", "-1", "²"):
+        with pytest.raises(OptionError, match="neither a count nor"):
+            parse_units(text)
+
+
+def test_the_command_line(monkeypatch, tmp_path, capsys, subject):
+    from PIL import Image
+
+    monkeypatch.setattr("cnncodes.pictures.subject.load_subject", lambda *_, **__: subject)
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((40, 32), 80).convert("RGB").save("photo.png")
+    assert main(["show", "activations", "photo.png", "--layer", "conv1", "--units", "3,1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [entry["unit"] for entry in told["units"]] == [3, 1] and told["shape"] == [9, 16, 16]
+    assert (tmp_path / "activations.png").is_file()
+    for arguments in (
+        ["photo.png", "--units", "9,"],
+        ["photo.png", "--layer", "conv7"],
+        ["none.png"],
+        ["photo.png"],
+    ):
+        assert main(["show", "activations", "--layer", "conv1", *arguments]) in (1, 2)
+        told = capsys.readouterr().err
+        assert told.startswith("error: ") and told.count("\n") == 2 and "Traceback" not in told
