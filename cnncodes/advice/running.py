@@ -340,6 +340,9 @@ class _Road:
 
         splits = division.splits.copy()
         unreadable = dict(advice.unreadable) if advice else {}
+        if (self.folder / CODES).exists():  # those that the division left out
+            with CodesFile(self.folder / CODES) as codes:
+                unreadable |= codes.problems()
         splits[[row for row, name in enumerate(self.catalog.names) if name in unreadable]] = 0
         divided = dataclasses.replace(self.catalog, splits=splits)
         catalog, rule = for_training(divided, division.groups, self.seed)

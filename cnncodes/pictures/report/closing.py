@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from cnncodes.pictures.report.images import sheet_of, webp
+from cnncodes.pictures.report.images import Bytes, sheet_of, webp
 from cnncodes.pictures.report.markup import (
     clean,
     command,
@@ -36,15 +36,11 @@ def codes_map(page: RunPage) -> str:
     drawn = page.map
     if drawn is None or not len(drawn.tiles):
         return ""
-    sheet, columns = sheet_of(drawn.tiles)
-    for quality in SHEET_QUALITIES:
-        image = webp(sheet, quality)
-        if len(image) <= LARGEST_SHEET:
-            break
+    image, side, columns = _sheet(drawn.tiles)
     classes = [clean(name) for name in page.catalog.classes]
     document = {
         "classes": classes,
-        "side": int(drawn.tiles.shape[1]),
+        "side": side,
         "columns": columns,
         "images": _entries(page),
         "unit": page.answers.unit if page.answers else "",
@@ -78,10 +74,20 @@ def codes_map(page: RunPage) -> str:
         '<div id="map-tip" hidden></div></div><p class="quiet">Move the pointer over an image for its name; click it for its neighbours. Drag to '
         "move; the wheel zooms after a click into the map; on a touch screen use two fingers.</p>"
         f'<p class="keys">{legend}{left}</p><div id="map-chosen" aria-live="polite"></div></div>'
-        '<noscript><p class="beware">The map needs JavaScript; everything else on this page works without.</p></noscript>'
+        '<p class="beware no-script">The map needs JavaScript; everything else on this page works without.</p>'
         f'<img id="map-tiles" alt="" hidden src="{data_uri(image)}">{json_block("map-data", document)}'
     )
     return section("map", "The map", lead, body)
+
+
+def _sheet(tiles: Bytes) -> tuple[bytes, int, int]:
+    """All thumbnails as one WebP file, as good as :data:`LARGEST_SHEET` allows; their side, and how many in a row."""
+    for quality in SHEET_QUALITIES:
+        sheet, columns = sheet_of(tiles)
+        image = webp(sheet, quality)
+        if len(image) <= LARGEST_SHEET:
+            return image, tiles.shape[1], columns
+    return _sheet(tiles[:, ::2, ::2])
 
 
 def _entries(page: RunPage) -> list[list[object]]:

@@ -97,7 +97,7 @@ def _occlusion(sitter: Sitter, rows: list[int], title: str, first: str) -> Netwo
         except ImageError:
             continue
         side = len(view.rgb)
-        found = occlude(sitter.subject, view, patch=max(side // 6, 2), stride=max(side // 16, 1))
+        found = occlude(sitter.subject, view, patch=max(side // 6, 2), stride=max(side // 10, 1))
         text = (
             f"{first} A grey patch slides over it: where the answer suffers most, the model has looked. If that "
             "is the background, more varied images help."

@@ -14,8 +14,11 @@ import numpy.typing as npt
 
 from cnncodes.advice.run_record import KIND, NOTE, REPORT, RunReport
 from cnncodes.advice.run_report import MODEL, SPLIT
+from cnncodes.codes.file import CodesFile
 from cnncodes.errors import CnnCodesError, ModelError
-from cnncodes.images.catalog import SPLITS, Catalog, read_catalog
+from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.listing import class_order
+from cnncodes.images.lists import parse_csv, read_text
 from cnncodes.pictures.report.answers import Asked, Progress, ask
 from cnncodes.pictures.report.images import read_images
 from cnncodes.pictures.report.markup import clean
@@ -63,8 +66,8 @@ def read_run(
     """
     place, tell = Path(folder), progress or (lambda *_: None)
     report, note = read_records(place)
-    catalog = read_catalog(place / SPLIT)
-    files = [os.path.normpath(file) for file in catalog.files]
+    catalog = read_split(place / SPLIT)
+    files = find_files(place, report, catalog)
     notes: list[str] = []
     asked = None
     try:
@@ -124,6 +127,31 @@ def read_records(folder: Path) -> tuple[RunReport, dict[str, Any]]:
             f"Repeat its command, and it goes on: {note.get('command', 'cnncodes run')}.",
         )
     return RunReport.from_json((folder / REPORT).read_text(encoding="utf-8")), note
+
+
+def read_split(path: Path) -> Catalog:
+    """The catalog of a run's ``split.csv``, wherever its images are by now."""
+    listing = parse_csv(read_text(str(path)), os.fspath(path.resolve().parent), repr(str(path)))
+    classes = class_order(listing.labels)
+    place_of: dict[str | None, int] = {name: place for place, name in enumerate(classes)}
+    labels = np.array([place_of.get(label, -1) for label in listing.labels], np.int32)
+    return Catalog(
+        Path(listing.root), tuple(listing.names), labels, np.array(listing.splits, np.uint8), classes
+    )
+
+
+def find_files(folder: Path, report: RunReport, catalog: Catalog) -> list[str]:
+    """Path of each image: beside the run as it was, or, if the run's folder was moved, where its codes were made of."""
+    files = [os.path.normpath(file) for file in catalog.files]
+    codes = folder / report.files.get("codes", "")
+    if not any(os.path.exists(file) for file in files[:20]) and codes.is_file():  # noqa: PTH110
+        try:
+            with CodesFile(codes) as file:
+                if len(file) == len(catalog):
+                    return list(file.catalog.files)
+        except CnnCodesError:
+            pass
+    return files
 
 
 def shown_names(files: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,316 @@
+"""The page of a run: nothing from a file becomes HTML, nothing is asked of the network, and what is lost is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from report_tools import EVIL_CLASS, EVIL_FILE, EVIL_TITLE, finished_run, tiny_network  # noqa: F401
+
+from cnncodes.cli import main
+from cnncodes.errors import ModelError, OptionError, OutputExistsError
+from cnncodes.images import Catalog
+from cnncodes.pictures.report import PageFile, page_is_current, read_run, render, write_report
+from cnncodes.pictures.report.answers import answers_of, choose_rows
+from cnncodes.pictures.report.charts import nice_ticks
+from cnncodes.pictures.report.images import sheet_of, tile_side
+from cnncodes.pictures.report.markup import clean, escaped, json_block
+from cnncodes.pictures.report.reading import choose_samples, nearest_by_cosine, shown_names
+from cnncodes.pictures.report.record import PageMap
+
+LIMIT = 10_000_000  # bytes
+
+
+class Seen(HTMLParser):
+    """The elements of a page with their attributes, its scripts, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self._open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:  # type: ignore[no-untyped-def]
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            self.scripts[-1] += data
+        elif self._open != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+    @property
+    def map(self) -> dict:  # type: ignore[type-arg]
+        return json.loads(self.scripts[0])
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory):  # type: ignore[no-untyped-def]
+    """A finished run of a linear head, and what its page shows."""
+    folder = tmp_path_factory.mktemp("linear")
+    report = finished_run(folder)
+    return SimpleNamespace(folder=folder, run=folder / "run", report=report, page=read_run(folder / "run"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):  # type: ignore[no-untyped-def]
+    """A finished run of a training, and what its page shows."""
+    folder = tmp_path_factory.mktemp("trained")
+    report = finished_run(folder, trained=True)
+    return SimpleNamespace(folder=folder, run=folder / "run", report=report, page=read_run(folder / "run"))
+
+
+@pytest.mark.parametrize("kind", ["linear", "trained"])
+def test_names_from_files_and_people_stay_text(kind, request) -> None:
+    page = dataclasses.replace(request.getfixturevalue(kind).page, title=EVIL_TITLE)
+    seen = Seen(render(page))
+    assert len(seen.scripts) == 2, "the map's data and the page's own script"
+    assert not [name for _, attributes in seen.elements for name in attributes if name.startswith("on")]
+    assert EVIL_CLASS in seen.text and EVIL_TITLE in seen.text, "shown as it is"
+    assert EVIL_CLASS in seen.map["classes"]
+    assert any(entry[4].endswith(EVIL_FILE) for entry in seen.map["images"])
+
+
+def test_a_page_asks_for_nothing(linear, trained) -> None:
+    for page in (linear.page, trained.page):
+        text = render(page)
+        for tag, attributes in Seen(text).elements:
+            assert tag not in ("link", "iframe", "object", "embed", "form", "base")
+            for name in ("src", "href", "action", "srcset", "poster"):
+                value = attributes.get(name)
+                assert value is None or value.startswith(("data:image/", "#")), value
+        assert "url(" not in text and "@import" not in text
+        assert "default-src 'none'" in text, "the browser is told to refuse what should not be there anyway"
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x00", "\u202egpj.exe", os.fsdecode(b"\xff.jpg"), "<&>\"'"])
+def test_every_name_can_be_written_into_a_page(text) -> None:
+    cleaned = clean(text)
+    assert cleaned.isprintable() and cleaned.encode("utf-8")
+    assert not set("<>\"'") & set(escaped(text))
+    block = json_block("name", [cleaned, "</script><!--"])
+    inside = block[block.index(">") + 1 : block.rindex("<")]
+    assert "<" not in inside and json.loads(inside) == [cleaned, "</script><!--"]
+
+
+def test_the_answers_are_those_of_the_report_and_the_surest_mistake_comes_first(linear, trained) -> None:
+    for run in (linear, trained):
+        answers, found = run.page.answers, run.report.evaluation
+        assert len(answers.answers) == found.n
+        assert sum(answer.correct for answer in answers.answers) == round(found.n * found.top1)
+        sure = [answer.sureness for answer in answers.mistakes]
+        assert sure == sorted(sure, reverse=True)
+        confusion = np.array(found.confusion)
+        assert len(answers.mistakes) == confusion.sum() - np.trace(confusion)
+        for answer in answers.answers:
+            assert run.page.catalog.classes[run.page.catalog.labels[answer.row]] == answer.true
+    assert linear.page.answers.unit == "margin" and trained.page.answers.unit == "probability"
+
+
+def test_a_mistake_names_its_image_both_classes_and_how_sure_the_model_was(trained) -> None:
+    worst = trained.page.answers.mistakes[0]
+    text = re.sub(r"\s+", " ", Seen(render(trained.page)).text)
+    part = text[text.index("The mistakes") :]
+    assert f"is {worst.true}" in part and f"taken for {worst.predicted}" in part
+    assert f"sureness {100 * worst.sureness:.0f} %" in part
+    assert part.index(trained.page.name(worst.row)) < part.index(
+        trained.page.name(trained.page.answers.mistakes[-1].row)
+    )
+
+
+def test_an_svms_sureness_is_its_margin_in_medians() -> None:
+    scores = np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 0.5], [5.0, 1.0, 0.0]])
+    logarithms = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    result = SimpleNamespace(
+        evaluation=SimpleNamespace(classes=("a", "b", "c")),
+        log_probabilities=logarithms,
+        labels=np.array([0, 0, 0]),
+        rows=np.array([2, 0, 1]),
+    )
+    answers = answers_of(result, np.array([10, 11, 12]), "svm").answers
+    assert [answer.row for answer in answers] == [11, 12, 10]
+    np.testing.assert_allclose([answer.sureness for answer in answers], [4 / 2, 2 / 2, 0.5 / 2])
+    assert [answer.predicted for answer in answers] == ["a", "a", "b"]
+
+
+def test_the_page_says_what_happened(linear, trained) -> None:
+    for run in (linear, trained):
+        found, text = run.report.evaluation, Seen(render(run.page)).text
+        assert f"{100 * found.top1:.1f} % of the test images" in text
+        assert run.report.recipe in text and run.report.command in text
+        assert "1 image could not be read" in text and "not an image" in text
+    assert "Loss" in Seen(render(trained.page)).text
+    assert "Loss" not in Seen(render(linear.page)).text
+
+
+def test_images_that_were_moved_cost_their_pictures_only(linear, tmp_path) -> None:
+    shutil.copytree(linear.run, tmp_path / "a" / "b" / "run")
+    page = read_run(tmp_path / "a" / "b" / "run")
+    assert set(page.missing) == set(linear.page.missing), "the run alone was moved: its images are found"
+    photos, away = linear.folder / "photos", linear.folder / "away"
+    photos.rename(away)
+    try:
+        page = read_run(tmp_path / "a" / "b" / "run")
+    finally:
+        away.rename(photos)
+    assert set(page.map.rows.tolist()) <= set(page.missing)
+    assert any("cannot be read any more" in note for note in page.notes)
+    text = Seen(render(page)).text
+    assert "cannot be read any more" in text and "The mistakes" in text
+    assert page.answers == linear.page.answers
+
+
+def test_a_lost_model_costs_mistakes_and_map_only(linear, tmp_path) -> None:
+    shutil.copytree(linear.run, tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"damaged")
+    page = read_run(tmp_path / "run")
+    assert page.answers is None and page.map is None and len(page.notes) >= 2
+    assert f"{100 * page.report.evaluation.top1:.1f} %" in render(page)
+
+
+def test_what_is_no_finished_run_is_refused(linear, tmp_path, capsys) -> None:
+    with pytest.raises(ModelError, match="no folder of 'cnncodes run'"):
+        read_run(tmp_path)
+    shutil.copytree(linear.run, tmp_path / "run")
+    (tmp_path / "run" / "report.json").unlink()
+    with pytest.raises(ModelError, match=r"not finished: report\.json"):
+        read_run(tmp_path / "run")
+    assert main(["report", str(tmp_path / "nothing")]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_is_refused_before_the_work(linear, tmp_path) -> None:
+    with pytest.raises(OptionError, match=r"ends in \.html"):
+        write_report(linear.run, tmp_path / "page.pdf")
+    with pytest.raises(OutputExistsError, match="does not exist"):
+        write_report(linear.run, tmp_path / "no" / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_on_the_command_line(linear, tmp_path, capsys) -> None:
+    output = tmp_path / "bees.html"
+    assert main(["report", str(linear.run), "-o", str(output), "--title", "Bees?", "--json", "-q"]) == 0
+    page = PageFile.from_json(capsys.readouterr().out)
+    assert page.path == str(output) and page.bytes == output.stat().st_size < LIMIT
+    assert page.images == len(linear.page.catalog) and page.mistakes == len(linear.page.answers.mistakes)
+    assert PageFile.from_json(page.to_json()) == page
+    assert "Bees?" in output.read_text(encoding="utf-8")
+    assert not page_is_current(linear.run)
+    assert main(["report", str(linear.run)]) == 0
+    assert page_is_current(linear.run)
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_run_ends_with_its_page_and_survives_one_that_fails(tmp_path, capsys, monkeypatch) -> None:
+    report = finished_run(tmp_path)
+    monkeypatch.setattr("cnncodes.advice.run", lambda *_, **__: report)
+
+    def fails(*_, **__):  # type: ignore[no-untyped-def]
+        raise RuntimeError("no ink")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("cnncodes.pictures.report.write_report", fails)
+        arguments = ["run", str(tmp_path / "photos" / "images.csv"), "-o", str(tmp_path / "run")]
+        assert main([*arguments, "--weights", "random:0", "--model", "tiny"]) == 3, "one image is broken"
+    told = capsys.readouterr()
+    assert "no ink" in told.err and "cnncodes report" in told.err and "accuracy" in told.out
+    assert main([*arguments, "--weights", "random:0", "--model", "tiny"]) == 3
+    assert "report.html" in capsys.readouterr().err
+    assert page_is_current(tmp_path / "run")
+
+
+def test_neighbours_are_those_of_a_loop() -> None:
+    codes = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    codes[3] = 0
+    found = nearest_by_cosine(codes, 3)
+    for row in range(12):
+        others = [other for other in range(12) if other != row]
+        length = np.linalg.norm(codes, axis=1)
+        cosine = {o: float(codes[row] @ codes[o]) / max(length[row] * length[o], 1e-30) for o in others}
+        assert found[row].tolist() == sorted(others, key=lambda other: -cosine[other])[:3]
+    assert nearest_by_cosine(codes[:2], 5).tolist() == [[1], [0]]
+
+
+def test_of_too_many_images_each_class_keeps_its_place_and_tests_come_first() -> None:
+    labels = np.repeat([0, 1, 2], [9000, 900, 40])
+    splits = np.tile([1, 1, 3], 3314)[: len(labels)]
+    catalog = Catalog(Path("/"), tuple(map(str, range(len(labels)))), labels, splits, ("a", "b", "c"))
+    tested = np.flatnonzero(splits == 3)
+    rows = choose_rows(catalog, tested, 2000, seed=0)
+    assert len(rows) == len(set(rows.tolist())) == 2000 and (np.diff(rows) > 0).all()
+    test = rows[splits[rows] == 3]
+    assert len(test) == 1500
+    assert (labels[rows] == 2).sum() == 40, "a small class is there as a whole"
+    assert np.array_equal(rows, choose_rows(catalog, tested, 2000, seed=0))
+
+
+def test_every_class_has_samples_and_many_classes_fewer_each() -> None:
+    for classes, each in ((2, 6), (30, 4), (120, 1)):
+        labels = np.repeat(np.arange(classes), 10)
+        names = tuple(map(str, range(len(labels))))
+        catalog = Catalog(
+            Path("/"), names, labels, np.ones(len(labels), np.uint8), tuple(f"k{k}" for k in range(classes))
+        )
+        samples = choose_samples(catalog)
+        assert len(samples) == classes and all(len(set(rows)) == each for rows in samples.values())
+
+
+def test_two_thousand_images_stay_below_ten_megabytes(linear) -> None:
+    """Photographs compress far better than this noise does."""
+    n, side = 2000, tile_side(2000)
+    random = np.random.default_rng(0)
+    tiles = np.repeat(
+        np.repeat(random.integers(0, 256, (n, side // 4 + 1, side // 4 + 1, 3), dtype=np.uint8), 4, 1), 4, 2
+    )
+    names = tuple(f"a/rather/long/name/for/an/image/{place}.jpg" for place in range(n))
+    catalog = Catalog(Path("/"), names, random.integers(0, 3, n), np.full(n, 3), linear.page.catalog.classes)
+    drawn = PageMap(
+        np.arange(n),
+        random.random((n, 2)),
+        random.integers(0, n, (n, 5)),
+        "fc7",
+        "t-SNE",
+        tiles[:, :side, :side],
+    )
+    page = dataclasses.replace(linear.page, catalog=catalog, map=drawn, answers=None, samples={})
+    assert 1_000_000 < len(render(page).encode()) < LIMIT
+
+
+def test_a_tile_stands_where_the_script_looks_for_it() -> None:
+    tiles = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    sheet, columns = sheet_of(tiles)
+    for place in range(7):
+        y, x = place // columns * 4, place % columns * 4
+        assert (sheet[y : y + 4, x : x + 4] == place).all()
+
+
+def test_names_begin_where_the_files_differ() -> None:
+    assert shown_names(["/a/b/train/x/1.jpg", "/a/b/val/y/2.jpg"]) == ("train/x/1.jpg", "val/y/2.jpg")
+    assert shown_names(["/a/b/1.jpg", "/a/b/2.jpg"]) == ("b/1.jpg", "b/2.jpg")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.613, 0.7), (45.2, 91.7), (3, 3), (1e-5, 2e-5)])
+def test_ticks_are_few_even_and_around_the_range(low, high) -> None:
+    ticks = nice_ticks(low, high)
+    assert ticks[0] <= low * 1.000001 and ticks[-1] >= high / 1.000001 and 2 <= len(ticks) <= 8
+    np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])

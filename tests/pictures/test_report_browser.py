@@ -1,0 +1,174 @@
+"""The page as a person meets it, in a real Chromium: quiet, self-contained, usable by mouse, keyboard and telephone."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from report_tools import EVIL_CLASS, finished_run, tiny_network  # noqa: F401
+
+from cnncodes.pictures.report import write_report
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    None,
+)
+if importlib.util.find_spec("playwright") is None:
+    pytest.skip("playwright is not installed: pip install 'cnncodes[test]'", allow_module_level=True)
+if CHROMIUM is None:
+    pytest.skip("no Chromium is installed: apt install chromium", allow_module_level=True)
+
+MARGIN = 34  # pixels around the map's images, as in page.js
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    finished_run(folder)
+    return Path(write_report(folder / "run").path)
+
+
+@pytest.fixture(scope="module")
+def browser():  # type: ignore[no-untyped-def]
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser, page_file):  # type: ignore[no-untyped-def]
+    """``opened(width, ...)`` gives the page, and a list of everything that it should not do."""
+    contexts = []
+
+    def open_it(width: int = 1440, **options):  # type: ignore[no-untyped-def]
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page, wrong = context.new_page(), []
+        page.on("console", lambda message: wrong.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("data:", page_file.as_uri())) or wrong.append(request.url)
+            ),
+        )
+        page.goto(page_file.as_uri())
+        return page, wrong
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+def images_of(page) -> list:  # type: ignore[no-untyped-def, type-arg]
+    return json.loads(page.locator("#map-data").text_content())["images"]
+
+
+def place_of(page, entry) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+    """Where the whole map shows an image, in pixels of its canvas."""
+    box = page.locator("#map-canvas").bounding_box()
+    return tuple(
+        MARGIN + entry[axis] / 10_000 * (box[side] - 2 * MARGIN)
+        for axis, side in ((0, "width"), (1, "height"))
+    )
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_is_quiet(opened, width, scheme) -> None:
+    page, wrong = opened(width, color_scheme=scheme)
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = page.evaluate(
+        """width => [...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, svg, .hidden, [hidden]')
+           && e.getBoundingClientRect().right > width + 1).map(e => e.outerHTML.slice(0, 80))""",
+        width,
+    )
+    assert outside == []
+    broken = page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length")
+    assert broken == 0 and page.evaluate("document.images.length") > 10
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    assert (luminance(ink) > luminance(paper)) == (scheme == "dark")
+    assert wrong == []
+
+
+def luminance(colour: str) -> float:
+    return sum(map(float, colour[colour.index("(") + 1 : -1].split(",")[:3]))
+
+
+def test_a_class_named_like_a_script_stays_text(opened) -> None:
+    page, wrong = opened()
+    assert page.get_by_text(EVIL_CLASS, exact=True).first.is_visible()
+    assert page.locator("main script:not([type='application/json'])").count() == 0
+    assert wrong == []
+
+
+def test_hover_names_an_image_and_a_click_shows_its_neighbours(opened) -> None:
+    page, wrong = opened()
+    canvas, tip = page.locator("#map-canvas"), page.locator("#map-tip")
+    canvas.scroll_into_view_if_needed()
+    entry = images_of(page)[0]
+    x, y = place_of(page, entry)
+    assert not tip.is_visible()
+    canvas.hover(position={"x": x, "y": y})
+    assert tip.is_visible() and entry[4] in tip.inner_text()
+    canvas.click(position={"x": x, "y": y})
+    shown = page.locator("#map-chosen button")
+    assert shown.count() == 1 + len(entry[5])
+    names = [images_of(page)[place][4] for place in entry[5]]
+    for place, name in enumerate([entry[4], *names]):
+        assert name in shown.nth(place).inner_text()
+    shown.nth(1).click()
+    assert names[0] in page.locator("#map-chosen button.first").inner_text(), "a neighbour can be followed"
+    assert wrong == []
+
+
+def drawn(page) -> str:  # type: ignore[no-untyped-def]
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return page.evaluate("document.getElementById('map-canvas').toDataURL()")
+
+
+def test_the_map_zooms_moves_and_filters(opened) -> None:
+    page, wrong = opened()
+    canvas = page.locator("#map-canvas")
+    whole = drawn(page)
+    page.locator("#map-in").click()
+    zoomed = drawn(page)
+    assert zoomed != whole
+    canvas.focus()
+    canvas.press("ArrowRight")
+    moved = drawn(page)
+    assert moved != zoomed
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.wheel(0, -300)
+    assert drawn(page) != moved, "the wheel zooms once the map has the focus"
+    page.locator("#map-all").click()
+    page.mouse.move(0, 0)
+    page.locator("#map-filter").select_option("wrong")
+    assert drawn(page) != whole
+    page.locator("#map-filter").select_option("all")
+    canvas.press("Enter")
+    assert page.locator("#map-chosen button").count() > 1, "the keyboard chooses, too"
+    assert wrong == []
+
+
+def test_everything_but_the_map_works_without_javascript(opened) -> None:
+    page, wrong = opened(390, java_script_enabled=False)
+    for title in ("What was asked", "The images", "The results", "Use it, repeat it"):
+        assert page.get_by_role("heading", name=title).is_visible()
+    assert page.get_by_text("The map needs JavaScript").is_visible()
+    assert not page.locator("#map-box").is_visible()
+    page.locator("summary").first.click()
+    assert page.locator("details").first.get_attribute("open") is not None
+    assert wrong == []
