@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnncodes.networks.definitions import NETWORKS, TANH, get_network
 from cnncodes.networks.names import parse_stages, torchvision_spellings
 from cnncodes.networks.network import Network
+from cnncodes.networks.receptive_field import ReceptiveField, receptive_fields
 from cnncodes.networks.stages import Convolution, Linear, LocalResponseNorm, MaxPool, Shape, Stage
 from cnncodes.networks.table import StageRow, StageTable, stage_table
 
@@ -24,6 +25,7 @@ __all__ = [
     "LocalResponseNorm",
     "MaxPool",
     "Network",
+    "ReceptiveField",
     "Shape",
     "Stage",
     "StageRow",
@@ -31,6 +33,7 @@ __all__ = [
     "TorchNetwork",
     "get_network",
     "parse_stages",
+    "receptive_fields",
     "stage_table",
     "torchvision_spellings",
 ]

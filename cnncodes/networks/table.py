@@ -7,7 +7,8 @@ import math
 from dataclasses import asdict, dataclass
 
 from cnncodes.networks.network import Network
-from cnncodes.networks.stages import Convolution, Linear, MaxPool, Shape, Stage
+from cnncodes.networks.receptive_field import receptive_fields, window_of
+from cnncodes.networks.stages import Convolution, MaxPool, Shape
 
 BYTES = 4  # float32
 
@@ -95,11 +96,10 @@ def stage_table(network: Network, input_size: int | None = None) -> StageTable:
     """
     size = input_size or network.input_size
     rows = []
-    field, jump = 1, 1  # receptive field and distance between neighbouring units, in input pixels
+    fields = receptive_fields(network, size)
     for stage, incoming in zip(network.stages, network.incoming_shapes(size), strict=True):
-        kernel, stride = _window(stage, incoming)
+        kernel, stride, _ = window_of(stage, incoming)
         padding, groups = (stage.padding, stage.groups) if isinstance(stage, Convolution) else (None, None)
-        field, jump = field + (kernel - 1) * jump, jump * stride
         shape = stage.output_shape(incoming)
         windowed = isinstance(stage, Convolution | MaxPool)
         rows.append(
@@ -111,7 +111,7 @@ def stage_table(network: Network, input_size: int | None = None) -> StageTable:
                 stride=stride if windowed else None,
                 padding=padding,
                 groups=groups,
-                receptive_field=field,
+                receptive_field=fields[stage.name].size,
                 parameters=stage.parameters(incoming),
                 connections=stage.connections(incoming),
                 multiply_adds=stage.multiply_adds(incoming),
@@ -119,12 +119,3 @@ def stage_table(network: Network, input_size: int | None = None) -> StageTable:
             )
         )
     return StageTable(network.name, size, tuple(rows))
-
-
-def _window(stage: Stage, incoming: Shape) -> tuple[int, int]:
-    """Kernel and stride that a stage applies to its incoming grid; a fully connected stage sees all of it."""
-    if isinstance(stage, Convolution | MaxPool):
-        return stage.kernel, stage.stride
-    if isinstance(stage, Linear) and len(incoming) == 3:
-        return incoming[1], 1
-    return 1, 1

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from cnncodes.errors import NetworkError, OptionError, StageError, nearest
-from cnncodes.networks import Convolution, Linear
+from cnncodes.networks import Convolution, Linear, receptive_fields
 from cnncodes.pictures.chain import Chain
 from cnncodes.pictures.question import Question, ask
 
@@ -146,19 +146,8 @@ def gradcam_layer(subject: Subject, chain: Chain, layer: str | None) -> str:
 
 
 def field_centres(network: Network, stage: str, side: int) -> Array:
-    """Centres of the receptive fields of a stage's units along one side of an image of ``side`` pixels, ``[n]``.
-
-    The first unit of a stage looks ``(kernel - 1) / 2 - padding`` units of the stage below into the picture.
-    """
-    first, jump = 0.0, 1
-    for entry, shape in zip(network.stages, network.incoming_shapes(side), strict=True):
-        kernel, stride = getattr(entry, "kernel", 1), getattr(entry, "stride", 1)
-        padding = entry.pads(shape[1])[0] if isinstance(entry, Convolution) else 0
-        first += jump * ((kernel - 1) / 2 - padding)
-        jump *= stride
-        if entry.name == stage:
-            break
-    return first + jump * np.arange(network.output_shapes(side)[stage][1])
+    """Centres of the receptive fields of a stage's units along one side of an image of ``side`` pixels, ``[n]``."""
+    return np.array(receptive_fields(network, side)[stage].centres)
 
 
 def spread(small: Array, centres: Array, side: int) -> Array:
