@@ -192,7 +192,11 @@ def judge(
         sample = dataclasses.replace(sample, rows=everything, how=how, val=val, val_how=val_how)
         scored = _score_rows(models, orders, data, catalog, sample, options)
     if not scored.readable.any():
-        raise CatalogError("none of the images could be read.", "Look at one: cnncodes predict MODEL IMAGE.")
+        name, reason = next(iter(scored.scores[0].problems.items()), ("", ""))
+        raise CatalogError(
+            f"none of the images could be read{f'; the first is {name!r}: {reason}' if name else ''}.",
+            "Look at one: cnncodes predict MODEL IMAGE.",
+        )
     return _results(models, sample, scored)
 
 

@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.errors import OptionError
 from cnncodes.images.decode import AFFINE, BICUBIC, BILINEAR, Picture
 from cnncodes.images.preprocess import resized_size
 from cnncodes.weights.preprocessing import Preprocessing
+
+LARGEST_SIZE = 4096  # of a preprocessing record
 
 
 def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = None) -> npt.NDArray[np.uint8]:
@@ -33,10 +36,15 @@ def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = No
     Raises
     ------
     OptionError
-        If ``size`` is smaller than the crop.
+        If ``size`` is smaller than the crop, or more than 4,096.
     ImageError
         If the picture is too long and thin.
     """
+    if size is not None and not preprocessing.crop <= size <= LARGEST_SIZE:
+        raise OptionError(
+            f"a size of {size:,} px is not possible: the network's crop has {preprocessing.crop} px.",
+            f"Use {preprocessing.crop} to {LARGEST_SIZE}.",
+        )
     record = preprocessing if size is None else replace(preprocessing, resize=size)
     shape = resized_size(image.width, image.height, record)
     if record.interpolation == "bilinear-point":

@@ -147,7 +147,7 @@ def dense_map(
     values = classifier.values(classifier.scores(pixels))[0].cpu().numpy()
     seconds = time.perf_counter() - started
     first, step = window_places(subject.weights.architecture, classifier.window)
-    crops, crops_seconds = _sliding(subject, pixels, values.shape[1:], first, step, progress)
+    crops, crops_seconds = _sliding(subject, pixels, values.shape[1:], step, progress)
     compared = values.reshape(len(values), -1).T[: len(crops)]  # [places, classes]
     return DenseMap(
         subject.name, name, whole if record.channels == "RGB" else np.ascontiguousarray(whole[:, :, ::-1]),
@@ -160,18 +160,15 @@ def _sliding(
     subject: Subject,
     pixels: torch.Tensor,
     shape: tuple[int, ...],
-    first: float,
     step: int,
     progress: Callable[[int, int], None],
 ) -> tuple[Array, float]:
-    """Values ``[places, classes]`` of a real crop around each window's middle, and the seconds for all of them."""
+    """Values ``[places, classes]`` of a real crop over each window, and the seconds for all of them."""
     side = subject.preprocessing.crop
     height, width = pixels.shape[2:]
+    # A crop that starts a whole number of steps from the corner has its stages' grids on those of the whole image.
     corners = [
-        (
-            min(max(round(first + step * row - (side - 1) / 2), 0), height - side),
-            min(max(round(first + step * column - (side - 1) / 2), 0), width - side),
-        )
+        (min(step * row, height - side), min(step * column, width - side))
         for row in range(shape[0])
         for column in range(shape[1])
     ]
@@ -207,8 +204,7 @@ def draw_dense(found: DenseMap) -> Figure:
     )
     figure, axes = new_panels(columns=3, cell=4.2, title=title, aspect=max(height / width, 0.55) + 0.05)
     axes[0].imshow(found.rgb, interpolation="nearest")
-    start = found.first - (found.crop - 1) / 2
-    box = np.array([start, start + found.crop])
+    box = np.array([-0.5, found.crop - 0.5])
     axes[0].plot(box[[0, 1, 1, 0, 0]], box[[0, 0, 1, 1, 0]], color="white", linewidth=2.5)
     axes[0].plot(box[[0, 1, 1, 0, 0]], box[[0, 0, 1, 1, 0]], color="black", linewidth=1)
     centres = found.first + found.step * np.arange(max(rows, columns))
