@@ -144,3 +144,30 @@ EachScale = Annotated[
     bool,
     typer.Option("--each", help="Scale every map alone, so that weak ones can be seen too; by default all share one."),
 ]
+DataOrCodes = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA...",
+        help="Images (a folder, a list, a CSV, images or globs), or a codes file that has the layer.",
+        show_default=False,
+    ),
+]
+OptionalSubject = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="WEIGHTS|MODEL",
+        help="The network, for images: imagenet, starter, random:SEED, a weights file, or a model of 'run' or "
+        "'fit-linear'. [default: imagenet]",
+        show_default=False,
+    ),
+]
+UnitsOrVarying = Annotated[
+    str,
+    typer.Option(
+        "--units",
+        metavar="COUNT|UNIT,UNIT",
+        help="How many units, those that vary most over the images; or which, by their numbers: 1,7,42 (one alone: 7,).",
+    ),
+]
+ImagesEach = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many images for each unit.")]

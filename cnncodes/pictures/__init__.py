@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cnncodes.pictures.neighbours_drawing import draw_neighbours
     from cnncodes.pictures.occlusion import Occlusion, draw_occlusion, occlude
     from cnncodes.pictures.rates import draw_rates
+    from cnncodes.pictures.strongest import Strongest, find_strongest
+    from cnncodes.pictures.strongest_drawing import draw_strongest
 
 _HOMES = {
     "Activations": "activations",
@@ -36,6 +38,7 @@ _HOMES = {
     "draw_inversions": "inversion",
     "Neighbours": "neighbours",
     "Occlusion": "occlusion",
+    "Strongest": "strongest",
     "attribute": "attribution",
     "attribute_all": "attribution",
     "codes_map": "map",
@@ -49,6 +52,8 @@ _HOMES = {
     "draw_neighbours": "neighbours_drawing",
     "draw_occlusion": "occlusion",
     "draw_rates": "rates",
+    "draw_strongest": "strongest_drawing",
+    "find_strongest": "strongest",
     "find_neighbours": "neighbours",
     "occlude": "occlusion",
     "read_map": "map_record",
@@ -63,6 +68,7 @@ __all__ = [
     "Inversions",
     "Neighbours",
     "Occlusion",
+    "Strongest",
     "attribute",
     "attribute_all",
     "codes_map",
@@ -79,7 +85,9 @@ __all__ = [
     "draw_neighbours",
     "draw_occlusion",
     "draw_rates",
+    "draw_strongest",
     "find_neighbours",
+    "find_strongest",
     "fool",
     "invert",
     "occlude",

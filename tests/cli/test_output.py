@@ -42,6 +42,7 @@ WITH_JSON = {
     "recipes check": ("scratch",),
     "show filters": ("--weights", "random:0", "-o", "{tmp}/filters.png"),
     "show activations": ("{broken}/cat/0.jpg", *R0, "--layer", "conv2", "-o", "{tmp}/activations.png"),
+    "show strongest": ("{broken}", *R0, "--layer", "conv1", "--units", "2", "-k", "2", "-o", "{tmp}/strongest.png"),
     "show map": ("{codes}", "-o", "{tmp}/map.png"),
     "show neighbours": ("{codes}", "--image", "bird/0.jpg", "-o", "{tmp}/neighbours.png"),
     "show occlude": ("{broken}/cat/0.jpg", "--weights", "{svm}", "--patch", "100", "--stride", "100", "-o", "{tmp}/occlude.png"),

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli.show import activations, attributions, dense, filters, fool, invert, neighbours, occlude
+from cnncodes.cli.show import (
+    activations,
+    attributions,
+    dense,
+    filters,
+    fool,
+    invert,
+    neighbours,
+    occlude,
+    strongest,
+)
 from cnncodes.cli.show import map as map_command
 
 SUMMARY = """
@@ -16,6 +26,7 @@ See what the network sees: one picture from each command.
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("filters", filters.filters),
     ("activations", activations.activations),
+    ("strongest", strongest.strongest),
     ("map", map_command.map_),
     ("occlude", occlude.occlude),
     ("saliency", attributions.saliency),

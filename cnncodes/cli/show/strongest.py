@@ -1,0 +1,75 @@
+"""`cnncodes show strongest`: the images that excite a unit most."""
+
+from __future__ import annotations
+
+from cnncodes.cli import codes_options, options, show_options
+from cnncodes.cli.console import Reporter, one_line, quoted, shell
+from cnncodes.cli.show.common import finish, picture_path
+
+FIRST_PROBLEMS = 5  # names of unreadable images on the screen; --json has all
+
+
+def strongest(
+    data: show_options.DataOrCodes,
+    layer: show_options.Layer = "pool5",
+    units: show_options.UnitsOrVarying = "6",
+    k: show_options.ImagesEach = 9,
+    weights: show_options.OptionalSubject = None,
+    network: options.Network = None,
+    split: show_options.OnlySplit = "all",
+    limit: codes_options.Limit = None,
+    root: codes_options.Root = None,
+    output: show_options.Picture = None,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The images that excite a unit most, cut to what it sees: so one learns what it looks for.
+
+    A unit of conv1 sees 11 x 11 pixels and likes an edge or a colour; one of conv3 about 99, a texture or a
+    part; one of pool5 or fc7 nearly all or all of the image. Where the images of a row have something in common,
+    the unit stands for that. One pass over the images, or over a codes file that has the layer.
+
+        cnncodes show strongest photos/ --weights starter --layer conv3
+
+        cnncodes show strongest codes.h5 --layer pool5 --units 1,7,42 -o units.png
+    """
+    from cnncodes.pictures.activations import parse_units
+    from cnncodes.pictures.strongest import find_strongest
+    from cnncodes.pictures.strongest_drawing import draw_strongest
+
+    reporter = Reporter(json, quiet)
+    path = picture_path(output, "strongest", overwrite)
+    with reporter.progress("looking", 1) as update:
+        found = find_strongest(
+            data, layer, parse_units(units), weights=weights, network=network, k=k, split=split, limit=limit, root=root,
+            device=device, workers=workers,
+            progress=lambda done, total, bad: update(done / total, f"{done:,} of {total:,} images"),
+        )  # fmt: skip
+    rows = []
+    for place, unit in enumerate(found.units):
+        row = int(found.rows[place, 0])
+        image = one_line(found.catalog.names[row]) if row >= 0 else "none"
+        name = one_line(found.names[place]) if found.names else None
+        value = f"{found.values[place, 0]:.4g}" if row >= 0 else None
+        rows.append((unit, name, f"{100 * found.firing[place]:.1f} %", value, image))
+    reporter.table(
+        f"{found.stage} on {found.images:,} images",
+        ("unit", "class", "fires on", "strongest", "image"),
+        rows,
+    )
+    for name, reason in list(found.problems.items())[:FIRST_PROBLEMS]:
+        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    if len(found.problems) > FIRST_PROBLEMS:
+        reporter.warn(f"... and {len(found.problems) - FIRST_PROBLEMS:,} more: --json lists all")
+    finish(reporter, draw_strongest(found), path, found.to_json())
+    first = int(found.rows[0, 0])
+    if first >= 0:
+        image = found.catalog.path(first)
+        reporter.next(
+            f"cnncodes show activations {shell(image)} --weights {shell(weights or found.weights)} --layer {found.stage}"
+        )
+    if found.problems:
+        raise options.Exit(3)

@@ -1,0 +1,156 @@
+"""The strongest images as a picture: a row for each unit, the field cut out and drawn in the image."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from cnncodes.pictures.confusion import shortened
+from cnncodes.pictures.drawing import new_sheet, plain
+from cnncodes.pictures.strongest import Strongest
+from cnncodes.pictures.thumbnails import crossed
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.drawing import Axes, Figure
+
+Bytes = npt.NDArray[np.uint8]
+
+WIDTH = 2000  # pixels of the sheet, about; tiles are as large as that allows, between:
+SMALLEST_TILE, LARGEST_TILE = 84, 200
+GAP = 6  # pixels between tiles
+LARGE_FIELD = (
+    0.6  # of the crop's side: from there a patch shows little else than the crop, and only this is drawn
+)
+FRAME = (255, 214, 10)
+DIMMED = 0.55  # brightness outside the field
+OUTSIDE = 235  # of a patch where the field leaves the crop: there the network sees padding
+
+
+def draw_strongest(found: Strongest) -> Figure:
+    """A row for each unit, its strongest images from the left: the patches, and the crops that they were cut from.
+
+    Where the field covers most of the crop, only the crops are drawn, with the field as a frame; fully connected
+    stages see the whole crop.
+    """
+    small = found.field is not None and found.field.size < LARGE_FIELD * found.side
+    blocks = 2 if small else 1
+    tile = int(np.clip((WIDTH - 150) / (blocks * found.k) - GAP, SMALLEST_TILE, LARGEST_TILE))
+    text = float(np.clip(0.07 * tile, 8.0, 11.0))  # points, of the captions
+    line = round(2.9 * text)  # pixels
+    margin = round(16 * text)  # for the units' names
+    step_x, step_y = tile + GAP, tile + line + 2 * GAP
+    lefts = [margin, margin + found.k * step_x + tile // 4][:blocks]
+    head = line if small else 0
+    width, height = lefts[-1] + found.k * step_x - GAP, head + len(found.units) * step_y - GAP
+    sheet = np.full((height, width, 3), 255, np.uint8)
+    figure, axes, _ = new_sheet(width, height, _title(found))
+    if small:
+        for left, heading in zip(lefts, ("what the unit sees", "where that is in the image"), strict=True):
+            axes.text(left, head / 2, heading, fontsize=1.2 * text, va="center", fontweight="bold")
+    for place in range(len(found.units)):
+        top = head + place * step_y
+        _name_unit(found, place, axes, top + line + tile / 2, text)
+        for rank in range(found.k):
+            row = int(found.rows[place, rank])
+            if row < 0:
+                continue
+            for number, (left, picture) in enumerate(
+                zip(lefts, _tiles(found, place, rank, tile, small), strict=True)
+            ):
+                x = left + rank * step_x
+                sheet[top + line : top + line + tile, x : x + tile] = picture
+                caption = _caption(found, place, rank, None if blocks == 1 else number)
+                (short,) = shortened([caption], max(6, int((tile + GAP) / (1.2 * text))))
+                axes.text(x, top + line / 2 + 2, short, fontsize=text, va="center", parse_math=False)
+        if found.rows[place, 0] < 0:
+            axes.text(
+                margin, top + line + tile / 2, "no image excites this unit", fontsize=1.2 * text, va="center"
+            )
+    axes.imshow(sheet, interpolation="none", aspect="auto", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    return figure
+
+
+def _name_unit(found: Strongest, place: int, axes: Axes, middle: float, text: float) -> None:
+    """Number of a unit, its class if it has one, and on how many of the images it fires."""
+    step = 2.6 * text
+    lines = [f"unit {found.units[place]}"]
+    if found.names:
+        lines += shortened([plain(found.names[place])], 14)
+    lines += [f"fires on {100 * found.firing[place]:.0f} %"] if found.rectified else []
+    for number, words in enumerate(lines):
+        y = middle + (number - (len(lines) - 1) / 2) * step
+        weight = "bold" if number == 0 else "normal"
+        axes.text(0, y, words, fontsize=text * (1.15 if number == 0 else 0.9), va="center", fontweight=weight,
+                  parse_math=False)  # fmt: skip
+
+
+def _caption(found: Strongest, place: int, rank: int, block: int | None) -> str:
+    """Value and class (else the file's name); in two blocks the value above the patch, the class above the crop."""
+    row = int(found.rows[place, rank])
+    value = f"{found.values[place, rank]:.3g}"
+    kind = plain(found.class_name(row) or PurePosixPath(found.catalog.names[row]).stem)
+    return f"{value}  {kind}" if block is None else (value, kind)[block]
+
+
+def _tiles(found: Strongest, place: int, rank: int, tile: int, small: bool) -> list[Bytes]:
+    """The patch, if it is small, and the crop with the field in it, ``[tile, tile, 3]`` each."""
+    crop = found.crops.get(int(found.rows[place, rank]))
+    if crop is None:
+        return [crossed(tile)] * (2 if small else 1)
+    whole = _resized(crop, tile)
+    if found.field is None:
+        return [whole]
+    box = tuple(round(edge * tile / found.side) for edge in found.box(place, rank))
+    framed = _framed(whole, box)
+    return [_resized(_patch(found, place, rank, crop), tile), framed] if small else [framed]
+
+
+def _patch(found: Strongest, place: int, rank: int, crop: Bytes) -> Bytes:
+    """The whole field, ``[size, size, 3]``; light grey where it leaves the crop or a window is partly covered."""
+    assert found.field is not None
+    size = found.field.size
+    patch = np.full((size, size, 3), OUTSIDE, np.uint8)
+    top, bottom, left, right = found.box(place, rank)
+    y, x = (found.field.start + found.field.jump * int(number) for number in found.places[place, rank])
+    patch[top - y : bottom - y, left - x : right - x] = crop[top:bottom, left:right]
+    return patch
+
+
+def _framed(picture: Bytes, box: tuple[int, ...]) -> Bytes:
+    """A picture, darker outside the box, with the box's edge drawn."""
+    top, bottom, left, right = box
+    out = (picture * DIMMED).astype(np.uint8)
+    out[top:bottom, left:right] = picture[top:bottom, left:right]
+    width = max(1, len(picture) // 64)
+    edge = np.zeros(picture.shape[:2], bool)
+    edge[top:bottom, left:right] = True
+    edge[top + width : bottom - width, left + width : right - width] = False
+    out[edge] = FRAME
+    return out
+
+
+def _resized(picture: Bytes, side: int) -> Bytes:
+    """A square picture in another size, bicubic."""
+    values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    values = F.interpolate(values, size=(side, side), mode="bicubic", antialias=True)
+    return np.asarray(values[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def _title(found: Strongest) -> str:
+    value = "activation" if found.rectified else "value"
+    images = f"{found.images:,} images of {plain(found.catalog.root.name) or '/'}"
+    what = f"{found.stage} of {plain(found.weights)}: the images that excite each unit most, of {images}, "
+    if found.field is None:
+        return what + f"each as the network sees it; above each the unit's {value} and the class."
+    seen = found.field.size
+    extent = (
+        f"cut to what the unit sees ({seen} x {seen} pixels of {found.side} x {found.side})"
+        if seen < LARGE_FIELD * found.side
+        else f"with what the unit sees as a frame ({seen} x {seen} pixels before the borders of the {found.side} x {found.side} cut it)"
+    )
+    return what + extent + f"; above each the unit's {value} there and the image's class."
