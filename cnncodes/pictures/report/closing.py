@@ -16,7 +16,7 @@ from cnncodes.pictures.report.markup import (
     section,
     several_lines,
 )
-from cnncodes.pictures.report.record import RunPage
+from cnncodes.pictures.report.record import NetworkPicture, RunPage
 
 SHEET_QUALITIES = (62, 45, 30)  # of the map's thumbnails: the first with which they fit
 LARGEST_SHEET = 5_000_000  # bytes
@@ -113,13 +113,22 @@ def _entries(page: RunPage) -> list[list[object]]:
 
 def network(page: RunPage) -> str:
     """Pictures of the network."""
-    figures = "".join(
-        f'<figure class="picture"><h3>{escaped(drawn.title)}</h3><img src="{data_uri(drawn.image)}" width="{drawn.width}" height="{drawn.height}" '
-        f'alt="{escaped(drawn.title)}"><figcaption>{escaped(drawn.text)}</figcaption></figure>'
-        for drawn in page.pictures
-    )
+    figures = "".join(_figure(drawn) for drawn in page.pictures)
     return section(
         "network", "The network", "What the model has learned to look for, and where it looks.", figures
+    )
+
+
+def _figure(drawn: NetworkPicture) -> str:
+    """A picture with its title and what there is to see; a wide one is moved sideways on a telephone."""
+    kind = ' class="wide"' if drawn.width > 1.8 * drawn.height else ""
+    image = (
+        f'<img{kind} src="{data_uri(drawn.image)}" width="{drawn.width}" height="{drawn.height}" '
+        f'alt="{escaped(drawn.title)}">'
+    )
+    return (
+        f'<figure class="picture"><h3>{escaped(drawn.title)}</h3><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escaped(drawn.title)}">{image}</div><figcaption>{escaped(drawn.text)}</figcaption></figure>'
     )
 
 

@@ -9,6 +9,7 @@ from cnncodes.pictures.report.overview import picture
 from cnncodes.pictures.report.record import Answer, RunPage
 
 MOST_CELLS = 30  # classes up to which the confusion matrix is a table; beyond, pairs are listed
+BESIDE = 8  # classes up to which the matrix has room beside the list of pairs
 FIRST_MISTAKES = 12
 MOST_NAMED = 500  # mistakes listed by name after those with their image
 
@@ -149,13 +150,17 @@ def _confusions(found: Evaluation) -> str:
     most = f"<h3>Most frequent confusions</h3>{listing(pairs, 'plain')}"
     if len(found.classes) > MOST_CELLS:
         return most
-    return f'<div class="pair"><div><h3>Which class is taken for which</h3>{_matrix(found)}</div><div>{most}</div></div>'
+    matrix = f"<div><h3>Which class is taken for which</h3>{_matrix(found)}</div>"
+    beside = len(found.classes) <= BESIDE
+    return f'<div class="{"pair" if beside else ""}">{matrix}<div>{most}</div></div>'
 
 
 def _matrix(found: Evaluation) -> str:
     """The confusion matrix as a table: rows are true classes, a cell as dark as its share of the row."""
     long = len(found.classes) > 6 or max(len(name) for name in found.classes) > 12
-    heads = "".join(f'<th scope="col"><span>{escaped(name)}</span></th>' for name in found.classes)
+    heads = "".join(
+        f'<th scope="col" title="{escaped(name)}"><span>{escaped(name)}</span></th>' for name in found.classes
+    )
     rows = []
     for true, counts in zip(found.classes, found.confusion, strict=True):
         total = sum(counts)
@@ -168,7 +173,7 @@ def _matrix(found: Evaluation) -> str:
             cells.append(
                 f'<td class="{kind}{dark}" style="--share:{share:.3f}" title="{escaped(words)}">{number or ""}</td>'
             )
-        rows.append(f'<tr><th scope="row">{escaped(true)}</th>{"".join(cells)}</tr>')
+        rows.append(f'<tr><th scope="row" title="{escaped(true)}">{escaped(true)}</th>{"".join(cells)}</tr>')
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="confusion matrix"><table class="matrix{" long" if long else ""}">'
         f"<caption>rows: what it is; columns: the answer</caption><tr><td></td>{heads}</tr>{''.join(rows)}</table></div>"
