@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.evaluation.calibration import mean_log_probabilities
-from cnncodes.evaluation.evaluating import EvaluationResult, calibrate, judge
+from cnncodes.evaluation.evaluating import EvaluationResult, as_whole, calibrate, judge, whole_in_words
 from cnncodes.evaluation.metrics import evaluate_scores
 from cnncodes.evaluation.scores import Data, Progress
 from cnncodes.heads.linear_model import LinearModel
@@ -96,9 +96,14 @@ def evaluate_average(
     logarithms = mean_log_probabilities([result.log_probabilities for result in judged.results])
     values = np.full(first.scores.values.shape, np.nan)
     values[first.rows] = logarithms
+    evaluation = evaluate_scores(logarithms, first.labels, models[0].classes)
+    how = judged.how
+    if dense:
+        evaluation, how = as_whole(models, evaluation, size), how + whole_in_words(models, size)
     average = dataclasses.replace(
         first,
-        evaluation=evaluate_scores(logarithms, first.labels, models[0].classes),
+        evaluation=evaluation,
+        how=how,
         scores=dataclasses.replace(first.scores, values=values),
         log_probabilities=logarithms,
         calibration=calibrate(

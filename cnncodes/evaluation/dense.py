@@ -72,6 +72,11 @@ class DenseClassifier:
             self._weight, self._bias = self._folded(model)
 
     @property
+    def classes(self) -> int:
+        """How many classes have a score."""
+        return len(self.model.classes) if self.model else self.weights.architecture.classes or 0
+
+    @property
     def has_odds(self) -> bool:
         """Whether scores are logits, so that softmax makes probabilities of them; an SVM's are distances."""
         return self.model is None or self.model.head.kind == "softmax"
@@ -189,8 +194,7 @@ def score_dense(
                 for row, value in zip(batch, values, strict=True):
                     found[row] = value
             progress(rows[-1] + 1, len(problems))
-    length = next((len(value) for value in found if value is not None), 1)
-    nothing = np.full(length, np.nan)
+    nothing = np.full(classifier.classes, np.nan)
     return np.stack([nothing if value is None else value for value in found]), problems
 
 

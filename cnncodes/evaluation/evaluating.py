@@ -89,6 +89,7 @@ class Judged:
     val: tuple[np.ndarray, ...]  # log probabilities [v, K] of each model on the val images
     val_labels: np.ndarray  # [v]
     val_how: str
+    how: str  # which images these are, in words
 
 
 def evaluate(
@@ -197,7 +198,7 @@ def judge(
             f"none of the images could be read{f'; the first is {name!r}: {reason}' if name else ''}.",
             "Look at one: cnncodes predict MODEL IMAGE.",
         )
-    return _results(models, sample, scored)
+    return _results(models, sample, scored, bool(options["dense"]), options["size"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +280,9 @@ def _score_rows(
     )
 
 
-def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) -> Judged:
+def _results(
+    models: Sequence[LinearModel], sample: _Sample, scored: _Scored, dense: bool, size: int | None
+) -> Judged:
     """Metrics and calibration of each model, on the images that all of them could read."""
     good, val_good = scored.readable, scored.val_readable
     labels, val_labels = sample.labels[sample.rows][good], sample.labels[sample.val][val_good]
@@ -296,20 +299,41 @@ def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) ->
             values, labels, val[val_good], val_labels, val_how, "softmax(score)" if svm else "probabilities"
         )
         used = (calibration.temperature or 1.0) if svm else 1.0
+        evaluation = evaluate_scores(values, labels, models[0].classes)
         val_logarithms.append(log_softmax(val[val_good], used))
         results.append(
             EvaluationResult(
-                evaluation=evaluate_scores(values, labels, models[0].classes),
+                evaluation=as_whole([model], evaluation, size) if dense else evaluation,
                 scores=scores,
                 rows=scored.places[good],
-                how=how,
+                how=how + whole_in_words([model], size) if dense else how,
                 seen=int(sample.seen[sample.rows][good].sum()),
                 labels=labels,
                 log_probabilities=log_softmax(values, used),
                 calibration=calibration,
             )
         )
-    return Judged(tuple(results), tuple(val_logarithms), val_labels, val_how)
+    return Judged(tuple(results), tuple(val_logarithms), val_labels, val_how, how)
+
+
+def as_whole(models: Sequence[LinearModel], evaluation: Evaluation, size: int | None) -> Evaluation:
+    """The evaluation, which remembers that it saw whole images, and their size."""
+    sizes = _sizes(models, size)
+    return dataclasses.replace(evaluation, dense=True, size=sizes[0] if len(sizes) == 1 else None)
+
+
+def whole_in_words(models: Sequence[LinearModel], size: int | None) -> str:
+    """What ``how`` ends with where whole images are evaluated: their size, and which crops are left aside."""
+    sizes = " and ".join(f"{side:,}" for side in _sizes(models, size))
+    words = f", seen whole (--dense) with a shorter side of {sizes} px"
+    crops = sorted({model.settings.crops for model in models} - {"center"})
+    if crops:
+        words += f" instead of the crops that the model was fitted on ({', '.join(crops)})"
+    return words
+
+
+def _sizes(models: Sequence[LinearModel], size: int | None) -> list[int]:
+    return sorted({size or model.settings.preprocessing.resize for model in models})
 
 
 def calibrate(

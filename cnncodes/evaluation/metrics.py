@@ -77,6 +77,10 @@ class Evaluation:
         One per class, in the order of the classes.
     confusion : tuple of tuple of int [K][K]
         Images by true class (row) and predicted class (column).
+    dense : bool, default False
+        Whether whole images were evaluated by the fully convolutional form, and not crops.
+    size : int or None
+        Then the shorter side of the images in pixels, None where it differs among averaged models.
     """
 
     n: int
@@ -88,6 +92,8 @@ class Evaluation:
     majority: float
     per_class: tuple[ClassFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
+    dense: bool = False
+    size: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

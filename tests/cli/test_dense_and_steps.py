@@ -26,6 +26,7 @@ def mixed(shared, tmp_path):
 def test_whole_images_of_mixed_sizes_are_evaluated_and_a_broken_one_is_named(run, shared, mixed):
     ran = run("evaluate", shared.softmax, mixed, "--dense", "--split", "all", "--json")
     told = json.loads(ran.out)
+    assert (told["dense"], told["size"]) == (True, 256) and "256 px" in told["how"]
     assert ran.code == 3 and "broken.jpg" in ran.err
     assert (
         told["n"] == 4 and np.sum(told["confusion"]) == 4 and list(told["unreadable"]) == ["cat/broken.jpg"]

@@ -1,5 +1,6 @@
 """Whole images by the fully convolutional form: the classifier's own numbers on every window, and their mean."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from cnncodes.codes.compute import choose_device
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.errors import ImageError, ModelError, OptionError
-from cnncodes.evaluation import score
+from cnncodes.evaluation import Evaluation, evaluate, evaluate_average, score
 from cnncodes.evaluation.dense import DenseClassifier, score_dense
 from cnncodes.heads import Head, LinearModel, Normalisation
 from cnncodes.images import crops_of, normalise, read_catalog
@@ -177,7 +178,7 @@ def test_the_crop_lies_in_the_whole_image(tmp_path, channels, interpolation, fit
 def test_a_size_that_cannot_be_is_said_with_its_numbers(weights, tmp_path):
     image = decode(write(tmp_path / "ant" / "0.png", 60, 40))
     for size in (20, 5000):
-        with pytest.raises(OptionError, match=str(size)):
+        with pytest.raises(OptionError, match=f"{size:,} px .*\n.*28 to 4096"):
             whole_of(image, RECORD, size)
     with pytest.raises(ImageError, match=r"6,144 x 4,096 px need [\d.]+ GB"):
         classifier_of(weights).pixels(whole_of(image, RECORD, 4096))
@@ -208,3 +209,30 @@ def test_alexnet_over_a_larger_image_is_alexnet_on_every_window(random_weights):
                 value = network.linear(stage, value)
                 value = network.activate(value) if stage.relu else value
             assert (maps[:, :, y, 0] - value).norm() / value.norm() < 1e-5
+
+
+def test_an_evaluation_remembers_that_it_saw_whole_images(weights, tmp_path):
+    """And which crops it left aside; a record of earlier days, which had no such entries, can still be read."""
+    for number, name in enumerate(("ant", "ant", "bee", "cow")):
+        write(tmp_path / name / f"{number}.png", 50, 40 + number, number)
+    model = model_of(weights, "fc3")
+    ten = replace(model, settings=replace(model.settings, crops="ten-mean"))
+    options = {"device": "cpu", "dense": True, "temperature": False}
+    usual = evaluate(ten, tmp_path, weights=weights, **options)
+    assert (usual.evaluation.dense, usual.evaluation.size) == (True, 36)
+    assert "36 px" in usual.how and "instead of the crops" in usual.how and "ten-mean" in usual.how
+    larger = evaluate(model, tmp_path, weights=weights, size=40, **options)
+    assert larger.evaluation.size == 40 and "40 px" in larger.how and "instead" not in larger.how
+    assert json.loads(larger.to_json())["size"] == 40
+    assert Evaluation.from_json(larger.evaluation.to_json()) == larger.evaluation
+    old = json.loads(larger.evaluation.to_json())
+    del old["dense"], old["size"]
+    assert not Evaluation.from_json(json.dumps(old)).dense
+    crops = evaluate(model, tmp_path, weights=weights, device="cpu", temperature=False)
+    assert (crops.evaluation.dense, crops.evaluation.size) == (False, None) and "whole" not in crops.how
+    # The average of two models that resize differently has no one size, and its words name both.
+    other = replace(model, settings=replace(model.settings, preprocessing=replace(RECORD, resize=44)))
+    both = evaluate_average([model, other], tmp_path, weights=[weights, weights], **options)
+    assert both.average.evaluation.dense and both.average.evaluation.size is None
+    assert "36 and 44 px" in both.average.how
+    assert [result.evaluation.size for result in both.models] == [36, 44]
