@@ -211,7 +211,7 @@ def advise(
 
 def decide(evidence: Evidence, thresholds: Thresholds) -> tuple[Amount, Similarity, tuple[str, ...]]:
     """Small or large, similar or different, and why in words."""
-    size, deepest = evidence.size, evidence.deepest
+    size, late = evidence.size, evidence.best_late
     large = size.train >= thresholds.large_images and size.median_per_class >= thresholds.large_per_class
     counts = f"{size.train:,} images to learn from, {size.median_per_class:,} in the median class"
     rule = f"from {thresholds.large_images:,.0f} images and {thresholds.large_per_class:,.0f} per class on"
@@ -221,39 +221,41 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> tuple[Amount, Similari
     similarity, why = _similarity(evidence, thresholds)
     reasons = [amount, why]
     best = max(evidence.depths, key=lambda depth: depth.neighbours)
-    if similarity == "similar" and deepest.neighbours < best.neighbours - best.neighbours_se:
+    if similarity == "similar" and late.neighbours < best.neighbours - best.neighbours_se:
         reasons.append(
             f"The neighbours disagree: those by {best.stage} are right for {best.neighbours:.1%}, those by "
-            f"{deepest.stage} for {deepest.neighbours:.1%}. So this is no clear case."
+            f"{late.stage} for {late.neighbours:.1%}. So this is no clear case."
         )
     return "large" if large else "small", similarity, tuple(reasons)
 
 
 def _similarity(evidence: Evidence, thresholds: Thresholds) -> tuple[Similarity, str]:
-    deepest, earlier = evidence.deepest, evidence.best_earlier
-    doubt = thresholds.knowing_standard_errors * deepest.linear_se
-    if deepest.linear <= evidence.majority + doubt:
+    late, earlier = evidence.best_late, evidence.best_earlier
+    doubt = thresholds.knowing_standard_errors * late.linear_se
+    if late.linear <= evidence.majority + doubt:
         return "different", (
-            f"The images count as different from those that the weights were trained on: {deepest.stage} tells "
-            f"{deepest.linear:.1%} of them right, and naming the largest class {evidence.majority:.1%}."
+            f"The images count as different from those that the weights were trained on: {late.stage} tells "
+            f"{late.linear:.1%} of them right, and naming the largest class {evidence.majority:.1%}."
         )
     if earlier is None:
-        return "similar", f"{deepest.stage} is the only stage, and better than guessing."
+        return "similar", f"{late.stage} has no earlier stage beside it, and is better than guessing."
     allowed = thresholds.similar_standard_errors * earlier.behind_se
+    room = f"{100 * allowed:.1f} ({thresholds.similar_standard_errors:g} standard errors)"
+    names = " and ".join(depth.stage for depth in evidence.depths if depth.late)
     figures = (
-        f"{deepest.stage} tells {deepest.linear:.1%} of {evidence.judged:,} images right, the best earlier stage "
+        f"{late.stage} tells {late.linear:.1%} of {evidence.judged:,} images right, the best stage before {names} "
         f"({earlier.stage}) {earlier.linear:.1%}"
     )
     if earlier.behind <= allowed:
         return "similar", (
             "The images count as similar to those that the weights were trained on: "
-            f"{figures}, a difference of {100 * earlier.behind:+.1f} points within the uncertainty of "
-            f"{100 * allowed:.1f}. So the features of the last stages fit."
+            f"{figures}, a difference of {100 * earlier.behind:+.1f} points, no more than {room}. "
+            "So the features of the last stages fit."
         )
     return "different", (
         "The images count as different from those that the weights were trained on: "
-        f"{figures}. The difference of {100 * earlier.behind:+.1f} points is more than the uncertainty of "
-        f"{100 * allowed:.1f}, so the last stages lose something that the classes need."
+        f"{figures}. The difference of {100 * earlier.behind:+.1f} points is more than {room}, so the last stages may "
+        "have lost something that the classes need."
     )
 
 

@@ -68,9 +68,11 @@ class Depth:
         The same for ridge regression, each image left out once.
     log_me : float
         A hint: see :func:`cnncodes.advice.quick_probes.log_me`.
+    late : bool
+        Whether this is one of the last stages, fc6 and fc7 of an AlexNet: the fully connected ones.
     behind, behind_se : float
-        How much lower ``linear`` is at the deepest stage than here, and the standard error of this difference,
-        paired over the images.
+        How much lower ``linear`` is at the best of the last stages than here, and the standard error of this
+        difference, paired over the images.
     """
 
     stage: str
@@ -81,6 +83,7 @@ class Depth:
     linear: float
     linear_se: float
     log_me: float
+    late: bool
     behind: float
     behind_se: float
 
@@ -125,12 +128,18 @@ class Evidence:
         return self.depths[-1]
 
     @property
-    def best_earlier(self) -> Depth | None:
-        """The stage before the deepest that the linear judge likes best; None for a network of one stage.
+    def best_late(self) -> Depth:
+        """Of the last stages the one that the linear judge likes best; of equal ones the last."""
+        return max((depth for depth in reversed(self.depths) if depth.late), key=lambda depth: depth.linear)
 
-        Of equal ones the last: it has most in common with the deepest, so the difference is known best.
+    @property
+    def best_earlier(self) -> Depth | None:
+        """The stage before the last ones that the linear judge likes best; None where there is none.
+
+        Of equal ones the last: it has most in common with what follows, so the difference is known best.
         """
-        return max(reversed(self.depths[:-1]), key=lambda depth: depth.linear, default=None)
+        earlier = (depth for depth in reversed(self.depths) if not depth.late)
+        return max(earlier, key=lambda depth: depth.linear, default=None)
 
     def to_values(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -194,10 +203,11 @@ def judge(sample: Sample, size: Size, source_statistics: tuple[Array, Array] | N
             "Give at least two classes with two images each, those that are kept to test not counted.",
         )
     found = {stage: _judge_stage(codes[used], labels) for stage, codes in sample.codes.items()}
-    deepest = found[sample.deepest][1]
+    # of equal ones the last, as in Evidence.best_late
+    best = max(reversed(sample.late), key=lambda stage: float(found[stage][1].mean()))
     depths = []
     for stage, (near, linear, hint) in found.items():
-        difference = linear.astype(np.float64) - deepest
+        difference = linear.astype(np.float64) - found[best][1]
         depths.append(
             Depth(
                 stage,
@@ -208,6 +218,7 @@ def judge(sample: Sample, size: Size, source_statistics: tuple[Array, Array] | N
                 float(linear.mean()),
                 standard_error(linear),
                 hint,
+                stage in sample.late,
                 float(difference.mean()),
                 standard_error(difference),
             )

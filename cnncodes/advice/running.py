@@ -50,7 +50,7 @@ from cnncodes.advice.run_report import (
     make_report,
     test_rows,
 )
-from cnncodes.advice.sample import MOST_IMAGES, probed_stages
+from cnncodes.advice.sample import MOST_IMAGES, late_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
 from cnncodes.codes.lock import locked
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, float, int, str], None]  # step, images done, of how many, a word on it
 
-CODES = "codes.h5"  # of the deepest stage; LAYERS where a recipe wants others
+CODES = "codes.h5"  # of the last stages; LAYERS where a recipe wants others
 LAYERS = "layers.h5"
 
 
@@ -227,12 +227,12 @@ class _Road:
             pairs.append(np.stack([np.full(len(rows) - 1, rows[0]), rows[1:]], axis=1))
         usable = np.ones(len(self.catalog), np.bool_)
         if self.weights is not None:
-            stage = probed_stages(self.weights.architecture)[-1]
-            self._extract(self.catalog, self.folder / CODES, stage, "center")
+            stages = late_stages(self.weights.architecture)
+            self._extract(self.catalog, self.folder / CODES, ",".join(stages), "center")
             with CodesFile(self.folder / CODES) as codes:
                 usable = codes.state == DONE
                 rows = np.flatnonzero(usable)
-                near, _ = near_pairs(codes.read(stage, rows), load_thresholds().near_copy)
+                near, _ = near_pairs(codes.read(stages[-1], rows), load_thresholds().near_copy)
             pairs.append(rows[near])
         return usable, groups_of(len(self.catalog), np.concatenate(pairs))
 
@@ -312,7 +312,7 @@ class _Road:
         extract, head = recipe.extract, recipe.head
         assert self.weights is not None and extract is not None and head is not None
         network = self.weights.architecture
-        plain = network.select(extract.layers) == probed_stages(network)[-1:] and extract.crops == "center"
+        plain = network.select(extract.layers) == late_stages(network) and extract.crops == "center"
         codes, path = self.folder / (CODES if plain else LAYERS), self.folder / MODEL
         with self._timed("codes"):
             self._extract(divided, codes, extract.layers, extract.crops)

@@ -47,6 +47,8 @@ class Sample:
         Rows of length 1, one entry for each stage.
     grids : dict of str to int
         Side of the grid that a stage was pooled to, or 0.
+    late : tuple of str
+        Which of the stages count as the last ones, see :func:`late_stages`.
     mean, variance : float64 ndarray [d]
         Of the deepest stage's codes as they are.
     confidence : float or None
@@ -61,6 +63,7 @@ class Sample:
     labels: Array
     codes: dict[str, Array]
     grids: dict[str, int]
+    late: tuple[str, ...]
     mean: Array
     variance: Array
     confidence: float | None
@@ -78,6 +81,15 @@ def probed_stages(network: Network) -> tuple[str, ...]:
     """Stages that are judged: all but normalisations and the classifier."""
     names = network.stage_names[:-1] if network.classes is not None else network.stage_names
     return tuple(name for name in names if not name.startswith("norm"))
+
+
+def late_stages(network: Network) -> tuple[str, ...]:
+    """The judged stages that are fully connected, fc6 and fc7 of an AlexNet; the deepest where there is none."""
+    from cnncodes.networks import Linear
+
+    probed = probed_stages(network)
+    late = tuple(name for name in probed if isinstance(network.stage(name), Linear))
+    return late or probed[-1:]
 
 
 def draw_sample(catalog: Catalog, split: Split, images: int = MOST_IMAGES, seed: int = 0) -> Array:
@@ -155,6 +167,7 @@ def extract_sample(
         labels=_compact(catalog.labels, split)[rows][readable],
         codes={stage: pool.codes[stage][readable] for stage in stages},
         grids=pool.grids,
+        late=late_stages(weights.architecture),
         mean=pool.sums / pool.count,
         variance=np.maximum(pool.squares / pool.count - (pool.sums / pool.count) ** 2, 0.0),
         confidence=pool.confidence / pool.count if pool.classifier else None,

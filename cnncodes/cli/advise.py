@@ -72,8 +72,8 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
     """Evidence, warnings, and the recipe with its reasons."""
     evidence = advice.evidence
     title = f"what each stage knows: {evidence.judged:,} images to learn from, each left out once"
-    columns = ("stage", "numbers", "5 neighbours", "linear", "LogME", "over the last stage")
-    reporter.table(title, columns, [_row(depth, depth is evidence.deepest) for depth in evidence.depths])
+    columns = ("stage", "numbers", "5 neighbours", "linear", "LogME", f"over {evidence.best_late.stage}")
+    reporter.table(title, columns, [_row(depth, depth is evidence.best_late) for depth in evidence.depths])
     reporter.result(f"always the largest class: {percent(evidence.majority)}; split: {evidence.size.how}")
     if evidence.confidence is not None:
         reporter.result(
@@ -105,11 +105,11 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
         reporter.warn(f"unreadable: {len(advice.unreadable) - FIRST_UNREADABLE} more; --json lists all")
 
 
-def _row(depth: Depth, deepest: bool) -> tuple[object, ...]:
+def _row(depth: Depth, reference: bool) -> tuple[object, ...]:
     grid = f"{depth.numbers:,}" + (
         f" (pooled to {depth.pooled_to} x {depth.pooled_to})" if depth.pooled_to else ""
     )
-    over = None if deepest else f"{100 * depth.behind:+.1f} +- {100 * depth.behind_se:.1f}"
+    over = None if reference else f"{100 * depth.behind:+.1f} +- {100 * depth.behind_se:.1f}"
     return (
         depth.stage,
         grid,

@@ -82,15 +82,20 @@ def _both_verdicts(reporter: Reporter, folder: Path) -> None:
     for name, record in (("drawn animals", "run"), ("scanned digits", "advice")):
         advice = Advice.from_json((folder / record / "advice.json").read_text(encoding="utf-8"))
         found = advice.evidence
-        first, best, last = found.depths[0], found.best_earlier or found.deepest, found.deepest
-        shares = (percent(first.linear), f"{percent(best.linear)} ({best.stage})", percent(last.linear))
+        first, last = found.depths[0], found.best_late
+        best = found.best_earlier or last
+        shares = (
+            percent(first.linear),
+            f"{percent(best.linear)} ({best.stage})",
+            f"{percent(last.linear)} ({last.stage})",
+        )
         rows.append((name, *shares, percent(found.confidence), advice.recipe, advice.runner_up.recipe))
-        stages = first.stage, last.stage
+        early = first.stage
     columns = (
         "images",
-        stages[0],
-        f"best before {stages[1]}",
-        stages[1],
+        early,
+        "best convolutional stage",
+        "best of the last stages",
         "own confidence",
         "advised",
         "runner-up",

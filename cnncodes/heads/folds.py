@@ -50,8 +50,8 @@ def stratified_folds(
     counts = np.bincount(labels, minlength=len(classes))
     if counts.max() < 2:
         raise HeadError(
-            "no class has more than one image, so none can be held out to choose C.",
-            "Add images, or give one value of C.",
+            "no class has more than one image, so none can be held out to choose C or a layer.",
+            "Add images, or give one value of C and one layer.",
         )
     notes = []
     alone = [classes[k] for k in np.flatnonzero(counts == 1).tolist()]

@@ -62,7 +62,8 @@ def made_evidence(strengths: dict[str, float], each: int = 60, seed: int = 0) ->
         codes[stage] = values.astype(np.float16)
     sample = Sample(
         rows=np.arange(len(catalog)), fitted=np.isin(np.arange(len(catalog)), split.train),
-        labels=catalog.labels.astype(np.int64), codes=codes, grids=dict.fromkeys(codes, 0), mean=np.zeros(20),
+        labels=catalog.labels.astype(np.int64), codes=codes, grids=dict.fromkeys(codes, 0),
+        late=tuple(stage for stage in codes if stage.startswith("fc")), mean=np.zeros(20),
         variance=np.ones(20), confidence=None, problems={}, images_per_second=100.0, device="CPU",
     )  # fmt: skip
     return judge(sample, size)
@@ -71,7 +72,16 @@ def made_evidence(strengths: dict[str, float], each: int = 60, seed: int = 0) ->
 def test_images_are_similar_where_the_last_stage_is_as_good_as_any() -> None:
     evidence = made_evidence({"pool5": 1.0, "fc6": 3.0, "fc7": 4.0})
     assert decide(evidence, load_thresholds())[:2] == ("small", "similar")
-    assert evidence.best_earlier.stage == "fc6"
+    assert (evidence.best_late.stage, evidence.best_earlier.stage) == ("fc7", "pool5")
+
+
+def test_fc6_is_one_of_the_last_stages() -> None:
+    """R-CNN's best features without fine-tuning were fc6's: that does not make images different."""
+    evidence = made_evidence({"pool5": 1.0, "fc6": 4.0, "fc7": 1.0})
+    assert decide(evidence, load_thresholds())[1] == "similar"
+    assert evidence.best_late.stage == "fc6" and evidence.deepest.stage == "fc7"
+    by_stage = {depth.stage: depth for depth in evidence.depths}
+    assert by_stage["fc6"].behind == 0 and by_stage["fc7"].behind < 0
 
 
 def test_images_are_different_where_an_earlier_stage_knows_clearly_more() -> None:
@@ -79,7 +89,7 @@ def test_images_are_different_where_an_earlier_stage_knows_clearly_more() -> Non
         made_evidence({"pool5": 4.0, "fc6": 2.0, "fc7": 1.0}), load_thresholds()
     )
     assert (amount, similarity) == ("small", "different")
-    assert any("pool5" in reason and "fc7" in reason for reason in reasons), (
+    assert any("pool5" in reason and "fc6" in reason for reason in reasons), (
         "the figures that decided are named"
     )
 
@@ -100,11 +110,11 @@ def test_many_images_of_every_class_are_large_and_the_numbers_can_be_changed(tmp
 
 
 def test_the_runner_up_is_beyond_the_closer_decision() -> None:
-    clear = made_evidence({"fc6": 0.5, "fc7": 6.0})
+    clear = made_evidence({"pool5": 0.5, "fc7": 6.0})
     shipped = load_thresholds()
     nearly_large = dataclasses.replace(shipped, large_images=100.0, large_per_class=50.0)
     assert next_best(clear, nearly_large, "small", "similar")[0] == "large-similar"
-    close = made_evidence({"fc6": 2.0, "fc7": 2.0})
+    close = made_evidence({"pool5": 2.0, "fc7": 2.0})
     assert next_best(close, shipped, "small", "similar")[0] == "small-different"
 
 

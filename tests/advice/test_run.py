@@ -301,7 +301,9 @@ def test_with_two_images_a_class_a_recipe_is_followed_though_no_advice_can_be_gi
     catalog = read_catalog(draw_stripes(tmp_path / "data", each=2))
     with pytest.raises(HeadError, match="too few"):
         run(catalog, weights, tmp_path / "advised")
-    report = run(catalog, weights, tmp_path / "out", recipe="small-similar", assignments=["head.C=1"])
+    report = run(
+        catalog, weights, tmp_path / "out", recipe="small-similar", assignments=["head.C=1", "head.layer=fc7"]
+    )
     assert report.advice is None and (report.train, report.test) == (3, 3)
 
 
