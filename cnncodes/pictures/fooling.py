@@ -1,4 +1,4 @@
-"""The smallest step in the pixels that changes a classifier's answer: adversarial images.
+"""The smallest step found in the pixels that changes a classifier's answer: adversarial images.
 
 The fast gradient sign method takes one step of the same size in every pixel (Goodfellow, Shlens and Szegedy 2015, section 4);
 its iterated form takes small ones and stays inside the same box (Kurakin, Goodfellow and Bengio 2017, section 2). The
@@ -55,7 +55,7 @@ class Fooled:
     unit : str
         "probability" or "score".
     epsilon : int
-        Largest change of a pixel, in grey levels of 255; no smaller whole number was found to do.
+        Largest change of a pixel, in grey levels of 255; none smaller was found to do.
     one_step : int or None
         The same for a single step of the fast gradient sign method; None if none does within the limit.
     """
@@ -93,7 +93,9 @@ def fool(
     limit: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Fooled:
-    """The smallest change of an image that changes the answer, by bisection over the size of the change.
+    """The smallest change found of an image that changes the answer, by bisection over the size of the change.
+
+    A smaller one may exist: each size is tried by one descent, which need not find what is there.
 
     Parameters
     ----------
@@ -125,26 +127,29 @@ def fool(
             f"'{view.name}' is taken for '{subject.classes[old]}' already.", "Name another class with --to."
         )
     trials = 0
-    budget = 2 * (limit.bit_length() + 1)
+    budget = 2 * limit.bit_length() + 2
+
+    def tried(size: int, steps: int) -> Tensor | None:
+        nonlocal trials
+        trials += 1
+        progress(min(trials, budget), budget)
+        return attack.step(new, size, steps)
 
     def smallest(steps: int) -> tuple[int, Tensor] | None:
-        """Bisection: a larger box holds every smaller one, though what is found need not grow with it."""
-        nonlocal trials
-        low, high, best = 0, limit, None
-        while low < high or best is None:
-            middle = high if best is None else (low + high) // 2
-            if middle == 0 or (best is not None and middle == low):
-                break
-            pixels = attack.step(new, middle, steps)
-            trials += 1
-            progress(min(trials, budget), budget)
-            if pixels is not None:
-                best, high = (middle, pixels), middle
-            elif best is None:
-                return None
-            else:
+        """Bisection; a larger box holds every smaller one, but its larger steps may miss what smaller ones find.
+
+        So where the whole limit fails, half of it is tried, and so on, before giving up.
+        """
+        low, high = 0, limit
+        while (best := tried(high, steps)) is None and high > 1:
+            high //= 2
+        while best is not None and high - low > 1:
+            middle = (low + high) // 2
+            if (pixels := tried(middle, steps)) is None:
                 low = middle
-        return best
+            else:
+                best, high = pixels, middle
+        return None if best is None else (high, best)
 
     single, found = smallest(1), smallest(STEPS)
     if single is not None and (found is None or single[0] < found[0]):
@@ -235,7 +240,7 @@ def draw_fooled(found: Fooled) -> Figure:
     old, new = (short(plain(name), 30) for name in found.classes)
     single = "" if found.one_step is None else f"; one single step needs {found.one_step}"
     title = (
-        f"{found.image} by {found.subject}: a change of at most {found.epsilon} of 255 grey levels makes "
+        f"{found.image} by {found.subject}: the smallest change found, at most {found.epsilon} of 255 grey levels, makes "
         f"'{new}' of '{old}'{single}"
     )
     figure, axes = new_panels(columns=3, cell=4.0, title=title, aspect=1.05)

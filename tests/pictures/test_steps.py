@@ -9,6 +9,7 @@ from small import linear_model, state_of, subject_of, weights_of
 from cnncodes.errors import OptionError
 from cnncodes.images.decode import write_png
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
+from cnncodes.pictures import fooling
 from cnncodes.pictures.fooling import NotFooledError, draw_fooled, fool, in_whole
 from cnncodes.pictures.inversion import draw_inversions, invert
 from cnncodes.pictures.question import ask
@@ -88,3 +89,22 @@ def test_the_seed_decides(subject, photo):
     view = view_of(photo, subject)
     one, same, other = (invert(subject, view, "fc3", 3, seed).parts[0].rgb for seed in (0, 0, 1))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+def test_where_the_largest_box_fails_smaller_ones_are_tried(subject, photo, monkeypatch):
+    """A large step may jump over the answer that small ones reach."""
+    real = fooling._Attack.step
+    tried = []
+
+    def step(self, wanted, epsilon, steps):
+        tried.append(epsilon)
+        return real(self, wanted, epsilon, steps) if epsilon <= 100 else None
+
+    monkeypatch.setattr(fooling._Attack, "step", step)
+    assert fool(subject, view_of(photo, subject), limit=255).epsilon <= 100
+    assert {255, 127, 63} <= set(tried)
+    monkeypatch.setattr(fooling._Attack, "step", lambda self, wanted, epsilon, steps: tried.append(epsilon))
+    tried.clear()
+    with pytest.raises(NotFooledError):
+        fool(subject, view_of(photo, subject), limit=9)
+    assert tried == [9, 4, 2, 1] * 2, "one step, then many; no size twice"

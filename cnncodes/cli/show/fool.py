@@ -1,4 +1,4 @@
-"""`cnncodes show fool`: the smallest step that changes the answer."""
+"""`cnncodes show fool`: the smallest step found that changes the answer."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def fool(
     """How little must change before the network says something else?
 
     Steps along the sign of the gradient (Goodfellow et al. 2015), many small ones inside a box (Kurakin et al.
-    2017); the smallest box is searched, in whole grey levels. One or two levels of 255, which nobody sees, are
-    usual: what a network answers is no proof of what it has understood.
+    2017); boxes are tried in whole grey levels, and the smallest found that does it is shown. One or two levels of
+    255, which nobody sees, are usual: what a network answers is no proof of what it has understood.
 
         cnncodes show fool photo.jpg --weights starter
 
@@ -44,7 +44,7 @@ def fool(
         options.check_free(keep, overwrite, ".png", "an image that fools", "--keep")
     subject = load_subject(weights, network=network, device=device)
     view = view_of(image, subject)
-    with reporter.progress("searching the smallest step", 100) as update:
+    with reporter.progress("searching a small step", 100) as update:
         found = compute(subject, view, to, limit, lambda done, total: update(100 * done / total, ""))
     old, new = map(one_line, found.classes)
     reporter.result(
