@@ -94,14 +94,14 @@ def _draw(report: RunReport) -> None:
         from cnncodes.training import read_epochs
 
         if epochs := read_epochs(folder / report.files["training"]):  # none if a person has removed them
-            draw_curves(epochs, folder / FILE, title=f"{folder.resolve().name}: {counted(len(epochs), 'epoch')}")
+            draw_curves(
+                epochs, folder / FILE, title=f"{folder.resolve().name}: {counted(len(epochs), 'epoch')}"
+            )
     if report.evaluation is not None:
         save_confusion(report.evaluation, folder / "confusion.png", overwrite=True)
 
 
-def _write_page(
-    reporter: Reporter, report: RunReport, device: str, workers: int | None, seed: int
-) -> None:
+def _write_page(reporter: Reporter, report: RunReport, device: str, workers: int | None, seed: int) -> None:
     """The page of the run, if it is not there yet. The run is complete without it, so a failure is said and no more."""
     from cnncodes.errors import CnnCodesError
     from cnncodes.pictures.report import page_is_current, write_report
