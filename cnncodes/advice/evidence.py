@@ -148,7 +148,12 @@ class Evidence:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Evidence:
         """Inverse of :meth:`to_values`."""
-        depths = tuple(Depth(**depth) for depth in values["depths"])
+        last = (
+            len(values["depths"]) - 1
+        )  # records of before fc6 counted among the last stages do not say "late"
+        depths = tuple(
+            Depth(**{"late": place == last, **depth}) for place, depth in enumerate(values["depths"])
+        )
         return cls(**{**values, "size": Size(**values["size"]), "depths": depths})
 
 
