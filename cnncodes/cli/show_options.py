@@ -46,7 +46,8 @@ ClassName = Annotated[
 Every = Annotated[
     bool,
     typer.Option(
-        "--all", help="Saliency, guided backpropagation, deconvolution and Grad-CAM side by side, in one picture."
+        "--all",
+        help="Saliency, guided backpropagation, deconvolution and Grad-CAM side by side, in one picture.",
     ),
 ]
 GradcamLayer = Annotated[
@@ -74,7 +75,9 @@ Method = Annotated[
 Perplexity = Annotated[
     float,
     typer.Option(
-        "--perplexity", metavar="N", help="About how many neighbours of each image count: 5 to 50 (tsne, umap)."
+        "--perplexity",
+        metavar="N",
+        help="About how many neighbours of each image count: 5 to 50 (tsne, umap).",
     ),
 ]
 Points = Annotated[
@@ -114,7 +117,9 @@ FoolTo = Annotated[
 ]
 Limit = Annotated[
     int,
-    typer.Option("--limit", metavar="LEVELS", help="Largest change of a pixel that is tried, of 255 grey levels."),
+    typer.Option(
+        "--limit", metavar="LEVELS", help="Largest change of a pixel that is tried, of 255 grey levels."
+    ),
 ]
 Keep = Annotated[
     str | None,
@@ -127,7 +132,9 @@ Keep = Annotated[
 ]
 Layers = Annotated[
     str,
-    typer.Option("--layer", metavar="LAYER,LAYER", help="One or more stages, such as pool1,conv3,fc7 or conv1-5."),
+    typer.Option(
+        "--layer", metavar="LAYER,LAYER", help="One or more stages, such as pool1,conv3,fc7 or conv1-5."
+    ),
 ]
 Iterations = Annotated[
     int, typer.Option("--iterations", metavar="N", min=1, help="Steps of the descent, for each layer.")
@@ -142,7 +149,9 @@ UnitsOrCount = Annotated[
 ]
 EachScale = Annotated[
     bool,
-    typer.Option("--each", help="Scale every map alone, so that weak ones can be seen too; by default all share one."),
+    typer.Option(
+        "--each", help="Scale every map alone, so that weak ones can be seen too; by default all share one."
+    ),
 ]
 DataOrCodes = Annotated[
     list[str],
@@ -171,3 +180,12 @@ UnitsOrVarying = Annotated[
     ),
 ]
 ImagesEach = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many images for each unit.")]
+ReluLayers = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        metavar="LAYER,LAYER",
+        help="Stages that end in a ReLU, such as conv1-5,fc7. [default: all of them]",
+        show_default=False,
+    ),
+]

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from cnncodes.pictures.attribution import Attribution, attribute, attribute_all
     from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
     from cnncodes.pictures.curves import draw_curves
+    from cnncodes.pictures.dead import Firing, count_firing, draw_dead
     from cnncodes.pictures.dense import DenseMap, dense_map, draw_dense
+    from cnncodes.pictures.drawing import save_png
+    from cnncodes.pictures.filters import Filters, draw_filters, read_filters
     from cnncodes.pictures.fooling import Fooled, draw_fooled, fool
     from cnncodes.pictures.inversion import Inversions, draw_inversions, invert
     from cnncodes.pictures.map import codes_map
@@ -22,8 +25,20 @@ if TYPE_CHECKING:
     from cnncodes.pictures.rates import draw_rates
     from cnncodes.pictures.strongest import Strongest, find_strongest
     from cnncodes.pictures.strongest_drawing import draw_strongest
+    from cnncodes.pictures.subject import Subject, View, load_subject, view_of
 
 _HOMES = {
+    "Filters": "filters",
+    "Subject": "subject",
+    "View": "subject",
+    "draw_filters": "filters",
+    "load_subject": "subject",
+    "read_filters": "filters",
+    "save_png": "drawing",
+    "view_of": "subject",
+    "Firing": "dead",
+    "count_firing": "dead",
+    "draw_dead": "dead",
     "Activations": "activations",
     "draw_activations": "activations",
     "read_activations": "activations",
@@ -64,20 +79,27 @@ __all__ = [
     "Attribution",
     "CodesMap",
     "DenseMap",
+    "Filters",
+    "Firing",
     "Fooled",
     "Inversions",
     "Neighbours",
     "Occlusion",
     "Strongest",
+    "Subject",
+    "View",
     "attribute",
     "attribute_all",
     "codes_map",
+    "count_firing",
     "dense_map",
     "draw_activations",
     "draw_attribution",
     "draw_attributions",
     "draw_curves",
+    "draw_dead",
     "draw_dense",
+    "draw_filters",
     "draw_fooled",
     "draw_inversions",
     "draw_map",
@@ -90,9 +112,13 @@ __all__ = [
     "find_strongest",
     "fool",
     "invert",
+    "load_subject",
     "occlude",
     "read_activations",
+    "read_filters",
     "read_map",
+    "save_png",
+    "view_of",
 ]
 
 

@@ -43,6 +43,7 @@ WITH_JSON = {
     "show filters": ("--weights", "random:0", "-o", "{tmp}/filters.png"),
     "show activations": ("{broken}/cat/0.jpg", *R0, "--layer", "conv2", "-o", "{tmp}/activations.png"),
     "show strongest": ("{broken}", *R0, "--layer", "conv1", "--units", "2", "-k", "2", "-o", "{tmp}/strongest.png"),
+    "show dead": ("{broken}", *R0, "--layer", "conv1,fc6", "-o", "{tmp}/dead.png"),
     "show map": ("{codes}", "-o", "{tmp}/map.png"),
     "show neighbours": ("{codes}", "--image", "bird/0.jpg", "-o", "{tmp}/neighbours.png"),
     "show occlude": ("{broken}/cat/0.jpg", "--weights", "{svm}", "--patch", "100", "--stride", "100", "-o", "{tmp}/occlude.png"),
@@ -87,7 +88,7 @@ def test_every_command_that_has_json_is_tested_here() -> None:
 def test_json_is_one_document_on_standard_output(run, filled, command) -> None:
     ran = run(*filled(command), "--json")
     assert ran.code == (
-        3 if command in ("run", "advise", "extract", "predict", "evaluate", "weights describe") else 0
+        3 if command in ("run", "advise", "extract", "predict", "evaluate", "weights describe", "show dead") else 0
     )
     assert isinstance(strict_json(ran.out), dict | list)
     assert ESC not in ran.out

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from cnncodes.cli.show import (
     activations,
     attributions,
+    dead,
     dense,
     filters,
     fool,
@@ -26,6 +27,7 @@ See what the network sees: one picture from each command.
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("filters", filters.filters),
     ("activations", activations.activations),
+    ("dead", dead.dead),
     ("strongest", strongest.strongest),
     ("map", map_command.map_),
     ("occlude", occlude.occlude),

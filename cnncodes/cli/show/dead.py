@@ -1,0 +1,72 @@
+"""`cnncodes show dead`: units that never fire on a data set."""
+
+from __future__ import annotations
+
+from cnncodes.cli import codes_options, options, show_options
+from cnncodes.cli.console import Reporter, percent, quoted, shell
+from cnncodes.cli.show.common import finish, picture_path
+
+FIRST_UNITS = 8  # of each layer, and unreadable images, on the screen; --json has all
+
+
+def dead(
+    data: options.Data,
+    weights: show_options.Subject = "imagenet",
+    network: options.Network = None,
+    layer: show_options.ReluLayers = None,
+    split: show_options.OnlySplit = "all",
+    limit: codes_options.Limit = None,
+    output: show_options.Picture = None,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Which units never fire on any image? The share in each layer, and how often the others do.
+
+    A unit that gives 0 everywhere gets no gradient and does not learn any more. A large share after training is a
+    sign of a learning rate that was too high (CS231n) - or of too few or too similar images here: what no image
+    shows, no unit can answer to. A unit of a convolution is a channel; it fires if it does so at any place. The last
+    layer (fc8) and values before a ReLU (fc7:linear) have no ReLU, so they cannot be dead.
+
+    DATA can be a codes file (.h5) instead; its own weights and layers count then.
+
+        cnncodes show dead photos/ --weights starter
+
+        cnncodes show dead photos/ --weights run/network.safetensors --limit 500 -o dead.png
+    """
+    from cnncodes.evaluation.scores import is_codes
+    from cnncodes.pictures.dead import count_firing, draw_dead
+    from cnncodes.pictures.subject import load_subject
+
+    reporter = Reporter(json, quiet)
+    path = picture_path(output, "dead", overwrite)
+    stored = is_codes(data)
+    subject = None if stored else load_subject(weights, network=network, device=device)
+    with reporter.progress("counting", 100) as update:
+        found = count_firing(
+            data, subject, stages=layer, split=split, limit=limit, workers=workers,
+            progress=lambda done, total: update(100 * done / total, f"{done:,} of {total:,} images"),
+        )  # fmt: skip
+    rows = []
+    for stage, counts in found.counts.items():
+        units = found.dead(stage)
+        first = ", ".join(map(str, units[:FIRST_UNITS])) + (", ..." if len(units) > FIRST_UNITS else "")
+        rows.append((stage, len(counts), len(units), percent(found.share(stage)), first))
+    title = f"units that never fire on {found.images:,} images"
+    reporter.table(title, ("layer", "units", "dead", "share", "dead units"), rows)
+    reporter.result(found.meaning())
+    if found.left_out:
+        reporter.note(f"not counted, since there is no ReLU: {', '.join(found.left_out)}")
+    for name, reason in list(found.problems.items())[:FIRST_UNITS]:
+        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    if len(found.problems) > FIRST_UNITS:
+        reporter.warn(f"... and {len(found.problems) - FIRST_UNITS:,} more; --json has all")
+    finish(reporter, draw_dead(found), path, found.to_json())
+    if not stored:
+        stage = max(found.counts, key=found.share)
+        place = " ".join(map(shell, data))
+        reporter.next(f"cnncodes show strongest {place} --weights {shell(weights)} --layer {stage}")
+    if found.problems:
+        raise options.Exit(3)
