@@ -6,6 +6,7 @@ figure 2; Girshick et al. 2014, figure 4).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -301,7 +302,7 @@ def _collect(
     rectified = settings.relu(stage) and settings.architecture.activation == "relu"
     best = Best(shape[0], k, positive=rectified)
     for rows, codes in blocks:
-        best.add(rows, codes.reshape(len(codes), shape[0], -1))
+        best.add(rows, codes.reshape(len(codes), shape[0], math.prod(shape[1:])))
     if not best.count:
         reason = f": {next(iter(problems.values()))}" if problems else ""
         raise CatalogError(

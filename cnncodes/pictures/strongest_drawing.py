@@ -27,8 +27,9 @@ LARGE_FIELD = (
     0.6  # of the crop's side: from there a patch shows little else than the crop, and only this is drawn
 )
 FRAME = (255, 214, 10)
-DIMMED = 0.55  # brightness outside the field
-OUTSIDE = 235  # of a patch where the field leaves the crop: there the network sees padding
+DIMMED = 0.6  # brightness outside the field
+DOT = 0.2  # of the crop's side: smaller fields are marked only, in the bright image
+BLANK = (215, 215, 215)  # edge of a patch
 
 
 def draw_strongest(found: Strongest) -> Figure:
@@ -37,7 +38,7 @@ def draw_strongest(found: Strongest) -> Figure:
     Where the field covers most of the crop, only the crops are drawn, with the field as a frame; fully connected
     stages see the whole crop.
     """
-    small = found.field is not None and found.field.size < LARGE_FIELD * found.side
+    small = _is_small(found)
     blocks = 2 if small else 1
     tile = int(np.clip((WIDTH - 150) / (blocks * found.k) - GAP, SMALLEST_TILE, LARGEST_TILE))
     text = float(np.clip(0.07 * tile, 8.0, 11.0))  # points, of the captions
@@ -60,7 +61,7 @@ def draw_strongest(found: Strongest) -> Figure:
             if row < 0:
                 continue
             for number, (left, picture) in enumerate(
-                zip(lefts, _tiles(found, place, rank, tile, small), strict=True)
+                zip(lefts, _tiles(found, place, rank, tile), strict=True)
             ):
                 x = left + rank * step_x
                 sheet[top + line : top + line + tile, x : x + tile] = picture
@@ -92,65 +93,90 @@ def _name_unit(found: Strongest, place: int, axes: Axes, middle: float, text: fl
 def _caption(found: Strongest, place: int, rank: int, block: int | None) -> str:
     """Value and class (else the file's name); in two blocks the value above the patch, the class above the crop."""
     row = int(found.rows[place, rank])
-    value = f"{found.values[place, rank]:.3g}"
+    value = f"{found.values[place, rank]:#.3g}".rstrip(".")  # 5.80, 12.3, 104
     kind = plain(found.class_name(row) or PurePosixPath(found.catalog.names[row]).stem)
     return f"{value}  {kind}" if block is None else (value, kind)[block]
 
 
-def _tiles(found: Strongest, place: int, rank: int, tile: int, small: bool) -> list[Bytes]:
+def _tiles(found: Strongest, place: int, rank: int, tile: int) -> list[Bytes]:
     """The patch, if it is small, and the crop with the field in it, ``[tile, tile, 3]`` each."""
     crop = found.crops.get(int(found.rows[place, rank]))
     if crop is None:
-        return [crossed(tile)] * (2 if small else 1)
-    whole = _resized(crop, tile)
+        return [crossed(tile)] * (2 if _is_small(found) else 1)
     if found.field is None:
-        return [whole]
-    box = tuple(round(edge * tile / found.side) for edge in found.box(place, rank))
-    framed = _framed(whole, box)
-    return [_resized(_patch(found, place, rank, crop), tile), framed] if small else [framed]
+        return [_resized(crop, tile, tile)]
+    framed = _framed(crop, found.box(place, rank), tile)
+    return [_patch(found, place, rank, crop, tile), framed] if _is_small(found) else [framed]
 
 
-def _patch(found: Strongest, place: int, rank: int, crop: Bytes) -> Bytes:
-    """The whole field, ``[size, size, 3]``; light grey where it leaves the crop or a window is partly covered."""
+def _is_small(found: Strongest) -> bool:
+    """Whether a patch shows less than the crop, so that both are drawn."""
+    return found.field is not None and found.field.size < LARGE_FIELD * found.side
+
+
+def _patch(found: Strongest, place: int, rank: int, crop: Bytes, tile: int) -> Bytes:
+    """The field as large as the tile, ``[tile, tile, 3]``; blank where it leaves the crop."""
     assert found.field is not None
-    size = found.field.size
-    patch = np.full((size, size, 3), OUTSIDE, np.uint8)
+    field = found.field
+    patch = np.full((tile, tile, 3), 255, np.uint8)
+    _draw_edge(patch, (0, tile, 0, tile), 1, BLANK)
     top, bottom, left, right = found.box(place, rank)
-    y, x = (found.field.start + found.field.jump * int(number) for number in found.places[place, rank])
-    patch[top - y : bottom - y, left - x : right - x] = crop[top:bottom, left:right]
+    y, x = (field.start + field.jump * int(number) for number in found.places[place, rank])
+    inner = [round(edge * tile / field.size) for edge in (top - y, bottom - y, left - x, right - x)]
+    seen = _resized(crop[top:bottom, left:right], inner[1] - inner[0], inner[3] - inner[2])
+    patch[inner[0] : inner[1], inner[2] : inner[3]] = seen
     return patch
 
 
-def _framed(picture: Bytes, box: tuple[int, ...]) -> Bytes:
-    """A picture, darker outside the box, with the box's edge drawn."""
-    top, bottom, left, right = box
+def _framed(crop: Bytes, box: tuple[int, int, int, int], tile: int) -> Bytes:
+    """A crop ``[tile, tile, 3]`` with the box's edge drawn: darker outside, unless the box is a mere dot."""
+    picture = _resized(crop, tile, tile)
+    top, bottom, left, right = (round(edge * tile / len(crop)) for edge in box)
+    width = max(2, tile // 64)
+    if (bottom - top) * (right - left) < (DOT * tile) ** 2:  # around the field, so that this can be seen
+        top, left = max(top - width, 0), max(left - width, 0)
+        bottom, right = min(bottom + width, tile), min(right + width, tile)
+        _draw_edge(picture, (max(top - 1, 0), bottom + 1, max(left - 1, 0), right + 1), 1, (0, 0, 0))
+        _draw_edge(picture, (top, bottom, left, right), width, FRAME)
+        return picture
     out = (picture * DIMMED).astype(np.uint8)
     out[top:bottom, left:right] = picture[top:bottom, left:right]
-    width = max(1, len(picture) // 64)
-    edge = np.zeros(picture.shape[:2], bool)
-    edge[top:bottom, left:right] = True
-    edge[top + width : bottom - width, left + width : right - width] = False
-    out[edge] = FRAME
+    _draw_edge(out, (top, bottom, left, right), width, FRAME)
     return out
 
 
-def _resized(picture: Bytes, side: int) -> Bytes:
-    """A square picture in another size, bicubic."""
+def _draw_edge(
+    picture: Bytes, box: tuple[int, int, int, int], width: int, colour: tuple[int, int, int]
+) -> None:
+    """Draw the edge of a box (top, bottom, left, right) into a picture, inside the box."""
+    top, bottom, left, right = box
+    edge = np.zeros(picture.shape[:2], bool)
+    edge[top:bottom, left:right] = True
+    edge[top + width : bottom - width, left + width : right - width] = False
+    picture[edge] = colour
+
+
+def _resized(picture: Bytes, height: int, width: int) -> Bytes:
+    """A picture in another size, bicubic."""
     values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
-    values = F.interpolate(values, size=(side, side), mode="bicubic", antialias=True)
+    values = F.interpolate(values, size=(max(height, 1), max(width, 1)), mode="bicubic", antialias=True)
     return np.asarray(values[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def _title(found: Strongest) -> str:
-    value = "activation" if found.rectified else "value"
-    images = f"{found.images:,} images of {plain(found.catalog.root.name) or '/'}"
-    what = f"{found.stage} of {plain(found.weights)}: the images that excite each unit most, of {images}, "
-    if found.field is None:
-        return what + f"each as the network sees it; above each the unit's {value} and the class."
-    seen = found.field.size
-    extent = (
-        f"cut to what the unit sees ({seen} x {seen} pixels of {found.side} x {found.side})"
-        if seen < LARGE_FIELD * found.side
-        else f"with what the unit sees as a frame ({seen} x {seen} pixels before the borders of the {found.side} x {found.side} cut it)"
+    side, value = found.side, "activation" if found.rectified else "value"
+    images = (
+        f"{found.images:,} image{'' if found.images == 1 else 's'} of {plain(found.catalog.root.name) or '/'}"
     )
-    return what + extent + f"; above each the unit's {value} there and the image's class."
+    text = f"{found.stage} of {plain(found.weights)}: what excites each unit most, of {images}. "
+    if found.field is None:
+        return (
+            text
+            + f"The unit sees the whole crop of {side} x {side} pixels; above it its {value} and the image's class."
+        )
+    seen = found.field.size
+    if _is_small(found):
+        text += f"Left what the unit sees, {seen} x {seen} pixels of {side} x {side}, blank beyond the border"
+    else:
+        text += f"The frame is what the unit sees: {seen} x {seen} pixels, cut at the border of the crop ({side} x {side})"
+    return text + f"; above it its {value} there and the image's class."

@@ -54,7 +54,7 @@ def strongest(
         image = one_line(found.catalog.names[row]) if row >= 0 else "none"
         name = one_line(found.names[place]) if found.names else None
         value = f"{found.values[place, 0]:.4g}" if row >= 0 else None
-        rows.append((unit, name, f"{100 * found.firing[place]:.1f} %", value, image))
+        rows.append((f"{unit}", name, f"{100 * found.firing[place]:.1f} %", value, image))
     reporter.table(
         f"{found.stage} on {found.images:,} images",
         ("unit", "class", "fires on", "strongest", "image"),
@@ -67,9 +67,9 @@ def strongest(
     finish(reporter, draw_strongest(found), path, found.to_json())
     first = int(found.rows[0, 0])
     if first >= 0:
-        image = found.catalog.path(first)
+        photo = shell(found.catalog.path(first))
         reporter.next(
-            f"cnncodes show activations {shell(image)} --weights {shell(weights or found.weights)} --layer {found.stage}"
+            f"cnncodes show activations {photo} --weights {shell(weights or found.weights)} --layer {found.stage}"
         )
     if found.problems:
         raise options.Exit(3)
