@@ -141,12 +141,19 @@ FinishedRun = Annotated[
 PageOutput = Annotated[
     str | None,
     typer.Option(
-        "--output", "-o", metavar="FILE.html", help="What is written. [default: RUN/report.html]", show_default=False
+        "--output",
+        "-o",
+        metavar="FILE.html",
+        help="What is written. [default: RUN/report.html]",
+        show_default=False,
     ),
 ]
 PageTitle = Annotated[
     str | None,
     typer.Option(
-        "--title", metavar="TEXT", help="At the top of the page. [default: the folder's name]", show_default=False
+        "--title",
+        metavar="TEXT",
+        help="At the top of the page. [default: the folder's name]",
+        show_default=False,
     ),
 ]

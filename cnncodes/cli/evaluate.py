@@ -149,7 +149,9 @@ def _evaluate(
         return evaluate_average(models, data, split=split, temperature=temperature)
     catalog = read_catalog(data)
     numbers = _weights(models, files, weights)
-    with reporter.progress("evaluating", len(catalog) * count_passes(models, crops, dense), "images") as update:
+    with reporter.progress(
+        "evaluating", len(catalog) * count_passes(models, crops, dense), "images"
+    ) as update:
 
         def progress(done: int, bad: int) -> None:
             update(done, f"{bad} unreadable" if bad else "")

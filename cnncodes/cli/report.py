@@ -16,6 +16,7 @@ def report(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -34,8 +35,9 @@ def report(
     reporter = Reporter(json, quiet)
     with reporter.steps() as progress:
         page = write_report(
-            folder, output, title=title, device=device, workers=workers, seed=seed, progress=progress
-        )
+            folder, output, title=title, device=device, workers=workers, seed=seed, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
     for note in page.notes:
         reporter.warn(f"on the page: {note}")
     mistakes = f", {page.mistakes:,} mistakes of {page.tested:,} test images" if page.tested else ""

@@ -59,8 +59,8 @@ def run(
         )  # fmt: skip
     _draw(report)
     _print(reporter, report)
-    _write_page(reporter, report, device, workers, seed)
-    reporter.document(json_module.loads(report.to_json()))
+    page = _write_page(reporter, report, device, workers, seed)
+    reporter.document(json_module.loads(report.to_json()) | {"page": page})
     reporter.next(report.command)
     if report.unreadable:
         raise options.Exit(3)
@@ -101,15 +101,17 @@ def _draw(report: RunReport) -> None:
         save_confusion(report.evaluation, folder / "confusion.png", overwrite=True)
 
 
-def _write_page(reporter: Reporter, report: RunReport, device: str, workers: int | None, seed: int) -> None:
-    """The page of the run, if it is not there yet. The run is complete without it, so a failure is said and no more."""
+def _write_page(
+    reporter: Reporter, report: RunReport, device: str, workers: int | None, seed: int
+) -> str | None:
+    """Path of the run's page, which is written if it is not there yet. The run is complete without it, so a failure is said and no more."""
     from cnncodes.errors import CnnCodesError
-    from cnncodes.pictures.report import page_is_current, write_report
+    from cnncodes.pictures.report import PAGE, page_is_current, write_report
 
     folder = Path(report.folder)
     if page_is_current(folder):
-        reporter.note(f"page: {folder / 'report.html'}")
-        return
+        reporter.note(f"page: {folder / PAGE}")
+        return str(folder / PAGE)
     started = time.perf_counter()
     try:
         with reporter.steps() as progress:
@@ -120,10 +122,11 @@ def _write_page(reporter: Reporter, report: RunReport, device: str, workers: int
             f"the page could not be written: {problem} Everything else is there; try again with 'cnncodes report "
             f"{shell(folder)}'."
         )
-        return
+        return None
     for note in page.notes:
         reporter.warn(f"on the page: {note}")
     reporter.note(f"page: {page.path} ({size(page.bytes)}, in {duration(time.perf_counter() - started)})")
+    return page.path
 
 
 def _print(reporter: Reporter, report: RunReport) -> None:

@@ -116,10 +116,10 @@ def fool(
     """
     if not 1 <= limit <= 255:
         raise OptionError(f"a limit of {limit} grey levels is not possible.", "Use 1 to 255.")
+    if len(subject.classes) < 2:
+        raise OptionError(f"'{subject.name}' has one class only.", "Use a model with two classes or more.")
     attack = _Attack(subject, view)
     start = attack.scores(attack.start)
-    if start.shape[1] < 2:
-        raise OptionError(f"'{subject.name}' has one class only.", "Use a model with two classes or more.")
     old = int(start.argmax())
     new = int(start[0].topk(2).indices[1]) if to is None else subject.class_place(to)
     if new == old:

@@ -18,7 +18,14 @@ import torch
 import torch.nn.functional as F
 
 from cnncodes.codes.compute import Device, choose_device
-from cnncodes.errors import ImageError, ModelError, OptionError, nearest
+from cnncodes.errors import (
+    ImageError,
+    ModelError,
+    OptionError,
+    WeightsMismatchError,
+    WeightsMissingError,
+    nearest,
+)
 from cnncodes.heads import LinearModel, load_model
 from cnncodes.images import crops_of, normalise
 from cnncodes.images.decode import decode
@@ -122,7 +129,7 @@ class Subject:
         return scores.softmax(1) if self.has_odds else scores
 
     def class_place(self, name: str | int) -> int:
-        """Place of a class by its name (any case, or the whole of one of its synonyms) or by its number.
+        """Place of a class by its name, in any case, or by its number.
 
         Raises
         ------
@@ -130,7 +137,7 @@ class Subject:
             If there is no such class; names the nearest.
         """
         text = str(name)
-        if text.isdigit() and text not in self.classes:
+        if text.isdecimal() and text.isascii() and text not in self.classes:
             if int(text) < len(self.classes):
                 return int(text)
             raise OptionError(
@@ -197,7 +204,12 @@ def load_subject(
     place = choose_device(device)
     if path.suffix == ".safetensors" and path.is_file() and is_model(read_tensors(path)[1]):
         head = load_model(path)
-        return Subject(path.name, model_weights(head, beside=path), place, head)
+        try:
+            return Subject(path.name, model_weights(head, beside=path), place, head)
+        except (WeightsMissingError, WeightsMismatchError) as error:
+            raise type(error)(
+                error.problem, f"Put '{head.settings.weights}' into the folder of '{path}'."
+            ) from error
     weights = load_weights(path if path.is_file() else str(model), network=network)
     return Subject(weights.name, weights, place)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, shell
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.show.common import finish, named, picture_path
 
 if TYPE_CHECKING:
     from cnncodes.pictures.attribution import Method
@@ -152,5 +152,5 @@ def _show(
     name, _, option = command.partition(" ")
     asked = f" --class {shell(class_name)}" if class_name else ""
     reporter.next(
-        f"cnncodes show {name} {shell(image)} --weights {shell(weights)}{asked}{option and ' ' + option}"
+        f"cnncodes show {name} {shell(image)} {named(weights, network)}{asked}{option and ' ' + option}"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter
+from cnncodes.cli.console import Reporter, shell
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
@@ -17,6 +17,11 @@ def picture_path(output: str | None, command: str, overwrite: bool) -> Path:
     path = Path(output or f"{command}.png")
     options.check_picture(path, ".png", overwrite)
     return path
+
+
+def named(weights: str, network: str | None) -> str:
+    """The options that name the same network in the next command."""
+    return f"--weights {shell(weights)}" + (f" --model {shell(network)}" if network else "")
 
 
 def finish(reporter: Reporter, figure: Figure, path: Path, document: dict[str, Any]) -> None:

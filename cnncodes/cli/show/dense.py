@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnncodes.cli import head_options, options, show_options
 from cnncodes.cli.console import Reporter, shell
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.show.common import finish, named, picture_path
 
 
 def dense(
@@ -47,4 +47,4 @@ def dense(
         f"the class is the same at {100 * found.agree:.0f} % of the places"
     )
     finish(reporter, draw_dense(found), path, found.to_json())
-    reporter.next(f"cnncodes show occlude {shell(image)} --weights {shell(weights)}")
+    reporter.next(f"cnncodes show occlude {shell(image)} {named(weights, network)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.show.common import finish, named, picture_path
 
 
 def filters(
@@ -33,4 +33,4 @@ def filters(
     found = read_filters(load_subject(weights, network=network, device="cpu").weights, layer)
     document = {"weights": found.weights, "stage": found.stage, "shape": list(found.values.shape)}
     finish(reporter, draw_filters(found), path, document)
-    reporter.next(f"cnncodes show activations photo.jpg --weights {weights} --layer conv1")
+    reporter.next(f"cnncodes show activations photo.jpg {named(weights, network)} --layer conv1")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, one_line, shell
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.show.common import finish, named, picture_path
+from cnncodes.errors import OptionError
 
 
 def fool(
@@ -42,6 +43,8 @@ def fool(
     path = picture_path(output, "fool", overwrite)
     if keep is not None:
         options.check_free(keep, overwrite, ".png", "an image that fools", "--keep")
+        if Path(keep).resolve() == path.resolve():
+            raise OptionError(f"'{keep}' is asked for twice.", "Give -o and --keep different names.")
     subject = load_subject(weights, network=network, device=device)
     view = view_of(image, subject)
     with reporter.progress("searching a small step", 100) as update:
@@ -57,4 +60,4 @@ def fool(
         document |= {"kept": keep, "kept_class": again}
         reporter.result(f"written: {keep}, read again it is '{one_line(again)}'")
     finish(reporter, draw_fooled(found), path, document)
-    reporter.next(f"cnncodes show saliency {shell(keep or image)} --weights {shell(weights)}")
+    reporter.next(f"cnncodes show saliency {shell(keep or image)} {named(weights, network)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, shell
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.show.common import finish, named, picture_path
 
 
 def invert(
@@ -45,4 +45,4 @@ def invert(
     for part in found.parts:
         reporter.result(f"{part.stage}: relative squared error of the code {part.error:.2g}")
     finish(reporter, draw_inversions(found), path, found.to_json())
-    reporter.next(f"cnncodes show fool {shell(image)} --weights {shell(weights)}")
+    reporter.next(f"cnncodes show fool {shell(image)} {named(weights, network)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, shell
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.show.common import finish, named, picture_path
 
 
 def occlude(
@@ -49,4 +49,4 @@ def occlude(
             progress=lambda done, _: update(done, ""),
         )
     finish(reporter, draw_occlusion(found), path, found.to_json())
-    reporter.next(f"cnncodes show saliency {shell(image)} --weights {shell(weights)} --all")
+    reporter.next(f"cnncodes show saliency {shell(image)} {named(weights, network)} --all")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cnncodes.pictures.report.page import PageFile, page_is_current, render, write_report
+from cnncodes.pictures.report.page import PAGE, PageFile, page_is_current, render, write_report
 from cnncodes.pictures.report.reading import read_run
 from cnncodes.pictures.report.record import RunPage
 
-__all__ = ["PageFile", "RunPage", "page_is_current", "read_run", "render", "write_report"]
+__all__ = ["PAGE", "PageFile", "RunPage", "page_is_current", "read_run", "render", "write_report"]

@@ -74,7 +74,7 @@ def write_report(
     device: str = "auto",
     workers: int | None = None,
     seed: int = 0,
-    overwrite: bool = True,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PageFile:
     """Write the page of a run, whole or not at all.
@@ -85,8 +85,8 @@ def write_report(
         Of a finished ``cnncodes run``.
     output : path, optional
         By default ``report.html`` in the folder.
-    overwrite : bool, default True
-        A page can always be made again.
+    overwrite : bool, default False
+        Replace an output that is there. The run's own page is always made again.
     title, device, workers, seed, progress
         As for :func:`read_run`.
 
@@ -100,7 +100,7 @@ def write_report(
         If the folder holds no finished run.
     """
     path = Path(output) if output is not None else Path(folder) / PAGE
-    check_output(path, overwrite)
+    check_output(path, overwrite or output is None)
     page = read_run(folder, title=title, device=device, workers=workers, seed=seed, progress=progress)
     text = render(page).encode("utf-8")
     temporary = path.with_name(f"{path.name}.part")
@@ -126,7 +126,7 @@ def check_output(path: Path, overwrite: bool = True) -> None:
         what = "is a folder" if path.is_dir() else "is in a folder that does not exist"
         raise OutputExistsError(f"'{path}' {what}.", "Name a file in a folder that is there with -o.")
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"'{path}' exists already.", "Choose another name with -o.")
+        raise OutputExistsError(f"'{path}' exists already.", "Choose another name with -o, or use --overwrite.")
 
 
 def render(page: RunPage) -> str:
