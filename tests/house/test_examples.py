@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawn import draw_photos
@@ -16,6 +18,15 @@ ARGUMENTS = {
     "extract_and_fit.py": ("photos", "--weights", "random:0"),
     "sklearn_pipeline.py": ("photos", "--weights", "random:0", "--folds", "2"),
     "in_place_trap.py": (),
+    "which_layer.py": (),
+    "neighbours.py": (),
+    "what_it_sees.py": (),
+    "codes_map.py": (),
+}
+WRITTEN = {
+    "neighbours.py": ("neighbours.png",),
+    "what_it_sees.py": ("gradcam.png", "occlude.png"),
+    "codes_map.py": ("map.png",),
 }
 SHOWN = {
     "extract_and_fit.py": ("18 images, 3 classes", "images/s", "top-1 ", "bird/0.jpg: "),
@@ -27,6 +38,10 @@ SHOWN = {
         "cnncodes: asked for both, the two layers are equal: False",
         "cnncodes: asked for alone, it is the same: True",
     ),
+    "which_layer.py": ("132 images, 4 classes", "pool5 ", "fc7 ", "by chance: "),
+    "neighbours.py": ("test/dragonfly/21.jpg:", "of the query's class, by codes: "),
+    "what_it_sees.py": ("barn spider", "written: occlude.png"),
+    "codes_map.py": ("written: map.png",),
 }
 
 
@@ -46,3 +61,28 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for part in SHOWN[name]:
         assert part in done.stdout
+    for picture in WRITTEN.get(name, ()):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def code_cells() -> list[str]:
+    """The code of the notebook, cell by cell."""
+    notebook = json.loads((EXAMPLES / "transfer_learning.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells), "clear its outputs"
+    return ["".join(cell["source"]) for cell in cells]
+
+
+def test_the_notebook_is_clean_and_compiles() -> None:
+    for number, code in enumerate(code_cells()):
+        compile(code, f"cell {number}", "exec")
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    names: dict[str, Any] = {}
+    for number, code in enumerate(code_cells()):
+        exec(compile(code, f"cell {number}", "exec"), names)
+    accuracy = names["accuracy"]
+    assert accuracy["linear SVM on pool5"] > accuracy["linear SVM on random pool5"]

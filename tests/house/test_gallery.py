@@ -1,0 +1,45 @@
+"""The gallery shows every picture once, stays small, and its script makes what the page shows."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import markdown
+import pytest
+
+from cnncodes.cli.show import COMMANDS
+
+MOST_BYTES = 2_500_000
+MISSING = frozenset({"dead", "strongest", "augment"})  # commands without a picture on the page yet
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "make_gallery", markdown.REPOSITORY / "docs" / "make_gallery.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_command_is_shown_and_every_picture_is_there(script: ModuleType) -> None:
+    shown = [words for words in script.commands() if words[0] == "show"]
+    assert {words[1] for words in shown} >= {name for name, _ in COMMANDS} - MISSING
+    written = {words[words.index("-o") + 1] for words in shown}
+    assert {path.name for path in script.PICTURES.glob("*.png")} == written
+    links = markdown.links(script.PAGE.read_text(encoding="utf-8"))
+    assert {f"pictures/gallery/{name}" for name in written} <= set(links)
+
+
+def test_the_gallery_is_small(script: ModuleType) -> None:
+    assert sum(path.stat().st_size for path in script.PICTURES.glob("*.png")) < MOST_BYTES
+
+
+def test_the_script_makes_a_picture_of_the_page(script: ModuleType, tmp_path: Path) -> None:
+    written = script.make(tmp_path / "work", tmp_path / "pictures", {"filters", "gradcam"})
+    assert [path.name for path in written] == ["filters.png", "gradcam.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
