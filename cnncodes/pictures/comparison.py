@@ -11,7 +11,7 @@ import numpy as np
 
 from cnncodes.errors import OptionError
 from cnncodes.images.decode import decode
-from cnncodes.pictures.drawing import COLOURS, new_figure, save_png
+from cnncodes.pictures.drawing import COLOURS, new_figure, plain, save_png
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.comparing import Comparison
@@ -71,7 +71,7 @@ def comparison_figure(
     axes.set_yticks(range(0, 101, 20))
     axes.set_xlim(-0.6, count - 0.2)  # room for the word at the right
     axes.set_ylabel("images named rightly (%)")
-    axes.set_xticks(range(count), comparison.classes, fontsize=11)
+    axes.set_xticks(range(count), [plain(name) for name in comparison.classes], fontsize=11, parse_math=False)
     axes.tick_params(axis="x", length=0)
     for place, example in enumerate(examples):
         _show(axes, place, example)

@@ -5,6 +5,7 @@ Figures are made without pyplot: no global state, no window, no backend to choos
 
 from __future__ import annotations
 
+import functools
 import os
 import textwrap
 import warnings
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # "as" hands the types on to the other modules of this room
     from matplotlib.axes import Axes as Axes
+    from matplotlib.backend_bases import RendererBase
     from matplotlib.cm import ScalarMappable as ScalarMappable
     from matplotlib.figure import Figure as Figure
 
@@ -25,9 +27,7 @@ def new_figure(
     width: float = 7.0, height: float = 4.5, rows: int = 1, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``width`` x ``height`` inches and its axes, row by row, with the house's look."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+    figure = _written()(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     axes: list[Axes] = list(grid.flat)
     for place in axes:
@@ -44,11 +44,9 @@ def new_panels(
 
     Axes come row by row; the title stands above all of them, at the left, broken into lines that fit.
     """
-    from matplotlib.figure import Figure
-
-    lines = textwrap.wrap(title, int(11 * columns * cell)) if title else []
+    lines = textwrap.wrap(plain(title), int(11 * columns * cell)) if title else []
     head = 0.1 + 0.2 * len(lines)
-    figure = Figure(
+    figure = _written()(
         figsize=(columns * cell, rows * (cell * aspect + 0.3) + head), dpi=DOTS_PER_INCH, layout="constrained"
     )
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -58,7 +56,7 @@ def new_panels(
         place.set_yticks([])
         place.spines[:].set_visible(False)
     if lines:
-        figure.suptitle("\n".join(lines), fontsize=11, x=0.01, ha="left")
+        figure.suptitle("\n".join(lines), fontsize=11, x=0.01, ha="left", parse_math=False)
     return figure, axes
 
 
@@ -79,15 +77,13 @@ def new_sheet(width: int, height: int, title: str, foot: float = 0.0) -> tuple[F
     tuple of Figure, Axes and float
         The size of the text in points (:func:`text_size`) besides.
     """
-    from matplotlib.figure import Figure
-
     margin = 0.12  # inches
     wide, size = text_size(width)
     line = 1.4 * size / 72
-    lines = textwrap.wrap(title, int(wide * 72 / (0.52 * size)))
+    lines = textwrap.wrap(plain(title), int(wide * 72 / (0.52 * size)))
     head, below = len(lines) * line + margin, foot * line + (margin if foot else 0)
     total_width, total_height = wide + 2 * margin, height / DOTS_PER_INCH + 2 * margin + head + below
-    figure = Figure(figsize=(total_width, total_height), dpi=DOTS_PER_INCH)
+    figure = _written()(figsize=(total_width, total_height), dpi=DOTS_PER_INCH)
     across, upwards = DOTS_PER_INCH * total_width, DOTS_PER_INCH * total_height
     # On whole dots: half a dot would blur every line of the picture.
     left, bottom = round(DOTS_PER_INCH * margin), round(DOTS_PER_INCH * (margin + below))
@@ -108,9 +104,39 @@ def text_size(width: int) -> tuple[float, float]:
     return inches, min(max(10.0, 1.05 * inches), 18.0)
 
 
+@functools.cache
+def _written() -> type[Figure]:
+    """The class of all figures: text is drawn as it is written, whatever a person calls a file or a class.
+
+    A ``$`` begins no formula, and what cannot be drawn is escaped (:func:`plain`). Tick labels are left alone: powers
+    of ten on a logarithmic axis are formulas; where ticks are names, they are made plain as they are set.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    class Written(Figure):
+        def draw(self, renderer: RendererBase) -> None:
+            ticks = {
+                label
+                for axes in self.axes
+                for axis in (axes.xaxis, axes.yaxis)
+                for label in axis.get_ticklabels(which="both")
+            }
+            for text in self.findobj(Text):
+                if isinstance(text, Text) and text not in ticks and text.get_text():
+                    text.set_parse_math(False)
+                    text.set_text("\n".join(plain(line) for line in text.get_text().split("\n")))
+            super().draw(renderer)
+
+    return Written
+
+
 def plain(text: str) -> str:
-    """Text that can be drawn on one line: control characters and undecodable bytes escaped."""
-    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    """Text that can be shown on one line, in a picture or a page.
+
+    Undecodable bytes, control characters and those that turn the direction of writing become visible escapes.
+    """
+    text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -1,0 +1,160 @@
+"""Whatever a person calls a file, a class or a model: every picture is drawn, with the name as it is."""
+
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+from small import linear_model, subject_of, view_for, weights_of
+
+from cnncodes.codes import extract
+from cnncodes.evaluation import Comparison, evaluate_scores
+from cnncodes.images import read_catalog
+from cnncodes.networks import Convolution, Linear, MaxPool, Network
+from cnncodes.pictures import activations, dead, dense, drawing, fooling, inversion, probe
+from cnncodes.pictures import curves as curves_room
+from cnncodes.pictures import neighbours as neighbours_room
+from cnncodes.pictures.attribution import attribute, attribute_all
+from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
+from cnncodes.pictures.comparison import comparison_figure
+from cnncodes.pictures.confusion import confusion_figure
+from cnncodes.pictures.filters import draw_filters, read_filters
+from cnncodes.pictures.map_drawing import draw_map, draw_map_points
+from cnncodes.pictures.map_record import read_map
+from cnncodes.pictures.neighbours_drawing import draw_neighbours
+from cnncodes.pictures.occlusion import draw_occlusion, occlude
+from cnncodes.pictures.strongest import find_strongest
+from cnncodes.pictures.strongest_drawing import draw_strongest
+from cnncodes.training.state import Epoch
+
+BYTE = os.fsdecode(b"\xff")
+NAME = f"a$^{{$ {BYTE}"  # a formula that is none, and a byte that is no UTF-8
+SHOWN = "a$^{$ \\xff"
+CLASSES = (f"1 {NAME}", f"2 {NAME}", f"3 {NAME}")
+SIDE = 32
+STAGES = (
+    Convolution("conv1", 6, kernel=5, stride=2, padding=2),
+    MaxPool("pool1", kernel=3, stride=2),
+    Linear("fc2", 12),
+    Linear("fc3", 3, relu=False),
+)
+
+
+@pytest.fixture
+def subject(monkeypatch):
+    torch.set_num_threads(1)
+    weights = replace(weights_of(monkeypatch, Network("odd", SIDE, STAGES)), name=NAME)
+    found = subject_of(weights, linear_model(weights, "fc2", classes=CLASSES))
+    return replace(found, name=NAME)
+
+
+@pytest.fixture
+def view(subject):
+    return replace(view_for(subject, SIDE), name=NAME)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    random = np.random.default_rng(0)
+    for name in CLASSES[:2]:
+        (tmp_path / NAME / name).mkdir(parents=True)
+        for place in range(3):
+            pixels = random.integers(0, 256, (2 * SIDE, 2 * SIDE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / NAME / name / f"{place}{NAME}.png")
+    return tmp_path / NAME
+
+
+def check(figure, times=1):
+    """It is drawn, in few dots, and shows the name (at least so many times)."""
+    figure.set_dpi(25)
+    FigureCanvasAgg(figure).draw()
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    # Long names are cut where there is no room.
+    assert sum("$" in text for text in texts) >= times, texts
+    assert not any(BYTE in text for text in texts)
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """Figures of the functions that only write a file."""
+    figures = []
+    for room in (curves_room, probe):
+        monkeypatch.setattr(room, "save_png", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_of_an_image_and_a_network(subject, view, photos):
+    bare = replace(subject, head=None)
+    check(draw_filters(read_filters(subject.weights)))
+    check(activations.draw_activations(activations.read_activations(bare, view, "conv1")))
+    check(activations.draw_activations(activations.read_activations(bare, view, "fc2")))
+    check(draw_attribution(attribute(subject, view, "gradcam", class_name=0)))
+    check(draw_attributions(attribute_all(subject, view, class_name=2)))
+    check(draw_occlusion(occlude(subject, view, class_name=0, patch=9, stride=5)), 3)
+    check(inversion.draw_inversions(inversion.invert(subject, view, "fc2", 2)))
+    photo = next(photos.rglob("*.png"))
+    check(dense.draw_dense(dense.dense_map(subject, photo)), 3)
+    fooled = fooling.fool(subject, view, limit=255)
+    check(fooling.draw_fooled(fooled), 2)
+
+
+def test_of_many_images(subject, photos, tmp_path):
+    codes = tmp_path / f"codes {NAME}.h5"
+    extract(read_catalog(photos), codes, subject.weights, layers="conv1,fc2", device="cpu")
+    found = read_map(codes, method="pca")
+    check(draw_map(found), 2)
+    check(draw_map_points(found), 2)
+    check(draw_neighbours(neighbours_room.find_neighbours(codes, [found.catalog.names[0]], k=2)), 3)
+    check(draw_strongest(find_strongest([str(codes)], "fc2", 2, k=2)), 3)
+    check(dead.draw_dead(dead.count_firing([str(codes)])))
+
+
+def test_of_figures_about_a_model(saved):
+    evaluation = evaluate_scores(np.eye(3), np.arange(3), list(CLASSES))
+    check(confusion_figure(evaluation, f"Of {NAME}"), 7)
+    shares = (0.5, 0.5, 0.5)
+    comparison = Comparison(
+        (f"x {NAME}", f"y {NAME}"), CLASSES, 30, (0.5, 0.5), (shares, shares), 3, 3, 0.1, 0.6, "", 0
+    )
+    check(comparison_figure(comparison), 6)
+    check(comparison_figure(comparison, title=NAME), 6)
+    epoch = Epoch(1, 0.01, 1.0, 0.5, 1.1, 0.4, 1.0, 10.0)
+    curves_room.draw_curves([epoch, replace(epoch, epoch=2, learning_rate=0.0001)], "", title=NAME)
+    probes = {
+        (name, shots): SimpleNamespace(layer="fc2", images=shots, mean=0.5, sd=0.1)
+        for name in CLASSES[:2]
+        for shots in (2, 4)
+    }
+    probe.draw_probe(
+        SimpleNamespace(
+            sources=CLASSES[:2], shots=(2, 4), chance=0.5, probes=tuple(probes.values()),
+            layers=lambda name: ("fc2",), of=lambda name, layer, shots: probes[name, shots],
+            best=lambda name=CLASSES[0]: probes[name, 4],
+        ),
+        "",
+    )  # fmt: skip
+    assert len(saved) == 2
+    for figure in saved:
+        check(figure)
+
+
+def test_what_matplotlib_writes_itself_stays_a_formula():
+    """Powers of ten on a logarithmic axis."""
+    figure, (axes,) = drawing.new_figure()
+    axes.plot([1, 2], [1e-5, 1e3])
+    axes.set_yscale("log")
+    FigureCanvasAgg(figure).draw()
+    labels = [label for label in axes.get_yticklabels() if "10^" in label.get_text()]
+    assert labels and all(label.get_parse_math() for label in labels)
+
+
+@pytest.mark.parametrize("name", [NAME, "\ud800", "a\nb", "\u202egpj.exe"])
+def test_plain_text_has_nothing_that_cannot_be_shown(name):
+    assert drawing.plain(name).isprintable() and drawing.plain(name).encode("utf-8")
+    assert drawing.plain(drawing.plain(name)) == drawing.plain(name)
+    assert drawing.plain(NAME) == SHOWN
