@@ -189,3 +189,10 @@ ReluLayers = Annotated[
         show_default=False,
     ),
 ]
+AugmentRecipe = Annotated[
+    str,
+    typer.Option(
+        "--recipe", metavar="NAME|FILE", help="Whose augmentation: a recipe that trains, see 'cnncodes recipes list'."
+    ),
+]
+ViewCount = Annotated[int, typer.Option("--views", metavar="N", min=1, help="How many views.")]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cnncodes.pictures.activations import Activations, draw_activations, read_activations
     from cnncodes.pictures.attribution import Attribution, attribute, attribute_all
     from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
+    from cnncodes.pictures.augmentation import Augmented, augment, draw_augment
     from cnncodes.pictures.curves import draw_curves
     from cnncodes.pictures.dead import Firing, count_firing, draw_dead
     from cnncodes.pictures.dense import DenseMap, dense_map, draw_dense
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from cnncodes.pictures.subject import Subject, View, load_subject, view_of
 
 _HOMES = {
+    "Augmented": "augmentation",
+    "augment": "augmentation",
+    "draw_augment": "augmentation",
     "Filters": "filters",
     "Subject": "subject",
     "View": "subject",
@@ -77,6 +81,7 @@ _HOMES = {
 __all__ = [
     "Activations",
     "Attribution",
+    "Augmented",
     "CodesMap",
     "DenseMap",
     "Filters",
@@ -90,12 +95,14 @@ __all__ = [
     "View",
     "attribute",
     "attribute_all",
+    "augment",
     "codes_map",
     "count_firing",
     "dense_map",
     "draw_activations",
     "draw_attribution",
     "draw_attributions",
+    "draw_augment",
     "draw_curves",
     "draw_dead",
     "draw_dense",

@@ -44,6 +44,7 @@ WITH_JSON = {
     "show activations": ("{broken}/cat/0.jpg", *R0, "--layer", "conv2", "-o", "{tmp}/activations.png"),
     "show strongest": ("{broken}", *R0, "--layer", "conv1", "--units", "2", "-k", "2", "-o", "{tmp}/strongest.png"),
     "show dead": ("{broken}", *R0, "--layer", "conv1,fc6", "-o", "{tmp}/dead.png"),
+    "show augment": ("{broken}/cat/0.jpg", "--views", "4", "-o", "{tmp}/augment.png"),
     "show map": ("{codes}", "-o", "{tmp}/map.png"),
     "show neighbours": ("{codes}", "--image", "bird/0.jpg", "-o", "{tmp}/neighbours.png"),
     "show occlude": ("{broken}/cat/0.jpg", "--weights", "{svm}", "--patch", "100", "--stride", "100", "-o", "{tmp}/occlude.png"),

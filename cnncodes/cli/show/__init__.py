@@ -7,6 +7,7 @@ from collections.abc import Callable
 from cnncodes.cli.show import (
     activations,
     attributions,
+    augment,
     dead,
     dense,
     filters,
@@ -39,4 +40,5 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("fool", fool.fool),
     ("neighbours", neighbours.neighbours),
     ("dense", dense.dense),
+    ("augment", augment.augment),
 )
