@@ -26,6 +26,8 @@ GAP = 6  # pixels between tiles
 LARGE_FIELD = (
     0.6  # of the crop's side: from there a patch shows little else than the crop, and only this is drawn
 )
+HEADINGS = "what the unit sees", "where that is in the image"
+SHORT_HEADINGS = "seen", "in the image"  # above a single tile
 FRAME = (255, 214, 10)
 DIMMED = 0.6  # brightness outside the field
 DOT = 0.2  # of the crop's side: smaller fields are marked only, in the bright image
@@ -51,7 +53,7 @@ def draw_strongest(found: Strongest) -> Figure:
     sheet = np.full((height, width, 3), 255, np.uint8)
     figure, axes, _ = new_sheet(width, height, _title(found))
     if small:
-        for left, heading in zip(lefts, ("what the unit sees", "where that is in the image"), strict=True):
+        for left, heading in zip(lefts, HEADINGS if found.k > 1 else SHORT_HEADINGS, strict=True):
             axes.text(left, head / 2, heading, fontsize=1.2 * text, va="center", fontweight="bold")
     for place in range(len(found.units)):
         top = head + place * step_y
