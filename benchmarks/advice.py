@@ -6,7 +6,8 @@ SETS has one folder per data set, each with a folder per class (or train and val
 and number of training images per class: advice is asked, then all four recipes are run and tested on the same images, at most
 --tests of them. The regret is the best accuracy minus the advised recipe's. Fine-tuning stops after --passes images, so that a CPU ends
 it within minutes: with more, it would be better. Every result is a line of the output; the same command goes on
-where it was interrupted. ``--table`` prints what is there.
+where it was interrupted. ``--table`` prints what is there, and what other values of the threshold that decides between
+similar and different would have given, also when it is chosen on the other sets only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from cnncodes.advice import advise, load_recipe
+from cnncodes.advice.decision import decide
 from cnncodes.advice.digits import write_digits
+from cnncodes.advice.evidence import Evidence
+from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes import extract
 from cnncodes.evaluation import evaluate
 from cnncodes.heads import fit_linear
@@ -30,6 +34,7 @@ from cnncodes.images import SPLITS, Catalog, read_catalog
 from cnncodes.training import finetune
 from cnncodes.weights import Weights, load_weights
 
+SWEPT = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 RECIPES = ("small-similar", "small-different", "large-similar", "large-different")
 TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 
@@ -70,6 +75,7 @@ def main() -> None:
                         shown = {key: value for key, value in line.items() if key != "evidence"}
                         print(json.dumps(shown), flush=True)
     print(table(there))
+    print(sweep(there))
 
 
 def cut(catalog: Catalog, shots: str, tests: int) -> Catalog:
@@ -147,9 +153,6 @@ def read(path: Path) -> list[dict]:
 
 def table(lines: list[dict]) -> str:
     """One row per case, and the regret."""
-    cases: dict[tuple[str, str, str], dict[str, dict]] = {}
-    for line in lines:
-        cases.setdefault((line["set"], line["shots"], line["weights"]), {})[line["what"]] = line
     rows = [
         "| set | images per class | "
         + " | ".join(RECIPES)
@@ -157,9 +160,7 @@ def table(lines: list[dict]) -> str:
     ]
     rows.append("| --- | ---: |" + " ---: |" * len(RECIPES) + " --- | ---: | ---: |")
     regrets, times = [], []
-    for (name, shots, _), found in cases.items():
-        if not {"advice", *RECIPES} <= set(found):
-            continue
+    for (name, shots, _), found in cases_of(lines).items():
         accuracy = {recipe: found[recipe]["top1"] for recipe in RECIPES}
         advised = found["advice"]["recipe"]
         regret = 100 * (max(accuracy.values()) - accuracy[advised])
@@ -176,6 +177,42 @@ def table(lines: list[dict]) -> str:
             f"advice and its recipe take {np.mean(times):.2f} of the time of all recipes on average."
         )
     return "\n".join(rows)
+
+
+def cases_of(lines: list[dict]) -> dict[tuple[str, str, str], dict[str, dict]]:
+    """Results of each case that has all of them."""
+    cases: dict[tuple[str, str, str], dict[str, dict]] = {}
+    for line in lines:
+        cases.setdefault((line["set"], line["shots"], line["weights"]), {})[line["what"]] = line
+    return {case: found for case, found in cases.items() if {"advice", *RECIPES} <= set(found)}
+
+
+def sweep(lines: list[dict]) -> str:
+    """Regret by ``similar_standard_errors``, and where each set's value is chosen on the other sets."""
+    cases = cases_of(lines)
+    regret: dict[float, dict[tuple[str, str, str], float]] = {value: {} for value in SWEPT}
+    for value in SWEPT:
+        numbers = dataclasses.replace(load_thresholds(), similar_standard_errors=value)
+        for case, found in cases.items():
+            recipe = "-".join(decide(Evidence.from_values(found["advice"]["evidence"]), numbers)[:2])
+            best = max(found[name]["top1"] for name in RECIPES)
+            regret[value][case] = 100 * (best - found[recipe]["top1"])
+    rows = ["\n| similar_standard_errors | regret, points | at worst |", "| ---: | ---: | ---: |"]
+    rows += [_row(f"{value:g}", list(regret[value].values())) for value in SWEPT]
+    apart = []
+    for name in {case[0] for case in cases}:
+        others = {value: sum(r for case, r in regret[value].items() if case[0] != name) for value in SWEPT}
+        chosen = min(SWEPT, key=lambda value: round(others[value], 6))
+        apart += [r for case, r in regret[chosen].items() if case[0] == name]
+    rows.append(_row("chosen on the other sets", apart))
+    for recipe in RECIPES:
+        best = [max(f[name]["top1"] for name in RECIPES) - f[recipe]["top1"] for f in cases.values()]
+        rows.append(_row(f"always {recipe}", [100 * value for value in best]))
+    return "\n".join(rows) if cases else ""
+
+
+def _row(name: str, regrets: list[float]) -> str:
+    return f"| {name} | {np.mean(regrets):.2f} | {max(regrets):.1f} |"
 
 
 if __name__ == "__main__":
