@@ -27,8 +27,14 @@ Array = npt.NDArray[Any]
 ALPHA, BETA = 6, 2  # the paper's norms
 #: Weights of the norms, found by looking: pictures stay in the range of photographs, and noise is smoothed away.
 RANGE = 0.002
-VARIATION = 0.003  # times the square of the stage's step in pixels: a coarse grid says less of single pixels
-DEEP_VARIATION = 20.0  # a fully connected code says little of single pixels, so that more must be smoothed
+VARIATION = 0.2
+FINE_VARIATION = 0.003  # times the square of the pixels between a stage's places: a fine grid says enough by itself
+DEEP_VARIATION = 1.0  # a fully connected code says little of single pixels, so that more must be smoothed
+RATE = 0.3
+COARSE = 32  # pixels between the places of a stage, from which on the image is shifted
+#: Luminance, red against blue, and green against magenta, each as long as it varies in photographs, in proportion.
+COLOUR_AXES = ((1, 1, 1), (1, 0, -1), (1, -2, 1))
+COLOUR_LENGTHS = (1.4, 0.5, 0.25)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +104,14 @@ def invert(
 ) -> Inversions:
     """Rebuild an image from its codes at several stages.
 
-    Minimises ``|f(x) - f(x0)|^2 / |f(x0)|^2 + a mean |x / s|^6 + b mean |grad x|^2`` over the pixels x by Adam (Kingma and Ba 2015)
-    with a step that falls along a cosine, from noise; the paper descends with momentum. These are its equations 2 to 4: the
-    relative error of the code, the alpha-norm with alpha = 6, and total variation with beta = 2.
+    Minimises ``|f(x) - f(x0)|^2 / |f(x0)|^2 + a mean |x / s|^6 + b mean |grad x|^2``: equations 2 to 4 of the paper, the
+    relative error of the code, the alpha-norm with alpha = 6, and total variation with beta = 2. For deep stages x
+    is shifted by a few pixels at random before each step (Mahendran and Vedaldi 2016, section 3.3, jitter).
+
+    The paper descends over pixels with momentum; here it is Adam (Kingma and Ba 2015), with a step that falls along a
+    cosine, over the image's spectrum divided by frequency, and over colours of which luminance is the largest
+    (Olah, Mordvintsev and Schubert 2017, Feature Visualization, "Preconditioning"): a step changes areas as easily as
+    fine patterns. Over pixels it finds faint patterns that give the same code and show nothing.
 
     Parameters
     ----------
@@ -157,28 +168,53 @@ def _invert_one(
     # All is counted in units of the spread of pixels, so that networks that read 0..255 are treated alike.
     record = subject.preprocessing
     unit = 64 / record.scale / view.pixels.new_tensor(record.std)[:, None, None]  # 64 grey levels
+    side = view.pixels.shape[2]
     deep = wanted.dim() == 2
-    variation = DEEP_VARIATION if deep else VARIATION * (view.pixels.shape[2] / wanted.shape[2]) ** 2
-    noise = torch.Generator().manual_seed(seed)
-    start = 0.02 * torch.randn(view.pixels.shape, generator=noise)
-    image = start.to(view.pixels.device).requires_grad_()
-    optimiser = torch.optim.Adam([image], lr=0.1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations, eta_min=0.005)
+    step = side if deep else side / wanted.shape[2]  # pixels between the places of the stage
+    variation = DEEP_VARIATION if deep else min(VARIATION, FINE_VARIATION * step**2)
+    jitter = side // 24 if deep else side // 48 if step >= COARSE else 0
+    random = torch.Generator().manual_seed(seed)
+    spectrum, image_of = _start(view.pixels, random)
+    optimiser = torch.optim.Adam([spectrum], lr=RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations, eta_min=RATE / 20)
     errors = []
     for _ in range(iterations):
-        error = (code(image * unit) - wanted).square().sum() / square
+        image = image_of(spectrum)
+        shift = torch.randint(-jitter, jitter + 1, (2,), generator=random).tolist()
+        error = (code(torch.roll(image, shift, (2, 3)) * unit) - wanted).square().sum() / square
         across, down = image.diff(dim=3), image.diff(dim=2)
         roughness = (across.square().mean() + down.square().mean()) * 3
         loss = error + RANGE * (image / 2).abs().pow(ALPHA).mean() + variation * roughness
-        (image.grad,) = torch.autograd.grad(loss, image)
+        (spectrum.grad,) = torch.autograd.grad(loss, spectrum)
         optimiser.step()
         schedule.step()
         errors.append(float(error.detach()))
         progress()
     with torch.no_grad():
-        found = image.detach() * unit
+        found = image_of(spectrum) * unit
         errors.append(float((code(found) - wanted).square().sum() / square))
     return Inversion(stage, to_rgb(found, record)[0], np.array(errors))
+
+
+def _start(pixels: Tensor, random: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Noise ``[1, 3, side, side // 2 + 1, 2]``, and the function that makes an image like ``pixels`` of such numbers.
+
+    They are the real and imaginary parts of a spectrum in which each frequency was multiplied by its height, for the
+    amplitudes of photographs fall with 1 / frequency; three of them, along the axes of colour.
+    """
+    side = pixels.shape[2]
+    frequency = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None])
+    falling = 1 / frequency.clamp_min(1 / side)
+    amplitude = (falling / falling.mean() * 0.1 * side).to(pixels)
+    axes = torch.nn.functional.normalize(torch.tensor(COLOUR_AXES, dtype=torch.float32), dim=1)
+    colours = (axes * torch.tensor(COLOUR_LENGTHS)[:, None]).to(pixels)
+    start = 0.02 * torch.randn(1, 3, side, side // 2 + 1, 2, generator=random)
+
+    def image_of(spectrum: Tensor) -> Tensor:
+        planes = torch.fft.irfft2(torch.view_as_complex(spectrum) * amplitude, s=(side, side))
+        return torch.einsum("bkhw,kc->bchw", planes, colours)
+
+    return start.to(pixels).requires_grad_(), image_of
 
 
 def draw_inversions(found: Inversions) -> Figure:

@@ -37,9 +37,11 @@ def subject(request, monkeypatch):
 
 @pytest.fixture
 def photo(tmp_path):
-    """A picture that is neither square nor of the size that the network reads."""
-    noise = np.random.default_rng(5).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize((80, 60), Image.Resampling.BICUBIC).save(tmp_path / "photo.png")
+    """A picture neither square nor of the size that the network reads; as in photographs, lightness varies most."""
+    noise = np.random.default_rng(5).integers(0, 256, (6, 8, 3))
+    grey = noise.mean(2, keepdims=True)
+    pixels = (128 + 2 * (grey - 128) + 0.3 * (noise - grey)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).resize((80, 60), Image.Resampling.BICUBIC).save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
 
 
