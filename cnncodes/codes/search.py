@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 Metric: TypeAlias = Literal["cosine", "l2"]
 
 BLOCK_NUMBERS = 2**24  # of one block: 64 MB as float32, 4,096 rows of 4,096
+ARRAYS = 8  # of distances at a time (products, bounds below and above, ...): together as large as a block
 MANY = (
     8  # queries from which torch's matrix product is faster than numpy's; below, memory is the limit of both
 )
@@ -43,7 +44,8 @@ def nearest(
     codes : array [N, length] or [N, crops, length], or CodesFile
         Any type of number (float16 is computed with as float32 and float64). Kept crops are averaged. Of an array,
         rows that are not finite are no answers; of a file, rows that are not done. An ``np.memmap`` and a file
-        are read block by block, so memory is bounded: two blocks of 64 MB.
+        are read block by block, and many queries are compared part by part, so memory is bounded:
+        some blocks of 64 MB.
     queries : array [Q, length]
     k : int
     metric : {"cosine", "l2"}, default "cosine"
@@ -77,7 +79,10 @@ def nearest(
                 f"the queries have {wanted.shape[1]:,} numbers each, the codes {block.shape[1]:,}.",
                 "Use codes of one stage of one network.",
             )
-        _search(start, block, prepared, out, found)
+        single = prepared.as_single(block)
+        part = max(1, BLOCK_NUMBERS // (ARRAYS * max(1, len(block))))
+        for first in range(0, len(wanted), part):
+            _search(start, block, single, prepared, range(first, min(first + part, len(wanted))), out, found)
     missing = np.isinf(found.distances[:, -1])
     if missing.any():
         have = int(np.isfinite(found.distances[missing]).sum(axis=1).min())
@@ -160,40 +165,44 @@ class _Found:
         self.places[query], self.distances[query] = places[order], distances[order]
 
 
-def _search(start: int, block: Array, queries: _Queries, leave_out: Array, found: _Found) -> None:
-    """Look through one block of rows ``[rows, length]``, the first of which is row ``start``."""
+def _search(
+    start: int, block: Array, single: Array, queries: _Queries, part: range, leave_out: Array, found: _Found
+) -> None:
+    """Look for a part of the queries in one block of rows ``[rows, length]`` (``single``: as float32), the first of
+    which is row ``start``."""
     rows = len(block)
-    low, high = _bounds(queries.as_single(block), queries)
-    inside = (leave_out >= start) & (leave_out < start + rows)
-    for one in np.flatnonzero(inside):
-        low[one, leave_out[one] - start] = high[one, leave_out[one] - start] = np.inf
+    asked = slice(part.start, part.stop)
+    low, high = _bounds(single, queries, asked)
+    without = leave_out[asked]
+    inside = (without >= start) & (without < start + rows)
+    low[inside, without[inside] - start] = high[inside, without[inside] - start] = np.inf
     if found.k <= rows:
         limit = np.partition(high, found.k - 1, axis=1)[:, found.k - 1]
     else:
         limit = np.full(len(high), np.inf)
-    so_far = found.distances[:, -1]
+    so_far = found.distances[asked, -1]
     limit = np.minimum(limit, so_far if queries.cosine else so_far**2)
-    for query in range(len(low)):
-        candidates = np.flatnonzero((low[query] <= limit[query]) & np.isfinite(low[query]))
+    for one, query in enumerate(part):
+        candidates = np.flatnonzero((low[one] <= limit[one]) & np.isfinite(low[one]))
         if len(candidates):
             found.add(query, start + candidates, queries.distances(query, block[candidates]))
 
 
-def _bounds(block: Array, queries: _Queries) -> tuple[Array, Array]:
-    """Below and above the distances of a float32 block: ``[Q, rows]`` each, as squares, for the cosine halved.
+def _bounds(block: Array, queries: _Queries, asked: slice) -> tuple[Array, Array]:
+    """Below and above the distances of a float32 block to a part of the queries: ``[Q, rows]`` each, as squares, for the cosine halved.
 
     Infinite for rows that are no codes. A float32 sum of n products is off by at most n eps / 2 of the sum of their
     magnitudes (Higham 2002, section 3.1).
     """
     with np.errstate(invalid="ignore", over="ignore"):  # rows that are no codes
         squares = np.einsum("ij,ij->i", block, block)  # [rows]
-        products = _products(queries.single, block)  # [Q, rows]
+        products = _products(queries.single[asked], block)  # [Q, rows]
         slack = (block.shape[1] + 8) * _EPS
         if queries.cosine:
             middle = 1 - products / np.sqrt(np.where(squares > 0, squares, 1))
             bound = np.full((1, len(block)), slack)
         else:
-            own = queries.squares[:, None].astype(np.float32)
+            own = queries.squares[asked, None].astype(np.float32)
             middle = squares + own - 2 * products
             bound = slack * (squares + own)
         low = np.where(np.isfinite(squares), middle - bound, np.inf)

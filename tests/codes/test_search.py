@@ -1,5 +1,7 @@
 """The nearest codes are those that a plain computation finds, whatever the type, the blocks and the copies."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from made_codes import write_codes
@@ -35,6 +37,21 @@ def test_equal_to_scipy(small_blocks, metric, dtype, count):
     expected, exact = by_scipy(codes, queries, 7, metric)
     np.testing.assert_array_equal(places, expected)
     np.testing.assert_allclose(distances, exact, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("metric", SCIPY)
+def test_all_against_all_needs_no_table_of_all_distances(monkeypatch, metric):
+    """Each row of a map asks for its neighbours: at 50,000 rows a table would have 10 GB."""
+    codes = np.random.default_rng(0).random((1500, 8), np.float32)
+    whole = nearest(codes, codes, 3, metric, leave_out=np.arange(1500))
+    monkeypatch.setattr(search, "BLOCK_NUMBERS", 2**16)
+    tracemalloc.start()
+    in_parts = nearest(codes, codes, 3, metric, leave_out=np.arange(1500))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    for one, other in zip(whole, in_parts, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert peak < 1500 * 1500 * 4 / 4, "bytes: a quarter of one float32 table"
 
 
 @pytest.mark.parametrize("metric", SCIPY)
