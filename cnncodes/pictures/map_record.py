@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ MOST = 2500  # images on a map, if nothing else is asked for: as many as a grid 
 @dataclass(frozen=True)
 class Purity:
     """Of the ten nearest neighbours of a labelled image, the share that has its class; the mean over images.
+
+    Of copies only the first takes part: that an image is like itself says nothing of the codes.
 
     Parameters
     ----------
@@ -173,16 +176,19 @@ def read_map(
         points = codes_map(values, method, seed, perplexity, progress)
         return CodesMap(
             file.path.name, file.settings.weights, stage, method, seed, perplexity,
-            rows, of, split, catalog, points, purity(values, points, catalog.labels),
+            rows, of, split, catalog, points, purity(values, points, catalog.labels, file.digests()[rows]),
         )  # fmt: skip
 
 
-def purity(codes: Array, points: Array, labels: npt.ArrayLike) -> Purity | None:
+def purity(
+    codes: Array, points: Array, labels: npt.ArrayLike, digests: npt.ArrayLike | None = None
+) -> Purity | None:
     """How pure the neighbourhoods are, on a map ``[N, 2]`` and in its codes ``[N, length]``; see :class:`Purity`.
 
-    None with fewer than two classes, or with no more labelled images than ten.
+    Copies are images of equal codes (that are not all zero), or of equal ``digests`` ``[N]`` of their files, where 0 is
+    unknown. None with fewer than two classes, or with no more labelled images than ten.
     """
-    known = np.flatnonzero(np.asarray(labels) >= 0)
+    known = np.flatnonzero((np.asarray(labels) >= 0) & ~_copies(codes, digests))
     own = np.asarray(labels)[known]
     count = len(known)
     if count <= NEIGHBOURS or len(np.unique(own)) < 2:
@@ -195,6 +201,19 @@ def purity(codes: Array, points: Array, labels: npt.ArrayLike) -> Purity | None:
     sizes = np.bincount(own)
     by_chance = float((sizes * (sizes - 1)).sum() / (count * (count - 1)))
     return Purity(share(points, "l2"), share(codes, "cosine"), by_chance)
+
+
+def _copies(codes: Array, digests: npt.ArrayLike | None) -> npt.NDArray[np.bool_]:
+    """Whether a row is a copy of an earlier one."""
+    seen: set[object] = set()
+    out = np.zeros(len(codes), np.bool_)
+    files = np.zeros(len(codes), np.uint64) if digests is None else np.asarray(digests)
+    for place, (code, file) in enumerate(zip(codes, files.tolist(), strict=True)):
+        marks = {hashlib.sha256(code.tobytes()).digest()} if code.any() else set()
+        marks |= {file} if file else set()
+        out[place] = not seen.isdisjoint(marks)
+        seen |= marks
+    return out
 
 
 def evenly(rows: Array, limit: int | None) -> Array:

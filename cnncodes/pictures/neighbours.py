@@ -131,12 +131,12 @@ class Neighbours:
 
     def share(self, by: str) -> float | None:
         """Share of the neighbours (``"by_codes"`` or ``"by_pixels"``) that have their query's class; None without
-        classes."""
+        classes. Copies of the query are left out: that an image is like itself says nothing of the codes."""
         same = [
             found.label == query.label
             for query in self.queries
             for found in getattr(query, by)
-            if query.label >= 0 and found.label >= 0
+            if query.label >= 0 and found.label >= 0 and not found.copy
         ]
         return sum(same) / len(same) if same else None
 

@@ -94,6 +94,22 @@ def test_purity_is_counted_as_by_hand():
     assert purity(points, points, np.full(30, -1)) is None, "nothing to say without classes"
 
 
+@pytest.mark.parametrize("told_by", ["codes", "files"])
+def test_copies_do_not_make_classes_look_pure(told_by):
+    """Fifteen images at random, each five times: its own copies would be four of its ten neighbours."""
+    rng = np.random.default_rng(0)
+    once, classes = rng.normal(size=(15, 6)), np.arange(15) % 2
+    codes, labels = np.repeat(once, 5, axis=0), np.repeat(classes, 5)
+    digests = np.repeat(np.arange(1, 16), 5)
+    if told_by == "files":  # decoded or computed elsewhere: codes of one image differ a little
+        codes = codes + 1e-6 * rng.normal(size=codes.shape)
+    found = purity(codes, codes, labels, digests if told_by == "files" else None)
+    rows = codes[::5]
+    assert found == purity(rows, rows, classes) and found.in_codes < 0.6
+    silent = np.zeros((30, 4))
+    assert purity(silent, rng.normal(size=(30, 2)), np.arange(30) % 2) is not None, "no activity is no copy"
+
+
 def test_the_assignment_is_the_best_of_all():
     points = np.random.default_rng(5).normal(size=(6, 2))
     cells = np.array([(row, column) for row in range(2) for column in range(3)])

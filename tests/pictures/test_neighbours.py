@@ -73,6 +73,14 @@ def test_a_copy_is_named_and_not_hidden(data):
     assert query.class_name == "ant" and query.by_codes[0].class_name == "bee", "as the file says"
 
 
+def test_a_copy_is_no_evidence_for_the_codes(data):
+    """The copy of this ant lies among the bees: it counts neither for nor against the codes."""
+    found = find_neighbours(data / "codes.h5", ["ant/1.jpg"], k=4)
+    others = found.queries[0].by_codes[1:]
+    assert found.share("by_codes") == np.mean([answer.class_name == "ant" for answer in others])
+    assert find_neighbours(data / "codes.h5", ["ant/1.jpg"], k=1).share("by_codes") is None
+
+
 def test_a_new_image_has_the_answers_that_its_row_would_have(data, tmp_path):
     """Its code is computed with the weights that the file names; the image itself is then found as a copy."""
     new = shutil.copy(data / "photos" / "bee" / "3.jpg", tmp_path / "new [red] $1$.jpg")
