@@ -199,8 +199,8 @@ def draw_dense(found: DenseMap) -> Figure:
     rows, columns = found.values.shape[1:]
     title = (
         f"{found.image} at {width} x {height} px by {found.subject}: {rows} x {columns} places, {found.step} px apart, "
-        f"in {found.seconds:.2f} s; crops at the same places take {found.crops_seconds:.1f} s "
-        f"({found.crops_seconds / found.seconds:.0f} times as long)"
+        f"in {found.seconds:.2f} s; as single crops {found.crops_seconds:.1f} s, "
+        f"{found.crops_seconds / found.seconds:.0f} times as long"
     )
     figure, axes = new_panels(columns=3, cell=4.2, title=title, aspect=max(height / width, 0.55) + 0.05)
     axes[0].imshow(found.rgb, interpolation="nearest")
@@ -218,7 +218,7 @@ def draw_dense(found: DenseMap) -> Figure:
         found.values[top], cmap="inferno", alpha=0.75, extent=_extent(found), interpolation="nearest"
     )
     _whole(axes[1], found.rgb)
-    set_title(axes[1], f"'{name}': largest mean {found.unit} over the map,\n{_text(found, top)}")
+    set_title(axes[1], f"'{name}': largest mean\n{found.unit} over the map, {_text(found, top)}")
     add_colour_bar(figure, heat, axes[1], f"{found.unit} of '{name}'")
     _draw_best(figure, axes[2], found)
     return figure
