@@ -189,9 +189,9 @@ def _search(
 
 
 def _bounds(block: Array, queries: _Queries, asked: slice) -> tuple[Array, Array]:
-    """Below and above the distances of a float32 block to a part of the queries: ``[Q, rows]`` each, as squares, for the cosine halved.
+    """Below and above the distances of a float32 block to a part of the queries: ``[Q, rows]`` each.
 
-    Infinite for rows that are no codes. A float32 sum of n products is off by at most n eps / 2 of the sum of their
+    As squares, for the cosine halved. Infinite for rows that are no codes. A float32 sum of n products is off by at most n eps / 2 of the sum of their
     magnitudes (Higham 2002, section 3.1).
     """
     with np.errstate(invalid="ignore", over="ignore"):  # rows that are no codes

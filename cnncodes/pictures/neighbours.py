@@ -97,8 +97,8 @@ class Neighbours:
     k : int
     images : int
         How many were compared by their codes.
-    unreadable : int
-        How many of these have no pixels any more.
+    problems : dict of str to str
+        Name and reason of each of these that cannot be read any more, and so has no pixels.
     catalog : Catalog
         Of the codes file.
     queries : tuple of Query
@@ -110,9 +110,14 @@ class Neighbours:
     metric: Metric
     k: int
     images: int
-    unreadable: int
+    problems: dict[str, str]
     catalog: Catalog
     queries: tuple[Query, ...]
+
+    @property
+    def unreadable(self) -> int:
+        """How many images cannot be read any more."""
+        return len(self.problems)
 
     @property
     def pictures(self) -> list[str]:
@@ -144,7 +149,7 @@ class Neighbours:
         """JSON object: the settings, and one entry for each query with its neighbours."""
         values = {
             "codes": self.file, "weights": self.weights, "layer": self.layer, "metric": self.metric, "k": self.k,
-            "images": self.images, "unreadable": self.unreadable, "pixels": PIXELS,
+            "images": self.images, "unreadable": self.problems, "pixels": PIXELS,
             "queries": [asdict(query) for query in self.queries],
         }  # fmt: skip
         return json.dumps(values)
@@ -159,6 +164,7 @@ def find_neighbours(
     metric: Metric = "cosine",
     weights: str | None = None,
     root: str | os.PathLike[str] | None = None,
+    device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Neighbours:
     """The nearest images by codes and by pixels, both exact.
@@ -178,13 +184,16 @@ def find_neighbours(
         Where the weights are now, for new images; by default as the file says.
     root : path, optional
         Where the images are now, if they were moved.
+    device : str, default "auto"
+        For new images: auto, cpu, cuda, cuda:N or mps.
     progress : callable(done, total), optional
         Called while the images are read.
 
     Raises
     ------
     OptionError
-        If an image is neither in the file nor there, or the file has no ``k`` others.
+        If an image is neither in the file nor there, or is one of the file and another file as well, or the codes file
+        has no ``k`` others.
     WeightsMismatchError
         If the weights did not make the file.
     ImageError
@@ -200,11 +209,11 @@ def find_neighbours(
             str(catalog.path(row)) if row >= 0 else os.fspath(image)
             for image, row in zip(images, rows, strict=True)
         ]
-        wanted = _codes_of(file, stage, rows, paths, weights)
+        wanted = _codes_of(file, stage, rows, paths, weights, device)
         by_codes = nearest(file, wanted, k, metric, layer=stage, leave_out=rows)
         done = np.flatnonzero(file.state == DONE)
         digests = file.digests()
-        by_pixels, unreadable = _by_pixels(catalog, done, rows, paths, k, progress)
+        by_pixels, problems = _by_pixels(catalog, done, rows, paths, k, progress)
         queries = []
         for place, (image, row, path) in enumerate(zip(images, rows, paths, strict=True)):
             own = int(digests[row]) if row >= 0 else file_digest(path)
@@ -221,7 +230,7 @@ def find_neighbours(
             name = catalog.names[row] if row >= 0 else Path(image).name
             queries.append(Query(name, path, row, label, _class_name(catalog, label), both[0], both[1]))
         return Neighbours(
-            file.path.name, file.settings.weights, stage, metric, k, len(done), unreadable, catalog, tuple(queries)
+            file.path.name, file.settings.weights, stage, metric, k, len(done), problems, catalog, tuple(queries)
         )  # fmt: skip
 
 
@@ -230,6 +239,7 @@ def _row_of(image: str, file: CodesFile, catalog: Catalog) -> int:
     names = catalog.names
     if image in names:
         row = names.index(image)
+        _refuse_two(image, row, file, catalog)
     else:
         path = os.path.normpath(os.path.abspath(image))  # noqa: PTH100 - links stay: they may be the catalog's
         folder = os.path.join(os.path.abspath(catalog.root), "")  # noqa: PTH100, PTH118
@@ -262,8 +272,25 @@ def _row_of(image: str, file: CodesFile, catalog: Catalog) -> int:
     return row
 
 
+def _refuse_two(image: str, row: int, file: CodesFile, catalog: Catalog) -> None:
+    """Raise OptionError if a name of the file is also the path of another image; that of a copy does no harm."""
+    own = catalog.path(row)
+    if not Path(image).is_file() or (own.exists() and own.samefile(image)):
+        return
+    if file_digest(image) not in (int(file.digests()[row]), file_digest(str(own)) if own.is_file() else 0):
+        raise OptionError(
+            f"'{image}' is an image of '{file.path}', and another file of that name is here.",
+            f"Give the whole path of the one you mean: {own} or {Path(image).absolute()}.",
+        )
+
+
 def _codes_of(
-    file: CodesFile, stage: str, rows: Sequence[int], paths: Sequence[str], weights: str | None
+    file: CodesFile,
+    stage: str,
+    rows: Sequence[int],
+    paths: Sequence[str],
+    weights: str | None,
+    device: str,
 ) -> Array:
     """Codes of the queries, ``[Q, length]``: from the file, or computed for those that are not in it (row -1)."""
     new = [place for place, row in enumerate(rows) if row < 0]
@@ -272,12 +299,12 @@ def _codes_of(
     if old:
         parts.append(mean_of_crops(file.read(stage, np.array([rows[place] for place in old]))))
     if new:
-        parts.append(_compute(file, stage, [paths[place] for place in new], weights))
+        parts.append(_compute(file, stage, [paths[place] for place in new], weights, device))
     found = np.concatenate(parts).astype(np.float32)
     return found[np.argsort(np.array(old + new))]
 
 
-def _compute(file: CodesFile, stage: str, paths: Sequence[str], weights: str | None) -> Array:
+def _compute(file: CodesFile, stage: str, paths: Sequence[str], weights: str | None, device: str) -> Array:
     """Codes ``[images, length]`` of new images, as the file's own were made."""
     from cnncodes.codes.compute import Encoder, choose_device
     from cnncodes.weights import load_weights
@@ -299,7 +326,7 @@ def _compute(file: CodesFile, stage: str, paths: Sequence[str], weights: str | N
             f"({settings.weights_sha256[:12]}).",
             "Name the right weights with --weights.",
         )
-    return mean_of_crops(Encoder(loaded, settings, choose_device("auto"))(np.stack(crops))[stage])
+    return mean_of_crops(Encoder(loaded, settings, choose_device(device))(np.stack(crops))[stage])
 
 
 def _by_pixels(
@@ -309,8 +336,8 @@ def _by_pixels(
     paths: Sequence[str],
     k: int,
     progress: Callable[[int, int], None] | None,
-) -> tuple[tuple[Array, Array] | None, int]:
-    """Rows and distances, each ``[Q, k]``, by pixels, and how many images cannot be read.
+) -> tuple[tuple[Array, Array] | None, dict[str, str]]:
+    """Rows and distances, each ``[Q, k]``, by pixels, and name and reason of the images that cannot be read.
 
     None instead, if a query cannot be read, or too few of the others.
     """
@@ -318,7 +345,7 @@ def _by_pixels(
     small = read_thumbnails(files, PIXELS, (lambda count: progress(count, len(files))) if progress else None)
     squares = small.rgb.reshape(len(files), -1)
     readable = np.array([place for place in range(len(done)) if place not in small.problems], np.int64)
-    lost = len(done) - len(readable)
+    lost = {catalog.names[done[place]]: why for place, why in small.problems.items() if place < len(done)}
     asked = range(len(done), len(files))
     if len(readable) <= k or any(place in small.problems for place in asked):
         return None, lost

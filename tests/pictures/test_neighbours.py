@@ -102,6 +102,23 @@ def test_an_image_of_the_file_is_known_by_name_by_path_and_by_the_end_of_its_nam
         find_neighbours("codes.h5", ["3.jpg"])
 
 
+def test_a_name_of_the_file_and_of_another_file_here_is_not_guessed(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bee").mkdir()
+    Image.new("RGB", (64, 64), (1, 200, 3)).save("bee/3.jpg")
+    with pytest.raises(
+        OptionError, match=r"'bee/3.jpg' is an image of .* and another file of that name"
+    ) as caught:
+        find_neighbours(data / "codes.h5", ["bee/3.jpg"], k=1)
+    stored, here = str(data / "photos/bee/3.jpg"), str(tmp_path / "bee/3.jpg")
+    assert stored in caught.value.remedy and here in caught.value.remedy
+    found = find_neighbours(data / "codes.h5", [stored, here], k=1)
+    assert [query.row for query in found.queries] == [found.catalog.names.index("bee/3.jpg"), -1]
+    shutil.copy(stored, "bee/3.jpg")
+    copied = find_neighbours(data / "codes.h5", ["bee/3.jpg"], k=1, root=tmp_path / "moved")
+    assert copied.queries[0].row >= 0, "the same image, wherever it lies"
+
+
 def test_moved_images_are_found_below_another_root_and_missing_ones_leave_the_codes(data, tmp_path):
     moved = shutil.copytree(data / "photos", tmp_path / "moved")
     here = find_neighbours(data / "codes.h5", ["bee/3.jpg"], k=3)
@@ -169,5 +186,20 @@ def test_the_command_gives_names_classes_and_distances(data, tmp_path, capsys):
         "row": query["by_codes"][0]["row"], "name": COPY, "label": 1, "class_name": "bee", "distance": 0, "copy": True,
     }  # fmt: skip
     assert os.path.exists(tmp_path / "n.png")
+    gone = [
+        *arguments,
+        "--device",
+        "cpu",
+        "--root",
+        str(tmp_path),
+        "--overwrite",
+        "-o",
+        str(tmp_path / "n.png"),
+    ]
+    assert main([*gone, "--json"]) == 3, "the picture is there, but not all images are in it"
+    printed = capsys.readouterr()
+    unreadable = json.loads(printed.out)["unreadable"]
+    assert len(unreadable) == 12 and all(unreadable.values())
+    assert printed.err.count("unreadable: ") == 5 and "7 more" in printed.err
     assert main(["show", "neighbours", str(data / "codes.h5"), "--image", "nix.jpg"]) == 2
     assert "nix.jpg" in capsys.readouterr().err

@@ -35,7 +35,8 @@ def map_(
     frames have the colour of the class. Classes that form regions are easy to tell apart by these codes; an image
     amid another class is worth a look: a hard one, or a wrong label. How far to believe the picture, the shares tell:
     how many of an image's ten nearest have its class, on the map and in the codes. Up to 2,500 images, unless
-    --limit says otherwise; a grid never has more.
+    --limit says otherwise; a grid never has more. Images that cannot be read any more are listed; the exit code is
+    then 3.
 
         cnncodes show map codes.h5
 
@@ -79,6 +80,8 @@ def map_(
     document |= {"points": points, "unreadable": unreadable}
     finish(reporter, draw_map(found, grid, thumbnails), path, document)
     reporter.next(f"cnncodes show neighbours {shell(codes)} --image {shell(found.catalog.names[0])}")
+    if unreadable:
+        raise options.Exit(3)
 
 
 def _tell(reporter: Reporter, purity: object) -> None:

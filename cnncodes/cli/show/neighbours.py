@@ -6,11 +6,13 @@ import json as json_module
 from typing import TYPE_CHECKING, cast
 
 from cnncodes.cli import codes_options, options, show_options
-from cnncodes.cli.console import Reporter, one_line, shell
+from cnncodes.cli.console import Reporter, one_line, quoted, shell
 from cnncodes.cli.show.common import finish, picture_path
 
 if TYPE_CHECKING:
     from cnncodes.codes.search import Metric
+
+FIRST_PROBLEMS = 5  # names of unreadable images on the screen; --json has all
 
 
 def neighbours(
@@ -22,6 +24,7 @@ def neighbours(
     weights: options.OptionalWeights = None,
     root: codes_options.Root = None,
     output: show_options.Picture = None,
+    device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -30,7 +33,8 @@ def neighbours(
 
     By codes, images of the same kind of thing are close, whatever their colours and places; by pixels, those with the
     same colours in the same places. So the difference of the two blocks is what the network has learned. The search is
-    exact. An image of the file is no neighbour of itself; copies of it are named.
+    exact. An image of the file is no neighbour of itself; copies of it are named. Images that cannot be read any more are
+    listed; the exit code is then 3.
 
         cnncodes show neighbours codes.h5 --image ants/12.jpg
 
@@ -44,6 +48,7 @@ def neighbours(
     with reporter.progress("comparing", 1) as update:
         found = find_neighbours(
             codes, image, k=k, layer=layer, metric=cast("Metric", metric), weights=weights, root=root,
+            device=device,
             progress=lambda done, total: update(done / total, f"pixels of {total:,} images"),
         )  # fmt: skip
     for query in found.queries:
@@ -55,7 +60,13 @@ def neighbours(
             if rows:
                 title = f"{one_line(query.name)}: nearest by {title}"
                 reporter.table(title, ("image", "class", "distance", "copy"), rows)
-    if found.unreadable:
-        reporter.warn(f"{found.unreadable:,} images cannot be read any more; --root says where they are now")
+    for name, why in list(found.problems.items())[:FIRST_PROBLEMS]:
+        reporter.warn(f"unreadable: {quoted(name)}: {why}")
+    if found.unreadable > FIRST_PROBLEMS:
+        reporter.warn(
+            f"... and {found.unreadable - FIRST_PROBLEMS:,} more; --root says where the images are now"
+        )
     finish(reporter, draw_neighbours(found), path, json_module.loads(found.to_json()))
     reporter.next(f"cnncodes show map {shell(codes)}")
+    if found.problems:
+        raise options.Exit(3)
