@@ -24,6 +24,8 @@ class Question:
         The class's place among the scores.
     name, predicted : str
         The class that is asked about, and the one with the largest score.
+    predicted_place : int
+        That class's place: two classes can have one name.
     value, predicted_value : float
         Of these two: probabilities, or scores where the classifier has no probabilities (an SVM).
     unit : str
@@ -36,6 +38,7 @@ class Question:
     place: int
     name: str
     predicted: str
+    predicted_place: int
     value: float
     predicted_value: float
     unit: str
@@ -43,7 +46,7 @@ class Question:
     @property
     def title(self) -> str:
         """``'ants' in a.jpg: probability 83 %, the predicted class (model.safetensors)``."""
-        if self.name == self.predicted:
+        if self.place == self.predicted_place:
             rank = "the predicted class"
         else:
             rank = f"predicted is '{short(self.predicted)}', {as_text(self.predicted_value, self.unit)}"
@@ -60,6 +63,7 @@ class Question:
             "place": self.place,
             self.unit: self.value,
             "predicted": self.predicted,
+            "predicted_place": self.predicted_place,
             f"predicted_{self.unit}": self.predicted_value,
         }
 
@@ -86,6 +90,7 @@ def ask(subject: Subject, view: View, class_name: str | int | None = None) -> Qu
         place,
         names[place],
         names[best],
+        best,
         float(values[place]),
         float(values[best]),
         subject.unit,

@@ -200,6 +200,19 @@ def test_the_predicted_class_is_asked_unless_one_is_named(monkeypatch):
     np.testing.assert_array_equal(named.values, by_number.values)
 
 
+def test_two_classes_of_one_name_are_two_classes(monkeypatch):
+    """As ImageNet's two "crane" and two "maillot"."""
+    weights = weights_of(monkeypatch, PLAIN)
+    subject = subject_of(weights, linear_model(weights, "conv1", classes=("crane", "crane", "crane")))
+    view = view_for(subject, SIDE)
+    best = int(subject.scores(view.pixels)[0].argmax())
+    other = (best + 1) % 3
+    assert "the predicted class" in attribute(subject, view, "saliency", class_name=best).question.title
+    question = attribute(subject, view, "saliency", class_name=other).question
+    assert "predicted is 'crane'" in question.title
+    assert (question.to_json()["place"], question.to_json()["predicted_place"]) == (other, best)
+
+
 def test_an_svm_has_scores_and_no_probabilities(monkeypatch):
     weights = weights_of(monkeypatch, DEEP)
     subject = subject_of(weights, linear_model(weights, "fc6", kind="svm"))
