@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from cnncodes.errors import OptionError
 from cnncodes.images.preprocess import check_crops, kept_crops
-from cnncodes.networks import Linear, Network, Shape, get_network
+from cnncodes.networks import Network, Shape, get_network
 from cnncodes.weights.preprocessing import Preprocessing
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -79,9 +79,8 @@ class ExtractionSettings:
         return {stage: shapes[stage.partition(":")[0]] for stage in self.stages}
 
     def relu(self, name: str) -> bool:
-        """Whether stored values went through a ReLU: all but ``:linear`` ones and the classifier's logits."""
-        stage = self.architecture.stage(name)
-        return not name.endswith(":linear") and (stage.relu or not isinstance(stage, Linear))
+        """Whether stored values went through a ReLU; see :meth:`Network.is_rectified`."""
+        return self.architecture.is_rectified(name)
 
     def differences(self, other: ExtractionSettings) -> list[str]:
         """One line for each entry that differs: ``layers: fc7 in the file, fc6,fc7 asked``.

@@ -81,6 +81,11 @@ class DenseClassifier:
         """Whether scores are logits, so that softmax makes probabilities of them; an SVM's are distances."""
         return self.model is None or self.model.head.kind == "softmax"
 
+    def bytes_of(self, pixels: Tensor) -> int:
+        """About the most memory that a batch ``[batch, 3, height, width]`` takes at once."""
+        batch, _, height, width = pixels.shape
+        return batch * dense_bytes(self.weights.architecture, height, width, self.network.grid)
+
     def pixels(self, image: np.ndarray) -> Tensor:
         """``uint8 [height, width, 3]`` of :func:`~cnncodes.images.whole.whole_of`, preprocessed, on the device.
 
@@ -188,9 +193,14 @@ def score_dense(
                     problems[catalog.names[row]] = result.problem.rstrip(".")
                 else:
                     readable[row] = result
-            batches = _batches(classifier, readable)
+            batches = _batches(classifier, readable, workers)
             stacked = [torch.cat([readable[row] for row in batch]) for batch in batches]
-            for batch, values in zip(batches, pool.map(classifier.mean_scores, stacked), strict=True):
+            # so large that several at once would not fit: one after the other
+            large = any(classifier.bytes_of(pixels) * workers > LARGEST_BATCH for pixels in stacked)
+            each = (
+                map(classifier.mean_scores, stacked) if large else pool.map(classifier.mean_scores, stacked)
+            )
+            for batch, values in zip(batches, each, strict=True):
                 for row, value in zip(batch, values, strict=True):
                     found[row] = value
             progress(rows[-1] + 1, len(problems))
@@ -198,14 +208,14 @@ def score_dense(
     return np.stack([nothing if value is None else value for value in found]), problems
 
 
-def _batches(classifier: DenseClassifier, readable: dict[int, Tensor]) -> list[list[int]]:
-    """Rows of images of the same size, as many together as memory allows, at most eight."""
+def _batches(classifier: DenseClassifier, readable: dict[int, Tensor], workers: int) -> list[list[int]]:
+    """Rows of images of the same size, as many together as memory allows where so many workers have one, at most eight."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for row, pixels in readable.items():
         by_size.setdefault(tuple(pixels.shape[2:]), []).append(row)
     batches = []
-    for (height, width), rows in by_size.items():
-        need = dense_bytes(classifier.weights.architecture, height, width, classifier.network.grid)
-        count = max(1, min(8, LARGEST_BATCH // (4 * need)))
+    for rows in by_size.values():
+        need = classifier.bytes_of(readable[rows[0]])
+        count = max(1, min(8, LARGEST_BATCH // (workers * need)))
         batches += [rows[start : start + count] for start in range(0, len(rows), count)]
     return batches

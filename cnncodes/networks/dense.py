@@ -15,7 +15,8 @@ from torch import Tensor
 
 from cnncodes.errors import InputSizeError
 from cnncodes.networks.network import Network
-from cnncodes.networks.stages import Convolution, DoesNotFitError, Linear, LocalResponseNorm, MaxPool, Shape
+from cnncodes.networks.receptive_field import receptive_fields
+from cnncodes.networks.stages import DoesNotFitError, Linear, LocalResponseNorm, Shape
 from cnncodes.networks.torch_network import TorchNetwork
 
 
@@ -138,27 +139,26 @@ def adaptive_average(incoming: int, outgoing: int) -> Tensor:
     return matrix
 
 
-def window_places(network: Network, side: int) -> tuple[float, int]:
-    """Where the windows of ``side`` x ``side`` places of the last grid lie in the image.
+def window_places(network: Network, stage: str, crop: int) -> tuple[float, int]:
+    """Where the windows that the units of a stage slide over an image lie in it.
+
+    Parameters
+    ----------
+    network : Network
+    stage : str
+        The one that is read: a fully connected one, or one with a grid, of which a window is what a crop gives.
+    crop : int
+        Side of the usual input in pixels.
 
     Returns
     -------
     first : float
         Pixel in the middle of the first window's receptive field; padding shifts it.
     step : int
-        Pixels from one window to the next: the product of the strides.
+        Pixels from one window to the next.
     """
-    first, step = 0.0, 1
-    for stage in network.stages:
-        if isinstance(stage, Convolution):
-            # "same" padding depends on the size; half the kernel is what it is in the middle.
-            pad = (stage.kernel - 1) // 2 if stage.padding == "same" else stage.padding
-            first += step * ((stage.kernel - 1) / 2 - pad)
-            step *= stage.stride
-        elif isinstance(stage, MaxPool):
-            first += step * (stage.kernel - 1) / 2
-            step *= stage.stride
-    return first + step * (side - 1) / 2, step
+    field = receptive_fields(network, crop)[network.stage(stage).name]
+    return (field.centres[0] + field.centres[-1]) / 2, field.jump
 
 
 def dense_bytes(network: Network, height: int, width: int, grid: int) -> int:

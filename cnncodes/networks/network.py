@@ -54,6 +54,12 @@ class Network:
             raise StageError(f"'{stage}' names {len(names)} stages of {self.name}.", "Name one, such as fc7.")
         return names[0]
 
+    def is_rectified(self, stage: str) -> bool:
+        """Whether values of a stage went through a ReLU: not those of ``:linear``, of the classifier, or after tanh."""
+        found = self.stage(stage)
+        passed_on = not isinstance(found, Linear)  # pooling and normalisation keep what is not negative
+        return self.activation == "relu" and not stage.endswith(":linear") and (found.relu or passed_on)
+
     def incoming_shapes(self, input_size: int | None = None) -> tuple[Shape, ...]:
         """Shape that each stage receives for one square RGB image; raises InputSizeError."""
         return self._shapes(input_size or self.input_size)[:-1]

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 
 from cnncodes.errors import OptionError
-from cnncodes.networks import Linear, Network
 from cnncodes.pictures.confusion import shortened
 from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_figure, new_panels, plain
 from cnncodes.pictures.mosaic import mosaic, tile_corners
@@ -132,12 +131,6 @@ def parse_units(text: str) -> int | tuple[int, ...]:
     return tuple(map(int, parts)) if "," in text else int(parts[0])
 
 
-def is_rectified(network: Network, stage: str) -> bool:
-    """Whether values of a stage went through a ReLU: all but those of ``:linear`` and of the classifier."""
-    found = network.stage(stage)
-    return not stage.endswith(":linear") and (found.relu or not isinstance(found, Linear))
-
-
 def read_activations(subject: Subject, view: View, stage: str = "conv5") -> Activations:
     """What one stage gives on an image.
 
@@ -162,7 +155,7 @@ def read_activations(subject: Subject, view: View, stage: str = "conv5") -> Acti
     is_classifier = name == network.stage_names[-1] and network.classes is not None
     known = subject.weights.class_names() if is_classifier else None
     return Activations(
-        subject.name, name, view.name, view.rgb, values, is_rectified(network, name), tuple(known or ())
+        subject.name, name, view.name, view.rgb, values, network.is_rectified(name), tuple(known or ())
     )
 
 

@@ -178,7 +178,11 @@ def _in_images(
 
     weights = subject.weights
     network = weights.architecture
-    names = network.select(stages) if stages else tuple(stage.name for stage in network.stages if stage.relu)
+    names = (
+        network.select(stages)
+        if stages
+        else tuple(stage.name for stage in network.stages if stage.relu and network.is_rectified(stage.name))
+    )
     settings = ExtractionSettings(
         weights.network, names, weights.name, weights.fingerprint, weights.preprocessing, classes=network.classes
     )  # fmt: skip

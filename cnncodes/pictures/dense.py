@@ -17,6 +17,7 @@ from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
 from cnncodes.networks.dense import window_places
 from cnncodes.pictures.drawing import add_colour_bar, new_panels, plain
+from cnncodes.pictures.map_record import evenly
 from cnncodes.pictures.overlay import pale, set_title
 from cnncodes.pictures.question import short
 from cnncodes.pictures.subject import Bytes
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 NAMED = 5  # classes with a colour of their own
 CROPS_AT_ONCE = 16
-#: At most so many crops are computed; beyond, their time is that of these in proportion.
+#: At most so many crops are computed, spread over the image; beyond, their time is that of these in proportion.
 MOST_CROPS = 200
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0))
 OTHERS = (120, 120, 120)
@@ -146,9 +147,10 @@ def dense_map(
     started = time.perf_counter()
     values = classifier.values(classifier.scores(pixels))[0].cpu().numpy()
     seconds = time.perf_counter() - started
-    first, step = window_places(subject.weights.architecture, classifier.window)
-    crops, crops_seconds = _sliding(subject, pixels, values.shape[1:], step, progress)
-    compared = values.reshape(len(values), -1).T[: len(crops)]  # [places, classes]
+    first, step = window_places(subject.weights.architecture, classifier.stage, record.crop)
+    places = evenly(np.arange(values[0].size), MOST_CROPS)
+    crops, crops_seconds = _sliding(subject, pixels, values.shape[1:], step, places, progress)
+    compared = values.reshape(len(values), -1).T[places]  # [places, classes]
     return DenseMap(
         subject.name, name, whole if record.channels == "RGB" else np.ascontiguousarray(whole[:, :, ::-1]),
         subject.classes, values, subject.unit, record.crop, classifier.window, first, step, seconds, crops_seconds,
@@ -161,9 +163,10 @@ def _sliding(
     pixels: torch.Tensor,
     shape: tuple[int, ...],
     step: int,
+    places: Array,
     progress: Callable[[int, int], None],
 ) -> tuple[Array, float]:
-    """Values ``[places, classes]`` of a real crop over each window, and the seconds for all of them."""
+    """Values ``[places, classes]`` of a real crop over some windows, and the seconds that all windows would take."""
     side = subject.preprocessing.crop
     height, width = pixels.shape[2:]
     # A crop that starts a whole number of steps from the corner has its stages' grids on those of the whole image.
@@ -172,7 +175,7 @@ def _sliding(
         for row in range(shape[0])
         for column in range(shape[1])
     ]
-    some = corners[:MOST_CROPS]
+    some = [corners[place] for place in places]
     found = []
     started = time.perf_counter()
     with torch.inference_mode():

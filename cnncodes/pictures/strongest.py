@@ -299,7 +299,7 @@ def _collect(
     """Go over the blocks once, choose the units, and read what is shown of them."""
     stage = settings.stages[0]
     shape = settings.stage_shapes()[stage]
-    rectified = settings.relu(stage) and settings.architecture.activation == "relu"
+    rectified = settings.relu(stage)
     best = Best(shape[0], k, positive=rectified)
     for rows, codes in blocks:
         best.add(rows, codes.reshape(len(codes), shape[0], math.prod(shape[1:])))

@@ -171,3 +171,10 @@ def test_another_number_of_classes_changes_the_last_stage_only():
         get_network("alexnet", 0)
     with pytest.raises(NetworkError):
         get_network("alexnet-tf", 10)
+
+
+def test_what_went_through_a_relu_is_known() -> None:
+    alexnet = get_network("alexnet")
+    assert alexnet.is_rectified("conv3") and alexnet.is_rectified("pool5") and alexnet.is_rectified("fc7")
+    assert not alexnet.is_rectified("fc7:linear") and not alexnet.is_rectified("fc8")
+    assert not get_network("alexnet2012-tanh").is_rectified("conv3"), "tanh gives negative values, too"

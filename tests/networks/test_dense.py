@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from cnncodes.errors import InputSizeError
-from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network, TorchNetwork
+from cnncodes.networks import (
+    Convolution,
+    Linear,
+    LocalResponseNorm,
+    MaxPool,
+    Network,
+    TorchNetwork,
+    get_network,
+)
 from cnncodes.networks.dense import DenseNetwork, adaptive_average, dense_bytes, window_places
 
 
@@ -95,12 +103,20 @@ def test_a_bright_spot_moves_the_window_that_is_drawn_there():
     """`window_places` says where in the image a window lies: the gradient of its scores is centred there."""
     network = network_of("vgg")
     dense = DenseNetwork(network, 28)
-    first, step = window_places(network.network, dense.grid)
+    first, step = window_places(network.network, "fc8", 28)
     pixels = torch.randn(1, 3, 60, 60, generator=torch.Generator().manual_seed(1)).requires_grad_()
     dense.activations(pixels, "fc8")[0, :, 3, 5].square().sum().backward()
     seen = pixels.grad[0].abs().sum(0).nonzero()
     centre = (seen.min(0).values + seen.max(0).values) / 2
     assert abs(centre[0] - (first + 3 * step)) <= step and abs(centre[1] - (first + 5 * step)) <= step
+
+
+def test_windows_of_an_early_stage_are_as_far_apart_as_its_units():
+    """A head on conv3 slides over conv3's grid, not over pool5's."""
+    record = get_network("alexnet")
+    first, step = window_places(record, "conv3", 224)
+    assert step == 16 and abs(first - 112) <= step
+    assert window_places(record, "pool5", 224)[1] == window_places(record, "fc7", 224)[1] == 32
 
 
 def test_memory_grows_with_the_image():
