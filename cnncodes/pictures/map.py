@@ -87,7 +87,10 @@ def codes_map(
 
 
 def _unit_rows(codes: Array, method: str, perplexity: float) -> npt.NDArray[np.float32]:
-    """The rows with length 1, as float32; a row of zeros stays. Raises OptionError for what has no map."""
+    """The rows with length 1, as float32, the one copy that a map makes; a row of zeros stays.
+
+    Raises OptionError for what has no map.
+    """
     if method not in get_args(Method):
         raise OptionError(f"method '{method}' is not known.", nearest(method, get_args(Method)))
     if not perplexity >= 1:
@@ -96,12 +99,13 @@ def _unit_rows(codes: Array, method: str, perplexity: float) -> npt.NDArray[np.f
         raise OptionError(
             f"codes of shape {codes.shape} have no map.", "Give one row for each image: [N, length]."
         )
-    rows = codes.astype(np.float32)
+    rows: npt.NDArray[np.float32] = codes.astype(np.float32)
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         raise OptionError(
             f"row {int(np.argmin(finite))} of the codes is not finite ({int((~finite).sum())} of {len(rows)} are not).",
             "Leave out unreadable images: only rows whose state is 1 (done) are codes.",
         )
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(length > 0, length, 1), np.float32)
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    rows /= np.where(length > 0, length, 1)
+    return rows

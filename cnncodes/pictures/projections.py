@@ -20,12 +20,13 @@ Array = npt.NDArray[Any]
 def principal_components(X: Array, count: int, seed: int) -> Array:
     """The first principal components of rows ``[N, d]``: float ``[N, min(count, N, d)]``.
 
-    By random projections (Halko, Martinsson and Tropp 2011), from a fixed seed.
+    By random projections (Halko, Martinsson and Tropp 2011), from a fixed seed. ``X`` is centred in place: a copy of
+    fc7's codes of 10,000 images would have 160 MB.
     """
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    model = PCA(min(count, *X.shape), svd_solver="randomized", random_state=seed)
+    model = PCA(min(count, *X.shape), svd_solver="randomized", random_state=seed, copy=False)
     with threadpool_limits(limits=1):
         return np.asarray(model.fit_transform(X))
 

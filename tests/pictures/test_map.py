@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -57,6 +58,18 @@ def test_the_strength_of_a_code_does_not_matter(groups):
     """A faint photograph of an ant is an ant."""
     scale = np.random.default_rng(1).uniform(0.1, 9, (60, 1))
     np.testing.assert_allclose(codes_map(groups * scale, "pca"), codes_map(groups, "pca"), atol=1e-4)
+
+
+def test_a_map_copies_the_codes_once_and_leaves_them_as_they_are():
+    codes = np.random.default_rng(0).random((600, 4096), np.float32)
+    before = codes.copy()
+    codes_map(codes[:20], "pca")  # what is imported and kept counts for no copy
+    tracemalloc.start()
+    codes_map(codes, "pca")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(codes, before)
+    assert peak < 1.6 * codes.nbytes
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 7])
