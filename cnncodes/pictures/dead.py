@@ -178,11 +178,7 @@ def _in_images(
 
     weights = subject.weights
     network = weights.architecture
-    names = (
-        network.select(stages)
-        if stages
-        else tuple(stage.name for stage in network.stages if stage.relu and network.is_rectified(stage.name))
-    )
+    names = network.select(stages) if stages else tuple(stage.name for stage in network.stages if stage.relu)
     settings = ExtractionSettings(
         weights.network, names, weights.name, weights.fingerprint, weights.preprocessing, classes=network.classes
     )  # fmt: skip
@@ -248,7 +244,14 @@ def _rectified(
     kept = tuple(name for name in names if settings.relu(name))
     others = tuple(name for name in names if name not in kept)
     if others and (asked or not kept):
-        known = [stage.name for stage in settings.architecture.stages if stage.relu]
+        known = [
+            stage.name for stage in settings.architecture.stages if stage.relu and settings.relu(stage.name)
+        ]
+        if not known:
+            raise StageError(
+                f"network '{settings.network}' has no ReLU, so no unit of it can be dead.",
+                "Name another network.",
+            )
         raise StageError(
             f"{', '.join(others)}: without a ReLU no unit can be dead, negative values count as well.",
             f"Name stages that end in one: {', '.join(known)}.",
