@@ -12,6 +12,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnncodes.errors import CnnCodesError
+from cnncodes.weights.content import replacing
+
 if TYPE_CHECKING:  # "as" hands the types on to the other modules of this room
     from matplotlib.axes import Axes as Axes
     from matplotlib.backend_bases import RendererBase
@@ -149,15 +152,16 @@ def add_colour_bar(figure: Figure, image: ScalarMappable, axes: Axes | list[Axes
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG, whole or not at all; raises CnnCodesError if it cannot be written."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    temporary = path.with_name(f"{path.name}.part")
-    with warnings.catch_warnings():  # names in scripts that the font lacks become boxes
+    with (
+        replacing(path, overwrite=True, error=CnnCodesError) as partial,
+        warnings.catch_warnings(),  # names in scripts that the font lacks become boxes
+    ):
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(temporary, format="png")
-    temporary.replace(path)
+        figure.savefig(partial, format="png")
     return path

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.errors import OutputExistsError, WeightsError, WeightsMissingError
+from cnncodes.errors import CnnCodesError, OutputExistsError, WeightsError, WeightsMissingError
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.statistics import SourceStatistics
 
@@ -112,15 +112,17 @@ def file_sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = WeightsError) -> Iterator[Path]:
     """An empty file beside ``path`` to write to, which takes its place once it is whole and on the disk.
+
+    Nothing stays beside ``path`` if it fails.
 
     Raises
     ------
     OutputExistsError
         If ``path`` exists and ``overwrite`` is false.
-    WeightsError
-        If it cannot be written.
+    CnnCodesError
+        If it cannot be written: of the class ``error``.
     """
     if path.exists() and not overwrite:
         raise OutputExistsError(
@@ -133,11 +135,11 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        raise WeightsError(
-            f"'{path}' cannot be written: {_reason(error)}.",
+    except OSError as reason:
+        raise error(
+            f"'{path}' cannot be written: {_reason(reason)}.",
             "Check the folder, its permissions and the free space.",
-        ) from error
+        ) from reason
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

@@ -13,6 +13,7 @@ from PIL import Image
 from small import linear_model, subject_of, view_for, weights_of
 
 from cnncodes.codes import extract
+from cnncodes.errors import CnnCodesError
 from cnncodes.evaluation import Comparison, evaluate_scores
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
@@ -158,3 +159,19 @@ def test_plain_text_has_nothing_that_cannot_be_shown(name):
     assert drawing.plain(name).isprintable() and drawing.plain(name).encode("utf-8")
     assert drawing.plain(drawing.plain(name)) == drawing.plain(name)
     assert drawing.plain(NAME) == SHOWN
+
+
+def test_a_picture_that_cannot_be_drawn_or_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fails(error):
+        def savefig(path, **_):
+            path.write_bytes(b"half a picture")
+            raise error
+
+        return savefig
+
+    for error, raised in ((ValueError("a bug"), ValueError), (OSError(28, "No space left"), CnnCodesError)):
+        figure, _ = drawing.new_figure()
+        monkeypatch.setattr(figure, "savefig", fails(error))
+        with pytest.raises(raised):
+            drawing.save_png(figure, tmp_path / "a.png")
+        assert not list(tmp_path.iterdir())

@@ -16,14 +16,15 @@ import pytest
 from report_tools import EVIL_CLASS, EVIL_FILE, EVIL_TITLE, finished_run, tiny_network  # noqa: F401
 
 from cnncodes.cli import main
-from cnncodes.errors import ModelError, OptionError, OutputExistsError
+from cnncodes.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.images import Catalog
+from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.report import PageFile, page_is_current, read_run, render, write_report
 from cnncodes.pictures.report.answers import answers_of, choose_rows
 from cnncodes.pictures.report.charts import nice_ticks
 from cnncodes.pictures.report.images import sheet_of, tile_side
-from cnncodes.pictures.report.markup import clean, escaped, json_block
-from cnncodes.pictures.report.reading import choose_samples, nearest_by_cosine, shown_names
+from cnncodes.pictures.report.markup import escaped, json_block
+from cnncodes.pictures.report.reading import choose_samples, shown_names
 from cnncodes.pictures.report.record import PageMap
 
 LIMIT = 10_000_000  # bytes
@@ -103,9 +104,11 @@ def test_a_page_asks_for_nothing(linear, trained) -> None:
         assert "default-src 'none'" in text, "the browser is told to refuse what should not be there anyway"
 
 
-@pytest.mark.parametrize("text", ["a\nb", "\x00", "\u202egpj.exe", os.fsdecode(b"\xff.jpg"), "<&>\"'"])
+@pytest.mark.parametrize(
+    "text", ["a\nb", "\x00", "\u202egpj.exe", os.fsdecode(b"\xff.jpg"), "\ud800", "<&>\"'"]
+)
 def test_every_name_can_be_written_into_a_page(text) -> None:
-    cleaned = clean(text)
+    cleaned = plain(text)
     assert cleaned.isprintable() and cleaned.encode("utf-8")
     assert not set("<>\"'") & set(escaped(text))
     block = json_block("name", [cleaned, "</script><!--"])
@@ -239,16 +242,14 @@ def test_run_ends_with_its_page_and_survives_one_that_fails(tmp_path, capsys, mo
     assert page_is_current(tmp_path / "run")
 
 
-def test_neighbours_are_those_of_a_loop() -> None:
-    codes = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
-    codes[3] = 0
-    found = nearest_by_cosine(codes, 3)
-    for row in range(12):
-        others = [other for other in range(12) if other != row]
-        length = np.linalg.norm(codes, axis=1)
-        cosine = {o: float(codes[row] @ codes[o]) / max(length[row] * length[o], 1e-30) for o in others}
-        assert found[row].tolist() == sorted(others, key=lambda other: -cosine[other])[:3]
-    assert nearest_by_cosine(codes[:2], 5).tolist() == [[1], [0]]
+def test_a_page_that_cannot_be_written_leaves_nothing_behind(linear, tmp_path, monkeypatch) -> None:
+    def full(self, text):  # type: ignore[no-untyped-def]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(CnnCodesError, match=r"cannot be written: No space left") as caught:
+        write_report(linear.run, tmp_path / "page.html")
+    assert caught.value.remedy and not list(tmp_path.iterdir())
 
 
 def test_of_too_many_images_each_class_keeps_its_place_and_tests_come_first() -> None:

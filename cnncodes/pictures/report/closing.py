@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 
+from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.report.images import Bytes, sheet_of, webp
 from cnncodes.pictures.report.markup import (
-    clean,
     command,
     data_uri,
     escaped,
@@ -19,7 +19,7 @@ from cnncodes.pictures.report.markup import (
 from cnncodes.pictures.report.record import NetworkPicture, RunPage
 
 SHEET_QUALITIES = (62, 45, 30)  # of the map's thumbnails: the first with which they fit
-LARGEST_SHEET = 5_000_000  # bytes
+LARGEST_FILE = 5_000_000  # bytes of all thumbnails of the map
 FILES = {
     "model": "the model",
     "split": "which image learns and which tests",
@@ -37,7 +37,7 @@ def codes_map(page: RunPage) -> str:
     if drawn is None or not len(drawn.tiles):
         return ""
     image, side, columns = _sheet(drawn.tiles)
-    classes = [clean(name) for name in page.catalog.classes]
+    classes = [plain(name) for name in page.catalog.classes]
     document = {
         "classes": classes,
         "side": side,
@@ -81,11 +81,11 @@ def codes_map(page: RunPage) -> str:
 
 
 def _sheet(tiles: Bytes) -> tuple[bytes, int, int]:
-    """All thumbnails as one WebP file, as good as :data:`LARGEST_SHEET` allows; their side, and how many in a row."""
+    """All thumbnails as one WebP file, as good as :data:`LARGEST_FILE` allows; their side, and how many in a row."""
     for quality in SHEET_QUALITIES:
         sheet, columns = sheet_of(tiles)
         image = webp(sheet, quality)
-        if len(image) <= LARGEST_SHEET:
+        if len(image) <= LARGEST_FILE:
             return image, tiles.shape[1], columns
     return _sheet(tiles[:, ::2, ::2])
 
@@ -102,7 +102,7 @@ def _entries(page: RunPage) -> list[list[object]]:
     for place, row in enumerate(page.map.rows.tolist()):
         x, y = (round(10_000 * float(value)) for value in page.map.points[place])
         entry: list[object] = [
-            x, y, int(page.catalog.labels[row]), int(page.catalog.splits[row]), clean(page.name(row)),
+            x, y, int(page.catalog.labels[row]), int(page.catalog.splits[row]), plain(page.name(row)),
             page.map.neighbours[place].tolist(),
         ]  # fmt: skip
         if row in said:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 
 CARD = 176  # pixels, a side of the images that stand alone
-LARGEST_SHEET = 12_000_000  # pixels of all thumbnails of the map: telephones refuse images above 16 million
+MOST_PIXELS = 12_000_000  # pixels of all thumbnails of the map: telephones refuse images above 16 million
 
 
 def tile_side(images: int) -> int:
     """Side of the map's thumbnails in pixels: as large as a sheet of all of them allows, 96 at most."""
-    return int(min(96, max(24, math.sqrt(LARGEST_SHEET / max(images, 1)))))
+    return int(min(96, max(24, math.sqrt(MOST_PIXELS / max(images, 1)))))
 
 
 def read_images(

@@ -5,20 +5,15 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 from collections.abc import Iterable
 from typing import Any
 
-
-def clean(value: object) -> str:
-    """Text that any page can hold: undecodable bytes, control and direction characters become visible escapes."""
-    text = os.fsencode(str(value)).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+from cnncodes.pictures.drawing import plain
 
 
 def escaped(value: object) -> str:
     """Text for an element or a quoted attribute."""
-    return html.escape(clean(value), quote=True)
+    return html.escape(plain(str(value)), quote=True)
 
 
 def several_lines(text: str) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnncodes.errors import CnnCodesError
+from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.report.images import webp_of_figure
-from cnncodes.pictures.report.markup import clean
 from cnncodes.pictures.report.record import Answers, NetworkPicture
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def draw_pictures(sitter: Sitter, progress: Callable[[int], None]) -> tuple[list
             picture = draw(sitter)
         except CnnCodesError as error:
             notes.append(
-                f"the picture '{draw.__name__.replace('_', ' ')}' could not be drawn: {clean(error.problem)}"
+                f"the picture '{draw.__name__.replace('_', ' ')}' could not be drawn: {plain(error.problem)}"
             )
             continue
         finally:

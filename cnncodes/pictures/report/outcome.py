@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cnncodes.evaluation import Evaluation
+from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.report.charts import Line, line_chart
-from cnncodes.pictures.report.markup import clean, count, escaped, folded, listing, percent, section
+from cnncodes.pictures.report.markup import count, escaped, folded, listing, percent, section
 from cnncodes.pictures.report.overview import picture
 from cnncodes.pictures.report.record import Answer, RunPage
 
@@ -120,7 +121,7 @@ def mistakes(page: RunPage) -> str:
 
 
 def _card(page: RunPage, answer: Answer) -> str:
-    words = f"{clean(answer.true)}, taken for {clean(answer.predicted)}"
+    words = f"{plain(answer.true)}, taken for {plain(answer.predicted)}"
     return (
         f'<figure class="card">{picture(page, answer.row, words)}<figcaption><span class="is">is <strong>{escaped(answer.true)}</strong></span>'
         f'<span class="taken">taken for <strong>{escaped(answer.predicted)}</strong></span><span class="sure">sureness {_sureness(page, answer)}</span>'
@@ -168,7 +169,7 @@ def _matrix(found: Evaluation) -> str:
         for predicted, number in zip(found.classes, counts, strict=True):
             share = number / total if total else 0.0
             kind = "right" if true == predicted else "wrong"
-            words = f"{number:,} of {total:,} images of {clean(true)} answered {clean(predicted)}"
+            words = f"{number:,} of {total:,} images of {plain(true)} answered {plain(predicted)}"
             dark = " dark" if share > 0.5 else ""
             cells.append(
                 f'<td class="{kind}{dark}" style="--share:{share:.3f}" title="{escaped(words)}">{number or ""}</td>'

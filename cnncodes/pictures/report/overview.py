@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cnncodes.images.catalog import SPLITS
+from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.report.charts import Line, interval_chart, line_chart
 from cnncodes.pictures.report.markup import (
-    clean,
     command,
     count,
     data_uri,
@@ -63,7 +63,7 @@ def headline(page: RunPage) -> str:
         f"<header>{eyebrow}<h1>{percent(found.top1)} of the test images told right</h1>"
         f'<p class="sub">{right:,} of {count(found.n, "image")} that the model had not learned from. On more images '
         f"of this kind, the share would be between {low} and {high} % (with 95 % confidence). {verdict}</p>"
-        f"{interval_chart(found.top1, found.top1_low, found.top1_high, found.majority, f'always {clean(largest)}')}"
+        f"{interval_chart(found.top1, found.top1_low, found.top1_high, found.majority, f'always {plain(largest)}')}"
         f"{warned}{facts(page)}</header>"
     )
 
@@ -173,7 +173,7 @@ def _bars(page: RunPage) -> str:
 def _samples(page: RunPage) -> str:
     parts = []
     for name, rows in (page.samples or {}).items():
-        images = "".join(picture(page, row, f"{clean(name)}: {clean(page.name(row))}") for row in rows)
+        images = "".join(picture(page, row, f"{plain(name)}: {plain(page.name(row))}") for row in rows)
         parts.append(
             f'<figure class="strip"><figcaption>{escaped(name)}</figcaption><div>{images}</div></figure>'
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncodes.advice.run_record import REPORT
-from cnncodes.errors import OptionError, OutputExistsError
+from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError
 from cnncodes.pictures.report.answers import Progress
 from cnncodes.pictures.report.closing import codes_map, network, repeat
 from cnncodes.pictures.report.markup import escaped, listing
@@ -20,6 +20,7 @@ from cnncodes.pictures.report.outcome import curves, mistakes, results
 from cnncodes.pictures.report.overview import advice, asked, data, headline
 from cnncodes.pictures.report.reading import read_run
 from cnncodes.pictures.report.record import RunPage
+from cnncodes.weights.content import replacing
 
 PAGE = "report.html"  # in a run's folder
 #: The parts of a page between headline and end, in order: their names in the navigation, and what makes them.
@@ -98,14 +99,15 @@ def write_report(
         If it cannot be written there, or is there and ``overwrite`` is false.
     ModelError
         If the folder holds no finished run.
+    CnnCodesError
+        If the disk is full.
     """
     path = Path(output) if output is not None else Path(folder) / PAGE
     check_output(path, overwrite or output is None)
     page = read_run(folder, title=title, device=device, workers=workers, seed=seed, progress=progress)
     text = render(page).encode("utf-8")
-    temporary = path.with_name(f"{path.name}.part")
-    temporary.write_bytes(text)
-    temporary.replace(path)
+    with replacing(path, overwrite=True, error=CnnCodesError) as partial:
+        partial.write_bytes(text)
     return PageFile(str(path), len(text), **{**page.counts(), "notes": page.notes})
 
 
@@ -126,7 +128,9 @@ def check_output(path: Path, overwrite: bool = True) -> None:
         what = "is a folder" if path.is_dir() else "is in a folder that does not exist"
         raise OutputExistsError(f"'{path}' {what}.", "Name a file in a folder that is there with -o.")
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"'{path}' exists already.", "Choose another name with -o, or use --overwrite.")
+        raise OutputExistsError(
+            f"'{path}' exists already.", "Choose another name with -o, or use --overwrite."
+        )
 
 
 def render(page: RunPage) -> str:

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cnncodes.advice.run_record import KIND, NOTE, REPORT, RunReport
 from cnncodes.advice.run_report import MODEL, SPLIT
 from cnncodes.codes.file import CodesFile
+from cnncodes.codes.search import nearest
 from cnncodes.errors import CnnCodesError, ModelError
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.listing import class_order
 from cnncodes.images.lists import parse_csv, read_text
+from cnncodes.pictures.drawing import plain
+from cnncodes.pictures.map_record import evenly
 from cnncodes.pictures.report.answers import Asked, Progress, ask
 from cnncodes.pictures.report.images import read_images
-from cnncodes.pictures.report.markup import clean
 from cnncodes.pictures.report.network_pictures import PICTURES, Sitter, draw_pictures
 from cnncodes.pictures.report.record import Answers, NetworkPicture, PageMap, RunPage
 
@@ -77,7 +78,7 @@ def read_run(
         notes += asked.notes
     except CnnCodesError as error:
         notes.append(
-            f"the model could not be asked again, so mistakes and map are missing: {clean(error.problem)}"
+            f"the model could not be asked again, so mistakes and map are missing: {plain(error.problem)}"
         )
     answers = asked.answers if asked else None
     samples = choose_samples(catalog)
@@ -177,18 +178,8 @@ def choose_samples(catalog: Catalog) -> dict[str, tuple[int, ...]]:
         rows = np.flatnonzero(used & (catalog.labels == label))
         learned = rows[catalog.splits[rows] == SPLITS.index("train")]
         rows = learned if len(learned) else rows
-        picked = np.unique(np.linspace(0, len(rows) - 1, each).round().astype(np.int64))
-        samples[catalog.classes[label]] = tuple(rows[picked].tolist())
+        samples[catalog.classes[label]] = tuple(evenly(rows, each).tolist())
     return samples
-
-
-def nearest_by_cosine(codes: npt.NDArray[np.float32], k: int = NEIGHBOURS) -> npt.NDArray[np.int64]:
-    """Places of the ``k`` nearest other rows by the cosine, the nearest first: int64 ``[n, min(k, n - 1)]``."""
-    length = np.linalg.norm(codes, axis=1, keepdims=True)
-    rows = codes / np.where(length > 0, length, 1)
-    likeness = rows @ rows.T
-    np.fill_diagonal(likeness, -np.inf)
-    return np.argsort(-likeness, axis=1, kind="stable")[:, : min(k, len(codes) - 1)].astype(np.int64)
 
 
 def _map(asked: Asked, seed: int, progress: Progress) -> PageMap | None:
@@ -202,10 +193,12 @@ def _map(asked: Asked, seed: int, progress: Progress) -> PageMap | None:
     span = np.ptp(points, axis=0)
     points = (points - points.min(axis=0)) / np.where(span > 0, span, 1)
     points[:, 1] = 1 - points[:, 1]
+    count = len(asked.rows)
+    neighbours, _ = nearest(asked.codes, asked.codes, min(NEIGHBOURS, count - 1), leave_out=np.arange(count))
     return PageMap(
         asked.rows,
         points,
-        nearest_by_cosine(asked.codes),
+        neighbours,
         asked.layer,
         LABEL["tsne"],
         np.zeros((0, 1, 1, 3), np.uint8),
@@ -221,7 +214,7 @@ def _pictures(
     try:
         subject = load_subject(folder / MODEL)
     except CnnCodesError as error:
-        return [], [f"the network's pictures are missing: {clean(error.problem)}"]
+        return [], [f"the network's pictures are missing: {plain(error.problem)}"]
     return draw_pictures(
         Sitter(subject, answers, files), lambda done: tell("pictures of the network", done, len(PICTURES), "")
     )
@@ -240,6 +233,6 @@ def _epochs(folder: Path, report: RunReport) -> tuple[Epoch, ...]:
 def _missing(missing: dict[int, str], of: int) -> str:
     reasons = sorted(set(missing.values()), key=list(missing.values()).count, reverse=True)
     return (
-        f"{len(missing):,} of the {of:,} images to be shown here cannot be read any more ({clean(reasons[0])}): "
+        f"{len(missing):,} of the {of:,} images to be shown here cannot be read any more ({plain(reasons[0])}): "
         "they may have been moved"
     )
