@@ -205,7 +205,7 @@ def draw_dense(found: DenseMap) -> Figure:
         f"in {found.seconds:.2f} s; as single crops {found.crops_seconds:.1f} s, "
         f"{found.crops_seconds / found.seconds:.0f} times as long"
     )
-    figure, axes = new_panels(columns=3, cell=4.2, title=title, aspect=max(height / width, 0.55) + 0.05)
+    figure, axes = new_panels(columns=3, cell=4.2, title=title, aspect=max(height / width, 0.55) + 0.12)
     axes[0].imshow(found.rgb, interpolation="nearest")
     box = np.array([-0.5, found.crop - 0.5])
     axes[0].plot(box[[0, 1, 1, 0, 0]], box[[0, 0, 1, 1, 0]], color="white", linewidth=2.5)

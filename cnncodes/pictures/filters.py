@@ -75,7 +75,7 @@ def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figu
         drawn = around_zero(values[:units]).transpose(0, 2, 3, 1)
         picture = mosaic(drawn)
         what = f"{len(drawn)} of {count} filters" if len(drawn) < count else f"{count} filters"
-        title = f"{filters.stage} of {filters.weights}: {what} of {height} x {width} pixels, each scaled alone, grey is 0"
+        title = f"{filters.stage} of {filters.weights}: {what}, {height} x {width} px, each scaled alone, grey is 0"
     else:
         rows, columns = min(count, channels), min(depth, channels)
         scaled = around_zero(values[:rows])[:, :columns]

@@ -241,7 +241,7 @@ def draw_fooled(found: Fooled) -> Figure:
     single = "" if found.one_step is None else f"; one single step needs {found.one_step}"
     title = (
         f"{found.image} by {found.subject}: the smallest change found, at most {found.epsilon} of 255 grey levels, makes "
-        f"'{new}' of '{old}'{single}"
+        f"'{new}' of '{old}'"
     )
     figure, axes = new_panels(columns=3, cell=4.0, title=title, aspect=1.05)
     texts = [[as_text(value, found.unit) for value in pair] for pair in (found.before, found.after)]
@@ -249,7 +249,7 @@ def draw_fooled(found: Fooled) -> Figure:
     axes[1].imshow((128 + factor * change).clip(0, 255).astype(np.uint8), interpolation="nearest")
     set_title(
         axes[1],
-        f"the difference, times {factor}; grey is 0\nmean magnitude {np.abs(change).mean():.2f} grey levels",
+        f"the difference, times {factor}; grey is 0\nmean {np.abs(change).mean():.2f} grey levels{single}",
     )
     show_image(axes[2], found.fooled, f"'{new}' {texts[1][1]}\n('{old}' {texts[1][0]})")
     return figure
