@@ -4,7 +4,8 @@
     python docs/make_gallery.py map filters  # only these pictures; what they need is computed first
 
 The page is the source: its console blocks are run in order in an empty folder that holds examples/meadow, and the
-PNGs that they leave are reduced (width, number of colours) and put into docs/pictures/gallery.
+PNGs that they leave are put into docs/pictures/gallery: as they are where the page links to NAME.png (flat colours, sharp
+squares), as a smaller JPEG where it links to NAME.jpg (many small photographs).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cnncodes.cli import main as cnncodes
 
 DOCS = Path(__file__).resolve().parent
 PAGE, PICTURES = DOCS / "gallery.md", DOCS / "pictures" / "gallery"
-MOST_WIDE, COLOURS = 1400, 160
+MOST_WIDE, QUALITY = 1300, 84  # of a JPEG, px and libjpeg's scale
 README_PICTURE, README_WIDE = "map", 960
 SCENE = ("dragonfly/21", "spider/21", "beetle/21", "butterfly/27")
 
@@ -33,6 +34,17 @@ def commands() -> list[list[str]]:
     """The words of every command of the page, in order, without ``cnncodes``."""
     text = PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
     return [shlex.split(line)[1:] for line in re.findall(r"^\$ (cnncodes .*)$", text, re.MULTILINE)]
+
+
+def needed(only: set[str]) -> list[list[str]]:
+    """The commands that make these pictures (all, if none is named), and those whose files they read."""
+    taken: list[list[str]] = []
+    for words in reversed(commands()):
+        output = words[words.index("-o") + 1]
+        read = any(output in later for later in taken)
+        if not only or Path(output).stem in only or read:
+            taken.append(words)
+    return taken[::-1]
 
 
 def draw_scene(meadow: Path, path: Path) -> None:
@@ -50,14 +62,36 @@ def draw_scene(meadow: Path, path: Path) -> None:
     scene.save(path)
 
 
-def reduce(source: Path, target: Path, most_wide: int = MOST_WIDE) -> None:
-    """Write a picture again with fewer pixels and colours: legible, and small in a repository."""
+def linked() -> dict[str, str]:
+    """File name in docs/pictures/gallery by the name of the picture without its ending, as the page links to them."""
+    names = re.findall(r"\(pictures/gallery/([^)]+)\)", PAGE.read_text(encoding="utf-8"))
+    return {Path(name).stem: name for name in names}
+
+
+def narrow(source: Path, most_wide: int) -> Image.Image:
+    """The picture in RGB, at most ``most_wide`` px wide."""
     picture = Image.open(source).convert("RGB")
     if picture.width > most_wide:
         size = (most_wide, round(picture.height * most_wide / picture.width))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    few = picture.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return picture
+
+
+def reduce(source: Path, target: Path) -> None:
+    """Write a picture again, small in a repository: a PNG without any loss, a JPEG with full resolution of colour."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix == ".png":
+        Image.open(source).convert("RGB").save(target, optimize=True)
+        return
+    # subsampling=0: the default halves the resolution of colour, and coloured frames and maps would fray.
+    narrow(source, MOST_WIDE).save(target, quality=QUALITY, subsampling=0, optimize=True)
+
+
+def reduce_for_readme(source: Path, target: Path) -> None:
+    """A PNG of 256 colours: k-means moves the palette to the colours in use, or rare ones (a yellow flower) turn."""
+    few = narrow(source, README_WIDE).quantize(
+        256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE
+    )
     few.save(target, optimize=True)
 
 
@@ -70,7 +104,7 @@ def make(folder: Path, target: Path, only: set[str]) -> list[Path]:
         Empty, or with the files of an earlier call.
     target : Path
     only : set of str
-        Names of pictures without ``.png``; empty for all. Commands that make no picture are run always.
+        Names of pictures without their ending; empty for all.
 
     Returns
     -------
@@ -79,21 +113,19 @@ def make(folder: Path, target: Path, only: set[str]) -> list[Path]:
     """
     shutil.copytree(DOCS.parent / "examples" / "meadow", folder / "examples" / "meadow", dirs_exist_ok=True)
     draw_scene(folder / "examples" / "meadow", folder / "scene.png")
-    before, written = Path.cwd(), []
+    before, written, names = Path.cwd(), [], linked()
     os.chdir(folder)
     try:
-        for words in commands():
+        for words in needed(only):
             picture = Path(words[words.index("-o") + 1])
-            if picture.suffix == ".png" and only and picture.stem not in only:
-                continue
             code = cnncodes([*words, "--quiet"])
             if code:
                 raise SystemExit(f"cnncodes {shlex.join(words)} ended with {code}")
             if picture.suffix == ".png":
-                reduce(picture, target / picture.name)
-                written.append(target / picture.name)
+                reduce(picture, target / names[picture.stem])
+                written.append(target / names[picture.stem])
             if picture.stem == README_PICTURE:
-                reduce(picture, target.parent / "readme.png", README_WIDE)
+                reduce_for_readme(picture, target.parent / "readme.png")
                 written.append(target.parent / "readme.png")
     finally:
         os.chdir(before)
@@ -104,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("pictures", nargs="*", help="names without .png; all by default")
+    parser.add_argument("pictures", nargs="*", help="names without ending; all by default")
     with tempfile.TemporaryDirectory() as folder:
         for path in make(Path(folder), PICTURES, set(parser.parse_args().pictures)):
             sys.stdout.write(f"{path.relative_to(DOCS)}: {path.stat().st_size / 1000:.0f} kB\n")

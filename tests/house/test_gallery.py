@@ -8,11 +8,11 @@ from types import ModuleType
 
 import markdown
 import pytest
+from PIL import Image
 
 from cnncodes.cli.show import COMMANDS
 
 MOST_BYTES = 2_500_000
-MISSING = frozenset({"dead", "strongest", "augment"})  # commands without a picture on the page yet
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +28,24 @@ def script() -> ModuleType:
 
 def test_every_command_is_shown_and_every_picture_is_there(script: ModuleType) -> None:
     shown = [words for words in script.commands() if words[0] == "show"]
-    assert {words[1] for words in shown} >= {name for name, _ in COMMANDS} - MISSING
+    assert {words[1] for words in shown} >= {name for name, _ in COMMANDS}
     written = {words[words.index("-o") + 1] for words in shown}
-    assert {path.name for path in script.PICTURES.glob("*.png")} == written
-    links = markdown.links(script.PAGE.read_text(encoding="utf-8"))
-    assert {f"pictures/gallery/{name}" for name in written} <= set(links)
+    assert set(script.linked()) == {Path(name).stem for name in written}
+    assert {path.name for path in script.PICTURES.iterdir()} == set(script.linked().values())
 
 
 def test_the_gallery_is_small(script: ModuleType) -> None:
-    assert sum(path.stat().st_size for path in script.PICTURES.glob("*.png")) < MOST_BYTES
+    assert sum(path.stat().st_size for path in script.PICTURES.iterdir()) < MOST_BYTES
 
 
-def test_the_script_makes_a_picture_of_the_page(script: ModuleType, tmp_path: Path) -> None:
+def test_the_script_makes_pictures_of_the_page(script: ModuleType, tmp_path: Path) -> None:
     written = script.make(tmp_path / "work", tmp_path / "pictures", {"filters", "gradcam"})
-    assert [path.name for path in written] == ["filters.png", "gradcam.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    assert [path.name for path in written] == ["filters.png", "gradcam.jpg"]
+    for path in written:
+        made, shown = Image.open(path), Image.open(script.PICTURES / path.name)
+        assert (made.format, made.size) == (shown.format, shown.size)
+
+
+def test_a_command_comes_with_those_whose_files_it_reads(script: ModuleType) -> None:
+    assert [words[1] for words in script.needed({"filters"})] == ["filters"]
+    assert [words[0] for words in script.needed({"dense"})] == ["extract", "fit-linear", "show"]
