@@ -42,8 +42,8 @@ def test_the_script_makes_pictures_of_the_page(script: ModuleType, tmp_path: Pat
     written = script.make(tmp_path / "work", tmp_path / "pictures", {"filters", "gradcam"})
     assert [path.name for path in written] == ["filters.png", "gradcam.jpg"]
     for path in written:
-        made, shown = Image.open(path), Image.open(script.PICTURES / path.name)
-        assert (made.format, made.size) == (shown.format, shown.size)
+        with Image.open(path) as made, Image.open(script.PICTURES / path.name) as shown:
+            assert (made.format, made.size) == (shown.format, shown.size)
 
 
 def test_a_command_comes_with_those_whose_files_it_reads(script: ModuleType) -> None:
