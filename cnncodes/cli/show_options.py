@@ -30,7 +30,7 @@ Picture = Annotated[
         "--output",
         "-o",
         metavar="FILE.png",
-        help="The picture. [default: the command's name, in this folder]",
+        help="The picture. [default: the command's name and the image's, in this folder]",
         show_default=False,
     ),
 ]
@@ -192,7 +192,9 @@ ReluLayers = Annotated[
 AugmentRecipe = Annotated[
     str,
     typer.Option(
-        "--recipe", metavar="NAME|FILE", help="Whose augmentation: a recipe that trains, see 'cnncodes recipes list'."
+        "--recipe",
+        metavar="NAME|FILE",
+        help="Whose augmentation: a recipe that trains, see 'cnncodes recipes list'.",
     ),
 ]
 ViewCount = Annotated[int, typer.Option("--views", metavar="N", min=1, help="How many views.")]

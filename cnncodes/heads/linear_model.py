@@ -152,6 +152,8 @@ def load_model(model: str | os.PathLike[str]) -> LinearModel:
     from cnncodes.weights import load_weights, read_tensors
 
     path = Path(model)
+    if (path / "model.safetensors").is_file():
+        raise ModelError(f"'{path}' is a folder.", f"Name the model in it: {path / 'model.safetensors'}.")
     if path.is_dir() or path.suffix.lower() in (*SUFFIXES, ".h5", ".hdf5", ".csv", ".txt"):
         raise ModelError(f"'{path}' is not a model.", "The model comes first: MODEL, then the images.")
     if path.suffix == ".safetensors" and (not path.is_file() or is_model(read_tensors(path)[1])):

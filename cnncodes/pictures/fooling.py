@@ -136,13 +136,13 @@ def fool(
         return attack.step(new, size, steps)
 
     def smallest(steps: int) -> tuple[int, Tensor] | None:
-        """Bisection; a larger box holds every smaller one, but its larger steps may miss what smaller ones find.
+        """Boxes of 1, 2, 4, ... grey levels until one does it, then bisection below that one.
 
-        So where the whole limit fails, half of it is tried, and so on, before giving up.
+        A larger box holds every smaller one, but its larger steps may miss what smaller ones find.
         """
-        low, high = 0, limit
-        while (best := tried(high, steps)) is None and high > 1:
-            high //= 2
+        low, high = 0, 1
+        while (best := tried(high, steps)) is None and high < limit:
+            low, high = high, min(2 * high, limit)
         while best is not None and high - low > 1:
             middle = (low + high) // 2
             if (pixels := tried(middle, steps)) is None:

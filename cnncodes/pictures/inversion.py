@@ -28,7 +28,9 @@ ALPHA, BETA = 6, 2  # the paper's norms
 #: Weights of the norms, found by looking: pictures stay in the range of photographs, and noise is smoothed away.
 RANGE = 0.002
 VARIATION = 0.2
-FINE_VARIATION = 0.003  # times the square of the pixels between a stage's places: a fine grid says enough by itself
+FINE_VARIATION = (
+    0.003  # times the square of the pixels between a stage's places: a fine grid says enough by itself
+)
 DEEP_VARIATION = 1.0  # a fully connected code says little of single pixels, so that more must be smoothed
 RATE = 0.3
 COARSE = 32  # pixels between the places of a stage, from which on the image is shifted

@@ -201,6 +201,8 @@ def load_subject(
     from cnncodes.weights import load_weights, read_tensors
 
     path = Path(model)
+    if path.is_dir():
+        raise _not_a_folder(path)
     place = choose_device(device)
     if path.suffix == ".safetensors" and path.is_file() and is_model(read_tensors(path)[1]):
         head = load_model(path)
@@ -222,6 +224,8 @@ def view_of(image: Source, subject: Subject) -> View:
     ImageError
         If it cannot be read; names the file.
     """
+    if isinstance(image, str | os.PathLike) and Path(image).is_dir():
+        raise ImageError(f"'{image}' is a folder, and one image is looked at.", "Name an image in it.")
     name = Path(image).name if isinstance(image, str | os.PathLike) else "the image"
     try:
         crop = crops_of(decode(image, subject.preprocessing), subject.preprocessing)
@@ -242,6 +246,13 @@ def to_rgb(pixels: Tensor, preprocessing: Preprocessing) -> Bytes:
     values = (pixels.detach() * std + mean) * preprocessing.scale
     rgb = values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return np.ascontiguousarray(rgb if preprocessing.channels == "RGB" else rgb[..., ::-1])
+
+
+def _not_a_folder(path: Path) -> ModelError:
+    """A run's folder was named for the model in it, or any folder."""
+    model = path / "model.safetensors"
+    remedy = f"Name the model in it: {model}." if model.is_file() else "Name weights, or a model's file."
+    return ModelError(f"'{path}' is a folder.", remedy)
 
 
 def _close(text: str, names: tuple[str, ...]) -> list[str]:

@@ -34,7 +34,7 @@ def activations(
     from cnncodes.pictures.subject import load_subject, view_of
 
     reporter = Reporter(json, quiet)
-    path = picture_path(output, "activations", overwrite)
+    path = picture_path(output, "activations", overwrite, image)
     wanted = parse_units(units)
     subject = load_subject(weights, network=network, device=device)
     found = read_activations(subject, view_of(image, subject), layer)

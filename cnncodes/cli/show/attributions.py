@@ -132,7 +132,7 @@ def _show(
     from cnncodes.pictures.subject import load_subject, view_of
 
     reporter = Reporter(json, quiet)
-    path = picture_path(output, "attributions" if every else method, overwrite)
+    path = picture_path(output, "attributions" if every else method, overwrite, image)
     subject = load_subject(weights, network=network, device=device)
     view = view_of(image, subject)
     if every:

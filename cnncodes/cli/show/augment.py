@@ -33,7 +33,7 @@ def augment(
     from cnncodes.pictures.augmentation import draw_augment
 
     reporter = Reporter(json, quiet)
-    path = picture_path(output, "augment", overwrite)
+    path = picture_path(output, "augment", overwrite, image)
     given = {} if seed is None else {"--seed": f"train.seed={seed}"}
     chosen = load_recipe(recipe, set_ or (), options=given)
     found = compute(image, chosen.training_settings(), chosen.images, count=count)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
 
 
-def picture_path(output: str | None, command: str, overwrite: bool) -> Path:
-    """Where the picture goes; refuses early what could not be written after the work."""
-    path = Path(output or f"{command}.png")
+def picture_path(output: str | None, command: str, overwrite: bool, image: str | None = None) -> Path:
+    """Where the picture goes, such as ``occlude-photo.png``; refuses early what could not be written after the work."""
+    path = Path(output or (f"{command}-{Path(image).stem}.png" if image else f"{command}.png"))
     options.check_picture(path, ".png", overwrite)
     return path
 

@@ -33,7 +33,7 @@ def dense(
     from cnncodes.pictures.subject import load_subject
 
     reporter = Reporter(json, quiet)
-    path = picture_path(output, "dense", overwrite)
+    path = picture_path(output, "dense", overwrite, image)
     subject = load_subject(weights, network=network, device=device)
     with reporter.progress("comparing with crops", 100) as update:
         found = dense_map(subject, image, size, lambda done, total: update(100 * done / total, ""))

@@ -40,7 +40,7 @@ def fool(
     from cnncodes.pictures.subject import load_subject, view_of
 
     reporter = Reporter(json, quiet)
-    path = picture_path(output, "fool", overwrite)
+    path = picture_path(output, "fool", overwrite, image)
     if keep is not None:
         options.check_free(keep, overwrite, ".png", "an image that fools", "--keep")
         if Path(keep).resolve() == path.resolve():

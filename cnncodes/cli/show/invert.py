@@ -34,7 +34,7 @@ def invert(
     from cnncodes.pictures.subject import load_subject, view_of
 
     reporter = Reporter(json, quiet)
-    path = picture_path(output, "invert", overwrite)
+    path = picture_path(output, "invert", overwrite, image)
     subject = load_subject(weights, network=network, device=device)
     subject.weights.architecture.select(layer)  # before the image is read
     view = view_of(image, subject)

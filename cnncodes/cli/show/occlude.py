@@ -35,7 +35,7 @@ def occlude(
     from cnncodes.pictures.subject import load_subject, view_of
 
     reporter = Reporter(json, quiet)
-    path = picture_path(output, "occlude", overwrite)
+    path = picture_path(output, "occlude", overwrite, image)
     subject = load_subject(weights, network=network, device=device)
     view = view_of(image, subject)
     total = len(places(len(view.rgb), patch, stride)) ** 2

@@ -48,6 +48,10 @@ def strongest(
             device=device, workers=workers,
             progress=lambda done, total, bad: update(done / total, f"{done:,} of {total:,} images"),
         )  # fmt: skip
+    if units.strip().isdecimal():
+        reporter.note(
+            f"the {len(found.units)} that vary most; for unit {units} itself write --units {units},"
+        )
     rows = []
     for place, unit in enumerate(found.units):
         row = int(found.rows[place, 0])

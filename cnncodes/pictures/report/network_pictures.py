@@ -99,8 +99,9 @@ def _occlusion(sitter: Sitter, rows: list[int], title: str, first: str) -> Netwo
         side = len(view.rgb)
         found = occlude(sitter.subject, view, patch=max(side // 6, 2), stride=max(side // 10, 1))
         text = (
-            f"{first} A grey patch slides over it: where the answer suffers most, the model has looked. If that "
-            "is the background, more varied images help."
+            f"{first} A grey patch slides over it: where the answer suffers most counts most for it. The "
+            "colours run from the least to the largest value found: read their numbers beside the bar. If what counts is the "
+            "background, more varied images help."
         )
         return _picture(title, text, draw_occlusion(found))
     return None

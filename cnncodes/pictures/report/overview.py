@@ -57,7 +57,8 @@ def headline(page: RunPage) -> str:
             "test the model is <strong>no better</strong> than that."
         )
     warned = "".join(
-        f'<p class="beware"><strong>Beware:</strong> {escaped(note)}.</p>' for note in report.notes
+        f'<p class="beware"><strong>Beware:</strong> {escaped(note.rstrip("."))}.</p>'
+        for note in report.notes
     )
     return (
         f"<header>{eyebrow}<h1>{percent(found.top1)} of the test images told right</h1>"
@@ -219,7 +220,7 @@ def _problems(page: RunPage) -> str:
         return f"<h3>Worth a look</h3>{listing(items, 'problems')}"
     if report.advice is None:
         return ""
-    return '<p class="good">Nothing wrong was found: no broken files, no copies on both sides of the test, no suspicious labels, no class far too small.</p>'
+    return '<p class="good">The automatic checks found nothing: no broken files, no copies on both sides of the test, no label that the codes contradict, no class far too small. They do not see everything: look through the images yourself.</p>'
 
 
 def advice(page: RunPage) -> str:
