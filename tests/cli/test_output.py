@@ -89,7 +89,19 @@ def test_every_command_that_has_json_is_tested_here() -> None:
 def test_json_is_one_document_on_standard_output(run, filled, command) -> None:
     ran = run(*filled(command), "--json")
     assert ran.code == (
-        3 if command in ("run", "advise", "extract", "predict", "evaluate", "weights describe", "show dead", "show strongest") else 0
+        3
+        if command
+        in (
+            "run",
+            "advise",
+            "extract",
+            "predict",
+            "evaluate",
+            "weights describe",
+            "show dead",
+            "show strongest",
+        )
+        else 0
     )
     assert isinstance(strict_json(ran.out), dict | list)
     assert ESC not in ran.out

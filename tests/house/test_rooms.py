@@ -35,7 +35,12 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "PIL": {"images": {"decode"}},
     "h5py": {"codes": {"features", "file"}},
     "pyarrow": {"codes": {"export"}},
-    "sklearn": {"heads": {"scikit"}, "evaluation": {"metrics"}, "advice": {"digits"}, "pictures": {"projections"}},
+    "sklearn": {
+        "heads": {"scikit"},
+        "evaluation": {"metrics"},
+        "advice": {"digits"},
+        "pictures": {"projections"},
+    },
     "joblib": {"heads": {"parallel"}},
     "threadpoolctl": {"heads": {"parallel"}, "pictures": {"projections"}},
     "umap": {"pictures": {"projections"}},
@@ -60,7 +65,11 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "numpy": {room: {"*"} for room in ROOMS if room != "cli"},
     "scipy": {"heads": {"*"}, "pictures": {"grid"}},
 }
-DISTRIBUTION = {"PIL": "Pillow", "sklearn": "scikit-learn", "umap": "umap-learn"}  # name on PyPI, where it differs
+DISTRIBUTION = {
+    "PIL": "Pillow",
+    "sklearn": "scikit-learn",
+    "umap": "umap-learn",
+}  # name on PyPI, where it differs
 COMES_WITH = {"scipy": "scikit-learn", "threadpoolctl": "scikit-learn"}  # declared by way of another library
 
 
