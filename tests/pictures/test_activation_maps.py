@@ -124,7 +124,7 @@ def test_the_command_line(monkeypatch, tmp_path, capsys, subject):
     assert main(["show", "activations", "photo.png", "--layer", "conv1", "--units", "3,1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [entry["unit"] for entry in told["units"]] == [3, 1] and told["shape"] == [9, 16, 16]
-    assert (tmp_path / "activations.png").is_file()
+    assert (tmp_path / "activations-photo.png").is_file()
     for arguments in (
         ["photo.png", "--units", "9,"],
         ["photo.png", "--layer", "conv7"],

@@ -97,7 +97,7 @@ def test_the_command_line(photo, tmp_path, capsys, monkeypatch):
     assert main(["show", "augment", *small, "--seed", "4", "--set", "train.mirror=false", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["seed"] == 4 and told["mirrored"] == [False, False] and told["side"] == 227
-    assert (tmp_path / "augment.png").is_file()
+    assert (tmp_path / "augment-photo.png").is_file()
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     for arguments in (small, ["none.png", "-o", "x.png"], ["broken.png", "-o", "x.png"],
