@@ -58,6 +58,7 @@ def speed(options: argparse.Namespace, scratch: Path) -> dict:
         "cnncodes float32, --decoding box": lambda: run_cnncodes(
             options, folder, weights, scratch, "--decoding", "box"
         ),
+        "cnncodes float32, starter (192 px)": lambda: run_cnncodes(options, folder, Path("starter"), scratch),
         "(a) hand-written script": lambda: run_script(options, folder, weights, scratch),
     }
     program, reason = find_thingsvision(options.thingsvision)
