@@ -180,9 +180,16 @@ def places(side: int, patch: int, stride: int) -> list[int]:
 
 
 def draw_occlusion(occlusion: Occlusion) -> Figure:
-    """The image with the patch where it costs most; the class's value, and the largest class, by the patch's centre."""
+    """The image with the patch where it costs most; the class's value, and the largest class, by the patch's centre.
+
+    Where one class is the largest wherever the patch is, that is said in place of a third panel of one colour.
+    """
     question, unit = occlusion.question, occlusion.question.unit
-    figure, axes = new_panels(columns=3, cell=4.0, title=question.title, aspect=1.06)
+    found = np.unique(occlusion.best)
+    title = question.title
+    if len(found) == 1:
+        title += f"; no patch changes the answer '{short(plain(occlusion.classes[int(found[0])]))}'"
+    figure, axes = new_panels(columns=3 if len(found) > 1 else 2, cell=4.0, title=title, aspect=1.06)
     lowest = np.unravel_index(occlusion.asked.argmin(), occlusion.asked.shape)
     _draw_patch(axes[0], occlusion, *(int(occlusion.starts[place]) for place in lowest))
     asked = as_text(float(occlusion.asked.min()), unit)
@@ -196,8 +203,9 @@ def draw_occlusion(occlusion: Occlusion) -> Figure:
     )
     add_colour_bar(figure, heat, axes[1], f"{unit} of '{short(plain(question.name))}'")
 
-    _draw_best(figure, axes[2], occlusion)
-    set_title(axes[2], f"class with the largest {unit}\nwith the patch's centre there")
+    if len(found) > 1:
+        _draw_best(figure, axes[2], occlusion)
+        set_title(axes[2], f"class with the largest {unit}\nwith the patch's centre there")
     return figure
 
 
