@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, shell
+from cnncodes.cli.console import Reporter, quoted, shell
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
+
+
+FIRST_PROBLEMS = 5
+MOVED = "--root says where the images are now"
 
 
 def picture_path(output: str | None, command: str, overwrite: bool, image: str | None = None) -> Path:
@@ -22,6 +27,14 @@ def picture_path(output: str | None, command: str, overwrite: bool, image: str |
 def named(weights: str, network: str | None) -> str:
     """The options that name the same network in the next command."""
     return f"--weights {shell(weights)}" + (f" --model {shell(network)}" if network else "")
+
+
+def tell_unreadable(reporter: Reporter, problems: Mapping[str, str], hint: str = "--json lists all") -> None:
+    """The first images that could not be read, with their reasons; never suppressed."""
+    for name, reason in list(problems.items())[:FIRST_PROBLEMS]:
+        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    if len(problems) > FIRST_PROBLEMS:
+        reporter.warn(f"... and {len(problems) - FIRST_PROBLEMS:,} more; {hint}")
 
 
 def finish(reporter: Reporter, figure: Figure, path: Path, document: dict[str, Any]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cnncodes.cli import codes_options, options, show_options
-from cnncodes.cli.console import Reporter, percent, quoted, shell
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.console import Reporter, percent, shell
+from cnncodes.cli.show.common import finish, picture_path, tell_unreadable
 
 FIRST_UNITS = 8  # of each layer, and unreadable images, on the screen; --json has all
 
@@ -59,10 +59,7 @@ def dead(
     reporter.result(found.meaning())
     if found.left_out:
         reporter.note(f"not counted, since there is no ReLU: {', '.join(found.left_out)}")
-    for name, reason in list(found.problems.items())[:FIRST_UNITS]:
-        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
-    if len(found.problems) > FIRST_UNITS:
-        reporter.warn(f"... and {len(found.problems) - FIRST_UNITS:,} more; --json has all")
+    tell_unreadable(reporter, found.problems)
     finish(reporter, draw_dead(found), path, found.to_json())
     if not stored:
         stage = max(found.counts, key=found.share)

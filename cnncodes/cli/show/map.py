@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import cast
 
 from cnncodes.cli import codes_options, options, show_options
-from cnncodes.cli.console import Reporter, percent, quoted, shell
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.console import Reporter, percent, shell
+from cnncodes.cli.show.common import MOVED, finish, picture_path, tell_unreadable
 from cnncodes.errors import OptionError
-
-FIRST_PROBLEMS = 5  # names of unreadable images on the screen; --json has all
 
 
 def map_(
@@ -63,12 +61,7 @@ def map_(
         thumbnails = map_thumbnails(found, grid, lambda done: update(done, ""))
     unreadable = {found.catalog.names[grid.shown[place]]: why for place, why in thumbnails.problems.items()}
     _tell(reporter, found.purity)
-    for name, why in list(unreadable.items())[:FIRST_PROBLEMS]:
-        reporter.warn(f"unreadable: {quoted(name)}: {why}")
-    if len(unreadable) > FIRST_PROBLEMS:
-        reporter.warn(
-            f"... and {len(unreadable) - FIRST_PROBLEMS:,} more; --root says where the images are now"
-        )
+    tell_unreadable(reporter, unreadable, MOVED)
     document = json_module.loads(found.to_json())
     for place, (row, column) in zip(grid.shown.tolist(), grid.cells.tolist(), strict=True):
         document["images"][place] |= {"grid_row": row, "grid_column": column}

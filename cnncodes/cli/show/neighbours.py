@@ -6,13 +6,11 @@ import json as json_module
 from typing import TYPE_CHECKING, cast
 
 from cnncodes.cli import codes_options, options, show_options
-from cnncodes.cli.console import Reporter, one_line, quoted, shell
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.console import Reporter, one_line, shell
+from cnncodes.cli.show.common import MOVED, finish, picture_path, tell_unreadable
 
 if TYPE_CHECKING:
     from cnncodes.codes.search import Metric
-
-FIRST_PROBLEMS = 5  # names of unreadable images on the screen; --json has all
 
 
 def neighbours(
@@ -60,12 +58,7 @@ def neighbours(
             if rows:
                 title = f"{one_line(query.name)}: nearest by {title}"
                 reporter.table(title, ("image", "class", "distance", "copy"), rows)
-    for name, why in list(found.problems.items())[:FIRST_PROBLEMS]:
-        reporter.warn(f"unreadable: {quoted(name)}: {why}")
-    if found.unreadable > FIRST_PROBLEMS:
-        reporter.warn(
-            f"... and {found.unreadable - FIRST_PROBLEMS:,} more; --root says where the images are now"
-        )
+    tell_unreadable(reporter, found.problems, MOVED)
     finish(reporter, draw_neighbours(found), path, json_module.loads(found.to_json()))
     reporter.next(f"cnncodes show map {shell(codes)}")
     if found.problems:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from cnncodes.cli import codes_options, options, show_options
-from cnncodes.cli.console import Reporter, one_line, quoted, shell
-from cnncodes.cli.show.common import finish, picture_path
-
-FIRST_PROBLEMS = 5  # names of unreadable images on the screen; --json has all
+from cnncodes.cli.console import Reporter, one_line, shell
+from cnncodes.cli.show.common import finish, picture_path, tell_unreadable
 
 
 def strongest(
@@ -64,10 +62,7 @@ def strongest(
         ("unit", "class", "fires on", "strongest", "image"),
         rows,
     )
-    for name, reason in list(found.problems.items())[:FIRST_PROBLEMS]:
-        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
-    if len(found.problems) > FIRST_PROBLEMS:
-        reporter.warn(f"... and {len(found.problems) - FIRST_PROBLEMS:,} more: --json lists all")
+    tell_unreadable(reporter, found.problems)
     finish(reporter, draw_strongest(found), path, found.to_json())
     first = int(found.rows[0, 0])
     if first >= 0:
