@@ -139,13 +139,17 @@ Layers = Annotated[
 Iterations = Annotated[
     int, typer.Option("--iterations", metavar="N", min=1, help="Steps of the descent, for each layer.")
 ]
-UnitsOrCount = Annotated[
-    str,
+Units = Annotated[
+    str | None,
     typer.Option(
         "--units",
-        metavar="COUNT|UNIT,UNIT",
-        help="How many units, the most active first; or which, by their numbers: 1,7,42 (one alone: 7,).",
+        metavar="UNIT,UNIT",
+        help="Which units, by their numbers from 0: 1,7,42. [default: those that --count takes]",
+        show_default=False,
     ),
+]
+MostActive = Annotated[
+    int, typer.Option("--count", metavar="N", min=1, help="How many units, the most active first.")
 ]
 EachScale = Annotated[
     bool,
@@ -171,12 +175,10 @@ OptionalSubject = Annotated[
         show_default=False,
     ),
 ]
-UnitsOrVarying = Annotated[
-    str,
+MostVarying = Annotated[
+    int,
     typer.Option(
-        "--units",
-        metavar="COUNT|UNIT,UNIT",
-        help="How many units, those that vary most over the images; or which, by their numbers: 1,7,42 (one alone: 7,).",
+        "--count", metavar="N", min=1, help="How many units: those that vary most over the images."
     ),
 ]
 ImagesEach = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many images for each unit.")]

@@ -115,20 +115,22 @@ class Activations:
         }
 
 
-def parse_units(text: str) -> int | tuple[int, ...]:
-    """``"36"`` is how many units, ``"1,7,42"`` which; one alone is ``"7,"``.
+def parse_units(text: str | None, count: int) -> int | tuple[int, ...]:
+    """Which units, as a person writes them: ``"1,7,42"`` or ``"7"``; without any, so many.
 
     Raises
     ------
     OptionError
-        If it is neither.
+        If these are no numbers of units.
     """
+    if text is None:
+        return count
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isascii() and part.isdigit() for part in parts):
         raise OptionError(
-            f"units '{text}' are neither a count nor numbers of units.", "Write such as 36, or 1,7,42."
+            f"units '{text}' are no numbers of units.", "Write such as 7 or 1,7,42; --count says how many."
         )
-    return tuple(map(int, parts)) if "," in text else int(parts[0])
+    return tuple(map(int, parts))
 
 
 def read_activations(subject: Subject, view: View, stage: str = "conv5") -> Activations:

@@ -42,7 +42,7 @@ WITH_JSON = {
     "recipes check": ("scratch",),
     "show filters": ("--weights", "random:0", "-o", "{tmp}/filters.png"),
     "show activations": ("{broken}/cat/0.jpg", *R0, "--layer", "conv2", "-o", "{tmp}/activations.png"),
-    "show strongest": ("{broken}", *R0, "--layer", "conv1", "--units", "2", "-k", "2", "-o", "{tmp}/strongest.png"),
+    "show strongest": ("{broken}", *R0, "--layer", "conv1", "--count", "2", "-k", "2", "-o", "{tmp}/strongest.png"),
     "show dead": ("{broken}", *R0, "--layer", "conv1,fc6", "-o", "{tmp}/dead.png"),
     "show augment": ("{broken}/cat/0.jpg", "--views", "4", "-o", "{tmp}/augment.png"),
     "show map": ("{codes}", "-o", "{tmp}/map.png"),

@@ -108,11 +108,12 @@ def test_units_that_are_not_there(subject, view, units, told):
         read_activations(subject, view, "conv7")
 
 
-def test_a_count_and_numbers_are_told_apart():
-    assert parse_units("36") == 36 and parse_units("7,") == (7,) and parse_units("1, 7,42") == (1, 7, 42)
+def test_numbers_of_units_are_never_taken_for_a_count():
+    assert parse_units("36", 9) == parse_units("36,", 9) == (36,) and parse_units("1, 7,42", 9) == (1, 7, 42)
+    assert parse_units(None, 9) == 9
     for text in ("", ",", "1-3", "all", "-1", "²"):
-        with pytest.raises(OptionError, match="neither a count nor"):
-            parse_units(text)
+        with pytest.raises(OptionError, match=r"no numbers of units.\n.*--count"):
+            parse_units(text, 9)
 
 
 def test_the_command_line(monkeypatch, tmp_path, capsys, subject):
@@ -126,7 +127,7 @@ def test_the_command_line(monkeypatch, tmp_path, capsys, subject):
     assert [entry["unit"] for entry in told["units"]] == [3, 1] and told["shape"] == [9, 16, 16]
     assert (tmp_path / "activations-photo.png").is_file()
     for arguments in (
-        ["photo.png", "--units", "9,"],
+        ["photo.png", "--units", "9"],
         ["photo.png", "--layer", "conv7"],
         ["none.png"],
         ["photo.png"],

@@ -251,7 +251,7 @@ def test_the_command_says_in_two_sentences_what_cannot_be(weights, folder, tmp_p
         return code, capsys.readouterr()
 
     for words in (
-        ["--layer", "conv2", "--units", "8,"],
+        ["--layer", "conv2", "--units", "8"],
         ["--layer", "fc3"],
         ["--layer", "none"],
         ["--layer", "conv2", "--units", "x"],

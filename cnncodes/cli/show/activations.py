@@ -12,7 +12,8 @@ def activations(
     weights: show_options.Subject = "imagenet",
     network: options.Network = None,
     layer: show_options.Layer = "conv5",
-    units: show_options.UnitsOrCount = "36",
+    units: show_options.Units = None,
+    count: show_options.MostActive = 36,
     each: show_options.EachScale = False,
     output: show_options.Picture = None,
     device: options.Device = "auto",
@@ -35,7 +36,7 @@ def activations(
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "activations", overwrite, image)
-    wanted = parse_units(units)
+    wanted = parse_units(units, count)
     subject = load_subject(weights, network=network, device=device)
     found = read_activations(subject, view_of(image, subject), layer)
     figure = draw_activations(found, wanted, each)

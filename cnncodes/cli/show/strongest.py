@@ -10,7 +10,8 @@ from cnncodes.cli.show.common import finish, picture_path, tell_unreadable
 def strongest(
     data: show_options.DataOrCodes,
     layer: show_options.Layer = "pool5",
-    units: show_options.UnitsOrVarying = "6",
+    units: show_options.Units = None,
+    count: show_options.MostVarying = 6,
     k: show_options.ImagesEach = 9,
     weights: show_options.OptionalSubject = None,
     network: options.Network = None,
@@ -42,14 +43,12 @@ def strongest(
     path = picture_path(output, "strongest", overwrite)
     with reporter.progress("looking", 1) as update:
         found = find_strongest(
-            data, layer, parse_units(units), weights=weights, network=network, k=k, split=split, limit=limit, root=root,
+            data, layer, parse_units(units, count), weights=weights, network=network, k=k, split=split, limit=limit, root=root,
             device=device, workers=workers,
             progress=lambda done, total, bad: update(done / total, f"{done:,} of {total:,} images"),
         )  # fmt: skip
-    if units.strip().isdecimal():
-        reporter.note(
-            f"the {len(found.units)} that vary most; for unit {units} itself write --units {units},"
-        )
+    if units is None:
+        reporter.note(f"the {len(found.units)} units that vary most over the images; --units names others")
     rows = []
     for place, unit in enumerate(found.units):
         row = int(found.rows[place, 0])
