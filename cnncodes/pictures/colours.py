@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.pictures.confusion import shortened
-from cnncodes.pictures.drawing import COLOURS, plain, text_size
+from cnncodes.pictures.drawing import COLOURS, legend_name, plain, text_size
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Axes
@@ -111,7 +111,7 @@ class Legend:
         if self.more:
             handles.append(axes.scatter([], [], 0))
         legend = axes.figure.legend(
-            handles, self.names, loc="lower left", ncols=self.columns, frameon=False, fontsize=size,
+            handles, list(map(legend_name, self.names)), loc="lower left", ncols=self.columns, frameon=False, fontsize=size,
             handletextpad=0.3, columnspacing=1.4, labelspacing=0.35, borderpad=0.2, borderaxespad=0.4,
         )  # fmt: skip
         for text in legend.get_texts():

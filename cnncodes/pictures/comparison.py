@@ -11,7 +11,7 @@ import numpy as np
 
 from cnncodes.errors import OptionError
 from cnncodes.images.decode import decode
-from cnncodes.pictures.drawing import COLOURS, new_figure, plain, save_png
+from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, plain, save_png
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.comparing import Comparison
@@ -55,7 +55,7 @@ def comparison_figure(
         heights = [np.nan if share is None else 100 * share for share in shares]
         bars = axes.bar(
             np.arange(count) + (place - 0.5) * (_BAR + 0.03), heights, _BAR,
-            color=COLOURS[place], label=f"{name}: {100 * accuracy:.1f} % of all images",
+            color=COLOURS[place], label=legend_name(f"{name}: {100 * accuracy:.1f} % of all images"),
         )  # fmt: skip
         axes.bar_label(
             bars, fmt="%.0f", fontsize=9, padding=2,

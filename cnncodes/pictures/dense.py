@@ -16,7 +16,7 @@ from cnncodes.evaluation.dense import DenseClassifier
 from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
 from cnncodes.networks.dense import window_places
-from cnncodes.pictures.drawing import add_colour_bar, new_panels, plain
+from cnncodes.pictures.drawing import add_colour_bar, legend_name, new_panels, plain
 from cnncodes.pictures.map_record import evenly
 from cnncodes.pictures.overlay import pale, set_title
 from cnncodes.pictures.question import short
@@ -238,7 +238,8 @@ def _draw_best(figure: Figure, axes: Axes, found: DenseMap) -> None:
     for place, colour in zip(named, COLOURS, strict=False):
         colours[best == place] = colour
         share = (best == place).mean()
-        entries.append((f"{short(plain(found.classes[place]), 24)} {100 * share:.0f} %", colour))
+        name = legend_name(short(plain(found.classes[place]), 24))
+        entries.append((f"{name} {100 * share:.0f} %", colour))
     if len(names) > len(named):
         entries.append((f"{len(names) - len(named)} others", OTHERS))
     _pale(axes, found.rgb)

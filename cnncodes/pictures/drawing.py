@@ -143,6 +143,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def legend_name(name: str) -> str:
+    """A name as the label of what a legend names: one that begins with an underscore would be left out of it."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def add_colour_bar(figure: Figure, image: ScalarMappable, axes: Axes | list[Axes], label: str) -> None:
     """A colour bar beside the axes with the unit of its numbers."""
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02)

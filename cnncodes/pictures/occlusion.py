@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.errors import OptionError
 from cnncodes.pictures.colours import NO_CLASS, class_colours
-from cnncodes.pictures.drawing import add_colour_bar, new_panels, plain
+from cnncodes.pictures.drawing import add_colour_bar, legend_name, new_panels, plain
 from cnncodes.pictures.overlay import pale, set_title
 from cnncodes.pictures.question import Question, as_text, ask, short
 from cnncodes.pictures.subject import to_rgb
@@ -234,7 +234,7 @@ def _draw_best(figure: Figure, axes: Axes, occlusion: Occlusion) -> None:
     if others:
         entries.append((f"{others} other class{'es' if others > 1 else ''}", colours[-1]))
     for name, colour in entries:
-        axes.plot([], [], marker="s", markersize=8, linestyle="", color=colour / 255, label=name)
+        axes.plot([], [], marker="s", markersize=8, linestyle="", color=colour / 255, label=legend_name(name))
     legend = figure.legend(loc="outside lower right", ncols=min(len(entries), 4), fontsize=9, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.pictures.drawing import COLOURS, new_figure, save_png
+from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, save_png
 
 if TYPE_CHECKING:
     from cnncodes.advice.probe_result import Probe, ProbeResult
@@ -141,4 +141,4 @@ def _per_class(entry: Probe) -> str:
 def _short(name: str) -> str:
     """A source's name: the end of it, if it is a long path."""
     last = "/".join(name.split("/")[-2:])  # runs are told apart by their folder: run/model.safetensors
-    return last if len(last) <= 2 * _SHORT else f"...{last[-2 * _SHORT :]}"
+    return legend_name(last if len(last) <= 2 * _SHORT else f"...{last[-2 * _SHORT :]}")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from PIL import Image
 from small import linear_model, subject_of, view_for, weights_of
@@ -36,7 +37,7 @@ from cnncodes.training.state import Epoch
 BYTE = os.fsdecode(b"\xff")
 NAME = f"a$^{{$ {BYTE}"  # a formula that is none, and a byte that is no UTF-8
 SHOWN = "a$^{$ \\xff"
-CLASSES = (f"1 {NAME}", f"2 {NAME}", f"3 {NAME}")
+CLASSES = (f"_1 {NAME}", f"_2 {NAME}", f"_3 {NAME}")  # matplotlib leaves such names out of legends
 SIDE = 32
 STAGES = (
     Convolution("conv1", 6, kernel=5, stride=2, padding=2),
@@ -70,14 +71,16 @@ def photos(tmp_path):
     return tmp_path / NAME
 
 
-def check(figure, times=1):
-    """It is drawn, in few dots, and shows the name (at least so many times)."""
+def check(figure, times=1, legend=False):
+    """It is drawn, in few dots, and shows the name (at least so many times), in the legend too."""
     figure.set_dpi(25)
     FigureCanvasAgg(figure).draw()
     texts = [text.get_text() for text in figure.findobj(Text)]
     # Long names are cut where there is no room.
     assert sum("$" in text for text in texts) >= times, texts
     assert not any(BYTE in text for text in texts)
+    entries = [text.get_text() for found in figure.findobj(Legend) for text in found.get_texts()]
+    assert not legend or any(entry.lstrip().startswith("_") for entry in entries), entries
 
 
 @pytest.fixture
@@ -99,7 +102,7 @@ def test_of_an_image_and_a_network(subject, view, photos):
     check(draw_occlusion(occlude(subject, view, class_name=0, patch=9, stride=5)), 3)
     check(inversion.draw_inversions(inversion.invert(subject, view, "fc2", 2)))
     photo = next(photos.rglob("*.png"))
-    check(dense.draw_dense(dense.dense_map(subject, photo)), 3)
+    check(dense.draw_dense(dense.dense_map(subject, photo)), 3, legend=True)
     fooled = fooling.fool(subject, view, limit=255)
     check(fooling.draw_fooled(fooled), 2)
 
@@ -108,9 +111,11 @@ def test_of_many_images(subject, photos, tmp_path):
     codes = tmp_path / f"codes {NAME}.h5"
     extract(read_catalog(photos), codes, subject.weights, layers="conv1,fc2", device="cpu")
     found = read_map(codes, method="pca")
-    check(draw_map(found), 2)
-    check(draw_map_points(found), 2)
-    check(draw_neighbours(neighbours_room.find_neighbours(codes, [found.catalog.names[0]], k=2)), 3)
+    check(draw_map(found), 2, legend=True)
+    check(draw_map_points(found), 2, legend=True)
+    check(
+        draw_neighbours(neighbours_room.find_neighbours(codes, [found.catalog.names[0]], k=2)), 3, legend=True
+    )
     check(draw_strongest(find_strongest([str(codes)], "fc2", 2, k=2)), 3)
     check(dead.draw_dead(dead.count_firing([str(codes)])))
 
@@ -120,9 +125,9 @@ def test_of_figures_about_a_model(saved):
     check(confusion_figure(evaluation, f"Of {NAME}"), 7)
     shares = (0.5, 0.5, 0.5)
     comparison = Comparison(
-        (f"x {NAME}", f"y {NAME}"), CLASSES, 30, (0.5, 0.5), (shares, shares), 3, 3, 0.1, 0.6, "", 0
+        (f"_x {NAME}", f"_y {NAME}"), CLASSES, 30, (0.5, 0.5), (shares, shares), 3, 3, 0.1, 0.6, "", 0
     )
-    check(comparison_figure(comparison), 6)
+    check(comparison_figure(comparison), 6, legend=True)
     check(comparison_figure(comparison, title=NAME), 6)
     epoch = Epoch(1, 0.01, 1.0, 0.5, 1.1, 0.4, 1.0, 10.0)
     curves_room.draw_curves([epoch, replace(epoch, epoch=2, learning_rate=0.0001)], "", title=NAME)
@@ -140,8 +145,8 @@ def test_of_figures_about_a_model(saved):
         "",
     )  # fmt: skip
     assert len(saved) == 2
-    for figure in saved:
-        check(figure)
+    check(saved[0])
+    check(saved[1], legend=True)
 
 
 def test_what_matplotlib_writes_itself_stays_a_formula():
