@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from cnncodes.codes import ExtractionSettings
-from cnncodes.codes.file import Provenance, create, layout
+from cnncodes.codes.file import Provenance
 from cnncodes.codes.rows import RowWriter
+from cnncodes.codes.structure import create, layout
 from cnncodes.images import Catalog
 from cnncodes.weights import Weights
 

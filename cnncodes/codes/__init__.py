@@ -17,11 +17,12 @@ if TYPE_CHECKING:
         extract,
         run_extraction,
     )
-    from cnncodes.codes.file import CodesFile, pack
+    from cnncodes.codes.file import CodesFile
     from cnncodes.codes.pipeline import Pipeline
     from cnncodes.codes.planning import Plan, plan_extraction
     from cnncodes.codes.search import nearest
     from cnncodes.codes.settings import ExtractionSettings
+    from cnncodes.codes.structure import pack
 
 _HOMES = {
     "CheckReport": "checking",
@@ -35,7 +36,7 @@ _HOMES = {
     "run_extraction": "extraction",
     "CodesFile": "file",
     "nearest": "search",
-    "pack": "file",
+    "pack": "structure",
     "Pipeline": "pipeline",
     "ExtractionSettings": "settings",
 }

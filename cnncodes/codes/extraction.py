@@ -22,6 +22,7 @@ from cnncodes.codes.lock import locked
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.planning import Plan, pending_batches, plan_extraction
 from cnncodes.codes.rows import RowWriter, reserve
+from cnncodes.codes.structure import create, layout
 from cnncodes.errors import ImageError, OutputBusyError
 from cnncodes.images.catalog import Catalog
 
@@ -95,7 +96,7 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
         pipeline = Pipeline(plan.catalog, plan.pending, plan.encoder, workers=plan.workers)
         done = bad = 0
         with (
-            closing(RowWriter(plan.output, codes_file.layout(plan.output))) as writer,
+            closing(RowWriter(plan.output, layout(plan.output))) as writer,
             closing(iter(pipeline)) as computed,  # type: ignore[type-var]
         ):
             for batch, codes in computed:
@@ -192,7 +193,7 @@ def _create(plan: Plan) -> None:
     temporary = plan.output.with_name(plan.output.name + ".part")
     provenance = codes_file.Provenance.now(plan.weights.source)
     try:
-        codes_file.create(
+        create(
             temporary, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, plan.weights.seen
         )
         reserve(temporary)

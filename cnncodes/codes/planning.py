@@ -15,6 +15,7 @@ import numpy as np
 from cnncodes.codes import file as codes_file
 from cnncodes.codes.rows import check_room
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
+from cnncodes.codes.structure import bytes_needed
 from cnncodes.errors import (
     CodesFileError,
     OptionError,
@@ -64,7 +65,7 @@ class Plan:
     @property
     def file_bytes(self) -> int:
         """Bytes of the finished file, names and header not counted."""
-        return codes_file.bytes_needed(len(self.catalog), self.settings)
+        return bytes_needed(len(self.catalog), self.settings)
 
 
 def plan_extraction(
@@ -162,7 +163,7 @@ def plan_extraction(
         settings, pending = _pending(path, catalog, settings, size, mtime, batch_size is not None)
     else:
         pending = tuple(batches_of(len(catalog), settings.batch_size))
-        check_room(path.parent, codes_file.bytes_needed(len(catalog), settings))
+        check_room(path.parent, bytes_needed(len(catalog), settings))
     if pending:
         _check_writable(path)
     place = choose_device(device)

@@ -17,7 +17,8 @@ from typing import Protocol
 
 import numpy as np
 
-from cnncodes.codes.file import DONE, PROBLEM_BYTES, UNREADABLE, Layout, open_for_writing
+from cnncodes.codes.file import DONE, UNREADABLE, open_for_writing
+from cnncodes.codes.structure import PROBLEM_BYTES, Layout
 from cnncodes.errors import CodesFileError, DiskFullError
 
 SYNC_SECONDS = 2.0  # at most this much work is lost by a kill

@@ -18,12 +18,14 @@ from cnncodes.codes import file as codes_file
 from cnncodes.codes.compute import Device
 from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CnnCodesError, OptionError
+from cnncodes.codes.structure import create, layout
+from cnncodes.errors import CnnCodesError, CodesFileError, OptionError
 from cnncodes.images.catalog import Catalog
 from cnncodes.networks import Linear
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.squares import SHARE, Squares, free_memory
+from cnncodes.weights.content import replacing
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.record import fingerprint
 
@@ -146,7 +148,7 @@ class FrozenCache:
         with codes_file.CodesFile(self.path) as codes:
             state = codes.state
         done = int((state != codes_file.PENDING).sum())
-        with closing(RowWriter(self.path, codes_file.layout(self.path))) as writer:
+        with closing(RowWriter(self.path, layout(self.path))) as writer:
             for view, part in self._parts(state):
                 source = self._val_rows if view < 0 else self._train_rows
                 offset = len(self._train_rows) * (self.views if view < 0 else view)
@@ -185,7 +187,7 @@ class FrozenCache:
         with codes_file.CodesFile(self.path) as codes:
             self._broken = set(np.flatnonzero(codes.state == codes_file.UNREADABLE).tolist())
             self.problems = codes.problems()
-            place = codes_file.layout(self.path).layers[self.boundary]
+            place = layout(self.path).layers[self.boundary]
             shape = (len(codes), int(np.prod(self.shape)))
         mapped: np.ndarray = np.memmap(self.path, place.dtype, "r", place.offset, shape)
         if mapped.nbytes <= SHARE * free_memory(self._device):
@@ -227,13 +229,9 @@ class FrozenCache:
             return False
 
     def _create(self) -> None:
-        temporary = self.path.with_name(FILE + ".part")
-        none = np.zeros(len(self._catalog))
-        try:
-            codes_file.create(
-                temporary, self._catalog, self._settings, codes_file.Provenance.now(), none.astype(np.uint64), none.astype(np.int64)
+        none = np.zeros(len(self._catalog))  # rows are views: no file has their size and time
+        with replacing(self.path, overwrite=True, error=CodesFileError) as whole:
+            create(
+                whole, self._catalog, self._settings, codes_file.Provenance.now(), none.astype(np.uint64), none.astype(np.int64)
             )  # fmt: skip
-            reserve(temporary)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            reserve(whole)

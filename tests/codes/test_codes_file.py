@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnncodes.codes import CodesFile, ExtractionSettings, extract, pack, plan_extraction, run_extraction
-from cnncodes.codes.file import PROBLEM_BYTES, Provenance, create, layout
+from cnncodes.codes.file import Provenance
 from cnncodes.codes.rows import Hdf5Rows, RowWriter, short
+from cnncodes.codes.structure import PROBLEM_BYTES, create, layout
 from cnncodes.errors import CodesFileError, OptionError, OutputExistsError
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.weights import Preprocessing

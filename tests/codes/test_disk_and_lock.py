@@ -248,7 +248,7 @@ def test_rows_are_on_the_disk_before_they_are_called_done(plan_for, tmp_path, mo
         return fdatasync(descriptor)
 
     run_extraction(plan_for(tmp_path / "whole.h5"))
-    from cnncodes.codes.file import layout
+    from cnncodes.codes.structure import layout
 
     state = layout(tmp_path / "whole.h5").state.offset  # the same in every file of these settings
     monkeypatch.setattr(os, "pwrite", traced_write)

@@ -10,7 +10,8 @@ import pytest
 from codes_tools import content, pretend
 
 from cnncodes.codes import CodesFile, ExtractionSettings, extract, plan_extraction, run_extraction
-from cnncodes.codes.file import Provenance, create
+from cnncodes.codes.file import Provenance
+from cnncodes.codes.structure import create
 from cnncodes.errors import ResumeError
 from cnncodes.images import Catalog, read_catalog, stat_files
 from cnncodes.weights import load_weights
