@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import shlex
 from collections.abc import Callable
@@ -20,6 +19,15 @@ import numpy as np
 from cnncodes.advice.copies import identical_files
 from cnncodes.advice.evidence import Evidence, judge, measure_size
 from cnncodes.advice.findings import Finding, find_problems
+from cnncodes.advice.reasons import (
+    close_reason,
+    knows_little,
+    opposite,
+    runner_up_reason,
+    similarity_reason,
+    size_is_closer,
+    size_reason,
+)
 from cnncodes.advice.recipe import Recipe, load_recipe
 from cnncodes.advice.sample import MOST_IMAGES, extract_sample
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
@@ -82,6 +90,8 @@ class Advice:
         Every image looked at that cannot be read, with the reason.
     thresholds : Thresholds
         The numbers that decided.
+    close : str
+        What else it could easily have been, and how to compare; empty where the case is clear.
     """
 
     evidence: Evidence
@@ -94,6 +104,7 @@ class Advice:
     warnings: tuple[Finding, ...]
     unreadable: dict[str, str]
     thresholds: Thresholds
+    close: str = ""
 
     @property
     def recipe(self) -> str:
@@ -206,86 +217,34 @@ def advise(
         warnings=find_problems(catalog, rows, identical_files(catalog), sample, evidence, numbers),
         unreadable=sample.problems,
         thresholds=numbers,
+        close=close_reason(evidence, numbers, amount, similarity),
     )
 
 
 def decide(evidence: Evidence, thresholds: Thresholds) -> tuple[Amount, Similarity, tuple[str, ...]]:
-    """Small or large, similar or different, and why in words."""
-    size, late = evidence.size, evidence.best_late
+    """Small or large, similar or different, and why in words: one sentence for each."""
+    size, earlier = evidence.size, evidence.best_earlier
     large = size.train >= thresholds.large_images and size.median_per_class >= thresholds.large_per_class
-    counts = f"{size.train:,} images to learn from, {size.median_per_class:,} in the median class"
-    rule = f"from {thresholds.large_images:,.0f} images and {thresholds.large_per_class:,.0f} per class on"
-    amount = (
-        f"The set counts as {'large' if large else 'small'}: {counts}; large is {rule} (a rule of thumb)."
+    different = knows_little(evidence, thresholds) or (
+        earlier is not None and earlier.behind > thresholds.similar_standard_errors * earlier.behind_se
     )
-    similarity, why = _similarity(evidence, thresholds)
-    reasons = [amount, why]
-    best = max(evidence.depths, key=lambda depth: depth.neighbours)
-    if similarity == "similar" and late.neighbours < best.neighbours - best.neighbours_se:
-        reasons.append(
-            f"The neighbours disagree: those by {best.stage} are right for {best.neighbours:.1%}, those by "
-            f"{late.stage} for {late.neighbours:.1%}. So this is no clear case."
-        )
-    return "large" if large else "small", similarity, tuple(reasons)
-
-
-def _similarity(evidence: Evidence, thresholds: Thresholds) -> tuple[Similarity, str]:
-    late, earlier = evidence.best_late, evidence.best_earlier
-    doubt = thresholds.knowing_standard_errors * late.linear_se
-    if late.linear <= evidence.majority + doubt:
-        return "different", (
-            f"The images count as different from those that the weights were trained on: {late.stage} tells "
-            f"{late.linear:.1%} of them right, and naming the largest class {evidence.majority:.1%}."
-        )
-    if earlier is None:
-        return "similar", f"{late.stage} has no earlier stage beside it, and is better than guessing."
-    allowed = thresholds.similar_standard_errors * earlier.behind_se
-    room = f"{100 * allowed:.1f} ({thresholds.similar_standard_errors:g} standard errors)"
-    names = " and ".join(depth.stage for depth in evidence.depths if depth.late)
-    figures = (
-        f"{late.stage} tells {late.linear:.1%} of {evidence.judged:,} images right, the best stage before {names} "
-        f"({earlier.stage}) {earlier.linear:.1%}"
-    )
-    if earlier.behind <= allowed:
-        return "similar", (
-            "The images count as similar to those that the weights were trained on: "
-            f"{figures}, a difference of {100 * earlier.behind:+.1f} points, no more than {room}. "
-            "So the features of the last stages fit."
-        )
-    return "different", (
-        "The images count as different from those that the weights were trained on: "
-        f"{figures}. The difference of {100 * earlier.behind:+.1f} points is more than {room}, so the last stages may "
-        "have lost something that the classes need."
+    amount: Amount = "large" if large else "small"
+    similarity: Similarity = "different" if different else "similar"
+    return (
+        amount,
+        similarity,
+        (size_reason(evidence, thresholds, amount), similarity_reason(evidence, thresholds, similarity)),
     )
 
 
 def next_best(
     evidence: Evidence, thresholds: Thresholds, amount: Amount, similarity: Similarity
 ) -> tuple[str, str]:
-    """The recipe on the other side of the closer of the two decisions, and why in words.
-
-    How close: doublings of the images to the threshold of size, and standard errors to that of similarity; one
-    counts like the other, which is a rule of thumb.
-    """
-    size, earlier = evidence.size, evidence.best_earlier
-    doublings = min(
-        math.log2(size.train / thresholds.large_images),
-        math.log2(max(size.median_per_class, 1) / thresholds.large_per_class),
-    )
-    errors = math.inf
-    if earlier is not None and earlier.behind_se > 0:
-        errors = abs(earlier.behind / earlier.behind_se - thresholds.similar_standard_errors)
-    if abs(doublings) < errors:
-        times = 2.0 ** abs(doublings)
-        other = "large" if amount == "small" else "small"
-        return f"{other}-{similarity}", (
-            f"the number of images is the closer decision: {times:.1f} times "
-            f"{'as many' if amount == 'small' else 'fewer'} would count as {other}"
-        )
-    opposite = "different" if similarity == "similar" else "similar"
-    return f"{amount}-{opposite}", (
-        f"similar or different is the closer decision: {errors:.1f} standard errors from the other side"
-    )
+    """The recipe on the other side of the closer of the two decisions, and why in words."""
+    why = runner_up_reason(evidence, thresholds, amount, similarity)
+    if size_is_closer(evidence, thresholds, similarity):
+        return f"{opposite(amount)}-{similarity}", why
+    return f"{amount}-{opposite(similarity)}", why
 
 
 def expected_seconds(recipe: Recipe, evidence: Evidence, thresholds: Thresholds, weights: Weights) -> float:

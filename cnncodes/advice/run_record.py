@@ -5,23 +5,36 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import shlex
 import shutil
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cnncodes.advice.decision import Advice
 from cnncodes.advice.findings import Finding
+from cnncodes.advice.recipe import KEPT
 from cnncodes.codes.file import Provenance
-from cnncodes.errors import CnnCodesError, OutputExistsError, ResumeError
+from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
 from cnncodes.evaluation import Evaluation
 from cnncodes.images.catalog import Catalog, stat_files
 from cnncodes.weights import Weights
 
 KIND = "cnncodes run"
 NOTE = "run.json"
-REPORT = "report.json"
+SPLIT, ADVICE, MODEL, REPORT = "split.csv", "advice.json", "model.safetensors", "report.json"
+TRAINING = "training"  # a folder
+CODES = "codes.h5"  # of the last stages; LAYERS where a recipe wants others
+LAYERS = "layers.h5"
+#: Everything that a run, its pictures and its page leave in the folder, and that starting anew takes away.
+LEFT = (
+    REPORT, MODEL, TRAINING, LAYERS, CODES, ADVICE, SPLIT, KEPT, "report.html", "page.h5", "depth.png", "confusion.png",
+    "curves.png", NOTE,
+)  # fmt: skip
 _LOCK = "run.lock"
 
 
@@ -44,7 +57,7 @@ class RunReport:
         What was followed: the recipe's name, its method, its own line about itself.
     chosen_by : {"advice", "person"}
     reasons : tuple of str
-        What was chosen and why, at most three lines.
+        What was chosen and why, at most four lines.
     advice : Advice or None
         None for a network that was trained from new numbers.
     recipe_text : str
@@ -58,9 +71,11 @@ class RunReport:
         What lies in the folder, by what it is.
     versions : dict of str to str
     seconds : dict of str to float
-        Of each step, in the process that finished it.
+        Of each step, no time in two of them; of a step that was interrupted, in the process that finished it.
     command : str
         To predict with the model.
+    finished : str
+        When, as ISO 8601; empty in reports of before it was noted.
     """
 
     folder: str
@@ -87,6 +102,12 @@ class RunReport:
     versions: dict[str, str]
     seconds: dict[str, float]
     command: str
+    finished: str = ""
+
+    def placed(self, folder: Path) -> RunReport:
+        """The same with the paths of where its folder is now."""
+        model = str(folder / MODEL)
+        return dataclasses.replace(self, folder=str(folder), model=model, command=predict_command(model))
 
     def to_json(self) -> str:
         """JSON object with one entry per field; advice and evaluation as objects of their own."""
@@ -115,6 +136,11 @@ class RunReport:
                 f"the report cannot be read: {type(error).__name__} {error}.",
                 "The file is damaged, or was written by another version of cnncodes; run again into another folder.",
             ) from error
+
+
+def predict_command(model: str) -> str:
+    """What to type to ask a model about a new photograph."""
+    return f"cnncodes predict {shlex.quote(model)} photo.jpg"
 
 
 def inputs_of(catalog: Catalog, weights: Weights | None, seed: int) -> dict[str, Any]:
@@ -184,7 +210,7 @@ class RunNote:
             ]
             raise ResumeError(
                 f"the run in '{folder}' was started with something else: {', '.join(shown)} changed.",
-                "Repeat it as it was started, or choose another folder with -o.",
+                "Repeat it as it was started, choose another folder with -o, or start anew with --overwrite.",
             )
 
     def __getitem__(self, name: str) -> Any:
@@ -197,6 +223,48 @@ class RunNote:
 
     def _write(self) -> None:
         write_text(self.path, json.dumps(self.values, indent=2))
+
+
+def finished_on(folder: str | os.PathLike[str]) -> str | None:
+    """When the run in a folder was finished, as ISO 8601; None if there is none, or it is not finished."""
+    path = Path(folder) / REPORT
+    try:
+        _read(path.with_name(NOTE))
+        return RunReport.from_json(path.read_text(encoding="utf-8")).finished or datetime.fromtimestamp(
+            path.stat().st_mtime, UTC
+        ).isoformat(timespec="seconds")
+    except (OSError, CnnCodesError):
+        return None
+
+
+def remove_run(folder: Path) -> None:
+    """Take away what a run has left in a folder, and nothing else.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder holds something that is no run.
+    """
+    if not (folder / NOTE).exists():
+        check_empty(folder)
+        return
+    _read(folder / NOTE)
+    for path in (folder / name for name in LEFT):  # the note last: until then the folder is known as a run's
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def check_outside(data: Sequence[str], folder: str | os.PathLike[str]) -> None:
+    """Raise OptionError if a run's folder would lie in a folder of images: its pictures would become a class."""
+    place = Path(folder).resolve()
+    for word in data:
+        if Path(word).is_dir() and place.is_relative_to(Path(word).resolve()):
+            raise OptionError(
+                f"the folder '{folder}' is inside the images '{word}': its pictures would count as images.",
+                "Choose a folder beside them with -o.",
+            )
 
 
 def check_empty(folder: Path) -> None:

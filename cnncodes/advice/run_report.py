@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,21 @@ from cnncodes.advice.copies import identical_files
 from cnncodes.advice.decision import Advice
 from cnncodes.advice.division import Division
 from cnncodes.advice.recipe import KEPT, Recipe
-from cnncodes.advice.run_record import REPORT, RunNote, RunReport
+from cnncodes.advice.run_record import (
+    ADVICE,
+    MODEL,
+    REPORT,
+    SPLIT,
+    TRAINING,
+    RunNote,
+    RunReport,
+    predict_command,
+)
 from cnncodes.evaluation import EvaluationResult
 from cnncodes.images.catalog import SPLITS, Catalog
 
 Array = npt.NDArray[Any]
 
-SPLIT, ADVICE, MODEL, TRAINING = "split.csv", "advice.json", "model.safetensors", "training"
 FEW_TO_TEST = 50  # images: with fewer, an accuracy is uncertain by some ten points
 
 
@@ -61,7 +69,8 @@ def make_report(
     why: tuple[str, ...] = ()
     if advice:
         other = f"The recipe was asked for; the advice would have been {advice.recipe}."
-        why = advice.reasons[:2] if by == "advice" else (other,) if advice.recipe != note["recipe"] else ()
+        given = (*advice.reasons[:2], *filter(None, (advice.close,)))
+        why = given if by == "advice" else (other,) if advice.recipe != note["recipe"] else ()
     files = {"model": MODEL, "split": SPLIT, "recipe": KEPT, "report": REPORT}
     files |= {"advice": ADVICE} if advice else {}
     files |= {"codes": made.codes.name} if made.codes else {"training": TRAINING}
@@ -89,7 +98,8 @@ def make_report(
         files=files,
         versions=note["versions"],
         seconds=note["seconds"],
-        command=f"cnncodes predict {shlex.quote(str(made.path))} photo.jpg",
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=predict_command(str(made.path)),
     )
 
 
@@ -100,8 +110,12 @@ def chosen_head(stage: str, evidence: dict[str, Any]) -> str:
     if choice is None:
         return f"The head reads {stage}"
     best = choice["accuracy"][choice["C"].index(choice["best"])]
+    how = choice["how"]
+    right = f"{best:.1%} right"
+    by = f"cross-validation ({how}, {right})" if "folds" in how else f"the {how} ({right})"
     return (
-        f"The head reads {stage}, C = {choice['best']:g} chosen by {choice['how']} ({best:.1%} right there)"
+        f"The head, a linear classifier, reads the codes of {stage}, with C = {choice['best']:g} (how closely it follows "
+        f"single images): chosen by {by}"
     )
 
 

@@ -31,25 +31,23 @@ from cnncodes.advice.division import (
 )
 from cnncodes.advice.recipe import KEPT, Recipe, load_recipe
 from cnncodes.advice.run_record import (
+    ADVICE,
+    CODES,
+    LAYERS,
+    MODEL,
     REPORT,
+    SPLIT,
+    TRAINING,
     RunNote,
     RunReport,
     check_empty,
     inputs_of,
     recipe_differences,
+    remove_run,
     same_file,
     write_text,
 )
-from cnncodes.advice.run_report import (
-    ADVICE,
-    MODEL,
-    SPLIT,
-    TRAINING,
-    Made,
-    chosen_head,
-    make_report,
-    test_rows,
-)
+from cnncodes.advice.run_report import Made, chosen_head, make_report, test_rows
 from cnncodes.advice.sample import MOST_IMAGES, late_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
@@ -66,9 +64,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, float, int, str], None]  # step, images done, of how many, a word on it
 
-CODES = "codes.h5"  # of the last stages; LAYERS where a recipe wants others
-LAYERS = "layers.h5"
-
 
 def run(
     catalog: Catalog,
@@ -83,6 +78,7 @@ def run(
     seed: int = 0,
     progress: Progress | None = None,
     notes: Callable[[str], None] | None = None,
+    overwrite: bool = False,
 ) -> RunReport:
     """From images to a tested model: split, advise, fit or train, evaluate, report.
 
@@ -110,6 +106,8 @@ def run(
     progress : callable(step, done, total, word), optional
     notes : callable(text), optional
         Told what a person should know of a training: a restart, a loss that stands still and what to try.
+    overwrite : bool, default False
+        Take away what a run has left in the folder, and start anew; other files there are not touched.
 
     Raises
     ------
@@ -139,6 +137,8 @@ def run(
         check_empty(place)
     place.mkdir(parents=True, exist_ok=True)
     with locked(place / "run"):
+        if overwrite:
+            remove_run(place)
         note = RunNote(place, inputs_of(catalog, weights, seed))
         road = _Road(
             catalog, weights, place, note, data, device, workers, seed, progress or (lambda *_: None), notes
@@ -149,17 +149,6 @@ def run(
             raise InterruptedTrainingError(
                 error.problem, "Repeat the same command: it goes on there."
             ) from None
-
-
-def check_outside(data: Sequence[str], folder: str | os.PathLike[str]) -> None:
-    """Raise OptionError if a run's folder would lie in a folder of images: its pictures would become a class."""
-    place = Path(folder).resolve()
-    for word in data:
-        if Path(word).is_dir() and place.is_relative_to(Path(word).resolve()):
-            raise OptionError(
-                f"the folder '{folder}' is inside the images '{word}': its pictures would count as images.",
-                "Choose a folder beside them with -o.",
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +174,7 @@ class _Road:
         chosen = self._choose(recipe, assignments, advice)
         path = self.folder / REPORT
         if path.exists():
-            return RunReport.from_json(path.read_text(encoding="utf-8"))
+            return RunReport.from_json(path.read_text(encoding="utf-8")).placed(self.folder)
         made = (
             self._linear(chosen, divided)
             if chosen.method == "linear"
@@ -198,27 +187,40 @@ class _Road:
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
-        """Note how long a step took, once it is done."""
+        """Note how long a step took, once it is done; a step that is made in two parts has their sum."""
         started = time.perf_counter()
         yield
-        self.note.keep(seconds={**self.note["seconds"], step: round(time.perf_counter() - started, 3)})
+        there = self.note["seconds"]
+        took = there.get(step, 0.0) + time.perf_counter() - started
+        self.note.keep(seconds={**there, step: round(took, 3)})
 
     def _divide(self) -> Division:
         """The data's own split, or one that is drawn once and kept."""
         path = self.folder / SPLIT
         if path.exists():
             return read_division(path, self.catalog, self.note["split"])
-        with self._timed("split"):
-            if is_divided(self.catalog):
+        if is_divided(self.catalog):
+            with self._timed("split"):
                 division = own_division(self.catalog)
-            else:
-                usable, groups = self._groups()
+        else:
+            codes = self._codes_for_copies()
+            with self._timed("split"):
+                usable, groups = self._groups(codes)
                 division = draw_division(self.catalog, usable, groups, seed=self.seed)
-            self.note.keep(split=division.how)
-            write_division(path, self.catalog, division)
+        self.note.keep(split=division.how)
+        write_division(path, self.catalog, division)
         return division
 
-    def _groups(self) -> tuple[Array, Array]:
+    def _codes_for_copies(self) -> Path | None:
+        """Codes of all images, by which nearly equal ones are known; None without a network to make them."""
+        if self.weights is None:
+            return None
+        path = self.folder / CODES
+        with self._timed("codes"):
+            self._extract(self.catalog, path, ",".join(late_stages(self.weights.architecture)), "center")
+        return path
+
+    def _groups(self, path: Path | None) -> tuple[Array, Array]:
         """Which images can be read, and which are copies of each other: by content, and nearly, by their codes."""
         same = identical_files(self.catalog)
         pairs = [np.zeros((0, 2), np.int64)]
@@ -226,13 +228,12 @@ class _Road:
             rows = np.flatnonzero(same == group)
             pairs.append(np.stack([np.full(len(rows) - 1, rows[0]), rows[1:]], axis=1))
         usable = np.ones(len(self.catalog), np.bool_)
-        if self.weights is not None:
-            stages = late_stages(self.weights.architecture)
-            self._extract(self.catalog, self.folder / CODES, ",".join(stages), "center")
-            with CodesFile(self.folder / CODES) as codes:
+        if path is not None and self.weights is not None:
+            with CodesFile(path) as codes:
                 usable = codes.state == DONE
                 rows = np.flatnonzero(usable)
-                near, _ = near_pairs(codes.read(stages[-1], rows), load_thresholds().near_copy)
+                deepest = codes.read(late_stages(self.weights.architecture)[-1], rows)
+                near, _ = near_pairs(deepest, load_thresholds().near_copy)
             pairs.append(rows[near])
         return usable, groups_of(len(self.catalog), np.concatenate(pairs))
 
@@ -300,7 +301,7 @@ class _Road:
         ):
             raise ResumeError(
                 f"the run in '{self.folder}' follows another recipe: {', '.join(changed[:4])}.",
-                "Repeat it as it was started, or choose another folder with -o.",
+                "Repeat it as it was started, choose another folder with -o, or start anew with --overwrite.",
             )
         if not kept.exists():
             self.note.keep(recipe=os.fspath(name), chosen_by="advice" if recipe is None else "person")

@@ -96,7 +96,7 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
             f"{name}: {option.recipe} - {option.summary}; about {duration(option.seconds)} "
             f"on {evidence.device} {option.counted}"
         )
-    for reason in advice.reasons:
+    for reason in (*advice.reasons, *filter(None, (advice.close,))):
         reporter.result(f"- {one_line(reason)}")
     reporter.result(f"- {advice.runner_up.recipe} is the runner-up: {advice.runner_up_reason}.")
     for name, reason in list(advice.unreadable.items())[:FIRST_UNREADABLE]:

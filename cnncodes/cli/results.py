@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cnncodes.cli.console import Reporter, one_line, percent, shell
 
 if TYPE_CHECKING:
-    from cnncodes.evaluation import AverageResult, EvaluationResult
+    from cnncodes.evaluation import AverageResult, Evaluation, EvaluationResult
 
 MOST_CLASSES = 40  # lines of the table per class on the screen; --json has all
 MATRIX_CLASSES = 12  # classes up to which all confusions are shown, not only the worst
@@ -35,10 +35,9 @@ def print_evaluation(
     if len(rows) > MOST_CLASSES:
         title += f"; the {MOST_CLASSES} worst classes of {len(rows)}"
     reporter.table(title, ("class", "images", "precision", "recall"), rows[:MOST_CLASSES])
-    top5 = f", top-5 {percent(found.top5)}" if found.top5 is not None else ""
     reporter.result(
         f"top-1 {percent(found.top1)} (95 % interval {100 * found.top1_low:.1f} to {100 * found.top1_high:.1f})"
-        f"{top5}, mean per class {percent(found.mean_per_class)}; always the largest class: {percent(found.majority)}"
+        f"{top5_in_words(found)}, mean per class {percent(found.mean_per_class)}; always the largest class: {percent(found.majority)}"
     )
     if matrix and len(rows) <= MATRIX_CLASSES:
         names = [shortened(name) for name in found.classes]
@@ -53,6 +52,11 @@ def print_evaluation(
         who = "the model was" if models == 1 else "at least one of the models was"
         which = "these very images" if result.all_seen else f"{result.seen:,} of these {found.n:,} images"
         reporter.warn(f"{who} fitted on {which}: the figures say little about new ones")
+
+
+def top5_in_words(found: Evaluation) -> str:
+    """``, top-5 82.3 %``, where the classes are so many that it says something."""
+    return f", top-5 {percent(found.top5)}" if found.top5_tells and found.top5 is not None else ""
 
 
 def print_calibration(reporter: Reporter, result: EvaluationResult) -> None:
@@ -71,14 +75,15 @@ def print_calibration(reporter: Reporter, result: EvaluationResult) -> None:
 def print_average(reporter: Reporter, result: AverageResult, names: list[str]) -> None:
     """A line for each model and one for their average, all on the same images."""
     lines = [*zip(names, result.models, strict=True), ("average", result.average)]
+    tells = result.average.evaluation.top5_tells
     reporter.table(
         f"{len(names)} models on {result.average.how}",
-        ("model", "top-1", "top-5", "mean per class", "calibration error"),
+        ("model", "top-1", *(["top-5"] if tells else []), "mean per class", "calibration error"),
         [
             (
                 name,
                 percent(found.evaluation.top1),
-                percent(found.evaluation.top5),
+                *([percent(found.evaluation.top5)] if tells else []),
                 percent(found.evaluation.mean_per_class),
                 percent(found.calibration.ece),
             )

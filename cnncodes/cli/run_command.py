@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json as json_module
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import advice_options, options
 from cnncodes.cli.advise import FIRST_UNREADABLE
 from cnncodes.cli.console import Reporter, counted, duration, one_line, percent, quoted, shell, size
+from cnncodes.cli.results import top5_in_words
 
 if TYPE_CHECKING:
     from cnncodes.advice import RunReport
@@ -29,6 +31,7 @@ def run(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -36,14 +39,14 @@ def run(
 
     Without a split of their own, a fifth of the images is kept to test, copies on one side. The advice looks at
     the others only. Interrupted or killed, the same command goes on where it stopped; done, it shows its report
-    again.
+    again and does nothing, unless --overwrite says to start anew.
 
         cnncodes run photos/ -o out
 
         cnncodes run photos/ -o out --recipe large-similar --set train.epochs=5
     """
     from cnncodes.advice import run as run_all
-    from cnncodes.advice.running import check_outside
+    from cnncodes.advice.run_record import check_outside, finished_on
     from cnncodes.images import read_catalog
 
     reporter = Reporter(json, quiet)
@@ -51,19 +54,29 @@ def run(
     catalog = read_catalog(data)
     loaded = _weights(weights, model, recipe, set_)
     reporter.note(catalog.describe())
+    before = None if overwrite else finished_on(output)
     with reporter.steps() as progress:
         report = run_all(
             catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=" ".join(map(shell, data)),
             device=device, workers=workers, seed=seed, progress=progress,
-            notes=reporter.warn,
+            notes=reporter.warn, overwrite=overwrite,
         )  # fmt: skip
+    if before is not None:
+        reporter.note(
+            f"already finished on {local_time(before)}; nothing was done again (use --overwrite to start anew)"
+        )
     _draw(report)
-    _print(reporter, report)
+    _print(reporter, report, already=before is not None)
     page = _write_page(reporter, report, device, workers, seed)
     reporter.document(json_module.loads(report.to_json()) | {"page": page})
     reporter.next(report.command)
     if report.unreadable:
         raise options.Exit(3)
+
+
+def local_time(stamp: str) -> str:
+    """``2026-11-23 14:07`` of an ISO 8601 stamp, by the clock of this place."""
+    return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _weights(
@@ -129,8 +142,8 @@ def _write_page(
     return page.path
 
 
-def _print(reporter: Reporter, report: RunReport) -> None:
-    """What a person wants to know."""
+def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
+    """What a person wants to know; ``already`` where all of it was done before."""
     reporter.result(f"split: {one_line(report.split)}")
     for finding in report.problems:
         if finding.kind == "unreadable":  # listed below, where all commands list them
@@ -150,14 +163,18 @@ def _print(reporter: Reporter, report: RunReport) -> None:
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
     if len(report.unreadable) > FIRST_UNREADABLE:
         reporter.warn(f"unreadable: {len(report.unreadable) - FIRST_UNREADABLE} more; report.json lists all")
-    reporter.note(f"written: {report.model}, {Path(report.folder) / 'report.json'} and pictures beside them")
+    steps = ", ".join(f"{step} {duration(took)}" for step, took in report.seconds.items() if took >= 0.05)
+    took = f"{duration(sum(report.seconds.values()))}{f' ({steps})' if steps else ''}"
+    reporter.note(f"computing {'took' if already else 'time:'} {took}")
+    reporter.note(
+        f"{'there' if already else 'written'}: {report.model}, {Path(report.folder) / 'report.json'} and pictures beside them"
+    )
 
 
 def _print_evaluation(reporter: Reporter, report: RunReport, found: Evaluation) -> None:
-    top5 = f", top-5 {percent(found.top5)}" if found.top5 is not None else ""
     reporter.result(
         f"accuracy {percent(found.top1)} on {report.tested_on} (95 % interval {100 * found.top1_low:.1f} to "
-        f"{100 * found.top1_high:.1f}){top5}, mean per class {percent(found.mean_per_class)}; "
+        f"{100 * found.top1_high:.1f}){top5_in_words(found)}, mean per class {percent(found.mean_per_class)}; "
         f"always the largest class: {percent(found.majority)}"
     )
     for pair in found.worst_confusions(3):
@@ -165,5 +182,3 @@ def _print_evaluation(reporter: Reporter, report: RunReport, found: Evaluation) 
             f"  {one_line(pair.true)} taken for {one_line(pair.predicted)}: "
             f"{pair.count} ({percent(pair.share)} of {one_line(pair.true)})"
         )
-    steps = ", ".join(f"{step} {duration(seconds)}" for step, seconds in report.seconds.items())
-    reporter.note(f"time: {steps}")

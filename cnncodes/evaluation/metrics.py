@@ -100,6 +100,11 @@ class Evaluation:
         """Names of the classes."""
         return tuple(figures.name for figures in self.per_class)
 
+    @property
+    def top5_tells(self) -> bool:
+        """Whether top-5 says something: of ten classes, five answers drawn blindly hold the right one in every second case."""
+        return self.top5 is not None and len(self.per_class) > 10
+
     def worst_confusions(self, k: int = 5) -> tuple[Confusion, ...]:
         """The ``k`` most frequent pairs (true, predicted) that differ, most frequent first.
 

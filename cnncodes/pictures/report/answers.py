@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.advice.run_report import MODEL, test_rows
+from cnncodes.advice.run_record import MODEL
+from cnncodes.advice.run_report import test_rows
 from cnncodes.advice.sample import probed_stages
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.errors import CnnCodesError

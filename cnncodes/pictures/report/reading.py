@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.advice.run_record import KIND, NOTE, REPORT, RunReport
-from cnncodes.advice.run_report import MODEL, SPLIT
+from cnncodes.advice.run_record import KIND, MODEL, NOTE, REPORT, SPLIT, RunReport
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.search import nearest
 from cnncodes.errors import CnnCodesError, ModelError
@@ -127,7 +126,7 @@ def read_records(folder: Path) -> tuple[RunReport, dict[str, Any]]:
             f"the run in '{folder}' is not finished: {' and '.join(missing)} is not there.",
             f"Repeat its command, and it goes on: {note.get('command', 'cnncodes run')}.",
         )
-    return RunReport.from_json((folder / REPORT).read_text(encoding="utf-8")), note
+    return RunReport.from_json((folder / REPORT).read_text(encoding="utf-8")).placed(folder), note
 
 
 def read_split(path: Path) -> Catalog:
