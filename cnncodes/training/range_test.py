@@ -21,6 +21,7 @@ import numpy as np
 
 from cnncodes.errors import CnnCodesError, HeadError
 from cnncodes.training.diagnosis import guessing_in
+from cnncodes.training.folder import keep_rate, write_whole
 from cnncodes.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from cnncodes.training.loop import Training
 
 FILE = "range_test.json"  # in a run's folder
-RUN = "run.json"
 LOWEST, HIGHEST = 1e-6, 1.0
 MOST_STEPS, FEWEST_STEPS = 100, 40
 EPOCHS = 2  # that a test takes at most, unless these are fewer than FEWEST_STEPS steps
@@ -102,11 +102,8 @@ class RangeTest:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Keep it in a run's folder, and its rate as the run's setting: a resumed run takes it from there."""
         folder = Path(folder)
-        _write(folder / FILE, self.to_json())
-        if (folder / RUN).exists():
-            record = json.loads((folder / RUN).read_text(encoding="utf-8"))
-            record["settings"]["learning_rate"] = self.rate
-            _write(folder / RUN, json.dumps(record, indent=2))
+        write_whole(folder / FILE, self.to_json())
+        keep_rate(folder, self.rate)
 
 
 def range_test(
@@ -253,9 +250,3 @@ def with_kept_rate(settings: TrainingSettings, folder: Path) -> TrainingSettings
         return settings
     test.save(folder)  # the kill may have come between its two files
     return dataclasses.replace(settings, learning_rate=test.rate)
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}")  # a kill leaves one or the other, never half a file
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
