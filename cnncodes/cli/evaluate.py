@@ -45,7 +45,7 @@ def evaluate(
 
         cnncodes evaluate model.safetensors photos/ --dense
 
-        cnncodes evaluate model.safetensors photos/ --confusion confusion.png --csv mistakes.csv
+        cnncodes evaluate model.safetensors photos/ --confusion confusion.png --csv answers.csv
 
         cnncodes evaluate a.safetensors b.safetensors c.safetensors photos/
 
@@ -191,4 +191,4 @@ def _write(
         from cnncodes.evaluation import write_verdicts
 
         write_verdicts(result, csv, overwrite=overwrite)
-        reporter.note(f"written: {csv} ({result.evaluation.n:,} images, the worst mistakes first)")
+        reporter.note(f"written: {csv} ({result.evaluation.n:,} images, right and wrong, the worst first)")

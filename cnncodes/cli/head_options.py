@@ -121,8 +121,8 @@ VerdictsFile = Annotated[
     typer.Option(
         "--csv",
         metavar="FILE",
-        help="Also write one line per image, the worst mistakes first: true and predicted class, both "
-        "probabilities, rank of the true class.",
+        help="Also write one line per image, right and wrong, the worst mistakes first: true and predicted class, "
+        "scores, margin and, of a softmax head, probabilities.",
         show_default=False,
     ),
 ]

@@ -88,7 +88,7 @@ def test_the_last_word_is_the_data_and_data_may_be_several(run, shared, tmp_path
 
 
 def test_the_picture_and_the_csv_are_written(run, shared, tmp_path) -> None:
-    picture, table = tmp_path / "confusion.png", tmp_path / "mistakes.csv"
+    picture, table = tmp_path / "confusion.png", tmp_path / "answers.csv"
     ran = run("evaluate", shared.svm, shared.codes, "--split", "all", "--confusion", picture, "--csv", table)
     assert ran.code == 0
     with Image.open(picture) as image:
@@ -96,8 +96,10 @@ def test_the_picture_and_the_csv_are_written(run, shared, tmp_path) -> None:
     with table.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 18
-    losses = [float(row["loss"]) for row in rows]
-    assert losses == sorted(losses, reverse=True)
+    margins = [float(row["margin"]) for row in rows]
+    assert margins == sorted(margins) and {row["probability_true"] for row in rows} == {""}, (
+        "an SVM has no odds"
+    )
     assert {row["filename"] for row in rows} == {
         f"{c}/{n}.jpg" for c in ("bird", "cat", "dog") for n in range(6)
     }

@@ -16,7 +16,7 @@ CLASSES = ("ant", "a,b", "two\nlines", '"so"')
 NAMES = ("plain.jpg", "with, comma.jpg", "two\nlines.jpg", 'quo"te.jpg', "carriage\r.jpg", os.fsdecode(b"byte\xff.jpg"), "\u65e5\u672c.jpg")  # fmt: skip
 
 
-def result(scores, labels, names, tmp_path) -> EvaluationResult:
+def result(scores, labels, names, tmp_path, of="probabilities") -> EvaluationResult:
     """An evaluation of some images, of which the catalog has two more that were not evaluated."""
     scores, labels = np.asarray(scores, float), np.asarray(labels)
     rows = np.arange(1, len(labels) + 1)
@@ -32,7 +32,7 @@ def result(scores, labels, names, tmp_path) -> EvaluationResult:
         seen=0,
         labels=labels,
         log_probabilities=log_softmax(scores),
-        calibration=Calibration(0.0, (), None, None, "none", "probabilities"),
+        calibration=Calibration(0.0, (), None, None, "none", of),
     )
 
 
@@ -63,6 +63,25 @@ def test_a_verdict_is_what_the_scores_say(some):
         assert verdict.rank_true == 1 + sorted(odds, reverse=True).index(odds[label])
         assert verdict.correct == (verdict.true == verdict.predicted)
         assert verdict.loss == pytest.approx(-np.log(odds[label]))
+        scores = some.scores.values[some.rows][place]
+        assert verdict.margin == pytest.approx(scores[label] - np.delete(scores, label).max())
+        assert (verdict.margin < 0) == (not verdict.correct)
+
+
+def test_an_svm_has_margins_and_no_probabilities(tmp_path):
+    """As `predict` and the page say it: a softmax of distances would look like odds and be none."""
+    scores = [[0.5, 0.4, 0, 0], [0, 3, 0, 0], [9, 0, 0, 0]]
+    found = verdicts(result(scores, [0, 0, 0], "abc", tmp_path, of="softmax(score)"))
+    assert [verdict.name for verdict in found] == ["b", "a", "c"]
+    np.testing.assert_allclose([verdict.margin for verdict in found], [-3, 0.1, 9])
+    assert {verdict.probability_true for verdict in found} == {None}
+    path = write_verdicts(
+        result(scores, [0, 0, 0], "abc", tmp_path, of="softmax(score)"), tmp_path / "answers.csv"
+    )
+    with path.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [line["probability_predicted"] for line in lines] == [line["loss"] for line in lines] == [""] * 3
+    assert [float(line["margin"]) for line in lines] == pytest.approx([-3, 0.1, 9])
 
 
 def test_where_probabilities_vanish_the_order_is_still_right(tmp_path):
@@ -76,7 +95,7 @@ def test_where_probabilities_vanish_the_order_is_still_right(tmp_path):
 
 
 def test_the_csv_is_read_back_whatever_the_names(some, tmp_path):
-    path = write_verdicts(some, tmp_path / "mistakes.csv")
+    path = write_verdicts(some, tmp_path / "answers.csv")
     with path.open(newline="", encoding="utf-8") as stream:
         header, *lines = csv.reader(stream)
     assert tuple(header) == HEADER
@@ -85,15 +104,17 @@ def test_the_csv_is_read_back_whatever_the_names(some, tmp_path):
     for line, verdict in zip(lines, expected, strict=True):
         assert line[0] == os.fsencode(verdict.name).decode("utf-8", "backslashreplace")
         assert (line[1], line[2]) == (verdict.true, verdict.predicted)
-        assert float(line[4]) == pytest.approx(verdict.probability_true, rel=1e-5)
-        assert (int(line[5]), line[7]) == (verdict.rank_true, "yes" if verdict.correct else "no")
+        assert (line[3], int(line[4])) == ("yes" if verdict.correct else "no", verdict.rank_true)
+        assert float(line[HEADER.index("probability_true")]) == pytest.approx(
+            verdict.probability_true, rel=1e-5
+        )
     assert [line[0] for line in lines if "\\xff" in line[0]] == ["byte\\xff.jpg"]
 
 
 def test_the_file_is_written_whole_or_not_at_all(some, tmp_path, monkeypatch):
-    path = tmp_path / "mistakes.csv"
+    path = tmp_path / "answers.csv"
     path.write_text("precious")
-    with pytest.raises(OutputExistsError, match=r"mistakes\.csv"):
+    with pytest.raises(OutputExistsError, match=r"answers\.csv"):
         write_verdicts(some, path)
 
     def fail(verdict):
