@@ -52,7 +52,7 @@ def codes_map(
     Returns
     -------
     float64 array [N, 2]
-        In no unit; all zero if all codes are equal.
+        In no unit; all zero if all codes are equal. t-SNE and UMAP lie: x spans at least as much as y.
 
     Raises
     ------
@@ -83,7 +83,13 @@ def codes_map(
     report(1.0, "")
     out = np.zeros((N, 2))
     out[:, : places.shape[1]] = places
-    return out
+    return out if alone else _lying(out)
+
+
+def _lying(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """A map turned by a quarter, if it is higher than wide: screens and slides are wide, and its axes mean nothing."""
+    width, height = np.ptp(places, axis=0)
+    return np.stack([places[:, 1], -places[:, 0]], axis=1) if height > width else places
 
 
 def _unit_rows(codes: Array, method: str, perplexity: float) -> npt.NDArray[np.float32]:

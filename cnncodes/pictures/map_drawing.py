@@ -22,8 +22,10 @@ Bytes = npt.NDArray[np.uint8]
 
 WIDTH = 2400  # pixels that a grid of many images is wide; of few, tiles are at most this large:
 SMALLEST_TILE, LARGEST_TILE = 36, 128
-FRAME = 1 / 20  # of the tile's side
-GAP = 2  # pixels
+#: Of the tile's side, and pixels at least. Tiles touch, so that frames of one class grow together to a region: that
+#: is seen at a glance, when each frame alone is too thin to be.
+FRAME, THINNEST = 1 / 12, 4
+GAP = 1  # pixels around each image, in white, where there are no classes to be told
 POINTS_WIDTH, POINTS_HEIGHT = 1440, (640, 1050)  # pixels of the map of points
 
 
@@ -40,6 +42,8 @@ class Grid:
     rows, columns : int
     tile : int
         Side of one cell in pixels, with its frame.
+    labelled : bool
+        Whether any image has a class, which its frame tells.
     """
 
     shown: npt.NDArray[np.int64]
@@ -47,16 +51,17 @@ class Grid:
     rows: int
     columns: int
     tile: int
+    labelled: bool
 
     @property
     def frame(self) -> int:
         """Width of the frame in the colour of the class, in pixels."""
-        return max(2, round(FRAME * self.tile))
+        return max(THINNEST, round(FRAME * self.tile)) if self.labelled else GAP
 
     @property
     def thumbnail(self) -> int:
         """Side of the image in a cell, in pixels."""
-        return self.tile - 2 * self.frame - GAP
+        return self.tile - 2 * self.frame
 
 
 def arrange(found: CodesMap, largest: int = LARGEST) -> Grid:
@@ -68,7 +73,7 @@ def arrange(found: CodesMap, largest: int = LARGEST) -> Grid:
     rows, columns = grid_shape(len(shown))
     cells = grid_places(found.points[shown], rows, columns)
     tile = int(np.clip(WIDTH // columns, SMALLEST_TILE, LARGEST_TILE))
-    return Grid(shown, cells, rows, columns, tile)
+    return Grid(shown, cells, rows, columns, tile, bool((found.catalog.labels[shown] >= 0).any()))
 
 
 def map_thumbnails(found: CodesMap, grid: Grid, progress: Callable[[int], None] | None = None) -> Thumbnails:
@@ -89,22 +94,31 @@ def draw_map(found: CodesMap, grid: Grid | None = None, thumbnails: Thumbnails |
     """
     grid = grid or arrange(found)
     thumbnails = thumbnails or map_thumbnails(found, grid)
-    colours = label_colours(len(found.catalog.classes))[found.catalog.labels[grid.shown]]
-    tiles = framed(thumbnails.rgb, colours, grid.frame)
-    sheet = np.full((grid.rows * grid.tile, grid.columns * grid.tile, 3), 255, np.uint8)
-    side = grid.tile - GAP
-    for tile, (row, column) in zip(tiles, grid.cells, strict=True):
-        sheet[row * grid.tile :, column * grid.tile :][:side, :side] = tile
-    drawn = f"{len(grid.shown):,} of them" if len(grid.shown) < len(found) else "each"
+    sheet = _sheet(found, grid, thumbnails)
+    drawn = "each" if len(grid.shown) == len(found) else f"{len(grid.shown):,} of them, each"
     title = f"{_title(found)}. On a grid: {drawn} in a cell of its own, near its place on the map. "
     lost = len(thumbnails.problems)
     note = f" {lost:,} cannot be read any more (crosses)." if lost else ""
     height, width = sheet.shape[:2]
-    legend = Legend(found.catalog.labels, found.catalog.classes, width)
-    figure, axes, size = new_sheet(width, height, title + _purity(found) + note, legend.lines)
+    legend = Legend(found.catalog.labels, found.catalog.classes, width) if grid.labelled else None
+    figure, axes, size = new_sheet(
+        width, height, title + _purity(found) + note, legend.lines if legend else 0.0
+    )
     axes.imshow(sheet, interpolation="none", aspect="auto", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-    legend.draw(axes, size, marks=False)
+    if legend:
+        legend.draw(axes, size, marks=False)
     return figure
+
+
+def _sheet(found: CodesMap, grid: Grid, thumbnails: Thumbnails) -> Bytes:
+    """The grid itself, uint8 ``[rows * tile, columns * tile, 3]``; cells without an image are white."""
+    colours = label_colours(len(found.catalog.classes))[found.catalog.labels[grid.shown]]
+    if not grid.labelled:
+        colours[:] = 255
+    sheet = np.full((grid.rows * grid.tile, grid.columns * grid.tile, 3), 255, np.uint8)
+    for tile, (row, column) in zip(framed(thumbnails.rgb, colours, grid.frame), grid.cells, strict=True):
+        sheet[row * grid.tile :, column * grid.tile :][: grid.tile, : grid.tile] = tile
+    return sheet
 
 
 def draw_map_points(found: CodesMap) -> Figure:
@@ -113,17 +127,19 @@ def draw_map_points(found: CodesMap) -> Figure:
     width = POINTS_WIDTH
     height = int(np.clip(width * span[1] / (span[0] or 1.0), *POINTS_HEIGHT))
     legend = Legend(found.catalog.labels, found.catalog.classes, width)
-    figure, axes, size = new_sheet(width, height, f"{_title(found)}. {_purity(found)}", legend.lines)
+    figure, axes, size = new_sheet(
+        width, height, f"{_title(found)}. A point for each image. {_purity(found)}", legend.lines
+    )
     labels, classes = found.catalog.labels, len(found.catalog.classes)
     colours = label_colours(classes) / 255
     # Both axes in one scale: distances are what a map shows.
     room = 0.96 * min(
         side / length if length else 1.0 for side, length in zip((width, height), span, strict=True)
     )
-    middle = low + np.ptp(found.points, axis=0) / 2
+    middle = low + span / 2
     x = width / 2 + (found.points[:, 0] - middle[0]) * room
     y = height / 2 - (found.points[:, 1] - middle[1]) * room
-    area = float(np.clip(30_000 / len(found), 6, 70))
+    area = float(np.clip(45_000 / len(found), 9, 80))
     # Classes take turns (in a fixed random order), so that the last does not cover all others.
     order = np.random.default_rng(0).permutation(len(found))
     for part in np.array_split(order, max(1, min(20, len(found) // 50))):
@@ -142,6 +158,7 @@ def _title(found: CodesMap) -> str:
     name = plain(found.catalog.root.name) or "/"
     part = f"{len(found):,} of {found.of:,}" if len(found) < found.of else f"{found.of:,}"
     split = f" (split {found.split})" if found.split != "all" else ""
+    split += ", spread evenly over them," if len(found) < found.of else ""
     return f"{part} images of {name}{split} by their {found.layer} codes, weights {plain(found.weights)}: {found.label}"
 
 

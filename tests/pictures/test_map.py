@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from made_codes import write_codes
 from PIL import Image
 
 from cnncodes.errors import CodesFileError, DependencyError, OptionError
-from cnncodes.pictures import codes_map, draw_map, draw_map_points, read_map
+from cnncodes.pictures import codes_map, draw_map, draw_map_points, map_drawing, read_map
 from cnncodes.pictures.colours import class_colours, label_colours
 from cnncodes.pictures.drawing import save_png
 from cnncodes.pictures.grid import grid_places, grid_shape, on_grid
-from cnncodes.pictures.map_drawing import arrange, map_thumbnails
+from cnncodes.pictures.map_drawing import Grid, arrange, map_thumbnails
 from cnncodes.pictures.map_record import purity
 from cnncodes.pictures.thumbnails import crossed, read_thumbnails
 
@@ -45,6 +46,7 @@ def test_a_seed_gives_the_same_bits(groups, method):
     first = codes_map(groups, method, seed=3)
     assert first.shape == (60, 2) and first.dtype == np.float64
     assert first.tobytes() == codes_map(groups, method, seed=3).tobytes()
+    assert method == "pca" or np.ptp(first[:, 0]) >= np.ptp(first[:, 1]), "it lies, as screens do"
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])
@@ -162,6 +164,8 @@ def test_the_map_of_a_file_is_of_what_was_read(codes):
     assert 0 <= document["purity"]["by_chance"] <= 1
     assert read_map(codes, method="pca", split="val").rows.tolist() == [20, 21, 22, 23]
     few = read_map(codes, method="pca", limit=5)
+    said = " ".join(text.get_text() for text in draw_map_points(few).texts)
+    assert "5 of 22 images" in said and "spread evenly" in said
     assert len(few) == 5 and few.of == 22 and few.rows[[0, -1]].tolist() == [0, 23]
     with pytest.raises(CodesFileError, match="split 'test'"):
         read_map(codes, split="test")
@@ -177,8 +181,9 @@ def test_every_image_is_drawn_once_in_its_cell_with_the_colour_of_its_class(code
     picture = figure.axes[0].images[0].get_array()
     colours = label_colours(len(found.catalog.classes))
     for place, (row, column) in enumerate(grid.cells):
-        cell = picture[row * grid.tile :, column * grid.tile :][: grid.tile - 2, : grid.tile - 2]
-        np.testing.assert_array_equal(cell[0, 0], colours[found.catalog.labels[place]])
+        cell = picture[row * grid.tile :, column * grid.tile :][: grid.tile, : grid.tile]
+        edges = np.concatenate([cell[0], cell[-1], cell[:, 0], cell[:, -1]])
+        assert (edges == colours[found.catalog.labels[place]]).all(), "frames of one class touch"
         inside = cell[grid.frame : -grid.frame, grid.frame : -grid.frame]
         if place in lost:
             np.testing.assert_array_equal(inside, crossed(grid.thumbnail))
@@ -196,6 +201,21 @@ def test_of_many_images_the_grid_says_that_it_shows_a_part(codes):
     grid = arrange(found, largest=6)
     assert len(grid.shown) == 6
     assert "6 of them" in " ".join(text.get_text() for text in draw_map(found, grid).texts)
+
+
+@pytest.mark.parametrize("columns", [9, 23, 58])
+def test_frames_can_be_seen_however_many_images_there_are(columns):
+    tile = int(np.clip(map_drawing.WIDTH // columns, map_drawing.SMALLEST_TILE, map_drawing.LARGEST_TILE))
+    grid = Grid(np.arange(0), np.zeros((0, 2), np.int64), 1, columns, tile, labelled=True)
+    assert 0.15 < 1 - (grid.thumbnail / tile) ** 2 < 0.4, "share of the picture that has a class's colour"
+
+
+def test_where_there_are_no_classes_nothing_is_framed_or_named(codes):
+    found = read_map(codes, method="pca")
+    none = np.full(len(found), -1, np.int32)
+    figure = draw_map(replace(found, catalog=replace(found.catalog, labels=none)))
+    picture = figure.axes[0].images[0].get_array()
+    assert (picture[0] == 255).all() and not figure.legends
 
 
 def test_moved_images_are_found_below_another_root(codes, tmp_path):
