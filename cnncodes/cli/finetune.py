@@ -57,11 +57,11 @@ def finetune(
     settings = chosen.training_settings()
     catalog, class_sets = read_sets(data, more or [], heads)
     loaded = load_weights(chosen.weights, network=model)
-    with watch(reporter, chosen, output) as (ready, progress):
+    with watch(reporter, chosen, output) as watching:
         result = finetune_network(
             catalog, loaded, output, settings, keep_head=keep_head,
             head=load_model(head) if head else None, class_sets=class_sets, split=options.parse_split(split),
-            device=device, workers=workers, resume=resume, ready=ready, progress=progress,
+            device=device, workers=workers, resume=resume, ready=watching.ready, progress=watching.progress,
             notes=reporter.warn,
         )  # fmt: skip
     report(reporter, result)

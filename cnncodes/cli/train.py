@@ -48,10 +48,10 @@ def train(
     settings = chosen.training_settings()
     network = get_network(chosen.network)
     catalog, class_sets = read_sets(data, more or [], heads)
-    with watch(reporter, chosen, output) as (ready, progress):
+    with watch(reporter, chosen, output) as watching:
         result = train_network(
             catalog, network, chosen.images, output, settings, class_sets=class_sets, split=options.parse_split(split),
-            device=device, workers=workers, resume=resume, ready=ready, progress=progress,
+            device=device, workers=workers, resume=resume, ready=watching.ready, progress=watching.progress,
             notes=reporter.warn,
         )  # fmt: skip
     report(reporter, result)

@@ -16,11 +16,8 @@ from cnncodes.errors import OptionError
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe
     from cnncodes.images import Catalog
-    from cnncodes.training import RangeTest, Training, TrainingResult
+    from cnncodes.training import RangeTest, Training, TrainingResult, TrainingSettings
     from cnncodes.training.state import Epoch
-
-Ready = Callable[["Training"], None]
-Step = Callable[[int, int, float], None]
 
 
 def read_sets(data: list[str], more: list[str], heads: str) -> tuple[Catalog, Any]:
@@ -39,71 +36,77 @@ def read_sets(data: list[str], more: list[str], heads: str) -> tuple[Catalog, An
 
 
 @contextmanager
-def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[tuple[Ready, Step]]:
-    """A bar for each epoch; gives the two callbacks that a training takes. The recipe is kept in the run's folder."""
-    settings = recipe.training
-    with ExitStack() as stack:
-        bars: dict[int, Callable[[float, str], None]] = {}
-        images = [0, 0]
+def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[Watch]:
+    """What a training calls while it goes on. The recipe is kept in the run's folder."""
+    with ExitStack() as bars:
+        yield Watch(reporter, recipe, output, bars)
 
-        def ready(training: Training) -> None:
-            from cnncodes.training.range_test import MOST_STEPS
 
-            dataclasses.replace(recipe, training=training.settings).save(output)
-            training.rate_found, training.epoch_done = rate_found, epoch_done
-            images[0] = len(training.train_rows)
-            if training.frozen is not None:
-                images[1] = training.frozen.rows
-                count = training.frozen.views
-                views = "one view" if count == 1 else f"{count} views"
-                reporter.note(
-                    f"what {training.frozen.boundary} gives for {views} of each image is computed once"
-                )
-            first = training.learner.module.network.stages[training.learner.first].name
-            reporter.note(
-                f"{images[0]:,} images to learn from, {len(training.val_rows):,} to watch, "
-                f"{counted(settings.epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}, on {training.device.description}; "
-                f"learning begins at {first}"
-            )
-            if training.settings.learning_rate == "auto":
-                reporter.note(f"the learning rate is measured first, which takes up to {MOST_STEPS} steps")
-            if training.state.epoch >= settings.epochs:
-                reporter.note("the run is finished: this is its result")
-            elif training.state.steps:
-                reporter.note(
-                    f"going on in epoch {training.state.epoch + 1} at step {training.state.steps:,}"
-                )
+class Watch:
+    """A bar for each epoch, or a line where there are no bars; :meth:`ready` and :meth:`progress` are for the training."""
 
-        def rate_found(test: RangeTest) -> None:
-            from cnncodes.pictures.rates import FILE, draw_rates
+    def __init__(self, reporter: Reporter, recipe: Recipe, output: str, bars: ExitStack) -> None:
+        self._reporter, self._recipe, self._output, self._bars = reporter, recipe, output, bars
+        self._epochs = recipe.training.epochs
+        self._images = self._views = 0
+        self._shown: int | None = None  # the epoch that has the bar; -1: the frozen stages
+        self._advance: Callable[[float, str], None] = lambda done, text: None
 
-            picture = draw_rates(test, Path(output) / FILE)
-            measured = dataclasses.replace(settings, learning_rate=test.rate)
-            dataclasses.replace(recipe, training=measured).save(output)
-            reporter.note(f"{test.explain()}; curve: {picture}")
+    def ready(self, training: Training) -> None:
+        """Say what will be trained, on what, and from where it goes on."""
+        from cnncodes.training.range_test import MOST_STEPS
 
-        def epoch_done(line: Epoch) -> None:
-            if reporter.has_bars:
-                return
-            watched = (
-                "" if line.val_loss is None else f", val {line.val_loss:.3f} ({percent(line.val_accuracy)})"
-            )
-            reporter.note(
-                f"epoch {line.epoch} of {settings.epochs}: loss {line.loss:.3f} ({percent(line.accuracy)}){watched}, "
-                f"{duration(line.seconds)}"
-            )
+        note = self._reporter.note
+        self._keep(training.settings)
+        training.rate_found, training.epoch_done = self._rate_found, self._epoch_done
+        self._images = len(training.train_rows)
+        if training.frozen is not None:
+            self._views = training.frozen.rows
+            count = training.frozen.views
+            views = "one view" if count == 1 else f"{count} views"
+            note(f"what {training.frozen.boundary} gives for {views} of each image is computed once")
+        first = training.learner.module.network.stages[training.learner.first].name
+        note(
+            f"{self._images:,} images to learn from, {len(training.val_rows):,} to watch, "
+            f"{counted(self._epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}, on {training.device.description}; "
+            f"learning begins at {first}"
+        )
+        if training.settings.learning_rate == "auto":
+            note(f"the learning rate is measured first, which takes up to {MOST_STEPS} steps")
+        if training.state.epoch >= self._epochs:
+            note("the run is finished: this is its result")
+        elif training.state.steps:
+            note(f"going on in epoch {training.state.epoch + 1} at step {training.state.steps:,}")
 
-        def progress(epoch: int, done: int, loss: float) -> None:
-            if epoch not in bars:
-                stack.close()
-                what = f"epoch {epoch + 1} of {settings.epochs}" if epoch >= 0 else "frozen stages"
-                total = images[0] if epoch >= 0 else images[1]
-                bars[epoch] = stack.enter_context(
-                    reporter.progress(what, total, "images" if epoch >= 0 else "views")
-                )
-            bars[epoch](done, f"loss {loss:.3f}" if epoch >= 0 else "")
+    def progress(self, epoch: int, done: int, loss: float) -> None:
+        """Advance the bar of an epoch, or that of the frozen stages (-1); the first call of each makes it."""
+        learns = epoch >= 0
+        if epoch != self._shown:
+            self._bars.close()
+            what = f"epoch {epoch + 1} of {self._epochs}" if learns else "frozen stages"
+            total, unit = (self._images, "images") if learns else (self._views, "views")
+            self._advance = self._bars.enter_context(self._reporter.progress(what, total, unit))
+            self._shown = epoch
+        self._advance(done, f"loss {loss:.3f}" if learns else "")
 
-        yield ready, progress
+    def _rate_found(self, test: RangeTest) -> None:
+        from cnncodes.pictures.rates import FILE, draw_rates
+
+        picture = draw_rates(test, Path(self._output) / FILE)
+        self._keep(dataclasses.replace(self._recipe.training, learning_rate=test.rate))
+        self._reporter.note(f"{test.explain()}; curve: {picture}")
+
+    def _epoch_done(self, line: Epoch) -> None:
+        if self._reporter.has_bars:
+            return
+        val = "" if line.val_loss is None else f", val {line.val_loss:.3f} ({percent(line.val_accuracy)})"
+        self._reporter.note(
+            f"epoch {line.epoch} of {self._epochs}: loss {line.loss:.3f} ({percent(line.accuracy)}){val}, "
+            f"{duration(line.seconds)}"
+        )
+
+    def _keep(self, settings: TrainingSettings) -> None:
+        dataclasses.replace(self._recipe, training=settings).save(self._output)
 
 
 def report(reporter: Reporter, result: TrainingResult) -> None:
@@ -113,18 +116,7 @@ def report(reporter: Reporter, result: TrainingResult) -> None:
     from cnncodes.pictures import draw_curves
     from cnncodes.pictures.curves import FILE
 
-    rows = [
-        (
-            line.epoch,
-            f"{line.loss:.3f}",
-            percent(line.accuracy),
-            None if line.val_loss is None else f"{line.val_loss:.3f}",
-            percent(line.val_accuracy),
-            "<-" if line.epoch == result.best.epoch else "",
-        )
-        for line in result.epochs
-    ]
-    reporter.table("", ("epoch", "loss", "accuracy", "val loss", "val accuracy", ""), rows)
+    _print_epochs(reporter, result)
     seconds = sum(line.seconds for line in result.epochs)
     best = result.best
     accuracy = "" if best.val_accuracy is None else f", val accuracy {percent(best.val_accuracy)}"
@@ -152,3 +144,18 @@ def report(reporter: Reporter, result: TrainingResult) -> None:
     reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg")
     if result.unreadable:
         raise Exit(3)
+
+
+def _print_epochs(reporter: Reporter, result: TrainingResult) -> None:
+    rows = [
+        (
+            line.epoch,
+            f"{line.loss:.3f}",
+            percent(line.accuracy),
+            None if line.val_loss is None else f"{line.val_loss:.3f}",
+            percent(line.val_accuracy),
+            "<-" if line.epoch == result.best.epoch else "",
+        )
+        for line in result.epochs
+    ]
+    reporter.table("", ("epoch", "loss", "accuracy", "val loss", "val accuracy", ""), rows)

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from cnncodes.codes.compute import Device
 from cnncodes.errors import CnnCodesError, HeadError, OptionError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
 from cnncodes.training.checkpoints import forget_after, last_checkpoint, save_checkpoint
+from cnncodes.training.descent import Descent
 from cnncodes.training.diagnosis import Diagnosis, never_at_full_rate
 from cnncodes.training.events import FOLDER as EVENTS
 from cnncodes.training.events import Events
 from cnncodes.training.inputs import Batch, Inputs
-from cnncodes.training.learner import DropoutMask, Learner
+from cnncodes.training.learner import Learner
 from cnncodes.training.objective import Objective
 from cnncodes.training.processes import Processes
 from cnncodes.training.range_test import RangeTest, find_rate
@@ -34,12 +34,10 @@ from cnncodes.training.state import (
     Epoch,
     InterruptedTrainingError,
     State,
-    autocast,
     copied,
     exact_float32,
     large_blocks_stay,
     lent_random_numbers,
-    make_optimizer,
     random_state,
     set_random_state,
     stop_signals,
@@ -117,10 +115,8 @@ class Training:
         self.train_rows, self.val_rows = split.train, split.choose
         self._check(learner, preprocessing.crop)
         self.learner = learner.to(device.torch_name).to(memory_format=torch.channels_last)
-        self._forward: Any = self.learner
-        if self.processes.count > 1:
-            self._forward = DistributedDataParallel(self.learner)
-        self.optimizer = make_optimizer(learner, settings, device)
+        self._descent = Descent(self.learner, settings, device, self.processes)
+        self.optimizer = self._descent.optimizer
         self.inputs = Inputs(
             self.learner, catalog, labels, split, preprocessing, settings, folder, device, workers,
             teacher, self.processes, class_sets,
@@ -256,24 +252,9 @@ class Training:
         state, settings = self.state, self.settings
         position = state.steps / (settings.epochs * self.steps_per_epoch)
         rate = settings.rate_at(min(position, 1.0), state.divisor)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["rate"]
-        self.optimizer.zero_grad(set_to_none=True)
-        mask = DropoutMask(batch.size, batch.places)
-        with autocast(settings.precision, self.device):
-            hidden, logits = self._forward(batch.values, mask, self.frozen is not None)
-        losses = self.objective(self.learner, hidden, logits, batch.targets)
-        # DistributedDataParallel takes the mean over processes of what is the mean over the whole batch here
-        (losses.sum() * (self.processes.count / max(batch.size, 1))).backward()  # type: ignore[no-untyped-call]
-        if settings.clip_norm:
-            learning = [values for values in self.learner.parameters() if values.requires_grad]
-            torch.nn.utils.clip_grad_norm_(learning, settings.clip_norm)
-        self.optimizer.step()
-        right = self.objective.right(logits.detach(), batch.targets)
-        count = torch.tensor(float(len(batch.rows)), device=losses.device)
+        figures = self._descent.step(batch, self.objective, rate, cached=self.frozen is not None)
         late = self.processes.leads and time.monotonic() - self._saved > CHECKPOINT_SECONDS
-        asked = torch.tensor([float(self._stop.is_set()), float(late)], device=losses.device)
-        figures = torch.stack([losses.detach().sum(), right.float(), count])
+        asked = torch.tensor([float(self._stop.is_set()), float(late)], device=figures.device)
         self._pending.append(torch.cat([figures, asked]).double())
 
     def look(self) -> bool:
@@ -294,7 +275,7 @@ class Training:
     def _finish_epoch(self, seconds: float, images: int) -> None:
         """Look at the val images, write down what the epoch gave, go to the next."""
         state = self.state
-        val_loss, val_accuracy = self.evaluate(self.val_rows) if len(self.val_rows) else (None, None)
+        val_loss, val_accuracy = self._watch()
         line = Epoch(
             epoch=state.epoch + 1,
             learning_rate=self.optimizer.param_groups[-1]["lr"],
@@ -320,6 +301,15 @@ class Training:
             if advice := self._diagnosis.look(self):
                 self._note(advice)
 
+    def _watch(self) -> tuple[float, float] | tuple[None, None]:
+        """Mean loss and top-1 accuracy (0..1) of the centre crops of the val images; None where there are none."""
+        rows, size = self.val_rows, self.settings.batch_size
+        if not len(rows):
+            return None, None
+        batches = [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
+        watched = self.inputs.to_watch(batches)
+        return self._descent.watch(watched, self.objective, cached=self.frozen is not None)
+
     def _is_over(self) -> bool:
         """Whether all epochs are done, or the val loss has not fallen for so long that the settings end the training."""
         stale = 0 < self.settings.stop_after <= self.state.stale
@@ -331,26 +321,6 @@ class Training:
         if len(losses) > 1 and not losses[-1] <= BLOWN_UP * min(losses[:-1]):
             return False
         return self._good is None or self.state.steps >= self._good["state"]["steps"] + GOOD_STEPS
-
-    def evaluate(self, rows: np.ndarray) -> tuple[float, float] | tuple[None, None]:
-        """Mean loss and top-1 accuracy (0..1) of the centre crops of some of the val rows; None if none can be read."""
-        self.learner.eval()
-        size = self.settings.batch_size
-        batches = [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
-        total = torch.zeros(3, dtype=torch.float64, device=self.device.torch_name)
-        with torch.inference_mode():
-            for batch in self.inputs.to_watch(batches):
-                if not batch.rows:
-                    continue
-                with autocast(self.settings.precision, self.device):
-                    hidden, logits = self.learner(batch.values, cached=self.frozen is not None)
-                losses = self.objective(self.learner, hidden, logits, batch.targets)
-                right = self.objective.right(logits, batch.targets)
-                total += torch.stack(
-                    [losses.sum().double(), right.double(), right.new_tensor(len(batch.rows)).double()]
-                )
-        loss, right_sum, seen = self.processes.sum(total).tolist()
-        return (loss / seen, right_sum / seen) if seen else (None, None)
 
     def save(self) -> None:
         """Write a checkpoint of this very step."""
