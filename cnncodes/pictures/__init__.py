@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
     from cnncodes.pictures.augmentation import Augmented, augment, draw_augment
     from cnncodes.pictures.curves import draw_curves
-    from cnncodes.pictures.dead import Firing, count_firing, draw_dead
+    from cnncodes.pictures.dead import Firing, count_firing
+    from cnncodes.pictures.dead_drawing import draw_dead
     from cnncodes.pictures.dense import DenseMap, dense_map, draw_dense
     from cnncodes.pictures.drawing import save_png
     from cnncodes.pictures.filters import Filters, draw_filters, read_filters
@@ -42,7 +43,7 @@ _HOMES = {
     "view_of": "subject",
     "Firing": "dead",
     "count_firing": "dead",
-    "draw_dead": "dead",
+    "draw_dead": "dead_drawing",
     "Activations": "activations",
     "draw_activations": "activations",
     "read_activations": "activations",

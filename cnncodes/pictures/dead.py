@@ -1,15 +1,16 @@
 """Units that never fire on a data set: counted for all stages in one pass, in constant memory.
 
-A unit whose ReLU gives 0 on every image passes no gradient on, so it does not learn any more: it is dead as far as
-these images can tell (CS231n, "Neural Networks 1", on ReLUs that die at a learning rate that is too high).
+A unit whose ReLU gives 0 on every image of the training passes no gradient on, so it does not learn any more: it is dead
+(CS231n, "Neural Networks 1", on ReLUs that die at a learning rate that is too high). A few images cannot tell it from a
+unit that answers to something else; :meth:`Firing.meaning` says what these can.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,10 @@ from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.errors import CatalogError, OptionError, StageError, nearest
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import SPLITS, Catalog, read_catalog
-from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_figure, plain
 from cnncodes.pictures.map_record import evenly
+from cnncodes.weights.random_numbers import PREFIX, RANDOM_SOURCE
 
 if TYPE_CHECKING:
-    from cnncodes.pictures.drawing import Axes, Figure
     from cnncodes.pictures.subject import Subject
 
 Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Catalog
@@ -36,9 +36,8 @@ Counts = npt.NDArray[np.int64]
 
 ROOM = 64e6  # bytes of codes in a batch: maps of first convolutions are large
 MOST_IMAGES = 16  # in a batch
-FEW_IMAGES = 100  # fewer say little: a unit may wait for something that is on none of them
-NOTABLE = 0.1  # share of a stage's dead units that is worth a word
-EDGES = tuple(range(10, 100, 10))  # per cent; between "never" and "always" of the second panel
+DOUBT = 0.05  # of a statement about images that were not looked at
+RARE = 0.01  # a unit that fires on so small a share of the images is worth waiting for
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +58,10 @@ class Firing:
         Name and reason of each unreadable image.
     left_out : tuple of str
         Stages that were not counted, since they have no ReLU: "fires" would mean nothing.
+    spatial : tuple of str
+        Stages whose units look at many places of each image.
+    untrained : bool
+        Whether the weights are random numbers.
     """
 
     weights: str
@@ -67,6 +70,8 @@ class Firing:
     counts: dict[str, Counts]
     problems: dict[str, str]
     left_out: tuple[str, ...] = ()
+    spatial: tuple[str, ...] = ()
+    untrained: bool = False
 
     def dead(self, stage: str) -> list[int]:
         """Numbers of the units of a stage that never fire."""
@@ -80,24 +85,58 @@ class Firing:
         """Share of the images on which each unit fires anywhere, ``[units]``."""
         return self.counts[stage] / self.images
 
+    @property
+    def worst(self) -> str:
+        """The stage with the largest share of units that never fire."""
+        return max(self.counts, key=self.share)
+
+    @property
+    def unseen(self) -> float:
+        """Upper limit of the share of such images that a unit which fired on none of them fires on, at 95 %.
+
+        One that fires on a share p is silent on n images with probability ``(1 - p) ** n``; at this p that is 5 %
+        (Clopper and Pearson 1934; Hanley and Lippman-Hand 1983 round it to 3 / n).
+        """
+        return float(1 - DOUBT ** (1 / self.images))
+
+    def summary(self) -> str:
+        """``fc7: 448 of 4,096 units fired on none of the 100 images``: of the stage with the largest share."""
+        if not self.share(self.worst):
+            return f"every unit fired on at least one of the {self.images:,} images"
+        silent, units = len(self.dead(self.worst)), len(self.counts[self.worst])
+        return f"{self.worst}: {silent:,} of {units:,} units fired on none of the {self.images:,} images"
+
     def meaning(self) -> str:
-        """What the shares are a sign of, in a sentence or two."""
-        worst = max(self.counts, key=self.share)
-        share = self.share(worst)
-        if not share:
-            return "Every unit fires on some image."
-        few = (
-            f" {self.images:,} images are few: look at more of them first."
-            if self.images < FEW_IMAGES
-            else ""
-        )
-        if share < NOTABLE:
-            return (
-                f"At most {100 * share:.1f} % of a layer never fire ({worst}): nothing to worry about.{few}"
+        """What may be concluded from it, and what not, in a few sentences."""
+        silent = [stage for stage in self.counts if self.share(stage)]
+        if not silent:
+            return "Every unit fires on some image, so none of them is dead."
+        if self.untrained:
+            return "These weights are untrained, so no unit can have died in training: which ones are silent is chance."
+        said = []
+        places = [stage for stage in silent if stage in self.spatial]
+        if places:
+            said.append(
+                f"{', '.join(places)}: units of a convolution look at many places of each image, so those that fire "
+                "nowhere are probably dead: they learn nothing any more, a sign of a learning rate that was too high."
             )
+        if len(places) < len(silent):
+            rest = ", ".join(stage for stage in silent if stage not in places)
+            said.append(
+                f"{rest}: not fired is not dead. Units of a fully connected layer answer to few things, which may be on "
+                "none of these images."
+            )
+        return " ".join([*said, self._certainty()])
+
+    def _certainty(self) -> str:
+        """How rarely a silent unit may fire all the same."""
+        enough = math.ceil(math.log(DOUBT) / math.log1p(-RARE))
+        more = "" if self.images >= enough else f"; {enough} images would bring that to {100 * RARE:.0f} %"
+        if self.unseen >= 0.5:
+            return f"So few images tell nothing: look at {enough} or more."
         return (
-            f"{100 * share:.0f} % of {worst} never fire: after training a sign of a learning rate that was too high "
-            f"(such units learn nothing any more), or of too few or too similar images here.{few}"
+            f"What fired on none of {self.images:,} images fires on fewer than {100 * self.unseen:.2g} % of such images "
+            f"(95 % certain){more}."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -106,6 +145,8 @@ class Firing:
             "weights": self.weights,
             "data": self.data,
             "images": self.images,
+            "untrained": self.untrained,
+            "unseen_share": self.unseen,
             "stages": {
                 stage: {
                     "units": len(counts),
@@ -204,7 +245,10 @@ def _in_images(
             f"none of the {len(catalog):,} images can be read; '{name}': {reason.rstrip('.')}.",
             "Give images that can be opened.",
         )
-    return Firing(subject.name, catalog.root.name, len(catalog) - len(problems), counts, problems, left_out)
+    return Firing(
+        subject.name, catalog.root.name, len(catalog) - len(problems), counts, problems, left_out,
+        _spatial(settings, names), weights.source.startswith(RANDOM_SOURCE),
+    )  # fmt: skip
 
 
 def _in_codes(path: Path, stages: str | None, split: str, limit: int | None, report: Progress) -> Firing:
@@ -227,7 +271,16 @@ def _in_codes(path: Path, stages: str | None, split: str, limit: int | None, rep
                 counts[name] += _fired(file.read(name, part), len(counts[name]))
             report(start + len(part), len(rows))
         wrong = file.problems() if split == "all" and limit is None else {}
-        return Firing(settings.weights, path.name, len(rows), counts, wrong, left_out)
+        return Firing(
+            settings.weights, path.name, len(rows), counts, wrong, left_out, _spatial(settings, names),
+            settings.weights.startswith(PREFIX),
+        )  # fmt: skip
+
+
+def _spatial(settings: ExtractionSettings, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Stages of which a unit has more than one place."""
+    shapes = settings.stage_shapes()
+    return tuple(name for name in names if math.prod(shapes[name][1:]) > 1)
 
 
 def _fired(codes: npt.NDArray[Any], units: int) -> Counts:
@@ -271,65 +324,3 @@ def _rows(catalog: Catalog, usable: npt.NDArray[np.bool_], split: str, limit: in
         where = f" in split '{split}'" if split != "all" else ""
         raise CatalogError(f"there is no readable image{where}.", "Name other data, or another split.")
     return evenly(rows, limit)
-
-
-def draw_dead(firing: Firing) -> Figure:
-    """Bars: the share of each layer that never fires. Beside them: how often the units of each layer fire."""
-    stages = list(firing.counts)
-    height = 1.9 + 0.42 * len(stages)
-    figure, (left, right) = new_figure(13.0, max(4.2, height), 1, 2)
-    figure.suptitle(
-        f"{plain(firing.weights)} on {firing.images:,} images of {plain(firing.data)}: units that never fire",
-        fontsize=12, x=0.01, ha="left", parse_math=False,
-    )  # fmt: skip
-    for axes in (left, right):
-        axes.set_ylim(len(stages) - 0.5, -0.5)
-        axes.grid(visible=False)
-    _draw_shares(left, firing, stages)
-    cells = right.imshow(_spread(firing), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    _draw_spread(right, firing, stages)
-    add_colour_bar(figure, cells, right, "share of the layer's units")
-    return figure
-
-
-def _draw_shares(axes: Axes, firing: Firing, stages: list[str]) -> None:
-    shares = [100 * firing.share(stage) for stage in stages]
-    places = range(len(stages))
-    axes.barh(places, shares, color=COLOURS[1], height=0.62)
-    top = max(10.0, 1.05 * max(shares))
-    axes.set_xlim(0, top * 1.45)  # room for the numbers behind the bars
-    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= min(top, 100)])
-    for place, stage, share in zip(places, stages, shares, strict=True):
-        text = f"{len(firing.dead(stage)):,} of {len(firing.counts[stage]):,} ({share:.1f} %)"
-        axes.text(share + 0.015 * top, place, text, va="center", fontsize=9)
-    axes.set_yticks(places, stages)
-    axes.set_axisbelow(True)
-    axes.grid(visible=True, axis="x", alpha=0.3, linewidth=0.5)
-    axes.set_xlabel("units that fire on no image, % of the layer")
-    axes.set_title("never", fontsize=10, loc="left")
-
-
-def _draw_spread(axes: Axes, firing: Firing, stages: list[str]) -> None:
-    values = _spread(firing)
-    for (row, column), value in np.ndenumerate(values):
-        if value:
-            text = f"{100 * value:.0f}" if value >= 0.005 else "<1"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8.5,
-                      color="white" if value > 0.55 else "black")  # fmt: skip
-    edges = (0, *EDGES, 100)
-    spans = [f"{low}-{high}" for low, high in pairwise(edges)]
-    axes.set_xticks(range(values.shape[1]), ["never", *spans, "always"], rotation=45, fontsize=8.5)
-    axes.set_yticks(range(len(stages)), stages)
-    axes.set_xlabel("on how many of the images a unit fires anywhere, %")
-    axes.set_title("how often (numbers: % of the layer's units)", fontsize=10, loc="left")
-
-
-def _spread(firing: Firing) -> npt.NDArray[np.float64]:
-    """Share of each layer's units that fire on none, on 0 to 10 %, ..., on all of the images: ``[stages, 12]``."""
-    rows = []
-    for counts in firing.counts.values():
-        # whole numbers: no share falls on the wrong side of an edge
-        places = 1 + sum((100 * counts > edge * firing.images).astype(np.int64) for edge in EDGES)
-        places = np.where(counts == 0, 0, np.where(counts == firing.images, len(EDGES) + 2, places))
-        rows.append(np.bincount(places, minlength=len(EDGES) + 3) / len(counts))
-    return np.array(rows)

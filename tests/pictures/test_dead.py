@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from cnncodes.errors import CatalogError, OptionError, StageError
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import dead
-from cnncodes.pictures.dead import count_firing, draw_dead
+from cnncodes.pictures.dead import count_firing
+from cnncodes.pictures.dead_drawing import draw_dead, how_often
 from cnncodes.pictures.subject import view_of
 
 STAGES = (
@@ -137,23 +139,38 @@ def test_what_has_no_relu_is_refused(subject, photos):
 
 
 def test_how_often_units_fire(subject, photos):
-    """Every unit stands in one column: never, up to 10 %, ..., always."""
+    """Every unit stands in one piece of its layer's bar: none, up to 10 %, 10 to 50 %, over 50 %, all."""
     found = count_firing(photos, subject)
-    counts = np.array([0, 1, 10, 11, 50, 99, 100, 100])
+    counts = np.array([0, 1, 10, 11, 50, 51, 99, 100])
     found = dataclasses.replace(found, images=100, counts={"fc2": counts})
+    wanted = [1 / 8, 2 / 8, 2 / 8, 2 / 8, 1 / 8]
+    np.testing.assert_allclose(how_often(found), [wanted])
     figure = draw_dead(found)
-    drawn = figure.axes[1].get_images()[0].get_array()
-    wanted = [1 / 8, 2 / 8, 1 / 8, 0, 0, 1 / 8, 0, 0, 0, 0, 1 / 8, 2 / 8]
-    np.testing.assert_allclose(drawn, [wanted])
-    assert figure.axes[0].patches[0].get_width() == 100 / 8
+    bars = figure.axes[0].patches
+    np.testing.assert_allclose([bar.get_width() for bar in bars], 100 * np.array(wanted))
+    np.testing.assert_allclose([bar.get_x() for bar in bars], 100 * np.cumsum([0, *wanted[:-1]]))
+    assert "fc2: 1 of 8 units fired on none of the 100 images" in figure.get_suptitle()
 
 
-def test_what_the_share_is_a_sign_of(subject, photos):
-    found = count_firing(photos, subject)
-    few = dataclasses.replace(found, counts={"fc2": np.array([0, 3, 2])}).meaning()
-    assert "33 % of fc2" in few and "learning rate" in few and "11 images are few" in few
-    many = dataclasses.replace(found, images=5000, counts={"fc2": np.array([0] + 999 * [7])}).meaning()
-    assert "nothing to worry about" in many and "few" not in many
+def test_what_may_be_concluded(subject, photos):
+    """Nobody may read "dead" where the images are few, the layer is sparse, or nothing was ever trained."""
+    found = dataclasses.replace(count_firing(photos, subject), untrained=False)
+    assert found.spatial == ("conv1",)
+    sparse = dataclasses.replace(found, images=200, counts={"fc2": np.array([0, 3, 2])})
+    assert "fc2: not fired is not dead" in sparse.meaning() and "learning rate" not in sparse.meaning()
+    bound = sparse.unseen
+    assert (1 - bound) ** 200 == pytest.approx(0.05), (
+        "so rare a unit is missed by 200 images once in 20 times"
+    )
+    enough = int(re.search(r"(\d+) images would bring that to 1 %", sparse.meaning())[1])
+    assert 0.99**enough <= 0.05 < 0.99 ** (enough - 1)
+    assert "would bring" not in dataclasses.replace(sparse, images=5000).meaning()
+    both = dataclasses.replace(sparse, counts={"conv1": np.array([0, 3, 2]), **sparse.counts}).meaning()
+    assert "conv1: units of a convolution" in both and "learning rate" in both and "fc2: not fired" in both
+    assert "tell nothing" in dataclasses.replace(sparse, images=3).meaning()
+    assert "untrained" in dataclasses.replace(sparse, untrained=True).meaning()
+    alive = dataclasses.replace(sparse, counts={"fc2": np.array([1, 3, 2])})
+    assert "none of them is dead" in alive.meaning() and "every unit fired" in alive.summary()
 
 
 def test_the_command_line(monkeypatch, tmp_path, capsys, subject, photos):

@@ -18,7 +18,7 @@ from cnncodes.errors import CnnCodesError
 from cnncodes.evaluation import Comparison, evaluate_scores
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
-from cnncodes.pictures import activations, dead, dense, drawing, fooling, inversion, probe
+from cnncodes.pictures import activations, dead, dead_drawing, dense, drawing, fooling, inversion, probe
 from cnncodes.pictures import curves as curves_room
 from cnncodes.pictures import neighbours as neighbours_room
 from cnncodes.pictures.attribution import attribute, attribute_all
@@ -117,7 +117,7 @@ def test_of_many_images(subject, photos, tmp_path):
         draw_neighbours(neighbours_room.find_neighbours(codes, [found.catalog.names[0]], k=2)), 3, legend=True
     )
     check(draw_strongest(find_strongest([str(codes)], "fc2", 2, k=2)), 3)
-    check(dead.draw_dead(dead.count_firing([str(codes)])))
+    check(dead_drawing.draw_dead(dead.count_firing([str(codes)])))
 
 
 def test_of_figures_about_a_model(saved):

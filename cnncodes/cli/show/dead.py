@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cnncodes.cli import codes_options, options, show_options
 from cnncodes.cli.console import Reporter, percent, shell
 from cnncodes.cli.show.common import finish, picture_path, tell_unreadable
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.dead import Firing
 
 FIRST_UNITS = 8  # of each layer, and unreadable images, on the screen; --json has all
 
@@ -23,11 +28,12 @@ def dead(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Which units never fire on any image? The share in each layer, and how often the others do.
+    """Which units fire on no image? Their share in each layer, and how often the others fire.
 
-    A unit that gives 0 everywhere gets no gradient and does not learn any more. A large share after training is a
-    sign of a learning rate that was too high (CS231n) - or of too few or too similar images here: what no image
-    shows, no unit can answer to. A unit of a convolution is a channel; it fires if it does so at any place. The last
+    A unit that gives 0 everywhere gets no gradient and does not learn any more; in convolutions that is a sign of a
+    learning rate that was too high (CS231n). In fc6 and fc7 it need not be: their units answer to few things, and what
+    no image shows, no unit can answer to. So a unit that fires on none of 300 images may still fire on 1 % of such images;
+    ask with many different ones. A unit of a convolution is a channel; it fires if it does so at any place. The last
     layer (fc8) and values before a ReLU (fc7:linear) have no ReLU, so they cannot be dead.
 
     DATA can be a codes file (.h5) instead; its own weights and layers count then.
@@ -37,7 +43,8 @@ def dead(
         cnncodes show dead photos/ --weights run/network.safetensors --limit 500 -o dead.png
     """
     from cnncodes.evaluation.scores import is_codes
-    from cnncodes.pictures.dead import count_firing, draw_dead
+    from cnncodes.pictures.dead import count_firing
+    from cnncodes.pictures.dead_drawing import draw_dead
     from cnncodes.pictures.subject import load_subject
 
     reporter = Reporter(json, quiet)
@@ -49,21 +56,25 @@ def dead(
             data, subject, stages=layer, split=split, limit=limit, workers=workers,
             progress=lambda done, total: update(100 * done / total, f"{done:,} of {total:,} images"),
         )  # fmt: skip
+    _tell(reporter, found)
+    tell_unreadable(reporter, found.problems)
+    finish(reporter, draw_dead(found), path, found.to_json())
+    if not stored:
+        place = " ".join(map(shell, data))
+        reporter.next(f"cnncodes show strongest {place} --weights {shell(weights)} --layer {found.worst}")
+    if found.problems:
+        raise options.Exit(3)
+
+
+def _tell(reporter: Reporter, found: Firing) -> None:
+    """A row for each layer, and what may be concluded."""
     rows = []
     for stage, counts in found.counts.items():
         units = found.dead(stage)
         first = ", ".join(map(str, units[:FIRST_UNITS])) + (", ..." if len(units) > FIRST_UNITS else "")
         rows.append((stage, len(counts), len(units), percent(found.share(stage)), first))
-    title = f"units that never fire on {found.images:,} images"
-    reporter.table(title, ("layer", "units", "dead", "share", "dead units"), rows)
+    title = f"units that fired on none of {found.images:,} images"
+    reporter.table(title, ("layer", "units", "on none", "share", "which"), rows)
     reporter.result(found.meaning())
     if found.left_out:
         reporter.note(f"not counted, since there is no ReLU: {', '.join(found.left_out)}")
-    tell_unreadable(reporter, found.problems)
-    finish(reporter, draw_dead(found), path, found.to_json())
-    if not stored:
-        stage = max(found.counts, key=found.share)
-        place = " ".join(map(shell, data))
-        reporter.next(f"cnncodes show strongest {place} --weights {shell(weights)} --layer {stage}")
-    if found.problems:
-        raise options.Exit(3)
