@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cnncodes.advice.run_record import RunReport
     from cnncodes.advice.running import run
     from cnncodes.advice.source_codes import source_statistics
+    from cnncodes.advice.strays import Stray, Strays, find_strays
 
 _HOMES = {
     "RunReport": "run_record",
@@ -39,6 +40,9 @@ _HOMES = {
     "recipe_files": "recipes",
     "recipe_summary": "recipes",
     "source_statistics": "source_codes",
+    "Stray": "strays",
+    "Strays": "strays",
+    "find_strays": "strays",
 }
 
 __all__ = [
@@ -52,9 +56,12 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RunReport",
+    "Stray",
+    "Strays",
     "When",
     "advise",
     "find_recipe",
+    "find_strays",
     "load_recipe",
     "plain_recipe",
     "probe",

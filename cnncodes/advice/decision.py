@@ -134,10 +134,12 @@ class Advice:
                     "advised": Option(**values["advised"]),
                     "runner_up": Option(**values["runner_up"]),
                     "warnings": tuple(
-                        Finding(**{**finding, "names": tuple(finding["names"])})
+                        Finding.from_values(finding)
                         for finding in values["warnings"]
                     ),
-                    "thresholds": Thresholds(**values["thresholds"]),
+                    "thresholds": Thresholds(
+                        **{**dataclasses.asdict(load_thresholds()), **values["thresholds"]}  # an older record has fewer
+                    ),
                 }
             )
         except (ValueError, TypeError, KeyError) as error:

@@ -12,6 +12,7 @@ from cnncodes.advice import quick_probes
 from cnncodes.advice.copies import near_pairs
 from cnncodes.advice.evidence import Evidence
 from cnncodes.advice.sample import Sample
+from cnncodes.advice.strays import at_most, colour_words, far_from_others, far_words, mean_over_positions
 from cnncodes.advice.thresholds import Thresholds
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import SPLITS, Catalog
@@ -28,16 +29,26 @@ class Finding:
     Parameters
     ----------
     kind : str
-        One of: few, imbalance, identical, identical-labels, near, unreadable, classes, labels.
+        One of: few, imbalance, identical, identical-labels, near, unreadable, one-colour, far, classes, labels.
     text : str
         One sentence.
     names : tuple of str
         Files concerned, the clearest cases first, with what is said about each.
+    files : tuple of str
+        Names in the catalog of the images that ``names`` speaks of, in the same order; empty where it is not about
+        single images.
     """
 
     kind: str
     text: str
     names: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Finding:
+        """From the plain values of JSON; records of before there were ``files`` lack them."""
+        lists = {name: tuple(values.get(name, ())) for name in ("names", "files")}
+        return cls(**{**values, **lists})
 
 
 def find_problems(
@@ -58,6 +69,7 @@ def find_problems(
         *_sizes(catalog, split, evidence, thresholds),
         *_identical(catalog, part, same),
         *_near(catalog, part, same, sample, thresholds),
+        *_strays(catalog, sample, thresholds),
         *_labels(catalog, sample, evidence, thresholds),
     ]
     return tuple(found)
@@ -157,6 +169,37 @@ def _near(
     return [Finding("near", text, names[:MOST_NAMED])]
 
 
+def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Finding]:
+    """Images of one colour, and images unlike all the others by the last stage that still has positions."""
+    found = []
+    empty = np.flatnonzero(sample.one_colour >= thresholds.one_colour)
+    if len(empty):
+        named = empty[np.argsort(-sample.one_colour[empty], kind="stable")][:MOST_NAMED]
+        files = tuple(catalog.names[sample.rows[row]] for row in named)
+        words = [
+            f"{name}: {colour_words(sample.one_colour[row])}" for name, row in zip(files, named, strict=True)
+        ]
+        found.append(
+            Finding("one-colour", f"{_count(len(empty), 'image')} of nearly one colour", tuple(words), files)
+        )
+    spatial = [stage for stage in sample.codes if sample.positions[stage] > 1]
+    stage = spatial[-1] if spatial else sample.deepest
+    far, ratio = far_from_others(
+        mean_over_positions(sample.codes[stage], sample.positions[stage]), thresholds.stray_distance
+    )
+    other = ~np.isin(far, empty)
+    far, ratio = far[other], ratio[other]
+    if len(far):
+        most = min(MOST_NAMED, at_most(len(sample.rows)))
+        files = tuple(catalog.names[sample.rows[row]] for row in far[:most])
+        words = [f"{name}: {far_words(value)}" for name, value in zip(files, ratio[:most], strict=True)]
+        text = (
+            f"{_count(len(far), 'image')} unlike all the others: look whether they belong in the set"
+        )
+        found.append(Finding("far", text, tuple(words), files))
+    return found
+
+
 def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Thresholds) -> list[Finding]:
     """Images that a classifier which has not seen them takes for another class with great certainty.
 
@@ -185,7 +228,8 @@ def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Th
         for row in suspected[:MOST_NAMED]
     )
     text = f"{_count(len(suspected), 'label')} may be wrong: a classifier that has not seen the image is sure of another"
-    return [Finding("labels", text, listed)]
+    files = tuple(catalog.names[sample.rows[known[row]]] for row in suspected[:MOST_NAMED])
+    return [Finding("labels", text, listed, files)]
 
 
 def _places(catalog: Catalog, sample: Sample) -> list[tuple[int, int]]:

@@ -125,7 +125,7 @@ class RunReport:
             for name in ("reasons", "notes"):
                 values[name] = tuple(values[name])
             values["problems"] = tuple(
-                Finding(**{**finding, "names": tuple(finding["names"])}) for finding in values["problems"]
+                Finding.from_values(finding) for finding in values["problems"]
             )
             for name, record in (("advice", Advice), ("evaluation", Evaluation)):
                 if values[name] is not None:

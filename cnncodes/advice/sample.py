@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.advice.quick_probes import unit_rows
+from cnncodes.advice.strays import share_of_one_colour
 from cnncodes.errors import HeadError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
 
 if TYPE_CHECKING:
     from cnncodes.codes.settings import ExtractionSettings
+    from cnncodes.images.loader import Batch
     from cnncodes.networks import Network, Shape
     from cnncodes.weights import Weights
 
@@ -47,6 +50,10 @@ class Sample:
         Rows of length 1, one entry for each stage.
     grids : dict of str to int
         Side of the grid that a stage was pooled to, or 0.
+    positions : dict of str to int
+        Numbers of each channel: 36 of AlexNet's pool5, 1 of a fully connected stage.
+    one_colour : float64 ndarray [n]
+        Part of the pixels of each image, as the network sees it, that have its median colour.
     late : tuple of str
         Which of the stages count as the last ones, see :func:`late_stages`.
     mean, variance : float64 ndarray [d]
@@ -63,6 +70,8 @@ class Sample:
     labels: Array
     codes: dict[str, Array]
     grids: dict[str, int]
+    positions: dict[str, int]
+    one_colour: Array
     late: tuple[str, ...]
     mean: Array
     variance: Array
@@ -138,7 +147,7 @@ def extract_sample(
     drawn = catalog.subset(rows := draw_sample(catalog, split, images, seed))
     stages = probed_stages(weights.architecture)
     settings = _settings(weights, stages, len(rows))
-    pool = _Pool(settings, stages, len(rows), trained_classifier(weights))
+    kept = _Kept(settings, stages, len(rows), trained_classifier(weights))
     started = time.perf_counter()
     pipeline = Pipeline(
         drawn,
@@ -146,15 +155,13 @@ def extract_sample(
         Encoder(weights, settings, place),
         workers=workers or place.cores,
     )
-    problems: dict[str, str] = {}
-    readable = np.ones(len(rows), np.bool_)
     for batch, codes in pipeline:
-        readable[list(batch.problems)] = False
-        problems |= {drawn.names[row]: reason for row, reason in batch.problems.items()}
-        pool.take(np.asarray(batch.rows), codes, readable)
+        kept.take(batch, codes)
         if progress:
-            progress(int(batch.rows[-1]) + 1, len(problems))
+            progress(int(batch.rows[-1]) + 1, len(kept.problems))
     seconds = time.perf_counter() - started
+    problems = {drawn.names[row]: reason for row, reason in kept.problems.items()}
+    readable = kept.readable
     if not readable.any():
         name, reason = next(iter(problems.items()))
         raise HeadError(
@@ -165,12 +172,14 @@ def extract_sample(
         rows=rows[readable],
         fitted=np.isin(rows, split.train)[readable],
         labels=_compact(catalog.labels, split)[rows][readable],
-        codes={stage: pool.codes[stage][readable] for stage in stages},
-        grids=pool.grids,
+        codes={stage: kept.codes[stage][readable] for stage in stages},
+        grids=kept.grids,
+        positions={stage: kept.positions(stage) for stage in stages},
+        one_colour=kept.one_colour[readable],
         late=late_stages(weights.architecture),
-        mean=pool.sums / pool.count,
-        variance=np.maximum(pool.squares / pool.count - (pool.sums / pool.count) ** 2, 0.0),
-        confidence=pool.confidence / pool.count if pool.classifier else None,
+        mean=kept.mean,
+        variance=kept.variance,
+        confidence=kept.confidence,
         problems=problems,
         images_per_second=len(rows) / seconds,
         device=place.description,
@@ -212,38 +221,65 @@ def _compact(labels: Array, split: Split) -> Array:
     return places
 
 
-class _Pool:
-    """Takes batches of activations; keeps rows of length 1, and sums over the images for the rest."""
+class _Kept:
+    """What a sample keeps of batches of activations: rows of length 1, and sums over the images for the rest."""
 
     def __init__(
         self, settings: ExtractionSettings, stages: tuple[str, ...], images: int, classifier: str
     ) -> None:
-        self.shapes: dict[str, Shape] = settings.stage_shapes()
-        self.grids = {stage: pooled_side(self.shapes[stage]) for stage in stages}
-        self.classifier = classifier
+        self._shapes: dict[str, Shape] = settings.stage_shapes()
+        self._classifier, self._deepest = classifier, stages[-1]
+        self.grids = {stage: pooled_side(self._shapes[stage]) for stage in stages}
         self.codes = {
-            stage: np.zeros((images, _numbers(self.shapes[stage], grid)), np.float16)
+            stage: np.zeros((images, _numbers(self._shapes[stage], grid)), np.float16)
             for stage, grid in self.grids.items()
         }
-        deepest = int(np.prod(self.shapes[stages[-1]]))
-        self.deepest = stages[-1]
-        self.sums, self.squares = np.zeros(deepest), np.zeros(deepest)
-        self.confidence, self.count = 0.0, 0
+        self.readable = np.ones(images, np.bool_)
+        self.one_colour = np.zeros(images)
+        self.problems: dict[int, str] = {}
+        deepest = int(np.prod(self._shapes[self._deepest]))
+        self._sums, self._squares = np.zeros(deepest), np.zeros(deepest)
+        self._confidence, self._count = 0.0, 0
 
-    def take(self, rows: Array, codes: dict[str, Array], readable: Array) -> None:
-        """Keep a batch; ``readable`` is of all images."""
-        good = readable[rows]
+    def take(self, batch: Batch, codes: dict[str, Array]) -> None:
+        """Keep a batch of the sample's rows."""
+        rows = np.asarray(batch.rows)
+        self.problems |= batch.problems
+        self.readable[list(batch.problems)] = False
+        self.one_colour[rows] = [share_of_one_colour(pixels[0]) for pixels in batch.pixels]
         for stage, grid in self.grids.items():
-            values = codes[stage] if not grid else average_pool(codes[stage], self.shapes[stage], grid)
+            values = codes[stage] if not grid else average_pool(codes[stage], self._shapes[stage], grid)
             self.codes[stage][rows] = unit_rows(values)
-        deep = codes[self.deepest][good].astype(np.float64)
-        self.sums += deep.sum(axis=0)
-        self.squares += (deep**2).sum(axis=0)
-        self.count += int(good.sum())
-        if self.classifier:
-            logits = codes[self.classifier][good].astype(np.float64)
+        good = self.readable[rows]
+        deep = codes[self._deepest][good].astype(np.float64)
+        self._sums += deep.sum(axis=0)
+        self._squares += (deep**2).sum(axis=0)
+        self._count += int(good.sum())
+        if self._classifier:
+            logits = codes[self._classifier][good].astype(np.float64)
             odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-            self.confidence += float((1.0 / odds.sum(axis=1)).sum())
+            self._confidence += float((1.0 / odds.sum(axis=1)).sum())
+
+    def positions(self, stage: str) -> int:
+        """Numbers of each channel, as they are kept."""
+        return self.grids[stage] ** 2 or math.prod(self._shapes[stage][1:])
+
+    @property
+    def mean(self) -> Array:
+        """Of the deepest stage's codes [d], over the readable images."""
+        mean: Array = self._sums / self._count
+        return mean
+
+    @property
+    def variance(self) -> Array:
+        """Of the deepest stage's codes [d]."""
+        variance: Array = np.maximum(self._squares / self._count - self.mean**2, 0.0)
+        return variance
+
+    @property
+    def confidence(self) -> float | None:
+        """Mean of the classifier's largest probability; None without a classifier that was trained."""
+        return self._confidence / self._count if self._classifier else None
 
 
 def pooled_side(shape: Shape) -> int:

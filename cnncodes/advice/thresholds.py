@@ -27,6 +27,8 @@ class Thresholds:
     near_copy: float
     wrong_label: float
     wrong_label_other: float
+    stray_distance: float
+    one_colour: float
 
 
 def load_thresholds(path: str | os.PathLike[str] | None = None) -> Thresholds:

@@ -63,6 +63,7 @@ def made_evidence(strengths: dict[str, float], each: int = 60, seed: int = 0) ->
     sample = Sample(
         rows=np.arange(len(catalog)), fitted=np.isin(np.arange(len(catalog)), split.train),
         labels=catalog.labels.astype(np.int64), codes=codes, grids=dict.fromkeys(codes, 0),
+        positions=dict.fromkeys(codes, 1), one_colour=np.zeros(len(catalog)),
         late=tuple(stage for stage in codes if stage.startswith("fc")), mean=np.zeros(20),
         variance=np.ones(20), confidence=None, problems={}, images_per_second=100.0, device="CPU",
     )  # fmt: skip

@@ -1,0 +1,361 @@
+"""Images that a person should look at: of one colour, unlike all the others, or among images of another class.
+
+None of this says that an image is wrong. It says where to look first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.advice.thresholds import Thresholds, load_thresholds
+from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.codes.search import mean_of_crops, nearest
+from cnncodes.images.catalog import SPLITS, Catalog
+
+Array = npt.NDArray[Any]
+Kind: TypeAlias = Literal["one-colour", "far", "labels", "identical", "near"]
+
+NEIGHBOURS = 10
+LEAST_IMAGES = 50  # with fewer, what is usual among them is not known
+MOST_IMAGES = 10_000  # compared with each other, a minute on two cores; of more, so many are drawn
+_LEVELS = (
+    8  # of 255: as far from the median colour a pixel counts as that colour; JPEG moves flat areas by less
+)
+_SIDE = 64  # pixels of a side are enough to see that a picture is empty
+_LEAST_SPREAD = 0.05  # of the log distance: where nearly all distances are equal, 5 % more is no news
+_VOTES = (10, 9, 8)  # of the nearest, for one other class
+_EMPTY_AMONG = 0.9  # the tenth that is farthest from the others is decoded
+_FEW = 5  # so many are named however small the set is
+
+
+@dataclass(frozen=True)
+class Stray:
+    """One image to look at.
+
+    Parameters
+    ----------
+    name : str
+        As the catalog has it.
+    row : int
+        Of the catalog or codes file.
+    kind : str
+        ``one-colour``, ``far``, ``labels``, ``identical`` or ``near``.
+    value : float
+        By kind: the part of the pixels that have the one colour; how many times the usual distance to its 10th
+        nearest image; how many of the 10 nearest have another class; 0; the distance as a part of the usual.
+    text : str
+        The same in words, without the name.
+    """
+
+    name: str
+    row: int
+    kind: Kind
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Strays:
+    """What :func:`find_strays` found.
+
+    Parameters
+    ----------
+    images : int
+        How many were compared.
+    of : int
+        How many the file has codes of.
+    stage : str
+        Whose codes said which images are far from the others.
+    found : tuple of Stray
+        By kind, the clearest first.
+    """
+
+    images: int
+    of: int
+    stage: str
+    found: tuple[Stray, ...]
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Strays:
+        """Inverse of :meth:`to_json`."""
+        values = json.loads(text)
+        return cls(**{**values, "found": tuple(Stray(**entry) for entry in values["found"])})
+
+
+def at_most(images: int) -> int:
+    """How many of so many images are named for one reason: one in a hundred, and a few of a small set."""
+    return max(_FEW, images // 100)
+
+
+def share_of_one_colour(pixels: Array) -> float:
+    """Part of the pixels, 0..1, that have nearly the picture's median colour.
+
+    Parameters
+    ----------
+    pixels : uint8 array [height, width, 3]
+    """
+    step = max(1, min(pixels.shape[:2]) // _SIDE)
+    small = pixels[::step, ::step].reshape(-1, pixels.shape[-1]).astype(np.int16)
+    away = np.abs(small - np.median(small, axis=0).astype(np.int16)).max(axis=1)
+    return float((away <= _LEVELS).mean())
+
+
+def mean_over_positions(codes: Array, positions: int) -> Array:
+    """Mean of every channel: ``[n, channels]`` of codes ``[n, channels * positions]``."""
+    if positions == 1:
+        return codes
+    rows = codes.reshape(len(codes), -1, positions)
+    return np.asarray(rows.mean(axis=2, dtype=np.float32))
+
+
+def far_from_others(codes: Array, threshold: float) -> tuple[Array, Array]:
+    """Images whose codes are far from those of all others, the farthest first.
+
+    An image's distance is the cosine distance to its 10th nearest (Ramaswamy, Rastogi and Shim 2000), so up to ten
+    strange images of one kind do not hide each other. It is far if the logarithm of that distance is more than
+    ``threshold`` standard deviations above the median, the deviation estimated from the upper quartile: a set
+    with many copies has a long tail of small distances, which says nothing about large ones.
+
+    Channel means of the last convolutional stage tell strangers best (:func:`mean_over_positions`). Measured with
+    the starter weights, threshold 3.5: each of 11 to 13 strange images (black, white, grey, dark, noise, dithered,
+    screenshot of text, line plot, placeholder, two scans, a metal tile, a drawing) put alone among 132 to 500
+    images of six sets. pool5: 52 of 74 found, with 19 of the 2,530 other images; fc7: 23 of 74, with 9. Among
+    textures nothing is strange: none is found. What was named without being planted was the placeholder of
+    ants_bees ("could not be found"), tinted pictures, bare grids of windows, an empty scan, and a small class of
+    its own.
+
+    Parameters
+    ----------
+    codes : float array [n, d]
+        Finite.
+    threshold : float
+
+    Returns
+    -------
+    rows : int64 array [m]
+    ratio : float64 array [m]
+        The distance, in units of the median distance.
+    """
+    if len(codes) < LEAST_IMAGES:
+        return np.zeros(0, np.int64), np.zeros(0)
+    return _far(_to_others(codes), threshold)
+
+
+def _to_others(codes: Array) -> Array:
+    """Distance of every image to its 10th nearest."""
+    return nearest(codes, codes, NEIGHBOURS, leave_out=np.arange(len(codes)))[1][:, -1]
+
+
+def _far(distance: Array, threshold: float) -> tuple[Array, Array]:
+    logs = np.log(np.maximum(distance, 1e-9))
+    median = float(np.median(logs))
+    spread = max((float(np.quantile(logs, 0.75)) - median) / 0.6745, _LEAST_SPREAD)
+    rows = np.flatnonzero(logs > median + threshold * spread)
+    rows = rows[np.argsort(-logs[rows], kind="stable")]
+    return rows, np.exp(logs[rows] - median)
+
+
+def contradicted(labels: Array, places: Array) -> tuple[Array, Array, Array]:
+    """Images whose nearest neighbours have another class, the most contradicted first.
+
+    All ten neighbours must agree on that class; nine or eight are enough as long as that names no more than
+    one image in a hundred (five in a small set). Measured with five labels of each set changed, ten times: fc7 of
+    scans (99 % right by neighbours) finds 49 of 50 and nothing else; of ants_bees, textures and scenes (65 to 80 %
+    right) 5 to 12 of 50, and eight in ten of what it names are right labels of unusual images.
+
+    Parameters
+    ----------
+    labels : int array [n]
+        -1 for none.
+    places : int array [n, 10]
+        The nearest images of each.
+
+    Returns
+    -------
+    rows : int64 array [m]
+    other : int64 array [m]
+        The class of the neighbours.
+    votes : int64 array [m]
+        How many of them.
+    """
+    around = labels[places]
+    other, votes = np.full(len(labels), -1), np.zeros(len(labels), np.int64)
+    for label in np.unique(labels[labels >= 0]):
+        count = (around == label).sum(axis=1)
+        more = (count > votes) & (labels != label)
+        other[more], votes[more] = label, count[more]
+    votes[labels < 0] = 0
+    least = _VOTES[0]
+    for least_votes in _VOTES[1:]:
+        if (votes >= least_votes).sum() <= at_most(len(labels)):
+            least = least_votes
+    rows = np.flatnonzero(votes >= least)
+    rows = rows[np.argsort(-votes[rows], kind="stable")]
+    return rows, other[rows], votes[rows]
+
+
+def find_strays(
+    codes: CodesFile | str | Path,
+    *,
+    root: str | Path | None = None,
+    thresholds: Thresholds | None = None,
+    seed: int = 0,
+) -> Strays:
+    """Images of a codes file that a person should look at.
+
+    Far from the others: by the last convolutional stage that the file has, else by the deepest. Labels and
+    copies: by the deepest. Of one colour: an image without anything on it has codes that are far from most others
+    or nearly those of another such image, so only the tenth that is farthest, and what has a copy, is decoded.
+
+    Parameters
+    ----------
+    codes : CodesFile or path
+    root : path, optional
+        Where the images are now, if they were moved. Images that are not there are not decoded.
+    thresholds : Thresholds, optional
+        By default those of ``thresholds.toml``.
+    seed : int, default 0
+        Of the 10,000 images that are drawn from more.
+
+    Returns
+    -------
+    Strays
+    """
+    if not isinstance(codes, CodesFile):
+        with CodesFile(codes) as file:
+            return find_strays(file, root=root, thresholds=thresholds, seed=seed)
+    numbers = thresholds or load_thresholds()
+    done = np.flatnonzero(codes.state == DONE)
+    rows = done
+    if len(done) > MOST_IMAGES:
+        rows = np.sort(np.random.default_rng(seed).choice(done, MOST_IMAGES, replace=False))
+    stages = list(codes.stages)
+    spatial = [stage for stage in stages if len(codes.stage_shape(stage)) == 3]
+    stage = spatial[-1] if spatial else stages[-1]
+    means, deep = _means(codes, stage, rows), _means(codes, stages[-1], rows)
+    finite = np.isfinite(means).all(axis=1) & np.isfinite(deep).all(axis=1)  # a damaged file is no reason to stop
+    rows, means, deep = rows[finite], means[finite], deep[finite]
+    if len(rows) < LEAST_IMAGES:
+        return Strays(len(rows), len(done), stage, _identical(codes.catalog, rows, codes.digests()))
+    apart = _to_others(means)
+    far, ratio = _far(apart, numbers.stray_distance)
+    places, distances = nearest(deep, deep, NEIGHBOURS, leave_out=np.arange(len(rows)))
+    usual = max(float(np.median(distances[:, 0])), 1e-12)
+    perhaps = (apart >= np.quantile(apart, _EMPTY_AMONG)) | (distances[:, 0] <= numbers.near_copy * usual)
+    empty = _of_one_colour(codes, rows[perhaps], root, numbers.one_colour)
+    catalog = codes.catalog
+    found: list[Stray] = [*empty]
+    blank = {stray.row for stray in empty}
+    for row, value in list(zip(rows[far].tolist(), ratio.tolist(), strict=True))[: at_most(len(rows))]:
+        if row not in blank:
+            found.append(Stray(catalog.names[row], row, "far", value, far_words(value)))
+    against, other, votes = contradicted(catalog.labels[rows], places)
+    for row, label, count in zip(rows[against].tolist(), other, votes.tolist(), strict=True):
+        own = catalog.classes[catalog.labels[row]]
+        words = f"{count} of its {NEIGHBOURS} nearest are {catalog.classes[label]!r}, its label is {own!r}"
+        found.append(Stray(catalog.names[row], row, "labels", float(count), words))
+    found += _identical(catalog, rows, codes.digests())
+    found += _near(catalog, rows, places, distances / usual, codes.digests(), numbers.near_copy)
+    return Strays(len(rows), len(done), stage, tuple(found))
+
+
+def far_words(ratio: float) -> str:
+    """What is said of an image that is far from the others."""
+    return f"{ratio:.1f} times the usual distance to its {NEIGHBOURS}th nearest image"
+
+
+def colour_words(share: float) -> str:
+    """What is said of an image of one colour."""
+    return f"{share:.0%} of it is one colour"
+
+
+def _means(codes: CodesFile, stage: str, rows: Array) -> Array:
+    """Channel means float32 ``[n, channels]`` of some rows of a stage, in bounded memory."""
+    shape = codes.stage_shape(stage)
+    positions = int(np.prod(shape[1:]))
+    size = max(1, 2**24 // int(np.prod(shape)))
+    parts = [
+        mean_over_positions(mean_of_crops(codes.read(stage, rows[start : start + size])), positions)
+        for start in range(0, len(rows), size)
+    ]
+    return np.concatenate([np.zeros((0, shape[0]), np.float32), *parts])
+
+
+def _of_one_colour(codes: CodesFile, rows: Array, root: str | Path | None, least: float) -> list[Stray]:
+    """Those of some images that are of one colour, as the network sees them."""
+    from cnncodes.codes.planning import batches_of
+    from cnncodes.images.loader import load_batches
+
+    catalog = codes.catalog
+    if root is not None:
+        catalog = Catalog(Path(root), catalog.names, catalog.labels, catalog.splits, catalog.classes)
+    found = []
+    drawn = catalog.subset(rows)
+    for batch in load_batches(drawn, batches_of(len(drawn), 16), codes.settings.preprocessing):
+        for place, pixels in zip(batch.rows, batch.pixels, strict=True):
+            share = share_of_one_colour(pixels[0])
+            if place not in batch.problems and share >= least:
+                words = colour_words(share)
+                found.append(Stray(drawn.names[place], int(rows[place]), "one-colour", share, words))
+    return sorted(found, key=lambda stray: -stray.value)
+
+
+def _identical(catalog: Catalog, rows: Array, digests: Array) -> tuple[Stray, ...]:
+    """Files with the same bytes that stand in two splits, or under two labels."""
+    found = []
+    values = digests[rows]
+    order = np.argsort(values, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(values[order])) + 1):
+        members = rows[group]
+        if len(members) < 2 or not digests[members[0]]:
+            continue
+        why = _differ(catalog, members)
+        if why:
+            others = ", ".join(catalog.names[row] for row in members[1:])
+            first = int(members[0])
+            found.append(
+                Stray(catalog.names[first], first, "identical", 0.0, f"the same file as {others}, {why}")
+            )
+    return tuple(found)
+
+
+def _near(
+    catalog: Catalog, rows: Array, places: Array, parts: Array, digests: Array, most: float
+) -> list[Stray]:
+    """Pairs of nearly the same picture, but not the same file, in two splits or under two labels."""
+    found: dict[tuple[int, int], float] = {}
+    for place, column in zip(*np.nonzero(parts <= most), strict=True):
+        low, high = sorted((int(rows[place]), int(rows[places[place, column]])))
+        if digests[low] != digests[high] and _differ(catalog, (low, high)):
+            found[low, high] = float(parts[place, column])
+    named = sorted(found.items(), key=lambda entry: entry[1])[: at_most(len(rows))]
+    return [
+        Stray(
+            catalog.names[low], low, "near", part,
+            f"nearly the same picture as {catalog.names[high]}, {_differ(catalog, (low, high))}",
+        )
+        for (low, high), part in named
+    ]  # fmt: skip
+
+
+def _differ(catalog: Catalog, rows: Iterable[int]) -> str:
+    """In what the rows of one picture contradict each other; empty if in nothing."""
+    chosen = list(rows)
+    labels = [
+        catalog.classes[label] for label in dict.fromkeys(catalog.labels[chosen].tolist()) if label >= 0
+    ]
+    splits = [SPLITS[split] for split in dict.fromkeys(catalog.splits[chosen].tolist())]
+    if len(labels) > 1:
+        return "labelled " + " and ".join(map(repr, labels))
+    return f"in {' and '.join(splits)}" if len(splits) > 1 else ""

@@ -1,0 +1,138 @@
+"""What a person should look at is named, the clearest first, and a clean set raises no storm."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from advice_tools import draw_stripes, tiny, tiny_weights
+
+from cnncodes.advice import Strays, advise, find_strays
+from cnncodes.advice.strays import (
+    NEIGHBOURS,
+    at_most,
+    contradicted,
+    far_from_others,
+    mean_over_positions,
+    share_of_one_colour,
+)
+from cnncodes.codes import extract
+from cnncodes.codes.search import nearest
+from cnncodes.images import read_catalog
+from cnncodes.images.decode import write_png
+from cnncodes.networks import NETWORKS
+
+CLEAN, NUMBERS = 400, 32
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "tiny", tiny)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def clouds(seed: int, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of a clean set, a cloud for each class, and its labels."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), CLEAN // classes)
+    centres = np.random.default_rng(1).normal(0, 2, (classes, NUMBERS))
+    return np.abs(centres[labels] + random.normal(0, 1, (CLEAN, NUMBERS))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_images_of_a_clean_set_are_named(seed) -> None:
+    codes, labels = clouds(seed)
+    far, _ = far_from_others(codes, 3.5)
+    places, _ = nearest(codes, codes, NEIGHBOURS, leave_out=np.arange(len(codes)))
+    assert len(far) <= CLEAN // 100
+    assert len(contradicted(labels, places)[0]) <= at_most(CLEAN)
+
+
+def test_images_of_another_world_are_named_the_farthest_first() -> None:
+    """Six of a kind do not hide each other: each has its neighbours among the others only from the sixth on."""
+    codes, _ = clouds(0)
+    strange = np.zeros((6, NUMBERS), np.float32)
+    strange[:, 0] = 10 + np.arange(6)
+    strange[:, 1] = np.linspace(0, 1, 6)
+    rows, ratio = far_from_others(np.concatenate([codes, strange]), 3.5)
+    assert set(range(CLEAN, CLEAN + 6)) <= set(rows.tolist())
+    assert set(rows[:6].tolist()) == set(range(CLEAN, CLEAN + 6)) and (np.diff(ratio) <= 0).all()
+
+
+def test_equal_images_and_small_sets_are_no_news() -> None:
+    assert len(far_from_others(np.ones((200, 4), np.float32), 3.5)[0]) == 0
+    assert len(far_from_others(clouds(0)[0][:20], 3.5)[0]) == 0
+
+
+def test_changed_labels_are_named_with_the_class_of_their_neighbours() -> None:
+    codes, labels = clouds(0)
+    wrong = labels.copy()
+    changed = np.array([3, 150, 399])
+    wrong[changed] = (wrong[changed] + 1) % 4
+    places, _ = nearest(codes, codes, NEIGHBOURS, leave_out=np.arange(len(codes)))
+    rows, other, votes = contradicted(wrong, places)
+    found = dict(zip(rows.tolist(), other.tolist(), strict=True))
+    assert {row: found.get(row) for row in changed.tolist()} == {row: labels[row] for row in changed.tolist()}
+    assert (np.diff(votes) <= 0).all()
+
+
+def test_images_without_a_label_contradict_nobody() -> None:
+    codes, _ = clouds(0)
+    places, _ = nearest(codes, codes, NEIGHBOURS, leave_out=np.arange(len(codes)))
+    assert len(contradicted(np.full(CLEAN, -1), places)[0]) == 0
+
+
+def test_channel_means() -> None:
+    codes = np.arange(24, dtype=np.float32).reshape(2, 12)
+    assert mean_over_positions(codes, 4).tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
+    assert mean_over_positions(codes, 1) is codes
+
+
+def test_one_colour_is_told_through_noise_and_not_where_there_is_a_thing() -> None:
+    random = np.random.default_rng(0)
+    dark = (40 + random.normal(0, 2, (100, 150, 3))).astype(np.uint8)
+    thing = dark.copy()
+    thing[30:60, 40:80] = 200
+    assert share_of_one_colour(dark) > 0.99
+    assert share_of_one_colour(thing) < 0.95
+
+
+@pytest.fixture
+def spoilt(tmp_path):
+    """48 striped pictures and an empty one to train, 12 to test of which one is a copy."""
+    folder = draw_stripes(draw_stripes(tmp_path / "data", 16, split="train"), 4, split="val", seed=1)
+    write_png(folder / "train/along/empty.png", np.full((36, 36, 3), 7, np.uint8))
+    shutil.copy(folder / "train/along/3.png", folder / "val/along/copy.png")
+    return folder
+
+
+def test_a_codes_file_names_its_strays(spoilt, tmp_path) -> None:
+    extract(read_catalog(spoilt), tmp_path / "codes.h5", tiny_weights(), layers="pool5,fc7")
+    found = find_strays(tmp_path / "codes.h5")
+    by_kind = {stray.kind: stray for stray in found.found}
+    assert (found.images, found.of, found.stage) == (62, 62, "pool5")
+    assert by_kind["one-colour"].name == "train/along/empty.png"
+    assert {"train/along/3.png", "val/along/copy.png"} <= {
+        by_kind["identical"].name, *by_kind["identical"].text.replace(",", "").split()
+    }  # fmt: skip
+    assert "train and val" in by_kind["identical"].text
+    assert Strays.from_json(found.to_json()) == found
+
+
+def test_a_moved_folder_is_found_by_its_root(spoilt, tmp_path) -> None:
+    extract(read_catalog(spoilt), tmp_path / "codes.h5", tiny_weights(), layers="pool5,fc7")
+    spoilt.rename(tmp_path / "moved")
+    kinds = [
+        {stray.kind for stray in find_strays(tmp_path / "codes.h5", root=root).found}
+        for root in (None, tmp_path / "moved")
+    ]
+    assert "one-colour" not in kinds[0] and "one-colour" in kinds[1]
+
+
+def test_the_advice_names_an_empty_image_and_its_file(spoilt) -> None:
+    warnings = {finding.kind: finding for finding in advise(read_catalog(spoilt), tiny_weights()).warnings}
+    assert warnings["one-colour"].files == ("train/along/empty.png",)
+    assert warnings["one-colour"].names[0].startswith("train/along/empty.png: ")
