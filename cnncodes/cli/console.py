@@ -8,7 +8,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -23,10 +23,17 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Newer versions of rich would end the program here; see :func:`_reader_may_leave`."""
+        raise BrokenPipeError
+
+
 # Names are shown as they are: no [markup], no :emoji:.
-_stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+_stderr = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 # Tables are never cut: a terminal wraps a line that is too long for it, a file keeps it.
-_stdout = Console(highlight=False, soft_wrap=True, width=400, markup=False, emoji=False)
+_stdout = _Console(highlight=False, soft_wrap=True, width=400, markup=False, emoji=False)
 
 
 class Reporter:
@@ -47,21 +54,26 @@ class Reporter:
     def note(self, text: str) -> None:
         """A line for people, on standard error."""
         if not self.quiet:
-            _stderr.print(printable(text))
+            with _reader_may_leave(_stderr.file):
+                _stderr.print(printable(text))
 
     def warn(self, text: str) -> None:
         """A line that is never suppressed, on standard error."""
-        _stderr.print(printable(text), style="yellow")
+        with _reader_may_leave(_stderr.file):
+            _stderr.print(printable(text), style="yellow")
 
     def result(self, text: str = "") -> None:
         """A line of the result, on standard output."""
         if not self.as_json:
-            _stdout.print(printable(text))
+            with _reader_may_leave(_stdout.file):
+                _stdout.print(printable(text))
 
     def document(self, value: Any) -> None:
         """The JSON document, if one is asked for."""
         if self.as_json:
-            print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
+            text = json.dumps(_finite(value), indent=2, default=str, allow_nan=False)
+            with _reader_may_leave(_stdout.file):
+                print(text, flush=True)
 
     @property
     def has_bars(self) -> bool:
@@ -83,7 +95,9 @@ class Reporter:
             table.add_row(*row)
         with _stdout.capture() as lines:
             _stdout.print(table)
-        _stdout.file.write("".join(line.rstrip() + "\n" for line in lines.get().splitlines()))
+        with _reader_may_leave(_stdout.file):
+            _stdout.file.write("".join(line.rstrip() + "\n" for line in lines.get().splitlines()))
+            _stdout.file.flush()
 
     def next(self, command: str) -> None:
         """The next sensible command, on standard error."""
@@ -141,8 +155,19 @@ class _Rate(ProgressColumn):
 
 def print_error(problem: str, remedy: str) -> None:
     """The two sentences of an error, on standard error."""
-    _stderr.print("error:", style="bold red", end=" ")
-    _stderr.print(f"{printable(problem)}\n{printable(remedy)}")
+    with _reader_may_leave(_stderr.file):
+        _stderr.print("error:", style="bold red", end=" ")
+        _stderr.print(f"{printable(problem)}\n{printable(remedy)}")
+
+
+@contextmanager
+def _reader_may_leave(stream: IO[str]) -> Iterator[None]:
+    """`cnncodes run photos | head -1`: when the reader is gone nothing more is said, but the work goes on to its end."""
+    try:
+        yield
+    except BrokenPipeError:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def printable(text: str) -> str:

@@ -14,6 +14,9 @@ import h5py
 import pytest
 from drawn import draw_photos
 
+from cnncodes.cli import main
+from cnncodes.codes import CodesFile
+
 COMMAND = (sys.executable, "-m", "cnncodes")
 PLAIN = {
     name: value
@@ -100,6 +103,25 @@ def test_a_reader_that_leaves_early_is_no_error(arguments) -> None:
     child.stderr.close()
     child.wait()
     assert "Traceback" not in err and "BrokenPipe" not in err and "Exception" not in err
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["text", "json"])
+def test_a_reader_that_leaves_early_stops_no_work(tmp_path: Path, monkeypatch, photos, json) -> None:
+    """`cnncodes extract photos 2>&1 | head -1`: nobody reads what is said, but everything is written."""
+    codes, picture = str(tmp_path / "codes.h5"), tmp_path / "picture.png"
+    for words in (
+        ["extract", str(photos), "-o", codes, "--weights", "random:0", "--layers", "conv1", "--limit", "3"],
+        ["show", "strongest", codes, "--layer", "conv1", "--count", "2", "-o", str(picture)],
+    ):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as nobody, monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", nobody)
+            patch.setattr("sys.stderr", nobody)
+            assert main([*words, *json]) in (0, 3)
+    with CodesFile(codes) as file:
+        file.require_complete()
+    assert picture.stat().st_size > 1000
 
 
 def test_the_module_and_the_script_are_the_same_program() -> None:
