@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cnncodes.errors import CatalogError
 from cnncodes.heads.splits import HELD_OUT, SplitRule, split_rows
 from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.weights.content import replacing
 
 Array = npt.NDArray[Any]
 
@@ -186,8 +187,10 @@ def _without_lost(labels: Array, rows: Array, groups: Array, drawn: list[int]) -
 
 def write_division(path: Path, catalog: Catalog, division: Division) -> None:
     """Write a CSV that every command takes as DATA: filename (relative to the CSV), label, split, group."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with (
+        replacing(path, overwrite=True, error=CatalogError) as whole,
+        whole.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("filename", "label", "split", "group"))
         for row, name in enumerate(_relative(path, catalog)):
@@ -195,7 +198,6 @@ def write_division(path: Path, catalog: Catalog, division: Division) -> None:
             kind = "" if label < 0 else catalog.classes[label]
             split = SPLITS[division.splits[row]] if division.splits[row] else ""
             writer.writerow((name, kind, split, int(division.groups[row])))
-    temporary.replace(path)
 
 
 def read_division(path: Path, catalog: Catalog, how: str) -> Division:

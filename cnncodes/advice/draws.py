@@ -105,20 +105,7 @@ def find_pool(
             "there are no labelled images.",
             "Put the images into one folder per class, or give a list or CSV with labels.",
         )
-    splits = catalog.splits[rows]
-    learn, test, how, notes = rows, rows[:0], "", []
-    if (splits == _TRAIN).any() and np.isin(splits, (_VAL, _TEST)).any():
-        tests = _TEST if (splits == _TEST).any() else _VAL
-        learn, test = rows[splits == _TRAIN], rows[splits == tests]
-        how = f"drawn from train, tested on {SPLITS[tests]}"
-        if others := len(rows) - len(learn) - len(test):
-            notes.append(f"{others:,} images that are neither in train nor in {SPLITS[tests]} are not used")
-    elif np.isin(splits, (_VAL, _TEST)).any():
-        raise HeadError(
-            "the data have a val or test split, but no labelled image in train.", "Add a train folder."
-        )
-    else:
-        how = "drawn from all images, tested on the rest"
+    learn, test, how, notes = _by_split(catalog.splits, rows)
     least = 1 if len(test) else 2
     counts = np.bincount(catalog.labels[learn], minlength=len(catalog.classes))
     present = np.unique(catalog.labels[rows])
@@ -141,6 +128,23 @@ def find_pool(
         learn = np.sort(np.concatenate(_first(catalog.labels, learn, np.full(len(kept), each), random)))
     test = balanced(catalog.labels, test, limit, random)
     return Pool(learn, test, how, tuple(notes))
+
+
+def _by_split(splits: Array, rows: Array) -> tuple[Array, Array, str, list[str]]:
+    """Rows to draw from, rows to test on (none: the rest), how, and notes: as the data's own splits say."""
+    part = splits[rows]
+    own = np.isin(part, (_VAL, _TEST)).any()
+    if not own:
+        return rows, rows[:0], "drawn from all images, tested on the rest", []
+    if not (part == _TRAIN).any():
+        raise HeadError(
+            "the data have a val or test split, but no labelled image in train.", "Add a train folder."
+        )
+    tests = _TEST if (part == _TEST).any() else _VAL
+    learn, test = rows[part == _TRAIN], rows[part == tests]
+    others = len(rows) - len(learn) - len(test)
+    notes = [f"{others:,} images that are neither in train nor in {SPLITS[tests]} are not used"]
+    return learn, test, f"drawn from train, tested on {SPLITS[tests]}", notes if others else []
 
 
 def draw(

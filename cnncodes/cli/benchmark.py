@@ -67,6 +67,30 @@ def _report(reporter: Reporter, timing: Timing) -> None:
             ]
         }
     )
+    _passes(reporter, timing)
+    if timing.stages:
+        _stages(reporter, timing)
+    reporter.result(
+        f"{timing.forward.seconds.steps} steps counted after {timing.burn_in}; matrix rate "
+        f"{timing.matrix_rate / 1e9:,.1f} GFLOP/s ({timing.precision}, {timing.matrix_side} x {timing.matrix_side}, "
+        f"fastest product); torch {timing.torch_version}, {timing.threads} CPU threads"
+    )
+    if timing.forward.compile_seconds is not None and timing.forward_backward.compile_seconds is not None:
+        reporter.result(
+            f"compiling took {timing.forward.compile_seconds:.1f} s for forward, "
+            f"{timing.forward_backward.compile_seconds:.1f} s for forward-backward"
+        )
+    reporter.result(
+        f"peak memory: {timing.memory_measure or 'cannot be measured on this device'}; "
+        "FLOP: 2 for each multiply-add, backward twice forward without the gradient of the pixels"
+    )
+    _historic(reporter, timing)
+    again = f"cnncodes benchmark --model {timing.network} --until {timing.until}"
+    reporter.next("cnncodes extract photos/ -o codes.h5" if timing.stages else f"{again} --stages")
+
+
+def _passes(reporter: Reporter, timing: Timing) -> None:
+    """Forward alone, and forward with backward."""
     compiled = ", compiled" if timing.compiled else ""
     pixels = f"3x{timing.input_size}x{timing.input_size}"
     parts = (("forward", timing.forward), ("forward-backward", timing.forward_backward))
@@ -87,25 +111,6 @@ def _report(reporter: Reporter, timing: Timing) -> None:
             for name, part in parts
         ],
     )
-    if timing.stages:
-        _stages(reporter, timing)
-    reporter.result(
-        f"{timing.forward.seconds.steps} steps counted after {timing.burn_in}; matrix rate "
-        f"{timing.matrix_rate / 1e9:,.1f} GFLOP/s ({timing.precision}, {timing.matrix_side} x {timing.matrix_side}, "
-        f"fastest product); torch {timing.torch_version}, {timing.threads} CPU threads"
-    )
-    if timing.forward.compile_seconds is not None and timing.forward_backward.compile_seconds is not None:
-        reporter.result(
-            f"compiling took {timing.forward.compile_seconds:.1f} s for forward, "
-            f"{timing.forward_backward.compile_seconds:.1f} s for forward-backward"
-        )
-    reporter.result(
-        f"peak memory: {timing.memory_measure or 'cannot be measured on this device'}; "
-        "FLOP: 2 for each multiply-add, backward twice forward without the gradient of the pixels"
-    )
-    _historic(reporter, timing)
-    again = f"cnncodes benchmark --model {timing.network} --until {timing.until}"
-    reporter.next("cnncodes extract photos/ -o codes.h5" if timing.stages else f"{again} --stages")
 
 
 def _milliseconds(seconds: Seconds) -> tuple[str, str]:

@@ -55,12 +55,7 @@ def fit_linear(
 
     reporter = Reporter(json, quiet)
     options.check_free(output, overwrite, suffix=".safetensors")
-    if export is not None:
-        from cnncodes.heads import check_exportable
-
-        target = _export_target(output, export)
-        options.check_free(target, overwrite)
-        check_exportable(export)
+    target = _export_target(output, export, overwrite) if export is not None else None
     if C is not None:
         options.parse_C(C)  # its message shows how several are written
     chosen = choose_recipe(
@@ -86,14 +81,9 @@ def fit_linear(
     model = found.model
     if recipe is not None:
         _compare_codes(reporter, chosen, found)
-    reporter.note(f"rows: {found.split.how}")
-    if found.learned:
-        reporter.warn(
-            f"the weights were trained on {found.learned:,} of the {len(found.split.test):,} images that test this "
-            "head: for what it is worth on new ones, evaluate it on others"
-        )
-    document: dict[str, Any] = {"model": output, **model.evidence}
+    _print_rows(reporter, found)
     _print_choice(reporter, found)
+    document: dict[str, Any] = {"model": output, **model.evidence}
     if len(found.split.test):
         result = evaluate(model, codes, rows=found.split.test)
         print_evaluation(reporter, result)
@@ -104,7 +94,7 @@ def fit_linear(
             jobs=workers or -1,
         )  # fmt: skip
     model.save(output, overwrite=overwrite)
-    if export is not None:
+    if export is not None and target is not None:
         reporter.note(f"exported to {_export(found, export, target, overwrite)}")
     reporter.note(
         f"written: {output} ({len(model.classes)} classes, {model.stage}, fitted on {model.images_fitted:,} images)"
@@ -135,6 +125,15 @@ def _compare_codes(reporter: Reporter, recipe: Recipe, found: LinearFit) -> None
     missing = [stage for stage in settings.architecture.select(recipe.extract.layers) if stage not in tried]
     if recipe.head.layer == "auto" and missing:
         reporter.warn(f"the recipe tries {', '.join(missing)} too, which this file does not have")
+
+
+def _print_rows(reporter: Reporter, found: LinearFit) -> None:
+    reporter.note(f"rows: {found.split.how}")
+    if found.learned:
+        reporter.warn(
+            f"the weights were trained on {found.learned:,} of the {len(found.split.test):,} images that test this "
+            "head: for what it is worth on new ones, evaluate it on others"
+        )
 
 
 def _print_choice(reporter: Reporter, found: LinearFit) -> None:
@@ -180,11 +179,17 @@ def _few_shots(
     return [json_module.loads(row.to_json()) for row in results]
 
 
-def _export_target(output: str, to: str) -> Path:
+def _export_target(output: str, to: str, overwrite: bool) -> Path:
+    """Where the exported head goes; raises now what would stop it after the work."""
+    from cnncodes.heads import check_exportable
+
     suffixes = {"sklearn": ".skops", "onnx": ".onnx"}
     if to not in suffixes:
         raise OptionError(f"--export '{to}' is not known.", nearest(to, suffixes))
-    return Path(output).with_suffix(suffixes[to])
+    target = Path(output).with_suffix(suffixes[to])
+    options.check_free(target, overwrite)
+    check_exportable(to)
+    return target
 
 
 def _export(found: LinearFit, to: str, target: Path, overwrite: bool) -> Path:

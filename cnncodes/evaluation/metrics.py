@@ -160,30 +160,9 @@ def evaluate_scores(scores: Array, labels: Array, classes: Sequence[str]) -> Eva
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    scores, labels = np.asarray(scores), np.asarray(labels)
     K = len(classes)
-    if scores.ndim != 2 or scores.shape[1] != K or labels.shape != scores.shape[:1]:
-        raise OptionError(
-            f"scores {scores.shape} and labels {labels.shape} do not fit {K} classes.",
-            "Give one row of scores per label and one column per class.",
-        )
-    known = labels != -1
-    scores, labels = scores[known], labels[known]
+    scores, labels = _labelled(np.asarray(scores), np.asarray(labels), K)
     n = len(labels)
-    if not n:
-        raise OptionError(
-            "no image has a label, so there is nothing to evaluate.", "Give images with labels."
-        )
-    if labels.min() < 0 or labels.max() >= K:
-        raise OptionError(
-            f"labels run from {labels.min()} to {labels.max()}, and there are {K} classes.",
-            f"Use labels 0 to {K - 1}, and -1 for none.",
-        )
-    if np.isnan(scores).any():
-        raise OptionError(
-            f"{np.count_nonzero(np.isnan(scores).any(axis=1))} images have scores that are not numbers.",
-            "Leave out the images that could not be read.",
-        )
     predicted = scores.argmax(axis=1)
     every = np.arange(K)
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -214,6 +193,32 @@ def evaluate_scores(scores: Array, labels: Array, classes: Sequence[str]) -> Eva
             tuple(row) for row in confusion_matrix(labels, predicted, labels=every).astype(int).tolist()
         ),
     )
+
+
+def _labelled(scores: Array, labels: Array, K: int) -> tuple[Array, Array]:
+    """Scores and labels of the images that have a label; raises OptionError for what cannot be compared."""
+    if scores.ndim != 2 or scores.shape[1] != K or labels.shape != scores.shape[:1]:
+        raise OptionError(
+            f"scores {scores.shape} and labels {labels.shape} do not fit {K} classes.",
+            "Give one row of scores per label and one column per class.",
+        )
+    known = labels != -1
+    scores, labels = scores[known], labels[known]
+    if not len(labels):
+        raise OptionError(
+            "no image has a label, so there is nothing to evaluate.", "Give images with labels."
+        )
+    if labels.min() < 0 or labels.max() >= K:
+        raise OptionError(
+            f"labels run from {labels.min()} to {labels.max()}, and there are {K} classes.",
+            f"Use labels 0 to {K - 1}, and -1 for none.",
+        )
+    if np.isnan(scores).any():
+        raise OptionError(
+            f"{np.count_nonzero(np.isnan(scores).any(axis=1))} images have scores that are not numbers.",
+            "Leave out the images that could not be read.",
+        )
+    return scores, labels
 
 
 def wilson_interval(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:

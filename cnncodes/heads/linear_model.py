@@ -270,10 +270,7 @@ def fit_linear(
         )
         weights_seen = file.weights_seen()
         learned = int(_among(digests[rows.test], weights_seen).sum())
-        if learned:  # a network can know the labels of its training images by heart
-            which = "all" if learned == len(rows.test) else f"{learned:,}"
-            how = f"{rows.how}; the weights were trained on {which} of these test images: they are not new to them"
-            rows = dataclasses.replace(rows, how=how)
+        rows = _with_warning(rows, learned)
         evidence = {
             "codes": Path(codes).name,
             "split": rows.how,
@@ -286,6 +283,16 @@ def fit_linear(
         }
         seen = np.union1d(digests[fitted], weights_seen)
     return LinearFit(LinearModel(result.head, settings, evidence, seen), rows, result, compared, learned)
+
+
+def _with_warning(rows: Split, learned: int) -> Split:
+    """The split, which says so if the weights were trained on ``learned`` of its test images."""
+    if not learned:
+        return rows
+    # a network can know the labels of its training images by heart
+    which = "all" if learned == len(rows.test) else f"{learned:,}"
+    how = f"{rows.how}; the weights were trained on {which} of these test images: they are not new to them"
+    return dataclasses.replace(rows, how=how)
 
 
 def few_shot_codes(

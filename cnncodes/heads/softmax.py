@@ -92,10 +92,7 @@ def solve_softmax(
         U, bias, scores = start.U.copy(), start.bias.copy(), start.scores.copy()
     target = np.zeros((n, 1, classes), Z.dtype)
     target[np.arange(n), 0, labels] = 1
-    totals = np.maximum(target[:, 0].T @ costs, np.finfo(Z.dtype).tiny)  # [K, S]
-    without_codes = -(totals * np.log(totals / totals.sum(axis=0))).sum(
-        axis=0
-    )  # P where only the bias is fitted
+    without_codes = _without_codes(target[:, 0], costs)
     objective, gap = np.empty(S), np.empty(S)
     live = np.arange(S)
     for _ in range(MAX_NEWTON_STEPS):
@@ -118,15 +115,7 @@ def solve_softmax(
         step, bias_step = _newton_step(rotation, p, c, metric, gradient, bias_gradient)
         slope = _product(Z, step) + bias_step
         fall = -_dots(gradient, step) - (bias_gradient * bias_step).sum(axis=1)
-        length = np.ones(len(live), Z.dtype)
-        for _ in range(20):  # halve until the objective falls by a fair part of what was promised
-            after = _objective(
-                U[:, live] + length[:, None] * step, scores[:, live] + length[:, None] * slope, labels, c
-            )
-            short = after > objective[live] - 1e-4 * length * fall
-            if not short.any():
-                break
-            length[short] /= 2
+        length = _step_length(U[:, live], scores[:, live], step, slope, labels, c, objective[live], fall)
         U[:, live] += length[:, None] * step
         bias[live] += length[:, None] * bias_step
         scores[:, live] += length[:, None] * slope
@@ -135,6 +124,27 @@ def solve_softmax(
             break
     shift = bias.mean(axis=1, keepdims=True)  # a constant for all classes changes no probability: make it 0
     return SoftmaxSolution(U, bias - shift, scores - shift, objective, gap)
+
+
+def _step_length(
+    U: Array,
+    scores: Array,
+    step: Array,
+    slope: Array,
+    labels: Array,
+    costs: Array,
+    objective: Array,
+    fall: Array,
+) -> Array:
+    """Length [S] of each problem's step: halved until P falls by a fair part of what was promised (``fall``)."""
+    length = np.ones(len(objective), U.dtype)
+    for _ in range(20):
+        after = _objective(U + length[:, None] * step, scores + length[:, None] * slope, labels, costs)
+        short = after > objective - 1e-4 * length * fall
+        if not short.any():
+            break
+        length[short] /= 2
+    return length
 
 
 def _newton_step(
@@ -173,6 +183,13 @@ def _newton_step(
         direction = scaled + ratio[:, None] * direction
         bias_direction = bias_scaled + ratio[:, None] * bias_direction
     return x, y
+
+
+def _without_codes(target: Array, costs: Array) -> Array:
+    """P [S] where only the bias is fitted; ``target`` [n, K] is 1 at each row's class."""
+    totals = np.maximum(target.T @ costs, np.finfo(costs.dtype).tiny)  # [K, S]
+    result: Array = -(totals * np.log(totals / totals.sum(axis=0))).sum(axis=0)
+    return result
 
 
 def _softmax(scores: Array) -> Array:

@@ -1,8 +1,7 @@
-"""Checkpoints: everything that a training needs to go on as if nothing had happened. Temporary file, then rename."""
+"""Checkpoints: everything that a training needs to go on as if nothing had happened."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,24 @@ from typing import Any
 import torch
 
 from cnncodes.errors import ModelError
+from cnncodes.weights.content import replacing
 
 KEPT = 2
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write ``checkpoint-STEP.pt`` whole or not at all, and keep the last two."""
+    """Write ``checkpoint-STEP.pt`` whole and on the disk or not at all, and keep the last two.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be written: a full disk, for example. Those before it stay.
+    """
     path = folder / f"checkpoint-{step:08d}.pt"
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
+    with replacing(path, overwrite=True, error=ModelError) as whole, whole.open("wb") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    for left in folder.glob(".checkpoint-*.part"):  # of a training that was killed while it wrote one
+        left.unlink()
     for old in checkpoints(folder)[:-KEPT]:
         old.unlink()
     return path
