@@ -16,6 +16,8 @@ from cnncodes.errors import OptionError
 if TYPE_CHECKING:
     from cnncodes.evaluation import Prediction
 
+FIRST_CLOSE = 5  # names of close decisions on the screen; --json has all
+
 
 def predict(
     model: head_options.Model,
@@ -30,7 +32,9 @@ def predict(
 ) -> None:
     """Which classes are in these images?
 
-    A softmax head gives probabilities; an SVM gives scores, which are distances and not odds.
+    A softmax head gives probabilities. An SVM gives a score for each class: above 0 speaks for the class, below
+    against it, and the farther from 0 the surer; scores are no probabilities. Close decisions, where the second
+    class is not far behind, are counted and named on standard error (--json: "close").
     An unreadable image is listed with its reason; the exit code is then 3.
 
         cnncodes predict model.safetensors a.jpg b.jpg
@@ -68,11 +72,40 @@ def predict(
         for prediction in predictions:
             if prediction.problem is None:
                 reporter.result(f"{quoted(prediction.name)}  {_line(prediction)}")
+    _explain(reporter, predictions)
     bad = [prediction for prediction in predictions if prediction.problem is not None]
     for prediction in bad:
         reporter.warn(f"unreadable: {quoted(prediction.name)}: {prediction.problem}")
     if bad:
         raise options.Exit(3)
+
+
+def _explain(reporter: Reporter, predictions: list[Prediction]) -> None:
+    """What the numbers mean, and which decisions were close; on standard error, so that a pipe gets results alone."""
+    read = [prediction for prediction in predictions if prediction.problem is None]
+    if not read:
+        return
+    from cnncodes.evaluation.prediction import CLOSE_PROBABILITY, CLOSE_SCORE
+
+    softmax = read[0].probabilities is not None
+    if softmax:
+        reporter.note(
+            "the numbers are probabilities, as the classifier estimates them; all classes together make 100 %"
+        )
+    else:
+        reporter.note(
+            "the numbers are scores: above 0 speaks for the class, below against it, the farther the surer; "
+            "they are no probabilities ('cnncodes fit-linear --head softmax' gives those)"
+        )
+    close = sorted((entry for entry in read if entry.close), key=lambda entry: entry.lead or 0.0)
+    if close:
+        least = f"{100 * CLOSE_PROBABILITY:.0f} points" if softmax else f"{CLOSE_SCORE:g}"
+        more = f" and {len(close) - FIRST_CLOSE:,} more" if len(close) > FIRST_CLOSE else ""
+        names = ", ".join(quoted(entry.name) for entry in close[:FIRST_CLOSE])
+        reporter.note(
+            f"{len(close):,} of {len(read):,} decided closely, the best class less than {least} before the second; "
+            f"the closest: {names}{more}"
+        )
 
 
 def _shown(path: Path) -> str:

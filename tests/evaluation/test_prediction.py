@@ -76,6 +76,19 @@ def test_an_svm_has_scores_and_no_odds(made):
     assert predict(model, codes)[0].probabilities is None
 
 
+def test_a_close_decision_is_one_whose_best_class_hardly_leads(made):
+    _, codes, fit = made
+    for kind in ("softmax", "svm"):
+        model = fit_linear(codes, layer="fc7", kind=kind, C=1.0, jobs=1).model
+        for found in predict(model, codes, top=2):
+            best, second = found.probabilities or found.scores
+            assert found.lead == pytest.approx(best - second)
+            assert found.close == (found.lead < (0.2 if kind == "softmax" else 0.5))
+    assert predict(fit.model, codes, top=1)[0].lead == pytest.approx(predict(fit.model, codes)[0].lead), (
+        "the second class counts whether it is asked for or not"
+    )
+
+
 def test_unreadable_images_keep_their_place_and_reason(made, small_weights, tmp_path):
     photos, _, fit = made
     first = sorted((photos / "bird").iterdir())[0]
