@@ -22,6 +22,7 @@ from cnncodes.cli import (
     run_command,
     show,
     train,
+    version,
     weights,
 )
 from cnncodes.cli import demo as demo_command
@@ -73,6 +74,7 @@ GROUPS: tuple[tuple[str, str, tuple[tuple[str, Callable[..., None]], ...]], ...]
 def build_app() -> Typer:
     """The command line application."""
     app = _typer(HELP)
+    app.callback(invoke_without_command=True, help=preformatted(HELP))(version.main)
     for name, function in COMMANDS:
         app.command(name, cls=Command, help=preformatted(function.__doc__ or ""))(function)
     for name, summary, commands in GROUPS:

@@ -77,6 +77,9 @@ Precision = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the versions of cnncodes and of its libraries.")
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress and no advice, only the result and errors.")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 
+from cnncodes.cli import main
 from cnncodes.cli.app import COMMANDS, GROUPS
 
 # Seconds to import, cold, on a laptop: torch 5, torchvision 10, scikit-learn 3.5.
@@ -48,6 +50,16 @@ def test_help_of_no_command_loads_anything_heavy() -> None:
     """All in one interpreter: what any of them loads is seen at the end, and named by the assertion."""
     lines = "\n".join(f"assert main({[*command.split(), '--help']}) == 0" for command in ALL)
     assert heavy_after(f"from cnncodes.cli import main\n{lines}") == set()
+
+
+def test_the_version_names_what_computes_and_loads_none_of_it(capsys) -> None:
+    assert main(["--version"]) == 0
+    shown = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    assert {name: shown[name] for name in ("torch", "numpy", "h5py")} == {
+        name: importlib.metadata.version(name) for name in ("torch", "numpy", "h5py")
+    }
+    assert "cnncodes" in shown and "Python" in shown
+    assert heavy_after("from cnncodes.cli import main\nassert main(['--version']) == 0") == set()
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
