@@ -175,7 +175,26 @@ MapSize = Annotated[
         "--size",
         metavar="PX",
         min=1,
-        help="Shorter side of the image after resizing. [default: twice the network's crop]",
+        help="Shorter side of the image after resizing; the larger, the larger things look to the network. "
+        "[default: one and a half times its crop]",
         show_default=False,
+    ),
+]
+MapStep = Annotated[
+    int | None,
+    typer.Option(
+        "--step",
+        metavar="PX",
+        min=1,
+        help="Pixels from one place to the next: the stride of the network's last grid (32 of an AlexNet), or a part of "
+        "it, which needs more passes. [default: 16]",
+        show_default=False,
+    ),
+]
+Sliding = Annotated[
+    bool,
+    typer.Option(
+        "--sliding",
+        help="Cut out a crop at each place and compute it alone: slower, and just what the network says of it.",
     ),
 ]

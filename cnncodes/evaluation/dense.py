@@ -19,7 +19,7 @@ from cnncodes.errors import ImageError, ModelError
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
-from cnncodes.networks.dense import DenseNetwork, dense_bytes
+from cnncodes.networks.dense import DenseNetwork, dense_bytes, window_places
 from cnncodes.weights import build_network
 
 if TYPE_CHECKING:
@@ -33,6 +33,19 @@ if TYPE_CHECKING:
 LARGEST_BATCH = 2 * 10**9
 #: Images decoded at once, of which those of one size make batches.
 CHUNK = 32
+
+
+def has_odds(model: LinearModel | None) -> bool:
+    """Whether scores are logits, so that softmax makes probabilities of them; an SVM's are distances.
+
+    ``model`` is None for a network's own last stage, whose scores are logits.
+    """
+    return model is None or model.head.kind == "softmax"
+
+
+def values_of(scores: Tensor, model: LinearModel | None) -> Tensor:
+    """What is averaged and shown of scores ``[batch, classes, ...]``: probabilities where there are odds, else the scores."""
+    return scores.softmax(1) if has_odds(model) else scores
 
 
 class DenseClassifier:
@@ -77,9 +90,9 @@ class DenseClassifier:
         return len(self.model.classes) if self.model else self.weights.architecture.classes or 0
 
     @property
-    def has_odds(self) -> bool:
-        """Whether scores are logits, so that softmax makes probabilities of them; an SVM's are distances."""
-        return self.model is None or self.model.head.kind == "softmax"
+    def step(self) -> int:
+        """Pixels from one window to the next: the stride of the grid that the windows slide over."""
+        return window_places(self.weights.architecture, self.stage, self.preprocessing.crop)[1]
 
     def bytes_of(self, pixels: Tensor) -> int:
         """About the most memory that a batch ``[batch, 3, height, width]`` takes at once."""
@@ -120,17 +133,34 @@ class DenseClassifier:
                 linear = linear / torch.where(length > 0, length, torch.ones_like(length))
             return linear + self._bias[:, None, None]
 
-    def values(self, scores: Tensor) -> Tensor:
-        """What is averaged and shown of scores: probabilities where there are odds, else the scores."""
-        return scores.softmax(1) if self.has_odds else scores
+    def finer_scores(self, pixels: Tensor, times: int) -> Tensor:
+        """Scores as :meth:`scores`, at ``times`` as many places in each direction.
+
+        The image is moved by parts of a step, ``times * times`` passes in all, and the maps are put together
+        (shift-and-stitch: Long, Shelhamer and Darrell 2015, section 3.2). Place ``[times * i + k]`` is place ``[i]`` of the
+        map of the image without its first ``k * step / times`` rows (or columns); ``times`` divides :attr:`step`.
+        """
+        shift, crop = self.step // times, self.preprocessing.crop
+        moved = {
+            (down, across): pixels[:, :, shift * down :, shift * across :]
+            for down in range(times)
+            for across in range(times)
+        }
+        maps = {place: self.scores(part) for place, part in moved.items() if min(part.shape[2:]) >= crop}
+        rows = sum(scores.shape[2] for (_, across), scores in maps.items() if across == 0)
+        columns = sum(scores.shape[3] for (down, _), scores in maps.items() if down == 0)
+        stitched = pixels.new_empty(len(pixels), self.classes, rows, columns)
+        for (down, across), scores in maps.items():
+            stitched[:, :, down::times, across::times] = scores
+        return stitched
 
     def mean_scores(self, pixels: Tensor) -> np.ndarray:
         """Scores ``[batch, classes]`` of whole images: the mean over the map.
 
         Of an SVM its scores; where there are odds the logarithm of the mean probability.
         """
-        mean = self.values(self.scores(pixels)).mean((2, 3)).double()
-        if self.has_odds:
+        mean = values_of(self.scores(pixels), self.model).mean((2, 3)).double()
+        if has_odds(self.model):
             mean = mean.clamp_min(torch.finfo(torch.float32).tiny).log()
         return np.asarray(mean.cpu().numpy())
 

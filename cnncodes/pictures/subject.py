@@ -26,6 +26,7 @@ from cnncodes.errors import (
     WeightsMissingError,
     nearest,
 )
+from cnncodes.evaluation.dense import has_odds, values_of
 from cnncodes.heads import LinearModel, load_model
 from cnncodes.images import crops_of, normalise
 from cnncodes.images.decode import decode
@@ -97,7 +98,7 @@ class Subject:
     @property
     def has_odds(self) -> bool:
         """Whether scores are logits, so that softmax makes probabilities of them; an SVM's are distances."""
-        return self.head is None or self.head.head.kind == "softmax"
+        return has_odds(self.head)
 
     @property
     def unit(self) -> str:
@@ -126,7 +127,7 @@ class Subject:
 
     def values(self, scores: Tensor) -> Tensor:
         """What is shown of scores ``[batch, classes]``: probabilities where there are odds, else the scores."""
-        return scores.softmax(1) if self.has_odds else scores
+        return values_of(scores, self.head)
 
     def class_place(self, name: str | int) -> int:
         """Place of a class by its name, in any case, or by its number.

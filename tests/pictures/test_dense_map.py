@@ -1,5 +1,6 @@
 """`show dense`: the map that is drawn is the classifier's, at the places that are told, and the crops are real ones."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,7 +15,8 @@ from cnncodes.evaluation.dense import DenseClassifier
 from cnncodes.images import normalise
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import dense as room
-from cnncodes.pictures.dense import dense_map, draw_dense
+from cnncodes.pictures.dense import CropComparison, dense_map
+from cnncodes.pictures.dense_drawing import draw_dense, on_pixels
 
 NETWORK = Network(
     "small-map",
@@ -50,38 +52,102 @@ def test_the_map_is_the_classifiers_over_the_image_that_is_drawn(subject, photo,
     before = state_of(subject.network)
     found = dense_map(subject, photo)
     assert state_of(subject.network) == before
-    assert min(found.rgb.shape[:2]) == 2 * 24, "by default twice the crop"
+    assert min(found.rgb.shape[:2]) == 36, "by default one and a half times the crop"
     seen = found.rgb if subject.preprocessing.channels == "RGB" else found.rgb[:, :, ::-1]
     classifier = DenseClassifier(subject.weights, subject.head, choose_device("cpu"))
     pixels = torch.from_numpy(normalise(seen[None], subject.preprocessing))
-    expected = classifier.values(classifier.scores(pixels))[0].numpy()
+    expected = subject.values(classifier.scores(pixels))[0].numpy()
     np.testing.assert_allclose(found.values, expected, atol=1e-6)
     assert found.unit == ("score" if with_head == "svm" else "probability")
     assert found.best.shape == found.values.shape[1:] and found.mean.shape == (len(subject.classes),)
     told = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert told["size"] == [64, 48] and told["places"] == [12 - 6 + 1, 16 - 6 + 1] and told["step_px"] == 4
+    assert told["size"] == [48, 36] and told["places"] == [9 - 6 + 1, 12 - 6 + 1] and told["step_px"] == 4
+    assert found.place == found.mean.argmax() and told["original"] == [80, 60]
     assert max(told["mean"], key=told["mean"].get) == found.classes[found.mean.argmax()]
     assert len(draw_dense(found).axes) == 4, "three panels and a colour bar"
 
 
-def test_crops_are_cut_where_the_windows_lie(subject, photo):
-    """Without padding a crop is its window: then the comparison finds no difference at all."""
+def bare_subject(patch):
+    """The network without padding: a crop is its window."""
     bare = Network("small-map", 24, tuple(
         Convolution(stage.name, stage.channels, kernel=3) if isinstance(stage, Convolution) else stage
         for stage in NETWORK.stages
     ))  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        subject = subject_of(weights_of(patch, bare, resize=30))
-        found = dense_map(subject, photo, 40)
-    assert found.values.shape[1] > 1 and found.difference < 1e-6 and found.agree == 1
+    return subject_of(weights_of(patch, bare, resize=30))
+
+
+@pytest.mark.parametrize("step", [4, 2, 1])
+def test_crops_are_cut_where_the_windows_lie(photo, monkeypatch, step):
+    """Without padding the comparison finds no difference at all, between the grid's own places neither.
+
+    There is one more window at the lower edge of 42 px, whose crop would stick out: it has no place in the map.
+    """
+    subject = bare_subject(monkeypatch)
+    found = dense_map(subject, photo, 42, step=step)
+    assert found.values.shape[1] == (42 - 24) // step + 1 and found.step == step
+    assert found.crops.difference < 1e-6 and found.crops.agree == 1
     assert found.values.max() - found.values.min() > 0.01, "and they do differ from place to place"
+    slow = dense_map(subject, photo, 42, step=step, sliding=True)
+    np.testing.assert_allclose(slow.values, found.values, atol=1e-6)
+    assert slow.sliding and slow.crops.crops == slow.values[0].size
+
+
+def test_finer_steps_keep_the_places_of_the_coarse_ones(subject, photo):
+    coarse, fine = (dense_map(subject, photo, 45, step=step) for step in (4, 2))
+    np.testing.assert_allclose(fine.values[:, ::2, ::2], coarse.values, atol=1e-6)
+    assert fine.values.shape[1] >= 2 * coarse.values.shape[1] - 1 and fine.first == coarse.first
+    with pytest.raises(OptionError, match=r"3 px .* 4 px\.\n?.*1, 2, 4"):
+        dense_map(subject, photo, 45, step=3)
+
+
+def test_real_crops_are_drawn_if_asked_for(subject, photo):
+    """With padding they are not the windows' answers, but those of the network itself on each crop."""
+    found = dense_map(subject, photo, 45, sliding=True)
+    pixels = torch.from_numpy(normalise(
+        (found.rgb if subject.preprocessing.channels == "RGB" else found.rgb[:, :, ::-1].copy())[None],
+        subject.preprocessing,
+    ))  # fmt: skip
+    with torch.inference_mode():
+        crop = subject.values(subject.scores(pixels[:, :, 4:28, 8:32]))[0].numpy()
+    np.testing.assert_allclose(found.values[:, 1, 2], crop, atol=1e-6)
+    assert found.crops.agree < 1 or found.crops.difference > 1e-4, "else this test tells nothing apart"
+
+
+def test_somebody_is_warned_of_what_means_little(subject, photo):
+    """In print and in the picture: few crops agree, or the image was enlarged."""
+    found = dense_map(subject, photo, class_name="class 1")
+    assert found.place == 1
+    sure = CropComparison(20, 0.9, 0.9, 0.01, 1.0)
+    good = dataclasses.replace(found, crops=sure)
+    assert good.enlarged < 1 and good.cautions() == ()
+    unlike = dataclasses.replace(sure, agree=0.36, mirrored=0.54)
+    poor = dataclasses.replace(found, crops=unlike, original=(20, 15))
+    assert ["2.4 times" in text for text in poor.cautions()] == [True, False]
+    assert "36 %" in poor.cautions()[1] and "54 %" in poor.cautions()[1]
+    for record, times in ((good, 0), (poor, 2)):
+        texts = " ".join(text.get_text() for text in draw_dense(record).texts)
+        assert texts.count("Beware") == times
+    slow = dataclasses.replace(poor, sliding=True, original=(80, 60))
+    assert "unsure" in slow.cautions()[0] and len(slow.cautions()) == 1
+
+
+def test_a_square_lies_around_the_middle_of_its_window(subject, photo):
+    found = dense_map(subject, photo)
+    numbers = np.arange(found.best.size).reshape(found.best.shape)
+    drawn = on_pixels(found, numbers)
+    for (row, column), number in np.ndenumerate(numbers):
+        y, x = (np.flatnonzero(np.any(drawn.filled(-1) == number, axis=axis)) for axis in (1, 0))
+        assert len(y) == len(x) == found.step
+        for middle, place in ((y.mean(), row), (x.mean(), column)):
+            assert abs(middle - (found.first + place * found.step)) <= 0.5
+    assert drawn.mask[0].all() and drawn.mask[:, -1].all(), "no window has its middle at the rim"
 
 
 def test_many_crops_are_estimated_and_progress_ends(subject, photo, monkeypatch):
-    monkeypatch.setattr(room, "MOST_CROPS", 20)
+    monkeypatch.setattr(room, "MOST_CROPS", 10)
     told = []
     found = dense_map(subject, photo, progress=lambda done, total: told.append((done, total)))
-    assert found.values[0].size > 20 and told[-1] == (20, 20) and found.crops_seconds > 0
+    assert found.values[0].size > 10 and told[-1] == (10, 10) and found.crops.seconds > 0
 
 
 def test_what_cannot_be_shown_is_said(subject, photo, tmp_path):

@@ -25,6 +25,7 @@ from cnncodes.pictures.attribution import attribute, attribute_all
 from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
 from cnncodes.pictures.comparison import comparison_figure
 from cnncodes.pictures.confusion import confusion_figure
+from cnncodes.pictures.dense_drawing import draw_dense
 from cnncodes.pictures.filters import draw_filters, read_filters
 from cnncodes.pictures.map_drawing import draw_map, draw_map_points
 from cnncodes.pictures.map_record import read_map
@@ -102,7 +103,7 @@ def test_of_an_image_and_a_network(subject, view, photos):
     check(draw_occlusion(occlude(subject, view, class_name=0, patch=9, stride=5)), 3)
     check(inversion.draw_inversions(inversion.invert(subject, view, "fc2", 2)))
     photo = next(photos.rglob("*.png"))
-    check(dense.draw_dense(dense.dense_map(subject, photo)), 3, legend=True)
+    check(draw_dense(dense.dense_map(subject, photo)), 3, legend=True)
     fooled = fooling.fool(subject, view, limit=255)
     check(fooling.draw_fooled(fooled), 2)
 

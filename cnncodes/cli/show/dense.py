@@ -1,4 +1,4 @@
-"""`cnncodes show dense`: class scores as a map over a large image."""
+"""`cnncodes show dense`: which class is where in a larger image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ def dense(
     image: show_options.Image,
     weights: show_options.Subject = "imagenet",
     network: options.Network = None,
+    class_name: show_options.ClassName = None,
     size: head_options.MapSize = None,
+    step: head_options.MapStep = None,
+    sliding: head_options.Sliding = False,
     output: show_options.Picture = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -22,29 +25,42 @@ def dense(
 
     The fully convolutional form: fully connected layers become convolutions over the last grid (CS231n; Sermanet
     et al. 2014), so that all places share their computation. Each place equals the classifier on its window of
-    the grid, exactly; a crop cut out of the image differs a little, since its border is padded: by how much is
-    printed, and how much longer such crops take.
+    the grid, exactly. A crop cut out there has zeros around it where the window has neighbours, and the network has
+    learned from crops: the command says how many crops agree, and --sliding draws their answers.
 
         cnncodes show dense photo.jpg --weights starter
 
-        cnncodes show dense bees.jpg --weights run/model.safetensors --size 768
+        cnncodes show dense bees.jpg --weights run/model.safetensors --class bees --size 384
     """
-    from cnncodes.pictures.dense import dense_map, draw_dense
+    from cnncodes.pictures.dense import dense_map
+    from cnncodes.pictures.dense_drawing import draw_dense
     from cnncodes.pictures.subject import load_subject
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "dense", overwrite, image)
     subject = load_subject(weights, network=network, device=device)
-    with reporter.progress("comparing with crops", 100) as update:
-        found = dense_map(subject, image, size, lambda done, total: update(100 * done / total, ""))
+    with reporter.progress("crops" if sliding else "comparing with crops", 100) as update:
+        found = dense_map(
+            subject, image, size, step=step, class_name=class_name, sliding=sliding,
+            progress=lambda done, total: update(100 * done / total, ""),
+        )  # fmt: skip
     rows, columns = found.values.shape[1:]
+    reporter.result(f"{rows} x {columns} places, {found.step} px apart: {found.describe()}")
     reporter.result(
-        f"{rows} x {columns} places in {found.seconds:.2f} s; sliding crops: {found.crops_seconds:.2f} s, "
-        f"{found.crops_seconds / found.seconds:.1f} times as long"
+        f"all places together in {found.seconds:.2f} s; as single crops {found.crops.seconds:.2f} s, "
+        f"{found.crops.seconds / found.seconds:.1f} times as long"
     )
     reporter.result(
-        f"the largest {found.unit} of a crop (padded at its border) differs by {found.difference:.2g} on average, "
-        f"the class is the same at {100 * found.agree:.0f} % of the places"
+        f"of {found.crops.crops} crops cut out there {100 * found.crops.agree:.0f} % have the same class (mirrored, "
+        f"{100 * found.crops.mirrored:.0f} % of the crops keep theirs); their largest {found.unit} differs by "
+        f"{found.crops.difference:.2g} on average"
     )
+    for caution in found.cautions():
+        reporter.warn(f"beware: {caution}")
     finish(reporter, draw_dense(found), path, found.to_json())
-    reporter.next(f"cnncodes show occlude {shell(image)} {named(weights, network)}")
+    if found.cautions() and not sliding:
+        reporter.next(
+            f"cnncodes show dense {shell(image)} {named(weights, network)} --sliding -o sliding.png"
+        )
+    else:
+        reporter.next(f"cnncodes show occlude {shell(image)} {named(weights, network)}")
