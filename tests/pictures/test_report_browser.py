@@ -165,7 +165,7 @@ def test_the_map_zooms_moves_and_filters(opened) -> None:
 
 def test_everything_but_the_map_works_without_javascript(opened) -> None:
     page, wrong = opened(390, java_script_enabled=False)
-    for title in ("What was asked", "The images", "The results", "Use it, repeat it"):
+    for title in ("What was done", "The images", "The results", "Use it, repeat it"):
         assert page.get_by_role("heading", name=title).is_visible()
     assert page.get_by_text("The map needs JavaScript").is_visible()
     assert not page.locator("#map-box").is_visible()

@@ -33,6 +33,7 @@ def line_chart(
     logarithmic: bool = False,
     marked: int | None = None,
     below: str = "",
+    every: int | None = None,
 ) -> str:
     """Lines over named places, with a legend.
 
@@ -53,6 +54,8 @@ def line_chart(
         A place that is marked by a vertical line.
     below : str
         What the x axis shows.
+    every : int, optional
+        Every so many places are named; by default all, or some ten where they are numbers.
     """
     shown = [
         (value, error)
@@ -68,7 +71,7 @@ def line_chart(
         low, high = min(low, level[1]), max(high, level[1])
     ticks = _decades(low, high) if logarithmic else nice_ticks(low, high)
     scale = _Scale(ticks[0], ticks[-1], logarithmic)
-    parts = [_axis(ticks, scale, unit, places, below)]
+    parts = [_axis(ticks, scale, unit, places, below, every)]
     if marked is not None:
         x = _x(marked, len(places))
         parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
@@ -94,7 +97,8 @@ def interval_chart(value: float, low: float, high: float, level: float, level_na
         f"{level_name}: {100 * level:.1f} %"
     )
     ticks = "".join(
-        f'<span class="tick" style="left:{place}%">{place}</span>' for place in (0, 25, 50, 75, 100)
+        f'<span class="tick" style="left:{place}%">{place}{" %" if place == 100 else ""}</span>'
+        for place in (0, 25, 50, 75, 100)
     )
     return (
         f'<div class="interval" role="img" aria-label="{escaped(text)}"><div class="track">'
@@ -142,7 +146,9 @@ def _x(place: int, places: int) -> float:
     return LEFT + (WIDTH - LEFT - RIGHT) * (place + 0.5) / places
 
 
-def _axis(ticks: Sequence[float], scale: _Scale, unit: str, places: Sequence[str], below: str) -> str:
+def _axis(
+    ticks: Sequence[float], scale: _Scale, unit: str, places: Sequence[str], below: str, every: int | None
+) -> str:
     parts = []
     for tick in ticks:
         y = scale.y(tick)
@@ -150,7 +156,7 @@ def _axis(ticks: Sequence[float], scale: _Scale, unit: str, places: Sequence[str
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text class="y" x="{LEFT - 6}" y="{y + 4:.1f}">{tick:g}{escaped(unit)}</text>'
         )
-    every = max(1, math.ceil(len(places) / 10)) if all(name.isdigit() for name in places) else 1
+    every = every or (max(1, math.ceil(len(places) / 10)) if all(name.isdigit() for name in places) else 1)
     upright = every == 1 and len(places) > UPRIGHT_LABELS
     for place in range(0, len(places), every):
         x, y = _x(place, len(places)), HEIGHT - BOTTOM + 16

@@ -67,3 +67,9 @@ def percent(value: float) -> str:
 def count(number: int, singular: str, plural: str = "") -> str:
     """``1 image``, ``1,200 images``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def sentence(text: str, upper: bool = True) -> str:
+    """Text with a capital at its start and a full stop at its end."""
+    text = text[:1].upper() + text[1:] if upper else text
+    return text if text.endswith((".", "!", "?")) else f"{text}."

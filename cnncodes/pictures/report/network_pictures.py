@@ -42,8 +42,9 @@ def filters(sitter: Sitter) -> NetworkPicture | None:
 
     figure = draw_filters(read_filters(sitter.subject.weights))
     return _picture(
-        "The first layer's filters",
-        "What the first layer looks for in each patch of the picture: edges in all directions, and colours. Smooth "
+        "What the first stage looks for",
+        "Each square is a filter of conv1: the pattern that it answers to wherever it is in the picture, such as edges in all "
+        "directions, and colours. Smooth "
         "patterns are a sign of a network that was trained well; noise is one of too little training.",
         figure,
     )
@@ -99,9 +100,9 @@ def _occlusion(sitter: Sitter, rows: list[int], title: str, first: str) -> Netwo
         side = len(view.rgb)
         found = occlude(sitter.subject, view, patch=max(side // 6, 2), stride=max(side // 10, 1))
         text = (
-            f"{first} A grey patch slides over it: where the answer suffers most counts most for it. The "
-            "colours run from the least to the largest value found: read their numbers beside the bar. If what counts is the "
-            "background, more varied images help."
+            f"{first} A grey patch slides over it, and the model answers each time: red is where covering the image costs "
+            "the answer most, so what is there speaks for it; blue is where covering it helps. If what counts is the background, "
+            "more varied images help."
         )
         return _picture(title, text, draw_occlusion(found))
     return None

@@ -1,59 +1,26 @@
-"""The middle of a page: the curves of a training, the results, and every mistake worth seeing."""
+"""The outcome on a page: the results, and every mistake worth seeing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cnncodes.evaluation import Evaluation
 from cnncodes.pictures.drawing import plain
-from cnncodes.pictures.report.charts import Line, line_chart
+from cnncodes.pictures.report.data import picture
 from cnncodes.pictures.report.markup import count, escaped, folded, listing, percent, section
-from cnncodes.pictures.report.overview import picture
 from cnncodes.pictures.report.record import Answer, RunPage
 
 MOST_CELLS = 30  # classes up to which the confusion matrix is a table; beyond, pairs are listed
 BESIDE = 8  # classes up to which the matrix has room beside the list of pairs
 FIRST_MISTAKES = 12
 MOST_NAMED = 500  # mistakes listed by name after those with their image
-
-
-def curves(page: RunPage) -> str:
-    """Loss, accuracy and learning rate of a training by epoch."""
-    epochs = page.epochs
-    if not epochs:
-        return ""
-    names = [str(epoch.epoch) for epoch in epochs]
-    watched = [place for place, epoch in enumerate(epochs) if epoch.val_loss is not None]
-    kept = min(watched, key=lambda place: epochs[place].val_loss or 0.0) if watched else len(epochs) - 1
-    accuracy = [None if epoch.val_accuracy is None else 100 * epoch.val_accuracy for epoch in epochs]
-    charts = (
-        line_chart(
-            "Loss: how far the answers are from the labels (lower is better)",
-            names,
-            _pair([epoch.loss for epoch in epochs], [epoch.val_loss for epoch in epochs]),
-            marked=kept,
-            below="epoch",
-        ),
-        line_chart(
-            "Images told right",
-            names,
-            _pair([100 * epoch.accuracy for epoch in epochs], accuracy),
-            unit=" %",
-            marked=kept,
-            below="epoch",
-        ),
-        line_chart(
-            "Learning rate at the end of each epoch",
-            names,
-            (Line("learning rate", [epoch.learning_rate for epoch in epochs], "three"),),
-            logarithmic=True,
-            marked=kept,
-            below="epoch",
-        ),
-    )
-    lead = (
-        f"{count(len(epochs), 'epoch')}; the weights after epoch {epochs[kept].epoch} (dotted line) were kept. If the "
-        "validation curve turns up while the other goes down, the network learns the images by heart."
-    )
-    return section("curves", "The training", lead, f'<div class="trio">{"".join(charts)}</div>')
+#: What the sureness of an answer is, by the unit of the answers.
+SURENESS = {
+    "probability": "Sureness is the probability that the model gives to its answer.",
+    "margin": "This classifier, an SVM, gives scores and no probabilities: sureness is its <em>margin</em>, how far its best "
+    "score lies above the second best, with the usual (median) test image as 1.0. At 2.0 it was twice as sure as usual, near 0 "
+    "undecided.",
+}
 
 
 def results(page: RunPage) -> str:
@@ -61,12 +28,12 @@ def results(page: RunPage) -> str:
     found = page.report.evaluation
     if found is None:
         return ""
-    top5 = (
-        f" One of the five best answers was right on {percent(found.top5)}." if found.top5 is not None else ""
-    )
+    top5 = ""
+    if found.top5_tells and found.top5 is not None:
+        top5 = f" The right class was among the five best answers for {percent(found.top5)}."
     lead = (
-        f"{percent(found.top1)} of {count(found.n, 'test image')} right; the mean of the classes, each counting the same, is "
-        f"{percent(found.mean_per_class)}.{top5}"
+        f"{round(found.n * found.top1):,} of {count(found.n, 'test image')} right, {percent(found.top1)}. Where every class counts "
+        f"the same, however many images it has, it is {percent(found.mean_per_class)} (the mean of the classes).{top5}"
     )
     return section("results", "The results", lead, _confusions(found), _classes(found))
 
@@ -76,47 +43,40 @@ def mistakes(page: RunPage) -> str:
     if page.answers is None:
         return ""
     answers, wrong = page.answers, page.answers.mistakes
+    tested = count(len(answers.answers), "test image")
     if not wrong:
-        return section(
-            "mistakes",
-            "The mistakes",
-            f"None of the {count(len(answers.answers), 'test image')} was told wrong.",
-            " ",
-        )
-    shown = [answer for answer in wrong if answer.row in {*(page.cards or {}), *(page.missing or {})}]
+        return section("mistakes", "The mistakes", f"None of the {tested} was named wrongly.", " ")
+    with_image = {*(page.cards or {}), *(page.missing or {})}
+    shown = [answer for answer in wrong if answer.row in with_image]
     cards = [_card(page, answer) for answer in shown]
-    listed = wrong[len(shown) : len(shown) + MOST_NAMED]
-    names = "".join(
-        f"<tr><td><code>{escaped(page.name(answer.row))}</code></td><td>{escaped(answer.true)}</td>"
-        f'<td>{escaped(answer.predicted)}</td><td class="number">{_sureness(page, answer)}</td></tr>'
-        for answer in listed
-    )
-    table = (
-        '<div class="scroll"><table class="plain-table"><tr><th scope="col">image</th><th scope="col">is</th>'
-        f'<th scope="col">taken for</th><th scope="col">sureness</th></tr>{names}</table></div>'
-    )
-    how = (
-        "Sureness is the probability that the model gives to its answer."
-        if answers.unit == "probability"
-        else "An SVM gives no probabilities: sureness is the distance between its two best scores, compared with that "
-        "of the median test image (1.0)."
-    )
     lead = (
-        f"{count(len(wrong), 'mistake')} among {count(len(answers.answers), 'test image')}, the surest first: these teach the "
-        f"most. Often a label is wrong, or the picture shows two things. {how}"
+        f"{count(len(wrong), 'mistake')} among {tested}, the surest first: these teach the most. Often a label is wrong, or the "
+        f"picture shows two things. {SURENESS[answers.unit]}"
     )
+    more = f'<div class="cards">{"".join(cards[FIRST_MISTAKES:])}</div>' if cards[FIRST_MISTAKES:] else ""
+    listed = wrong[len(shown) : len(shown) + MOST_NAMED]
     return section(
         "mistakes",
         "The mistakes",
         lead,
         f'<div class="cards">{"".join(cards[:FIRST_MISTAKES])}</div>',
-        folded(
-            f"{len(cards) - FIRST_MISTAKES:,} more",
-            f'<div class="cards">{"".join(cards[FIRST_MISTAKES:])}</div>',
-        )
-        if len(cards) > FIRST_MISTAKES
-        else "",
-        folded(f"{len(listed):,} more by name", table) if listed else "",
+        folded(f"{len(cards) - FIRST_MISTAKES:,} more", more),
+        folded(f"{len(listed):,} more by name", _named(page, listed)),
+    )
+
+
+def _named(page: RunPage, listed: Sequence[Answer]) -> str:
+    """Mistakes as a table; nothing for none."""
+    if not listed:
+        return ""
+    rows = "".join(
+        f"<tr><td><code>{escaped(page.name(answer.row))}</code></td><td>{escaped(answer.true)}</td>"
+        f'<td>{escaped(answer.predicted)}</td><td class="number">{_sureness(page, answer)}</td></tr>'
+        for answer in listed
+    )
+    return (
+        '<div class="scroll"><table class="plain-table"><tr><th scope="col">image</th><th scope="col">is</th>'
+        f'<th scope="col">taken for</th><th scope="col">sureness</th></tr>{rows}</table></div>'
     )
 
 
@@ -132,11 +92,6 @@ def _card(page: RunPage, answer: Answer) -> str:
 def _sureness(page: RunPage, answer: Answer) -> str:
     margin = page.answers is not None and page.answers.unit == "margin"
     return f"{answer.sureness:.1f}" if margin else f"{100 * answer.sureness:.0f} %"
-
-
-def _pair(train: list[float], val: list[float | None]) -> tuple[Line, ...]:
-    lines = (Line("images to learn from", train, "one"), Line("validation images", val, "two"))
-    return lines if any(value is not None for value in val) else lines[:1]
 
 
 def _confusions(found: Evaluation) -> str:
@@ -191,7 +146,7 @@ def _classes(found: Evaluation) -> str:
     )
     table = (
         '<div class="scroll"><table class="plain-table"><tr><th scope="col">class</th><th scope="col">test images</th>'
-        '<th scope="col">of these told right</th><th scope="col">right when it says so</th></tr>'
+        '<th scope="col">of these found (recall)</th><th scope="col">right when it says so (precision)</th></tr>'
         f"{rows}</table></div>"
     )
     heading = "<h3>Class by class, the hardest first</h3>"

@@ -13,19 +13,23 @@ from typing import Any
 
 from cnncodes.advice.run_record import REPORT
 from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError
+from cnncodes.pictures.report.advice import advice
 from cnncodes.pictures.report.answers import Progress
-from cnncodes.pictures.report.closing import codes_map, network, repeat
+from cnncodes.pictures.report.closing import network, repeat
+from cnncodes.pictures.report.data import data
+from cnncodes.pictures.report.map import codes_map
 from cnncodes.pictures.report.markup import escaped, listing
-from cnncodes.pictures.report.outcome import curves, mistakes, results
-from cnncodes.pictures.report.overview import advice, asked, data, headline
-from cnncodes.pictures.report.reading import read_run
+from cnncodes.pictures.report.outcome import mistakes, results
+from cnncodes.pictures.report.overview import asked, headline
+from cnncodes.pictures.report.reading import read_records, read_run
 from cnncodes.pictures.report.record import RunPage
+from cnncodes.pictures.report.training import curves
 from cnncodes.weights.content import replacing
 
 PAGE = "report.html"  # in a run's folder
 #: The parts of a page between headline and end, in order: their names in the navigation, and what makes them.
 PARTS = (
-    ("asked", asked), ("images", data), ("advice", advice), ("training", curves), ("results", results),
+    ("how", asked), ("images", data), ("advice", advice), ("training", curves), ("results", results),
     ("mistakes", mistakes), ("map", codes_map), ("network", network), ("repeat", repeat),
 )  # fmt: skip
 
@@ -103,6 +107,7 @@ def write_report(
         If the disk is full.
     """
     path = Path(output) if output is not None else Path(folder) / PAGE
+    read_records(Path(folder))  # what is no run is told before what is no place for a page
     check_output(path, overwrite or output is None)
     page = read_run(folder, title=title, device=device, workers=workers, seed=seed, progress=progress)
     text = render(page).encode("utf-8")

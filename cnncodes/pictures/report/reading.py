@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +26,10 @@ from cnncodes.pictures.map_record import evenly
 from cnncodes.pictures.report.answers import Asked, Progress, ask
 from cnncodes.pictures.report.images import read_images
 from cnncodes.pictures.report.network_pictures import PICTURES, Sitter, draw_pictures
-from cnncodes.pictures.report.record import Answers, NetworkPicture, PageMap, RunPage
+from cnncodes.pictures.report.record import Answers, Bytes, NetworkPicture, PageMap, RunPage
 
 if TYPE_CHECKING:
+    from cnncodes.training.range_test import RangeTest
     from cnncodes.training.state import Epoch
 
 MOST_ON_MAP = 2000  # images: thumbnails of more would not fit into the page
@@ -68,28 +72,13 @@ def read_run(
     report, note = read_records(place)
     catalog = read_split(place / SPLIT)
     files = find_files(place, report, catalog)
-    notes: list[str] = []
-    asked = None
-    try:
-        asked = ask(
-            place, report, catalog, MOST_ON_MAP, device=device, workers=workers, seed=seed, progress=tell
-        )
-        notes += asked.notes
-    except CnnCodesError as error:
-        notes.append(
-            f"the model could not be asked again, so mistakes and map are missing: {plain(error.problem)}"
-        )
+    asked, notes = _ask(place, report, catalog, device=device, workers=workers, seed=seed, progress=tell)
     answers = asked.answers if asked else None
-    samples = choose_samples(catalog)
-    wrong = [answer.row for answer in answers.mistakes[:MOST_MISTAKES]] if answers else []
-    cards = sorted({*wrong, *(row for rows in samples.values() for row in rows)})
     drawn = None if asked is None else _map(asked, seed, tell)
-    on_map = [] if drawn is None else drawn.rows.tolist()
-    small, tiles, missing = read_images(
-        files, cards, on_map, lambda done, total: tell("thumbnails", done, total, "")
-    )
-    if missing:
-        notes.append(_missing(missing, len({*cards, *on_map})))
+    samples = choose_samples(catalog)
+    named = find_named([name for finding in report.problems for name in finding.names], files)
+    singles = {row for rows in (*samples.values(), *named.values()) for row in rows}
+    shown = _thumbnails(files, answers, singles, drawn, tell)
     pictures, unmade = _pictures(place, answers, files, tell)
     return RunPage(
         title=title or place.resolve().name,
@@ -98,14 +87,65 @@ def read_run(
         created=str(note.get("created", "")),
         catalog=dataclasses.replace(catalog, names=shown_names(files)),
         epochs=_epochs(place, report),
+        range_test=_range_test(place, report),
         answers=answers,
         samples=samples,
-        cards=small,
-        missing=missing,
-        map=None if drawn is None else dataclasses.replace(drawn, tiles=tiles),
+        named=named,
+        cards=shown.cards,
+        missing=shown.missing,
+        map=None if drawn is None else dataclasses.replace(drawn, tiles=shown.tiles),
         pictures=tuple(pictures),
-        notes=(*notes, *unmade),
+        notes=(*notes, *shown.notes, *unmade),
     )
+
+
+def _ask(
+    folder: Path,
+    report: RunReport,
+    catalog: Catalog,
+    *,
+    device: str,
+    workers: int | None,
+    seed: int,
+    progress: Progress,
+) -> tuple[Asked | None, tuple[str, ...]]:
+    """What the model says now, or why it cannot be asked."""
+    try:
+        asked = ask(
+            folder, report, catalog, MOST_ON_MAP, device=device, workers=workers, seed=seed, progress=progress
+        )
+        return asked, asked.notes
+    except CnnCodesError as error:
+        lost = "the model could not be asked again, so mistakes and map are missing"
+        return None, (f"{lost}: {plain(error.problem)}",)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """Thumbnails: those that stand alone by row, those of the map, and what cannot be shown."""
+
+    cards: dict[int, bytes]
+    tiles: Bytes
+    missing: dict[int, str]
+    notes: tuple[str, ...]
+
+
+def _thumbnails(
+    files: Sequence[str],
+    answers: Answers | None,
+    singles: set[int],
+    drawn: PageMap | None,
+    tell: Progress,
+) -> _Shown:
+    """Of the surest mistakes, the images that stand alone and the map."""
+    wrong = [answer.row for answer in answers.mistakes[:MOST_MISTAKES]] if answers else []
+    cards = sorted({*wrong, *singles})
+    on_map = [] if drawn is None else drawn.rows.tolist()
+    small, tiles, missing = read_images(
+        files, cards, on_map, lambda done, total: tell("thumbnails", done, total, "")
+    )
+    notes = (_missing(missing, len({*cards, *on_map})),) if missing else ()
+    return _Shown(small, tiles, missing, notes)
 
 
 def read_records(folder: Path) -> tuple[RunReport, dict[str, Any]]:
@@ -116,17 +156,37 @@ def read_records(folder: Path) -> tuple[RunReport, dict[str, Any]]:
     except (OSError, ValueError):
         known, note = False, {}
     if not known:
-        raise ModelError(
-            f"'{folder}' is no folder of 'cnncodes run'.",
-            "Name one, or make it: cnncodes run photos/ -o out.",
-        )
+        raise _no_run(folder, has_note=bool(note))
     missing = [name for name in (REPORT, SPLIT) if not (folder / name).is_file()]
     if missing:
         raise ModelError(
-            f"the run in '{folder}' is not finished: {' and '.join(missing)} is not there.",
-            f"Repeat its command, and it goes on: {note.get('command', 'cnncodes run')}.",
+            f"the run in '{folder}' is not finished: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there.",
+            f"Repeat its command, and it goes on: {note.get('command', 'cnncodes run')}",
         )
     return RunReport.from_json((folder / REPORT).read_text(encoding="utf-8")).placed(folder), note
+
+
+def _no_run(folder: Path, has_note: bool) -> ModelError:
+    """What is there in place of a run, and what to do."""
+    make = "make one with: cnncodes run photos/ -o out"
+    if not folder.exists():
+        return ModelError(f"there is no folder '{folder}'.", f"Name the folder of a run, or {make}")
+    if folder.is_file() and (folder.parent / NOTE).is_file() and (folder.parent / SPLIT).is_file():
+        return ModelError(
+            f"'{folder}' is a file, and a page is made of a run's folder.",
+            f"Write: cnncodes report {shlex.quote(str(folder.parent))}",
+        )
+    if folder.is_file():
+        return ModelError(
+            f"'{folder}' is a file, and a page is made of a run's folder.",
+            f"Name the folder that 'cnncodes run' made; if there is none, {make}",
+        )
+    if has_note:
+        return ModelError(
+            f"'{folder}' is the folder of a training by itself, without the images' split and a test.",
+            "Give the same images and recipe to 'cnncodes run', which trains, tests and writes the page.",
+        )
+    return ModelError(f"'{folder}' is no folder of 'cnncodes run': it has no {NOTE}.", f"Name one, or {make}")
 
 
 def read_split(path: Path) -> Catalog:
@@ -152,6 +212,39 @@ def find_files(folder: Path, report: RunReport, catalog: Catalog) -> list[str]:
         except CnnCodesError:
             pass
     return files
+
+
+def find_named(said: Sequence[str], files: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Rows of the images that lines of findings name: ``ants/1.jpg: reason``, ``a.jpg = b.jpg``, ``a.jpg ~ b.jpg (0.02)``.
+
+    Names in findings begin at the folder of the data, paths of files before it.
+    """
+    words = {line: [_names_in(part) for part in re.split(" [=~] ", line)] for line in said}
+    last = {os.path.basename(name) for parts in words.values() for names in parts for name in names}  # noqa: PTH119
+    rows: dict[str, list[int]] = {}
+    for row, file in enumerate(files):
+        if (base := os.path.basename(file)) in last:  # noqa: PTH119
+            rows.setdefault(base, []).append(row)
+    found: dict[str, tuple[int, ...]] = {}
+    for line, parts in words.items():
+        meant = []
+        for names in parts:
+            matches = [
+                row
+                for name in names
+                for row in rows.get(os.path.basename(name), ())  # noqa: PTH119
+                if f"/{Path(files[row]).as_posix()}".endswith(f"/{name}")
+            ]
+            meant += matches[:1] if len(matches) == 1 else []  # of two the line may mean either
+        if meant:
+            found[line] = tuple(meant)
+    return found
+
+
+def _names_in(text: str) -> list[str]:
+    """Every beginning of a text that may be a name: up to ``: `` or `` (``, or all of it."""
+    ends = [match.start() for match in re.finditer(r": | \(", text)]
+    return [text[:end] for end in (*ends, len(text))]
 
 
 def shown_names(files: Sequence[str]) -> tuple[str, ...]:
@@ -201,6 +294,7 @@ def _map(asked: Asked, seed: int, progress: Progress) -> PageMap | None:
         asked.layer,
         LABEL["tsne"],
         np.zeros((0, 1, 1, 3), np.uint8),
+        asked.codes.shape[1],
     )
 
 
@@ -227,6 +321,16 @@ def _epochs(folder: Path, report: RunReport) -> tuple[Epoch, ...]:
         return read_epochs(folder / report.files["training"]) if "training" in report.files else ()
     except (OSError, ValueError, TypeError):
         return ()
+
+
+def _range_test(folder: Path, report: RunReport) -> RangeTest | None:
+    """The one that chose the learning rate, if there was one and it can be read."""
+    from cnncodes.training.range_test import RangeTest
+
+    try:
+        return RangeTest.load(folder / report.files["training"]) if "training" in report.files else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _missing(missing: dict[int, str], of: int) -> str:

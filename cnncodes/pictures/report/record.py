@@ -11,6 +11,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from cnncodes.advice.run_record import RunReport
     from cnncodes.images.catalog import Catalog
+    from cnncodes.training.range_test import RangeTest
     from cnncodes.training.state import Epoch
 
 Bytes = npt.NDArray[np.uint8]
@@ -78,6 +79,8 @@ class PageMap:
         What was drawn and how, in words.
     tiles : uint8 array [n, side, side, 3]
         A thumbnail of each image.
+    numbers : int
+        In the code of an image.
     """
 
     rows: npt.NDArray[np.int64]
@@ -86,6 +89,7 @@ class PageMap:
     layer: str
     method: str
     tiles: Bytes
+    numbers: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,14 @@ class RunPage:
         Its images, with the names that the page shows.
     epochs : tuple of Epoch
         Of a training; empty for a head on codes.
+    range_test : RangeTest or None
+        Where one chose the learning rate.
     answers : Answers or None
         None where nothing was tested, or the model could not be asked again.
     samples : dict of str to tuple of int
         Class -> rows of the images that stand for it.
+    named : dict of str to tuple of int
+        What a finding about the data names -> rows of the images meant.
     cards : dict of int to bytes
         Row -> a WebP thumbnail.
     missing : dict of int to str
@@ -133,8 +141,10 @@ class RunPage:
     created: str
     catalog: Catalog
     epochs: tuple[Epoch, ...] = ()
+    range_test: RangeTest | None = None
     answers: Answers | None = None
     samples: dict[str, tuple[int, ...]] | None = None
+    named: dict[str, tuple[int, ...]] | None = None
     cards: dict[int, bytes] | None = None
     missing: dict[int, str] | None = None
     map: PageMap | None = None
