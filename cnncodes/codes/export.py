@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cnncodes.errors import CodesFileError, DependencyError, OptionError, Output
 from cnncodes.images.decode import write_png
 from cnncodes.images.listing import SPLITS
 from cnncodes.images.loader import Loader
+from cnncodes.weights.content import replacing
 from cnncodes.weights.preprocessing import Preprocessing
 
 BLOCK = 1024  # rows
@@ -30,7 +32,7 @@ def export_codes(
     layer: str | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write the rows that are done for another tool.
+    """Write the rows that are done for another tool, each file whole or not at all.
 
     Parameters
     ----------
@@ -59,11 +61,11 @@ def export_codes(
     OutputExistsError
         If one of them is there and ``overwrite`` is false.
     CodesFileError
-        If no row is done, or the file has no such layer.
+        If no row is done, the file has no such layer, or the output cannot be written.
     DependencyError
         If pyarrow is needed and missing.
     """
-    writers: dict[str, Callable[[CodesFile, str, np.ndarray, Path], None]] = {
+    writers: dict[str, Callable[[CodesFile, str, np.ndarray, list[Path]], None]] = {
         "npy": _npy, "csv": _csv, "parquet": _parquet, "projector": _projector,
     }  # fmt: skip
     if to not in writers:
@@ -86,7 +88,14 @@ def export_codes(
         rows = np.flatnonzero(file.state == DONE)
         if not len(rows):
             raise CodesFileError(f"'{codes}' has no row that is done.", "Extract first.")
-        writers[to](file, stage, rows, path)
+        if to == "projector":
+            path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            parts = [
+                stack.enter_context(replacing(target, overwrite=True, error=CodesFileError))
+                for target in targets
+            ]
+            writers[to](file, stage, rows, parts)
     return targets
 
 
@@ -120,7 +129,8 @@ def _labels(file: CodesFile, row: int) -> tuple[str, str, str]:
     return name, catalog.classes[label] if label >= 0 else "", SPLITS[split] if split else ""
 
 
-def _npy(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
+def _npy(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> None:
+    path, labels = paths
     first = file.read(stage, rows[:1])
     out = np.lib.format.open_memmap(path, mode="w+", dtype=first.dtype, shape=(len(rows), *first.shape[1:]))
     done = 0
@@ -128,13 +138,14 @@ def _npy(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
         out[done : done + len(values)] = values
         done += len(values)
     out.flush()
-    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as stream:
+    with labels.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(("filename", "label", "split"))
         writer.writerows(_labels(file, int(row)) for row in rows)
 
 
-def _csv(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
+def _csv(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> None:
+    (path,) = paths
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         length = file.read(stage, rows[:1]).size
@@ -146,7 +157,8 @@ def _csv(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
                 writer.writerow((*_labels(file, int(row)), *(str(value) for value in line)))
 
 
-def _parquet(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
+def _parquet(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> None:
+    (path,) = paths
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -171,21 +183,21 @@ def _parquet(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
             writer.write_table(pa.table([*map(pa.array, text), flat], schema=schema))
 
 
-def _projector(file: CodesFile, stage: str, rows: np.ndarray, path: Path) -> None:
+def _projector(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> None:
     """TensorBoard's embedding projector: https://www.tensorflow.org/tensorboard/tensorboard_projector_plugin."""
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "vectors.tsv").open("w", encoding="utf-8") as stream:
+    vectors, metadata, sprite, config = paths
+    with vectors.open("w", encoding="utf-8") as stream:
         for part, values in _blocks(file, stage, rows):
             for line in values.reshape(len(part), -1):
                 stream.write("\t".join(f"{value:.6g}" for value in line) + "\n")
-    with (path / "metadata.tsv").open("w", encoding="utf-8") as stream:
+    with metadata.open("w", encoding="utf-8") as stream:
         stream.write("filename\tlabel\tsplit\n")
         for row in rows:
             stream.write("\t".join(" ".join(text.split()) for text in _labels(file, int(row))) + "\n")
     side = int(np.ceil(np.sqrt(len(rows))))
     thumbnail = max(8, min(THUMBNAIL, SPRITE_SIDE // side))
-    write_png(path / "sprite.png", _sprite(file, rows, side, thumbnail))
-    (path / "projector_config.pbtxt").write_text(
+    write_png(sprite, _sprite(file, rows, side, thumbnail))
+    config.write_text(
         "embeddings {\n"
         f'  tensor_name: "{stage}"\n'
         '  tensor_path: "vectors.tsv"\n'

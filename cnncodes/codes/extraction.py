@@ -23,8 +23,9 @@ from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.planning import Plan, pending_batches, plan_extraction
 from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.structure import create, layout
-from cnncodes.errors import ImageError, OutputBusyError
+from cnncodes.errors import CodesFileError, ImageError, OutputBusyError
 from cnncodes.images.catalog import Catalog
+from cnncodes.weights.content import replacing
 
 if TYPE_CHECKING:
     from cnncodes.weights import Weights
@@ -190,13 +191,7 @@ def _make_ready(plan: Plan) -> None:
 
 def _create(plan: Plan) -> None:
     """Create the file with its space reserved, under a temporary name until it is whole."""
-    temporary = plan.output.with_name(plan.output.name + ".part")
     provenance = codes_file.Provenance.now(plan.weights.source)
-    try:
-        create(
-            temporary, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, plan.weights.seen
-        )
-        reserve(temporary)
-        temporary.replace(plan.output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(plan.output, overwrite=True, error=CodesFileError) as whole:
+        create(whole, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, plan.weights.seen)
+        reserve(whole)

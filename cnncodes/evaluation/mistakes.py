@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cnncodes.errors import OutputExistsError
+from cnncodes.errors import CnnCodesError
 from cnncodes.evaluation.evaluating import EvaluationResult
+from cnncodes.weights.content import replacing
 
 HEADER = (
     "filename", "true", "predicted", "correct", "rank_true", "margin", "score_true", "score_predicted",
@@ -104,20 +105,18 @@ def write_verdicts(
     ------
     OutputExistsError
         If the file is there and ``overwrite`` is false.
+    CnnCodesError
+        If it cannot be written.
     """
     path = Path(output)
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(HEADER)
-            for verdict in verdicts(result):
-                writer.writerow(_line(verdict))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        replacing(path, overwrite=overwrite, error=CnnCodesError) as whole,
+        whole.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(HEADER)
+        for verdict in verdicts(result):
+            writer.writerow(_line(verdict))
     return path
 
 

@@ -137,3 +137,30 @@ def test_errors(made, tmp_path, monkeypatch):
     with pytest.raises(CodesFileError, match=r"9 of the 9 images of .* are not extracted yet"):
         export_codes(path, tmp_path / "out.npy", to="npy")
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("out")] == []
+
+
+def contents(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("to", "name"), [("npy", "out.npy"), ("csv", "out.csv"), ("parquet", "out.parquet"), ("projector", "out")]
+)
+def test_an_export_that_fails_leaves_what_was_there_and_nothing_half(made, tmp_path, monkeypatch, to, name):
+    """Every file is written whole or not at all: a part must not pass for the whole."""
+    path = made()
+    (written, *_) = export_codes(path, tmp_path / name, to=to)
+    before = contents(tmp_path)
+    calls = []
+
+    def fail_late(file, row):
+        calls.append(row)
+        if len(calls) > 3:
+            raise OSError(28, "No space left on device")
+        return str(row), "", ""
+
+    monkeypatch.setattr("cnncodes.codes.export._labels", fail_late)
+    with pytest.raises(CodesFileError, match="No space left"):
+        export_codes(path, tmp_path / name, to=to, overwrite=True)
+    assert contents(tmp_path) == before
+    assert written in before and not list(tmp_path.rglob("*.part"))

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from cnncodes.errors import OutputExistsError
+from cnncodes.errors import CnnCodesError, OutputExistsError
 from cnncodes.evaluation import EvaluationResult, Scores, evaluate_scores, verdicts, write_verdicts
 from cnncodes.evaluation.calibration import Calibration, log_softmax
 from cnncodes.evaluation.mistakes import HEADER
@@ -122,7 +122,7 @@ def test_the_file_is_written_whole_or_not_at_all(some, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("cnncodes.evaluation.mistakes._line", fail)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(CnnCodesError, match="disk full"):
             write_verdicts(some, path, overwrite=True)
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path], "nothing half written is left"
