@@ -127,6 +127,8 @@ class Catalog:
         """One line for people, such as ``398 images, 2 classes, train 245, val 153``."""
         table = self.counts()
         parts = [_count(len(self), "image"), _count(len(self.classes), "class", "classes")]
+        twice = len(self) - len(set(self.names))
+        parts += [f"{_count(twice, 'row')} with an image that another row has already"] if twice else []
         in_splits = table.sum(axis=0)
         if in_splits[1:].any():
             parts += [f"{split} {n:,}" for split, n in zip(SPLITS[1:], in_splits[1:], strict=True) if n]

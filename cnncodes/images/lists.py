@@ -49,9 +49,11 @@ def parse_list(text: str, root: str, source: str = "the list") -> Listing:
     Raises
     ------
     CatalogError
-        With the number of the line that cannot be used, or if no image is named.
+        With the number of the line that cannot be used; if an image has two labels, with the numbers of its lines; or
+        if no image is named.
     """
     listing = Listing(root)
+    lines: list[int] = []
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.removesuffix("\r")
         if not line.strip() or line.startswith("#"):
@@ -61,6 +63,8 @@ def parse_list(text: str, root: str, source: str = "the list") -> Listing:
         if has_image_suffix(label):
             path, label = line, ""
         listing.add(_name(path.rstrip("\t") or line, root, source, number), label or None)
+        lines.append(number)
+    _refuse_two_labels(listing, lines, source)
     return _not_empty(listing, source, "Write one image a line: path, a space, label.")
 
 
@@ -83,10 +87,12 @@ def parse_csv(text: str, root: str, source: str = "the CSV file") -> Listing:
     Raises
     ------
     CatalogError
-        With the number of the line that cannot be used; if the header is missing; if no image is named.
+        With the number of the line that cannot be used; if an image has two labels, with the numbers of its lines;
+        if the header is missing; if no image is named.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     listing = Listing(root)
+    lines: list[int] = []
     columns: dict[str, int] | None = None
     width = 0
     try:
@@ -104,11 +110,13 @@ def parse_csv(text: str, root: str, source: str = "the CSV file") -> Listing:
             else:
                 fields = {column: row[i] for column, i in columns.items() if i < len(row)}
                 listing.add(*_image(fields, root, source, number))
+                lines.append(number)
     except csv.Error as error:
         raise CatalogError(
             f"{source}, line {reader.line_num} cannot be read: {error}.",
             'Quote fields as in "a ""quoted"" name.jpg",cat.',
         ) from error
+    _refuse_two_labels(listing, lines, source)
     return _not_empty(listing, source, _CSV_REMEDY)
 
 
@@ -159,6 +167,22 @@ def _name(path: str, root: str, source: str, number: int) -> str:
     while path.startswith("./") and len(path) > 2:
         path = path[2:]
     return path
+
+
+def _refuse_two_labels(listing: Listing, lines: list[int], source: str) -> None:
+    """Raise CatalogError where one image stands in two lines with different labels; twice the same is no harm."""
+    if len(set(listing.names)) == len(listing.names):
+        return
+    first: dict[str, tuple[str, int]] = {}
+    for name, label, line in zip(listing.names, listing.labels, lines, strict=True):
+        if label is None:
+            continue
+        before, where = first.setdefault(name, (label, line))
+        if before != label:
+            raise CatalogError(
+                f"{source} gives the image {name!r} two labels: {before!r} in line {where} and {label!r} in line {line}.",
+                "An image has one label here: keep the line that is right and delete the other.",
+            )
 
 
 def _not_empty(listing: Listing, source: str, remedy: str) -> Listing:

@@ -42,7 +42,7 @@ def test_a_list_is_split_at_the_last_space(tmp_path: Path) -> None:
 
 def test_classes_that_are_integers_are_in_numeric_order(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").touch()
-    (tmp_path / "l.lst").write_text("x.jpg 10\nx.jpg 9\nx.jpg -1\n")
+    (tmp_path / "l.lst").write_text("x.jpg 10\ny.jpg 9\nz.jpg -1\n")
     catalog = read_catalog(tmp_path / "l.lst")
     assert catalog.classes == ("-1", "9", "10")
     assert catalog.labels.tolist() == [2, 1, 0]
@@ -131,7 +131,9 @@ row = st.tuples(
 )
 
 
-@given(st.lists(row, min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]))
+@given(
+    st.lists(row, min_size=1, max_size=8, unique_by=lambda image: image[0]), st.sampled_from(["\n", "\r\n"])
+)
 def test_csv_gives_back_what_pythons_writer_wrote(images: list[tuple[str, str, str]], newline: str) -> None:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator=newline, quoting=csv.QUOTE_ALL)
@@ -148,7 +150,11 @@ list_path = line_text.filter(lambda text: text.strip(" ") == text and not text.s
 word = line_text.filter(lambda text: " " not in text and "." not in text)
 
 
-@given(st.lists(st.tuples(list_path.filter(str.strip), word), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.tuples(list_path.filter(str.strip), word), min_size=1, max_size=8, unique_by=lambda image: image[0]
+    )
+)
 def test_lists_give_back_paths_and_labels(images: list[tuple[str, str]]) -> None:
     listing = parse_list("".join(f"{path}.jpg {label}\n" for path, label in images), "/d")
     assert listing.names == [f"{path}.jpg" for path, _ in images]
@@ -165,3 +171,24 @@ def test_any_text_is_read_or_refused_in_two_sentences(text: str) -> None:
         else:
             assert len(listing.names) == len(listing.labels) == len(listing.splits) > 0
             assert all(listing.names)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parse_csv, "filename,label\na.jpg,ant\nb.jpg,bee\n./a.jpg,bee\n"),
+        (parse_list, "a.jpg ant\n# the second one\nb.jpg bee\na.jpg bee\n"),
+    ],
+)
+def test_an_image_with_two_labels_is_refused_with_both_lines(parse, text) -> None:
+    """Taken as two images, one of them would be learned wrongly, whichever it is."""
+    with pytest.raises(CatalogError, match=r"'a\.jpg' two labels: 'ant' in line [12] and 'bee' in line 4"):
+        parse(text, "/photos", "the list")
+
+
+def test_an_image_that_is_named_twice_alike_is_told_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "all.csv").write_text("filename,label\na.jpg,ant\nb.jpg,bee\na.jpg,ant\na.jpg,\n")
+    catalog = read_catalog(tmp_path / "all.csv")
+    assert len(catalog) == 4
+    assert "2 rows with an image that another row has already" in catalog.describe()
