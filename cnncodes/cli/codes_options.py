@@ -62,6 +62,13 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 Strict = Annotated[
     bool, typer.Option("--strict", help="Stop with exit code 1 at the first unreadable image.")
 ]
+Retry = Annotated[
+    bool,
+    typer.Option(
+        "--retry",
+        help="Try every unreadable image of the output again, not only those whose files have changed.",
+    ),
+]
 InputSize = Annotated[
     int | None,
     typer.Option(

@@ -32,13 +32,15 @@ def extract(
     dry_run: codes_options.DryRun = False,
     overwrite: options.Overwrite = False,
     strict: codes_options.Strict = False,
+    retry: codes_options.Retry = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Images -> CNN codes of any layers, in one HDF5 file.
 
     Interrupted or killed, the same command goes on where it stopped. An unreadable image keeps its row
-    (NaN) and is listed with its reason; the exit code is then 3.
+    (NaN) and is listed with its reason; the exit code is then 3. Repair it, and the same command reads it;
+    --retry tries all of them again, as after a disk that failed.
 
         cnncodes extract photos/ -o codes.h5 --layers fc6,fc7
 
@@ -70,6 +72,7 @@ def extract(
         workers=workers,
         overwrite=overwrite,
         strict=strict,
+        retry=retry,
         limit=limit,
         like=settings,
     )
@@ -104,6 +107,7 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
     if plan.resumes:
         reporter.note(
             f"going on with '{plan.output}': {plan.images:,} of {len(plan.catalog):,} images are left"
+            + (f", {len(plan.again):,} of them tried again" if plan.again else "")
         )
     reporter.note(f"about {duration(seconds)}; the file will have {size(plan.file_bytes)}")
 

@@ -177,7 +177,8 @@ def _make_ready(plan: Plan) -> None:
     there = plan.output.exists()
     if plan.resumes and there:
         with codes_file.CodesFile(plan.output) as codes:
-            unchanged = codes.settings == plan.settings and pending_batches(codes) == plan.pending
+            pending = pending_batches(codes, plan.again)
+            unchanged = codes.settings == plan.settings and pending == plan.pending
     else:
         unchanged = plan.resumes == there or plan.overwrite
     if not unchanged:
@@ -187,6 +188,22 @@ def _make_ready(plan: Plan) -> None:
         )
     if not plan.resumes:
         _create(plan)
+    elif plan.again:
+        _try_again(plan)
+
+
+def _try_again(plan: Plan) -> None:
+    """Make rows pending that could not be read, and note which files will be read now."""
+    rows = list(plan.again)
+    with codes_file.open_for_writing(plan.output) as file:
+        images = file["images"]
+        for name, values in (
+            ("size", plan.size[rows]),
+            ("mtime", plan.mtime[rows]),
+            ("problem", np.zeros(len(rows), images["problem"].dtype)),
+            ("state", np.full(len(rows), codes_file.PENDING, np.uint8)),
+        ):
+            images[name][rows] = values
 
 
 def _create(plan: Plan) -> None:

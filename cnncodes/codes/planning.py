@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 class Plan:
     """What an extraction is going to do; made by :func:`plan_extraction`, carried out by :func:`run_extraction`.
 
-    ``pending`` lists the batches of rows still to do (all of them for a new file).
+    ``pending`` lists the batches of rows still to do (all of them for a new file); ``again`` the rows among them that
+    could not be read before and are tried once more.
     """
 
     catalog: Catalog
@@ -47,6 +48,7 @@ class Plan:
     mtime: np.ndarray
     pending: tuple[range, ...]
     resumes: bool
+    again: tuple[int, ...] = ()
     overwrite: bool = False
     strict: bool = False
 
@@ -83,6 +85,7 @@ def plan_extraction(
     workers: int | None = None,
     overwrite: bool = False,
     strict: bool = False,
+    retry: bool = False,
     limit: int | None = None,
     like: ExtractionSettings | None = None,
 ) -> Plan:
@@ -92,7 +95,8 @@ def plan_extraction(
     ----------
     catalog : Catalog
     output : path of the codes file
-        If it is there and belongs to the same images, weights and settings, its pending rows are planned.
+        If it is there and belongs to the same images, weights and settings, its pending rows are planned, and those of
+        unreadable images whose files have changed since (repaired, or there by now).
     weights : Weights
     layers : str or sequence of str, optional
         Names and ranges, see :func:`cnncodes.networks.parse_stages`; by default those of ``like``, else fc7.
@@ -109,6 +113,9 @@ def plan_extraction(
         Start anew even if the output is there.
     strict : bool, default False
         Stop at the first unreadable image.
+    retry : bool, default False
+        Try all unreadable images of a file again, also those whose files have not changed: after a failure of
+        the disk or the network, or where permission was missing.
     limit : int, optional
         Only so many images, spread evenly over the catalog.
     like : ExtractionSettings, optional
@@ -159,8 +166,11 @@ def plan_extraction(
     _check_folder(path)
     size, mtime = stat_files(catalog)
     resumes = path.exists() and not overwrite
+    again: tuple[int, ...] = ()
     if resumes:
-        settings, pending = _pending(path, catalog, settings, size, mtime, batch_size is not None)
+        settings, pending, again = _pending(
+            path, catalog, settings, size, mtime, batch_size is not None, retry
+        )
     else:
         pending = tuple(batches_of(len(catalog), settings.batch_size))
         check_room(path.parent, bytes_needed(len(catalog), settings))
@@ -178,6 +188,7 @@ def plan_extraction(
         mtime=mtime,
         pending=pending,
         resumes=resumes,
+        again=again,
         overwrite=overwrite,
         strict=strict,
     )
@@ -212,8 +223,9 @@ def _pending(
     size: np.ndarray,
     mtime: np.ndarray,
     batch_size_asked: bool,
-) -> tuple[ExtractionSettings, tuple[range, ...]]:
-    """Settings of the file and the batches in which a row is pending."""
+    retry: bool,
+) -> tuple[ExtractionSettings, tuple[range, ...], tuple[int, ...]]:
+    """Settings of the file, the batches in which something is to be done, and the rows that are tried again."""
     if path.is_dir():
         raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o, such as codes.h5.")
     with codes_file.CodesFile(path) as codes:
@@ -221,22 +233,39 @@ def _pending(
         if not batch_size_asked:  # equal bits need equal batches: keep the file's
             asked = dataclasses.replace(asked, batch_size=there.batch_size)
         differences = there.differences(asked) + _catalog_differences(codes, catalog, size, mtime)
-        pending = pending_batches(codes)
+        again = () if differences else _again(codes, size, mtime, retry)
+        pending = pending_batches(codes, again)
     if differences:
         raise ResumeError(
             f"'{path}' is there and was made otherwise ({'; '.join(differences[:4])}).",
             "Use --overwrite to make it anew, or another output with -o.",
         )
-    return there, pending
+    return there, pending, again
 
 
-def pending_batches(codes: codes_file.CodesFile) -> tuple[range, ...]:
-    """The file's batches in which a row is pending."""
+def pending_batches(codes: codes_file.CodesFile, again: Sequence[int] = ()) -> tuple[range, ...]:
+    """The file's batches in which a row is pending or is to be tried again."""
+    left = codes.state == codes_file.PENDING
+    left[list(again)] = True
     return tuple(
         rows
         for rows in batches_of(len(codes), codes.settings.batch_size)
-        if (codes.state[rows.start : rows.stop] == codes_file.PENDING).any()
+        if left[rows.start : rows.stop].any()
     )
+
+
+def _again(codes: codes_file.CodesFile, size: np.ndarray, mtime: np.ndarray, retry: bool) -> tuple[int, ...]:
+    """Rows without codes whose files have changed; with ``retry`` all that could not be read."""
+    again = _changed(codes, size, mtime) & (codes.state != codes_file.DONE)
+    if retry:
+        again |= codes.state == codes_file.UNREADABLE
+    return tuple(np.flatnonzero(again).tolist())
+
+
+def _changed(codes: codes_file.CodesFile, size: np.ndarray, mtime: np.ndarray) -> np.ndarray:
+    """Whether each image's file is another one than when the codes file was made: bool ``[N]``."""
+    size_there, mtime_there = codes.files()
+    return np.asarray((size_there != size) | (mtime_there != mtime))
 
 
 def _catalog_differences(
@@ -251,8 +280,8 @@ def _catalog_differences(
         return ["labels: they changed"]
     if (there.splits != catalog.splits).any():
         return ["splits: they changed"]
-    size_there, mtime_there = codes.files()
-    changed = np.flatnonzero((size_there != size) | (mtime_there != mtime))
+    # What has no codes yet may change: there is nothing that would contradict it.
+    changed = np.flatnonzero(_changed(codes, size, mtime) & (codes.state == codes_file.DONE))
     if len(changed):
         return [f"images: {len(changed)} changed on disk, such as '{catalog.names[changed[0]]}'"]
     return []

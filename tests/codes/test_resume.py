@@ -12,7 +12,7 @@ from codes_tools import content, pretend
 from cnncodes.codes import CodesFile, ExtractionSettings, extract, plan_extraction, run_extraction
 from cnncodes.codes.file import Provenance
 from cnncodes.codes.structure import create
-from cnncodes.errors import ResumeError
+from cnncodes.errors import ImageError, ResumeError
 from cnncodes.images import Catalog, read_catalog, stat_files
 from cnncodes.weights import load_weights
 
@@ -206,3 +206,84 @@ def test_planning_to_resume_a_hundred_thousand_rows_is_quick(small_weights, tmp_
     plan = plan_extraction(catalog, tmp_path / "codes.h5", small_weights, layers="pool5")
     assert time.process_time() - started < 4
     assert plan.images == 160  # the last batches of 64 rows with a pending row
+
+
+def break_one(folder):
+    """Put something that is no image into one file; returns what puts the image back, as an editor would."""
+    path = folder / "ant" / "photo3.jpg"
+    whole, status = path.read_bytes(), path.stat()
+    path.write_bytes(b"no image")
+
+    def repair(as_before=False):
+        path.write_bytes(whole)
+        if as_before:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    return repair
+
+
+def test_a_repaired_image_is_read_by_the_same_command(folder, tmp_path, small_weights):
+    """And the file is then what it would have been had the image never been broken."""
+    run(folder, tmp_path / "never.h5", small_weights)
+    repair = break_one(folder)
+    path = tmp_path / "codes.h5"
+    _, result = run(folder, path, small_weights)
+    assert list(result.unreadable) == ["ant/photo3.jpg"]
+    before = path.read_bytes()
+    plan, result = run(folder, path, small_weights)
+    assert (plan.again, result.images) == ((), 0) and path.read_bytes() == before, (
+        "nothing changed: nothing is done"
+    )
+    repair(as_before=True)
+    plan, result = run(folder, path, small_weights)
+    assert [plan.catalog.names[row] for row in plan.again] == ["ant/photo3.jpg"]
+    assert (result.images, result.unreadable) == (4, {}), "its batch alone is computed"
+    assert content(path) == content(tmp_path / "never.h5")
+    assert run(folder, path, small_weights)[1].images == 0
+
+
+def test_an_image_that_is_still_broken_is_listed_with_its_new_reason(folder, tmp_path, small_weights):
+    break_one(folder)
+    path = tmp_path / "codes.h5"
+    (before,) = run(folder, path, small_weights)[1].unreadable.values()
+    (folder / "ant" / "photo3.jpg").write_bytes(b"")
+    (after,) = run(folder, path, small_weights)[1].unreadable.values()
+    assert before != after and "empty" in after
+
+
+def test_what_failed_for_a_moment_is_tried_again_when_asked(folder, tmp_path, small_weights, monkeypatch):
+    """A disk that did not answer leaves the file as it was: its time says nothing."""
+    from cnncodes.images import loader
+
+    path = tmp_path / "codes.h5"
+    with monkeypatch.context() as patch:
+        decode = loader.decode
+
+        def fail(source, preprocessing=None):
+            if "photo3" in str(source):
+                raise ImageError("input/output error", "Check the disk.")
+            return decode(source, preprocessing)
+
+        patch.setattr(loader, "decode", fail)
+        assert len(run(folder, path, small_weights)[1].unreadable) == 1
+    assert len(run(folder, path, small_weights)[1].unreadable) == 1
+    _, result = run(folder, path, small_weights, retry=True)
+    assert (result.images, result.unreadable) == (4, {})
+
+
+def test_a_kill_before_the_repaired_image_is_read_loses_nothing(folder, tmp_path, small_weights, monkeypatch):
+    run(folder, tmp_path / "never.h5", small_weights)
+    repair = break_one(folder)
+    path = tmp_path / "codes.h5"
+    run(folder, path, small_weights)
+    repair(as_before=True)
+    with monkeypatch.context() as patch:
+
+        def killed(*_arguments):
+            raise KeyboardInterrupt
+
+        patch.setattr("cnncodes.codes.extraction.RowWriter", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, path, small_weights)
+    run(folder, path, small_weights)
+    assert content(path) == content(tmp_path / "never.h5")
