@@ -55,7 +55,7 @@ GradcamLayer = Annotated[
     typer.Option(
         "--layer",
         metavar="LAYER",
-        help="A convolution or pooling stage. [default: the last convolution that the classifier stands on]",
+        help="Of Grad-CAM: a convolution or pooling stage. [default: the last convolution that the classifier stands on]",
         show_default=False,
     ),
 ]
@@ -160,8 +160,38 @@ EachScale = Annotated[
 DataOrCodes = Annotated[
     list[str],
     typer.Argument(
-        metavar="DATA...",
-        help="Images (a folder, a list, a CSV, images or globs), or a codes file that has the layer.",
+        metavar="DATA|CODES|RUN...",
+        help="Images (a folder, a list, a CSV, images or globs), a codes file that has the layer, or the folder of a "
+        "run.",
+        show_default=False,
+    ),
+]
+CodesOrData = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CODES|RUN|DATA...",
+        help="A codes file, the folder of a run, or images (a folder, a list, a CSV, images or globs), whose codes "
+        "are computed first and not kept.",
+        show_default=False,
+    ),
+]
+LayerOfCodes = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        metavar="STAGE",
+        help="Whose codes. [default: the layer that the model of a run, or of --weights, reads; else the deepest of "
+        "the codes file; else the deepest before the classifier]",
+        show_default=False,
+    ),
+]
+WeightsOfNew = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="WEIGHTS|MODEL",
+        help="The network, for images: imagenet, starter, random:SEED, a weights file, or a model of 'run' or "
+        "'fit-linear'. [default: imagenet] With a codes file: where its weights are now. [default: as it says]",
         show_default=False,
     ),
 ]
@@ -177,9 +207,7 @@ OptionalSubject = Annotated[
 ]
 MostVarying = Annotated[
     int,
-    typer.Option(
-        "--count", metavar="N", min=1, help="How many units: those that vary most over the images."
-    ),
+    typer.Option("--count", metavar="N", min=1, help="How many units: those that vary most over the images."),
 ]
 ImagesEach = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many images for each unit.")]
 ReluLayers = Annotated[
@@ -192,11 +220,12 @@ ReluLayers = Annotated[
     ),
 ]
 AugmentRecipe = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--recipe",
         metavar="NAME|FILE",
-        help="Whose augmentation: a recipe that trains, see 'cnncodes recipes list'.",
+        help="Whose augmentation: a recipe that trains, see 'cnncodes recipes list'. [default: what finetune does without one]",
+        show_default=False,
     ),
 ]
 ViewCount = Annotated[int, typer.Option("--views", metavar="N", min=1, help="How many views.")]

@@ -159,7 +159,8 @@ def _title(found: CodesMap) -> str:
     part = f"{len(found):,} of {found.of:,}" if len(found) < found.of else f"{found.of:,}"
     split = f" (split {found.split})" if found.split != "all" else ""
     split += ", spread evenly over them," if len(found) < found.of else ""
-    return f"{part} images of {name}{split} by their {found.layer} codes, weights {plain(found.weights)}: {found.label}"
+    layer = f"{found.layer} codes" + (f" ({found.choice})" if found.choice else "")
+    return f"{part} images of {name}{split} by their {layer}, weights {plain(found.weights)}: {found.label}"
 
 
 def _purity(found: CodesMap) -> str:

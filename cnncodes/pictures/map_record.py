@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.codes.export import deepest
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops, nearest
 from cnncodes.errors import CodesFileError, OptionError
@@ -20,6 +19,7 @@ from cnncodes.errors import nearest as nearest_name
 from cnncodes.images import Catalog
 from cnncodes.images.listing import SPLITS
 from cnncodes.pictures.map import LABEL, Method, Progress, codes_map
+from cnncodes.pictures.sources import CodesSource
 
 Array = npt.NDArray[Any]
 
@@ -72,6 +72,8 @@ class CodesMap:
         x to the right, y upwards, in no unit.
     purity : Purity or None
         None where fewer than two classes, or too few images, have labels.
+    choice : str, default ""
+        Why this layer, for the title; empty where it was named, or is the only one.
     """
 
     file: str
@@ -86,6 +88,7 @@ class CodesMap:
     catalog: Catalog
     points: npt.NDArray[np.float64]
     purity: Purity | None
+    choice: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,7 +124,7 @@ class CodesMap:
 
 
 def read_map(
-    codes: str | os.PathLike[str],
+    codes: str | os.PathLike[str] | CodesSource,
     *,
     layer: str | None = None,
     method: Method = "tsne",
@@ -136,8 +139,9 @@ def read_map(
 
     Parameters
     ----------
-    codes : path of a codes file
-        Images that are pending or unreadable are left out.
+    codes : path of a codes file, or CodesSource
+        Of images by way of :func:`~cnncodes.pictures.sources.codes_for`. Images that are pending or unreadable are
+        left out.
     layer : str, optional
         By default the deepest of the file.
     method, seed, perplexity
@@ -160,8 +164,9 @@ def read_map(
     """
     if split not in ("all", *SPLITS):
         raise OptionError(f"split '{split}' is not known.", nearest_name(split, ("all", *SPLITS)))
-    with CodesFile(codes) as file:
-        stage = file.settings.architecture.select_one(layer) if layer else deepest(file.stages)
+    source = CodesSource.of(codes, layer, root)
+    with CodesFile(source.path) as file:
+        stage, choice = source.choose(file)
         usable = file.state == DONE
         if split != "all":
             usable &= file.catalog.splits == SPLITS.index(split)
@@ -172,11 +177,12 @@ def read_map(
         of = len(rows)
         rows = evenly(rows, limit)
         values = mean_of_crops(file.read(stage, rows))
-        catalog = moved(file.catalog, root).subset(rows)
+        catalog = moved(file.catalog, source.root).subset(rows)
         points = codes_map(values, method, seed, perplexity, progress)
         return CodesMap(
-            file.path.name, file.settings.weights, stage, method, seed, perplexity,
-            rows, of, split, catalog, points, purity(values, points, catalog.labels, file.digests()[rows]),
+            source.name, file.settings.weights, stage, method, seed, perplexity,
+            rows, source.images or of, split, catalog, points, purity(values, points, catalog.labels, file.digests()[rows]),
+            choice,
         )  # fmt: skip
 
 

@@ -12,19 +12,22 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.codes.export import deepest
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops, nearest
 from cnncodes.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
 from cnncodes.images import Catalog, crops_of, file_digest
 from cnncodes.images.decode import decode
 from cnncodes.pictures.map_record import moved
+from cnncodes.pictures.sources import CodesSource
 from cnncodes.pictures.thumbnails import read_thumbnails
+
+if TYPE_CHECKING:
+    from cnncodes.weights import Weights
 
 Array = npt.NDArray[Any]
 
@@ -102,6 +105,8 @@ class Neighbours:
     catalog : Catalog
         Of the codes file.
     queries : tuple of Query
+    choice : str, default ""
+        Why this layer, for the title; empty where it was named, or is the only one.
     """
 
     file: str
@@ -113,6 +118,7 @@ class Neighbours:
     problems: dict[str, str]
     catalog: Catalog
     queries: tuple[Query, ...]
+    choice: str = ""
 
     @property
     def unreadable(self) -> int:
@@ -156,13 +162,13 @@ class Neighbours:
 
 
 def find_neighbours(
-    codes: str | os.PathLike[str],
+    codes: str | os.PathLike[str] | CodesSource,
     images: Sequence[str | os.PathLike[str]],
     *,
     k: int = 6,
     layer: str | None = None,
     metric: Metric = "cosine",
-    weights: str | None = None,
+    weights: Weights | str | None = None,
     root: str | os.PathLike[str] | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -171,7 +177,8 @@ def find_neighbours(
 
     Parameters
     ----------
-    codes : path of a codes file
+    codes : path of a codes file, or CodesSource
+        Of images by way of :func:`~cnncodes.pictures.sources.codes_for`.
     images : sequence of names or paths
         Each is an image of the file (its name there, the end of it, or its path), which is no neighbour of itself, or
         any other image, whose code is computed first.
@@ -180,8 +187,8 @@ def find_neighbours(
         By default the deepest of the file.
     metric : {"cosine", "l2"}, default "cosine"
         Between codes. Pixels are always compared by their differences: of the central square at 32 x 32, RGB.
-    weights : str, optional
-        Where the weights are now, for new images; by default as the file says.
+    weights : Weights or str, optional
+        For new images: the weights, or where they are now; by default as the file says.
     root : path, optional
         Where the images are now, if they were moved.
     device : str, default "auto"
@@ -201,36 +208,26 @@ def find_neighbours(
     CodesFileError
         If the file cannot be read, lacks the layer, or the code of a query is not there.
     """
-    with CodesFile(codes) as file:
-        stage = file.settings.architecture.select_one(layer) if layer else deepest(file.stages)
-        catalog = moved(file.catalog, root)
+    source = CodesSource.of(codes, layer, root)
+    with CodesFile(source.path) as file:
+        stage, choice = source.choose(file)
+        catalog = moved(file.catalog, source.root)
         rows = [_row_of(os.fspath(image), file, catalog) for image in images]
         paths = [
             str(catalog.path(row)) if row >= 0 else os.fspath(image)
             for image, row in zip(images, rows, strict=True)
         ]
-        wanted = _codes_of(file, stage, rows, paths, weights, device)
+        wanted = _codes_of(file, stage, rows, paths, weights or source.weights, device)
         by_codes = nearest(file, wanted, k, metric, layer=stage, leave_out=rows)
         done = np.flatnonzero(file.state == DONE)
-        digests = file.digests()
         by_pixels, problems = _by_pixels(catalog, done, rows, paths, k, progress)
-        queries = []
-        for place, (image, row, path) in enumerate(zip(images, rows, paths, strict=True)):
-            own = int(digests[row]) if row >= 0 else file_digest(path)
-            label = int(catalog.labels[row]) if row >= 0 else -1
-            both = [
-                tuple(
-                    _neighbour(catalog, int(found), float(distance), own != 0 and int(digests[found]) == own)
-                    for found, distance in zip(*(part[place] for part in answers), strict=True)
-                )
-                if answers
-                else ()
-                for answers in (by_codes, by_pixels)
-            ]
-            name = catalog.names[row] if row >= 0 else Path(image).name
-            queries.append(Query(name, path, row, label, _class_name(catalog, label), both[0], both[1]))
+        digests = file.digests()
+        queries = tuple(
+            _query(catalog, digests, row, path, _answers(by_codes, place), _answers(by_pixels, place))
+            for place, (row, path) in enumerate(zip(rows, paths, strict=True))
+        )
         return Neighbours(
-            file.path.name, file.settings.weights, stage, metric, k, len(done), problems, catalog, tuple(queries)
+            source.name, file.settings.weights, stage, metric, k, len(done), problems, catalog, queries, choice
         )  # fmt: skip
 
 
@@ -289,7 +286,7 @@ def _codes_of(
     stage: str,
     rows: Sequence[int],
     paths: Sequence[str],
-    weights: str | None,
+    weights: Weights | str | None,
     device: str,
 ) -> Array:
     """Codes of the queries, ``[Q, length]``: from the file, or computed for those that are not in it (row -1)."""
@@ -304,10 +301,12 @@ def _codes_of(
     return found[np.argsort(np.array(old + new))]
 
 
-def _compute(file: CodesFile, stage: str, paths: Sequence[str], weights: str | None, device: str) -> Array:
+def _compute(
+    file: CodesFile, stage: str, paths: Sequence[str], weights: Weights | str | None, device: str
+) -> Array:
     """Codes ``[images, length]`` of new images, as the file's own were made."""
     from cnncodes.codes.compute import Encoder, choose_device
-    from cnncodes.weights import load_weights
+    from cnncodes.weights import Weights, load_weights
 
     settings = file.settings
     crops = []
@@ -319,7 +318,10 @@ def _compute(file: CodesFile, stage: str, paths: Sequence[str], weights: str | N
             raise ImageError(
                 f"'{path}' cannot be read: {error.problem.rstrip('.')}.", error.remedy
             ) from error
-    loaded = load_weights(weights or settings.weights, network=settings.network)
+    if isinstance(weights, Weights):
+        loaded = weights
+    else:
+        loaded = load_weights(weights or settings.weights, network=settings.network)
     if loaded.fingerprint != settings.weights_sha256:
         raise WeightsMismatchError(
             f"weights '{loaded.name}' ({loaded.fingerprint[:12]}) did not make '{file.path}' "
@@ -353,6 +355,33 @@ def _by_pixels(
     leave_out = [place_of.get(row, -1) for row in rows]
     places, distances = nearest(squares[readable], squares[len(done) :], k, "l2", leave_out=leave_out)
     return (done[readable[places]], distances / (255 * PIXELS * np.sqrt(3))), lost
+
+
+def _answers(found: tuple[Array, Array] | None, place: int) -> list[tuple[int, float]]:
+    """Row and distance of each neighbour of one query, out of those of all queries, ``[Q, k]`` each."""
+    return [] if found is None else list(zip(found[0][place].tolist(), found[1][place].tolist(), strict=True))
+
+
+def _query(
+    catalog: Catalog,
+    digests: Array,
+    row: int,
+    path: str,
+    by_codes: list[tuple[int, float]],
+    by_pixels: list[tuple[int, float]],
+) -> Query:
+    """One query (row -1: a new image) with its neighbours, in which copies of it are known by their files' digests."""
+    own = int(digests[row]) if row >= 0 else file_digest(path)
+    label = int(catalog.labels[row]) if row >= 0 else -1
+    both = [
+        tuple(
+            _neighbour(catalog, found, distance, own != 0 and int(digests[found]) == own)
+            for found, distance in answers
+        )
+        for answers in (by_codes, by_pixels)
+    ]
+    name = catalog.names[row] if row >= 0 else Path(path).name
+    return Query(name, path, row, label, _class_name(catalog, label), both[0], both[1])
 
 
 def _neighbour(catalog: Catalog, row: int, distance: float, same_file: bool) -> Neighbour:

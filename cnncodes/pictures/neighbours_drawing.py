@@ -101,10 +101,10 @@ def _title(found: Neighbours) -> str:
     count = "nearest" if found.k == 1 else f"{found.k} nearest"
     text = (
         f"The {count} of {found.images:,} images of {plain(found.catalog.root.name) or '/'} by {found.layer} codes "
-        f"(weights {plain(found.weights)}, {METRICS[found.metric]})"
+        f"({found.choice + '; ' if found.choice else ''}weights {plain(found.weights)}, {METRICS[found.metric]})"
     )
     if any(query.by_pixels for query in found.queries):
-        text += f" and by pixels ({PIXELS} x {PIXELS} RGB, root mean square difference)"
+        text += f" and by pixels ({PIXELS} x {PIXELS} RGB; root mean square difference, 1 is black against white)"
     text += f"; the first {DRAWN} are shown." if found.k > DRAWN else "."
     shares = found.share("by_codes"), found.share("by_pixels")
     if shares[0] is not None and shares[1] is not None:

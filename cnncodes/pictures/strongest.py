@@ -21,12 +21,13 @@ from cnncodes.codes.file import DONE
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.errors import CatalogError, CodesFileError, OptionError, nearest
 from cnncodes.evaluation.scores import is_codes, one_path
-from cnncodes.images import Catalog, read_catalog
+from cnncodes.images import Catalog
 from cnncodes.images.catalog import SPLITS
 from cnncodes.images.loader import Loader
 from cnncodes.networks import ReceptiveField, receptive_fields
 from cnncodes.pictures.best import Best
 from cnncodes.pictures.map_record import evenly, moved
+from cnncodes.pictures.sources import images_for
 from cnncodes.pictures.subject import load_subject
 from cnncodes.weights import Weights
 
@@ -172,7 +173,7 @@ def find_strongest(
 
     Parameters
     ----------
-    data : images, as :func:`cnncodes.images.read_catalog` takes them, or a codes file that has the stage
+    data : images, as :func:`cnncodes.images.read_catalog` takes them, the folder of a run, or a codes file that has the stage
     layer : str, default "pool5"
     units : int or sequence of int, default 6
         So many units, those whose strongest activations in an image vary most over the images; or which.
@@ -214,21 +215,37 @@ def find_strongest(
             return _in_codes(file, layer, units, k, split, limit, root, report)
     if root is not None:
         raise OptionError("--root is for codes files, and images are given.", "Leave it out.")
-    if not isinstance(weights, Weights):
-        weights = load_subject(weights or "imagenet", network=network, device=device).weights
+    if isinstance(weights, Weights):
+        catalog, _ = images_for(data)
+    else:
+        catalog, named = images_for(data, weights)
+        weights = load_subject(named, network=network, device=device).weights
+    catalog = catalog.subset(_rows_of(catalog, np.ones(len(catalog), bool), split, limit))
+    return _in_images(catalog, weights, layer, units, k, device, workers, report)
+
+
+def _in_images(
+    catalog: Catalog,
+    weights: Weights,
+    layer: str,
+    units: int | Sequence[int],
+    k: int,
+    device: str,
+    workers: int | None,
+    report: Progress,
+) -> Strongest:
+    """From images, batch by batch as they come out of the network."""
+    network = weights.architecture
     settings = ExtractionSettings(
-        weights.network, (weights.architecture.select_one(layer),), weights.name, weights.fingerprint,
-        weights.preprocessing, classes=weights.architecture.classes,
+        weights.network, (network.select_one(layer),), weights.name, weights.fingerprint,
+        weights.preprocessing, batch_size=default_batch_size(len(catalog)), classes=network.classes,
     )  # fmt: skip
     _check_units(units, settings)
-    catalog = data if isinstance(data, Catalog) else read_catalog(data)
-    catalog = catalog.subset(_rows_of(catalog, np.ones(len(catalog), bool), split, limit))
-    settings = replace(settings, batch_size=default_batch_size(len(catalog)))
     place = choose_device(device)
     problems: dict[str, str] = {}
     blocks = _computed(catalog, Encoder(weights, settings, place), workers or place.cores, problems, report)
-    last = settings.stages[0] == weights.architecture.stage_names[-1]
-    names = weights.class_names() if last and weights.architecture.classes else None
+    last = settings.stages[0] == network.stage_names[-1]
+    names = weights.class_names() if last and network.classes else None
     return _collect(settings, catalog, blocks, units, k, problems, names or ())
 
 

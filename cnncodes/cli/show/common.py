@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, quoted, shell
+from cnncodes.cli.console import Reporter, one_line, quoted, shell
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
+    from cnncodes.pictures.question import Question
+    from cnncodes.pictures.sources import CodesSource
 
 
 FIRST_PROBLEMS = 5
@@ -24,6 +27,49 @@ def picture_path(output: str | None, command: str, overwrite: bool, image: str |
     return path
 
 
+@contextmanager
+def codes_at_hand(
+    reporter: Reporter,
+    data: list[str],
+    layer: str | None,
+    weights: str | None,
+    network: str | None,
+    root: str | None,
+    device: str,
+    workers: int | None,
+    split: str = "all",
+    limit: int | None = None,
+    new_images: bool = False,
+) -> Iterator[CodesSource]:
+    """:func:`cnncodes.pictures.sources.codes_for` with a bar, and a word on what was computed."""
+    from cnncodes.pictures.sources import codes_for
+
+    with ExitStack() as until_read:
+        with reporter.progress("computing codes", 1) as update:
+            source = until_read.enter_context(
+                codes_for(
+                    data, layer=layer, weights=weights, network=network, split=split, limit=limit, root=root, device=device,
+                    workers=workers, new_images=new_images,
+                    progress=lambda done, total: update(done / total, f"{done:,} of {total:,} images"),
+                )
+            )  # fmt: skip
+        if source.weights is not None:
+            reporter.note(
+                f"codes computed for this picture alone (weights {source.weights.name}); 'cnncodes extract' keeps them"
+            )
+        yield source
+
+
+def next_on(reporter: Reporter, command: str, data: list[str], weights: str | None, rest: str = "") -> None:
+    """Another command of this group on the same data, as the next one."""
+    words = [
+        *map(shell, data),
+        *([f"--weights {shell(weights)}"] if weights else []),
+        *([rest] if rest else []),
+    ]
+    reporter.next(f"cnncodes show {command} {' '.join(words)}")
+
+
 def named(weights: str, network: str | None) -> str:
     """The options that name the same network in the next command."""
     return f"--weights {shell(weights)}" + (f" --model {shell(network)}" if network else "")
@@ -35,6 +81,13 @@ def tell_unreadable(reporter: Reporter, problems: Mapping[str, str], hint: str =
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
     if len(problems) > FIRST_PROBLEMS:
         reporter.warn(f"... and {len(problems) - FIRST_PROBLEMS:,} more; {hint}")
+
+
+def tell_question(reporter: Reporter, question: Question) -> None:
+    """Which class is asked about and what the network says of it; a warning where that is little."""
+    reporter.result(one_line(question.title))
+    if question.doubt:
+        reporter.warn(f"careful: {one_line(question.doubt)}")
 
 
 def finish(reporter: Reporter, figure: Figure, path: Path, document: dict[str, Any]) -> None:

@@ -6,23 +6,26 @@ import json as json_module
 from typing import TYPE_CHECKING, cast
 
 from cnncodes.cli import codes_options, options, show_options
-from cnncodes.cli.console import Reporter, one_line, shell
-from cnncodes.cli.show.common import MOVED, finish, picture_path, tell_unreadable
+from cnncodes.cli.console import Reporter, one_line
+from cnncodes.cli.show.common import MOVED, codes_at_hand, finish, next_on, picture_path, tell_unreadable
 
 if TYPE_CHECKING:
     from cnncodes.codes.search import Metric
+    from cnncodes.pictures.neighbours import Neighbours
 
 
 def neighbours(
-    codes: options.Codes,
+    data: show_options.CodesOrData,
     image: show_options.Queries,
     k: show_options.Nearest = 6,
-    layer: codes_options.OptionalLayer = None,
+    layer: show_options.LayerOfCodes = None,
     metric: show_options.Metric = "cosine",
-    weights: options.OptionalWeights = None,
+    weights: show_options.WeightsOfNew = None,
+    network: options.Network = None,
     root: codes_options.Root = None,
     output: show_options.Picture = None,
     device: options.Device = "auto",
+    workers: options.Workers = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -36,19 +39,38 @@ def neighbours(
 
         cnncodes show neighbours codes.h5 --image ants/12.jpg
 
-        cnncodes show neighbours codes.h5 --image new.jpg --image bees/3.jpg --layer fc6 -k 8 -o nearest.png
+        cnncodes show neighbours photos/ --weights starter --image new.jpg --image bees/3.jpg -k 8 -o nearest.png
     """
     from cnncodes.pictures.neighbours import find_neighbours
     from cnncodes.pictures.neighbours_drawing import draw_neighbours
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "neighbours", overwrite)
-    with reporter.progress("comparing", 1) as update:
+    with (
+        codes_at_hand(
+            reporter, data, layer, weights, network, root, device, workers, new_images=True
+        ) as source,
+        reporter.progress("comparing", 1) as update,
+    ):
         found = find_neighbours(
-            codes, image, k=k, layer=layer, metric=cast("Metric", metric), weights=weights, root=root,
+            source, image, k=k, metric=cast("Metric", metric), weights=None if source.weights else weights,
             device=device,
             progress=lambda done, total: update(done / total, f"pixels of {total:,} images"),
         )  # fmt: skip
+    _tell(reporter, found)
+    problems = source.problems | found.problems
+    tell_unreadable(reporter, problems, MOVED)
+    document = json_module.loads(found.to_json()) | {"unreadable": problems}
+    finish(reporter, draw_neighbours(found), path, document)
+    next_on(reporter, "map", data, weights)
+    if problems:
+        raise options.Exit(3)
+
+
+def _tell(reporter: Reporter, found: Neighbours) -> None:
+    """Which codes, and the neighbours of every image as tables."""
+    if found.choice:
+        reporter.note(f"codes of {found.layer}, {found.choice}; --layer names another")
     for query in found.queries:
         for title, answers in (("codes", query.by_codes), ("pixels", query.by_pixels)):
             rows = [
@@ -58,8 +80,3 @@ def neighbours(
             if rows:
                 title = f"{one_line(query.name)}: nearest by {title}"
                 reporter.table(title, ("image", "class", "distance", "copy"), rows)
-    tell_unreadable(reporter, found.problems, MOVED)
-    finish(reporter, draw_neighbours(found), path, json_module.loads(found.to_json()))
-    reporter.next(f"cnncodes show map {shell(codes)}")
-    if found.problems:
-        raise options.Exit(3)

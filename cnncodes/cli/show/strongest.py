@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cnncodes.cli import codes_options, options, show_options
-from cnncodes.cli.console import Reporter, one_line, shell
+from cnncodes.cli.console import Reporter, one_line, percent, shell
 from cnncodes.cli.show.common import finish, picture_path, tell_unreadable
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.strongest import Strongest
 
 
 def strongest(
@@ -49,18 +54,7 @@ def strongest(
         )  # fmt: skip
     if units is None:
         reporter.note(f"the {len(found.units)} units that vary most over the images; --units names others")
-    rows = []
-    for place, unit in enumerate(found.units):
-        row = int(found.rows[place, 0])
-        image = one_line(found.catalog.names[row]) if row >= 0 else "none"
-        name = one_line(found.names[place]) if found.names else None
-        value = f"{found.values[place, 0]:.4g}" if row >= 0 else None
-        rows.append((f"{unit}", name, f"{100 * found.firing[place]:.1f} %", value, image))
-    reporter.table(
-        f"{found.stage} on {found.images:,} images",
-        ("unit", "class", "fires on", "strongest", "image"),
-        rows,
-    )
+    _tell(reporter, found)
     tell_unreadable(reporter, found.problems)
     finish(reporter, draw_strongest(found), path, found.to_json())
     first = int(found.rows[0, 0])
@@ -71,3 +65,16 @@ def strongest(
         )
     if found.problems:
         raise options.Exit(3)
+
+
+def _tell(reporter: Reporter, found: Strongest) -> None:
+    """Each unit with its strongest image, as a table."""
+    rows = []
+    for place, unit in enumerate(found.units):
+        row = int(found.rows[place, 0])
+        image = one_line(found.catalog.names[row]) if row >= 0 else "none"
+        name = one_line(found.names[place]) if found.names else None
+        value = f"{found.values[place, 0]:.4g}" if row >= 0 else None
+        rows.append((f"{unit}", name, percent(found.firing[place]), value, image))
+    title = f"{found.stage} on {found.images:,} images"
+    reporter.table(title, ("unit", "class", "fires on", "strongest", "image"), rows)
