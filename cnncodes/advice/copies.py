@@ -38,6 +38,21 @@ def identical_files(catalog: Catalog) -> Array:
     return group
 
 
+def pairs_of(group: Array) -> Array:
+    """Pairs that join the images of each group, for :func:`groups_of`: int64 ``[m, 2]``.
+
+    Parameters
+    ----------
+    group : int64 array [N]
+        See :func:`identical_files`.
+    """
+    pairs = [np.zeros((0, 2), np.int64)]
+    for number in np.unique(group[group >= 0]):
+        rows = np.flatnonzero(group == number)
+        pairs.append(np.stack([np.full(len(rows) - 1, rows[0]), rows[1:]], axis=1))
+    return np.concatenate(pairs)
+
+
 def near_pairs(codes: Array, part: float) -> tuple[Array, Array]:
     """Pairs of images whose codes are much nearer to each other than neighbours in this set usually are.
 

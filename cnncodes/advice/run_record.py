@@ -124,9 +124,7 @@ class RunReport:
             values: dict[str, Any] = json.loads(text)
             for name in ("reasons", "notes"):
                 values[name] = tuple(values[name])
-            values["problems"] = tuple(
-                Finding.from_values(finding) for finding in values["problems"]
-            )
+            values["problems"] = tuple(Finding.from_values(finding) for finding in values["problems"])
             for name, record in (("advice", Advice), ("evaluation", Evaluation)):
                 if values[name] is not None:
                     values[name] = record.from_json(json.dumps(values[name]))
@@ -174,6 +172,8 @@ class RunNote:
         There.
     inputs : dict
         See :func:`inputs_of`.
+    beside : bool, default False
+        Whether a new note may stand beside files of other kinds: :func:`remove_run` has looked at them.
 
     Raises
     ------
@@ -183,11 +183,12 @@ class RunNote:
         If it holds a run of other inputs; names the differences.
     """
 
-    def __init__(self, folder: Path, inputs: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, inputs: dict[str, Any], beside: bool = False) -> None:
         self.path = folder / NOTE
         self.is_new = not self.path.exists()
         if self.is_new:
-            check_empty(folder)
+            if not beside:
+                check_empty(folder)
             provenance = Provenance.now()
             self.values: dict[str, Any] = {
                 "kind": KIND,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.advice.copies import groups_of, identical_files, near_pairs
+from cnncodes.advice.copies import groups_of, identical_files, near_pairs, pairs_of
 from cnncodes.advice.decision import Advice, advise
 from cnncodes.advice.division import (
     Division,
@@ -139,7 +139,7 @@ def run(
     with locked(place / "run"):
         if overwrite:
             remove_run(place)
-        note = RunNote(place, inputs_of(catalog, weights, seed))
+        note = RunNote(place, inputs_of(catalog, weights, seed), beside=overwrite)
         road = _Road(
             catalog, weights, place, note, data, device, workers, seed, progress or (lambda *_: None), notes
         )
@@ -222,11 +222,7 @@ class _Road:
 
     def _groups(self, path: Path | None) -> tuple[Array, Array]:
         """Which images can be read, and which are copies of each other: by content, and nearly, by their codes."""
-        same = identical_files(self.catalog)
-        pairs = [np.zeros((0, 2), np.int64)]
-        for group in np.unique(same[same >= 0]):
-            rows = np.flatnonzero(same == group)
-            pairs.append(np.stack([np.full(len(rows) - 1, rows[0]), rows[1:]], axis=1))
+        pairs = [pairs_of(identical_files(self.catalog))]
         usable = np.ones(len(self.catalog), np.bool_)
         if path is not None and self.weights is not None:
             with CodesFile(path) as codes:
@@ -371,7 +367,11 @@ class _Road:
                     assert self.weights is not None
                     result = finetune(catalog, self.weights, folder, settings, **options)
             best = result.best
-            right = "" if best.val_accuracy is None else f" ({best.val_accuracy:.1%} of the val images right)"
+            right = (
+                ""
+                if best.val_accuracy is None
+                else f" ({best.val_accuracy:.1%} of the validation images right)"
+            )
             self.note.keep(
                 chosen=f"Of {len(result.epochs)} epochs of training, epoch {best.epoch} is kept{right}"
             )

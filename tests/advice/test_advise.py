@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import tomllib
 from dataclasses import replace
@@ -18,6 +19,7 @@ from cnncodes.advice import Advice, advise, load_recipe, source_statistics
 from cnncodes.advice.copies import groups_of, near_pairs
 from cnncodes.advice.decision import decide, expected_seconds, next_best
 from cnncodes.advice.evidence import Evidence, judge, measure_size, source_distance
+from cnncodes.advice.reasons import close_reason
 from cnncodes.advice.sample import Sample, average_pool, draw_sample, pooled_side
 from cnncodes.advice.thresholds import SHIPPED, load_thresholds
 from cnncodes.cli import main
@@ -117,6 +119,46 @@ def test_the_runner_up_is_beyond_the_closer_decision() -> None:
     assert next_best(clear, nearly_large, "small", "similar")[0] == "large-similar"
     close = made_evidence({"pool5": 2.0, "fc7": 2.0})
     assert next_best(close, shipped, "small", "similar")[0] == "small-different"
+
+
+def test_a_close_case_says_what_else_it_could_have_been_and_a_clear_one_does_not() -> None:
+    shipped = load_thresholds()
+    for strengths, similarity in (
+        ({"pool5": 0.5, "fc7": 6.0}, "similar"),
+        ({"pool5": 6.0, "fc6": 0.5, "fc7": 0.5}, "different"),
+    ):
+        evidence = made_evidence(strengths)
+        assert decide(evidence, shipped)[:2] == ("small", similarity)
+        assert close_reason(evidence, shipped, "small", similarity) == ""
+    clear = made_evidence({"pool5": 0.5, "fc7": 6.0})
+    for behind, similarity, other in ((0.0, "similar", "different"), (0.03, "different", "similar")):
+        pool5 = dataclasses.replace(clear.depths[0], behind=behind, behind_se=0.02)
+        level = dataclasses.replace(clear, depths=(pool5, clear.depths[1]))
+        assert decide(level, shipped)[1] == similarity
+        assert f"--recipe small-{other} to compare" in close_reason(level, shipped, "small", similarity)
+        assert next_best(level, shipped, "small", similarity)[0] == f"small-{other}"
+    nearly_large = dataclasses.replace(shipped, large_images=100.0, large_per_class=50.0)
+    assert "--recipe large-similar" in close_reason(clear, nearly_large, "small", "similar")
+
+
+@pytest.mark.parametrize(
+    "strengths",
+    [
+        {"pool5": 1.0, "fc6": 3.0, "fc7": 4.0},
+        {"pool5": 4.0, "fc6": 2.0, "fc7": 1.0},
+        {"pool5": 2.0, "fc6": 2.0, "fc7": 2.0},
+        {"pool5": 0.0, "fc6": 0.0, "fc7": 0.0},
+        {"fc7": 3.0},
+    ],
+)
+def test_reasons_have_the_figures_and_no_signed_differences(strengths) -> None:
+    """A biologist reads them once."""
+    evidence = made_evidence(strengths)
+    amount, similarity, reasons = decide(evidence, load_thresholds())
+    why = reasons[1]
+    assert why.startswith(f"The images count as {similarity} ") and f"{evidence.best_late.linear:.1%}" in why
+    words = (*reasons, close_reason(evidence, load_thresholds(), amount, similarity))
+    assert not re.search(r"[-+]\d", " ".join(words)), words
 
 
 def test_every_threshold_has_a_source_and_says_what_kind_it_is() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from advice_tools import draw_stripes, striped, tiny, tiny_weights
 from cnncodes import training
 from cnncodes.advice import RunReport, run, running
 from cnncodes.advice.division import draw_division, for_training, own_division, with_val
+from cnncodes.advice.run_record import finished_on
 from cnncodes.cli import main
 from cnncodes.errors import CatalogError, CnnCodesError, HeadError, OutputExistsError, ResumeError
 from cnncodes.heads import Split, load_model
@@ -66,7 +68,11 @@ def assert_same_model(one: RunReport, other: RunReport) -> None:
 
 
 def test_a_run_ends_with_a_tested_model_and_a_report(stripes, weights, tmp_path) -> None:
+    started = time.perf_counter()
     report = run(read_catalog(stripes), weights, tmp_path / "out", data="stripes/")
+    wall = time.perf_counter() - started
+    assert {"split", "codes", "fit", "test"} < set(report.seconds)
+    assert sum(report.seconds.values()) <= wall, "no time is counted in two steps"
     assert report.chosen_by == "advice" and report.recipe.startswith("small-")
     assert (report.train, report.test, report.classes) == (36, 9, 3)
     assert report.evaluation.n == 9 and report.evaluation.top1 > report.evaluation.majority
@@ -246,6 +252,10 @@ def test_a_finished_run_is_shown_and_not_done_again(stripes, weights, tmp_path, 
     for name in ("advise", "fit_linear", "evaluate"):
         monkeypatch.setattr(running, name, None)
     assert run(read_catalog(stripes), weights, tmp_path / "out") == first
+    assert finished_on(tmp_path / "out") == first.finished and finished_on(tmp_path) is None
+    (tmp_path / "out").rename(tmp_path / "moved")
+    moved = run(read_catalog(stripes), weights, tmp_path / "moved")
+    assert Path(moved.model).exists() and str(tmp_path / "moved") in moved.command
 
 
 def test_other_images_weights_seed_or_recipe_are_refused_by_name(stripes, weights, tmp_path) -> None:
@@ -363,6 +373,11 @@ def test_the_command_tells_what_a_person_wants_to_know(stripes, weights, tmp_pat
         and f"next: cnncodes predict {out}/model.safetensors" in shown.err
     )
     assert (out / "depth.png").stat().st_size > 1000 and (out / "confusion.png").stat().st_size > 1000
+    (out / "thesis.txt").write_text("years of work")
+    assert main([*command, "--overwrite"]) == 3
+    assert "already finished" not in capsys.readouterr().err and (out / "thesis.txt").exists()
+    assert main([*command]) == 3
+    assert "already finished on " in capsys.readouterr().err, "nobody takes old times for new ones"
     assert main([*command, "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
     assert document["evaluation"]["top1"] > 0.3 and document["advice"]["recipe"] == document["recipe"]

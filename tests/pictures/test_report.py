@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from report_tools import EVIL_CLASS, EVIL_FILE, EVIL_TITLE, finished_run, tiny_network  # noqa: F401
 
+from cnncodes.advice import Finding
 from cnncodes.cli import main
 from cnncodes.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.images import Catalog
@@ -22,10 +23,13 @@ from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.report import PageFile, page_is_current, read_run, render, write_report
 from cnncodes.pictures.report.answers import answers_of, choose_rows
 from cnncodes.pictures.report.charts import nice_ticks
+from cnncodes.pictures.report.data import data
 from cnncodes.pictures.report.images import sheet_of, tile_side
 from cnncodes.pictures.report.markup import escaped, json_block
-from cnncodes.pictures.report.reading import choose_samples, shown_names
+from cnncodes.pictures.report.outcome import results
+from cnncodes.pictures.report.reading import choose_samples, find_named, shown_names
 from cnncodes.pictures.report.record import PageMap
+from cnncodes.training import RangeTest
 
 LIMIT = 10_000_000  # bytes
 
@@ -198,8 +202,19 @@ def test_what_is_no_finished_run_is_refused(linear, tmp_path, capsys) -> None:
     (tmp_path / "run" / "report.json").unlink()
     with pytest.raises(ModelError, match=r"not finished: report\.json"):
         read_run(tmp_path / "run")
-    assert main(["report", str(tmp_path / "nothing")]) == 1
-    assert "Traceback" not in capsys.readouterr().err
+    (tmp_path / "file.h5").write_bytes(b"codes")
+    training = tmp_path / "training"
+    training.mkdir()
+    (training / "run.json").write_text('{"settings": {}}')
+    for given, said, remedy in (
+        (tmp_path / "nothing", "there is no folder", "cnncodes run photos/"),
+        (tmp_path / "file.h5", "is a file", "cnncodes run photos/"),
+        (linear.run / "model.safetensors", "is a file", f"cnncodes report {linear.run}"),
+        (training, "a training by itself", "'cnncodes run', which trains, tests"),
+    ):
+        assert main(["report", str(given)]) == 1
+        told = capsys.readouterr().err
+        assert said in told and remedy in told and "Traceback" not in told
 
 
 def test_an_output_that_cannot_be_is_refused_before_the_work(linear, tmp_path) -> None:
@@ -303,6 +318,43 @@ def test_a_tile_stands_where_the_script_looks_for_it() -> None:
     for place in range(7):
         y, x = place // columns * 4, place % columns * 4
         assert (sheet[y : y + 4, x : x + 4] == place).all()
+
+
+def test_the_images_that_a_finding_names_are_found() -> None:
+    files = ["/a/train/x/1.jpg", "/a/val/x/1.jpg", "/a/train/y/2 (b): c.jpg", "/a/train/y/3.jpg"]
+    lines = [
+        "train/x/1.jpg = val/x/1.jpg", "train/y/2 (b): c.jpg: looks like 'x' (97%), not 'y'",
+        "train/y/3.jpg ~ train/x/1.jpg (0.020 of the usual distance)", "3.jpg", "x/1.jpg: either", "few: 2",
+    ]  # fmt: skip
+    assert find_named(lines, files) == {lines[0]: (0, 1), lines[1]: (2,), lines[2]: (3, 0), lines[3]: (3,)}
+
+
+def test_findings_show_their_images(linear) -> None:
+    name = linear.page.name(2)
+    report = dataclasses.replace(
+        linear.report, problems=(Finding("far", "1 image unlike all the others", (f"{name}: far",)),)
+    )
+    page = dataclasses.replace(linear.page, report=report, named={f"{name}: far": (2,)}, cards={2: b"webp"})
+    pictures = [of for tag, of in Seen(data(page)).elements if tag == "img"]
+    assert pictures[0]["alt"] == plain(name), "before the samples"
+
+
+def test_how_a_rate_was_chosen_is_on_the_page_of_its_training(trained) -> None:
+    assert "How the learning rate was chosen" not in render(trained.page)
+    test = RangeTest((1e-4, 1e-3, 1e-2), (2.0, 1.0, 9.0), (2.0, 1.2, 4.0), 1e-3, 1e-3, None, 1e-2, True)
+    text = Seen(render(dataclasses.replace(trained.page, range_test=test))).text
+    assert "How the learning rate was chosen" in text and "by a range test of 3 steps" in text
+
+
+def test_top_five_is_told_where_blind_guesses_would_not_do_as_well(linear) -> None:
+    found = linear.report.evaluation
+    for classes, told in ((6, False), (11, True)):
+        nothing = ((0,) * classes,) * classes
+        evaluation = dataclasses.replace(
+            found, top5=0.975, per_class=found.per_class[:1] * classes, confusion=nothing
+        )
+        report = dataclasses.replace(linear.report, evaluation=evaluation)
+        assert ("97.5 %" in results(dataclasses.replace(linear.page, report=report))) == told
 
 
 def test_names_begin_where_the_files_differ() -> None:

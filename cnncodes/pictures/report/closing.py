@@ -57,19 +57,21 @@ def repeat(page: RunPage) -> str:
     model = shlex.quote(report.model)
     again = shlex.quote(report.folder)
     versions = ", ".join(f"{escaped(name)} {escaped(version)}" for name, version in report.versions.items())
-    steps = ", ".join(f"{escaped(step)} {seconds:.1f} s" for step, seconds in report.seconds.items())
+    steps = ", ".join(
+        f"{escaped(step)} {seconds:.1f} s" for step, seconds in report.seconds.items() if seconds >= 0.05
+    )
     return section(
         "repeat",
         "Use it, repeat it",
         "",
         f"<h3>Ask the model about a new photograph</h3>{command(report.command)}",
         f"<h3>Test it on other labelled images</h3>{command(f'cnncodes evaluate {model} more-photos/')}",
-        f"<h3>Do the same again</h3>{command(page.command)}",
+        f"<h3>Do the same again, anew</h3>{command(page.command if '--overwrite' in page.command else page.command + ' --overwrite')}",
         f"<h3>Make this page again</h3>{command(f'cnncodes report {again}')}",
         f"<h3>What lies in the folder <code>{escaped(report.folder)}</code></h3>{listing(files, 'plain')}",
         folded(
             "the recipe with every number",
             f'<pre class="command"><code>{several_lines(report.recipe_text)}</code></pre>',
         ),
-        f'<p class="quiet">Made with {versions}. Time: {steps}.</p>',
+        f'<p class="quiet">Made with {versions}. Computing took {sum(report.seconds.values()):.1f} s: {steps}.</p>',
     )

@@ -92,11 +92,14 @@ def _what_goes_wrong(found: Evaluation) -> str:
 def _look_at(page: RunPage) -> str:
     """A word where the checks of the images found something."""
     report = page.report
-    found = sum(finding.kind != "unreadable" for finding in report.problems) + bool(report.unreadable)
-    if not found:
+    texts = [finding.text for finding in report.problems if finding.kind != "unreadable"]
+    if report.unreadable:
+        texts.append(f"{count(len(report.unreadable), 'image')} could not be read")
+    if not texts:
         return ""
-    what = count(found, "thing", "things")
-    return f'<p class="beware"><strong>Worth a look:</strong> {what} about the images. <a href="#data">See which</a></p>'
+    more = f" And {count(len(texts) - 1, 'more thing', 'more things')} about the images." if texts[1:] else ""
+    said = f"{escaped(sentence(texts[0]))}{more}"
+    return f'<p class="beware"><strong>Worth a look:</strong> {said} <a href="#data">See which</a></p>'
 
 
 def facts(page: RunPage) -> str:

@@ -38,7 +38,7 @@ def curves(page: RunPage) -> str:
             "Learning rate at the end of each epoch",
             names,
             (Line("learning rate", [epoch.learning_rate for epoch in epochs], "three"),),
-            logarithmic=True,
+            logarithmic=all(epoch.learning_rate > 0 for epoch in epochs),
             marked=kept,
             below="epoch",
         ),
