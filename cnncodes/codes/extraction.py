@@ -7,6 +7,7 @@ extraction computes the same batches and gives the same bits.
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from collections.abc import Callable
@@ -209,6 +210,9 @@ def _try_again(plan: Plan) -> None:
 def _create(plan: Plan) -> None:
     """Create the file with its space reserved, under a temporary name until it is whole."""
     provenance = codes_file.Provenance.now(plan.weights.source)
+    # The lock is held: what has such a name is of a process that was killed here, and may be as large as the file.
+    for left in plan.output.parent.glob(f".{glob.escape(plan.output.name)}.*.part"):
+        left.unlink(missing_ok=True)
     with replacing(plan.output, overwrite=True, error=CodesFileError) as whole:
         create(whole, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, plan.weights.seen)
         reserve(whole)
