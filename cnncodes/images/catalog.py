@@ -20,6 +20,8 @@ __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat
 
 ImageSource: TypeAlias = str | os.PathLike[str]
 
+FIRST_LEFT_OUT = 3  # files that are named in a line for people
+
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
@@ -39,6 +41,8 @@ class Catalog:
         Index into :data:`SPLITS`: none, train, val, test.
     classes : tuple of str
         Natural order; numeric order if all are integers.
+    left_out : tuple of str
+        Files of the folders that were read which do not end as images do; for :meth:`describe`, and kept nowhere.
 
     Raises
     ------
@@ -51,6 +55,7 @@ class Catalog:
     labels: npt.NDArray[np.int32]
     splits: npt.NDArray[np.uint8]
     classes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, np.int32)
@@ -109,7 +114,9 @@ class Catalog:
             chosen = chosen.astype(np.intp)
         indices = np.arange(len(self))[chosen]
         names = tuple(self.names[i] for i in indices)
-        return Catalog(self.root, names, self.labels[indices], self.splits[indices], self.classes)
+        return Catalog(
+            self.root, names, self.labels[indices], self.splits[indices], self.classes, self.left_out
+        )
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Number of images of each class in each split.
@@ -135,7 +142,15 @@ class Catalog:
             parts += [f"{in_splits[0]:,} in no split"] if in_splits[0] else []
         if self.classes and table[-1].any():
             parts.append(f"{table[-1].sum():,} without a label")
-        return ", ".join(parts)
+        return "; ".join([", ".join(parts), *([self.describe_left_out()] if self.left_out else [])])
+
+    def describe_left_out(self) -> str:
+        """For people: ``2 files that are no images left out: a.txt, b.xml``; empty where there are none."""
+        if not self.left_out:
+            return ""
+        count, first = len(self.left_out), ", ".join(self.left_out[:FIRST_LEFT_OUT])
+        which = _count(count, "file that is no image", "files that are no images")
+        return f"{which} left out: {first}{', ...' if count > FIRST_LEFT_OUT else ''}"
 
     def to_json(self) -> str:
         """JSON object with one entry per field; ASCII, surrogates escaped."""
@@ -226,7 +241,8 @@ def read_catalog(data: ImageSource | Sequence[ImageSource], *, root: ImageSource
     index: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     labels = np.array([index.get(label, -1) for label in listing.labels], np.int32)
     splits = np.array(listing.splits, np.uint8)
-    return Catalog(Path(listing.root), tuple(listing.names), labels, splits, classes)
+    left_out = tuple(listing.left_out)
+    return Catalog(Path(listing.root), tuple(listing.names), labels, splits, classes, left_out)
 
 
 def stat_files(catalog: Catalog) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:

@@ -10,6 +10,8 @@ from cnncodes.images.listing import SUFFIXES, Listing, has_image_suffix, natural
 _SKIPPED_FOLDERS = frozenset(
     {"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
 )
+# Files that stand in many folders, and that nobody takes for images.
+_COMPANY = ("thumbs.db", "desktop.ini", "readme", "license", "licence")
 
 
 def scan_folder(folder: str) -> Listing:
@@ -29,7 +31,8 @@ def scan_folder(folder: str) -> Listing:
     training, val, valid, validation, test, testing); ``train`` beside ``cat`` is a class. A folder without
     images is no class.
 
-    Hidden files and folders (``.DS_Store``, ``._x.jpg``), ``__MACOSX`` and the like are skipped. Links to
+    Hidden files and folders (``.DS_Store``, ``._x.jpg``), ``__MACOSX`` and the like are skipped. Other files
+    that do not end as images do are left out, and named in the listing, but for such as ``Thumbs.db``. Links to
     folders are followed, each target once, and never into a folder that is being listed already. Everything
     else that has the suffix of an image is listed, readable or not: broken links, a folder ``x.png`` that
     holds no images; so is a folder that may not be opened, since images may be missing because of it.
@@ -44,7 +47,8 @@ def scan_folder(folder: str) -> Listing:
     CatalogError
         If the folder may not be opened or has no images.
     """
-    names = _Scan(folder).names
+    scan = _Scan(folder)
+    names = scan.names
     if not names:
         raise CatalogError(
             f"the folder {folder!r} has no images: no file in it or below it ends in {', '.join(SUFFIXES)}.",
@@ -53,7 +57,7 @@ def scan_folder(folder: str) -> Listing:
     folders_at_top = {name.partition("/")[0] for name in names if "/" in name}
     splits_at_top = {top: split_code(top) for top in folders_at_top}
     are_splits = None not in splits_at_top.values()
-    listing = Listing(folder)
+    listing = Listing(folder, left_out=sorted(scan.left_out, key=natural_key))
     for name in names:
         split = 0
         inner = name
@@ -66,10 +70,11 @@ def scan_folder(folder: str) -> Listing:
 
 
 class _Scan:
-    """One walk through a folder; ``names`` are the images found, in natural order."""
+    """One walk through a folder; ``names`` are the images found, in natural order, ``left_out`` other files."""
 
     def __init__(self, folder: str) -> None:
         self.names: list[str] = []
+        self.left_out: list[str] = []
         self._targets_of_links: set[tuple[int, int]] = set()
         try:
             status = os.stat(folder)  # noqa: PTH116 - 100,000 files in a second: no Path objects here
@@ -93,6 +98,8 @@ class _Scan:
                     is_folder = False
                 if is_folder or has_image_suffix(name):
                     entries.append((name, is_folder, entry.is_symlink()))
+                elif not name.lower().startswith(_COMPANY):
+                    self.left_out.append(prefix + name)
         entries.sort(key=lambda item: natural_key(item[0]))
         for name, is_folder, is_link in entries:
             if not is_folder:

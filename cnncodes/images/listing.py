@@ -40,12 +40,15 @@ class Listing:
         Class name of each image, None where it has none.
     splits : list of int
         Index into :data:`SPLITS`.
+    left_out : list of str
+        Files in a folder that do not end as images do.
     """
 
     root: str
     names: list[str] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     splits: list[int] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def add(self, name: str, label: str | None = None, split: int = 0) -> None:
         """Append one image."""

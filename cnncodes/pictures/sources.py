@@ -42,8 +42,8 @@ class CodesSource:
         The stage to look at; None for the deepest of the file.
     choice : str
         Why this stage, for titles; empty where a person named it.
-    images : int or None
-        How many there were to choose from; None where the file says it.
+    catalog : Catalog or None
+        Of all images that there were to choose from; None where the file says it.
     weights : Weights or None
         What the codes were computed with just now; None where the file was there already.
     name : str
@@ -57,11 +57,16 @@ class CodesSource:
     path: Path
     layer: str | None
     choice: str
-    images: int | None
+    catalog: Catalog | None
     weights: Weights | None
     name: str
     problems: dict[str, str] = field(default_factory=dict)
     root: str | os.PathLike[str] | None = None
+
+    @property
+    def images(self) -> int | None:
+        """How many images there were to choose from; None where the file says it."""
+        return None if self.catalog is None else len(self.catalog)
 
     @classmethod
     def of(
@@ -151,7 +156,7 @@ def codes_for(
 
     catalog, named = images_for(data, weights)
     catalog = _of_split(catalog, split)
-    of, catalog = len(catalog), catalog.subset(evenly(np.arange(len(catalog)), limit))
+    whole, catalog = catalog, catalog.subset(evenly(np.arange(len(catalog)), limit))
     subject = _subject(named, network, device)
     asked, choice = (layer, "") if layer else _read_by(subject)
     name = catalog.root.name or "images"
@@ -165,7 +170,7 @@ def codes_for(
             raise CatalogError(
                 f"none of the {len(catalog):,} images could be read: {reason}.", "Look at the files."
             )
-        yield CodesSource(path, plan.settings.stages[0], choice, of, subject.weights, name, problems)
+        yield CodesSource(path, plan.settings.stages[0], choice, whole, subject.weights, name, problems)
 
 
 def images_for(

@@ -11,6 +11,7 @@ from cnncodes.cli import options
 from cnncodes.cli.console import Reporter, one_line, quoted, shell
 
 if TYPE_CHECKING:
+    from cnncodes.images import Catalog
     from cnncodes.pictures.drawing import Figure
     from cnncodes.pictures.question import Question
     from cnncodes.pictures.sources import CodesSource
@@ -53,6 +54,8 @@ def codes_at_hand(
                     progress=lambda done, total: update(done / total, f"{done:,} of {total:,} images"),
                 )
             )  # fmt: skip
+        if source.catalog is not None:
+            tell_left_out(reporter, source.catalog)
         if source.weights is not None:
             reporter.note(
                 f"codes computed for this picture alone (weights {source.weights.name}); 'cnncodes extract' keeps them"
@@ -88,6 +91,12 @@ def tell_question(reporter: Reporter, question: Question) -> None:
     reporter.result(one_line(question.title))
     if question.doubt:
         reporter.warn(f"careful: {one_line(question.doubt)}")
+
+
+def tell_left_out(reporter: Reporter, catalog: Catalog) -> None:
+    """Files of the folder that were taken for no images."""
+    if catalog.left_out:
+        reporter.note(catalog.describe_left_out())
 
 
 def finish(reporter: Reporter, figure: Figure, path: Path, document: dict[str, Any]) -> None:

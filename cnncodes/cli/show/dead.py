@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnncodes.cli import codes_options, options, show_options
 from cnncodes.cli.console import Reporter, percent, shell
-from cnncodes.cli.show.common import finish, picture_path, tell_unreadable
+from cnncodes.cli.show.common import finish, picture_path, tell_left_out, tell_unreadable
 
 if TYPE_CHECKING:
     from cnncodes.pictures.dead import Firing
@@ -43,6 +43,7 @@ def dead(
         cnncodes show dead photos/ --weights run/network.safetensors --limit 500 -o dead.png
     """
     from cnncodes.evaluation.scores import is_codes
+    from cnncodes.images import Catalog, read_catalog
     from cnncodes.pictures.dead import count_firing
     from cnncodes.pictures.dead_drawing import draw_dead
     from cnncodes.pictures.subject import load_subject
@@ -50,12 +51,15 @@ def dead(
     reporter = Reporter(json, quiet)
     path = picture_path(output, "dead", overwrite)
     stored = is_codes(data)
+    looked_at = data if stored else read_catalog(data)
     subject = None if stored else load_subject(weights, network=network, device=device)
     with reporter.progress("counting", 100) as update:
         found = count_firing(
-            data, subject, stages=layer, split=split, limit=limit, workers=workers,
+            looked_at, subject, stages=layer, split=split, limit=limit, workers=workers,
             progress=lambda done, total: update(100 * done / total, f"{done:,} of {total:,} images"),
         )  # fmt: skip
+    if isinstance(looked_at, Catalog):
+        tell_left_out(reporter, looked_at)
     _tell(reporter, found)
     tell_unreadable(reporter, found.problems)
     finish(reporter, draw_dead(found), path, found.to_json())

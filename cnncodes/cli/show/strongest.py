@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnncodes.cli import codes_options, options, show_options
 from cnncodes.cli.console import Reporter, one_line, percent, shell
-from cnncodes.cli.show.common import finish, picture_path, tell_unreadable
+from cnncodes.cli.show.common import finish, picture_path, tell_left_out, tell_unreadable
 
 if TYPE_CHECKING:
     from cnncodes.pictures.strongest import Strongest
@@ -54,6 +54,7 @@ def strongest(
         )  # fmt: skip
     if units is None:
         reporter.note(f"the {len(found.units)} units that vary most over the images; --units names others")
+    tell_left_out(reporter, found.catalog)
     _tell(reporter, found)
     tell_unreadable(reporter, found.problems)
     finish(reporter, draw_strongest(found), path, found.to_json())
