@@ -23,6 +23,7 @@ def predict(
     model: head_options.Model,
     images: head_options.Images,
     top: head_options.Top = 5,
+    of: head_options.Of = None,
     weights: options.OptionalWeights = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
@@ -42,13 +43,20 @@ def predict(
         cnncodes predict model.safetensors photos/ --csv > predictions.csv
     """
     from cnncodes.evaluation import is_codes, model_weights, predictions_of, score
-    from cnncodes.heads import load_model
+    from cnncodes.heads import data_sets, head_of, load_model
     from cnncodes.images import read_catalog
 
     reporter = Reporter(json, quiet)
     if csv and json:
         raise OptionError("--csv and --json cannot both be on standard output.", "Leave one of them out.")
     loaded = load_model(model)
+    if of is not None:
+        loaded = head_of(loaded, of)
+    elif sets := data_sets(loaded.classes):
+        reporter.warn(
+            f"the model has a head for each of {', '.join(map(quoted, sets))}, which were not trained to be compared: "
+            "choose one with --of"
+        )
     if is_codes(images):
         scores = score(loaded, images)
     else:

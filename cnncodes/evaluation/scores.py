@@ -281,11 +281,10 @@ def _batch_scores(model: LinearModel, batch: Batch, codes: dict[str, np.ndarray]
 
 
 def _is_network(model: LinearModel) -> bool:
-    """Whether the model is a network's own last stage: its head changes nothing."""
-    identity = np.eye(len(model.classes), dtype=np.float32)
-    return model.stage == model.settings.architecture.stage_names[-1] and np.array_equal(
-        model.head.weight, identity
-    )
+    """Whether the model is a network's own last stage: its head changes nothing, or picks one data set's classes."""
+    weight = model.head.weight
+    picks = np.eye(weight.shape[1], dtype=np.float32)[weight.argmax(axis=1)]
+    return model.stage == model.settings.architecture.stage_names[-1] and np.array_equal(weight, picks)
 
 
 def _load_once(models: Sequence[LinearModel]) -> list[Weights]:
