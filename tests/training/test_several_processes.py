@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ import torch
 from cnncodes.codes.compute import choose_device
 from cnncodes.errors import OptionError
 from cnncodes.heads.splits import Split
-from cnncodes.training import NetworkSettings, TrainingSettings
+from cnncodes.images import read_catalog
+from cnncodes.networks import Network
+from cnncodes.training import NetworkSettings, TrainingSettings, train
 from cnncodes.training.learner import Learner, from_scratch
 from cnncodes.training.loop import Training
 from cnncodes.training.processes import Processes
-from cnncodes.weights import load_weights
+from cnncodes.weights import Preprocessing, load_weights
 
 DRIVER = Path(__file__).with_name("process_driver.py")
 SETTINGS = {
@@ -28,56 +31,55 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def start(count: int, data: Path, folder: Path, settings: dict[str, object]) -> subprocess.Popen[str]:
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(count),
-        "--master-port",
-        "0",
-    ]
-    command = [
-        *(torchrun if count > 1 else [sys.executable]),
-        str(DRIVER),
-        str(data),
-        str(folder),
-        json.dumps(settings),
-    ]
+TORCHRUN = [
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "--master-port",
+    "0",
+    DRIVER,
+]
+FORKED = [DRIVER, "--fork", "2"]
+
+
+def train_in_two(how: list[object], data: Path, folder: Path, settings: dict[str, object]) -> None:
     here = os.pathsep.join([str(DRIVER.parent), str(DRIVER.parents[2])])
-    environment = os.environ | {"PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    ran = subprocess.run(
+        [str(word) for word in (sys.executable, *how, data, folder, json.dumps(settings))],
+        env=os.environ | {"PYTHONPATH": here, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=110,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+
+
+def train_in_one(
+    network: Network, pixels: Preprocessing, data: Path, folder: Path, settings: dict[str, Any]
+) -> None:
+    train(read_catalog(data), network, pixels, folder, TrainingSettings(**settings), device="cpu")
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_equal_one(network, stripes, tmp_path):
+def test_two_processes_equal_one(network, pixels, stripes, tmp_path):
     """48 images in batches of 7: the last batch has 6 images, and shares differ in size."""
-    runs = [
-        start(1, stripes.root, tmp_path / "one", SETTINGS),
-        start(2, stripes.root, tmp_path / "two", SETTINGS),
-    ]
-    for run in runs:
-        output, _ = run.communicate(timeout=110)
-        assert run.returncode == 0, output
+    train_in_one(network, pixels, stripes.root, tmp_path / "one", SETTINGS)
+    train_in_two(TORCHRUN, stripes.root, tmp_path / "two", SETTINGS)
     one, two = (load_weights(str(tmp_path / name / "model.safetensors")).tensors for name in ("one", "two"))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
             assert b[name] == pytest.approx(a[name], rel=1e-3), name
-    assert (tmp_path / "two" / "run.json").exists() and len(
-        list((tmp_path / "two").glob("checkpoint-*"))
-    ) == 1
+    assert (tmp_path / "two" / "run.json").exists()
+    assert len(list((tmp_path / "two").glob("checkpoint-*"))) == 1
 
 
-def test_processes_get_over_unreadable_images_and_empty_shares(network, stripes, tmp_path):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes start by fork")
+def test_processes_get_over_unreadable_images_and_empty_shares(network, pixels, stripes, tmp_path):
     """49 images, one of them broken, in batches of 8: the last batch leaves one process without any."""
     for row in np.flatnonzero(stripes.splits == 1):
         folder = tmp_path / "data" / "train" / stripes.classes[stripes.labels[row]]
@@ -85,17 +87,12 @@ def test_processes_get_over_unreadable_images_and_empty_shares(network, stripes,
         (folder / f"{row}.png").write_bytes(Path(stripes.files[row]).read_bytes())
     (tmp_path / "data" / "train" / "along" / "broken.png").write_bytes(b"no picture")
     (tmp_path / "data" / "val").symlink_to(stripes.root / "val", target_is_directory=True)
-    runs = [
-        start(n, tmp_path / "data", tmp_path / f"of{n}", SETTINGS | {"batch_size": 8, "epochs": 1})
-        for n in (1, 2)
-    ]
-    for run in runs:
-        output, _ = run.communicate(timeout=110)
-        assert run.returncode == 0, output
+    settings = SETTINGS | {"batch_size": 8, "epochs": 1}
+    train_in_one(network, pixels, tmp_path / "data", tmp_path / "of1", settings)
+    train_in_two(FORKED, tmp_path / "data", tmp_path / "of2", settings)
     one, two = metrics(tmp_path / "of1")[0], metrics(tmp_path / "of2")[0]
-    assert two["loss"] == pytest.approx(one["loss"], rel=1e-3) and two["val_loss"] == pytest.approx(
-        one["val_loss"], rel=1e-3
-    )
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
 
 
 def test_every_image_is_in_one_share():
