@@ -64,4 +64,4 @@ def finetune(
             device=device, workers=workers, resume=resume, ready=watching.ready, progress=watching.progress,
             notes=reporter.warn,
         )  # fmt: skip
-    report(reporter, result)
+    report(reporter, result, catalog)

@@ -54,4 +54,4 @@ def train(
             device=device, workers=workers, resume=resume, ready=watching.ready, progress=watching.progress,
             notes=reporter.warn,
         )  # fmt: skip
-    report(reporter, result)
+    report(reporter, result, catalog)

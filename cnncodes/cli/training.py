@@ -109,7 +109,7 @@ class Watch:
         dataclasses.replace(self._recipe, training=settings).save(self._output)
 
 
-def report(reporter: Reporter, result: TrainingResult) -> None:
+def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None:
     """The table of epochs, their curves as a picture, the result, and the next command; by one of several processes."""
     if not result.leads:
         return
@@ -129,9 +129,15 @@ def report(reporter: Reporter, result: TrainingResult) -> None:
         title=f"{result.folder.resolve().name}: {counted(len(result.epochs), 'epoch')}",
     )
     reporter.note(f"written: {result.model} ({len(result.classes)} classes), {curves}")
+    learned, watched = (
+        sum(catalog.names[row] not in result.unreadable for row in rows)
+        for rows in (result.split.train, result.split.choose)
+    )
     reporter.document(
         {
             "model": str(result.model),
+            "images": learned,
+            "watched": watched,
             "curves": str(curves),
             "classes": list(result.classes),
             "best": json.loads(json.dumps(dataclasses.asdict(best))),
@@ -141,6 +147,8 @@ def report(reporter: Reporter, result: TrainingResult) -> None:
     )
     for name, reason in result.unreadable.items():
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    if result.unreadable:
+        reporter.warn(f"so {learned:,} images were learned from and {watched:,} watched")
     reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg")
     if result.unreadable:
         raise Exit(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -61,6 +62,28 @@ def test_what_is_computed_once_is_said(start, stripes, tmp_path, capsys, monkeyp
     command = ["finetune", str(stripes.root), "-o", "run", "--weights", start, "--epochs", "2", *QUICK]
     assert main([*command, "--freeze", "conv1-2", "--set", f"train.cached_views={views}"]) == 0
     assert said in capsys.readouterr().err
+
+
+def test_images_that_cannot_be_read_are_not_counted_as_learned_from(network, stripes, tmp_path, capsys):
+    data = shutil.copytree(stripes.root, tmp_path / "data")
+    (data / "train" / "along" / "0.png").write_bytes(b"no image")
+    (data / "val" / "across" / "1.png").write_bytes(b"")
+    command = [
+        "train",
+        str(data),
+        "-o",
+        str(tmp_path / "run"),
+        "--model",
+        network.name,
+        "--epochs",
+        "1",
+        *QUICK,
+    ]
+    assert main([*command, "--json"]) == 3
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert (document["images"], document["watched"], len(document["unreadable"])) == (47, 17, 2)
+    assert "47 images were learned from and 17 watched" in shown.err
 
 
 def test_training_from_new_numbers(network, stripes, tmp_path, capsys, monkeypatch):
