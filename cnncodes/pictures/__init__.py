@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from cnncodes.pictures.activations import Activations, draw_activations, read_activations
     from cnncodes.pictures.attribution import Attribution, attribute, attribute_all
     from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
-    from cnncodes.pictures.augmentation import Augmented, augment, draw_augment
+    from cnncodes.pictures.augmentation import Augmented, augment, augment_by
+    from cnncodes.pictures.augmentation_drawing import draw_augment
     from cnncodes.pictures.curves import draw_curves
     from cnncodes.pictures.dead import Firing, count_firing
     from cnncodes.pictures.dead_drawing import draw_dead
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from cnncodes.pictures.drawing import save_png
     from cnncodes.pictures.filters import Filters, draw_filters, read_filters
     from cnncodes.pictures.fooling import Fooled, draw_fooled, fool
-    from cnncodes.pictures.inversion import Inversions, draw_inversions, invert
+    from cnncodes.pictures.inversion import Inversions, invert
+    from cnncodes.pictures.inversion_drawing import draw_inversions
     from cnncodes.pictures.map import codes_map
     from cnncodes.pictures.map_drawing import draw_map, draw_map_points
     from cnncodes.pictures.map_record import CodesMap, read_map
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Augmented": "augmentation",
     "augment": "augmentation",
-    "draw_augment": "augmentation",
+    "augment_by": "augmentation",
+    "draw_augment": "augmentation_drawing",
     "Filters": "filters",
     "Subject": "subject",
     "View": "subject",
@@ -56,7 +59,7 @@ _HOMES = {
     "fool": "fooling",
     "invert": "inversion",
     "draw_fooled": "fooling",
-    "draw_inversions": "inversion",
+    "draw_inversions": "inversion_drawing",
     "Neighbours": "neighbours",
     "Occlusion": "occlusion",
     "Strongest": "strongest",
@@ -98,6 +101,7 @@ __all__ = [
     "attribute",
     "attribute_all",
     "augment",
+    "augment_by",
     "codes_map",
     "count_firing",
     "dense_map",

@@ -1,9 +1,8 @@
-"""What the augmentation of a training makes of one image: the views themselves, and where they are cut."""
+"""What the augmentation of a training makes of one image: its views, step by step, and where they are cut."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,22 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cnncodes.errors import OptionError
+from cnncodes.errors import ImageError, OptionError
 from cnncodes.images import crops_of
 from cnncodes.images.decode import decode
-from cnncodes.pictures.drawing import COLOURS, new_panels, plain
-from cnncodes.pictures.mosaic import mosaic, tile_corners
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes
+from cnncodes.weights import load_weights
+from cnncodes.weights.imagenet import PUBLISHED, find_published
 from cnncodes.weights.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    from cnncodes.advice import Recipe
     from cnncodes.images.decode import Source
-    from cnncodes.pictures.drawing import Figure
 
 Bytes = npt.NDArray[np.uint8]
-VIEWS = 24
-FRAMED = 6  # views whose frames are drawn in the image
+Floats = npt.NDArray[np.float64]
+VIEWS = 5
 STEP = 4  # pixels between those that colour axes are measured on, as a training does
 MOST = 1000
 
@@ -42,35 +41,78 @@ class Augmented:
         The file's name.
     square : uint8 array [resize, resize, 3]
         What the views are cut from, RGB.
+    middle : uint8 array [side, side, 3]
+        The crop in the middle, as the network sees the image when it is asked about it.
+    cut : uint8 array [count, side, side, 3]
+        The views as they are cut, and mirrored where they are; their colours are the image's.
     views : uint8 array [count, side, side, 3]
-        RGB, cut to 0..255.
+        With their colours changed: what is learned from. RGB, rounded and cut to 0..255.
     frames : float array [count, 4]
         Left, top, right and bottom of each view in the square, in pixels.
     mirrored : bool array [count]
+    crop : int
+        Side of a crop of whole pixels, before it is resized if the first epoch has an input of another size.
     settings : TrainingSettings
     """
 
     image: str
     square: Bytes
+    middle: Bytes
+    cut: Bytes
     views: Bytes
-    frames: npt.NDArray[np.float64]
+    frames: Floats
     mirrored: npt.NDArray[np.bool_]
+    crop: int
     settings: TrainingSettings
 
+    @property
+    def recolours(self) -> bool:
+        """Whether the training changes colours."""
+        return self.settings.pca_noise > 0 or self.settings.jitter > 0
+
+    @property
+    def area(self) -> Floats:
+        """Share of the square's area that each view shows, ``[count]``."""
+        left, top, right, bottom = self.frames.T
+        area: Floats = (right - left) * (bottom - top) / len(self.square) ** 2
+        return area
+
+    @property
+    def away(self) -> Floats:
+        """Mean magnitude of the difference of each view to the crop in the middle, in levels of 255, ``[count]``."""
+        apart = np.abs(self.views.astype(np.float64) - self.middle)
+        away: Floats = apart.mean(axis=(1, 2, 3))
+        return away
+
+    @property
+    def shift(self) -> Floats:
+        """Mean change of red, green and blue of each view, in levels of 255, ``[count, 3]``."""
+        shift: Floats = (self.views.astype(np.float64) - self.cut).mean(axis=(1, 2))
+        return shift
+
     def describe(self) -> str:
-        """What is drawn at random, for a title."""
-        settings = self.settings
-        cut = f"crops of {len(self.views[0])} px at random places"
-        if settings.crop_area < 1:
-            cut = f"crops of {100 * settings.crop_area:.0f} to 100 % of the area"
-        parts = [cut if settings.random_crop else "the centre crop"]
-        parts += ["about half of them mirrored"] if settings.mirror else []
-        parts += [f"colours jittered by {100 * settings.jitter:.0f} %"] if settings.jitter else []
-        if settings.pca_noise:
+        """What is drawn at random, and how strong it is."""
+        settings, side, resize = self.settings, self.views.shape[1], len(self.square)
+        if not settings.random_crop:
+            cut = "the crop in the middle"
+        elif settings.crop_area < 1:
+            cut = f"crops of {100 * settings.crop_area:.0f} to 100 % of the area, resized to {side} px"
+        else:
+            crop = self.crop
+            cut = f"crops of {crop} of {resize} px at random places ({100 * (crop / resize) ** 2:.0f} % of the area)"
+            cut += f", resized to {side} px" if crop != side else ""
+        parts = [cut, "half of them mirrored" if settings.mirror else "never mirrored"]
+        if settings.jitter:
             parts.append(
-                f"RGB noise of {settings.pca_noise:g} along the colour axes (here: of this image alone)"
+                f"brightness, contrast and saturation up to {100 * settings.jitter:.0f} % up or down"
             )
-        return ", ".join(parts)
+        if settings.pca_noise:
+            levels = settings.pca_noise * self.square[::STEP, ::STEP].reshape(-1, 3).std(axis=0).mean()
+            parts.append(
+                f"red, green and blue shifted (RGB noise of {settings.pca_noise:g} along the colour axes: here some "
+                f"{levels:.0f} levels of 255)"
+            )
+        return ", ".join(parts if self.recolours else [*parts, "colours as they are"])
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels."""
@@ -81,7 +123,10 @@ class Augmented:
             "resize": len(self.square),
             "side": self.views.shape[1],
             "frames": self.frames.round(2).tolist(),
+            "area": self.area.round(4).tolist(),
             "mirrored": self.mirrored.tolist(),
+            "difference_levels": self.away.round(2).tolist(),
+            "colour_shift_levels": self.shift.round(2).tolist(),
         }
 
 
@@ -94,8 +139,9 @@ def augment(
 ) -> Augmented:
     """Views of an image as a training makes them, by the training's own code.
 
-    They are what the first epoch of a training with these settings makes of its first ``count`` images, if all are
-    this one. The axes of the colour noise are this image's; a training measures those of its images.
+    They are what the first epoch of a training on 1000 images with these settings makes of the first ``count``, if all are
+    this one; more views are the same and others. The axes of the colour noise are this image's; a training measures
+    those of its images.
 
     Parameters
     ----------
@@ -104,7 +150,7 @@ def augment(
         Such as a recipe's; its seed decides everything.
     preprocessing : Preprocessing, optional
         Sizes of the square and of the crop.
-    count : int, default 24
+    count : int, default 5
 
     Raises
     ------
@@ -116,94 +162,94 @@ def augment(
     if not 1 <= count <= MOST:
         raise OptionError(f"{count} views cannot be shown.", f"Use 1 to {MOST}.")
     settings, record = settings or TrainingSettings(), preprocessing or Preprocessing()
-    whole = dataclasses.replace(record, crop=record.resize)  # crops are views
-    square = crops_of(decode(image, whole), whole)[0]
-    axes = ColourAxes.of([square[::STEP, ::STEP]]) if settings.pca_noise else None
-    rows = range(count)
-    draws = Augmentation(settings, count, record, 0, axes)
-    made = draws.views(_repeated(square, count), rows)
-    views = made.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    frames, mirrored = _places(settings, record, count)
-    if record.channels == "BGR":
-        square, views = square[..., ::-1], views[..., ::-1]
     name = Path(image).name if isinstance(image, str | Path) else "the image"
-    return Augmented(
-        name, np.ascontiguousarray(square), np.ascontiguousarray(views), frames, mirrored, settings
-    )
+    whole = dataclasses.replace(record, crop=record.resize)  # crops are views
+    try:
+        square = crops_of(decode(image, whole), whole)[0]
+    except ImageError as error:
+        raise ImageError(f"'{name}' cannot be read: {error.problem.rstrip('.')}.", error.remedy) from error
+    axes = ColourAxes.of([square[::STEP, ::STEP]]) if settings.pca_noise else None
+    plain = dataclasses.replace(settings, pca_noise=0.0, jitter=0.0)
+    still = dataclasses.replace(plain, random_crop=False, mirror=False)
+    # All three draw the same numbers in the same order, whatever they use of them.
+    middle = _views(square, still, record, 1)[0]
+    cut, views = (_views(square, part, record, count, axes) for part in (plain, settings))
+    frames, mirrored = _places(plain, record, count)
+    if record.channels == "BGR":
+        square, middle, cut, views = (part[..., ::-1] for part in (square, middle, cut, views))
+    square, middle, cut, views = map(np.ascontiguousarray, (square, middle, cut, views))
+    return Augmented(name, square, middle, cut, views, frames, mirrored, record.crop, settings)
 
 
-def _repeated(square: Bytes, count: int) -> torch.Tensor:
+def augment_by(image: Source, recipe: Recipe, *, network: str | None = None, count: int = VIEWS) -> Augmented:
+    """Views of an image as ``cnncodes finetune`` or ``train`` makes them by a recipe.
+
+    A recipe of the method "finetune" cuts as the preprocessing of its weights says, one of "train" as its own [images]. What
+    ``cnncodes finetune --weights W`` does without a recipe:
+    ``augment_by(image, plain_recipe("finetune", ["network.weights=W"]))``.
+
+    Parameters
+    ----------
+    image : path, Pillow image or array
+    recipe : Recipe
+        Of :func:`cnncodes.advice.load_recipe` or :func:`~cnncodes.advice.plain_recipe`.
+    network : str, optional
+        Where the weights do not say it.
+    count : int, default 5
+
+    Raises
+    ------
+    OptionError
+        If the recipe trains no network.
+    WeightsError, WeightsMissingError
+        If its weights cannot be read.
+    ImageError
+        If the image cannot be read.
+    """
+    settings = recipe.training_settings()
+    record = recipe.images if recipe.method == "train" else _preprocessing(recipe.weights, network)
+    return augment(image, settings, record, count=count)
+
+
+def _preprocessing(weights: str, network: str | None) -> Preprocessing:
+    """That of weights by their name; of published ones it is known before anything is fetched."""
+    if weights in {entry.name for entry in PUBLISHED}:
+        return find_published(weights, network).preprocessing
+    return load_weights(weights, network=network).preprocessing
+
+
+def _views(
+    square: Bytes,
+    settings: TrainingSettings,
+    record: Preprocessing,
+    count: int,
+    axes: ColourAxes | None = None,
+) -> Bytes:
+    """Views ``[count, side, side, 3]`` of the first images, which are all this one, in the first epoch."""
+    draws = Augmentation(settings, MOST, record, 0, axes if settings.pca_noise else None)
+    made = draws.views(_repeated(square, count), range(count))
+    views: Bytes = made.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return views
+
+
+def _repeated(square: npt.NDArray[Any], count: int) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(square)).expand(count, -1, -1, -1)
 
 
 def _places(
     settings: TrainingSettings, record: Preprocessing, count: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Frames ``[count, 4]`` of the views in the square, and which are mirrored.
 
-    Read off an image whose colours are its coordinates, cut by the same draws: colours change nothing about those.
+    Read off an image whose colours are its coordinates, cut by the same draws.
     """
     side = record.resize
-    across = np.round(np.linspace(0, 255, side)).astype(np.uint8)
-    coordinates = np.zeros((side, side, 3), np.uint8)
+    across = np.arange(side, dtype=np.float32)
+    coordinates = np.zeros((side, side, 3), np.float32)
     coordinates[:, :, 0], coordinates[:, :, 1] = across[None, :], across[:, None]
-    plain_colours = dataclasses.replace(settings, pca_noise=0.0, jitter=0.0)
-    views = Augmentation(plain_colours, count, record, 0).views(_repeated(coordinates, count), range(count))
-    found = views.numpy().astype(np.float64) * (side - 1) / 255
+    views = Augmentation(settings, MOST, record, 0).views(_repeated(coordinates, count), range(count))
+    found = views.numpy().astype(np.float64)
     first, last = found[:, 0, 0, 0], found[:, 0, 0, -1]
     top, bottom = found[:, 1, 0, 0], found[:, 1, -1, 0]
     frames = np.stack([np.minimum(first, last), top, np.maximum(first, last) + 1, bottom + 1], axis=1)
     return frames, first > last
-
-
-def draw_augment(found: Augmented, recipe: str = "") -> Figure:
-    """A contact sheet of the views, beside the image with the frames of the first six.
-
-    Parameters
-    ----------
-    found : Augmented
-    recipe : str, optional
-        Its name, for the title.
-    """
-    whose = f" by recipe '{plain(recipe)}'" if recipe else ""
-    title = f"{plain(found.image)} augmented{whose}, seed {found.settings.seed}: {found.describe()}"
-    if found.settings.mixup:
-        title += "; mixup, which needs other images, is not shown"
-    count, side = found.views.shape[:2]
-    columns = math.ceil(math.sqrt(count))
-    figure, (left, right) = new_panels(1, 2, cell=max(6.4, 0.9 * columns), title=title)
-    for axes in (left, right):
-        axes.set_anchor("N")
-    framed = min(FRAMED, count)
-    left.imshow(found.square)
-    left.set_title(
-        f"the image at {len(found.square)} px, and where views 1 to {framed} are cut", fontsize=10, loc="left"
-    )
-    strip, gap = max(4, round(0.16 * side)), max(2, side // 20)
-    tiles = np.pad(found.views, ((0, 0), (strip, 0), (0, 0), (0, 0)), constant_values=255)
-    picture = mosaic(tiles, columns, gap)
-    right.imshow(picture)
-    right.set_title(f"{count} views, as the network gets them", fontsize=10, loc="left")
-    right.set_xlim(-gap, picture.shape[1] + gap)
-    right.set_ylim(picture.shape[0] + gap, -gap)
-    corners = tile_corners(count, side + strip, side, columns, gap)
-    for place, (x, y) in enumerate(corners):
-        colour = COLOURS[place] if place < framed else "black"
-        text = f"{place + 1}{' mirrored' if found.mirrored[place] else ''}"
-        right.text(x, y + 0.8 * strip, text, fontsize=8, color=colour)
-        if place < framed:
-            box = np.array([x - 0.5, y + strip - 0.5, x + side - 0.5, y + strip + side - 0.5])
-            right.plot(*_outline(box), color=colour, linewidth=2.5)
-            frame = found.frames[place] - 0.5
-            left.plot(*_outline(frame), color=colour, linewidth=2.5)
-            # along the top edge, each a little further right, so that they stay apart
-            where = frame[0] + (0.04 + 0.13 * place) * (frame[2] - frame[0])
-            left.text(where, frame[1], f"{place + 1}", fontsize=9, color="white", ha="center", va="top",
-                      bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.8})  # fmt: skip
-    return figure
-
-
-def _outline(box: npt.NDArray[np.float64]) -> tuple[list[float], list[float]]:
-    """The corners of a box (left, top, right, bottom), back to the first one."""
-    left, top, right, bottom = box.tolist()
-    return [left, right, right, left, left], [top, top, bottom, bottom, top]

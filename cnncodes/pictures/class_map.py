@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ def draw_classes(
     shares: bool = False,
     size: float = 9,
     columns: int = 4,
-    where: str = "outside lower right",
+    where: Literal["outside lower right", "lower right"] = "outside lower right",
 ) -> None:
     """Colour the image by the class that is the largest there, and name the classes below.
 
@@ -63,8 +63,8 @@ def draw_classes(
         Of the legend's text, in points.
     columns : int, default 4
         Of the legend.
-    where : str, default "outside lower right"
-        It is in the figure, in matplotlib's words.
+    where : {"outside lower right", "lower right"}
+        Of the legend in the figure: below the panels, or over what is kept free for it.
     """
     named, parts = commonest(best)
     others = len(np.unique(best)) - len(named)

@@ -105,7 +105,7 @@ def _speed(found: DenseMap) -> str:
 
 def _lines(text: str, inches: float, size: float) -> list[str]:
     """The text in lines that fit."""
-    return textwrap.wrap(plain(text), int(inches * 72 / (0.6 * size)))
+    return textwrap.wrap(plain(text), int(inches * 72 / (0.57 * size)))
 
 
 def _title(axes: Axes, text: str) -> None:

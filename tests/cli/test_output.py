@@ -138,7 +138,7 @@ def test_quiet_leaves_the_result_and_what_is_wrong(run, filled, command) -> None
     quiet = run(*filled(command), "--quiet")
     assert quiet.code == loud.code
     assert quiet.out.count("\n") == loud.out.count("\n")
-    warnings = ("unreadable: ", "the model was fitted on")
+    warnings = ("unreadable: ", "beware: ", "the model was fitted on")
     assert all(line.startswith(warnings) for line in quiet.err.splitlines())
     assert ("unreadable: " in loud.err) == ("unreadable: " in quiet.err), "a warning is never suppressed"
 

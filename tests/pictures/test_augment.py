@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small import weights_of
 
+from cnncodes.advice import load_recipe, plain_recipe
 from cnncodes.cli import main
 from cnncodes.errors import ImageError, OptionError
-from cnncodes.pictures.augmentation import augment, draw_augment
+from cnncodes.images import read_catalog
+from cnncodes.networks import Convolution, Linear, MaxPool, Network
+from cnncodes.pictures import augmentation as room
+from cnncodes.pictures.augmentation import augment, augment_by
+from cnncodes.pictures.augmentation_drawing import draw_augment
+from cnncodes.pictures.subject import to_rgb
+from cnncodes.training import finetune
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import Preprocessing
@@ -45,7 +53,7 @@ def test_the_views_are_those_of_a_training(photo, changes, channels):
     found = augment(photo, settings, record, count=7)
     pixels = np.asarray(Image.open(photo))[:, :, :: 1 if channels == "RGB" else -1].copy()
     axes = ColourAxes.of([pixels[::4, ::4]]) if settings.pca_noise else None
-    draws = Augmentation(settings, 7, record, 0, axes)
+    draws = Augmentation(settings, 1000, record, 0, axes)
     wanted = draws.views(torch.from_numpy(pixels).expand(7, -1, -1, -1), range(7))
     wanted = wanted.round().clamp(0, 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
     np.testing.assert_array_equal(found.views, wanted[..., :: 1 if channels == "RGB" else -1])
@@ -74,13 +82,96 @@ def test_frames_of_crops_of_random_size(photo):
     assert 0.15 < areas.min() < 0.5 < areas.max() <= 1 and not found.mirrored.any()
 
 
-def test_each_frame_has_the_colour_of_its_view(photo):
-    found = augment(photo, TrainingSettings(seed=1), RECORD, count=5)
-    left, right = draw_augment(found, "own").axes
-    assert [line.get_color() for line in left.lines] == [line.get_color() for line in right.lines]
-    assert len({line.get_color() for line in left.lines}) == 5
-    for line, frame in zip(left.lines, found.frames, strict=True):
-        assert (min(line.get_xdata()), max(line.get_ydata())) == (frame[0] - 0.5, frame[3] - 0.5)
+class EnoughError(Exception):
+    """Ends a training that has shown its first batch."""
+
+
+@pytest.mark.parametrize("changes", [[], ["jitter=0.3", "crop_area=0.4"], ["pca_noise=0.2"]])
+def test_they_are_the_views_that_finetune_learns_from(photo, tmp_path, monkeypatch, changes):
+    """Of the network's own size and preprocessing: taken out of a training on copies of the image."""
+    torch.set_num_threads(1)
+    stages = (
+        Convolution("conv1", 4, kernel=5, stride=2),
+        MaxPool("pool1", kernel=2),
+        Linear("fc2", 4, relu=False),
+    )
+    weights = weights_of(monkeypatch, Network("small-views", 48, stages), resize=60, channels="BGR")
+    recipe = plain_recipe("finetune", changes)
+    monkeypatch.setattr(room, "MOST", 12)
+    monkeypatch.setattr(room, "load_weights", lambda name, network: weights)
+    found = augment_by(photo, dataclasses.replace(recipe, weights="small"), count=12)
+    assert found.views.shape == (12, 48, 48, 3)
+    for place in range(12):
+        copy = (
+            tmp_path
+            / "data"
+            / ("train" if place < 10 else "val")
+            / ("ant", "bee")[place % 2]
+            / f"{place}.png"
+        )
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(photo.read_bytes())
+    learned = {}
+
+    def look(training):
+        inputs = training.inputs
+        inputs.measure()
+        draws = inputs.draws(0)
+        for batch in inputs.to_learn(inputs.batches(draws), draws):
+            learned.update(zip(batch.rows, to_rgb(batch.values, weights.preprocessing), strict=True))
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        finetune(read_catalog(tmp_path / "data"), weights, tmp_path / "run", recipe.training_settings(),
+                 device="cpu", workers=1, ready=look)  # fmt: skip
+    assert len(learned) == 10
+    for row, view in learned.items():
+        assert np.abs(found.views[row].astype(int) - view).max() <= 1, "but for rounding"
+
+
+def test_a_recipe_cuts_as_its_own_training_does(photo, monkeypatch):
+    """Of `train` by its [images]; of `finetune` as the weights say, those of `imagenet` without having them."""
+    assert augment_by(photo, load_recipe("alexnet-2012"), count=1).views.shape[1] == 227
+    published = augment_by(photo, plain_recipe("finetune"), count=1)
+    assert (published.square.shape[1], published.views.shape[1]) == (256, 224)
+    with pytest.raises(OptionError, match="few-shot"):
+        augment_by(photo, load_recipe("few-shot"), count=1)
+
+
+def test_more_views_are_the_same_and_others(photo):
+    settings = TrainingSettings(seed=3, pca_noise=0.1)
+    few, many = (augment(photo, settings, RECORD, count=count) for count in (3, 9))
+    np.testing.assert_array_equal(few.views, many.views[:3])
+
+
+def test_each_step_alone_is_told_with_its_strength(photo):
+    """What cuts and mirrors leaves colours alone, and the rest is told in levels."""
+    found = augment(photo, TrainingSettings(seed=1, pca_noise=0.2), RECORD, count=6)
+    bare = augment(photo, TrainingSettings(seed=1), RECORD, count=6)
+    np.testing.assert_array_equal(found.cut, bare.views)
+    np.testing.assert_array_equal(found.middle, found.square[6:54, 6:54])
+    np.testing.assert_allclose(found.shift, (found.views.astype(float) - found.cut).mean((1, 2)))
+    assert bare.away.max() > 5 and not bare.shift.any() and not bare.recolours
+    np.testing.assert_allclose(bare.area, (48 / 60) ** 2)
+    assert "48 of 60 px" in bare.describe() and "64 % of the area" in bare.describe()
+    level = 0.2 * found.square[::4, ::4].reshape(-1, 3).std(0).mean()
+    assert f"some {level:.0f} levels" in found.describe()
+    still = augment(photo, TrainingSettings(random_crop=False, mirror=False), RECORD, count=2)
+    assert not still.away.any()
+
+
+def test_every_view_has_a_column_and_every_step_a_row(photo):
+    for settings, rows in ((TrainingSettings(), 3), (TrainingSettings(jitter=0.2), 4)):
+        found = augment(photo, settings, RECORD, count=5)
+        axes = [part for part in draw_augment(found, "finetune").axes if part.get_visible()]
+        assert len(axes) == 5 * rows
+        for place, panel in enumerate(axes[:5]):
+            outline, frame = panel.lines[-1], found.frames[place]
+            assert (min(outline.get_xdata()), max(outline.get_ydata())) == (frame[0] - 0.5, frame[3] - 0.5)
+        titles = [panel.get_title(loc="left") for panel in axes[5:10]]
+        assert titles == ["mirrored" if mirrored else "not mirrored" for mirrored in found.mirrored]
+    sheet = draw_augment(augment(photo, TrainingSettings(), RECORD, count=11))
+    assert sum(panel.get_visible() for panel in sheet.axes) == 11
 
 
 def test_what_cannot_be_shown(photo, tmp_path):
@@ -96,13 +187,20 @@ def test_the_command_line(photo, tmp_path, capsys, monkeypatch):
     small = ["photo.png", "--views", "2"]
     assert main(["show", "augment", *small, "--seed", "4", "--set", "train.mirror=false", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["seed"] == 4 and told["mirrored"] == [False, False] and told["side"] == 227
+    assert told["seed"] == 4 and told["mirrored"] == [False, False] and told["side"] == 224
+    assert told["command"] == "finetune"
+    starter = ["-o", "starter.png", "--weights", "starter", "--json"]
+    assert main(["show", "augment", *small, *starter]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["resize"], told["side"]) == (208, 192)
     assert (tmp_path / "augment-photo.png").is_file()
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     for arguments in (small, ["none.png", "-o", "x.png"], ["broken.png", "-o", "x.png"],
                       [*small, "--recipe", "small-simlar", "-o", "x.png"],
                       [*small, "--recipe", "few-shot", "-o", "x.png"],
+                      [*small, "--recipe", "scratch", "--weights", "starter", "-o", "x.png"],
+                      [*small, "--weights", "none.pth", "-o", "x.png"],
                       [*small, "--set", "train.mirro=1", "-o", "x.png"]):  # fmt: skip
         assert main(["show", "augment", *arguments]) in (1, 2)
         told = capsys.readouterr().err
