@@ -3,6 +3,8 @@
 As in Krizhevsky et al. 2012, section 4.1: random crops, mirrors, noise along the colour axes; beyond the paper, crops
 of random size, colour jitter and mixup. What happens to an image depends on the seed, the epoch and its place in the
 data alone: not on the batch it is in, on the number of processes, or on where an interrupted training was continued.
+Only the partner that mixup gives it is its neighbour in a process's share of the batch: several processes mix other pairs
+in the same parts. Equal pairs would need each image decoded by two processes, and any pairs serve as well.
 """
 
 from __future__ import annotations
