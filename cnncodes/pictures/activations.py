@@ -191,7 +191,10 @@ def draw_activations(found: Activations, units: int | Sequence[int] = SHOWN, eac
         f"{100 * found.firing:.0f} % of all units {fires}{where} on this image"
     )
     if found.values[0].size == 1:
-        return _draw_profile(found, chosen, title)
+        strongest = chosen == found.choose(len(chosen))
+        return _draw_profile(
+            found, chosen, title, f"the {len(chosen)} most active" if strongest else "as named"
+        )
     return _draw_maps(found, chosen, each, title)
 
 
@@ -209,7 +212,7 @@ def _draw_maps(found: Activations, chosen: list[int], each: bool, title: str) ->
     left.imshow(found.rgb)
     for place in (left, right):
         place.set_anchor("N")
-    left.set_title(f"the image as the network sees it, {len(found.rgb)} px", fontsize=10, loc="left")
+    left.set_title(f"the image as the network sees it, {len(found.rgb)} px", fontsize=11, loc="left")
     low, colours = (0.0, "magma") if found.rectified else (-limit, "RdBu_r")
     gap = max(1, tiles.shape[2] // 16)
     picture = mosaic(tiles, columns, gap, np.nan)
@@ -238,16 +241,18 @@ def _with_strip(maps: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64],
     return np.pad(large, ((0, 0), (strip, 0), (0, 0)), constant_values=np.nan), strip
 
 
-def _draw_profile(found: Activations, chosen: list[int], title: str) -> Figure:
+def _draw_profile(found: Activations, chosen: list[int], title: str, which: str) -> Figure:
     """Of a fully connected stage: bars of the chosen units, and all values in order of size."""
     values = found.values[:, 0, 0]
-    height = max(4.6, 0.155 * len(chosen) + 1.2)
+    height = max(4.6, 0.19 * len(chosen) + 1.2)
     figure, (left, middle, right) = new_figure(13.0, height, 1, 3)
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left", parse_math=False)
+    figure.suptitle(title, fontsize=13, x=0.01, ha="left", parse_math=False)
     left.imshow(found.rgb)
     left.set_axis_off()
-    left.set_title(f"the image as the network sees it, {len(found.rgb)} px", fontsize=10, loc="left")
+    left.set_title(f"the image as the network sees it, {len(found.rgb)} px", fontsize=11, loc="left")
     _draw_bars(middle, found, chosen)
+    few = len(chosen) < len(found.values)
+    middle.set_title(f"units and their values, {which}" if few else "all units", fontsize=11, loc="left")
     ordered, places = np.sort(values)[::-1], np.arange(1, len(values) + 1)
     right.plot(places, ordered, color=COLOURS[0], linewidth=1.8)
     right.fill_between(places, ordered, 0, color=COLOURS[0], alpha=0.2)
@@ -255,12 +260,15 @@ def _draw_profile(found: Activations, chosen: list[int], title: str) -> Figure:
     firing = int((values > 0).sum())
     right.axvline(firing, color=COLOURS[1], linestyle="--", linewidth=1.2)
     above = "fire" if found.rectified else "are above 0"
-    right.text(0.97, 0.95, f"{firing:,} of {len(values):,} units {above}", transform=right.transAxes,
-               ha="right", va="top", color=COLOURS[1], fontsize=9)  # fmt: skip
+    # On the side of the line where there is more room, and above the curve.
+    leftmost = firing < len(values) / 2
+    right.annotate(f"{firing:,} of {len(values):,}\n{above}", (firing, 0.97), (6 if leftmost else -6, 0),
+                   xycoords=right.get_xaxis_transform(), textcoords="offset points", va="top",
+                   ha="left" if leftmost else "right", color=COLOURS[1], fontsize=11)  # fmt: skip
     right.set_xlim(0, len(values))
     right.set_xlabel("units, in order of their value")
     right.set_ylabel("value")
-    right.set_title("all units", fontsize=10, loc="left")
+    right.set_title("all units, the most active first", fontsize=11, loc="left")
     return figure
 
 
@@ -272,11 +280,9 @@ def _draw_bars(axes: Axes, found: Activations, chosen: list[int]) -> None:
         labels = [f"{name}  {unit}" for name, unit in zip(names, labels, strict=True)]
     places = np.arange(len(chosen))
     axes.barh(places, found.values[chosen, 0, 0], color=COLOURS[0], height=0.75)
-    axes.set_yticks(places, labels, fontsize=7, parse_math=False)
+    axes.set_yticks(places, labels, fontsize=9, parse_math=False)
     axes.set_ylim(len(chosen) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", alpha=0.3, linewidth=0.5)
     axes.set_xlabel("value")
     axes.set_ylabel("class and unit" if found.names else "unit")
-    axes.set_title("the units asked for" if len(chosen) < len(found.values) else "all units", fontsize=10,
-                   loc="left")  # fmt: skip

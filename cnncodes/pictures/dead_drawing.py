@@ -51,7 +51,7 @@ def _draw_bars(axes: Axes, firing: Firing, stages: list[str]) -> None:
     left = np.zeros(len(stages))
     for share, label, fill, ink in zip(shares.T, LABELS, FILLS, INKS, strict=True):
         axes.barh(places, 100 * share, left=100 * left, color=fill, height=0.72, label=label)
-        for place in np.flatnonzero(share >= SMALLEST):
+        for place in np.flatnonzero(share >= SMALLEST).tolist():
             middle = 100 * (left[place] + share[place] / 2)
             axes.text(
                 middle, place, f"{100 * share[place]:.0f} %", ha="center", va="center", fontsize=11, color=ink

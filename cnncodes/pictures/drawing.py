@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import textwrap
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +18,20 @@ if TYPE_CHECKING:  # "as" hands the types on to the other modules of this room
     from matplotlib.axes import Axes as Axes
     from matplotlib.backend_bases import RendererBase
     from matplotlib.cm import ScalarMappable as ScalarMappable
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure as Figure
+    from matplotlib.text import Text
 
 #: Colours that stay apart in print and for most colour-blind readers (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DOTS_PER_INCH = 144
+#: Fonts with scripts and signs that matplotlib's lacks, as Linux, Windows and macOS have them.
+MORE_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "WenQuanYi Micro Hei", "Droid Sans Fallback",
+    "Microsoft YaHei", "SimHei", "Yu Gothic", "Malgun Gothic", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo",
+    "Noto Sans Devanagari", "Noto Sans Thai", "Nirmala UI", "Leelawadee UI", "Arial Unicode MS",
+    "Noto Emoji", "Segoe UI Emoji", "Segoe UI Symbol", "Symbola",
+)  # fmt: skip
 
 
 def new_figure(
@@ -47,7 +55,7 @@ def new_panels(
 
     Axes come row by row; the title stands above all of them, at the left, broken into lines that fit.
     """
-    lines = textwrap.wrap(plain(title), int(11 * columns * cell)) if title else []
+    lines = textwrap.wrap(drawable(plain(title)), int(11 * columns * cell)) if title else []
     head = 0.1 + 0.2 * len(lines)
     figure = _written()(
         figsize=(columns * cell, rows * (cell * aspect + 0.3) + head), dpi=DOTS_PER_INCH, layout="constrained"
@@ -83,7 +91,7 @@ def new_sheet(width: int, height: int, title: str, foot: float = 0.0) -> tuple[F
     margin = 0.12  # inches
     wide, size = text_size(width)
     line = 1.4 * size / 72
-    lines = textwrap.wrap(plain(title), int(wide * 72 / (0.52 * size)))
+    lines = textwrap.wrap(drawable(plain(title)), int(wide * 72 / (0.52 * size)))
     head, below = len(lines) * line + margin, foot * line + (margin if foot else 0)
     total_width, total_height = wide + 2 * margin, height / DOTS_PER_INCH + 2 * margin + head + below
     figure = _written()(figsize=(total_width, total_height), dpi=DOTS_PER_INCH)
@@ -128,7 +136,16 @@ def _written() -> type[Figure]:
             for text in self.findobj(Text):
                 if isinstance(text, Text) and text not in ticks and text.get_text():
                     text.set_parse_math(False)
-                    text.set_text("\n".join(plain(line) for line in text.get_text().split("\n")))
+                    text.set_text("\n".join(drawable(plain(line)) for line in text.get_text().split("\n")))
+                    _complete_font(text)
+            for axes in self.axes:
+                for axis in (axes.xaxis, axes.yaxis):
+                    names = [label.get_text() for label in axis.get_majorticklabels()]
+                    shown = [drawable(name) for name in names]
+                    if shown != names:
+                        axis.set_ticklabels(shown)
+                    for label in axis.get_majorticklabels():
+                        _complete_font(label)
             super().draw(renderer)
 
     return Written
@@ -148,11 +165,96 @@ def legend_name(name: str) -> str:
     return f" {name}" if name.startswith("_") else name
 
 
-def add_colour_bar(figure: Figure, image: ScalarMappable, axes: Axes | list[Axes], label: str) -> None:
+def drawable(text: str) -> str:
+    """Text in which no character becomes an empty box: those that no font at hand has are escaped, as ``\\u732b``."""
+    if text.isascii():
+        return text
+    return "".join(c if c.isascii() or _font_with(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _complete_font(text: Text) -> None:
+    """Let a text be drawn with more fonts where its own lacks a character."""
+    more = dict.fromkeys(_font_with(c) for c in text.get_text() if not c.isascii())
+    families = [*text.get_fontfamily(), *(family for family in more if family)]
+    if len(families) > len(text.get_fontfamily()):
+        text.set_fontfamily(list(dict.fromkeys(families)))
+
+
+@functools.cache
+def _font_with(character: str) -> str | None:
+    """The family that has a character: matplotlib's own if it has it, else the first at hand that does, or None."""
+    from matplotlib import font_manager
+
+    for family in _families():
+        font = font_manager.get_font(font_manager.findfont(family))
+        if font.get_char_index(ord(character)):
+            return family
+    return None
+
+
+@functools.cache
+def _families() -> tuple[str, ...]:
+    """matplotlib's font, which comes with it, and those of :data:`MORE_FONTS` that this computer has."""
+    from matplotlib import font_manager
+
+    known = set(font_manager.get_font_names())
+    return ("DejaVu Sans", *(family for family in MORE_FONTS if family in known))
+
+
+def add_colour_bar(figure: Figure, image: ScalarMappable, axes: Axes | list[Axes], label: str) -> Colorbar:
     """A colour bar beside the axes with the unit of its numbers."""
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02)
-    bar.set_label(label, fontsize=9)
+    bar.set_label(label, fontsize=9, parse_math=False)
     bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    return bar
+
+
+def add_change_bar(
+    figure: Figure, image: ScalarMappable, axes: Axes, label: str, middle: float, unit: str
+) -> None:
+    """A colour bar around a value that means "no change", which is named; probabilities end at 0 and 100 %."""
+    bar = add_colour_bar(figure, image, axes, label)
+    low, high = bar.ax.get_ylim()
+    if unit == "probability":
+        low, high = max(low, 0.0), min(high, 1.0)
+        bar.ax.set_ylim(low, high)
+    near = 0.08 * (high - low)
+    ticks = [tick for tick in bar.get_ticks() if low <= tick <= high and abs(tick - middle) > near]
+    words = [f"{100 * tick:.3g} %" if unit == "probability" else f"{tick:.3g}" for tick in ticks]
+    bar.set_ticks([*ticks, middle], labels=[*words, "no\npatch"])
+    bar.ax.tick_params(labelsize=10)
+    bar.ax.yaxis.label.set_fontsize(10)
+
+
+def scale(low: float, high: float, colours: str) -> ScalarMappable:
+    """A scale of colours for a legend, where a picture has its colours already."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(low, high), colours)
+
+
+def add_ends_bar(
+    figure: Figure, image: ScalarMappable, axes: Axes, label: str, ends: dict[float, str]
+) -> None:
+    """A colour bar below, with words in place of numbers that mean nothing to a reader.
+
+    Parameters
+    ----------
+    figure, image, axes
+    label : str
+        What the colours stand for.
+    ends : dict of float to str
+        Words by the number that they stand at, such as ``{0: "nothing", 3.2: "most"}``.
+    """
+    bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.046, pad=0.02, aspect=25)
+    bar.set_ticks(list(ends), labels=[plain(word) for word in ends.values()])
+    bar.set_label(label, fontsize=10, parse_math=False)
+    bar.ax.tick_params(labelsize=10, length=0)
+    labels = bar.ax.get_xticklabels()
+    labels[0].set_horizontalalignment("left")
+    labels[-1].set_horizontalalignment("right")
     bar.outline.set_visible(False)
 
 
@@ -163,10 +265,6 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    with (
-        replacing(path, overwrite=True, error=CnnCodesError) as partial,
-        warnings.catch_warnings(),  # names in scripts that the font lacks become boxes
-    ):
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with replacing(path, overwrite=True, error=CnnCodesError) as partial:
         figure.savefig(partial, format="png")
     return path

@@ -19,7 +19,7 @@ from cnncodes.errors import CnnCodesError, OptionError
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
-from cnncodes.pictures.drawing import new_panels, plain
+from cnncodes.pictures.drawing import add_ends_bar, new_panels, plain, scale
 from cnncodes.pictures.overlay import set_title, show_image
 from cnncodes.pictures.question import as_text, short
 from cnncodes.pictures.subject import Bytes, Subject, View
@@ -238,18 +238,25 @@ def draw_fooled(found: Fooled) -> Figure:
     change = found.fooled.astype(int) - found.rgb.astype(int)
     factor = max(1, 127 // max(int(np.abs(change).max()), 1))
     old, new = (short(plain(name), 30) for name in found.classes)
-    single = "" if found.one_step is None else f"; one single step needs {found.one_step}"
+    single = "" if found.one_step is None else f"; a single step needs {found.one_step}"
     title = (
         f"{found.image} by {found.subject}: the smallest change found, at most {found.epsilon} of 255 grey levels, makes "
         f"'{new}' of '{old}'"
     )
-    figure, axes = new_panels(columns=3, cell=4.0, title=title, aspect=1.05)
+    figure, axes = new_panels(columns=3, cell=4.3, title=title, aspect=1.2)
+    for place in axes:
+        place.set_anchor("N")
     texts = [[as_text(value, found.unit) for value in pair] for pair in (found.before, found.after)]
     show_image(axes[0], found.rgb, f"'{old}' {texts[0][0]}\n('{new}' {texts[0][1]})")
     axes[1].imshow((128 + factor * change).clip(0, 255).astype(np.uint8), interpolation="nearest")
     set_title(
         axes[1],
-        f"the difference, times {factor}; grey is 0\nmean {np.abs(change).mean():.2f} grey levels{single}",
+        f"the difference, {factor} times as strong\nmean {np.abs(change).mean():.2f} grey levels{single}",
+    )
+    most = int(np.abs(change).max())
+    ends = {-128.0: f"{-most}", 0.0: "0 (grey)", 128.0: f"+{most}"}
+    add_ends_bar(
+        figure, scale(-128, 128, "gray"), axes[1], "change of red, green and blue, in levels of 255", ends
     )
     show_image(axes[2], found.fooled, f"'{new}' {texts[1][1]}\n('{old}' {texts[1][0]})")
     return figure

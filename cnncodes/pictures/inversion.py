@@ -14,53 +14,94 @@ import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.errors import OptionError
-from cnncodes.pictures.drawing import COLOURS, new_panels
-from cnncodes.pictures.overlay import show_image
 from cnncodes.pictures.subject import Bytes, Subject, View, to_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnncodes.pictures.drawing import Figure
-
 Array = npt.NDArray[Any]
 ALPHA, BETA = 6, 2  # the paper's norms
-#: Weights of the norms, found by looking: pictures stay in the range of photographs, and noise is smoothed away.
-RANGE = 0.002
-VARIATION = 0.2
-FINE_VARIATION = (
-    0.003  # times the square of the pixels between a stage's places: a fine grid says enough by itself
-)
-DEEP_VARIATION = 1.0  # a fully connected code says little of single pixels, so that more must be smoothed
-RATE = 0.3
-COARSE = 32  # pixels between the places of a stage, from which on the image is shifted
-#: Luminance, red against blue, and green against magenta, each as long as it varies in photographs, in proportion.
+RANGE = 0.002  # weight of the alpha-norm: pictures stay in the range of photographs
+MEASURED = 25  # times that the error is measured on the way
+FIRST_WAVES = 0.02  # cycles in a pixel: what a descent from coarse to fine begins with
+#: Luminance, red against blue, and green against magenta; photographs vary along the first most.
 COLOUR_AXES = ((1, 1, 1), (1, 0, -1), (1, -2, 1))
-COLOUR_LENGTHS = (1.4, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one descends to a code. All numbers were found by looking at what becomes of photographs.
+
+    Parameters
+    ----------
+    rate : float
+        Adam's first step.
+    variation : float
+        Weight of total variation, which smooths noise away.
+    falling : float
+        The spectrum is scaled by ``frequency ** -falling``. Photographs have about 1; with more, a step changes areas
+        rather than patterns: what a code without places leaves open is then filled with areas, not with grain.
+    colours : tuple of 3 float
+        Lengths of the axes of colour: how easily each changes.
+    coarse : bool
+        Whether coarse waves come first and fine ones join on the way, so that plain areas, of which early stages say
+        little, get their colour.
+    jitter : int
+        Largest shift in pixels at each step.
+    """
+
+    rate: float
+    variation: float
+    falling: float
+    colours: tuple[float, float, float]
+    coarse: bool
+    jitter: int
+
+
+def way_to(side: int, places: int | None) -> Way:
+    """The way to the code of a stage with ``places`` x ``places`` places; None for a fully connected one."""
+    if places is None:
+        return Way(0.45, 0.5, 1.5, (1.4, 0.5, 0.25), coarse=False, jitter=side // 24)
+    step = side / places  # pixels from place to place
+    # A fine grid says enough of single pixels; the coarser, the more must be smoothed.
+    if step < 32:
+        return Way(1.0, min(0.2, 0.003 * step**2), 1.0, (1.4, 0.8, 0.7), coarse=True, jitter=0)
+    return Way(0.6, 0.1, 1.5, (1.4, 1.0, 1.0), coarse=False, jitter=side // 48)
 
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
     """An image rebuilt from what one stage gives for it.
 
+    All errors are squared distances from the code, in parts of that of a plain grey image's code: 0 is the same code, and 1
+    as far as an image with nothing on it. That makes stages comparable (the paper divides by a typical distance between
+    images, which lies close to it: 0.7 to 1.6 of it in photographs).
+
     Parameters
     ----------
     stage : str
     rgb : uint8 array [side, side, 3]
         The rebuilt image.
-    errors : float array [iterations + 1]
-        Squared error of the code, relative to its squared length: at the start, and after each step.
-    error : float
-        That of the rebuilt image: the last of ``errors``.
+    steps : int array [n]
+        Steps after which the error was measured, the first 0 and the last ``iterations``.
+    errors : float array [n]
+        Of the image as it was then, not shifted.
+    mirrored : float
+        Error of the image's own mirror image: where this is small, the stage hardly tells where things are.
+    answer : tuple of str and float, or None
+        The network's class for the rebuilt image with its probability (or score); None without a classifier.
     """
 
     stage: str
     rgb: Bytes
+    steps: Array
     errors: Array
+    mirrored: float
+    answer: tuple[str, float] | None = None
 
     @property
     def error(self) -> float:
-        """Relative squared error of the rebuilt image's code."""
+        """Error of the rebuilt image."""
         return float(self.errors[-1])
 
 
@@ -77,6 +118,10 @@ class Inversions:
     parts : tuple of Inversion
         One per stage.
     seed : int
+    unit : str
+        Of the answers: "probability" or "score".
+    answer : tuple of str and float, or None
+        The network's class for the image itself.
     """
 
     subject: str
@@ -84,6 +129,21 @@ class Inversions:
     rgb: Bytes
     parts: tuple[Inversion, ...]
     seed: int
+    unit: str = "probability"
+    answer: tuple[str, float] | None = None
+
+    @property
+    def iterations(self) -> int:
+        """Steps of each descent."""
+        return int(self.parts[0].steps[-1])
+
+    def meaning(self) -> str:
+        """How the errors are counted, and what the mirror image says about what a stage forgets."""
+        mirrored = ", ".join(f"{part.stage} {as_share(part.mirrored)}" for part in self.parts)
+        return (
+            "Errors: squared distance from the image's code; 100 % is as far as a plain grey image. "
+            f"The mirrored photograph: {mirrored}; where that is little, the layer hardly tells where things are."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
@@ -91,16 +151,26 @@ class Inversions:
             "model": self.subject,
             "image": self.image,
             "seed": self.seed,
-            "iterations": len(self.parts[0].errors) - 1,
-            "relative_squared_error": {part.stage: part.error for part in self.parts},
+            "iterations": self.iterations,
+            "unit": self.unit,
+            "answer": self.answer,
+            "stages": {
+                part.stage: {"error": part.error, "mirrored_error": part.mirrored, "answer": part.answer}
+                for part in self.parts
+            },
         }
+
+
+def as_share(share: float) -> str:
+    """``0.52 %``, ``12 %``."""
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
 def invert(
     subject: Subject,
     view: View,
     stages: str | Iterable[str] = ("pool1", "conv3", "pool5", "fc6", "fc7"),
-    iterations: int = 100,
+    iterations: int = 150,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inversions:
@@ -121,7 +191,7 @@ def invert(
     view : View
     stages : str or iterable of str
         Names and ranges, see :func:`cnncodes.networks.parse_stages`.
-    iterations : int, default 100
+    iterations : int, default 150
     seed : int, default 0
         Of the noise that the descent starts from.
     progress : callable(done, total), optional
@@ -151,7 +221,9 @@ def invert(
     side_by_side = subject.device.cores if subject.device.is_cpu else 1
     with exact_and_side_by_side(subject.device), ThreadPoolExecutor(side_by_side, "invert") as pool:
         parts = list(pool.map(lambda name: _invert_one(subject, view, name, iterations, seed, report), names))
-    return Inversions(subject.name, view.name, view.rgb, tuple(parts), seed)
+    answer = _answer(subject, view.pixels)
+    unit = subject.unit
+    return Inversions(subject.name, view.name, view.rgb, tuple(parts), seed, unit, answer)
 
 
 def _invert_one(
@@ -162,92 +234,86 @@ def _invert_one(
     def code(pixels: Tensor) -> Tensor:
         return subject.network.activations(pixels, stage)[stage]
 
+    def distance(pixels: Tensor) -> float:
+        with torch.no_grad():
+            return float((code(pixels) - wanted).square().sum())
+
     with torch.no_grad():
         wanted = code(view.pixels)
     square = wanted.square().sum()
     if not square > 0:
         raise OptionError(f"'{stage}' gives only zeros for '{view.name}'.", "Name another stage.")
+    grey = distance(torch.zeros_like(view.pixels)) or float(square)  # the image may be grey itself
     # All is counted in units of the spread of pixels, so that networks that read 0..255 are treated alike.
     record = subject.preprocessing
     unit = 64 / record.scale / view.pixels.new_tensor(record.std)[:, None, None]  # 64 grey levels
     side = view.pixels.shape[2]
-    deep = wanted.dim() == 2
-    step = side if deep else side / wanted.shape[2]  # pixels between the places of the stage
-    variation = DEEP_VARIATION if deep else min(VARIATION, FINE_VARIATION * step**2)
-    jitter = side // 24 if deep else side // 48 if step >= COARSE else 0
+    way = way_to(side, wanted.shape[2] if wanted.dim() > 2 else None)
     random = torch.Generator().manual_seed(seed)
-    spectrum, image_of = _start(view.pixels, random)
-    optimiser = torch.optim.Adam([spectrum], lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations, eta_min=RATE / 20)
-    errors = []
-    for _ in range(iterations):
-        image = image_of(spectrum)
-        shift = torch.randint(-jitter, jitter + 1, (2,), generator=random).tolist()
+    spectrum, image_of = _start(view.pixels, random, way)
+    optimiser = torch.optim.Adam([spectrum], lr=way.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations, eta_min=way.rate / 20)
+    every = max(1, iterations // MEASURED)
+    steps, errors = [], []
+    for step in range(iterations):
+        image = image_of(spectrum, step / iterations)
+        if step % every == 0:
+            steps.append(step)
+            errors.append(distance(image * unit) / grey)
+        shift = torch.randint(-way.jitter, way.jitter + 1, (2,), generator=random).tolist()
         error = (code(torch.roll(image, shift, (2, 3)) * unit) - wanted).square().sum() / square
         across, down = image.diff(dim=3), image.diff(dim=2)
         roughness = (across.square().mean() + down.square().mean()) * 3
-        loss = error + RANGE * (image / 2).abs().pow(ALPHA).mean() + variation * roughness
+        loss = error + RANGE * (image / 2).abs().pow(ALPHA).mean() + way.variation * roughness
         (spectrum.grad,) = torch.autograd.grad(loss, spectrum)
         optimiser.step()
         schedule.step()
-        errors.append(float(error.detach()))
         progress()
     with torch.no_grad():
-        found = image_of(spectrum) * unit
-        errors.append(float((code(found) - wanted).square().sum() / square))
-    return Inversion(stage, to_rgb(found, record)[0], np.array(errors))
+        found = image_of(spectrum, 1.0) * unit
+    return Inversion(
+        stage, to_rgb(found, record)[0], np.array([*steps, iterations]), np.array([*errors, distance(found) / grey]),
+        distance(view.pixels.flip(3)) / grey, _answer(subject, found),
+    )  # fmt: skip
 
 
-def _start(pixels: Tensor, random: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def _answer(subject: Subject, pixels: Tensor) -> tuple[str, float] | None:
+    """The class with the largest value, and that value; None for a network that ends before a classifier."""
+    if subject.head is None and subject.weights.architecture.classes is None:
+        return None
+    with torch.no_grad():
+        values = subject.values(subject.scores(pixels))[0]
+    best = int(values.argmax())
+    return subject.classes[best], float(values[best])
+
+
+def _start(
+    pixels: Tensor, random: torch.Generator, way: Way
+) -> tuple[Tensor, Callable[[Tensor, float], Tensor]]:
     """Noise ``[1, 3, side, side // 2 + 1, 2]``, and the function that makes an image like ``pixels`` of such numbers.
 
     They are the real and imaginary parts of a spectrum in which each frequency was multiplied by its height, for the
-    amplitudes of photographs fall with 1 / frequency; three of them, along the axes of colour.
+    amplitudes of photographs fall with frequency; three of them, along the axes of colour. The function takes the share of
+    the descent that is done: on a way from coarse to fine, fine waves join in its first half.
     """
     side = pixels.shape[2]
+    # Made on the CPU, where the random numbers are the same on every machine, and moved once.
     frequency = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None])
-    falling = 1 / frequency.clamp_min(1 / side)
-    amplitude = (falling / falling.mean() * 0.1 * side).to(pixels)
+    plain = 1 / frequency.clamp_min(1 / side)
+    falling = plain**way.falling
+    height = plain.norm() / plain.mean() / falling.norm()  # the same power for any fall
+    amplitude = (falling * height * 0.1 * side).to(pixels)
     axes = torch.nn.functional.normalize(torch.tensor(COLOUR_AXES, dtype=torch.float32), dim=1)
-    colours = (axes * torch.tensor(COLOUR_LENGTHS)[:, None]).to(pixels)
+    colours = (axes * torch.tensor(way.colours)[:, None]).to(pixels)
     start = 0.02 * torch.randn(1, 3, side, side // 2 + 1, 2, generator=random)
+    frequency = frequency.to(pixels)
 
-    def image_of(spectrum: Tensor) -> Tensor:
-        planes = torch.fft.irfft2(torch.view_as_complex(spectrum) * amplitude, s=(side, side))
+    def image_of(spectrum: Tensor, done: float) -> Tensor:
+        waves = torch.view_as_complex(spectrum) * amplitude
+        if way.coarse and done < 0.5:
+            finest = FIRST_WAVES * (0.5 / FIRST_WAVES) ** (2 * done)
+            waves = waves * torch.exp(-((frequency / finest) ** 2))
+        planes = torch.fft.irfft2(waves, s=(side, side))
         return torch.einsum("bkhw,kc->bchw", planes, colours)
 
     return start.to(pixels).requires_grad_(), image_of
-
-
-def draw_inversions(found: Inversions) -> Figure:
-    """The image and those rebuilt from each stage; the last panel has the errors over the iterations."""
-    columns = len(found.parts) + 2
-    title = (
-        f"{found.image} rebuilt from its codes ({found.subject}, {len(found.parts[0].errors) - 1} iterations): "
-        "what a layer keeps of an image"
-    )
-    rows = 1 if columns <= 7 else 2
-    across = -(-columns // rows)
-    figure, axes = new_panels(rows=rows, columns=across, cell=2.7, title=title, aspect=1.12)
-    show_image(axes[0], found.rgb, "the image\n")
-    for place, part in zip(axes[1:], found.parts, strict=False):
-        show_image(place, part.rgb, f"from {part.stage}\nerror {_percent(part.error)}")
-    curves = axes[columns - 1]
-    for number, part in enumerate(found.parts):
-        curves.plot(part.errors, label=part.stage, color=COLOURS[number % len(COLOURS)], linewidth=1.2)
-    curves.set_yscale("log")
-    last = len(found.parts[0].errors) - 1
-    curves.set_xticks(sorted({0, last // 2, last}))
-    curves.tick_params(labelsize=7)
-    curves.set_box_aspect(1)
-    curves.grid(visible=True, axis="y", alpha=0.3, linewidth=0.5)
-    curves.set_xlabel("iteration", fontsize=8)
-    curves.set_title("squared error of the code,\nrelative to its squared length", fontsize=9, loc="left")
-    curves.legend(fontsize=7, frameon=False)
-    for place in axes[columns:]:
-        place.set_visible(False)
-    return figure
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"

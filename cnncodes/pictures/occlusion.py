@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.errors import OptionError
-from cnncodes.pictures.colours import NO_CLASS, class_colours
-from cnncodes.pictures.drawing import add_colour_bar, legend_name, new_panels, plain
+from cnncodes.pictures.class_map import draw_classes
+from cnncodes.pictures.drawing import add_change_bar, new_panels, plain
 from cnncodes.pictures.overlay import pale, set_title
 from cnncodes.pictures.question import Question, as_text, ask, short
 from cnncodes.pictures.subject import to_rgb
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
-LEGEND = 7  # classes with a colour of their own; the rest share one
+#: The colours reach at least so far to both sides of the value without a patch: what changes less stays pale.
+LEAST = {"probability": 0.1, "score": 0.5}
+COLOURS = "RdBu"  # red where the patch costs, blue where it helps
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,33 +182,46 @@ def places(side: int, patch: int, stride: int) -> list[int]:
 
 
 def draw_occlusion(occlusion: Occlusion) -> Figure:
-    """The image with the patch where it costs most; the class's value, and the largest class, by the patch's centre.
+    """The image with the patch where it costs most; what the patch costs or gains, and the largest class, by its centre.
 
     Where one class is the largest wherever the patch is, that is said in place of a third panel of one colour.
     """
     question, unit = occlusion.question, occlusion.question.unit
     found = np.unique(occlusion.best)
-    title = question.title
+    title = question.heading
     if len(found) == 1:
         title += f"; no patch changes the answer '{short(plain(occlusion.classes[int(found[0])]))}'"
-    figure, axes = new_panels(columns=3 if len(found) > 1 else 2, cell=4.0, title=title, aspect=1.06)
+    panels, aspect = (3, 1.06) if len(found) > 1 else (2, 0.98)
+    figure, axes = new_panels(columns=panels, cell=4.3, title=title, aspect=aspect)
     lowest = np.unravel_index(occlusion.asked.argmin(), occlusion.asked.shape)
     _draw_patch(axes[0], occlusion, *(int(occlusion.starts[place]) for place in lowest))
     asked = as_text(float(occlusion.asked.min()), unit)
-    set_title(axes[0], f"grey patch of {occlusion.patch} px where it costs most:\n{asked}")
-
-    axes[1].imshow(pale(question.rgb), interpolation="nearest")
-    heat = axes[1].imshow(_on_pixels(occlusion, occlusion.asked), cmap="viridis", alpha=0.7)
-    heat.set_clim(*_range(occlusion.asked))
-    set_title(
-        axes[1], f"'{short(plain(question.name))}' with the patch's centre there:\ndark where it is missed"
-    )
-    add_colour_bar(figure, heat, axes[1], f"{unit} of '{short(plain(question.name))}'")
-
+    costs = "costs most" if occlusion.asked.min() < question.value else "helps least"
+    set_title(axes[0], f"grey patch of {occlusion.patch} px where it {costs}:\n{asked}")
+    _draw_change(figure, axes[1], occlusion)
     if len(found) > 1:
-        _draw_best(figure, axes[2], occlusion)
+        places = _on_pixels(occlusion, occlusion.best)
+        draw_classes(figure, axes[2], question.rgb, occlusion.best, places, occlusion.classes, size=11)
         set_title(axes[2], f"class with the largest {unit}\nwith the patch's centre there")
     return figure
+
+
+def _draw_change(figure: Figure, axes: Axes, occlusion: Occlusion) -> None:
+    """The class's value by the patch's centre: red below the value without a patch, blue above, clear where equal."""
+    question, unit = occlusion.question, occlusion.question.unit
+    values, plain_value = _on_pixels(occlusion, occlusion.asked), question.value
+    away = float(np.abs(occlusion.asked - plain_value).max())
+    reach = max(away, LEAST[unit])
+    axes.imshow(pale(question.rgb), interpolation="nearest")
+    heat = axes.imshow(values, cmap=COLOURS, vmin=plain_value - reach, vmax=plain_value + reach)
+    heat.set_alpha(np.clip(0.12 + 1.2 * np.abs(values.filled(plain_value) - plain_value) / reach, 0, 0.85))
+    ends = [as_text(float(end), unit).removeprefix(f"{unit} ") for end in (values.min(), values.max())]
+    span = " to ".join(dict.fromkeys(ends))
+    little = ": little changes" if away < LEAST[unit] / 2 else ""
+    set_title(axes, f"red: covering costs, blue: covering helps\n({unit} {span}{little})")
+    name = short(plain(question.name), 24)
+    # A probability ends at 0 and at 1: colours beyond are not in the bar.
+    add_change_bar(figure, heat, axes, f"{unit} of '{name}' with the patch there", plain_value, unit)
 
 
 def _draw_patch(axes: Axes, occlusion: Occlusion, row: int, column: int) -> None:
@@ -216,30 +231,6 @@ def _draw_patch(axes: Axes, occlusion: Occlusion, row: int, column: int) -> None
     axes.imshow(covered, interpolation="nearest")
 
 
-def _draw_best(figure: Figure, axes: Axes, occlusion: Occlusion) -> None:
-    """The largest class at each place in colours, with a legend below; the commonest have a colour each."""
-    best = occlusion.best
-    found, counts = np.unique(best, return_counts=True)
-    named = found[np.argsort(-counts, kind="stable")][:LEGEND]
-    place = np.full(len(occlusion.classes), len(named))
-    place[named] = np.arange(len(named))
-    colours = np.concatenate([class_colours(len(named)), np.array([NO_CLASS], np.uint8)])
-    spread = _on_pixels(occlusion, place[best])
-    shown = pale(occlusion.question.rgb).astype(float)
-    inside = ~spread.mask
-    shown[inside] = 0.4 * shown[inside] + 0.6 * colours[spread[inside].astype(int)]
-    axes.imshow(shown.round().astype(np.uint8), interpolation="nearest")
-    entries = [(short(plain(occlusion.classes[k]), 24), colours[i]) for i, k in enumerate(named)]
-    others = len(found) - len(named)
-    if others:
-        entries.append((f"{others} other class{'es' if others > 1 else ''}", colours[-1]))
-    for name, colour in entries:
-        axes.plot([], [], marker="s", markersize=8, linestyle="", color=colour / 255, label=legend_name(name))
-    legend = figure.legend(loc="outside lower right", ncols=min(len(entries), 4), fontsize=9, frameon=False)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-
-
 def _on_pixels(occlusion: Occlusion, values: Array) -> np.ma.MaskedArray[Any, Any]:
     """Values by place as values by pixel: a square of ``stride`` pixels around the patch's centre; masked beyond."""
     stops = np.minimum(occlusion.starts + occlusion.patch, occlusion.side)
@@ -247,9 +238,3 @@ def _on_pixels(occlusion: Occlusion, values: Array) -> np.ma.MaskedArray[Any, An
     away = np.abs(np.arange(occlusion.side)[:, None] + 0.5 - centres)
     nearest, outside = away.argmin(axis=1), away.min(axis=1) > occlusion.stride / 2
     return np.ma.masked_array(values[nearest][:, nearest], outside[:, None] | outside)
-
-
-def _range(values: Array) -> tuple[float, float]:
-    """Ends of the colours: those of the values, a little apart where all are alike."""
-    low, high = float(values.min()), float(values.max())
-    return (low, high) if high - low > 1e-6 else (low - 0.005, high + 0.005)

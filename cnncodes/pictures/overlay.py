@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.pictures.drawing import scale
+
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Axes, ScalarMappable
 
@@ -56,13 +58,14 @@ def show_heat_over(axes: Axes, rgb: Bytes, values: Array, title: str, cut: bool 
     return heat
 
 
-def show_around_grey(axes: Axes, values: Array, title: str) -> None:
-    """Signed numbers ``[side, side, 3]`` as colours around grey, which means 0."""
+def show_around_grey(axes: Axes, values: Array, title: str) -> ScalarMappable:
+    """Signed numbers ``[side, side, 3]`` as colours around grey, which means 0; what is given back is for a legend."""
     scaled = 128 + 127 * np.clip(values / limit(values), -1, 1)
     axes.imshow(scaled.round().astype(np.uint8), interpolation="nearest")
     set_title(axes, title)
+    return scale(-1, 1, "gray")
 
 
-def set_title(axes: Axes, title: str) -> None:
+def set_title(axes: Axes, title: str, size: float = 11.0) -> None:
     """What a panel shows, above it; names keep their dollar signs."""
-    axes.set_title(title, fontsize=9, loc="left", parse_math=False)
+    axes.set_title(title, fontsize=size, loc="left", parse_math=False)

@@ -9,6 +9,9 @@ import torch
 
 from cnncodes.pictures.subject import Bytes, Subject, View
 
+UNSEEN = 0.01  # of a class that a person names: a network that gives it less does not see it at all
+UNSURE = 0.1  # of the predicted class: as a probability, or as a part of an SVM's margin, which is 1
+
 
 @dataclass(frozen=True, eq=False)
 class Question:
@@ -54,6 +57,21 @@ class Question:
             f"'{short(self.name)}' in {self.image}: {as_text(self.value, self.unit)}, {rank} ({self.subject})"
         )
 
+    @property
+    def heading(self) -> str:
+        """The title of a picture: besides, why not much may be read out of it, if so."""
+        return f"{self.title}; {self.doubt}" if self.doubt else self.title
+
+    @property
+    def doubt(self) -> str | None:
+        """Why not much may be read out of a picture about this class; None where the network is sure enough."""
+        if self.place == self.predicted_place:
+            sure = self.value >= UNSURE
+            return None if sure else "the network is unsure, so the picture explains a guess"
+        if self.unit != "probability" or self.value >= UNSEEN:
+            return None
+        return f"the network sees no '{short(self.name)}' here, so the picture shows the little that speaks for it"
+
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
         return {
@@ -65,6 +83,7 @@ class Question:
             "predicted": self.predicted,
             "predicted_place": self.predicted_place,
             f"predicted_{self.unit}": self.predicted_value,
+            "doubt": self.doubt,
         }
 
 

@@ -278,7 +278,7 @@ def test_the_pictures_open_and_hold_names_as_they_are(monkeypatch, tmp_path):
     figures = [draw_attribution(attribute(subject, view, method, class_name=0)) for method in METHODS]
     figures.append(draw_attributions(attribute_all(subject, view, class_name=2)))
     figures.append(draw_occlusion(occlude(subject, view, class_name=0, patch=5, stride=2)))
-    assert [len(figure.axes) for figure in figures] == [4, 2, 2, 3, 5, 4], "panels and colour bars"
+    assert [len(figure.axes) for figure in figures] == [4, 3, 3, 3, 9, 4], "panels, each with a legend"
     for place, figure in enumerate(figures):
         with Image.open(save_png(figure, tmp_path / f"{place}.png")) as image:
             image.load()

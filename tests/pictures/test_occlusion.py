@@ -12,7 +12,7 @@ from pictures.small import linear_model, subject_of, view_for, weights_of
 
 from cnncodes.errors import OptionError
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
-from cnncodes.pictures.occlusion import draw_occlusion, occlude
+from cnncodes.pictures.occlusion import LEAST, draw_occlusion, occlude
 from cnncodes.pictures.windows import PatchedScores, Span
 
 VALID = (
@@ -153,3 +153,38 @@ def test_the_legend_names_the_classes_that_occur(monkeypatch):
     (legend,) = draw_occlusion(many).legends
     names = [text.get_text() for text in legend.get_texts()]
     assert len(names) == 8 and names[-1] == f"{len(np.unique(many.best)) - 7} other classes"
+
+
+def test_colours_start_at_the_value_without_a_patch_and_do_not_blow_up_little_changes(monkeypatch):
+    """Clear where the patch changes nothing; a change of one percent must not look like evidence."""
+    subject = subject_of(weights_of(monkeypatch, Network("small", 24, VALID)))
+    found = occlude(subject, view_for(subject, 24), patch=6, stride=3)
+    place, value = found.question.place, 0.6
+    question = replace(found.question, value=value)
+
+    def drawn(change):
+        values = np.full_like(found.values, 0.1)
+        values[:, :, place] = value
+        values[0, 0, place] = value + change
+        heat = draw_occlusion(replace(found, question=question, values=values)).axes[1].get_images()[1]
+        low, high = heat.get_clim()
+        assert (low + high) / 2 == pytest.approx(value), "the middle of the colours means no change"
+        return heat.get_alpha().min(), heat.get_alpha().max(), high - low
+
+    rest, little, width = drawn(-0.01)
+    assert width == pytest.approx(2 * LEAST["probability"]) and little < 2.1 * rest < 0.3
+    rest, much, width = drawn(-0.4)
+    assert width == pytest.approx(0.8) and much > 0.8 > 4 * rest
+
+
+@pytest.mark.parametrize(
+    ("value", "asked", "unit", "said"),
+    [(0.05, False, "probability", "unsure"), (0.3, False, "probability", None), (0.05, False, "score", "unsure"),
+     (0.002, True, "probability", "sees no"), (0.02, True, "probability", None), (-0.7, True, "score", None)],
+)  # fmt: skip
+def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, unit, said):
+    subject = subject_of(weights_of(monkeypatch, Network("small", 24, VALID)))
+    question = occlude(subject, view_for(subject, 24), patch=12, stride=12).question
+    place = question.predicted_place + 1 if asked else question.predicted_place
+    question = replace(question, value=value, place=place, unit=unit)
+    assert (said in question.doubt and question.doubt in question.heading) if said else question.doubt is None

@@ -18,7 +18,17 @@ from cnncodes.errors import CnnCodesError
 from cnncodes.evaluation import Comparison, evaluate_scores
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
-from cnncodes.pictures import activations, dead, dead_drawing, dense, drawing, fooling, inversion, probe
+from cnncodes.pictures import (
+    activations,
+    dead,
+    dead_drawing,
+    dense,
+    drawing,
+    fooling,
+    inversion,
+    inversion_drawing,
+    probe,
+)
 from cnncodes.pictures import curves as curves_room
 from cnncodes.pictures import neighbours as neighbours_room
 from cnncodes.pictures.attribution import attribute, attribute_all
@@ -100,8 +110,8 @@ def test_of_an_image_and_a_network(subject, view, photos):
     check(activations.draw_activations(activations.read_activations(bare, view, "fc2")))
     check(draw_attribution(attribute(subject, view, "gradcam", class_name=0)))
     check(draw_attributions(attribute_all(subject, view, class_name=2)))
-    check(draw_occlusion(occlude(subject, view, class_name=0, patch=9, stride=5)), 3)
-    check(inversion.draw_inversions(inversion.invert(subject, view, "fc2", 2)))
+    check(draw_occlusion(occlude(subject, view, class_name=0, patch=9, stride=5)), 2)
+    check(inversion_drawing.draw_inversions(inversion.invert(subject, view, "fc2", 2)))
     photo = next(photos.rglob("*.png"))
     check(draw_dense(dense.dense_map(subject, photo)), 3, legend=True)
     fooled = fooling.fool(subject, view, limit=255)
@@ -181,3 +191,17 @@ def test_a_picture_that_cannot_be_drawn_or_written_leaves_nothing_behind(tmp_pat
         with pytest.raises(raised):
             drawing.save_png(figure, tmp_path / "a.png")
         assert not list(tmp_path.iterdir())
+
+
+def test_a_character_without_a_font_is_escaped_and_never_a_box(monkeypatch, tmp_path, recwarn):
+    """In titles, and in names at an axis; whatever a font at hand has is drawn as it is."""
+    monkeypatch.setattr(drawing, "MORE_FONTS", ())
+    drawing._families.cache_clear()
+    drawing._font_with.cache_clear()
+    figure, (axes,) = drawing.new_panels(title="\u732b Mücke \U0001f41d.jpg")
+    axes.set_title("\u732b")
+    axes.set_yticks([0, 1], ["\u732b", "é"])
+    drawing.save_png(figure, tmp_path / "names.png")
+    assert figure.get_suptitle() == "\\u732b Mücke \\U0001f41d.jpg" and axes.get_title() == "\\u732b"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["\\u732b", "é"]
+    assert not [warning for warning in recwarn if "missing from" in str(warning.message)]

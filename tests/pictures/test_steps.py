@@ -7,11 +7,13 @@ from PIL import Image
 from small import linear_model, state_of, subject_of, weights_of
 
 from cnncodes.errors import OptionError
+from cnncodes.images import normalise
 from cnncodes.images.decode import write_png
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import fooling
 from cnncodes.pictures.fooling import NotFooledError, draw_fooled, fool, in_whole
-from cnncodes.pictures.inversion import draw_inversions, invert
+from cnncodes.pictures.inversion import invert
+from cnncodes.pictures.inversion_drawing import draw_inversions
 from cnncodes.pictures.question import ask
 from cnncodes.pictures.subject import view_of
 
@@ -60,7 +62,7 @@ def test_the_image_that_fools_still_fools_when_it_is_read_again(subject, photo, 
         ask(subject, again).predicted == found.classes[1] != found.classes[0] == ask(subject, view).predicted
     )
     assert 1 <= np.abs(found.fooled.astype(int) - view.rgb).max() <= found.epsilon
-    assert len(draw_fooled(found).axes) == 3
+    assert len(draw_fooled(found).axes) == 4, "three images and the legend of the difference"
 
 
 def test_a_class_can_be_asked_for_and_what_cannot_be_done_is_said(subject, photo):
@@ -80,11 +82,34 @@ def test_an_early_layer_gives_the_image_back_and_the_error_falls(subject, photo)
     found = invert(subject, view, "pool1,fc3", iterations=150)
     assert state_of(subject.network) == before
     for part in found.parts:
-        assert part.error < 0.3 * part.errors[0]
+        assert part.error < 0.3 * part.errors[0] and part.steps[-1] == found.iterations == 150
     early, late = (np.abs(part.rgb.astype(float) - view.rgb).mean() for part in found.parts)
     assert early < 25 < late, "grey levels"
     assert early < 0.5 * np.abs(view.rgb.astype(float) - view.rgb.mean((0, 1))).mean()
     assert len(draw_inversions(found).axes) == 4
+
+
+def test_errors_count_in_the_distance_of_a_grey_image_and_the_answer_is_the_networks(subject, photo):
+    """So that layers can be compared; a symmetric image is its own mirror image."""
+    view = view_of(photo, subject)
+    view.pixels.copy_((view.pixels + view.pixels.flip(3)) / 2)
+    found = invert(subject, view, "pool1", iterations=1)
+    with torch.no_grad():
+        code, grey = (
+            subject.network.activations(x, "pool1")["pool1"] for x in (view.pixels, view.pixels * 0)
+        )
+        rgb = found.parts[0].rgb if subject.preprocessing.channels == "RGB" else found.parts[0].rgb[..., ::-1]
+        pixels = torch.from_numpy(normalise(np.ascontiguousarray(rgb[None]), subject.preprocessing))
+        rebuilt = subject.network.activations(pixels, "pool1")["pool1"]
+    error = (rebuilt - code).square().sum() / (grey - code).square().sum()
+    assert found.parts[0].error == pytest.approx(float(error), rel=0.05), "rounded to bytes"
+    assert found.parts[0].mirrored < 1e-6
+    question = ask(subject, view)
+    assert found.answer == (question.predicted, pytest.approx(question.predicted_value))
+    told = found.to_json()["stages"]["pool1"]
+    assert (
+        told["answer"] == found.parts[0].answer and "100 % is as far as a plain grey image" in found.meaning()
+    )
 
 
 def test_the_seed_decides(subject, photo):

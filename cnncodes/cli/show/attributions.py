@@ -2,28 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, shell
-from cnncodes.cli.show.common import finish, named, picture_path
+from cnncodes.cli.show.common import finish, named, picture_path, tell_question
+from cnncodes.errors import OptionError
 
 if TYPE_CHECKING:
     from cnncodes.pictures.attribution import Method
 
 
-def saliency(
-    image: show_options.Image,
-    weights: show_options.Subject = "imagenet",
-    network: options.Network = None,
-    class_name: show_options.ClassName = None,
-    every: show_options.Every = False,
-    output: show_options.Picture = None,
-    device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+def _command(method: Method, text: str) -> Callable[..., None]:
+    """One of the four commands: they take the same options and differ in what they say of themselves."""
+
+    def command(
+        image: show_options.Image,
+        weights: show_options.Subject = "imagenet",
+        network: options.Network = None,
+        class_name: show_options.ClassName = None,
+        layer: show_options.GradcamLayer = None,
+        every: show_options.Every = False,
+        output: show_options.Picture = None,
+        device: options.Device = "auto",
+        overwrite: options.Overwrite = False,
+        json: options.Json = False,
+        quiet: options.Quiet = False,
+    ) -> None:
+        from cnncodes.pictures.attribution import attribute, attribute_all
+        from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
+        from cnncodes.pictures.subject import load_subject, view_of
+
+        if layer is not None and method != "gradcam" and not every:
+            raise OptionError(
+                f"--layer {layer} is for Grad-CAM: {method} goes back to the pixels.",
+                "Leave it out, add --all, or use 'show gradcam'.",
+            )
+        reporter = Reporter(json, quiet)
+        path = picture_path(output, "attributions" if every else method, overwrite, image)
+        subject = load_subject(weights, network=network, device=device)
+        view = view_of(image, subject)
+        if every:
+            found = attribute_all(subject, view, class_name=class_name, layer=layer)
+            figure = draw_attributions(found)
+        else:
+            found = (attribute(subject, view, method, class_name=class_name, layer=layer),)
+            figure = draw_attribution(found[0])
+        tell_question(reporter, found[0].question)
+        layers = [entry.layer for entry in found if entry.layer]
+        document = {
+            **found[0].question.to_json(),
+            "methods": [entry.method for entry in found],
+            "layer": layers[0] if layers else None,
+        }
+        finish(reporter, figure, path, document)
+        name, option = ("occlude", "") if every else (method, " --all")
+        asked = f" --class {shell(class_name)}" if class_name else ""
+        reporter.next(f"cnncodes show {name} {shell(image)} {named(weights, network)}{asked}{option}")
+
+    command.__name__ = method
+    command.__doc__ = text
+    return command
+
+
+saliency = _command(
+    "saliency",
     """Which pixels would change the class's score most: the gradient (Simonyan et al. 2014).
 
     Draws the largest magnitude of each pixel's red, green and blue, alone and over the image. It is the gradient of the
@@ -32,24 +76,11 @@ def saliency(
         cnncodes show saliency photo.jpg --weights starter
 
         cnncodes show saliency bee.jpg --weights run/model.safetensors --class bees --all
-    """
-    _show(
-        "saliency", image, weights, network, class_name, None, every, output, device, overwrite, json, quiet
-    )
+    """,
+)
 
-
-def guided(
-    image: show_options.Image,
-    weights: show_options.Subject = "imagenet",
-    network: options.Network = None,
-    class_name: show_options.ClassName = None,
-    every: show_options.Every = False,
-    output: show_options.Picture = None,
-    device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+guided = _command(
+    "guided",
     """Which patterns speak for a class: guided backpropagation (Springenberg et al. 2015).
 
     The gradient of the class's score, where every ReLU lets back only what is positive. It draws clear outlines, but
@@ -58,22 +89,11 @@ def guided(
         cnncodes show guided photo.jpg --weights starter
 
         cnncodes show guided bee.jpg --weights run/model.safetensors --class bees -o guided.png
-    """
-    _show("guided", image, weights, network, class_name, None, every, output, device, overwrite, json, quiet)
+    """,
+)
 
-
-def deconv(
-    image: show_options.Image,
-    weights: show_options.Subject = "imagenet",
-    network: options.Network = None,
-    class_name: show_options.ClassName = None,
-    every: show_options.Every = False,
-    output: show_options.Picture = None,
-    device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+deconv = _command(
+    "deconv",
     """The class projected down to pixels by a deconvolutional network (Zeiler and Fergus 2014).
 
     Like 'show guided', but on the way back a ReLU asks only whether what comes down is positive, not whether it was active
@@ -82,23 +102,11 @@ def deconv(
         cnncodes show deconv photo.jpg --weights starter
 
         cnncodes show deconv photo.jpg --weights starter --class bee -o deconv.png
-    """
-    _show("deconv", image, weights, network, class_name, None, every, output, device, overwrite, json, quiet)
+    """,
+)
 
-
-def gradcam(
-    image: show_options.Image,
-    weights: show_options.Subject = "imagenet",
-    network: options.Network = None,
-    class_name: show_options.ClassName = None,
-    layer: show_options.GradcamLayer = None,
-    every: show_options.Every = False,
-    output: show_options.Picture = None,
-    device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+gradcam = _command(
+    "gradcam",
     """Which regions speak for a class: Grad-CAM (Selvaraju et al. 2017).
 
     The maps of one layer, each weighed by how much the class's score rises with it on average; what is positive is
@@ -107,50 +115,5 @@ def gradcam(
         cnncodes show gradcam photo.jpg --weights starter
 
         cnncodes show gradcam photo.jpg --weights starter --class bee --layer conv4 -o bee.png
-    """
-    _show(
-        "gradcam", image, weights, network, class_name, layer, every, output, device, overwrite, json, quiet
-    )
-
-
-def _show(
-    method: Method,
-    image: str,
-    weights: str,
-    network: str | None,
-    class_name: str | None,
-    layer: str | None,
-    every: bool,
-    output: str | None,
-    device: str,
-    overwrite: bool,
-    json: bool,
-    quiet: bool,
-) -> None:
-    from cnncodes.pictures.attribution import attribute, attribute_all
-    from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
-    from cnncodes.pictures.subject import load_subject, view_of
-
-    reporter = Reporter(json, quiet)
-    path = picture_path(output, "attributions" if every else method, overwrite, image)
-    subject = load_subject(weights, network=network, device=device)
-    view = view_of(image, subject)
-    if every:
-        found = attribute_all(subject, view, class_name=class_name, layer=layer)
-        figure = draw_attributions(found)
-    else:
-        found = (attribute(subject, view, method, class_name=class_name, layer=layer),)
-        figure = draw_attribution(found[0])
-    layers = [entry.layer for entry in found if entry.layer]
-    document = {
-        **found[0].question.to_json(),
-        "methods": [entry.method for entry in found],
-        "layer": layers[0] if layers else None,
-    }
-    finish(reporter, figure, path, document)
-    command = "occlude" if every else f"{method} --all"
-    name, _, option = command.partition(" ")
-    asked = f" --class {shell(class_name)}" if class_name else ""
-    reporter.next(
-        f"cnncodes show {name} {shell(image)} {named(weights, network)}{asked}{option and ' ' + option}"
-    )
+    """,
+)

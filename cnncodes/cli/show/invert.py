@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnncodes.cli import options, show_options
-from cnncodes.cli.console import Reporter, shell
+from cnncodes.cli.console import Reporter, one_line, shell
 from cnncodes.cli.show.common import finish, named, picture_path
 
 
@@ -12,7 +12,7 @@ def invert(
     weights: show_options.Subject = "imagenet",
     network: options.Network = None,
     layer: show_options.Layers = "pool1,conv3,pool5,fc6,fc7",
-    iterations: show_options.Iterations = 100,
+    iterations: show_options.Iterations = 150,
     seed: options.Seed = 0,
     output: show_options.Picture = None,
     device: options.Device = "auto",
@@ -29,8 +29,10 @@ def invert(
 
         cnncodes show invert photo.jpg --weights run/model.safetensors --layer fc7 --iterations 300
     """
-    from cnncodes.pictures.inversion import draw_inversions
+    from cnncodes.pictures.inversion import as_share
     from cnncodes.pictures.inversion import invert as compute
+    from cnncodes.pictures.inversion_drawing import draw_inversions
+    from cnncodes.pictures.question import as_text
     from cnncodes.pictures.subject import load_subject, view_of
 
     reporter = Reporter(json, quiet)
@@ -43,6 +45,15 @@ def invert(
             subject, view, layer, iterations, seed, lambda done, total: update(100 * done / total, "")
         )
     for part in found.parts:
-        reporter.result(f"{part.stage}: relative squared error of the code {part.error:.2g}")
+        answer = (
+            f"; the network sees '{one_line(part.answer[0])}', {as_text(part.answer[1], found.unit)}"
+            if part.answer
+            else ""
+        )
+        reporter.result(f"{part.stage}: error of the code {as_share(part.error)}{answer}")
+    if found.answer:
+        seen = f"'{one_line(found.answer[0])}', {as_text(found.answer[1], found.unit)}"
+        reporter.result(f"in the image itself it sees {seen}")
+    reporter.note(found.meaning())
     finish(reporter, draw_inversions(found), path, found.to_json())
     reporter.next(f"cnncodes show fool {shell(image)} {named(weights, network)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, shell
-from cnncodes.cli.show.common import finish, named, picture_path
+from cnncodes.cli.show.common import finish, named, picture_path, tell_question
 
 
 def occlude(
@@ -22,9 +22,9 @@ def occlude(
 ) -> None:
     """Slide a grey patch over an image: where is the class missed when it is covered?
 
-    Draws the probability of a class by the place of the patch, and the most probable class at each place (Zeiler and
-    Fergus 2014, section 4.2). A network that looks at the thing itself loses the class where the patch covers the
-    thing; one that loses it elsewhere has learned the background.
+    Draws the probability of a class by the place of the patch, red where covering costs and blue where it helps, and the
+    most probable class at each place (Zeiler and Fergus 2014, section 4.2). A network that looks at the thing itself
+    loses the class where the patch covers the thing; one that loses it elsewhere has learned the background.
 
         cnncodes show occlude photo.jpg --weights starter
 
@@ -48,5 +48,6 @@ def occlude(
             stride=stride,
             progress=lambda done, _: update(done, ""),
         )
+    tell_question(reporter, found.question)
     finish(reporter, draw_occlusion(found), path, found.to_json())
     reporter.next(f"cnncodes show saliency {shell(image)} {named(weights, network)} --all")
