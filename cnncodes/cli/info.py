@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnncodes.cli import codes_options, options
 from cnncodes.cli.console import Reporter, one_line, quoted, shell, size
 from cnncodes.cli.results import fit_command
 from cnncodes.cli.weights import check as show_weights
 from cnncodes.errors import CodesFileError
+
+if TYPE_CHECKING:
+    from cnncodes.codes import CodesFile
 
 
 def info(
@@ -119,36 +123,38 @@ def _codes(reporter: Reporter, path: str) -> None:
         reporter.result(
             f"{path}: {len(codes):,} images, {done:,} done, {pending:,} pending, {len(problems):,} unreadable"
         )
-        reporter.result(f"images   {codes.catalog.describe()}, in {codes.catalog.root}")
-        reporter.result(
-            f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}..."
-        )
-        reporter.result(f"         {codes.provenance.weights_source}")
-        record = settings.preprocessing
-        reporter.result(
-            f"pixels   {record.fit} side to {record.resize}, {record.interpolation}, crop {record.crop} ({settings.crops}), "
-            f"{record.channels} / {record.scale:g}, mean {record.mean}, std {record.std}"
-        )
-        reporter.result(f"made     {codes.provenance.created} by: {codes.provenance.command}")
-        rows = []
-        for stage in codes.stages:
-            dataset = codes.hdf5["layers"][stage]
-            relu = "yes" if settings.relu(stage) else "no"
-            rows.append(
-                (
-                    stage,
-                    "x".join(map(str, codes.stage_shape(stage))),
-                    str(dataset.shape),
-                    str(dataset.dtype),
-                    relu,
-                )
-            )
-        reporter.table("", ("layer", "stage shape", "stored", "dtype", "after ReLU"), rows)
+        _made_from(reporter, codes)
+        _layers(reporter, codes)
         for name, reason in problems.items():
             reporter.result(f"unreadable: {quoted(name)}: {reason}")
     reporter.next(
         fit_command(path, settings.stages) if not pending else "repeat the extract command: it goes on"
     )
+
+
+def _made_from(reporter: Reporter, codes: CodesFile) -> None:
+    """Images, weights and preprocessing, and the command that made the file."""
+    settings, record = codes.settings, codes.settings.preprocessing
+    reporter.result(f"images   {codes.catalog.describe()}, in {codes.catalog.root}")
+    reporter.result(
+        f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}..."
+    )
+    reporter.result(f"         {codes.provenance.weights_source}")
+    reporter.result(
+        f"pixels   {record.fit} side to {record.resize}, {record.interpolation}, crop {record.crop} ({settings.crops}), "
+        f"{record.channels} / {record.scale:g}, mean {record.mean}, std {record.std}"
+    )
+    reporter.result(f"made     {codes.provenance.created} by: {codes.provenance.command}")
+
+
+def _layers(reporter: Reporter, codes: CodesFile) -> None:
+    rows = []
+    for stage in codes.stages:
+        dataset = codes.hdf5["layers"][stage]
+        shape = "x".join(map(str, codes.stage_shape(stage)))
+        relu = "yes" if codes.settings.relu(stage) else "no"
+        rows.append((stage, shape, str(dataset.shape), str(dataset.dtype), relu))
+    reporter.table("", ("layer", "stage shape", "stored", "dtype", "after ReLU"), rows)
 
 
 def _model(reporter: Reporter, path: str) -> None:
