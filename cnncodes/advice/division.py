@@ -65,7 +65,7 @@ def own_division(catalog: Catalog) -> Division:
     splits[split.train], splits[split.choose], splits[split.test] = _TRAIN, _VAL, _TEST
     how = f"the data's own: {split.how}"
     if not len(split.choose) and not (catalog.splits == _TEST).any():
-        how += "; their val split tests, and what has to be chosen is chosen inside train"
+        how += "; settings are chosen inside train"
     return Division(splits, np.arange(len(catalog)), how)
 
 

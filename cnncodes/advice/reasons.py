@@ -36,14 +36,14 @@ def similarity_reason(evidence: Evidence, thresholds: Thresholds, similarity: st
     if knows_little(evidence, thresholds):
         return (
             "The images count as different from those that the network was trained on: it knows little about these classes. A "
-            f"simple classifier on {late.stage}{_among(evidence)} is right for {late.linear:.1%} of the {images}, and always "
-            f"naming the largest class for {evidence.majority:.1%}."
+            f"simple classifier on {late.stage}{_among(evidence)} is right for {_percent(late.linear)} of the {images}, and always "
+            f"naming the largest class for {_percent(evidence.majority)}."
         )
     if earlier is None:
         return (
             "The images count as similar to those that the network was trained on: a simple classifier on "
-            f"{late.stage} is right for {late.linear:.1%} of the {images}, always naming the largest class for "
-            f"{evidence.majority:.1%}. There is no earlier stage to compare with."
+            f"{late.stage} is right for {_percent(late.linear)} of the {images}, always naming the largest class for "
+            f"{_percent(evidence.majority)}. There is no earlier stage to compare with."
         )
     points = 100 * abs(earlier.behind)
     tie = (
@@ -53,18 +53,18 @@ def similarity_reason(evidence: Evidence, thresholds: Thresholds, similarity: st
     if similarity == "different":
         return (
             "The images count as different from those that the network was trained on: an earlier stage of the network serves "
-            f"them better than its last ones. A simple classifier on {earlier.stage} is right for {earlier.linear:.1%} of "
-            f"the {images}, on {late.stage}{_among(evidence)} for {late.linear:.1%}: {points:.1f} points fewer, and up to "
+            f"them better than its last ones. A simple classifier on {earlier.stage} is right for {_percent(earlier.linear)} of "
+            f"the {images}, on {late.stage}{_among(evidence)} for {_percent(late.linear)}: {points:.1f} points fewer, and up to "
             f"{tie} would count as a tie."
         )
     compared = (
-        f"for {earlier.linear:.1%}."
+        f"for {_percent(earlier.linear)}."
         if earlier.behind <= 0
-        else f"for {earlier.linear:.1%}: {points:.1f} points more, and up to {tie} count as a tie."
+        else f"for {_percent(earlier.linear)}: {points:.1f} points more, and up to {tie} count as a tie."
     )
     return (
         "The images count as similar to those that the network was trained on: its last stages serve them as well as any before. "
-        f"A simple classifier on {late.stage}{_among(evidence)} is right for {late.linear:.1%} of the {images}, on "
+        f"A simple classifier on {late.stage}{_among(evidence)} is right for {_percent(late.linear)} of the {images}, on "
         f"{earlier.stage}, the best of the earlier stages, {compared}"
     )
 
@@ -93,7 +93,7 @@ def close_reason(evidence: Evidence, thresholds: Thresholds, amount: str, simila
         other = f"{amount}-different"
         reasons.append(
             f"a second test, by the 5 most alike images, speaks for {other}: {best.stage} is right for "
-            f"{best.neighbours:.1%} there, {late.stage} for {late.neighbours:.1%}"
+            f"{_percent(best.neighbours)} there, {late.stage} for {_percent(late.neighbours)}"
         )
     if not reasons:
         return ""
@@ -164,3 +164,8 @@ def _among(evidence: Evidence) -> str:
     return (
         f" (the better of its last stages, {' and '.join(names)})" if len(names) == 2 else " (its last stage)"
     )
+
+
+def _percent(value: float) -> str:
+    """``74.5 %`` of 0.745."""
+    return f"{100 * value:.1f} %"

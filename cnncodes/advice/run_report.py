@@ -111,7 +111,7 @@ def chosen_head(stage: str, evidence: dict[str, Any]) -> str:
         return f"The head reads {stage}"
     best = choice["accuracy"][choice["C"].index(choice["best"])]
     how = choice["how"]
-    right = f"{best:.1%} right"
+    right = f"{100 * best:.1f} % right"
     by = f"cross-validation ({how}, {right})" if "folds" in how else f"the {how} ({right})"
     return (
         f"The head, a linear classifier, reads the codes of {stage}, with C = {choice['best']:g} (how closely it follows "

@@ -370,7 +370,7 @@ class _Road:
             right = (
                 ""
                 if best.val_accuracy is None
-                else f" ({best.val_accuracy:.1%} of the validation images right)"
+                else f" ({100 * best.val_accuracy:.1f} % of the validation images right)"
             )
             self.note.keep(
                 chosen=f"Of {len(result.epochs)} epochs of training, epoch {best.epoch} is kept{right}"

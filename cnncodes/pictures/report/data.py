@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,7 +43,10 @@ def _division(page: RunPage) -> str:
     parts += [f"{report.val:,} to choose settings with"] if report.val else []
     parts += [f"{report.test:,} kept apart to test"] if report.test else []
     own = "the data came divided like this"
-    how = own if report.split.startswith("the data's own") else report.split
+    drawn = re.sub(
+        r": [\d,]+ images to fit, [\d,]+ to test (?=\()", " ", report.split
+    )  # the numbers stand before it
+    how = own if drawn.startswith("the data's own") else drawn
     return f"{' and '.join([', '.join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)}: {escaped(sentence(how, upper=False))}"
 
 

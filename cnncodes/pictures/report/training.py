@@ -27,7 +27,7 @@ def curves(page: RunPage) -> str:
             below="epoch",
         ),
         line_chart(
-            "Images told right",
+            "Images named correctly",
             names,
             _pair([100 * epoch.accuracy for epoch in epochs], accuracy),
             unit=" %",
