@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,15 @@ import numpy as np
 from cnncodes.pictures.colours import Legend, label_colours
 from cnncodes.pictures.confusion import shortened
 from cnncodes.pictures.drawing import new_sheet, plain
-from cnncodes.pictures.neighbours import DRAWN, PIXELS, Neighbour, Neighbours
+from cnncodes.pictures.neighbours import DRAWN, PIXELS, Neighbour, Neighbours, Query
 from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
 
 if TYPE_CHECKING:
-    from cnncodes.pictures.drawing import Figure
+    from cnncodes.pictures.drawing import Axes, Figure
 
 WIDTH = 2000  # pixels of the sheet, about; tiles are as large as that allows, between:
 SMALLEST_TILE, LARGEST_TILE = 56, 160
-FRAME = 1 / 24  # of the tile's side
+FRAME = 1 / 18  # of the tile's side
 GAP = 6  # pixels between tiles
 METRICS = {"cosine": "cosine distance", "l2": "Euclidean distance"}
 
@@ -39,51 +40,107 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails | None = None) -> 
         Of ``found.pictures``, :func:`thumbnail_side` pixels wide; by default they are read.
     """
     thumbnails = thumbnails or read_thumbnails(found.pictures, thumbnail_side(found))
-    tile, k = _tile(found), min(found.k, DRAWN)
-    small = float(np.clip(0.075 * tile, 8.0, 10.5))  # points, of the captions
-    line = round(2.6 * small)  # pixels
-    step_x, step_y = tile + GAP, tile + line + GAP
-    apart = tile // 3
-    lefts = [0, step_x + apart, step_x + apart + k * step_x + apart]  # of the query and the two blocks
-    blocks = 3 if any(query.by_pixels for query in found.queries) else 2
-    width = lefts[blocks - 1] + k * step_x - GAP
-    height = line + len(found.queries) * step_y
-    labels = [
-        label
-        for query in found.queries
-        for label in (query.label, *(answer.label for answer in query.by_codes[:k] + query.by_pixels[:k]))
-    ]
-    legend = Legend(np.array(labels, np.int32), found.catalog.classes, width, counted=False)
-    tiles = framed(thumbnails.rgb, label_colours(len(found.catalog.classes))[labels], _frame(tile))
-    sheet = np.full((height, width, 3), 255, np.uint8)
-    figure, axes, size = new_sheet(width, height, _title(found), legend.lines)
-    room = int(k * step_x / (1.7 * small))  # characters of a heading
-    heads = [
+    places = _Places.of(found)
+    labels = [label for query in found.queries for label in _labels(query, places.k)]
+    legend = Legend(np.array(labels, np.int32), found.catalog.classes, places.width, counted=False)
+    tiles = framed(thumbnails.rgb, label_colours(len(found.catalog.classes))[labels], _frame(places.tile))
+    sheet = np.full((places.height, places.width, 3), 255, np.uint8)
+    figure, axes, size = new_sheet(places.width, places.height, _title(found), legend.lines)
+    _write_headings(axes, found, places)
+    number = 0
+    for row, query in enumerate(found.queries):
+        top = places.line + row * places.step_y
+        for left, caption in _captions(query, places):
+            sheet[top : top + places.tile, left : left + places.tile] = tiles[number]
+            number += 1
+            (short,) = shortened([caption], max(6, int((places.tile + GAP) / (1.16 * places.text))))
+            middle = top + places.tile + places.line / 2
+            axes.text(left, middle, short, fontsize=places.text, va="center", parse_math=False)
+    edges = (-0.5, places.width - 0.5, places.height - 0.5, -0.5)
+    axes.imshow(sheet, interpolation="none", aspect="auto", extent=edges)
+    legend.draw(axes, size, marks=False)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where everything stands on the sheet, in pixels.
+
+    Parameters
+    ----------
+    k : int
+        Neighbours that are drawn in each block.
+    tile : int
+        Side of a thumbnail with its frame.
+    text : float
+        Size of the captions in points.
+    line : int
+        Height of a caption, and of the headings.
+    lefts : tuple of int
+        Left edges of the query and of the blocks.
+    width, height : int
+        Of the sheet.
+    """
+
+    k: int
+    tile: int
+    text: float
+    line: int
+    lefts: tuple[int, ...]
+    width: int
+    height: int
+
+    @property
+    def step_x(self) -> int:
+        """From one tile to the next in a block."""
+        return self.tile + GAP
+
+    @property
+    def step_y(self) -> int:
+        """From one query to the next."""
+        return self.tile + self.line + GAP
+
+    @classmethod
+    def of(cls, found: Neighbours) -> _Places:
+        """The places of a query and one block, or two, if there are neighbours by pixels."""
+        tile, k = _tile(found), min(found.k, DRAWN)
+        text = float(np.clip(0.075 * tile, 8.0, 10.5))
+        line, step, apart = round(2.6 * text), tile + GAP, tile // 3
+        first = step + apart
+        blocks = 2 if any(query.by_pixels for query in found.queries) else 1
+        lefts = (0, *(first + block * (k * step + apart) for block in range(blocks)))
+        height = line + len(found.queries) * (tile + line + GAP)
+        return cls(k, tile, text, line, lefts, lefts[-1] + k * step - GAP, height)
+
+
+def _labels(query: Query, k: int) -> list[int]:
+    """Classes of the images in the order in which they are drawn."""
+    return [query.label, *(answer.label for answer in query.by_codes[:k] + query.by_pixels[:k])]
+
+
+def _captions(query: Query, places: _Places) -> list[tuple[int, str]]:
+    """Left edge and caption of the images of a row, in the same order."""
+    drawn = [(places.lefts[0], plain(PurePosixPath(query.name).stem))]
+    for left, answers in zip(places.lefts[1:], (query.by_codes, query.by_pixels), strict=False):
+        drawn += [
+            (left + place * places.step_x, _caption(answer))
+            for place, answer in enumerate(answers[: places.k])
+        ]
+    return drawn
+
+
+def _write_headings(axes: Axes, found: Neighbours, places: _Places) -> None:
+    room = int(places.k * places.step_x / (1.7 * places.text))  # characters
+    heads = (
         "query",
         _fitting(room, f"nearest by {found.layer} codes", f"by {found.layer} codes", "codes"),
         _fitting(room, f"nearest by pixels at {PIXELS} x {PIXELS}", "nearest by pixels", "pixels"),
-    ]
-    for left, head in list(zip(lefts, heads, strict=True))[:blocks]:
+    )
+    for left, head in zip(places.lefts, heads, strict=False):
         axes.text(
-            left, line / 2, head, fontsize=1.25 * small, va="center", fontweight="bold", parse_math=False
-        )
-    places = iter(range(len(tiles)))
-    for number, query in enumerate(found.queries):
-        top = line + number * step_y
-        drawn = [(lefts[0], plain(PurePosixPath(query.name).stem))]
-        drawn += [
-            (lefts[1] + place * step_x, _caption(answer)) for place, answer in enumerate(query.by_codes[:k])
-        ]
-        drawn += [
-            (lefts[2] + place * step_x, _caption(answer)) for place, answer in enumerate(query.by_pixels[:k])
-        ]
-        for left, caption in drawn:
-            sheet[top : top + tile, left : left + tile] = tiles[next(places)]
-            (short,) = shortened([caption], max(6, int((tile + GAP) / (1.16 * small))))
-            axes.text(left, top + tile + line / 2, short, fontsize=small, va="center", parse_math=False)
-    axes.imshow(sheet, interpolation="none", aspect="auto", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-    legend.draw(axes, size, marks=False)
-    return figure
+            left, places.line / 2, head, fontsize=1.25 * places.text, va="center", fontweight="bold",
+            parse_math=False,
+        )  # fmt: skip
 
 
 def _caption(answer: Neighbour) -> str:
@@ -104,7 +161,9 @@ def _title(found: Neighbours) -> str:
         f"({found.choice + '; ' if found.choice else ''}weights {plain(found.weights)}, {METRICS[found.metric]})"
     )
     if any(query.by_pixels for query in found.queries):
-        text += f" and by pixels ({PIXELS} x {PIXELS} RGB; root mean square difference, 1 is black against white)"
+        text += (
+            f" and by pixels ({PIXELS} x {PIXELS} RGB; root mean square difference, 1 is black against white)"
+        )
     text += f"; the first {DRAWN} are shown." if found.k > DRAWN else "."
     shares = found.share("by_codes"), found.share("by_pixels")
     if shares[0] is not None and shares[1] is not None:
@@ -120,4 +179,4 @@ def _tile(found: Neighbours) -> int:
 
 
 def _frame(tile: int) -> int:
-    return max(2, round(FRAME * tile))
+    return max(3, round(FRAME * tile))

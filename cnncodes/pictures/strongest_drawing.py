@@ -31,7 +31,7 @@ SHORT_HEADINGS = "seen", "in the image"  # above a single tile
 FRAME = (255, 214, 10)
 DIMMED = 0.6  # brightness outside the field
 DOT = 0.2  # of the crop's side: smaller fields are marked only, in the bright image
-BLANK = (215, 215, 215)  # edge of a patch
+BLANK = (228, 228, 228)  # of a patch, beyond the border of the crop: no image has just this all over
 
 
 def draw_strongest(found: Strongest) -> Figure:
@@ -68,7 +68,7 @@ def draw_strongest(found: Strongest) -> Figure:
                 x = left + rank * step_x
                 sheet[top + line : top + line + tile, x : x + tile] = picture
                 caption = _caption(found, place, rank, None if blocks == 1 else number)
-                (short,) = shortened([caption], max(6, int((tile + GAP) / (1.2 * text))))
+                (short,) = shortened([caption], max(6, int((tile + GAP) / (1.14 * text))))
                 axes.text(x, top + line / 2 + 2, short, fontsize=text, va="center", parse_math=False)
         if found.rows[place, 0] < 0:
             axes.text(
@@ -120,8 +120,7 @@ def _patch(found: Strongest, place: int, rank: int, crop: Bytes, tile: int) -> B
     """The field as large as the tile, ``[tile, tile, 3]``; blank where it leaves the crop."""
     assert found.field is not None
     field = found.field
-    patch = np.full((tile, tile, 3), 255, np.uint8)
-    _draw_edge(patch, (0, tile, 0, tile), 1, BLANK)
+    patch = np.full((tile, tile, 3), BLANK, np.uint8)
     top, bottom, left, right = found.box(place, rank)
     y, x = (field.start + field.jump * int(number) for number in found.places[place, rank])
     inner = [round(edge * tile / field.size) for edge in (top - y, bottom - y, left - x, right - x)]
@@ -171,14 +170,25 @@ def _title(found: Strongest) -> str:
         f"{found.images:,} image{'' if found.images == 1 else 's'} of {plain(found.catalog.root.name) or '/'}"
     )
     text = f"{found.stage} of {plain(found.weights)}: what excites each unit most, of {images}. "
+    shared = _shared(found)
     if found.field is None:
         return (
             text
             + f"The unit sees the whole crop of {side} x {side} pixels; above it its {value} and the image's class."
+            + shared
         )
     seen = found.field.size
     if _is_small(found):
-        text += f"Left what the unit sees, {seen} x {seen} pixels of {side} x {side}, blank beyond the border"
+        text += f"Left what the unit sees, {seen} x {seen} pixels of {side} x {side}, grey beyond the border"
     else:
         text += f"The frame is what the unit sees: {seen} x {seen} pixels, cut at the border of the crop ({side} x {side})"
-    return text + f"; above it its {value} there and the image's class."
+    return text + f"; above it its {value} there and the image's class." + shared
+
+
+def _shared(found: Strongest) -> str:
+    """How many images excite several of the units: rows that look alike may well be the same images."""
+    images, counts = np.unique(found.rows[found.rows >= 0], return_counts=True)
+    several = int((counts > 1).sum())
+    if not several:
+        return ""
+    return f" {several:,} of the {len(images):,} images drawn excite{'s' if several == 1 else ''} several of the units."

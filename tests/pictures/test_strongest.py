@@ -214,6 +214,18 @@ def test_every_kind_of_stage_can_be_drawn(weights, folder, tmp_path, stage, k):
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
 
 
+def test_rows_of_the_same_images_are_told(weights, folder):
+    """Units that look for the same thing would else pass for several findings."""
+    weights.tensors["fc3.weight"][1] = weights.tensors["fc3.weight"][0]
+    weights.tensors["fc3.bias"][1] = weights.tensors["fc3.bias"][0]
+    for units, told in (([0, 1], True), ([0], False)):
+        words = " ".join(
+            text.get_text()
+            for text in draw_strongest(find_strongest(folder, "fc3", units, weights=weights, k=3)).texts
+        )
+        assert ("3 of the 3 images drawn excite several of the units" in words) == told
+
+
 def test_what_cannot_be_asked_is_said(weights, folder, tmp_path):
     def refused(error, words, data=folder, layer="conv2", units=2, **options):
         with pytest.raises(error, match=words) as caught:
