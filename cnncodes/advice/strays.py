@@ -295,14 +295,14 @@ def _means(codes: CodesFile, stage: str, rows: Array) -> Array:
 def _of_one_colour(codes: CodesFile, rows: Array, root: str | Path | None, least: float) -> list[Stray]:
     """Those of some images that are of one colour, as the network sees them."""
     from cnncodes.codes.planning import batches_of
-    from cnncodes.images.loader import load_batches
+    from cnncodes.images.loader import Loader
 
     catalog = codes.catalog
     if root is not None:
         catalog = Catalog(Path(root), catalog.names, catalog.labels, catalog.splits, catalog.classes)
     found = []
     drawn = catalog.subset(rows)
-    for batch in load_batches(drawn, batches_of(len(drawn), 16), codes.settings.preprocessing):
+    for batch in Loader(drawn, batches_of(len(drawn), 16), codes.settings.preprocessing):
         for place, pixels in zip(batch.rows, batch.pixels, strict=True):
             share = share_of_one_colour(pixels[0])
             if place not in batch.problems and share >= least:

@@ -15,7 +15,7 @@ from cnncodes.codes import extract
 from cnncodes.errors import CatalogError
 from cnncodes.evaluation.evaluating import evaluate
 from cnncodes.heads import fit_linear
-from cnncodes.images import Catalog, load_batches, read_catalog
+from cnncodes.images import Catalog, Loader, read_catalog
 from cnncodes.images.preprocess import normalise
 from cnncodes.networks import Linear, Network
 from cnncodes.weights import Preprocessing, Weights, compress, compression_report, stage_outputs
@@ -232,7 +232,7 @@ def _labelled(data: str | Path) -> Catalog:
 def _some_pixels(catalog: Catalog, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
     """Images spread over the catalog, as the network sees them."""
     rows = np.unique(np.linspace(0, len(catalog) - 1, IMAGES).astype(int)).tolist()
-    batch = next(iter(load_batches(catalog, [rows], preprocessing)))
+    batch = next(iter(Loader(catalog, [rows], preprocessing)))
     readable = [place for place, row in enumerate(rows) if row not in batch.problems]
     if not readable:
         raise CatalogError(

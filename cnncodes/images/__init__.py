@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnncodes.images.digests import file_digest, file_digests
     from cnncodes.images.joining import join_catalogs
     from cnncodes.images.listing import SPLITS, SUFFIXES, natural_key
-    from cnncodes.images.loader import Batch, Loader, load_batches
+    from cnncodes.images.loader import Batch, Loader
     from cnncodes.images.preprocess import CROPS, crops_of, kept_crops, normalise
 
 _HOME = {
@@ -29,7 +29,6 @@ _HOME = {
     "file_digest": "digests",
     "file_digests": "digests",
     "kept_crops": "preprocess",
-    "load_batches": "loader",
     "join_catalogs": "joining",
     "natural_key": "listing",
     "normalise": "preprocess",
@@ -49,7 +48,6 @@ __all__ = [
     "file_digests",
     "join_catalogs",
     "kept_crops",
-    "load_batches",
     "natural_key",
     "normalise",
     "read_catalog",

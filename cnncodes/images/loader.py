@@ -51,6 +51,9 @@ class Loader:
     the loop early, by ``break`` or an exception, stops the threads after the image that each is at. The
     loader can be iterated again; the figures add up.
 
+    >>> for batch in Loader(catalog, [range(0, 64), range(64, 100)], TORCHVISION_PREPROCESSING):
+    ...     network(batch.pixels)                                                    # doctest: +SKIP
+
     Parameters
     ----------
     images : Catalog, or sequence of images
@@ -150,26 +153,6 @@ class Loader:
         started = time.perf_counter()
         work.wait_for(batch)
         self.waited_s += time.perf_counter() - started
-
-
-def load_batches(
-    images: Catalog | Sequence[Source],
-    batches: Sequence[Sequence[int]],
-    preprocessing: Preprocessing,
-    *,
-    crops: str = "center",
-    workers: int = 2,
-    ahead: int = 3,
-    allocate: Allocate | None = None,
-) -> Loader:
-    """Decode batches of images in threads: the :class:`Loader` with these parameters.
-
-    >>> for batch in load_batches(catalog, [range(0, 64), range(64, 100)], TORCHVISION_PREPROCESSING):
-    ...     network(batch.pixels)                                                    # doctest: +SKIP
-    """
-    return Loader(
-        images, batches, preprocessing, crops=crops, workers=workers, ahead=ahead, allocate=allocate
-    )
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cnncodes.errors import CatalogError
-from cnncodes.images import crops_of, load_batches, read_catalog, stat_files
+from cnncodes.images import Loader, crops_of, read_catalog, stat_files
 from cnncodes.weights.preprocessing import Preprocessing
 
 Picture = Callable[..., Image.Image]
@@ -94,7 +94,7 @@ def test_good_rows_are_right_and_every_bad_one_has_its_reason(
     batches = [range(i, min(i + 3, len(catalog))) for i in range(0, len(catalog), 3)]
     problems: dict[str, str] = {}
     with without_privileges():
-        loaded = list(load_batches(catalog, batches, SMALL, workers=4))
+        loaded = list(Loader(catalog, batches, SMALL, workers=4))
     for batch in loaded:
         problems |= {catalog.names[row].removeprefix("cat/"): why for row, why in batch.problems.items()}
         for row, pixels in zip(batch.rows, batch.pixels, strict=True):
@@ -117,7 +117,7 @@ def test_a_folder_that_may_not_be_opened_is_listed(
     with without_privileges():
         catalog = read_catalog(visible_folder)
         assert catalog.names == ("good.png", "secret")
-        (batch,) = load_batches(catalog, [range(2)], SMALL)
+        (batch,) = Loader(catalog, [range(2)], SMALL)
         assert batch.problems == {1: "no permission to read it"}
         with pytest.raises(CatalogError, match="cannot be opened: Permission denied"):
             read_catalog(visible_folder / "secret")

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from cnncodes.images import file_digest, file_digests, load_batches, read_catalog
+from cnncodes.images import Loader, file_digest, file_digests, read_catalog
 from cnncodes.images.decode import write_png
 from cnncodes.weights import TORCHVISION_PREPROCESSING
 
@@ -25,7 +25,7 @@ def test_digests_are_of_the_content_alone(tmp_path):
     expected = hashlib.blake2b((tmp_path / "a" / "1.png").read_bytes(), digest_size=8).digest()
     assert first == int.from_bytes(expected, "little")
     # The loader takes them while it decodes; what is no picture has none.
-    (batch,) = load_batches(catalog, [range(4)], TORCHVISION_PREPROCESSING)
+    (batch,) = Loader(catalog, [range(4)], TORCHVISION_PREPROCESSING)
     assert batch.digests.tolist() == [first, other, 0, copy]
 
 

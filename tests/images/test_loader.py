@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cnncodes.errors import OptionError
-from cnncodes.images import Catalog, crops_of, load_batches, loader, read_catalog
+from cnncodes.images import Catalog, Loader, crops_of, loader, read_catalog
 from cnncodes.images.decode import decode
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -55,7 +55,7 @@ def test_batches_are_the_same_for_any_number_of_threads(
     workers: int, ahead: int, crops: str, photos: Catalog
 ) -> None:
     batches = split(len(photos), 5)
-    loader = load_batches(photos, batches, SMALL, crops=crops, workers=workers, ahead=ahead)
+    loader = Loader(photos, batches, SMALL, crops=crops, workers=workers, ahead=ahead)
     got = list(loader)
     assert [batch.rows for batch in got] == batches
     for batch in got:
@@ -72,15 +72,15 @@ def test_batches_are_the_same_for_any_number_of_threads(
 
 def test_batches_may_name_any_rows(photos: Catalog) -> None:
     batches = [[3, 1, 3], range(0), range(20, 22)]
-    got = list(load_batches(photos, batches, SMALL))
+    got = list(Loader(photos, batches, SMALL))
     assert [len(batch.pixels) for batch in got] == [3, 0, 2]
     assert np.array_equal(got[0].pixels[0], got[0].pixels[2])
-    assert list(load_batches(photos, [], SMALL)) == []
+    assert list(Loader(photos, [], SMALL)) == []
 
 
 def test_names_outside_the_root_are_found(photos: Catalog) -> None:
     away = Catalog(Path("/nowhere"), (str(photos.path(0)), "0.png"), [-1, -1], [0, 0], ())
-    (batch,) = load_batches(away, [range(2)], SMALL)
+    (batch,) = Loader(away, [range(2)], SMALL)
     assert batch.problems == {1: "no such file"}
     assert batch.pixels[0].any()
 
@@ -92,7 +92,7 @@ def test_decoding_runs_ahead_but_no_further_than_asked(photos: Catalog) -> None:
         allocated.append(shape)
         return np.empty(shape, np.uint8)
 
-    batches = iter(load_batches(photos, split(23, 2), SMALL, ahead=3, allocate=allocate))
+    batches = iter(Loader(photos, split(23, 2), SMALL, ahead=3, allocate=allocate))
     next(batches)
     time.sleep(0.1)
     assert allocated == [(2, 1, 28, 28, 3)] * 3
@@ -102,7 +102,7 @@ def test_decoding_runs_ahead_but_no_further_than_asked(photos: Catalog) -> None:
 
 
 def test_next_batches_are_decoded_while_one_is_used(photos: Catalog) -> None:
-    loader = load_batches(photos, split(23, 4), SMALL, ahead=6)
+    loader = Loader(photos, split(23, 4), SMALL, ahead=6)
     batches = iter(loader)
     next(batches)
     time.sleep(0.5)
@@ -114,7 +114,7 @@ def test_next_batches_are_decoded_while_one_is_used(photos: Catalog) -> None:
 def test_memory_that_the_caller_hands_out_is_used(photos: Catalog) -> None:
     pool = [np.empty((4, 1, 28, 28, 3), np.uint8) for _ in range(4)]
     handed = iter(pool * 10)
-    loader = load_batches(photos, split(20, 4), SMALL, ahead=3, allocate=lambda shape: next(handed))
+    loader = Loader(photos, split(20, 4), SMALL, ahead=3, allocate=lambda shape: next(handed))
     for i, batch in enumerate(loader):
         assert batch.pixels is pool[i % 4]
 
@@ -122,7 +122,7 @@ def test_memory_that_the_caller_hands_out_is_used(photos: Catalog) -> None:
 @pytest.mark.parametrize("way", ["break", "close", "exception", "interrupt", "forget"])
 def test_leaving_early_stops_the_threads_promptly(way: str, photos: Catalog) -> None:
     huge = photos.subset(np.arange(23).repeat(200))
-    loader = load_batches(huge, split(len(huge), 50), SMALL, workers=3, ahead=90)
+    loader = Loader(huge, split(len(huge), 50), SMALL, workers=3, ahead=90)
     started = time.perf_counter()
     batches = iter(loader)
     next(batches)
@@ -154,7 +154,7 @@ def test_a_mistake_in_a_thread_reaches_the_consumer(photos: Catalog, monkeypatch
 
     monkeypatch.setattr(loader, "crops_of", broken)
     with pytest.raises(ZeroDivisionError, match="ours"):
-        list(load_batches(photos, split(23, 4), SMALL))
+        list(Loader(photos, split(23, 4), SMALL))
 
 
 def test_figures_tell_who_waits_for_whom(photos: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_figures_tell_who_waits_for_whom(photos: Catalog, monkeypatch: pytest.Mo
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loader, "decode", slow)
-    limited_by_decoding = load_batches(photos, split(23, 4), SMALL, workers=2)
+    limited_by_decoding = Loader(photos, split(23, 4), SMALL, workers=2)
     started = time.perf_counter()
     list(limited_by_decoding)
     seconds = time.perf_counter() - started
@@ -175,7 +175,7 @@ def test_figures_tell_who_waits_for_whom(photos: Catalog, monkeypatch: pytest.Mo
 
 
 def test_a_loader_can_be_iterated_again(photos: Catalog) -> None:
-    loader = load_batches(photos, split(23, 6), SMALL)
+    loader = Loader(photos, split(23, 6), SMALL)
     first, second = ([batch.pixels.tobytes() for batch in loader] for _ in range(2))
     assert first == second
     assert len(loader) == 4
@@ -185,7 +185,7 @@ def test_a_loader_can_be_iterated_again(photos: Catalog) -> None:
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"ahead": 0}, {"crops": "five"}])
 def test_options_are_checked_at_once(wrong: dict[str, object], photos: Catalog) -> None:
     with pytest.raises(OptionError):
-        load_batches(photos, [], SMALL, **wrong)  # type: ignore[arg-type]
+        Loader(photos, [], SMALL, **wrong)  # type: ignore[arg-type]
 
 
 def test_importing_the_room_imports_no_library() -> None:
