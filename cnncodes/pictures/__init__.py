@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cnncodes.pictures.neighbours_drawing import draw_neighbours
     from cnncodes.pictures.occlusion import Occlusion, draw_occlusion, occlude
     from cnncodes.pictures.rates import draw_rates
+    from cnncodes.pictures.sources import CodesSource, codes_for
     from cnncodes.pictures.strongest import Strongest, find_strongest
     from cnncodes.pictures.strongest_drawing import draw_strongest
     from cnncodes.pictures.subject import Subject, View, load_subject, view_of
@@ -53,6 +54,8 @@ _HOMES = {
     "read_activations": "activations",
     "Attribution": "attribution",
     "CodesMap": "map_record",
+    "CodesSource": "sources",
+    "codes_for": "sources",
     "DenseMap": "dense",
     "Fooled": "fooling",
     "Inversions": "inversion",
@@ -88,6 +91,7 @@ __all__ = [
     "Attribution",
     "Augmented",
     "CodesMap",
+    "CodesSource",
     "DenseMap",
     "Filters",
     "Firing",
@@ -102,6 +106,7 @@ __all__ = [
     "attribute_all",
     "augment",
     "augment_by",
+    "codes_for",
     "codes_map",
     "count_firing",
     "dense_map",
