@@ -280,6 +280,8 @@ def _draw_bars(axes: Axes, found: Activations, chosen: list[int]) -> None:
         labels = [f"{name}  {unit}" for name, unit in zip(names, labels, strict=True)]
     places = np.arange(len(chosen))
     axes.barh(places, found.values[chosen, 0, 0], color=COLOURS[0], height=0.75)
+    if found.rectified:
+        axes.set_xlim(0, 1.05 * float(found.largest.max()) or 1)  # all units named may give 0
     axes.set_yticks(places, labels, fontsize=9, parse_math=False)
     axes.set_ylim(len(chosen) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

@@ -225,6 +225,7 @@ def add_change_bar(
     bar.set_ticks([*ticks, middle], labels=[*words, "no\npatch"])
     bar.ax.tick_params(labelsize=10)
     bar.ax.yaxis.label.set_fontsize(10)
+    bar.ax.yaxis.labelpad = 8
 
 
 def scale(low: float, high: float, colours: str) -> ScalarMappable:
