@@ -23,6 +23,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from cnncodes.images.listing import visible
+
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
@@ -172,8 +174,10 @@ def _reader_may_leave(stream: IO[str]) -> Iterator[None]:
 
 def printable(text: str) -> str:
     """Text without what a terminal or UTF-8 cannot show: control characters and undecodable bytes, escaped."""
-    text = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    shown = (
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in visible(text)
+    )
+    return "".join(shown)
 
 
 def one_line(name: str) -> str:

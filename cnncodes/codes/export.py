@@ -14,7 +14,7 @@ import numpy as np
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.errors import CodesFileError, DependencyError, OptionError, OutputExistsError, nearest
 from cnncodes.images.decode import write_png
-from cnncodes.images.listing import SPLITS
+from cnncodes.images.listing import SPLITS, visible
 from cnncodes.images.loader import Loader
 from cnncodes.weights.content import replacing
 from cnncodes.weights.preprocessing import Preprocessing
@@ -125,8 +125,11 @@ def _labels(file: CodesFile, row: int) -> tuple[str, str, str]:
     """Name, label and split of a row as text; empty for none."""
     catalog = file.catalog
     label, split = int(catalog.labels[row]), int(catalog.splits[row])
-    name = catalog.names[row].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return name, catalog.classes[label] if label >= 0 else "", SPLITS[split] if split else ""
+    return (
+        visible(catalog.names[row]),
+        visible(catalog.classes[label]) if label >= 0 else "",
+        SPLITS[split] if split else "",
+    )
 
 
 def _npy(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnncodes.errors import CnnCodesError
 from cnncodes.evaluation.evaluating import EvaluationResult
+from cnncodes.images.listing import visible
 from cnncodes.weights.content import replacing
 
 HEADER = (
@@ -130,15 +131,10 @@ def _line(verdict: Verdict) -> tuple[object, ...]:
         verdict.loss,
     )
     return (
-        _text(verdict.name),
-        _text(verdict.true),
-        _text(verdict.predicted),
+        visible(verdict.name),
+        visible(verdict.true),
+        visible(verdict.predicted),
         "yes" if verdict.correct else "no",
         verdict.rank_true,
         *("" if number is None else f"{number:.6g}" for number in numbers),
     )
-
-
-def _text(name: str) -> str:
-    """Text as UTF-8 can have it."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -55,6 +56,17 @@ class Listing:
         self.names.append(name)
         self.labels.append(label)
         self.splits.append(split)
+
+
+def visible(name: str) -> str:
+    r"""A name as text that every program can show and store: bytes that are not UTF-8 become ``\xff``.
+
+    For people and for CSV files. JSON and codes files keep names exactly (docs/codes-file.md).
+
+    >>> visible("caf\udce9.jpg")
+    'caf\\xe9.jpg'
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def has_image_suffix(name: str) -> bool:

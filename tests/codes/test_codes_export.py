@@ -1,6 +1,7 @@
 """What other tools read is what the codes file holds."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -164,3 +165,22 @@ def test_an_export_that_fails_leaves_what_was_there_and_nothing_half(made, tmp_p
         export_codes(path, tmp_path / name, to=to, overwrite=True)
     assert contents(tmp_path) == before
     assert written in before and not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(("to", "suffix"), [("csv", ".csv"), ("parquet", ".parquet"), ("npy", ".npy")])
+def test_names_that_are_not_utf8_are_shown_escaped(photo_folder, small_weights, tmp_path, to, suffix):
+    """A file with other bytes than UTF-8 could be read by no other program."""
+    folder = photo_folder(2, classes=("ant", "bee"), width=30, height=30)
+    try:
+        (folder / "bee").rename(folder / os.fsdecode(b"caf\xe9"))
+    except OSError as error:
+        pytest.skip(f"this file system has no such names: {error}")
+    extract(read_catalog(folder), tmp_path / "codes.h5", small_weights, layers="fc7")
+    export_codes(tmp_path / "codes.h5", tmp_path / f"out{suffix}", to=to)
+    if to == "parquet":
+        pq = pytest.importorskip("pyarrow.parquet")
+        labels = pq.read_table(tmp_path / "out.parquet").column("label").to_pylist()
+    else:
+        lines = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+        labels = [row["label"] for row in csv.DictReader(lines)]
+    assert set(labels) == {"ant", r"caf\xe9"}
