@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnncodes.advice import Recipe, advise, load_recipe, probe, run
+    from cnncodes.advice import Recipe, advise, find_strays, load_recipe, probe, run
     from cnncodes.codes import CodesFile, check_codes, export_codes, extract, plan_extraction, run_extraction
     from cnncodes.errors import CnnCodesError
     from cnncodes.evaluation import evaluate, evaluate_average, predict, score
@@ -46,6 +46,7 @@ _HOMES = {
     "fit_head": "heads",
     "fit_linear": "heads",
     "advise": "advice",
+    "find_strays": "advice",
     "probe": "advice",
     "run": "advice",
     "evaluate": "evaluation",
@@ -72,6 +73,7 @@ __all__ = [
     "evaluate_average",
     "export_codes",
     "extract",
+    "find_strays",
     "fit_head",
     "fit_linear",
     "get_network",
