@@ -69,6 +69,7 @@ def test_mistakes_are_told_in_two_sentences(
         (("occlude", "--patch", "8", "--stride", "9"), "stride of 9 px"),
         (("gradcam", "--layer", "fc7"), "Grad-CAM cannot use layer 'fc7'"),
         (("gradcam", "--layer", "conv9"), "conv9"),
+        (("guided", "--layer", "conv3"), "--layer conv3 is for Grad-CAM"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_number_that_does(

@@ -13,6 +13,7 @@ from cnncodes.cli import main
 from cnncodes.errors import OptionError, StageError
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures.activations import draw_activations, parse_units, read_activations
+from cnncodes.pictures.filters import draw_filters, read_filters, strongest_channels
 
 STAGES = (
     Convolution("conv1", 9, kernel=5, stride=2, padding=2),
@@ -135,3 +136,18 @@ def test_the_command_line(monkeypatch, tmp_path, capsys, subject):
         assert main(["show", "activations", "--layer", "conv1", *arguments]) in (1, 2)
         told = capsys.readouterr().err
         assert told.startswith("error: ") and told.count("\n") == 2 and "Traceback" not in told
+
+
+def test_of_a_later_layer_each_units_strongest_channels_are_drawn(monkeypatch):
+    """With their numbers: the weights that are shown are those that the numbers say."""
+    network = Network("two", 24, (Convolution("conv1", 6, padding=1), Convolution("conv2", 4, padding=1)))
+    weights = weights_of(monkeypatch, network)
+    weights.tensors["conv2.weight"][2, 5] *= 50
+    found = read_filters(weights, "conv2")
+    chosen = strongest_channels(found.values, 3)
+    sizes = np.square(found.values).sum((2, 3))
+    assert chosen[2, 0] == 5 and (sizes[np.arange(4), chosen[:, 2]] >= np.sort(sizes)[:, 3]).all()
+    axes = draw_filters(found, channels=3).axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts[:9] == [str(channel) for channel in chosen[:3].ravel()], "units 0 to 2"
+    assert texts[9:] == ["unit 0", "unit 1", "unit 2"]
