@@ -61,7 +61,8 @@ def _lead(page: RunPage, drawn: PageMap) -> str:
     return (
         f"Images lie near each other where their codes are near, that is where the network finds them alike. The codes are those of {stage}, brought "
         f"from {drawn.numbers:,} numbers to two by {escaped(drawn.method)}; distances between far groups mean little.{part} "
-        "The colour is the true class, and mistakes have a red frame. Zoom in, and more thumbnails appear."
+        "The colour is the true class, and mistakes have a red frame. Zoom in, and more thumbnails appear. Maps of other stages: "
+        "<code>cnncodes show map</code> with <code>--layer</code>."
     )
 
 

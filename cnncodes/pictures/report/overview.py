@@ -13,12 +13,16 @@ from cnncodes.pictures.report.record import RunPage
 ASKED = 4  # classes up to which the question is put in words
 #: What a recipe of each method does, in words.
 METHODS = {
-    "linear": "A linear classifier, the <em>head</em>, learned to tell the classes apart from these codes. The network itself "
+    "linear": "A linear classifier{kind}, the <em>head</em>, learned to tell the classes apart from these codes. The network itself "
     "was left as it was.",
     "finetune": "The network itself went on learning from your images, with a new last stage for your classes: this is called "
     "<em>fine-tuning</em>. Stages that the recipe freezes were left as they were.",
     "train": "A new network learned from your images alone, starting from random numbers.",
 }
+
+
+#: What a head is called, by the recipe's word for it.
+HEADS = {"svm": " (a support vector machine, SVM)", "softmax": " (softmax, that is logistic regression)"}
 
 
 def headline(page: RunPage) -> str:
@@ -130,7 +134,8 @@ def asked(page: RunPage) -> str:
     )
     chosen = (
         f"<p>A <em>recipe</em> says how to get from images to a classifier. Here it is "
-        f"<strong>{escaped(report.recipe)}</strong> ({escaped(report.summary)}), which {by}.</p>"
+        f"<strong>{escaped(report.recipe)}</strong> ({escaped(report.summary)}), which {by}."
+        f"{' ImageNet is a large collection of everyday photographs.' if 'ImageNet' in report.summary else ''}</p>"
     )
     own = report.reasons[:1] if report.chosen_by == "advice" else report.reasons  # the advice says the others
     return section(
@@ -150,20 +155,24 @@ def _steps(page: RunPage) -> list[str]:
     choose = f", {report.val:,} to choose settings with" if report.val else ""
     apart = f", {report.test:,} kept apart to test" if report.test else ""
     steps = [f"The images were divided: {report.train:,} to learn from{choose}{apart}."]
+    recipe = tomllib.loads(report.recipe_text)
     if report.method != "train":
-        weights = tomllib.loads(report.recipe_text).get("network", {}).get("weights", "")
+        weights = str(recipe.get("network", {}).get("weights", ""))
         named = (
             f" (its <em>weights</em>, what it has learned, are called {escaped(weights)})" if weights else ""
         )
+        who = f"A neural network that had learned from many other photographs{named}"
+        if weights.startswith("random"):
+            who = "A neural network of random numbers, which has learned from nothing,"
         ends = ""
         if report.advice is not None and len(depths := report.advice.evidence.depths) > 1:
             first, last = escaped(depths[0].stage), escaped(depths[-1].stage)
-            ends = f", from {first}, which sees edges and colours, to {last}, near what the picture shows"
+            ends = f", from {first}, near the pixels, to {last}, near what the picture shows"
         steps.append(
-            f"A neural network that had learned from many other photographs{named} looked at them. It works in "
-            f"<em>stages</em>{ends}; the list of numbers that a stage makes of an image is the image's <em>CNN code</em>."
+            f"{who} looked at them. It works in <em>stages</em>{ends}; the list of numbers that a stage makes of an image is "
+            "the image's <em>CNN code</em>."
         )
-    steps.append(METHODS[report.method])
+    steps.append(METHODS[report.method].format(kind=HEADS.get(recipe.get("head", {}).get("kind", ""), "")))
     if report.evaluation is not None:
         steps.append("The model was tested once, on the images kept apart.")
     return steps
