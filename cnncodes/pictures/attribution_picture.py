@@ -22,9 +22,8 @@ def draw_attribution(attribution: Attribution) -> Figure:
     """One method beside the image, with a legend of its colours."""
     question, method = attribution.question, attribution.method
     panels = 3 if method == "saliency" else 2
-    figure, axes = new_panels(
-        columns=panels, cell=4.3, title=question.heading, aspect=0.94 if method == "saliency" else 1.1
-    )
+    cell, aspect = (4.3, 0.94) if method == "saliency" else (3.7, 1.1)
+    figure, axes = new_panels(columns=panels, cell=cell, title=question.heading, aspect=aspect)
     show_image(axes[0], question.rgb, "the image, as the network sees it")
     axes[0].set_anchor("N")
     if method == "saliency":

@@ -243,7 +243,7 @@ def draw_fooled(found: Fooled) -> Figure:
         f"{found.image} by {found.subject}: the smallest change found, at most {found.epsilon} of 255 grey levels, makes "
         f"'{new}' of '{old}'"
     )
-    figure, axes = new_panels(columns=3, cell=4.3, title=title, aspect=1.1)
+    figure, axes = new_panels(columns=3, cell=3.9, title=title, aspect=1.1)
     for place in axes:
         place.set_anchor("N")
     texts = [[as_text(value, found.unit) for value in pair] for pair in (found.before, found.after)]
