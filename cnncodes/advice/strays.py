@@ -31,7 +31,7 @@ _LEVELS = (
 _SIDE = 64  # pixels of a side are enough to see that a picture is empty
 _LEAST_SPREAD = 0.05  # of the log distance: where nearly all distances are equal, 5 % more is no news
 _VOTES = (10, 9, 8)  # of the nearest, for one other class
-_EMPTY_AMONG = 0.9  # the tenth that is farthest from the others is decoded
+MOST_DECODED = 2_000  # to see whether they are empty; some seconds
 _FEW = 5  # so many are named however small the set is
 
 
@@ -71,6 +71,8 @@ class Strays:
         How many were compared.
     of : int
         How many the file has codes of.
+    decoded : int
+        How many were looked at for being of one colour.
     stage : str
         Whose codes said which images are far from the others.
     found : tuple of Stray
@@ -79,6 +81,7 @@ class Strays:
 
     images: int
     of: int
+    decoded: int
     stage: str
     found: tuple[Stray, ...]
 
@@ -215,8 +218,8 @@ def find_strays(
     """Images of a codes file that a person should look at.
 
     Far from the others: by the last convolutional stage that the file has, else by the deepest. Labels and
-    copies: by the deepest. Of one colour: an image without anything on it has codes that are far from most others
-    or nearly those of another such image, so only the tenth that is farthest, and what has a copy, is decoded.
+    copies: by the deepest. Of one colour: up to 2,000 images are decoded again; of more, those that are nearly copies
+    of another and those farthest from the others, for that is how images without anything on them lie.
 
     Parameters
     ----------
@@ -244,16 +247,19 @@ def find_strays(
     spatial = [stage for stage in stages if len(codes.stage_shape(stage)) == 3]
     stage = spatial[-1] if spatial else stages[-1]
     means, deep = _means(codes, stage, rows), _means(codes, stages[-1], rows)
-    finite = np.isfinite(means).all(axis=1) & np.isfinite(deep).all(axis=1)  # a damaged file is no reason to stop
+    finite = np.isfinite(means).all(axis=1) & np.isfinite(deep).all(
+        axis=1
+    )  # a damaged file is no reason to stop
     rows, means, deep = rows[finite], means[finite], deep[finite]
     if len(rows) < LEAST_IMAGES:
-        return Strays(len(rows), len(done), stage, _identical(codes.catalog, rows, codes.digests()))
+        return Strays(len(rows), len(done), 0, stage, _identical(codes.catalog, rows, codes.digests()))
     apart = _to_others(means)
     far, ratio = _far(apart, numbers.stray_distance)
     places, distances = nearest(deep, deep, NEIGHBOURS, leave_out=np.arange(len(rows)))
     usual = max(float(np.median(distances[:, 0])), 1e-12)
-    perhaps = (apart >= np.quantile(apart, _EMPTY_AMONG)) | (distances[:, 0] <= numbers.near_copy * usual)
-    empty = _of_one_colour(codes, rows[perhaps], root, numbers.one_colour)
+    near = distances[:, 0] <= numbers.near_copy * usual
+    decoded = np.lexsort((-apart, ~near))[:MOST_DECODED]
+    empty = _of_one_colour(codes, rows[decoded], root, numbers.one_colour)
     catalog = codes.catalog
     found: list[Stray] = [*empty]
     blank = {stray.row for stray in empty}
@@ -267,7 +273,7 @@ def find_strays(
         found.append(Stray(catalog.names[row], row, "labels", float(count), words))
     found += _identical(catalog, rows, codes.digests())
     found += _near(catalog, rows, places, distances / usual, codes.digests(), numbers.near_copy)
-    return Strays(len(rows), len(done), stage, tuple(found))
+    return Strays(len(rows), len(done), len(decoded), stage, tuple(found))
 
 
 def far_words(ratio: float) -> str:
