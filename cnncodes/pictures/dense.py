@@ -37,6 +37,7 @@ USUAL_STEP = 16  # pixels from one place to the next
 USUAL_SIZE = 1.5
 #: From which share of alike answers on, and up to which enlargement, nobody has to be warned.
 ALIKE, ENLARGED = 0.75, 1.15
+SURE = 0.3  # a probability: if none is as large at any place, nothing was recognised
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,11 @@ class DenseMap:
         if self.enlarged > ENLARGED:
             found.append(
                 f"the image has {width} x {height} px and was enlarged {self.enlarged:.1f} times: it is blurred"
+            )
+        highest = float(self.values.max())
+        if self.unit == "probability" and highest < SURE:
+            found.append(
+                f"nothing is surely recognised: no class has more than {100 * highest:.0f} % at any place"
             )
         mirrored = f"mirrored, {100 * self.crops.mirrored:.0f} % of the crops keep their class"
         if self.sliding and self.crops.mirrored < ALIKE:

@@ -96,11 +96,10 @@ def _draw_window(axes: Axes, found: DenseMap) -> None:
 def _speed(found: DenseMap) -> str:
     rows, columns = found.values.shape[1:]
     places = f"{rows} x {columns} windows of {found.crop} px, {found.step} px apart"
+    rim = "No window has its middle near the rim."
     if found.sliding:
-        return f"{places}, each computed as a crop, in {found.crops.seconds:.1f} s."
-    return (
-        f"{places}, computed together in {found.seconds:.1f} s; as single crops {found.crops.seconds:.1f} s."
-    )
+        return f"{places}, each computed as a crop, in {found.crops.seconds:.1f} s. {rim}"
+    return f"{places}, computed together in {found.seconds:.1f} s; as single crops {found.crops.seconds:.1f} s. {rim}"
 
 
 def _lines(text: str, inches: float, size: float) -> list[str]:

@@ -127,6 +127,8 @@ def test_somebody_is_warned_of_what_means_little(subject, photo):
     for record, times in ((good, 0), (poor, 2)):
         texts = " ".join(text.get_text() for text in draw_dense(record).texts)
         assert texts.count("Beware") == times
+    vague = dataclasses.replace(good, values=np.full_like(good.values, 0.25))
+    assert ["25 %" in text for text in vague.cautions()] == [vague.unit == "probability"]
     slow = dataclasses.replace(poor, sliding=True, original=(80, 60))
     assert "unsure" in slow.cautions()[0] and len(slow.cautions()) == 1
 
