@@ -53,7 +53,7 @@ WITH_JSON = {
     "show deconv": ("{broken}/cat/0.jpg", *R0, "-o", "{tmp}/deconv.png"),
     "show dense": ("{broken}/cat/0.jpg", "--weights", "{svm}", "--size", "260", "-o", "{tmp}/dense.png"),
     "show invert": ("{broken}/cat/0.jpg", *R0, "--layer", "conv1", "--iterations", "2", "-o", "{tmp}/invert.png"),
-    "show fool": ("{broken}/cat/0.jpg", "--weights", "{svm}", "--limit", "100", "-o", "{tmp}/fool.png"),
+    "show fool": ("{broken}/cat/0.jpg", *R0, "-o", "{tmp}/fool.png"),
     "show gradcam": ("{broken}/cat/0.jpg", *R0, "--layer", "conv4", "-o", "{tmp}/gradcam.png"),
 }  # fmt: skip
 #: They have a small network of their own in tests/training/test_commands.py.
