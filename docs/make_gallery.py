@@ -5,7 +5,7 @@
 
 The page is the source: its console blocks are run in order in an empty folder that holds examples/meadow, and the
 PNGs that they leave are put into docs/pictures/gallery: as they are where the page links to NAME.png (flat colours, sharp
-squares), as a smaller JPEG where it links to NAME.jpg (many small photographs).
+squares; large ones with 256 colours), as a smaller JPEG where it links to NAME.jpg (many small photographs).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from cnncodes.cli import main as cnncodes
 DOCS = Path(__file__).resolve().parent
 PAGE, PICTURES = DOCS / "gallery.md", DOCS / "pictures" / "gallery"
 MOST_WIDE, QUALITY = 1300, 84  # of a JPEG, px and libjpeg's scale
+LARGE_PNG = 80_000  # bytes; larger ones get 256 colours
 README_PICTURE, README_WIDE = "map", 960
 SCENE = ("dragonfly/21", "spider/21", "beetle/21", "butterfly/27")
 
@@ -78,21 +79,27 @@ def narrow(source: Path, most_wide: int) -> Image.Image:
 
 
 def reduce(source: Path, target: Path) -> None:
-    """Write a picture again, small in a repository: a PNG without any loss, a JPEG with full resolution of colour."""
+    """Write a picture again, small in a repository: a PNG as it is, if large with 256 colours, a JPEG with full resolution
+    of colour."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".png":
-        Image.open(source).convert("RGB").save(target, optimize=True)
+        picture = Image.open(source).convert("RGB")
+        picture.save(target, optimize=True)
+        if target.stat().st_size > LARGE_PNG:
+            few_colours(picture).save(target, optimize=True)
         return
     # subsampling=0: the default halves the resolution of colour, and coloured frames and maps would fray.
     narrow(source, MOST_WIDE).save(target, quality=QUALITY, subsampling=0, optimize=True)
 
 
 def reduce_for_readme(source: Path, target: Path) -> None:
-    """A PNG of 256 colours: k-means moves the palette to the colours in use, or rare ones (a yellow flower) turn."""
-    few = narrow(source, README_WIDE).quantize(
-        256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE
-    )
-    few.save(target, optimize=True)
+    """A narrow PNG of 256 colours."""
+    few_colours(narrow(source, README_WIDE)).save(target, optimize=True)
+
+
+def few_colours(picture: Image.Image) -> Image.Image:
+    """With 256 colours: k-means moves the palette to the colours in use, or rare ones (a yellow flower) turn."""
+    return picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
 
 
 def make(folder: Path, target: Path, only: set[str]) -> list[Path]:
