@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import CnnCodesError, HeadError, InputSizeError, OptionError, OutputExistsError
+from cnncodes.errors import (
+    CnnCodesError,
+    HeadError,
+    InputSizeError,
+    ModelError,
+    OptionError,
+    OutputExistsError,
+)
 from cnncodes.images import read_catalog
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
@@ -382,3 +389,18 @@ def test_a_changed_setting_is_named_with_both_values(network, pixels, stripes, t
         train(
             stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=2), resume=True
         )
+
+
+def test_what_a_kill_left_of_a_checkpoint_goes_with_the_next(tmp_path):
+    (tmp_path / ".checkpoint-00000010.pt.4711.part").write_bytes(b"half of one, and large")
+    save_checkpoint(tmp_path, 20, {"step": 20})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000020.pt"]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_clear_error_and_the_last_one_stays(tmp_path):
+    save_checkpoint(tmp_path, 10, {"step": 10})
+    (tmp_path / "checkpoint-00000020.pt").mkdir()
+    with pytest.raises(ModelError, match="cannot be written"):
+        save_checkpoint(tmp_path, 20, {"step": 20})
+    (tmp_path / "checkpoint-00000020.pt").rmdir()
+    assert last_checkpoint(tmp_path) == {"step": 10}
