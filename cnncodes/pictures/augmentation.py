@@ -14,6 +14,7 @@ import torch
 from cnncodes.errors import ImageError, OptionError
 from cnncodes.images import crops_of
 from cnncodes.images.decode import decode
+from cnncodes.pictures.subject import refuse_folder
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import load_weights
@@ -161,6 +162,7 @@ def augment(
     """
     if not 1 <= count <= MOST:
         raise OptionError(f"{count} views cannot be shown.", f"Use 1 to {MOST}.")
+    refuse_folder(image)
     settings, record = settings or TrainingSettings(), preprocessing or Preprocessing()
     name = Path(image).name if isinstance(image, str | Path) else "the image"
     whole = dataclasses.replace(record, crop=record.resize)  # crops are views

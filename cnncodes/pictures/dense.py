@@ -19,7 +19,7 @@ from cnncodes.networks.dense import window_places
 from cnncodes.pictures.class_map import commonest
 from cnncodes.pictures.map_record import evenly
 from cnncodes.pictures.question import short
-from cnncodes.pictures.subject import Bytes
+from cnncodes.pictures.subject import Bytes, refuse_folder
 
 if TYPE_CHECKING:
     import os
@@ -228,6 +228,7 @@ def dense_map(
     OptionError
         If ``size`` is smaller than the crop, ``step`` does not divide the grid's, or the class is not there.
     """
+    refuse_folder(image)
     record = subject.preprocessing
     name = str(image).rsplit("/", 1)[-1]
     asked = None if class_name is None else subject.class_place(class_name)

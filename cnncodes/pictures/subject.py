@@ -225,8 +225,7 @@ def view_of(image: Source, subject: Subject) -> View:
     ImageError
         If it cannot be read; names the file.
     """
-    if isinstance(image, str | os.PathLike) and Path(image).is_dir():
-        raise ImageError(f"'{image}' is a folder, and one image is looked at.", "Name an image in it.")
+    refuse_folder(image)
     name = Path(image).name if isinstance(image, str | os.PathLike) else "the image"
     try:
         crop = crops_of(decode(image, subject.preprocessing), subject.preprocessing)
@@ -235,6 +234,12 @@ def view_of(image: Source, subject: Subject) -> View:
     rgb = crop[0] if subject.preprocessing.channels == "RGB" else crop[0][:, :, ::-1]
     pixels = torch.from_numpy(normalise(crop, subject.preprocessing)).to(subject.device.torch_name)
     return View(name, np.ascontiguousarray(rgb), pixels)
+
+
+def refuse_folder(image: Source) -> None:
+    """Raise ImageError if a person named a folder where one image is looked at."""
+    if isinstance(image, str | os.PathLike) and Path(image).is_dir():
+        raise ImageError(f"'{image}' is a folder, and one image is looked at.", "Name an image in it.")
 
 
 def to_rgb(pixels: Tensor, preprocessing: Preprocessing) -> Bytes:

@@ -196,7 +196,7 @@ def test_the_command_line(photo, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "augment-photo.png").is_file()
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    for arguments in (small, ["none.png", "-o", "x.png"], ["broken.png", "-o", "x.png"],
+    for arguments in (small, ["none.png", "-o", "x.png"], [".", "-o", "x.png"], ["broken.png", "-o", "x.png"],
                       [*small, "--recipe", "small-simlar", "-o", "x.png"],
                       [*small, "--recipe", "few-shot", "-o", "x.png"],
                       [*small, "--recipe", "scratch", "--weights", "starter", "-o", "x.png"],

@@ -155,6 +155,8 @@ def test_many_crops_are_estimated_and_progress_ends(subject, photo, monkeypatch)
 def test_what_cannot_be_shown_is_said(subject, photo, tmp_path):
     with pytest.raises(OptionError, match="20"):
         dense_map(subject, photo, 20)
+    with pytest.raises(ImageError, match="is a folder, and one image"):
+        dense_map(subject, tmp_path)
     (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:100])
     with pytest.raises(ImageError, match=r"'broken\.png' cannot be shown"):
         dense_map(subject, tmp_path / "broken.png")
