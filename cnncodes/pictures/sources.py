@@ -65,8 +65,8 @@ class CodesSource:
 
     @property
     def images(self) -> int | None:
-        """How many images there were to choose from; None where the file says it."""
-        return None if self.catalog is None else len(self.catalog)
+        """How many images there were to choose from, but for unreadable ones; None where the file says it."""
+        return None if self.catalog is None else len(self.catalog) - len(self.problems)
 
     @classmethod
     def of(

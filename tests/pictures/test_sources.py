@@ -53,6 +53,7 @@ def test_codes_of_images_are_those_that_a_file_would_hold_and_leave_nothing(plac
         with CodesFile(source.path) as file:
             np.testing.assert_allclose(file.read("fc6")[usable], expected[usable], rtol=1e-5)
         found = read_map(source, method="pca")
+        assert len(found) == found.of == 41, "thinned is another thing than unreadable"
         assert found.file == "photos" and found.layer == "fc6" and found.choice == ""
         same = find_neighbours(place / "codes.h5", ["dog/3.jpg"], k=3, layer="fc6")
         near = find_neighbours(source, ["dog/3.jpg"], k=3)
