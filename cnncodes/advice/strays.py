@@ -175,7 +175,7 @@ def contradicted(labels: Array, places: Array) -> tuple[Array, Array, Array]:
     All ten neighbours must agree on that class; nine or eight are enough as long as that names no more than
     one image in a hundred (five in a small set). Measured with five labels of each set changed, ten times: fc7 of
     scans (99 % right by neighbours) finds 49 of 50 and nothing else; of ants_bees, textures and scenes (65 to 80 %
-    right) 5 to 12 of 50, and eight in ten of what it names are right labels of unusual images.
+    right) 5 to 12 of 50, and eight to nine in ten of what it names are right labels of unusual images.
 
     Parameters
     ----------
