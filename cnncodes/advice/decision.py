@@ -133,12 +133,12 @@ class Advice:
                     "reasons": tuple(values["reasons"]),
                     "advised": Option(**values["advised"]),
                     "runner_up": Option(**values["runner_up"]),
-                    "warnings": tuple(
-                        Finding.from_values(finding)
-                        for finding in values["warnings"]
-                    ),
+                    "warnings": tuple(Finding.from_values(finding) for finding in values["warnings"]),
                     "thresholds": Thresholds(
-                        **{**dataclasses.asdict(load_thresholds()), **values["thresholds"]}  # an older record has fewer
+                        **{
+                            **dataclasses.asdict(load_thresholds()),
+                            **values["thresholds"],
+                        }  # an older record has fewer
                     ),
                 }
             )

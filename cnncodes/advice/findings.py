@@ -193,9 +193,7 @@ def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Fi
         most = min(MOST_NAMED, at_most(len(sample.rows)))
         files = tuple(catalog.names[sample.rows[row]] for row in far[:most])
         words = [f"{name}: {far_words(value)}" for name, value in zip(files, ratio[:most], strict=True)]
-        text = (
-            f"{_count(len(far), 'image')} unlike all the others: look whether they belong in the set"
-        )
+        text = f"{_count(len(far), 'image')} unlike all the others: look whether they belong in the set"
         found.append(Finding("far", text, tuple(words), files))
     return found
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.pictures.drawing import COLOURS, new_panels, plain
+from cnncodes.pictures.drawing import COLOURS, new_panels, plain, wrapped
 from cnncodes.pictures.overlay import pale
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def draw_augment(found: Augmented, whose: str = "") -> Figure:
     text = f"What training makes of {plain(found.image)}{by}: {found.describe()}"
     if found.settings.mixup:
         text += "; mixup, which needs other images, is not shown"
-    heading = textwrap.wrap(text, int(WIDE * 72 / (0.56 * HEADING)))
+    heading = wrapped(text, int(WIDE * 72 / (0.56 * HEADING)))
     figure = _steps(found, len(heading)) if len(found.views) <= IN_STEPS else _sheet(found, len(heading))
     figure.suptitle("\n".join(heading), fontsize=HEADING, x=0.01, ha="left", parse_math=False)
     return figure

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.pictures.drawing import new_figure, plain
+from cnncodes.pictures.drawing import new_figure, plain, wrapped
 
 if TYPE_CHECKING:
     from cnncodes.pictures.dead import Firing
@@ -27,7 +26,7 @@ WIDTH, LINE = 11.0, 118  # inches, and characters of a line of the foot in them
 def draw_dead(firing: Firing) -> Figure:
     """One bar for each layer: the shares of its units that fired on none, on some and on all of the images."""
     stages = list(firing.counts)
-    foot = textwrap.wrap(plain(firing.meaning()), LINE)
+    foot = wrapped(firing.meaning(), LINE)
     # In inches: title, legend and axis, then bars and foot. Bars stay apart from the words at any number of layers.
     height = 1.95 + 0.46 * len(stages) + 0.21 * len(foot)
     figure, (axes,) = new_figure(WIDTH, height)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnncodes.pictures.class_map import NAMED, draw_classes
-from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_panels, plain
+from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_panels, plain, wrapped
 from cnncodes.pictures.overlay import HEAT, pale
 from cnncodes.pictures.question import short
 
@@ -40,7 +39,7 @@ def draw_dense(found: DenseMap) -> Figure:
     above = 0.1 + 0.28 * len(heading)
     tall = CELL * max(height / width, 0.4) * 0.93 + 0.5 + above + foot
     figure.set_size_inches(3 * CELL, tall)
-    figure.get_layout_engine().set(rect=(0, foot / tall, 1, 1 - foot / tall))  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(rect=(0, foot / tall, 1, 1 - foot / tall), h_pad=0.08)  # type: ignore[union-attr, call-arg]
     figure.suptitle("\n".join(heading), fontsize=HEADING, x=0.01, ha="left", parse_math=False)
     for place, (line, colour) in enumerate(notes):
         y = (foot - 0.08 - 0.2 * place) / tall
@@ -104,7 +103,7 @@ def _speed(found: DenseMap) -> str:
 
 def _lines(text: str, inches: float, size: float) -> list[str]:
     """The text in lines that fit."""
-    return textwrap.wrap(plain(text), int(inches * 72 / (0.57 * size)))
+    return wrapped(text, int(inches * 72 / (0.57 * size)))
 
 
 def _title(axes: Axes, text: str) -> None:

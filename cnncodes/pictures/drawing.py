@@ -55,7 +55,7 @@ def new_panels(
 
     Axes come row by row; the title stands above all of them, at the left, broken into lines that fit.
     """
-    lines = textwrap.wrap(drawable(plain(title)), int(11 * columns * cell)) if title else []
+    lines = wrapped(title, int(11 * columns * cell)) if title else []
     head = 0.1 + 0.2 * len(lines)
     figure = _written()(
         figsize=(columns * cell, rows * (cell * aspect + 0.3) + head), dpi=DOTS_PER_INCH, layout="constrained"
@@ -91,7 +91,7 @@ def new_sheet(width: int, height: int, title: str, foot: float = 0.0) -> tuple[F
     margin = 0.12  # inches
     wide, size = text_size(width)
     line = 1.4 * size / 72
-    lines = textwrap.wrap(drawable(plain(title)), int(wide * 72 / (0.52 * size)))
+    lines = wrapped(title, int(wide * 72 / (0.52 * size)))
     head, below = len(lines) * line + margin, foot * line + (margin if foot else 0)
     total_width, total_height = wide + 2 * margin, height / DOTS_PER_INCH + 2 * margin + head + below
     figure = _written()(figsize=(total_width, total_height), dpi=DOTS_PER_INCH)
@@ -106,6 +106,12 @@ def new_sheet(width: int, height: int, title: str, foot: float = 0.0) -> tuple[F
         y = 1 - (margin + (place + 0.5) * line) / total_height
         figure.text(margin / total_width, y, text, fontsize=size, va="center", parse_math=False)
     return figure, axes, size
+
+
+def wrapped(text: str, characters: int) -> list[str]:
+    """The text in lines of at most so many characters, as it can be drawn; a number keeps its per cent sign."""
+    held = drawable(plain(text)).replace(" %", "\N{NO-BREAK SPACE}%")
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(held, characters)]
 
 
 def text_size(width: int) -> tuple[float, float]:

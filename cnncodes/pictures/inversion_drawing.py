@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
-from cnncodes.pictures.drawing import COLOURS, new_panels, plain
+from cnncodes.pictures.drawing import COLOURS, new_panels, plain, wrapped
 from cnncodes.pictures.inversion import as_share
 from cnncodes.pictures.overlay import set_title, show_image
 from cnncodes.pictures.question import as_text, short
@@ -36,7 +35,7 @@ def draw_inversions(found: Inversions) -> Figure:
     _draw_errors(axes[count - 1], found)
     for place in axes[count:]:
         place.set_visible(False)
-    foot = textwrap.wrap(plain(found.meaning()), int(12.5 * across * CELL))
+    foot = wrapped(found.meaning(), int(12.5 * across * CELL))
     figure.supxlabel("\n".join(foot), fontsize=SMALL, x=0.01, ha="left", parse_math=False)
     return figure
 

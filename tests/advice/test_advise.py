@@ -156,7 +156,10 @@ def test_reasons_have_the_figures_and_no_signed_differences(strengths) -> None:
     evidence = made_evidence(strengths)
     amount, similarity, reasons = decide(evidence, load_thresholds())
     why = reasons[1]
-    assert why.startswith(f"The images count as {similarity} ") and f"{100 * evidence.best_late.linear:.1f} %" in why
+    assert (
+        why.startswith(f"The images count as {similarity} ")
+        and f"{100 * evidence.best_late.linear:.1f} %" in why
+    )
     words = (*reasons, close_reason(evidence, load_thresholds(), amount, similarity))
     assert not re.search(r"[-+]\d", " ".join(words)), words
 

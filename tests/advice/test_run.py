@@ -128,7 +128,7 @@ def test_a_val_split_alone_tests_and_a_training_chooses_inside_train(tmp_path) -
     )
     catalog = read_catalog(folder)
     division = own_division(catalog)
-    assert ((division.splits == 3) == (catalog.splits == 2)).all() and "val split tests" in division.how
+    assert ((division.splits == 3) == (catalog.splits == 2)).all() and "val 12 (tests)" in division.how
     watched = with_val(division.applied(catalog), division.groups)
     val = watched.splits == 2
     assert val.sum() == 6 and (catalog.splits[val] == 1).all(), "a tenth of train, none of the test images"

@@ -127,7 +127,11 @@ def test_what_the_numbers_mean_is_said_beside_the_result_and_not_in_it(run, shar
     svm, softmax = (run("predict", model, shared.codes) for model in (shared.svm, shared.softmax))
     assert "scores" in svm.err and "no probabilities" in svm.err and "probabilities" in softmax.err
     assert len(svm.out.splitlines()) == 18, "one line for each image, for a pipe"
-    close = [entry for entry in json.loads(run("predict", shared.svm, shared.codes, "--json").out) if entry["close"]]
+    close = [
+        entry
+        for entry in json.loads(run("predict", shared.svm, shared.codes, "--json").out)
+        if entry["close"]
+    ]
     assert f"{len(close)} of 18 decided closely" in svm.err if close else "closely" not in svm.err
     assert "closely" not in run("predict", shared.svm, shared.codes, "--quiet").err
 

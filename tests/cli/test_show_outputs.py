@@ -7,21 +7,10 @@ import shlex
 import pytest
 
 from cnncodes.cli.show.common import named
-from cnncodes.errors import ModelError, OptionError, OutputExistsError, WeightsMissingError
+from cnncodes.errors import OptionError, WeightsMissingError
 from cnncodes.heads import LinearModel
 from cnncodes.pictures import load_subject
-from cnncodes.pictures.report import write_report
 from cnncodes.weights import load_weights, save_weights
-
-
-def test_a_page_replaces_no_other_file_unasked(tmp_path) -> None:
-    precious = tmp_path / "precious.html"
-    precious.write_text("years of work")
-    with pytest.raises(OutputExistsError, match="--overwrite"):
-        write_report(tmp_path / "run", precious)
-    assert precious.read_text() == "years of work"
-    with pytest.raises(ModelError):  # asked to, it goes on, and finds no run there
-        write_report(tmp_path / "run", precious, overwrite=True)
 
 
 def test_the_image_that_fools_is_not_overwritten_by_its_picture(run, shared, tmp_path) -> None:

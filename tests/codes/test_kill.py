@@ -38,7 +38,9 @@ def test_twenty_kills_at_random_moments(photo_folder):
     assert found["killed"] == 20
     assert found["opened"] >= 10, "most kills must fall into the work, or nothing is tested"
     assert any(0 < rows < 120 for rows in found["progress"])
-    assert {"codes.h5", "whole.h5", "photos"} == set(found["left"]), "nothing of a killed process stays for ever"
+    assert {"codes.h5", "whole.h5", "photos"} == set(found["left"]), (
+        "nothing of a killed process stays for ever"
+    )
 
 
 def cnncodes(*arguments: object) -> list[str]:

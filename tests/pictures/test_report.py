@@ -225,6 +225,16 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(linear, tmp_path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_a_page_replaces_no_other_file_unasked(linear, tmp_path) -> None:
+    precious = tmp_path / "precious.html"
+    precious.write_text("years of work")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        write_report(linear.run, precious)
+    with pytest.raises(ModelError):  # what holds no run costs no file, even if asked to
+        write_report(tmp_path / "run", precious, overwrite=True)
+    assert precious.read_text() == "years of work"
+
+
 def test_report_on_the_command_line(linear, tmp_path, capsys) -> None:
     output = tmp_path / "bees.html"
     assert main(["report", str(linear.run), "-o", str(output), "--title", "Bees?", "--json", "-q"]) == 0
