@@ -144,24 +144,9 @@ def plan_extraction(
     if like is not None:
         settings = dataclasses.replace(_like(like, weights), stages=_stages(weights, layers, like.stages))
     else:
-        preprocessing = weights.preprocessing
-        if decoding is not None:
-            preprocessing = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
-        settings = ExtractionSettings(
-            network=weights.network,
-            stages=_stages(weights, layers, ("fc7",)),
-            weights=weights.name,
-            weights_sha256=weights.fingerprint,
-            preprocessing=preprocessing,
-            crops=crops,
-            precision=precision,  # type: ignore[arg-type]  # the record checks them
-            dtype=dtype,  # type: ignore[arg-type]
-            classes=weights.architecture.classes,
-        )
-    if batch_size is None:
-        settings = dataclasses.replace(settings, batch_size=default_batch_size(len(catalog)))
-    else:
-        settings = dataclasses.replace(settings, batch_size=batch_size)
+        settings = _of_weights(weights, _stages(weights, layers, ("fc7",)), crops, precision, dtype, decoding)
+    rows = default_batch_size(len(catalog)) if batch_size is None else batch_size
+    settings = dataclasses.replace(settings, batch_size=rows)
     settings.stage_shapes()  # the crop must fit the network
     _check_folder(path)
     size, mtime = stat_files(catalog)
@@ -198,6 +183,26 @@ def _stages(
     weights: Weights, layers: str | Sequence[str] | None, otherwise: tuple[str, ...]
 ) -> tuple[str, ...]:
     return weights.architecture.select(otherwise if layers is None else layers)
+
+
+def _of_weights(
+    weights: Weights, stages: tuple[str, ...], crops: str, precision: str, dtype: str, decoding: str | None
+) -> ExtractionSettings:
+    """Settings that follow the weights' own preprocessing, but for the decoding where one is named."""
+    preprocessing = weights.preprocessing
+    if decoding is not None:
+        preprocessing = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
+    return ExtractionSettings(
+        network=weights.network,
+        stages=stages,
+        weights=weights.name,
+        weights_sha256=weights.fingerprint,
+        preprocessing=preprocessing,
+        crops=crops,
+        precision=precision,  # type: ignore[arg-type]  # the record checks them
+        dtype=dtype,  # type: ignore[arg-type]
+        classes=weights.architecture.classes,
+    )
 
 
 def _like(settings: ExtractionSettings, weights: Weights) -> ExtractionSettings:

@@ -7,6 +7,7 @@ image stays one of whole grey levels 0..255 throughout, so that it can be writte
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -126,32 +127,8 @@ def fool(
         raise OptionError(
             f"'{view.name}' is taken for '{subject.classes[old]}' already.", "Name another class with --to."
         )
-    trials = 0
-    budget = 2 * limit.bit_length() + 2
-
-    def tried(size: int, steps: int) -> Tensor | None:
-        nonlocal trials
-        trials += 1
-        progress(min(trials, budget), budget)
-        return attack.step(new, size, steps)
-
-    def smallest(steps: int) -> tuple[int, Tensor] | None:
-        """Boxes of 1, 2, 4, ... grey levels until one does it, then bisection below that one.
-
-        A larger box holds every smaller one, but its larger steps may miss what smaller ones find.
-        """
-        low, high = 0, 1
-        while (best := tried(high, steps)) is None and high < limit:
-            low, high = high, min(2 * high, limit)
-        while best is not None and high - low > 1:
-            middle = (low + high) // 2
-            if (pixels := tried(middle, steps)) is None:
-                low = middle
-            else:
-                best, high = pixels, middle
-        return None if best is None else (high, best)
-
-    single, found = smallest(1), smallest(STEPS)
+    tell = _counted(progress, 2 * limit.bit_length() + 2)
+    single, found = (attack.smallest(new, steps, limit, tell) for steps in (1, STEPS))
     if single is not None and (found is None or single[0] < found[0]):
         found = single
     if found is None:
@@ -171,6 +148,12 @@ def fool(
         subject.name, view.name, view.rgb, np.ascontiguousarray(fooled), (subject.classes[old], subject.classes[new]),
         pair[0], pair[1], subject.unit, epsilon, single[0] if single else None,
     )  # fmt: skip
+
+
+def _counted(progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
+    """A function that reports one more of ``total``, which may be a guess, each time it is called."""
+    trials = itertools.count(1)
+    return lambda: progress(min(next(trials), total), total)
 
 
 class _Attack:
@@ -210,6 +193,30 @@ class _Attack:
                 if int(self._as_read(image).argmax()) == wanted:
                     return image
         return None
+
+    def smallest(
+        self, wanted: int, steps: int, limit: int, tell: Callable[[], None]
+    ) -> tuple[int, Tensor] | None:
+        """The smallest box in which a way of so many steps leads to the wanted class, and the image there, or None.
+
+        Boxes of 1, 2, 4, ... grey levels until one does it, then bisection below that one. A larger box holds every
+        smaller one, but its larger steps may miss what smaller ones find. ``tell`` is called before each trial.
+        """
+
+        def tried(size: int) -> Tensor | None:
+            tell()
+            return self.step(wanted, size, steps)
+
+        low, high = 0, 1
+        while (best := tried(high)) is None and high < limit:
+            low, high = high, min(2 * high, limit)
+        while best is not None and high - low > 1:
+            middle = (low + high) // 2
+            if (pixels := tried(middle)) is None:
+                low = middle
+            else:
+                best, high = pixels, middle
+        return None if best is None else (high, best)
 
     def _as_read(self, image: Tensor) -> Tensor:
         """Scores of the image as it will be read from a file, by the same arithmetic as every other image."""

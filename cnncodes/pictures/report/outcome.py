@@ -50,7 +50,7 @@ def mistakes(page: RunPage) -> str:
     shown = [answer for answer in wrong if answer.row in with_image]
     cards = [_card(page, answer) for answer in shown]
     lead = (
-        f"{count(len(wrong), 'mistake')} among {tested}, the surest first: these teach the most. Often a label is wrong, or the "
+        f"{count(len(wrong), 'mistake')} among {tested}, the surest first: these teach the most. Sometimes a label is wrong, or the "
         f"picture shows two things. {SURENESS[answers.unit]}"
     )
     more = f'<div class="cards">{"".join(cards[FIRST_MISTAKES:])}</div>' if cards[FIRST_MISTAKES:] else ""
