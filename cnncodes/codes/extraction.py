@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from cnncodes.images.catalog import Catalog
 from cnncodes.weights.content import replacing
 
 if TYPE_CHECKING:
+    from cnncodes.images.loader import Batch
     from cnncodes.weights import Weights
 
 Progress = Callable[[int, int], None]  # images done, images unreadable
@@ -95,6 +96,8 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
     started = time.perf_counter()
     with locked(plan.output):
         _make_ready(plan)
+        with codes_file.CodesFile(plan.output) as codes_there:
+            wanted = codes_there.state == codes_file.PENDING
         pipeline = Pipeline(plan.catalog, plan.pending, plan.encoder, workers=plan.workers)
         done = bad = 0
         with (
@@ -102,14 +105,16 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
             closing(iter(pipeline)) as computed,  # type: ignore[type-var]
         ):
             for batch, codes in computed:
-                if plan.strict and batch.problems:
-                    row, reason = next(iter(batch.problems.items()))
+                rows = [row for row in batch.rows if wanted[row]]  # what is done already is left as it is
+                problems = {row: reason for row, reason in batch.problems.items() if wanted[row]}
+                if plan.strict and problems:
+                    row, reason = next(iter(problems.items()))
                     raise ImageError(
                         f"'{plan.catalog.names[row]}' cannot be read: {reason}.",
                         "Repair or remove it, or leave out --strict to list such images at the end.",
                     )
-                writer.write(batch.rows[0], codes, batch.problems, batch.digests)
-                done, bad = done + len(batch.rows), bad + len(batch.problems)
+                _write(writer, batch, codes, rows)
+                done, bad = done + len(batch.rows), bad + len(problems)
                 if progress:
                     progress(done, bad)
     return ExtractionResult(
@@ -124,6 +129,21 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
         batch_size=pipeline.batch_size,
         unreadable=_problems(plan.output),
     )
+
+
+def _write(writer: RowWriter, batch: Batch, codes: Mapping[str, np.ndarray], rows: Sequence[int]) -> None:
+    """Write some rows of a batch, those side by side together.
+
+    An image that was read before may be out of reach now: its codes must not be lost for another's sake.
+    """
+    places = np.asarray(rows) - batch.rows[0]
+    for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1):
+        if len(run):
+            part = slice(int(run[0]), int(run[-1]) + 1)
+            first, last = batch.rows[part.start], batch.rows[part.stop - 1]
+            problems = {row: reason for row, reason in batch.problems.items() if first <= row <= last}
+            layers = {stage: values[part] for stage, values in codes.items()}
+            writer.write(first, layers, problems, batch.digests[part])
 
 
 def _nothing_left(plan: Plan) -> ExtractionResult:
@@ -198,13 +218,12 @@ def _try_again(plan: Plan) -> None:
     rows = list(plan.again)
     with codes_file.open_for_writing(plan.output) as file:
         images = file["images"]
-        for name, values in (
-            ("size", plan.size[rows]),
-            ("mtime", plan.mtime[rows]),
-            ("problem", np.zeros(len(rows), images["problem"].dtype)),
-            ("state", np.full(len(rows), codes_file.PENDING, np.uint8)),
-        ):
-            images[name][rows] = values
+        # The times last: killed before them, the files still count as changed, and this is done again.
+        images["state"][rows] = np.full(len(rows), codes_file.PENDING, np.uint8)
+        images["problem"][rows] = np.zeros(len(rows), images["problem"].dtype)
+        file.flush()
+        images["size"][rows] = plan.size[rows]
+        images["mtime"][rows] = plan.mtime[rows]
 
 
 def _create(plan: Plan) -> None:

@@ -1,6 +1,7 @@
 """Resuming goes on with what is pending, and is refused, naming the difference, where anything else was asked."""
 
 import dataclasses
+import itertools
 import os
 import time
 
@@ -287,3 +288,55 @@ def test_a_kill_before_the_repaired_image_is_read_loses_nothing(folder, tmp_path
             run(folder, path, small_weights)
     run(folder, path, small_weights)
     assert content(path) == content(tmp_path / "never.h5")
+
+
+def test_codes_that_are_there_outlive_an_image_that_cannot_be_reached_now(
+    folder, tmp_path, small_weights, monkeypatch
+):
+    """Whoever repairs one image on a failing disk must not lose its neighbours in the batch."""
+    from cnncodes.images import loader
+
+    run(folder, tmp_path / "never.h5", small_weights)
+    repair = break_one(folder)
+    path = tmp_path / "codes.h5"
+    run(folder, path, small_weights)
+    repair(as_before=True)
+    plan = plan_extraction(read_catalog(folder), path, small_weights, layers="pool5", batch_size=4)
+    pretend(plan)
+    (batch,) = plan.pending
+    others = [plan.catalog.names[row] for row in batch if row not in plan.again]
+    with monkeypatch.context() as patch:
+        decode = loader.decode
+
+        def fail(source, preprocessing=None):
+            if any(str(source).endswith(name) for name in others):
+                raise ImageError("input/output error", "Check the disk.")
+            return decode(source, preprocessing)
+
+        patch.setattr(loader, "decode", fail)
+        assert run_extraction(plan).unreadable == {}
+    assert content(path) == content(tmp_path / "never.h5")
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_killed_while_a_repaired_image_is_noted_it_is_read_the_next_time(
+    folder, tmp_path, small_weights, monkeypatch, written
+):
+    run(folder, tmp_path / "never.h5", small_weights)
+    repair = break_one(folder)
+    path = tmp_path / "codes.h5"
+    run(folder, path, small_weights)
+    repair(as_before=True)
+    counted = itertools.count()
+    write = h5py.Dataset.__setitem__
+
+    def killed(dataset, place, values):
+        if next(counted) == written:
+            raise KeyboardInterrupt
+        write(dataset, place, values)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(h5py.Dataset, "__setitem__", killed)
+        run(folder, path, small_weights)
+    _, result = run(folder, path, small_weights)
+    assert result.unreadable == {} and content(path) == content(tmp_path / "never.h5")
