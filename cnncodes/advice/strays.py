@@ -247,43 +247,60 @@ def find_strays(
     spatial = [stage for stage in stages if len(codes.stage_shape(stage)) == 3]
     stage = spatial[-1] if spatial else stages[-1]
     means, deep = _means(codes, stage, rows), _means(codes, stages[-1], rows)
-    finite = np.isfinite(means).all(axis=1) & np.isfinite(deep).all(
-        axis=1
-    )  # a damaged file is no reason to stop
+    # A damaged file is no reason to stop.
+    finite = np.isfinite(means).all(axis=1) & np.isfinite(deep).all(axis=1)
     rows, means, deep = rows[finite], means[finite], deep[finite]
     if len(rows) < LEAST_IMAGES:
         return Strays(len(rows), len(done), 0, stage, _identical(codes.catalog, rows, codes.digests()))
     apart = _to_others(means)
-    far, ratio = _far(apart, numbers.stray_distance)
     places, distances = nearest(deep, deep, NEIGHBOURS, leave_out=np.arange(len(rows)))
-    usual = max(float(np.median(distances[:, 0])), 1e-12)
-    near = distances[:, 0] <= numbers.near_copy * usual
-    decoded = np.lexsort((-apart, ~near))[:MOST_DECODED]
-    empty = _of_one_colour(codes, rows[decoded], root, numbers.one_colour)
-    catalog = codes.catalog
-    found: list[Stray] = [*empty]
-    blank = {stray.row for stray in empty}
-    for row, value in list(zip(rows[far].tolist(), ratio.tolist(), strict=True))[: at_most(len(rows))]:
-        if row not in blank:
-            found.append(Stray(catalog.names[row], row, "far", value, far_words(value)))
+    parts = distances / max(float(np.median(distances[:, 0])), 1e-12)  # of the usual distance to the nearest
+    likely = np.lexsort((-apart, parts[:, 0] > numbers.near_copy))[:MOST_DECODED]
+    empty, decoded = _of_one_colour(codes, rows[likely], root, numbers.one_colour)
+    blank = {stray.row for stray in empty}  # told once, as what it is
+    found = [
+        *empty,
+        *_far_strays(codes.catalog, rows, apart, numbers.stray_distance, blank),
+        *_label_strays(codes.catalog, rows, places, blank),
+        *_identical(codes.catalog, rows, codes.digests()),
+        *_near(codes.catalog, rows, places, parts, codes.digests(), numbers.near_copy),
+    ]
+    return Strays(len(rows), len(done), decoded, stage, tuple(found))
+
+
+def _far_strays(
+    catalog: Catalog, rows: Array, apart: Array, threshold: float, blank: set[int]
+) -> list[Stray]:
+    """Those far from the others, the farthest first."""
+    far, ratio = _far(apart, threshold)
+    named = [
+        Stray(catalog.names[row], row, "far", value, far_words(value))
+        for row, value in zip(rows[far].tolist(), ratio.tolist(), strict=True)
+        if row not in blank
+    ]
+    return named[: at_most(len(rows))]
+
+
+def _label_strays(catalog: Catalog, rows: Array, places: Array, blank: set[int]) -> list[Stray]:
+    """Those among images of another class, the most contradicted first."""
     against, other, votes = contradicted(catalog.labels[rows], places)
-    for row, label, count in zip(rows[against].tolist(), other, votes.tolist(), strict=True):
+    named = []
+    for row, label, count in zip(rows[against].tolist(), other.tolist(), votes.tolist(), strict=True):
         own = catalog.classes[catalog.labels[row]]
         words = f"{count} of its {NEIGHBOURS} nearest are {catalog.classes[label]!r}, its label is {own!r}"
-        found.append(Stray(catalog.names[row], row, "labels", float(count), words))
-    found += _identical(catalog, rows, codes.digests())
-    found += _near(catalog, rows, places, distances / usual, codes.digests(), numbers.near_copy)
-    return Strays(len(rows), len(done), len(decoded), stage, tuple(found))
+        if row not in blank:
+            named.append(Stray(catalog.names[row], row, "labels", float(count), words))
+    return named
 
 
 def far_words(ratio: float) -> str:
     """What is said of an image that is far from the others."""
-    return f"{ratio:.1f} times the usual distance to its {NEIGHBOURS}th nearest image"
+    return f"{ratio:.1f} times as far from its {NEIGHBOURS} nearest images as is usual"
 
 
 def colour_words(share: float) -> str:
     """What is said of an image of one colour."""
-    return f"{share:.0%} of it is one colour"
+    return f"{100 * share:.0f} % of it is one colour"
 
 
 def _means(codes: CodesFile, stage: str, rows: Array) -> Array:
@@ -298,23 +315,26 @@ def _means(codes: CodesFile, stage: str, rows: Array) -> Array:
     return np.concatenate([np.zeros((0, shape[0]), np.float32), *parts])
 
 
-def _of_one_colour(codes: CodesFile, rows: Array, root: str | Path | None, least: float) -> list[Stray]:
-    """Those of some images that are of one colour, as the network sees them."""
+def _of_one_colour(
+    codes: CodesFile, rows: Array, root: str | Path | None, least: float
+) -> tuple[list[Stray], int]:
+    """Those of some images that are of one colour, as the network sees them, and how many could be decoded."""
     from cnncodes.codes.planning import batches_of
     from cnncodes.images.loader import Loader
 
     catalog = codes.catalog
     if root is not None:
         catalog = Catalog(Path(root), catalog.names, catalog.labels, catalog.splits, catalog.classes)
-    found = []
+    found, decoded = [], 0
     drawn = catalog.subset(rows)
     for batch in Loader(drawn, batches_of(len(drawn), 16), codes.settings.preprocessing):
+        decoded += len(batch.rows) - len(batch.problems)
         for place, pixels in zip(batch.rows, batch.pixels, strict=True):
             share = share_of_one_colour(pixels[0])
             if place not in batch.problems and share >= least:
                 words = colour_words(share)
                 found.append(Stray(drawn.names[place], int(rows[place]), "one-colour", share, words))
-    return sorted(found, key=lambda stray: -stray.value)
+    return sorted(found, key=lambda stray: -stray.value), decoded
 
 
 def _identical(catalog: Catalog, rows: Array, digests: Array) -> tuple[Stray, ...]:

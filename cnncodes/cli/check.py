@@ -79,9 +79,10 @@ def _print_strays(reporter: Reporter, strays: Strays) -> None:
     looked = f"{strays.images:,} images" + (
         f", drawn from {strays.of:,}" if strays.images < strays.of else ""
     )
+    empty = "none empty, " if strays.decoded else ""  # nobody looked where the images are gone
     if not strays.found:
         reporter.result(
-            f"nothing strange among {looked}: none empty, far from the rest (by {strays.stage}), or twice"
+            f"nothing strange among {looked}: {empty}none far from the rest (by {strays.stage}), or twice"
         )
         return
     reporter.result(f"look at these, of {looked} (they may be right all the same):")

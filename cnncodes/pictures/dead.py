@@ -38,6 +38,7 @@ ROOM = 64e6  # bytes of codes in a batch: maps of first convolutions are large
 MOST_IMAGES = 16  # in a batch
 DOUBT = 0.05  # of a statement about images that were not looked at
 RARE = 0.01  # a unit that fires on so small a share of the images is worth waiting for
+TOO_RARE = 0.25  # where a silent unit may fire on more of the images than this, silence says nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,9 @@ class Firing:
             return "Every unit fires on some image, so none of them is dead."
         if self.untrained:
             return "These weights are untrained, so no unit can have died in training: which ones are silent is chance."
+        enough = math.ceil(math.log(DOUBT) / math.log1p(-RARE))
+        if self.unseen >= TOO_RARE:
+            return f"So few images tell nothing: look at {enough} or more."
         said = []
         places = [stage for stage in silent if stage in self.spatial]
         if places:
@@ -126,18 +130,12 @@ class Firing:
                 f"{rest}: not fired is not dead. Units of a fully connected layer answer to few things, which may be on "
                 "none of these images."
             )
-        return " ".join([*said, self._certainty()])
-
-    def _certainty(self) -> str:
-        """How rarely a silent unit may fire all the same."""
-        enough = math.ceil(math.log(DOUBT) / math.log1p(-RARE))
         more = "" if self.images >= enough else f"; {enough} images would bring that to {100 * RARE:.0f} %"
-        if self.unseen >= 0.5:
-            return f"So few images tell nothing: look at {enough} or more."
-        return (
-            f"What fired on none of {self.images:,} images fires on fewer than {100 * self.unseen:.2g} % of such images "
-            f"(95 % certain){more}."
+        said.append(
+            f"A unit that fired on none of {self.images:,} images fires on fewer than {100 * self.unseen:.2g} % of such "
+            f"images (95 % certain of each){more}."
         )
+        return " ".join(said)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the list of dead units of each stage."""

@@ -2,6 +2,7 @@
 
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -122,14 +123,48 @@ def test_a_codes_file_names_its_strays(spoilt, tmp_path) -> None:
     assert Strays.from_json(found.to_json()) == found
 
 
+def test_each_reason_names_the_image_that_it_is_about(spoilt, tmp_path) -> None:
+    """Codes are put in place of the extracted ones: who is among another class, nearly another, or far is known."""
+    path = tmp_path / "codes.h5"
+    catalog = read_catalog(spoilt)
+    extract(catalog, path, tiny_weights(), layers="pool5,fc7")
+    rows = {name: row for row, name in enumerate(catalog.names)}
+    wrong, far = rows["train/along/7.png"], rows["train/across/5.png"]
+    one, other = rows["train/across/2.png"], rows["val/across/1.png"]
+    random = np.random.default_rng(0)
+    with h5py.File(path, "r+") as file:
+        for stage in ("pool5", "fc7"):
+            values = file["layers"][stage]
+            shape = values.shape[1:]
+            of_class = catalog.labels.copy()
+            of_class[wrong] = catalog.labels[far]
+            centres = np.abs(random.normal(0, 2, (len(catalog.classes), *shape)))
+            codes = centres[of_class] + np.abs(random.normal(0, 0.5, values.shape))
+            codes[other] = codes[one] * 1.001
+            if stage == "pool5":
+                codes[far] = 0
+                codes[far].flat[0] = 100.0
+            values[...] = codes
+    found = find_strays(path).found
+    names = {
+        kind: [stray.name for stray in found if stray.kind == kind] for kind in ("far", "labels", "near")
+    }
+    assert names["far"] == [catalog.names[far]] and names["labels"] == [catalog.names[wrong]]
+    (near,) = (stray for stray in found if stray.kind == "near")
+    assert {near.name, catalog.names[other] if catalog.names[other] in near.text else ""} == {
+        catalog.names[one], catalog.names[other]
+    }  # fmt: skip
+    assert "train and val" in near.text
+
+
 def test_a_moved_folder_is_found_by_its_root(spoilt, tmp_path) -> None:
     extract(read_catalog(spoilt), tmp_path / "codes.h5", tiny_weights(), layers="pool5,fc7")
     spoilt.rename(tmp_path / "moved")
-    kinds = [
-        {stray.kind for stray in find_strays(tmp_path / "codes.h5", root=root).found}
-        for root in (None, tmp_path / "moved")
-    ]
-    assert "one-colour" not in kinds[0] and "one-colour" in kinds[1]
+    gone, moved = (find_strays(tmp_path / "codes.h5", root=root) for root in (None, tmp_path / "moved"))
+    assert gone.decoded == 0 and "one-colour" not in {stray.kind for stray in gone.found}
+    assert moved.decoded == 62
+    (empty,) = (stray for stray in moved.found if "empty" in stray.name)
+    assert empty.kind == "one-colour", "told once, as what it is"
 
 
 def test_the_advice_names_an_empty_image_and_its_file(spoilt) -> None:

@@ -167,7 +167,10 @@ def test_what_may_be_concluded(subject, photos):
     assert "would bring" not in dataclasses.replace(sparse, images=5000).meaning()
     both = dataclasses.replace(sparse, counts={"conv1": np.array([0, 3, 2]), **sparse.counts}).meaning()
     assert "conv1: units of a convolution" in both and "learning rate" in both and "fc2: not fired" in both
-    assert "tell nothing" in dataclasses.replace(sparse, images=3).meaning()
+    few = dataclasses.replace(
+        sparse, images=3, counts={"conv1": np.array([0, 3, 2]), **sparse.counts}
+    ).meaning()
+    assert "tell nothing" in few and "dead" not in few
     assert "untrained" in dataclasses.replace(sparse, untrained=True).meaning()
     alive = dataclasses.replace(sparse, counts={"fc2": np.array([1, 3, 2])})
     assert "none of them is dead" in alive.meaning() and "every unit fired" in alive.summary()
