@@ -26,7 +26,7 @@ from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.structure import create, layout
 from cnncodes.errors import CodesFileError, ImageError, OutputBusyError
 from cnncodes.images.catalog import Catalog
-from cnncodes.weights.content import replacing
+from cnncodes.weights.content import remove_partials, replacing
 
 if TYPE_CHECKING:
     from cnncodes.images.loader import Batch
@@ -230,8 +230,7 @@ def _create(plan: Plan) -> None:
     """Create the file with its space reserved, under a temporary name until it is whole."""
     provenance = codes_file.Provenance.now(plan.weights.source)
     # The lock is held: what has such a name is of a process that was killed here, and may be as large as the file.
-    for left in plan.output.parent.glob(f".{glob.escape(plan.output.name)}.*.part"):
-        left.unlink(missing_ok=True)
+    remove_partials(plan.output.parent, glob.escape(plan.output.name))
     with replacing(plan.output, overwrite=True, error=CodesFileError) as whole:
         create(whole, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, plan.weights.seen)
         reserve(whole)

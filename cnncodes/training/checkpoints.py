@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cnncodes.errors import ModelError
-from cnncodes.weights.content import replacing
+from cnncodes.weights.content import remove_partials, replacing
 
 KEPT = 2
 
@@ -25,8 +25,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     path = folder / f"checkpoint-{step:08d}.pt"
     with replacing(path, overwrite=True, error=ModelError) as whole, whole.open("wb") as file:
         torch.save(state, file)
-    for left in folder.glob(".checkpoint-*.part"):  # of a training that was killed while it wrote one
-        left.unlink()
+    remove_partials(folder, "checkpoint-*.pt")  # of a training that was killed while it wrote one
     for old in checkpoints(folder)[:-KEPT]:
         old.unlink()
     return path

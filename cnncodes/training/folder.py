@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from cnncodes.codes.file import Provenance
-from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError
+from cnncodes.codes.lock import locked
+from cnncodes.errors import OptionError, OutputExistsError
 from cnncodes.training.checkpoints import checkpoints
+from cnncodes.training.events import FOLDER as EVENTS
 from cnncodes.training.frozen import FILE as FROZEN
-from cnncodes.weights.content import replacing
+from cnncodes.training.state import METRICS
+from cnncodes.weights.content import remove_partials, write_whole
 
+KIND = "cnncodes training"
 MODEL = "model.safetensors"
 RECORD = "run.json"
+RANGE_TEST = "range_test.json"
+#: What a training leaves in its folder beside checkpoints and events, in the order in which it is taken away.
+NAMES = (MODEL, FROZEN, RANGE_TEST, METRICS, RECORD)
 
 
 def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
@@ -29,27 +37,32 @@ def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
     Raises
     ------
     OutputExistsError
-        If the folder holds a run and ``resume`` is false.
+        If the folder holds a run and ``resume`` is false, or a ``run.json`` that no training has written.
     OptionError
         If the run in it was started with something else, each difference named, or its record cannot be read.
     """
     path = folder / RECORD
+    there = _read(path) if path.exists() else None
     begun = checkpoints(folder) or (folder / MODEL).exists() or (folder / FROZEN).exists()
-    if path.exists() and (begun or resume):
+    if there is not None and (begun or resume):
         if not resume:
             raise OutputExistsError(
                 f"'{folder}' holds a run already ({len(checkpoints(folder))} checkpoints).",
                 "Continue it with --resume, or choose another folder with -o.",
             )
-        _check_same(folder, _read(path), record)
+        _check_same(folder, there, record)
         return
     folder.mkdir(parents=True, exist_ok=True)
     provenance = Provenance.now()
-    whole = record | {
-        "command": provenance.command,
-        "created": provenance.created,
-        "versions": provenance.versions,
-    }
+    whole = (
+        {"kind": KIND}
+        | record
+        | {
+            "command": provenance.command,
+            "created": provenance.created,
+            "versions": provenance.versions,
+        }
+    )
     write_whole(path, json.dumps(whole, indent=2))
 
 
@@ -57,24 +70,56 @@ def keep_rate(folder: Path, rate: float) -> None:
     """Write a measured learning rate into the settings of the folder's run, if it holds one."""
     path = folder / RECORD
     if path.exists():
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _read(path)
         record["settings"]["learning_rate"] = rate
         write_whole(path, json.dumps(record, indent=2))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file of a run; a kill leaves the old or the new one, never half a file."""
-    with replacing(path, overwrite=True, error=CnnCodesError) as whole:
-        whole.write_text(text, encoding="utf-8")
+def remove_training(folder: Path) -> None:
+    """Take away what a training has left in a folder, the record last, and the folder if nothing else is in it.
+
+    Raises
+    ------
+    OutputBusyError
+        If another process is training there.
+    """
+    if not folder.is_dir():
+        return
+    with locked(folder / "run"):
+        for event in (folder / EVENTS).glob("events.out.tfevents.*"):
+            event.unlink()
+        for pattern in ("checkpoint-*.pt", *NAMES):
+            remove_partials(folder, pattern)
+        for path in (*checkpoints(folder), *(folder / name for name in NAMES)):
+            path.unlink(missing_ok=True)
+    for place in (folder / EVENTS, folder):
+        with contextlib.suppress(OSError):  # something of a person's is in it
+            place.rmdir()
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The record of a training.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be read.
+    OutputExistsError
+        If a ``run.json`` is that of something else, such as 'cnncodes run'.
+    """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise OptionError(
             f"'{path}' cannot be read: {error}.", "Start the training anew in another folder with -o."
         ) from error
+    whole = isinstance(record, dict) and isinstance(record.get("settings"), dict)
+    if not whole or record.get("kind", KIND) != KIND:  # older records name no kind
+        raise OutputExistsError(
+            f"'{path}' is there and was not written by a training.",
+            "Nothing was touched; choose another folder with -o.",
+        )
+    return dict(record)
 
 
 def _check_same(folder: Path, there: dict[str, Any], record: dict[str, Any]) -> None:

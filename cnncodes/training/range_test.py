@@ -21,14 +21,14 @@ import numpy as np
 
 from cnncodes.errors import CnnCodesError, HeadError
 from cnncodes.training.diagnosis import guessing_in
-from cnncodes.training.folder import keep_rate, write_whole
+from cnncodes.training.folder import RANGE_TEST, keep_rate
 from cnncodes.training.settings import TrainingSettings
+from cnncodes.weights.content import write_whole
 
 if TYPE_CHECKING:
     from cnncodes.training.inputs import Batch, Inputs
     from cnncodes.training.loop import Training
 
-FILE = "range_test.json"  # in a run's folder
 LOWEST, HIGHEST = 1e-6, 1.0
 MOST_STEPS, FEWEST_STEPS = 100, 40
 EPOCHS = 2  # that a test takes at most, unless these are fewer than FEWEST_STEPS steps
@@ -96,13 +96,13 @@ class RangeTest:
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> RangeTest | None:
         """The test that a run's folder keeps, if there is one."""
-        path = Path(folder) / FILE
+        path = Path(folder) / RANGE_TEST
         return cls.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Keep it in a run's folder, and its rate as the run's setting: a resumed run takes it from there."""
         folder = Path(folder)
-        write_whole(folder / FILE, self.to_json())
+        write_whole(folder / RANGE_TEST, self.to_json())
         keep_rate(folder, self.rate)
 
 

@@ -112,16 +112,21 @@ def _split_of_labelled(
 
 
 def _split_without_labels(catalog: Catalog, rule: SplitRule, seed: int) -> Split:
-    """A split where labels do not count: all images learn but those of the val split, or a share of all."""
-    rows = np.arange(len(catalog))
-    watched = rows[catalog.splits == SPLITS.index("val")]
+    """A split where labels do not count: all images learn but those of the val split, or a share; none of the test split."""
+    rows = np.flatnonzero(catalog.splits != SPLITS.index("test"))
+    watched = rows[catalog.splits[rows] == SPLITS.index("val")]
     if isinstance(rule, float) or (rule == "auto" and not len(watched)):
         share = rule if isinstance(rule, float) else WATCHED
-        count = max(1, round(share * len(rows)))
+        count = min(len(rows), max(1, round(share * len(rows))))
         watched = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
     elif rule == "none":
         watched = rows[:0]
-    train = np.setdiff1d(rows[catalog.splits != SPLITS.index("test")], watched)
+    train = np.setdiff1d(rows, watched)
+    if not len(train):
+        raise HeadError(
+            f"of {len(catalog):,} images none is left to learn from: they are watched, or of the test split.",
+            "Give images to train on, or another --split.",
+        )
     return Split(train, watched, rows[:0], f"{len(train):,} images to learn from, {len(watched):,} to watch")
 
 

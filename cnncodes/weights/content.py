@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import functools
+import glob
 import hashlib
 import os
+import platform
+import re
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
 
 MEGABYTE = 2**20
 CHUNK = MEGABYTE  # read at a time
+PARTIAL = ".part"  # ends the names of files that are being written
+SILENT = 24 * 3600.0  # seconds without a byte after which a writer on another machine is taken for dead
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +49,7 @@ class FileContent:
         What the file says it is; to be compared.
     seen : tuple of int
     statistics : SourceStatistics or None
+    class_sets : tuple of str
         See :class:`~cnncodes.weights.Weights`.
     """
 
@@ -52,6 +61,7 @@ class FileContent:
     fingerprint: str | None = None
     seen: tuple[int, ...] = ()
     statistics: SourceStatistics | None = None
+    class_sets: tuple[str, ...] = ()
 
 
 def damaged(path: Path, reason: str) -> WeightsError:
@@ -115,7 +125,8 @@ def file_sha256(path: Path) -> str:
 def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = WeightsError) -> Iterator[Path]:
     """An empty file beside ``path`` to write to, which takes its place once it is whole and on the disk.
 
-    Nothing stays beside ``path`` if it fails.
+    Nothing stays beside ``path`` if it fails, and what a killed process has left there goes with the next writing. Two
+    processes may write the same file at once: each has a name of its own, and the last one stays.
 
     Raises
     ------
@@ -128,9 +139,12 @@ def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = Weigh
         raise OutputExistsError(
             f"'{path}' exists already.", "Choose another name, or overwrite it (--overwrite)."
         )
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}{PARTIAL}")
+    with contextlib.suppress(OSError):
+        for left in filter(_is_left, partials(path.parent, glob.escape(path.name))):
+            left.unlink(missing_ok=True)
     try:
-        partial.touch()
+        partial.write_bytes(b"")  # also over one of a killed process that had this one's number
         yield partial
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
@@ -143,6 +157,58 @@ def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = Weigh
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def write_whole(path: Path, text: str, error: type[CnnCodesError] = CnnCodesError) -> None:
+    """Write a small text file, over an old one; a kill leaves the old or the new one, never half a file."""
+    with replacing(path, overwrite=True, error=error) as whole:
+        whole.write_text(text, encoding="utf-8")
+
+
+def partials(folder: Path, pattern: str) -> list[Path]:
+    """What was to take the place of the files of a glob pattern, and is still being written or was left by a kill."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.endswith(PARTIAL)]
+    return sorted(
+        folder / name
+        for name in names
+        if fnmatch.fnmatchcase(name.removesuffix(PARTIAL).rpartition(".")[0], f".{pattern}")
+    )
+
+
+def remove_partials(folder: Path, pattern: str) -> None:
+    """Remove all :func:`partials`, for one who holds the lock of the output: nobody else is writing it."""
+    for left in partials(folder, pattern):
+        left.unlink(missing_ok=True)
+
+
+def _is_left(partial: Path) -> bool:
+    """Whether the process that was writing is dead; of one on another machine, whether it has written nothing for a day."""
+    found = re.fullmatch(r".*\.([0-9a-f]{8})-(\d{1,9})\.part", partial.name)
+    if (
+        found and found[1] == _machine() and os.name != "nt"
+    ):  # Windows would end the process that is asked for
+        return int(found[2]) != os.getpid() and not _is_alive(int(found[2]))
+    try:
+        return time.time() - partial.stat().st_mtime > SILENT
+    except FileNotFoundError:  # it has just taken its place
+        return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight letters of this machine: process numbers mean something on it only."""
+    return hashlib.sha256(platform.node().encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def _reason(error: Exception) -> str:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cnncodes.codes.compute import choose_device
-from cnncodes.errors import CodesFileError, OptionError
+from cnncodes.errors import CodesFileError, HeadError, OptionError
 from cnncodes.training import TeacherSettings, TrainingSettings, train
 from cnncodes.training.objective import Objective, Targets, mixed_views, soft_loss
+from cnncodes.training.task import choose_task
 from cnncodes.training.teacher import Answers, ProgramTeacher, StoredTeacher, load_teacher
 from cnncodes.weights import load_weights
 
@@ -77,6 +78,20 @@ def test_a_network_learns_from_a_teacher_without_labels(network, pixels, stripes
         result.epochs[-1].val_accuracy > 0.8 > result.epochs[0].val_accuracy + 0.1
     )  # agrees with the teacher
     assert load_weights(str(result.model)).classes == ("0", "1", "2")
+
+
+def test_without_labels_no_test_image_is_watched_or_learned_from(stripes, program):
+    splits = np.where(np.arange(len(stripes)) % 5 < 2, 3, 1).astype(np.uint8)  # no val: a share is drawn
+    catalog = dataclasses.replace(stripes, splits=splits)
+    asked = TeacherSettings(program=str(program))
+    teacher = load_teacher(asked, catalog, choose_device("cpu"))
+    for rule in ("auto", 0.5, 1.0 / len(stripes)):
+        split = choose_task(catalog, dataclasses.replace(SETTINGS, teacher=asked), rule, teacher).split
+        assert len(split.choose) and (splits[split.choose] == 1).all(), rule
+        assert sorted([*split.train, *split.choose]) == np.flatnonzero(splits == 1).tolist()
+    tested = dataclasses.replace(catalog, splits=np.full(len(catalog), 3, np.uint8))
+    with pytest.raises(HeadError, match="none is left to learn from"):
+        choose_task(tested, dataclasses.replace(SETTINGS, teacher=asked), "auto", teacher)
 
 
 def test_stored_answers_are_found_by_name(network, pixels, stripes, tmp_path, stored):

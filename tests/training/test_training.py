@@ -22,6 +22,7 @@ from cnncodes.images import read_catalog
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
 from cnncodes.training.checkpoints import checkpoints, forget_after, last_checkpoint, save_checkpoint
+from cnncodes.training.folder import open_run
 from cnncodes.training.learner import Learner, from_scratch, start_from
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import build_network, load_weights
@@ -325,6 +326,30 @@ def test_a_start_that_failed_leaves_room_for_the_next(network, pixels, stripes, 
         train(
             stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1), resume=True
         )
+
+
+def test_the_note_of_another_command_is_refused_and_kept(network, pixels, stripes, tmp_path):
+    """An interrupted `cnncodes run` has no checkpoint and no model either, and its note is all that it goes on by."""
+    note = tmp_path / "run.json"
+    for text in ('{"kind": "cnncodes run", "inputs": {}}', '{"kind": "cnncodes run", "settings": {}}', "[]"):
+        note.write_text(text)
+        for resume in (False, True):
+            with pytest.raises(OutputExistsError, match="not written by a training"):
+                train(stripes, network, pixels, tmp_path, SETTINGS, resume=resume)
+        assert note.read_text() == text and [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_hours_of_frozen_work_are_a_run_that_goes_on(tmp_path):
+    """Killed before its first checkpoint, a training has its views in ``frozen.h5``: not to be begun anew."""
+    record = {"settings": {"epochs": 3}}
+    open_run(tmp_path, record, resume=False)
+    open_run(tmp_path, record, resume=False)  # nothing was done yet
+    (tmp_path / "frozen.h5").write_bytes(b"views")
+    with pytest.raises(OutputExistsError, match="--resume"):
+        open_run(tmp_path, record, resume=False)
+    open_run(tmp_path, record, resume=True)
+    with pytest.raises(OptionError, match=r"train.epochs \(3 then, 4 now\)"):
+        open_run(tmp_path, {"settings": {"epochs": 4}}, resume=True)
 
 
 def test_images_that_cannot_be_read_are_told_and_none_at_all_is_an_error(network, pixels, stripes, tmp_path):
