@@ -209,7 +209,13 @@ MostVarying = Annotated[
     int,
     typer.Option("--count", metavar="N", min=1, help="How many units: those that vary most over the images."),
 ]
-ImagesEach = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many images for each unit.")]
+ImagesEach = Annotated[
+    int | None,
+    typer.Option(
+        "-k", metavar="N", min=1,
+        help="How many images for each unit. [default: 9; 6 where a unit sees little of an image]", show_default=False,
+    ),
+]  # fmt: skip
 ReluLayers = Annotated[
     str | None,
     typer.Option(

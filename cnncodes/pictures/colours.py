@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.pictures.confusion import shortened
-from cnncodes.pictures.drawing import COLOURS, legend_name, plain, text_size
+from cnncodes.pictures.drawing import drawable, legend_name, plain, text_size
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Axes
@@ -20,17 +20,21 @@ Bytes = npt.NDArray[np.uint8]
 NO_CLASS = (150, 150, 150)
 NAMED = 30  # classes in a legend
 LONGEST_NAME = 28  # characters
+NUMBERED = 4  # classes that a note explains
+#: Of Okabe and Ito (2008) like the house's colours, but in an order in which the first are as different as can be: two
+#: blues, or two yellows, come only where there are more classes than that.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9", "#F0E442")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def class_colours(count: int) -> Bytes:
-    """Colours of ``count`` classes, uint8 ``[count, 3]``: the house's for up to seven, else evenly spaced hues.
+    """Colours of ``count`` classes, uint8 ``[count, 3]``: chosen ones for up to eight, else evenly spaced hues.
 
     Neighbouring hues differ in lightness, too. Hues are spaced in OKLCH (Ottosson 2020), where equal steps look equal.
     """
     if count <= len(COLOURS):
-        house = [tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5)) for colour in COLOURS]
-        return np.array(house[:count], np.uint8).reshape(count, 3)
+        chosen = [tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5)) for colour in COLOURS]
+        return np.array(chosen[:count], np.uint8).reshape(count, 3)
     hue = 2 * np.pi * np.arange(count) / count + 0.5
     lightness = np.array([0.5, 0.82, 0.66])[np.arange(count) % 3]
     lab = np.stack([lightness, 0.15 * np.cos(hue), 0.15 * np.sin(hue)], axis=1)
@@ -50,13 +54,34 @@ def class_colours(count: int) -> Bytes:
 
 
 def class_mark(place: int, count: int) -> str:
-    """The mark of a class (-1: none) in a scatter plot: discs for up to seven classes, else all kinds in turn."""
+    """The mark of a class (-1: none) in a scatter plot: discs for up to eight classes, else all kinds in turn."""
     return MARKS[0] if place < 0 or count <= len(COLOURS) else MARKS[place % len(MARKS)]
 
 
 def label_colours(classes: int) -> Bytes:
     """Colours to be indexed by labels, uint8 ``[classes + 1, 3]``: grey comes last, where label -1 finds it."""
     return np.concatenate([class_colours(classes), np.array([NO_CLASS], np.uint8)])
+
+
+def class_names(classes: Sequence[str]) -> list[str]:
+    """Names of classes as pictures write them: ``class 2`` (counted from 0) where no font at hand has the characters.
+
+    The escapes of such a name would say nothing to anybody, and be six times as long; :func:`unwritten` says once
+    which class is meant.
+    """
+    names = map(plain, classes)
+    return [name if drawable(name) == name else f"class {place}" for place, name in enumerate(names)]
+
+
+def unwritten(classes: Sequence[str]) -> str:
+    """Which classes :func:`class_names` numbers, with the escapes of their names; empty where all are written."""
+    entries = [
+        f"{number} is {shortened([name], 2 * LONGEST_NAME)[0]}"
+        for name, number in zip(classes, class_names(classes), strict=True)
+        if number != plain(name)
+    ]
+    more = f" and {len(entries) - NUMBERED:,} more" if len(entries) > NUMBERED else ""
+    return f"{'; '.join(entries[:NUMBERED])}{more}: no font here has these characters." if entries else ""
 
 
 class Legend:
@@ -87,7 +112,8 @@ class Legend:
         counts = np.bincount(labels + 1, minlength=len(classes) + 1)
         largest = [label for label in np.argsort(-counts[1:], kind="stable") if counts[label + 1]][:NAMED]
         self.labels = sorted(int(label) for label in largest) + ([-1] if counts[0] else [])
-        names = [plain(classes[label]) if label >= 0 else "no class" for label in self.labels]
+        written = class_names(classes)
+        names = [written[label] if label >= 0 else "no class" for label in self.labels]
         self.names = [
             f"{name} ({counts[label + 1]:,})" if counted else name
             for name, label in zip(shortened(names, LONGEST_NAME), self.labels, strict=True)
@@ -111,7 +137,8 @@ class Legend:
         if self.more:
             handles.append(axes.scatter([], [], 0))
         legend = axes.figure.legend(
-            handles, list(map(legend_name, self.names)), loc="lower left", ncols=self.columns, frameon=False, fontsize=size,
+            handles, list(map(legend_name, self.names)), loc="upper left", ncols=self.columns, frameon=False, fontsize=size,
+            bbox_to_anchor=(0, axes.get_position().y0), bbox_transform=axes.figure.transFigure,
             handletextpad=0.3, columnspacing=1.4, labelspacing=0.35, borderpad=0.2, borderaxespad=0.4,
         )  # fmt: skip
         for text in legend.get_texts():

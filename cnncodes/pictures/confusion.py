@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnncodes.errors import OptionError, OutputExistsError
-from cnncodes.pictures.drawing import new_figure, plain, save_png
+from cnncodes.pictures.drawing import drawable, new_figure, plain, save_png
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.metrics import Evaluation
@@ -120,7 +120,11 @@ def draw_confusion(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None
 
 
 def shortened(names: Sequence[str], length: int) -> list[str]:
-    """Names of at most ``length`` characters: the middle of longer ones is left out, for both ends tell classes apart."""
+    """Names of at most ``length`` characters: the middle of longer ones is left out, for both ends tell classes apart.
+
+    What no font has is escaped before: the escapes are longer, and they are what is drawn.
+    """
+    names = [drawable(plain(name)) for name in names]
     head, tail = (length - 2) // 2, (length - 2) - (length - 2) // 2
     return [name if len(name) <= length else f"{name[:head]}..{name[-tail:]}" for name in names]
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # "as" hands the types on to the other modules of this room
 #: Colours that stay apart in print and for most colour-blind readers (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DOTS_PER_INCH = 144
+NOTE, QUIET = 0.72, "#444444"  # size of a note below a sheet, of the title's, and its colour
 #: Fonts with scripts and signs that matplotlib's lacks, as Linux, Windows and macOS have them.
 MORE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "WenQuanYi Micro Hei", "Droid Sans Fallback",
@@ -71,7 +72,9 @@ def new_panels(
     return figure, axes
 
 
-def new_sheet(width: int, height: int, title: str, foot: float = 0.0) -> tuple[Figure, Axes, float]:
+def new_sheet(
+    width: int, height: int, title: str, foot: float = 0.0, note: str = ""
+) -> tuple[Figure, Axes, float]:
     """A figure around one picture of ``width`` x ``height`` pixels that is drawn dot for dot, not resampled.
 
     Parameters
@@ -82,6 +85,8 @@ def new_sheet(width: int, height: int, title: str, foot: float = 0.0) -> tuple[F
         Above the picture, at the left, broken into lines that fit.
     foot : float, default 0
         Lines of text that find place below the picture, such as a legend's.
+    note : str, default ""
+        In small letters at the very bottom: what a reader asks second, such as settings.
 
     Returns
     -------
@@ -92,7 +97,11 @@ def new_sheet(width: int, height: int, title: str, foot: float = 0.0) -> tuple[F
     wide, size = text_size(width)
     line = 1.4 * size / 72
     lines = wrapped(title, int(wide * 72 / (0.52 * size)))
+    small = max(NOTE * size, 8.0)
+    step = 1.4 * small / 72
+    notes = wrapped(note, int(wide * 72 / (0.52 * small))) if note else []
     head, below = len(lines) * line + margin, foot * line + (margin if foot else 0)
+    below += len(notes) * step + (margin if notes and not foot else 0)
     total_width, total_height = wide + 2 * margin, height / DOTS_PER_INCH + 2 * margin + head + below
     figure = _written()(figsize=(total_width, total_height), dpi=DOTS_PER_INCH)
     across, upwards = DOTS_PER_INCH * total_width, DOTS_PER_INCH * total_height
@@ -105,6 +114,9 @@ def new_sheet(width: int, height: int, title: str, foot: float = 0.0) -> tuple[F
     for place, text in enumerate(lines):
         y = 1 - (margin + (place + 0.5) * line) / total_height
         figure.text(margin / total_width, y, text, fontsize=size, va="center", parse_math=False)
+    for place, text in enumerate(notes):
+        y = (margin + (len(notes) - place - 0.5) * step) / total_height
+        figure.text(margin / total_width, y, text, fontsize=small, va="center", color=QUIET, parse_math=False)
     return figure, axes, size
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.pictures.colours import Legend, class_mark, label_colours
+from cnncodes.pictures.colours import Legend, class_mark, label_colours, unwritten
 from cnncodes.pictures.drawing import new_sheet, plain
 from cnncodes.pictures.grid import LARGEST, grid_places, grid_shape
 from cnncodes.pictures.map_record import NEIGHBOURS, CodesMap, evenly
@@ -95,15 +95,14 @@ def draw_map(found: CodesMap, grid: Grid | None = None, thumbnails: Thumbnails |
     grid = grid or arrange(found)
     thumbnails = thumbnails or map_thumbnails(found, grid)
     sheet = _sheet(found, grid, thumbnails)
-    drawn = "each" if len(grid.shown) == len(found) else f"{len(grid.shown):,} of them, each"
-    title = f"{_title(found)}. On a grid: {drawn} in a cell of its own, near its place on the map. "
+    drawn = "Each" if len(grid.shown) == len(found) else f"{len(grid.shown):,} of them, each"
+    cells = f"{drawn} in a cell of its own, near its place on the map."
     lost = len(thumbnails.problems)
-    note = f" {lost:,} cannot be read any more (crosses)." if lost else ""
+    crosses = f"{lost:,} cannot be read any more (crosses)." if lost else ""
     height, width = sheet.shape[:2]
     legend = Legend(found.catalog.labels, found.catalog.classes, width) if grid.labelled else None
-    figure, axes, size = new_sheet(
-        width, height, title + _purity(found) + note, legend.lines if legend else 0.0
-    )
+    note = _note(found, cells, crosses)
+    figure, axes, size = new_sheet(width, height, _title(found), legend.lines if legend else 0.0, note)
     axes.imshow(sheet, interpolation="none", aspect="auto", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     if legend:
         legend.draw(axes, size, marks=False)
@@ -127,9 +126,8 @@ def draw_map_points(found: CodesMap) -> Figure:
     width = POINTS_WIDTH
     height = int(np.clip(width * span[1] / (span[0] or 1.0), *POINTS_HEIGHT))
     legend = Legend(found.catalog.labels, found.catalog.classes, width)
-    figure, axes, size = new_sheet(
-        width, height, f"{_title(found)}. A point for each image. {_purity(found)}", legend.lines
-    )
+    note = _note(found, "A point for each image.")
+    figure, axes, size = new_sheet(width, height, _title(found), legend.lines, note)
     labels, classes = found.catalog.labels, len(found.catalog.classes)
     colours = label_colours(classes) / 255
     # Both axes in one scale: distances are what a map shows.
@@ -155,22 +153,22 @@ def draw_map_points(found: CodesMap) -> Figure:
 
 
 def _title(found: CodesMap) -> str:
+    """What is seen: how far the classes lie apart, if that can be said, else of what this is a map."""
     name = plain(found.catalog.root.name) or "/"
+    if found.purity is None:
+        return f"{name}: images whose {found.layer} codes are alike lie close together"
+    on_map, by_chance = round(100 * found.purity.on_map), round(100 * found.purity.by_chance)
+    return f"{name}: {on_map} % of an image's {NEIGHBOURS} nearest on the map share its class ({by_chance} % by chance)"
+
+
+def _note(found: CodesMap, *more: str) -> str:
+    """How the map was made, and what a viewer should know before believing it."""
     part = f"{len(found):,} of {found.of:,}" if len(found) < found.of else f"{found.of:,}"
     split = f" (split {found.split})" if found.split != "all" else ""
     split += ", spread evenly over them," if len(found) < found.of else ""
     layer = f"{found.layer} codes" + (f" ({found.choice})" if found.choice else "")
-    return f"{part} images of {name}{split} by their {layer}, weights {plain(found.weights)}: {found.label}"
-
-
-def _purity(found: CodesMap) -> str:
-    """What a viewer should know before believing the picture; nothing where it cannot be said."""
-    if found.purity is None:
-        return ""
-    on_map, in_codes, chance = (
-        round(100 * share) for share in (found.purity.on_map, found.purity.in_codes, found.purity.by_chance)
-    )
-    return (
-        f"Of an image's {NEIGHBOURS} nearest, {on_map} % share its class on the map, "
-        f"{in_codes} % in the codes, {chance} % would by chance."
-    )
+    made = f"{part} images{split} by their {layer}, weights {plain(found.weights)}: {found.label}."
+    codes = ""
+    if found.purity is not None:
+        codes = f"In the codes themselves, {round(100 * found.purity.in_codes)} % of the {NEIGHBOURS} nearest share the class."
+    return " ".join(text for text in (made, *more, codes, unwritten(found.catalog.classes)) if text)

@@ -18,7 +18,7 @@ from cnncodes.errors import CodesFileError, OptionError
 from cnncodes.errors import nearest as nearest_name
 from cnncodes.images import Catalog
 from cnncodes.images.listing import SPLITS
-from cnncodes.pictures.map import LABEL, Method, Progress, codes_map
+from cnncodes.pictures.map import LABEL, SMALLEST, Method, Progress, codes_map
 from cnncodes.pictures.sources import CodesSource
 
 Array = npt.NDArray[Any]
@@ -160,7 +160,7 @@ def read_map(
     CodesFileError
         If the file cannot be read, lacks the layer, or no image is left.
     OptionError
-        If the split or the method is not known.
+        If the split or the method is not known, or fewer than five images are left.
     """
     if split not in ("all", *SPLITS):
         raise OptionError(f"split '{split}' is not known.", nearest_name(split, ("all", *SPLITS)))
@@ -176,6 +176,12 @@ def read_map(
             raise CodesFileError(f"'{codes}' has no extracted image{where}.", "Extract first, or name another split.")  # fmt: skip
         of = len(rows)
         rows = evenly(rows, limit)
+        if len(rows) < SMALLEST:
+            where = f" of split '{split}'" if split != "all" else f" of '{source.name}'"
+            raise OptionError(
+                f"{len(rows)} image{'s' if len(rows) > 1 else ''}{where} make{'' if len(rows) > 1 else 's'} no map: nearness means nothing among so few.",
+                f"Give {SMALLEST} or more, better hundreds; 'cnncodes show neighbours' compares a single image with others.",
+            )
         values = mean_of_crops(file.read(stage, rows))
         catalog = moved(file.catalog, source.root).subset(rows)
         points = codes_map(values, method, seed, perplexity, progress)

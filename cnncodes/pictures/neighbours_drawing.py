@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnncodes.pictures.colours import Legend, label_colours
+from cnncodes.pictures.colours import Legend, label_colours, unwritten
 from cnncodes.pictures.confusion import shortened
 from cnncodes.pictures.drawing import new_sheet, plain
 from cnncodes.pictures.neighbours import DRAWN, PIXELS, Neighbour, Neighbours, Query
@@ -45,7 +45,7 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails | None = None) -> 
     legend = Legend(np.array(labels, np.int32), found.catalog.classes, places.width, counted=False)
     tiles = framed(thumbnails.rgb, label_colours(len(found.catalog.classes))[labels], _frame(places.tile))
     sheet = np.full((places.height, places.width, 3), 255, np.uint8)
-    figure, axes, size = new_sheet(places.width, places.height, _title(found), legend.lines)
+    figure, axes, size = new_sheet(places.width, places.height, _title(found), legend.lines, _note(found))
     _write_headings(axes, found, places)
     number = 0
     for row, query in enumerate(found.queries):
@@ -155,22 +155,36 @@ def _fitting(room: int, *texts: str) -> str:
 
 
 def _title(found: Neighbours) -> str:
-    count = "nearest" if found.k == 1 else f"{found.k} nearest"
-    text = (
-        f"The {count} of {found.images:,} images of {plain(found.catalog.root.name) or '/'} by {found.layer} codes "
-        f"({found.choice + '; ' if found.choice else ''}weights {plain(found.weights)}, {METRICS[found.metric]})"
+    """What is seen: how many neighbours are of the query's class, if that can be said, else what they are."""
+    count = "nearest image" if found.k == 1 else f"{found.k} nearest"
+    share = {by: found.share(by) for by in ("by_codes", "by_pixels")}
+    parts = [
+        f"{100 * value:.0f} % by {words}"
+        for value, words in zip(share.values(), (f"{found.layer} codes", "pixels"), strict=True)
+        if value is not None
+    ]
+    if parts:
+        return f"Of the query's class among the {count}: {', '.join(parts)}"
+    both = " and by pixels" if any(query.by_pixels for query in found.queries) else ""
+    name = plain(found.catalog.root.name) or "/"
+    return f"The {count} of {found.images:,} images of {name} by {found.layer} codes{both}"
+
+
+def _note(found: Neighbours) -> str:
+    """How the neighbours were found, and what the frames and numbers are."""
+    note = (
+        f"{found.images:,} images of {plain(found.catalog.root.name) or '/'}, weights {plain(found.weights)}. "
+        f"Below each image its distance: of codes the {METRICS[found.metric]}"
+        + (f" ({found.layer} is {found.choice})" if found.choice else "")
     )
     if any(query.by_pixels for query in found.queries):
-        text += (
-            f" and by pixels ({PIXELS} x {PIXELS} RGB; root mean square difference, 1 is black against white)"
-        )
-    text += f"; the first {DRAWN} are shown." if found.k > DRAWN else "."
-    shares = found.share("by_codes"), found.share("by_pixels")
-    if shares[0] is not None and shares[1] is not None:
-        text += f" Of the query's class (colour of the frame): {100 * shares[0]:.0f} % by codes, {100 * shares[1]:.0f} % by pixels."
+        note += f"; of pixels the root mean square difference of {PIXELS} x {PIXELS} RGB (1 is black against white)"
+    note += f". The first {DRAWN} are shown." if found.k > DRAWN else "."
+    if found.share("by_codes") is not None:
+        note += " The colour of the frame is the class."
     if found.unreadable:
-        text += f" {found.unreadable:,} images cannot be read any more: not compared by pixels, crosses."
-    return text
+        note += f" {found.unreadable:,} images cannot be read any more: not compared by pixels, crosses."
+    return f"{note} {unwritten(found.catalog.classes)}".rstrip()
 
 
 def _tile(found: Neighbours) -> int:

@@ -40,6 +40,10 @@ Progress = Callable[[int, int, int], None]
 Blocks = Iterator[tuple[Array, Array]]
 
 MOST_UNITS, MOST_IMAGES = 24, 16  # of one picture
+IMAGES, PAIRS = 9, 6  # of each unit, if nothing is asked for; pairs where what a unit sees is drawn as well
+LARGE_FIELD = (
+    0.6  # of the crop's side: from there a patch shows little else than the crop, and only this is drawn
+)
 BLOCK_NUMBERS = 2**24  # read from a codes file at once
 CENTRE_CROP = {"mirror": 0, "ten": 4}  # which of the kept crops it is
 
@@ -102,6 +106,11 @@ class Strongest:
     problems: dict[str, str]
 
     @property
+    def is_small(self) -> bool:
+        """Whether the units see so little of a crop that this is worth drawing beside it."""
+        return _is_small(self.field, self.side)
+
+    @property
     def k(self) -> int:
         """Images for each unit, at most."""
         return int(self.values.shape[1])
@@ -158,7 +167,7 @@ def find_strongest(
     *,
     weights: Weights | str | os.PathLike[str] | None = None,
     network: str | None = None,
-    k: int = 9,
+    k: int | None = None,
     split: str = "all",
     limit: int | None = None,
     root: str | os.PathLike[str] | None = None,
@@ -182,8 +191,8 @@ def find_strongest(
         file says itself what made it.
     network : str, optional
         Where the weights do not say it.
-    k : int, default 9
-        Images for each unit.
+    k : int, optional
+        Images for each unit: 9 by default, and 6 of a stage that sees little of a crop, whose pictures take two places.
     split : {"all", "train", "val", "test", "none"}, default "all"
     limit : int, optional
         Only so many images, spread evenly over the catalog.
@@ -202,7 +211,7 @@ def find_strongest(
     """
     if split not in ("all", *SPLITS):
         raise OptionError(f"split '{split}' is not known.", nearest(split, ("all", *SPLITS)))
-    if not 1 <= k <= MOST_IMAGES:
+    if k is not None and not 1 <= k <= MOST_IMAGES:
         raise OptionError(f"{k} images for each unit cannot be shown.", f"Use 1 to {MOST_IMAGES}.")
     report = progress or (lambda done, total, unreadable: None)
     if not isinstance(data, Catalog) and is_codes(data):
@@ -229,7 +238,7 @@ def _in_images(
     weights: Weights,
     layer: str,
     units: int | Sequence[int],
-    k: int,
+    k: int | None,
     device: str,
     workers: int | None,
     report: Progress,
@@ -253,7 +262,7 @@ def _in_codes(
     file: CodesFile,
     layer: str,
     units: int | Sequence[int],
-    k: int,
+    k: int | None,
     split: str,
     limit: int | None,
     root: str | os.PathLike[str] | None,
@@ -309,7 +318,7 @@ def _collect(
     catalog: Catalog,
     blocks: Blocks,
     units: int | Sequence[int],
-    k: int,
+    k: int | None,
     problems: dict[str, str],
     classes: Sequence[str] = (),
 ) -> Strongest:
@@ -317,7 +326,11 @@ def _collect(
     stage = settings.stages[0]
     shape = settings.stage_shapes()[stage]
     rectified = settings.relu(stage)
-    best = Best(shape[0], k, positive=rectified)
+    side = settings.preprocessing.crop
+    field = (
+        receptive_fields(settings.architecture, side)[stage.partition(":")[0]] if len(shape) == 3 else None
+    )
+    best = Best(shape[0], k or (PAIRS if _is_small(field, side) else IMAGES), positive=rectified)
     for rows, codes in blocks:
         best.add(rows, codes.reshape(len(codes), shape[0], math.prod(shape[1:])))
     if not best.count:
@@ -327,8 +340,6 @@ def _collect(
         )
     chosen = best.most_varying(units) if isinstance(units, int) else list(dict.fromkeys(units))
     rows = best.rows[chosen]
-    side = settings.preprocessing.crop
-    fields = receptive_fields(settings.architecture, side)
     found = Strongest(
         settings.weights,
         stage,
@@ -337,7 +348,7 @@ def _collect(
         tuple(classes[unit] for unit in chosen) if classes else (),
         rectified,
         side,
-        fields[stage.partition(":")[0]] if len(shape) == 3 else None,
+        field,
         catalog,
         best.count,
         np.where(rows >= 0, best.values[chosen], np.float32(np.nan)),
@@ -348,6 +359,10 @@ def _collect(
         problems,
     )
     return _with_crops(found, settings)
+
+
+def _is_small(field: ReceptiveField | None, side: int) -> bool:
+    return field is not None and field.size < LARGE_FIELD * side
 
 
 def _check_units(units: int | Sequence[int], settings: ExtractionSettings) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from cnncodes.pictures.colours import class_names, unwritten
 from cnncodes.pictures.confusion import shortened
 from cnncodes.pictures.drawing import new_sheet, plain
 from cnncodes.pictures.strongest import Strongest
@@ -23,9 +24,6 @@ Bytes = npt.NDArray[np.uint8]
 WIDTH = 2000  # pixels of the sheet, about; tiles are as large as that allows, between:
 SMALLEST_TILE, LARGEST_TILE = 84, 200
 GAP = 6  # pixels between tiles
-LARGE_FIELD = (
-    0.6  # of the crop's side: from there a patch shows little else than the crop, and only this is drawn
-)
 HEADINGS = "what the unit sees", "where that is in the image"
 SHORT_HEADINGS = "seen", "in the image"  # above a single tile
 FRAME = (255, 214, 10)
@@ -40,10 +38,10 @@ def draw_strongest(found: Strongest) -> Figure:
     Where the field covers most of the crop, only the crops are drawn, with the field as a frame; fully connected
     stages see the whole crop.
     """
-    small = _is_small(found)
+    small = found.is_small
     blocks = 2 if small else 1
     tile = int(np.clip((WIDTH - 150) / (blocks * found.k) - GAP, SMALLEST_TILE, LARGEST_TILE))
-    text = float(np.clip(0.07 * tile, 8.0, 11.0))  # points, of the captions
+    text = float(np.clip(0.085 * tile, 8.0, 12.5 if small else 11.0))  # points, of the captions
     line = round(2.9 * text)  # pixels
     margin = round(16 * text)  # for the units' names
     step_x, step_y = tile + GAP, tile + line + 2 * GAP
@@ -51,7 +49,7 @@ def draw_strongest(found: Strongest) -> Figure:
     head = line if small else 0
     width, height = lefts[-1] + found.k * step_x - GAP, head + len(found.units) * step_y - GAP
     sheet = np.full((height, width, 3), 255, np.uint8)
-    figure, axes, _ = new_sheet(width, height, _title(found))
+    figure, axes, _ = new_sheet(width, height, _title(found), note=_note(found))
     if small:
         for left, heading in zip(lefts, HEADINGS if found.k > 1 else SHORT_HEADINGS, strict=True):
             axes.text(left, head / 2, heading, fontsize=1.2 * text, va="center", fontweight="bold")
@@ -67,9 +65,9 @@ def draw_strongest(found: Strongest) -> Figure:
             ):
                 x = left + rank * step_x
                 sheet[top + line : top + line + tile, x : x + tile] = picture
-                caption = _caption(found, place, rank, None if blocks == 1 else number)
-                (short,) = shortened([caption], max(6, int((tile + GAP) / (1.14 * text))))
-                axes.text(x, top + line / 2 + 2, short, fontsize=text, va="center", parse_math=False)
+                room = max(6, int((tile + GAP) / (1.14 * text)))
+                caption = _caption(found, place, rank, None if blocks == 1 else number, room)
+                axes.text(x, top + line / 2 + 2, caption, fontsize=text, va="center", parse_math=False)
         if found.rows[place, 0] < 0:
             axes.text(
                 margin, top + line + tile / 2, "no image excites this unit", fontsize=1.2 * text, va="center"
@@ -92,28 +90,28 @@ def _name_unit(found: Strongest, place: int, axes: Axes, middle: float, text: fl
                   parse_math=False)  # fmt: skip
 
 
-def _caption(found: Strongest, place: int, rank: int, block: int | None) -> str:
-    """Value and class (else the file's name); in two blocks the value above the patch, the class above the crop."""
+def _caption(found: Strongest, place: int, rank: int, block: int | None, room: int) -> str:
+    """Value and class (else the file's name); in two blocks the value above the patch, the class above the crop.
+
+    Of at most ``room`` characters: of a long name the middle is left out, the value stays.
+    """
     row = int(found.rows[place, rank])
     value = f"{found.values[place, rank]:#.3g}".rstrip(".")  # 5.80, 12.3, 104
-    kind = plain(found.class_name(row) or PurePosixPath(found.catalog.names[row]).stem)
-    return f"{value}  {kind}" if block is None else (value, kind)[block]
+    label, name = found.catalog.labels[row], found.catalog.names[row]
+    kind = class_names(found.catalog.classes)[label] if label >= 0 else PurePosixPath(name).stem
+    (short,) = shortened([kind], room if block else max(6, room - len(value) - 2))
+    return f"{value}  {short}" if block is None else (value, short)[block]
 
 
 def _tiles(found: Strongest, place: int, rank: int, tile: int) -> list[Bytes]:
     """The patch, if it is small, and the crop with the field in it, ``[tile, tile, 3]`` each."""
     crop = found.crops.get(int(found.rows[place, rank]))
     if crop is None:
-        return [crossed(tile)] * (2 if _is_small(found) else 1)
+        return [crossed(tile)] * (2 if found.is_small else 1)
     if found.field is None:
         return [_resized(crop, tile, tile)]
     framed = _framed(crop, found.box(place, rank), tile)
-    return [_patch(found, place, rank, crop, tile), framed] if _is_small(found) else [framed]
-
-
-def _is_small(found: Strongest) -> bool:
-    """Whether a patch shows less than the crop, so that both are drawn."""
-    return found.field is not None and found.field.size < LARGE_FIELD * found.side
+    return [_patch(found, place, rank, crop, tile), framed] if found.is_small else [framed]
 
 
 def _patch(found: Strongest, place: int, rank: int, crop: Bytes, tile: int) -> Bytes:
@@ -165,24 +163,31 @@ def _resized(picture: Bytes, height: int, width: int) -> Bytes:
 
 
 def _title(found: Strongest) -> str:
-    side, value = found.side, "activation" if found.rectified else "value"
-    images = (
-        f"{found.images:,} image{'' if found.images == 1 else 's'} of {plain(found.catalog.root.name) or '/'}"
+    images = f"{found.images:,} image{'' if found.images == 1 else 's'}"
+    units = "the unit" if len(found.units) == 1 else f"{len(found.units)} units"
+    return (
+        f"What excites {units} of {found.stage} most, of {images} of {plain(found.catalog.root.name) or '/'}"
     )
-    text = f"{found.stage} of {plain(found.weights)}: what excites each unit most, of {images}. "
-    shared = _shared(found)
+
+
+def _note(found: Strongest) -> str:
+    """What the numbers and the frames are, and which images stand in several rows."""
+    side, value = found.side, "activation" if found.rectified else "value"
+    text = f"Weights {plain(found.weights)}. Above each image"
+    whole = f"{side} x {side}"
     if found.field is None:
-        return (
-            text
-            + f"The unit sees the whole crop of {side} x {side} pixels; above it its {value} and the image's class."
-            + shared
+        text += f" the unit's {value} and the image's class; the unit sees the whole crop of {whole} pixels."
+    elif found.is_small:
+        text += (
+            f" the unit's {value}, and the image's class. What the unit sees is {found.field.size} x {found.field.size} pixels"
+            f" of {whole}, grey beyond the border."
         )
-    seen = found.field.size
-    if _is_small(found):
-        text += f"Left what the unit sees, {seen} x {seen} pixels of {side} x {side}, grey beyond the border"
     else:
-        text += f"The frame is what the unit sees: {seen} x {seen} pixels, cut at the border of the crop ({side} x {side})"
-    return text + f"; above it its {value} there and the image's class." + shared
+        text += (
+            f" the unit's {value} there and the image's class. The frame is what the unit sees: {found.field.size} x"
+            f" {found.field.size} pixels, cut at the border of the crop ({whole})."
+        )
+    return " ".join(part for part in (text + _shared(found), unwritten(found.catalog.classes)) if part)
 
 
 def _shared(found: Strongest) -> str:

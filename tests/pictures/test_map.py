@@ -13,7 +13,8 @@ from PIL import Image
 
 from cnncodes.errors import CodesFileError, DependencyError, OptionError
 from cnncodes.pictures import codes_map, draw_map, draw_map_points, map_drawing, read_map
-from cnncodes.pictures.colours import class_colours, label_colours
+from cnncodes.pictures.colours import class_colours, class_names, label_colours, unwritten
+from cnncodes.pictures.confusion import shortened
 from cnncodes.pictures.drawing import save_png
 from cnncodes.pictures.grid import grid_places, grid_shape, on_grid
 from cnncodes.pictures.map_drawing import Grid, arrange, map_thumbnails
@@ -21,6 +22,9 @@ from cnncodes.pictures.map_record import purity
 from cnncodes.pictures.thumbnails import crossed, read_thumbnails
 
 LABELS = [0, 1, 2] * 8
+
+
+NO_FONT = "\U00012000\U00012001\U00012002"  # cuneiform, which no font of those that are looked for has
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +166,9 @@ def test_the_map_of_a_file_is_of_what_was_read(codes):
     ]
     assert document["images"][0]["x"] == found.points[0, 0]
     assert 0 <= document["purity"]["by_chance"] <= 1
-    assert read_map(codes, method="pca", split="val").rows.tolist() == [20, 21, 22, 23]
+    assert read_map(codes, method="pca", split="train").rows[[0, -1]].tolist() == [0, 19]
+    with pytest.raises(OptionError, match=r"4 images .* split 'val'"):
+        read_map(codes, method="pca", split="val")
     few = read_map(codes, method="pca", limit=5)
     said = " ".join(text.get_text() for text in draw_map_points(few).texts)
     assert "5 of 22 images" in said and "spread evenly" in said
@@ -192,6 +198,7 @@ def test_every_image_is_drawn_once_in_its_cell_with_the_colour_of_its_class(code
     words = " ".join(text.get_text() for text in figure.texts)
     for said in ("22 images", "pool5", "random:0", "PCA", "2 cannot be read", "by chance"):
         assert said in words
+    assert "share its class" in figure.texts[0].get_text(), "what is seen comes first"
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["ant (7)", "bee (7)", "cat (8)"], "of those that are drawn"
 
@@ -246,6 +253,22 @@ def test_no_two_classes_have_one_colour(count):
     assert apart.min() > (40 if count <= 12 else 10)
 
 
+def test_a_name_that_no_font_has_is_a_number_in_the_legend_and_told_once(codes):
+    """Its escapes would run over the names beside it, and say nothing."""
+    found = read_map(codes, method="pca")
+    classes = ("ant", NO_FONT, "cat")
+    figure = draw_map_points(replace(found, catalog=replace(found.catalog, classes=classes)))
+    assert [text.get_text() for text in figure.legends[0].get_texts()][1] == "class 1 (7)"
+    words = " ".join(text.get_text() for text in figure.texts)
+    assert words.count(r"class 1 is \U00012000\U00012001\U00012002") == 1 and "no font" in words
+    assert class_names(classes[::2]) == ["ant", "cat"] and unwritten(classes[::2]) == ""
+
+
+def test_long_names_are_shortened_as_they_are_drawn():
+    (short,) = shortened([NO_FONT], 12)
+    assert short.isascii() and len(short) == 12
+
+
 def test_thumbnails_are_the_central_squares_in_their_order(tmp_path):
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = (0, 0, 255)
@@ -282,8 +305,14 @@ def test_umap_gives_the_same_bits_too(groups):
     assert found is not None and found.on_map > 0.95
 
 
-@pytest.mark.parametrize("labels", [[-1] * 12, [0], [0] * 3 + [-1] * 3])
-def test_images_without_classes_and_a_single_one_are_drawn(tmp_path, small_weights, labels):
+def test_a_map_of_a_single_image_is_refused(tmp_path, small_weights):
+    write_codes(tmp_path / "c.h5", small_weights, [0])
+    with pytest.raises(OptionError, match="1 image of 'c.h5' makes no map"):
+        read_map(tmp_path / "c.h5")
+
+
+@pytest.mark.parametrize("labels", [[-1] * 12, [0] * 3 + [-1] * 3])
+def test_images_without_classes_are_drawn(tmp_path, small_weights, labels):
     write_codes(tmp_path / "c.h5", small_weights, labels)
     found = read_map(tmp_path / "c.h5", method="pca")
     assert found.purity is None

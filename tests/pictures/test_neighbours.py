@@ -159,7 +159,7 @@ def test_each_picture_stands_in_its_place(data, tmp_path, recwarn):
     assert captions.count("copy") == 2, "by codes and by pixels"
     assert any("$" in caption for caption in captions), "a name is no formula"
     words = " ".join(text.get_text() for text in figure.texts)
-    for said in ("3 nearest of 12 images", "pool5", "random:0", "cosine", "32 x 32"):
+    for said in ("the 3 nearest", "% by pool5 codes", "12 images", "random:0", "cosine", "32 x 32"):
         assert said in words
     assert save_png(figure, tmp_path / "n.png").stat().st_size > 1000
     assert not list(recwarn)
@@ -174,7 +174,7 @@ def test_only_so_many_are_drawn_as_have_room(data):
     assert len(many.pictures) == 1 + 2 * DRAWN
     figure = draw_neighbours(many)
     assert figure.get_size_inches().max() < 20
-    assert f"the first {DRAWN} are shown" in " ".join(text.get_text() for text in figure.texts)
+    assert f"The first {DRAWN} are shown" in " ".join(text.get_text() for text in figure.texts)
 
 
 def test_the_command_gives_names_classes_and_distances(data, tmp_path, capsys):

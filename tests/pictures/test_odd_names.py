@@ -127,7 +127,7 @@ def test_of_many_images(subject, photos, tmp_path):
     check(
         draw_neighbours(neighbours_room.find_neighbours(codes, [found.catalog.names[0]], k=2)), 3, legend=True
     )
-    check(draw_strongest(find_strongest([str(codes)], "fc2", 2, k=2)), 3)
+    check(draw_strongest(find_strongest([str(codes)], "fc2", 2, k=2)), 2)
     check(dead_drawing.draw_dead(dead.count_firing([str(codes)])))
 
 

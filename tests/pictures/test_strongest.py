@@ -214,6 +214,15 @@ def test_every_kind_of_stage_can_be_drawn(weights, folder, tmp_path, stage, k):
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
 
 
+def test_where_a_unit_sees_little_a_row_has_fewer_and_larger_pictures(weights, folder):
+    """A patch and its image stand for each: nine pairs in a row would be as small as stamps."""
+    small = find_strongest(folder, "conv1", 1, weights=weights)
+    whole = find_strongest(folder, "fc3", 1, weights=weights)
+    assert small.is_small and not whole.is_small
+    assert (small.k, whole.k) == (6, 9)
+    assert find_strongest(folder, "conv1", 1, weights=weights, k=7).k == 7, "what is asked for"
+
+
 def test_rows_of_the_same_images_are_told(weights, folder):
     """Units that look for the same thing would else pass for several findings."""
     weights.tensors["fc3.weight"][1] = weights.tensors["fc3.weight"][0]

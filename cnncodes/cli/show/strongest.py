@@ -17,7 +17,7 @@ def strongest(
     layer: show_options.Layer = "pool5",
     units: show_options.Units = None,
     count: show_options.MostVarying = 6,
-    k: show_options.ImagesEach = 9,
+    k: show_options.ImagesEach = None,
     weights: show_options.OptionalSubject = None,
     network: options.Network = None,
     split: show_options.OnlySplit = "all",
@@ -76,6 +76,9 @@ def _tell(reporter: Reporter, found: Strongest) -> None:
         image = one_line(found.catalog.names[row]) if row >= 0 else "none"
         name = one_line(found.names[place]) if found.names else None
         value = f"{found.values[place, 0]:.4g}" if row >= 0 else None
-        rows.append((f"{unit}", name, percent(found.firing[place]), value, image))
+        own = (name,) if found.names else ()
+        rows.append((f"{unit}", *own, percent(found.firing[place]), value, image))
     title = f"{found.stage} on {found.images:,} images"
-    reporter.table(title, ("unit", "class", "fires on", "strongest", "image"), rows)
+    reporter.table(
+        title, ("unit", *(("class",) if found.names else ()), "fires on", "strongest", "image"), rows
+    )
