@@ -134,8 +134,9 @@ def decode(source: Source, preprocessing: Preprocessing | None = None) -> Pictur
         with open(path, "rb") as file:  # noqa: PTH123
             return _decode_file(file, name, os.fstat(file.fileno()).st_size, preprocessing)
     except FileNotFoundError as error:
-        problem = "broken link" if os.path.islink(path) else "no such file"  # noqa: PTH114
-        raise _refused(problem, name) from error
+        if os.path.islink(path):  # noqa: PTH114
+            raise _refused("broken link", name) from error
+        raise ImageError("no such file", f"Check the path {name}.") from error
     except PermissionError as error:
         raise _refused("no permission to read it", name) from error
     except (OSError, ValueError) as error:  # a loop of links, a name too long, a disk that fails

@@ -8,8 +8,12 @@ from __future__ import annotations
 import functools
 import os
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from cnncodes.errors import CnnCodesError
 from cnncodes.weights.content import replacing
@@ -19,9 +23,12 @@ if TYPE_CHECKING:  # "as" hands the types on to the other modules of this room
     from matplotlib.backend_bases import RendererBase
     from matplotlib.cm import ScalarMappable as ScalarMappable
     from matplotlib.colorbar import Colorbar
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure as Figure
     from matplotlib.text import Text
+    from matplotlib.transforms import Transform
 
+Array = npt.NDArray[Any]
 #: Colours that stay apart in print and for most colour-blind readers (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DOTS_PER_INCH = 144
@@ -56,11 +63,11 @@ def new_panels(
 
     Axes come row by row; the title stands above all of them, at the left, broken into lines that fit.
     """
-    lines = wrapped(title, int(11 * columns * cell)) if title else []
-    head = 0.1 + 0.2 * len(lines)
-    figure = _written()(
-        figsize=(columns * cell, rows * (cell * aspect + 0.3) + head), dpi=DOTS_PER_INCH, layout="constrained"
-    )
+    lines = wrapped(title, int(12 * columns * cell)) if title else []
+    head = 0.16 + 0.19 * len(lines) if lines else 0.0
+    width, height = columns * cell, rows * (cell * aspect + 0.3) + head
+    figure = _written()(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - head / height))
     grid = figure.subplots(rows, columns, squeeze=False)
     axes: list[Axes] = list(grid.flat)
     for place in axes:
@@ -68,7 +75,11 @@ def new_panels(
         place.set_yticks([])
         place.spines[:].set_visible(False)
     if lines:
-        figure.suptitle("\n".join(lines), fontsize=11, x=0.01, ha="left", parse_math=False)
+        # In the room kept for it, so that there is air between it and the titles of the panels.
+        text = figure.suptitle(
+            "\n".join(lines), fontsize=11, x=0.04 / width, y=1 - 0.05 / height, ha="left", parse_math=False
+        )
+        text.set_in_layout(False)
     return figure, axes
 
 
@@ -121,9 +132,18 @@ def new_sheet(
 
 
 def wrapped(text: str, characters: int) -> list[str]:
-    """The text in lines of at most so many characters, as it can be drawn; a number keeps its per cent sign."""
+    """The text in lines of at most so many characters, as it can be drawn; a number keeps its per cent sign.
+
+    Where the last line would hold a few words only, all lines are made shorter.
+    """
     held = drawable(plain(text)).replace(" %", "\N{NO-BREAK SPACE}%")
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(held, characters)]
+    lines = textwrap.wrap(held, characters)
+    for fewer in range(characters - 1, characters // 2, -1):
+        shorter = textwrap.wrap(held, fewer)
+        if len(lines) < 2 or len(lines[-1]) >= characters / 3 or len(shorter) > len(lines):
+            break
+        lines = shorter
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def text_size(width: int) -> tuple[float, float]:
@@ -246,7 +266,35 @@ def add_change_bar(
     bar.ax.yaxis.labelpad = 8
 
 
-def scale(low: float, high: float, colours: str) -> ScalarMappable:
+def _below(figure: Figure, axes: Axes) -> Transform:
+    """From parts of the axes' width and inches above their lower edge to dots."""
+    from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+
+    inches = figure.dpi_scale_trans + ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]
+    return blended_transform_factory(axes.transAxes, inches)
+
+
+def faded(image: ScalarMappable, strength: Callable[[Array], Array], paper: float = 0.8) -> ScalarMappable:
+    """The scale of an image that is drawn over a grey one, its colours as they look there.
+
+    Parameters
+    ----------
+    image : ScalarMappable
+    strength : callable
+        From parts of the scale, 0 to 1, to the opacity of the colours.
+    paper : float, default 0.8
+        The grey below.
+    """
+    from matplotlib.colors import ListedColormap
+
+    parts = np.linspace(0, 1, 256)
+    opacity = strength(parts)[:, None]
+    colours = opacity * image.get_cmap()(parts)[:, :3] + (1 - opacity) * paper
+    low, high = image.get_clim()
+    return scale(float(low or 0), float(high or 1), ListedColormap(colours))
+
+
+def scale(low: float, high: float, colours: str | Colormap) -> ScalarMappable:
     """A scale of colours for a legend, where a picture has its colours already."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -267,7 +315,8 @@ def add_ends_bar(
     ends : dict of float to str
         Words by the number that they stand at, such as ``{0: "nothing", 3.2: "most"}``.
     """
-    bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.046, pad=0.02, aspect=25)
+    place = axes.inset_axes((0, -0.22, 1, 0.14), transform=_below(figure, axes))  # as wide as the picture
+    bar = figure.colorbar(image, cax=place, orientation="horizontal")
     bar.set_ticks(list(ends), labels=[plain(word) for word in ends.values()])
     bar.set_label(label, fontsize=10, parse_math=False)
     bar.ax.tick_params(labelsize=10, length=0)

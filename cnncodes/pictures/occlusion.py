@@ -16,7 +16,7 @@ from cnncodes.pictures.class_map import draw_classes
 from cnncodes.pictures.drawing import add_change_bar, new_panels, plain
 from cnncodes.pictures.overlay import pale, set_title
 from cnncodes.pictures.question import Question, as_text, ask, short
-from cnncodes.pictures.subject import to_rgb
+from cnncodes.pictures.subject import crop_words, to_rgb
 from cnncodes.pictures.windows import PatchedScores, Span
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
-#: The colours reach at least so far to both sides of the value without a patch: what changes less stays pale.
-LEAST = {"probability": 0.1, "score": 0.5}
 COLOURS = "RdBu"  # red where the patch costs, blue where it helps
 
 
@@ -65,6 +63,7 @@ class Occlusion:
             "stride": self.stride,
             "starts": self.starts.tolist(),
             "values": self.asked.tolist(),
+            "changed": self.changed,
             "best": [[self.classes[k] for k in row] for row in self.best],
         }
 
@@ -83,6 +82,11 @@ class Occlusion:
     def best(self) -> Array:
         """Place of the largest class at each place, int ``[n, n]``."""
         return np.asarray(self.values.argmax(axis=2))
+
+    @property
+    def changed(self) -> float:
+        """Share of the places where the largest class is another than without a patch."""
+        return float((self.best != self.question.predicted_place).mean())
 
     @property
     def per_pixel(self) -> Array:
@@ -181,6 +185,14 @@ def places(side: int, patch: int, stride: int) -> list[int]:
     return [stride * place for place in range(-(-(side - patch) // stride) + 1)]
 
 
+def least_reach(value: float, unit: str) -> float:
+    """How far the colours reach at least to both sides of the value without a patch: what changes less stays pale.
+
+    Ten points of a probability, or half of a small one: from 4 % to 2 % is much. Below half a point, all is noise.
+    """
+    return min(0.1, max(value / 2, 0.005)) if unit == "probability" else 0.5
+
+
 def draw_occlusion(occlusion: Occlusion) -> Figure:
     """The image with the patch where it costs most; what the patch costs or gains, and the largest class, by its centre.
 
@@ -190,19 +202,29 @@ def draw_occlusion(occlusion: Occlusion) -> Figure:
     found = np.unique(occlusion.best)
     title = question.heading
     if len(found) == 1:
-        title += f"; no patch changes the answer '{short(plain(occlusion.classes[int(found[0])]))}'"
+        answer = f"the answer '{short(plain(occlusion.classes[int(found[0])]))}'"
+        same = found[0] == question.predicted_place
+        title += f". No patch changes {answer}" if same else f". With any patch, {answer} is given"
     panels, aspect = (3, 1.06) if len(found) > 1 else (2, 0.98)
     figure, axes = new_panels(columns=panels, cell=4.3, title=title, aspect=aspect)
     lowest = np.unravel_index(occlusion.asked.argmin(), occlusion.asked.shape)
     _draw_patch(axes[0], occlusion, *(int(occlusion.starts[place]) for place in lowest))
-    asked = as_text(float(occlusion.asked.min()), unit)
+    asked = as_text(float(occlusion.asked.min()), unit).removeprefix("probability ")
     costs = "costs most" if occlusion.asked.min() < question.value else "helps least"
-    set_title(axes[0], f"grey patch of {occlusion.patch} px where it {costs}:\n{asked}")
+    set_title(
+        axes[0],
+        f"{crop_words(question.seen)};\n{occlusion.patch} px of grey where it {costs}: {asked}",
+    )
     _draw_change(figure, axes[1], occlusion)
     if len(found) > 1:
         places = _on_pixels(occlusion, occlusion.best)
-        draw_classes(figure, axes[2], question.rgb, occlusion.best, places, occlusion.classes, size=11)
-        set_title(axes[2], f"class with the largest {unit}\nwith the patch's centre there")
+        draw_classes(
+            figure, axes[2], question.rgb, occlusion.best, places, occlusion.classes, size=11, shares=True
+        )
+        other = (
+            f"not '{short(plain(question.predicted), 24)}' at {100 * occlusion.changed:.0f} % of the places"
+        )
+        set_title(axes[2], f"the network's answer, by the patch's centre:\n{other}")
     return figure
 
 
@@ -211,14 +233,19 @@ def _draw_change(figure: Figure, axes: Axes, occlusion: Occlusion) -> None:
     question, unit = occlusion.question, occlusion.question.unit
     values, plain_value = _on_pixels(occlusion, occlusion.asked), question.value
     away = float(np.abs(occlusion.asked - plain_value).max())
-    reach = max(away, LEAST[unit])
+    least = least_reach(plain_value, unit)
+    reach = max(away, least)
     axes.imshow(pale(question.rgb), interpolation="nearest")
     heat = axes.imshow(values, cmap=COLOURS, vmin=plain_value - reach, vmax=plain_value + reach)
     heat.set_alpha(np.clip(0.12 + 1.2 * np.abs(values.filled(plain_value) - plain_value) / reach, 0, 0.85))
     ends = [as_text(float(end), unit).removeprefix(f"{unit} ") for end in (values.min(), values.max())]
     span = " to ".join(dict.fromkeys(ends))
-    little = ": little changes" if away < LEAST[unit] / 2 else ""
-    set_title(axes, f"red: covering costs, blue: covering helps\n({unit} {span}{little})")
+    without = as_text(plain_value, unit).removeprefix(f"{unit} ")
+    little = "little changes" if away < least / 2 else f"without a patch {without}"
+    set_title(
+        axes,
+        f"red: covering costs, blue: covering helps\n({'' if unit == 'probability' else 'score '}{span}; {little})",
+    )
     name = short(plain(question.name), 24)
     # A probability ends at 0 and at 1: colours beyond are not in the bar.
     add_change_bar(figure, heat, axes, f"{unit} of '{name}' with the patch there", plain_value, unit)

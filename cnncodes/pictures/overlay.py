@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.pictures.drawing import scale
-
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Axes, ScalarMappable
 
@@ -35,6 +33,11 @@ def limit(values: Array) -> float:
     return float(np.quantile(magnitude, CUT)) or float(magnitude.max()) or 1.0
 
 
+def opacity(parts: Array) -> Array:
+    """How much of the image below colours hide, by parts of their scale."""
+    return np.clip(1.3 * parts, 0, 0.85)
+
+
 def show_image(axes: Axes, rgb: Bytes, title: str) -> None:
     """The image itself."""
     axes.imshow(rgb, interpolation="nearest")
@@ -53,17 +56,16 @@ def show_heat_over(axes: Axes, rgb: Bytes, values: Array, title: str, cut: bool 
     top = limit(values) if cut else float(values.max()) or 1.0
     axes.imshow(pale(rgb), interpolation="nearest")
     heat = axes.imshow(values, cmap=HEAT, vmin=0, vmax=top, interpolation="nearest")
-    heat.set_alpha(np.clip(1.3 * values / top, 0, 0.85))
+    heat.set_alpha(opacity(values / top))
     set_title(axes, title)
     return heat
 
 
-def show_around_grey(axes: Axes, values: Array, title: str) -> ScalarMappable:
-    """Signed numbers ``[side, side, 3]`` as colours around grey, which means 0; what is given back is for a legend."""
+def show_around_grey(axes: Axes, values: Array, title: str) -> None:
+    """Signed numbers ``[side, side, 3]`` as colours around grey, which means 0."""
     scaled = 128 + 127 * np.clip(values / limit(values), -1, 1)
     axes.imshow(scaled.round().astype(np.uint8), interpolation="nearest")
     set_title(axes, title)
-    return scale(-1, 1, "gray")
 
 
 def set_title(axes: Axes, title: str, size: float = 11.0) -> None:

@@ -7,10 +7,14 @@ from typing import Any
 
 import torch
 
-from cnncodes.pictures.subject import Bytes, Subject, View
+from cnncodes.pictures.subject import Bytes, Subject, View, crop_caution
 
 UNSEEN = 0.01  # of a class that a person names: a network that gives it less does not see it at all
-UNSURE = 0.1  # of the predicted class: as a probability, or as a part of an SVM's margin, which is 1
+#: Of the predicted class, on the way from chance to certainty (of an SVM: from 0 to its margin, which is 1).
+GUESS, UNSURE = 0.1, 0.5
+FEW = 5  # so many classes are named where the network is not sure: it may know none that fits
+SCORE_MEANS = "above 0 speaks for it, about 1 is sure"  # of an SVM
+LONGEST_FILE = 40  # characters of a file's name in a title
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,10 @@ class Question:
         Of these two: probabilities, or scores where the classifier has no probabilities (an SVM).
     unit : str
         "probability" or "score".
+    seen : float, default 1
+        Share of the photograph's area that the network sees.
+    known : tuple of str, default none
+        The classes, all that the classifier knows.
     """
 
     subject: str
@@ -45,6 +53,8 @@ class Question:
     value: float
     predicted_value: float
     unit: str
+    seen: float = 1.0
+    known: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -53,24 +63,41 @@ class Question:
             rank = "the predicted class"
         else:
             rank = f"predicted is '{short(self.predicted)}', {as_text(self.predicted_value, self.unit)}"
+        value = as_text(self.value, self.unit)
+        if self.unit != "probability":
+            value = f"SVM {value} ({SCORE_MEANS})"
         return (
-            f"'{short(self.name)}' in {self.image}: {as_text(self.value, self.unit)}, {rank} ({self.subject})"
+            f"'{short(self.name)}' in {short_file(self.image)}: {value}, {rank} ({short_file(self.subject)})"
         )
 
     @property
     def heading(self) -> str:
         """The title of a picture: besides, why not much may be read out of it, if so."""
-        return f"{self.title}; {self.doubt}" if self.doubt else self.title
+        return f"{self.title}. Beware: {'; '.join(self.cautions)}" if self.cautions else self.title
+
+    @property
+    def cautions(self) -> list[str]:
+        """The doubt, and a warning where little of the photograph is seen."""
+        return [text for text in (self.doubt, crop_caution(self.seen)) if text]
 
     @property
     def doubt(self) -> str | None:
         """Why not much may be read out of a picture about this class; None where the network is sure enough."""
-        if self.place == self.predicted_place:
-            sure = self.value >= UNSURE
-            return None if sure else "the network is unsure, so the picture explains a guess"
-        if self.unit != "probability" or self.value >= UNSEEN:
+        if self.place != self.predicted_place:
+            if self.unit != "probability" or self.value >= UNSEEN:
+                return None
+            return f"the network sees no '{short(self.name)}' here, so the picture shows the little that speaks for it"
+        chance = 1 / len(self.known) if self.unit == "probability" and len(self.known) > 1 else 0.0
+        sure = (self.value - chance) / (1 - chance)
+        if sure >= UNSURE:
             return None
-        return f"the network sees no '{short(self.name)}' here, so the picture shows the little that speaks for it"
+        few = ""
+        if 1 < len(self.known) <= FEW:
+            names = [short(name, 16) for name in self.known]
+            few = f", and knows only {', '.join(names[:-1])} and {names[-1]}"
+        if sure < GUESS:
+            return f"the network only guesses{few}, so the picture explains a guess"
+        return f"the network is unsure{few}"
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
@@ -84,6 +111,7 @@ class Question:
             "predicted_place": self.predicted_place,
             f"predicted_{self.unit}": self.predicted_value,
             "doubt": self.doubt,
+            "seen": self.seen,
         }
 
 
@@ -113,13 +141,15 @@ def ask(subject: Subject, view: View, class_name: str | int | None = None) -> Qu
         float(values[place]),
         float(values[best]),
         subject.unit,
+        view.seen,
+        tuple(names),
     )
 
 
 def as_text(value: float, unit: str) -> str:
-    """``probability 83 %`` or ``score -0.524``."""
+    """``probability 83 %`` or ``score -0.52``."""
     if unit != "probability":
-        return f"{unit} {value:.3g}"
+        return f"{unit} {round(value, 2) + 0.0:.{2 if abs(value) < 0.995 else 1}f}"
     if 0 < value < 0.001:
         return "probability under 0.1 %"
     return f"probability {100 * value:.{0 if value >= 0.1 else 1}f} %"
@@ -128,3 +158,11 @@ def as_text(value: float, unit: str) -> str:
 def short(name: str, length: int = 30) -> str:
     """A class's name, cut where it would not fit into a picture."""
     return name if len(name) <= length else f"{name[: length - 3]}..."
+
+
+def short_file(name: str, length: int = LONGEST_FILE) -> str:
+    """A file's name, cut in the middle where it would fill a title: its beginning and its suffix tell it apart."""
+    if len(name) <= length:
+        return name
+    end = length // 3
+    return f"{name[: length - end - 3]}...{name[-end:]}"

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from cnncodes.images.decode import Source
 
 Bytes = npt.NDArray[np.uint8]
+NEARLY_ALL = 0.9  # of a photograph's area: where the network sees more, nothing is said of its crop
+HALF = 0.4  # about half: below it the crop may miss the thing, and one is warned (a photograph of 16:9 gives 0.43 to 0.48)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +85,14 @@ class Subject:
         Raises
         ------
         ModelError
-            If the network ends before a classifier, and there is no head.
+            If the network ends before a classifier, and there is no head, or it has several (``train --heads each``).
         """
+        if sets := tuple(dict.fromkeys((self.head or self.weights).class_sets)):
+            raise ModelError(
+                f"'{self.name}' has a head for each of {', '.join(map(repr, sets))}, which cannot be compared.",
+                f"Save one, and name that file: cnncodes.heads.head_of(cnncodes.heads.load_model({self.name!r}), "
+                f"{sets[0]!r}).save('{sets[0]}.safetensors').",
+            )
         if self.head is not None:
             return self.head.classes
         count = self.weights.architecture.classes
@@ -168,11 +176,14 @@ class View:
         The centre crop, for eyes.
     pixels : Tensor, float32 [1, 3, side, side]
         The same, preprocessed, on the subject's device.
+    seen : float, default 1
+        Share of the photograph's area that the crop covers.
     """
 
     name: str
     rgb: Bytes
     pixels: Tensor
+    seen: float = 1.0
 
 
 def load_subject(
@@ -228,12 +239,35 @@ def view_of(image: Source, subject: Subject) -> View:
     refuse_folder(image)
     name = Path(image).name if isinstance(image, str | os.PathLike) else "the image"
     try:
-        crop = crops_of(decode(image, subject.preprocessing), subject.preprocessing)
+        picture = decode(image, subject.preprocessing)
+        crop = crops_of(picture, subject.preprocessing)
     except ImageError as error:
         raise ImageError(f"'{name}' cannot be read: {error.problem.rstrip('.')}.", error.remedy) from error
     rgb = crop[0] if subject.preprocessing.channels == "RGB" else crop[0][:, :, ::-1]
     pixels = torch.from_numpy(normalise(crop, subject.preprocessing)).to(subject.device.torch_name)
-    return View(name, np.ascontiguousarray(rgb), pixels)
+    return View(name, np.ascontiguousarray(rgb), pixels, share_seen(picture.size, subject.preprocessing))
+
+
+def share_seen(size: tuple[int, int], preprocessing: Preprocessing) -> float:
+    """Share of a photograph's area that the centre crop covers; ``size`` is its width and height."""
+    part = (preprocessing.crop / preprocessing.resize) ** 2
+    return part if preprocessing.fit == "squash" else part * min(size) / max(size)
+
+
+def crop_words(seen: float) -> str:
+    """What the network is given, as pictures and commands call it; ``seen`` is the share of the photograph's area."""
+    if seen >= NEARLY_ALL:
+        return "the image, as the network sees it"
+    return f"the centre crop, {_per_cent(seen)} of the photo"
+
+
+def crop_caution(seen: float) -> str | None:
+    """A warning where the crop leaves out so much that the thing itself may be missing; else None."""
+    return f"the network sees only {_per_cent(seen)} of the photo, its centre" if seen < HALF else None
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.{0 if share >= 0.01 else 1}f} %"
 
 
 def refuse_folder(image: Source) -> None:

@@ -12,8 +12,11 @@ from pictures.small import linear_model, subject_of, view_for, weights_of
 
 from cnncodes.errors import OptionError
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
-from cnncodes.pictures.occlusion import LEAST, draw_occlusion, occlude
+from cnncodes.pictures.occlusion import draw_occlusion, occlude
+from cnncodes.pictures.question import as_text, short_file
+from cnncodes.pictures.subject import crop_caution, crop_words, share_seen
 from cnncodes.pictures.windows import PatchedScores, Span
+from cnncodes.weights import Preprocessing
 
 VALID = (
     Convolution("conv1", 6, kernel=5, stride=2, padding=2),
@@ -144,7 +147,7 @@ def test_the_legend_names_the_classes_that_occur(monkeypatch):
     subject = subject_of(weights)
     found = occlude(subject, view_for(subject, 24), patch=6, stride=3)
     figure = draw_occlusion(found)
-    assert not figure.legends and f"no patch changes the answer '{found.question.predicted}'" in " ".join(
+    assert not figure.legends and f"No patch changes the answer '{found.question.predicted}'" in " ".join(
         figure.get_suptitle().split()
     )
 
@@ -152,7 +155,7 @@ def test_the_legend_names_the_classes_that_occur(monkeypatch):
     many = replace(found, values=values, classes=tuple(f"class {k}" for k in range(40)))
     (legend,) = draw_occlusion(many).legends
     names = [text.get_text() for text in legend.get_texts()]
-    assert len(names) == 8 and names[-1] == f"{len(np.unique(many.best)) - 7} other classes"
+    assert len(names) == 8 and names[-1].startswith(f"{len(np.unique(many.best)) - 7} other classes ")
 
 
 def test_colours_start_at_the_value_without_a_patch_and_do_not_blow_up_little_changes(monkeypatch):
@@ -160,9 +163,9 @@ def test_colours_start_at_the_value_without_a_patch_and_do_not_blow_up_little_ch
     subject = subject_of(weights_of(monkeypatch, Network("small", 24, VALID)))
     found = occlude(subject, view_for(subject, 24), patch=6, stride=3)
     place, value = found.question.place, 0.6
-    question = replace(found.question, value=value)
 
-    def drawn(change):
+    def drawn(change, value=value):
+        question = replace(found.question, value=value)
         values = np.full_like(found.values, 0.1)
         values[:, :, place] = value
         values[0, 0, place] = value + change
@@ -172,19 +175,69 @@ def test_colours_start_at_the_value_without_a_patch_and_do_not_blow_up_little_ch
         return heat.get_alpha().min(), heat.get_alpha().max(), high - low
 
     rest, little, width = drawn(-0.01)
-    assert width == pytest.approx(2 * LEAST["probability"]) and little < 2.1 * rest < 0.3
+    assert width == pytest.approx(2 * 0.1) and little < 2.1 * rest < 0.3
     rest, much, width = drawn(-0.4)
     assert width == pytest.approx(0.8) and much > 0.8 > 4 * rest
+    _, much, width = drawn(-0.037, value=0.039)
+    assert width == pytest.approx(2 * 0.037) and much > 0.8, "a twentieth of a small probability is left"
+    _, little, width = drawn(-0.0004, value=0.0005)
+    assert width == pytest.approx(2 * 0.005) and little < 0.3, "next to nothing stays next to nothing"
 
 
 @pytest.mark.parametrize(
     ("value", "asked", "unit", "said"),
-    [(0.05, False, "probability", "unsure"), (0.3, False, "probability", None), (0.05, False, "score", "unsure"),
+    [(0.3, False, "probability", "only guesses"), (0.5, False, "probability", "unsure"),
+     (0.7, False, "probability", None), (0.05, False, "score", "only guesses"), (0.19, False, "score", "unsure"),
+     (0.9, False, "score", None),
      (0.002, True, "probability", "sees no"), (0.02, True, "probability", None), (-0.7, True, "score", None)],
 )  # fmt: skip
 def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, unit, said):
+    """With four classes chance is 25 %."""
     subject = subject_of(weights_of(monkeypatch, Network("small", 24, VALID)))
     question = occlude(subject, view_for(subject, 24), patch=12, stride=12).question
     place = question.predicted_place + 1 if asked else question.predicted_place
     question = replace(question, value=value, place=place, unit=unit)
     assert (said in question.doubt and question.doubt in question.heading) if said else question.doubt is None
+    few = replace(question, known=("ants", "bees"), place=question.predicted_place, value=0.19, unit="score")
+    assert "knows only ants and bees" in few.heading and "above 0 speaks for it" in few.heading
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.897, "0.90"), (1.04, "1.0"), (-0.5239, "-0.52"), (-0.001, "0.00")]
+)
+def test_scores_have_two_digits(value, text):
+    assert as_text(value, "score") == f"score {text}"
+
+
+def test_a_third_panel_says_how_often_the_answer_changes(monkeypatch):
+    subject = subject_of(weights_of(monkeypatch, Network("small", 24, VALID)))
+    found = occlude(subject, view_for(subject, 24), patch=12, stride=6)
+    values = np.zeros_like(found.values)
+    values[..., found.question.predicted_place] = 0.5
+    values[0, :, found.question.predicted_place - 1] = 0.9
+    changed = replace(found, values=values)
+    assert changed.changed == pytest.approx(1 / 3)
+    assert "at 33 % of the places" in draw_occlusion(changed).axes[2].get_title(loc="left")
+    elsewhere = replace(found, values=np.roll(np.where(values == 0.9, 0, values), 1, axis=2))
+    assert "With any patch" in draw_occlusion(elsewhere).get_suptitle()
+
+
+@pytest.mark.parametrize(
+    ("size", "record", "seen", "caption"),
+    [
+        ((1200, 100), {"resize": 256, "crop": 224}, 0.0638, "the centre crop, 6 % of the photo"),
+        ((100, 133), {"resize": 256, "crop": 224}, 0.5757, "the centre crop, 58 % of the photo"),
+        ((300, 300), {"resize": 224, "crop": 224}, 1, "the image, as the network sees it"),
+        ((1200, 100), {"resize": 256, "crop": 256, "fit": "squash"}, 1, "the image, as the network sees it"),
+    ],
+)
+def test_a_picture_says_what_part_of_the_photograph_it_is_about(size, record, seen, caption):
+    share = share_seen(size, Preprocessing(**record))
+    assert share == pytest.approx(seen, rel=1e-3) and crop_words(share) == caption
+    assert (crop_caution(share) is not None) == (seen < 0.4)
+
+
+def test_a_long_file_name_is_cut_in_its_middle():
+    assert short_file("photo.jpg") == "photo.jpg"
+    cut = short_file("begin" + "a" * 200 + "end.jpg")
+    assert len(cut) <= 40 and cut.startswith("begin") and cut.endswith("end.jpg") and "..." in cut

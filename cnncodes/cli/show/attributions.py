@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, shell
-from cnncodes.cli.show.common import finish, named, picture_path, tell_question
+from cnncodes.cli.show.common import file_word, finish, named, picture_path, tell_question
 from cnncodes.errors import OptionError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _command(method: Method, text: str) -> Callable[..., None]:
         finish(reporter, figure, path, document)
         name, option = ("occlude", "") if every else (method, " --all")
         asked = f" --class {shell(class_name)}" if class_name else ""
-        reporter.next(f"cnncodes show {name} {shell(image)} {named(weights, network)}{asked}{option}")
+        reporter.next(f"cnncodes show {name} {file_word(image)} {named(weights, network)}{asked}{option}")
 
     command.__name__ = method
     command.__doc__ = text

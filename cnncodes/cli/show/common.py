@@ -78,6 +78,22 @@ def named(weights: str, network: str | None) -> str:
     return f"--weights {shell(weights)}" + (f" --model {shell(network)}" if network else "")
 
 
+def file_word(path: str) -> str:
+    """A file as a word of the next command; one whose name begins with a dash would be taken for an option."""
+    return shell(f"./{path}" if path.startswith("-") else path)
+
+
+def tell_crop(reporter: Reporter, seen: float) -> None:
+    """What part of the photograph the network sees; a warning where that is little."""
+    from cnncodes.pictures.subject import NEARLY_ALL, crop_caution, crop_words
+
+    caution = crop_caution(seen)
+    if caution:
+        reporter.warn(f"beware: {caution}; cut the part that counts out of the photo to show it all")
+    elif seen < NEARLY_ALL:
+        reporter.note(f"the network sees {crop_words(seen)}")
+
+
 def tell_unreadable(reporter: Reporter, problems: Mapping[str, str], hint: str = "--json lists all") -> None:
     """The first images that could not be read, with their reasons; never suppressed."""
     for name, reason in list(problems.items())[:FIRST_PROBLEMS]:
@@ -90,7 +106,8 @@ def tell_question(reporter: Reporter, question: Question) -> None:
     """Which class is asked about and what the network says of it; a warning where that is little."""
     reporter.result(one_line(question.title))
     if question.doubt:
-        reporter.warn(f"careful: {one_line(question.doubt)}")
+        reporter.warn(f"beware: {one_line(question.doubt)}")
+    tell_crop(reporter, question.seen)
 
 
 def tell_left_out(reporter: Reporter, catalog: Catalog) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cnncodes.cli import options, show_options
-from cnncodes.cli.console import Reporter, one_line, shell
-from cnncodes.cli.show.common import finish, named, picture_path
+from cnncodes.cli.console import Reporter, one_line
+from cnncodes.cli.show.common import file_word, finish, named, picture_path
 
 
 def invert(
@@ -56,4 +56,4 @@ def invert(
         reporter.result(f"in the image itself it sees {seen}")
     reporter.note(found.meaning())
     finish(reporter, draw_inversions(found), path, found.to_json())
-    reporter.next(f"cnncodes show fool {shell(image)} {named(weights, network)}")
+    reporter.next(f"cnncodes show fool {file_word(image)} {named(weights, network)}")

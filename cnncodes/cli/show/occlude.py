@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cnncodes.cli import options, show_options
-from cnncodes.cli.console import Reporter, shell
-from cnncodes.cli.show.common import finish, named, picture_path, tell_question
+from cnncodes.cli.console import Reporter
+from cnncodes.cli.show.common import file_word, finish, named, picture_path, tell_question
 
 
 def occlude(
@@ -50,4 +50,4 @@ def occlude(
         )
     tell_question(reporter, found.question)
     finish(reporter, draw_occlusion(found), path, found.to_json())
-    reporter.next(f"cnncodes show saliency {shell(image)} {named(weights, network)} --all")
+    reporter.next(f"cnncodes show saliency {file_word(image)} {named(weights, network)} --all")
