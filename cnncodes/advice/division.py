@@ -93,7 +93,7 @@ def draw_division(
     together = int(counts[counts > 1].sum())
     how = (
         f"drawn, since the data have no split: {len(rows) - len(test):,} images to fit, {len(test):,} to test "
-        f"({share:.0%} of each class, seed {seed})"
+        f"({100 * share:.0f} % of each class, seed {seed})"
     )
     if together:
         how += f"; {together:,} images that are copies of others, or nearly, stay on one side with them"

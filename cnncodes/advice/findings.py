@@ -222,7 +222,7 @@ def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Th
     suspected = suspected[np.argsort(own[suspected], kind="stable")]
     listed = tuple(
         f"{catalog.names[sample.rows[known[row]]]}: looks like {names[int(other[row])]!r} "
-        f"({largest[row]:.0%}), not {names[int(labels[row])]!r}"
+        f"({100 * largest[row]:.0f} %), not {names[int(labels[row])]!r}"
         for row in suspected[:MOST_NAMED]
     )
     text = f"{_count(len(suspected), 'label')} may be wrong: a classifier that has not seen the image is sure of another"

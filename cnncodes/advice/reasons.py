@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from cnncodes.advice.evidence import Evidence
 from cnncodes.advice.thresholds import Thresholds
@@ -11,6 +12,12 @@ from cnncodes.advice.thresholds import Thresholds
 # the other side in about one of seven cases (two draws of a normal figure, 1.5 standard errors apart).
 CLOSE_STANDARD_ERRORS = 1.5
 CLOSE_FACTOR = 1.25  # of the number of images: a rule of thumb
+
+
+def first_sentence(reason: str) -> tuple[str, str]:
+    """A reason's first sentence, which says it all, and the rest with the figures; the rest may be empty."""
+    first, *rest = re.split(r"(?<=\.) (?=[A-Z])", reason, maxsplit=1)
+    return first, "".join(rest)
 
 
 def opposite(answer: str) -> str:
@@ -23,9 +30,9 @@ def size_reason(evidence: Evidence, thresholds: Thresholds, amount: str) -> str:
     """Why the set counts as small or large."""
     size = evidence.size
     return (
-        f"The set is {amount}: {size.train:,} images to learn from, {size.median_per_class:,} in a typical (median) class. "
-        f"Large begins at {thresholds.large_images:,.0f} images with {thresholds.large_per_class:,.0f} per class (a rule "
-        "of thumb)."
+        f"The set is {amount}: {size.train:,} images to learn from, {size.median_per_class:,} in a typical class. "
+        f"Large begins at {thresholds.large_images:,.0f} images with {thresholds.large_per_class:,.0f} in the typical "
+        "(median) class, which is a rule of thumb."
     )
 
 
@@ -70,12 +77,12 @@ def similarity_reason(evidence: Evidence, thresholds: Thresholds, similarity: st
 
 
 def close_reason(evidence: Evidence, thresholds: Thresholds, amount: str, similarity: str) -> str:
-    """What else it could easily have been, and what to compare with; empty where the case is clear.
+    """What else it could easily have been, and what to compare with, then the figures; empty where the case is clear.
 
     Either the figures are near the other side of the closer of the two decisions, or the second judge, the five
     nearest images, contradicts the first.
     """
-    reasons, other = [], ""
+    reasons, figures, other = [], [], ""
     if size_is_closer(evidence, thresholds, similarity):
         factor = 2.0 ** abs(doublings(evidence, thresholds))
         if factor < CLOSE_FACTOR:
@@ -84,32 +91,31 @@ def close_reason(evidence: Evidence, thresholds: Thresholds, amount: str, simila
             reasons.append(f"with {100 * (factor - 1):.0f} % {change} images it would have been {other}")
     elif (errors := errors_to_the_other(evidence, thresholds, similarity)) < CLOSE_STANDARD_ERRORS:
         other = f"{amount}-{opposite(similarity)}"
-        reasons.append(
-            f"the figures are uncertain, and with somewhat other images it would have been {other} "
-            f"(that lies {errors:.1f} standard errors away)"
-        )
+        reasons.append(f"with somewhat other images it would have been {other}")
+        figures.append(f"Between the figures and that answer lie {errors:.1f} standard errors.")
     late, best = evidence.best_late, max(evidence.depths, key=lambda depth: depth.neighbours)
     if similarity == "similar" and late.neighbours < best.neighbours - best.neighbours_se:
         other = f"{amount}-different"
-        reasons.append(
-            f"a second test, by the 5 most alike images, speaks for {other}: {best.stage} is right for "
-            f"{_percent(best.neighbours)} there, {late.stage} for {_percent(late.neighbours)}"
+        reasons.append(f"a second test, by the 5 most alike images, speaks for {other}")
+        figures.append(
+            f"By these 5, {best.stage} is right for {_percent(best.neighbours)} of the images, {late.stage} for "
+            f"{_percent(late.neighbours)}."
         )
     if not reasons:
         return ""
-    return f"Close: {'; and '.join(reasons)}. Try --recipe {other} to compare."
+    return " ".join([f"Close: {' and '.join(reasons)}: try --recipe {other} to compare.", *figures])
 
 
 def runner_up_reason(evidence: Evidence, thresholds: Thresholds, amount: str, similarity: str) -> str:
-    """Why the recipe beyond the closer decision is the next best; no capital, no full stop."""
+    """Why the recipe beyond the closer decision is the next best, then the figure; no capital, no full stop."""
     if size_is_closer(evidence, thresholds, similarity):
         factor = 2.0 ** abs(doublings(evidence, thresholds))
         return (
-            f"of the two questions, few or many images is the closer one: with {factor:.1f} times "
+            f"of the two questions, few or many images is the closer one. With {factor:.1f} times "
             f"{'as many' if amount == 'small' else 'fewer'} the set would count as {opposite(amount)}"
         )
     errors = errors_to_the_other(evidence, thresholds, similarity)
-    far = f": {errors:.1f} standard errors lie between the figures and the other answer"
+    far = f". Between the figures and the other answer lie {errors:.1f} standard errors"
     return (
         f"of the two questions, similar or different is the closer one{far if math.isfinite(errors) else ''}"
     )

@@ -76,6 +76,8 @@ class RunReport:
         To predict with the model.
     finished : str
         When, as ISO 8601; empty in reports of before it was noted.
+    stage : str
+        That a linear head reads; empty for a training, and in reports of before it was noted.
     """
 
     folder: str
@@ -103,6 +105,7 @@ class RunReport:
     seconds: dict[str, float]
     command: str
     finished: str = ""
+    stage: str = ""
 
     def placed(self, folder: Path) -> RunReport:
         """The same with the paths of where its folder is now."""

@@ -34,12 +34,13 @@ FEW_TO_TEST = 50  # images: with fewer, an accuracy is uncertain by some ten poi
 
 @dataclass(frozen=True)
 class Made:
-    """What a recipe gave: the model's file, on what it is evaluated, and a word on what was chosen in it."""
+    """What a recipe gave: the model's file, on what it is evaluated, a word on what was chosen in it, and the stage read."""
 
     path: Path
     codes: Path | None
     chosen: str
     unreadable: dict[str, str]
+    stage: str = ""
 
 
 def test_rows(divided: Catalog) -> Array:
@@ -93,6 +94,7 @@ def make_report(
         advice=advice,
         recipe_text=recipe.to_toml(),
         evaluation=None if result is None else result.evaluation,
+        stage=made.stage,
         tested_on="nothing" if result is None else f"{result.evaluation.n:,} images kept to test",
         notes=(*_notes(test_rows(divided), divided, result), *(advice.reasons[2:] if advice else ())),
         files=files,
@@ -104,18 +106,19 @@ def make_report(
 
 
 def chosen_head(stage: str, evidence: dict[str, Any]) -> str:
-    """The stage and the C of a head, and what chose them."""
+    """The stage that a head reads and what it is worth there; then the C, and what chose both. No full stop."""
     fit = evidence["fit"]
     choice = fit["choice"]
     if choice is None:
-        return f"The head reads {stage}"
+        return f"The head, a linear classifier, reads the codes of {stage}"
     best = choice["accuracy"][choice["C"].index(choice["best"])]
     how = choice["how"]
-    right = f"{100 * best:.1f} % right"
-    by = f"cross-validation ({how}, {right})" if "folds" in how else f"the {how} ({right})"
+    folds = "folds" in how
+    held = "each held back once" if folds else f"the {how}"
+    by = f"by cross-validation ({how})" if folds else "on these"
     return (
-        f"The head, a linear classifier, reads the codes of {stage}, with C = {choice['best']:g} (how closely it follows "
-        f"single images): chosen by {by}"
+        f"The head, a linear classifier, reads the codes of {stage}: {100 * best:.1f} % right on images that it had not "
+        f"learned from ({held}). Chosen {by}, with C = {choice['best']:g}, how closely it follows single images"
     )
 
 
@@ -126,7 +129,9 @@ def _notes(test: Array, divided: Catalog, result: EvaluationResult | None) -> tu
         notes.append("no image could be kept to test, so nothing is known about new images: add images")
     elif result.evaluation.n < FEW_TO_TEST:
         n = result.evaluation.n
-        notes.append(f"only {n} images test: each right or wrong one moves the accuracy by {1 / n:.1%}")
+        notes.append(
+            f"only {n} images test: each right or wrong one moves the accuracy by {100 / n:.1f} points"
+        )
     if result is not None and result.seen:
         notes.append(
             f"{result.seen:,} of the {result.evaluation.n:,} test images are among those that the weights were "

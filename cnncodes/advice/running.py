@@ -328,7 +328,7 @@ class _Road:
         model = load_model(path)
         with CodesFile(codes) as file:
             unreadable = file.problems()
-        return Made(path, codes, chosen_head(model.stage, model.evidence), unreadable)
+        return Made(path, codes, chosen_head(model.stage, model.evidence), unreadable, model.stage)
 
     def _train(self, recipe: Recipe, division: Division, advice: Advice | None) -> Made:
         """A training in a folder of its own, which goes on where it stopped."""

@@ -31,7 +31,7 @@ def run(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     workers: options.Workers = None,
-    overwrite: options.Overwrite = False,
+    overwrite: advice_options.RunOverwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -143,7 +143,12 @@ def _write_page(
 
 
 def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
-    """What a person wants to know; ``already`` where all of it was done before."""
+    """What a person wants to know, the result last; ``already`` where all of it was done before.
+
+    Of each reason the first sentence; the figures are on the page and in report.json.
+    """
+    from cnncodes.advice.reasons import first_sentence
+
     reporter.result(f"split: {one_line(report.split)}")
     for finding in report.problems:
         if finding.kind == "unreadable":  # listed below, where all commands list them
@@ -154,7 +159,7 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
     by = "advised" if report.chosen_by == "advice" else "asked for"
     reporter.result(f"recipe: {one_line(report.recipe)} ({by}): {one_line(report.summary)}")
     for reason in report.reasons:
-        reporter.result(f"- {one_line(reason)}")
+        reporter.result(f"- {one_line(first_sentence(reason)[0])}")
     if report.evaluation is not None:
         _print_evaluation(reporter, report, report.evaluation)
     for note in report.notes:

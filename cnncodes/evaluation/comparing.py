@@ -76,8 +76,7 @@ class Comparison:
         )
         doubt = "" if self.is_clear else "; so few images cannot tell which is better"
         first, second = (
-            f"{name} {share:.1%}".replace("%", " %")
-            for name, share in zip(self.names, self.accuracy, strict=True)
+            f"{name} {100 * share:.1f} %" for name, share in zip(self.names, self.accuracy, strict=True)
         )
         return (
             f"{first}, {second}: {100 * self.difference:+.1f} points on {self.n:,} images{new} "

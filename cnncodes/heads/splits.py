@@ -128,5 +128,5 @@ def _held_out(catalog: Catalog, rows: np.ndarray, share: float, seed: int) -> Sp
         train,
         rows[:0],
         test,
-        f"{len(train):,} images to fit, {len(test):,} held out to test ({share:.0%} of each class, seed {seed})",
+        f"{len(train):,} images to fit, {len(test):,} held out to test ({100 * share:.0f} % of each class, seed {seed})",
     )

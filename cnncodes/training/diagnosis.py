@@ -146,7 +146,7 @@ def advice(
     worst = max(dead, key=lambda name: dead[name], default=None)
     too_large = last["loss"] > WORSE * max(first["loss"], guessing or 0.0)
     if worst is not None:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in dead.items() if share)
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in dead.items() if share)
         text += f" Units that never fire: {shares}; most in {worst}." if shares else " All units fire."
         too_large = too_large or dead[worst] >= MANY_DEAD
     word, other = ("smaller", rate / 10) if too_large else ("larger", rate * 10)

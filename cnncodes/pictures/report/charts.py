@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from cnncodes.pictures.report.markup import escaped
 
 WIDTH, HEIGHT = 440, 260
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 40
-UPRIGHT_LABELS = 11  # more stage names than this stand upright
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 50
+LETTER = 6.6  # width of a letter of the labels; names that would touch each other stand upright
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def _axis(
             f'<text class="y" x="{LEFT - 6}" y="{y + 4:.1f}">{tick:g}{escaped(unit)}</text>'
         )
     every = every or (max(1, math.ceil(len(places) / 10)) if all(name.isdigit() for name in places) else 1)
-    upright = every == 1 and len(places) > UPRIGHT_LABELS
+    room = every * (WIDTH - LEFT - RIGHT) / max(len(places), 1)
+    upright = every == 1 and LETTER * (max(map(len, places), default=0) + 1) > room
     for place in range(0, len(places), every):
         x, y = _x(place, len(places)), HEIGHT - BOTTOM + 16
         turn = f' transform="rotate(-60 {x:.1f} {y})" style="text-anchor:end"' if upright else ""

@@ -15,34 +15,49 @@ from cnncodes.pictures.report.markup import (
 )
 from cnncodes.pictures.report.record import NetworkPicture, RunPage
 
+#: What a run and its page leave in the folder, in this order.
 FILES = {
-    "model": "the model",
-    "split": "which image learns and which tests",
-    "recipe": "the recipe with every number",
-    "report": "everything on this page, for programs",
-    "advice": "the advice, for programs",
-    "codes": "the CNN codes of all images",
-    "training": "the training: curves, checkpoints, events for TensorBoard",
+    "model.safetensors": "the model",
+    "report.html": "this page, unless it was given another name",
+    "report.json": "everything on this page, for programs",
+    "confusion.png": "picture: which class is taken for which",
+    "depth.png": "picture: what each stage knows about the classes",
+    "curves.png": "picture: the training",
+    "split.csv": "which image learns and which tests",
+    "recipe.toml": "the recipe with every number",
+    "advice.json": "the advice, for programs",
+    "codes.h5": "the CNN codes of all images, from the last stages",
+    "layers.h5": "the CNN codes that the recipe asks for",
+    "page.h5": "the codes behind the map of this page",
+    "training": "folder: checkpoints, curves, events for TensorBoard",
+    "run.json": "how the run was started, so that it can go on after an interruption",
+}
+#: What the pictures of the network are of, by the method of the recipe.
+SHOWN = {
+    "linear": "What the network looks for, which it brought along (only the head on top learned from your images), and where the "
+    "model looks.",
+    "finetune": "What the network looks for after it went on learning from your images, and where it looks.",
+    "train": "What the network has learned to look for, and where it looks.",
 }
 
 
 def network(page: RunPage) -> str:
     """Pictures of the network."""
     figures = "".join(_figure(drawn) for drawn in page.pictures)
-    return section(
-        "network", "The network", "What the model has learned to look for, and where it looks.", figures
-    )
+    return section("network", "The network", SHOWN[page.report.method], figures)
 
 
 def _figure(drawn: NetworkPicture) -> str:
     """A picture with its title and what there is to see; a wide one is moved sideways on a telephone."""
-    kind = ' class="wide"' if drawn.width > 1.5 * drawn.height else ""
+    wide = drawn.width > 1.5 * drawn.height
+    kind = ' class="wide"' if wide else ""
+    hint = '<p class="quiet sideways">Move the picture sideways to see all of it.</p>' if wide else ""
     image = (
         f'<img{kind} src="{data_uri(drawn.image)}" width="{drawn.width}" height="{drawn.height}" '
         f'alt="{escaped(drawn.title)}">'
     )
     return (
-        f'<figure class="picture"><h3>{escaped(drawn.title)}</h3><div class="scroll" tabindex="0" role="region" '
+        f'<figure class="picture"><h3>{escaped(drawn.title)}</h3>{hint}<div class="scroll" tabindex="0" role="region" '
         f'aria-label="{escaped(drawn.title)}">{image}</div><figcaption>{escaped(drawn.text)}</figcaption></figure>'
     )
 
@@ -51,8 +66,7 @@ def repeat(page: RunPage) -> str:
     """Commands, files, recipe and versions."""
     report = page.report
     files = [
-        f"<code>{escaped(name)}</code>: {escaped(FILES.get(kind, kind))}"
-        for kind, name in report.files.items()
+        f"<code>{escaped(name)}</code>: {escaped(FILES[name])}" for name in FILES if name in page.in_folder
     ]
     model = shlex.quote(report.model)
     again = shlex.quote(report.folder)

@@ -9,7 +9,16 @@ import numpy as np
 
 from cnncodes.images.catalog import SPLITS
 from cnncodes.pictures.drawing import plain
-from cnncodes.pictures.report.markup import count, data_uri, escaped, folded, listing, section, sentence
+from cnncodes.pictures.report.markup import (
+    count,
+    data_uri,
+    escaped,
+    folded,
+    listing,
+    named,
+    section,
+    sentence,
+)
 from cnncodes.pictures.report.record import RunPage
 
 BARS = 30  # classes whose counts are shown at once; the others are folded
@@ -80,7 +89,7 @@ def _bar(name: str, counts: list[int], largest: int) -> str:
     )
     words = ", ".join(f"{number:,} {what}" for _, number, what in parts if number)
     return (
-        f'<tr><th scope="row">{escaped(name)}</th><td class="bar"><span class="bars">{bar}</span></td>'
+        f'<tr><th scope="row">{named(name)}</th><td class="bar"><span class="bars">{bar}</span></td>'
         f'<td class="number">{sum(counts):,}<span class="hidden">: {words}</span></td></tr>'
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.report.images import Bytes, sheet_of, webp
-from cnncodes.pictures.report.markup import data_uri, escaped, json_block, section
+from cnncodes.pictures.report.markup import data_uri, escaped, json_block, named, section
 from cnncodes.pictures.report.record import PageMap, RunPage
 
 SHEET_QUALITIES = (62, 45, 30)  # of the map's thumbnails: the first with which they fit
@@ -37,7 +37,7 @@ def codes_map(page: RunPage) -> str:
         "unit": page.answers.unit if page.answers else "",
     }
     body = (
-        f'<div id="map-box" class="needs-script">{_tools(classes)}{CANVAS}{HINT}{_legend(classes)}'
+        f'<div id="map-box" class="needs-script">{_tools(classes)}{_legend(classes, page.answers is not None and bool(page.answers.mistakes))}{CANVAS}{HINT}'
         '<div id="map-chosen" aria-live="polite"></div></div>'
         '<p class="beware no-script">The map needs JavaScript; everything else on this page works without.</p>'
         f'<img id="map-tiles" alt="" hidden src="{data_uri(image)}">{json_block("map-data", document)}'
@@ -61,7 +61,7 @@ def _lead(page: RunPage, drawn: PageMap) -> str:
     return (
         f"Images lie near each other where their codes are near, that is where the network finds them alike. The codes are those of {stage}, brought "
         f"from {drawn.numbers:,} numbers to two by {escaped(drawn.method)}; distances between far groups mean little.{part} "
-        "The colour is the true class, and mistakes have a red frame. Zoom in, and more thumbnails appear. Maps of other stages: "
+        "The colour is the true class; mistakes have a thick black frame (white where the page is dark). Zoom in, and more thumbnails appear. Maps of other stages: "
         "<code>cnncodes show map</code> with <code>--layer</code>."
     )
 
@@ -81,15 +81,16 @@ def _tools(classes: list[str]) -> str:
     )
 
 
-def _legend(classes: list[str]) -> str:
-    """The colours of the first classes."""
+def _legend(classes: list[str], mistakes: bool) -> str:
+    """The colours of the first classes, and the frame of mistakes where there are any."""
     keys = "".join(
-        f'<span class="key map-class" data-class="{place}">{escaped(name)}</span>'
+        f'<span class="key map-class" data-class="{place}">{named(name)}</span>'
         for place, name in enumerate(classes[:MOST_KEYS])
     )
     left = len(classes) - MOST_KEYS
     more = f'<span class="quiet">and {left} more</span>' if left > 0 else ""
-    return f'<p class="keys">{keys}{more}</p>'
+    wrong = '<span class="key map-wrong">mistake</span>' if mistakes else ""
+    return f'<p class="keys">{keys}{more}{wrong}</p>'
 
 
 def _sheet(tiles: Bytes) -> tuple[bytes, int, int]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from cnncodes.pictures.drawing import plain
 
+LONGEST_NAME = 36  # characters of a class's name that stands in a sentence
+
 
 def escaped(value: object) -> str:
     """Text for an element or a quoted attribute."""
@@ -57,6 +59,18 @@ def folded(summary: str, content: str) -> str:
 def command(text: str) -> str:
     """A command to copy."""
     return f'<pre class="command"><code>{several_lines(text)}</code></pre>'
+
+
+def named(name: str) -> str:
+    """A class's name as HTML; one too long for a line is shortened and has the whole where the pointer rests."""
+    short = shortened(name)
+    return escaped(name) if short == plain(name) else f'<span title="{escaped(name)}">{escaped(short)}</span>'
+
+
+def shortened(name: str) -> str:
+    """A name of at most :data:`LONGEST_NAME` characters: its beginning and its end."""
+    name = plain(name)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}...{name[-10:]}"
 
 
 def percent(value: float) -> str:

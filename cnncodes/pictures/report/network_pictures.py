@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from cnncodes.errors import CnnCodesError
 from cnncodes.pictures.drawing import plain
@@ -15,7 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnncodes.pictures.drawing import Figure
-    from cnncodes.pictures.subject import Subject
+    from cnncodes.pictures.occlusion import Occlusion
+    from cnncodes.pictures.subject import Subject, View
+
+LOOKED_AT = 5  # images of which the most telling one is shown
+DECIDES = (
+    1 / 3
+)  # of the class's probability or score (of at least 1, a margin): lost where a spot is covered that decides
+NOISE = 0.15  # correlation of neighbouring numbers below which filters are called noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,33 +51,100 @@ def filters(sitter: Sitter) -> NetworkPicture | None:
     """The first layer's filters."""
     from cnncodes.pictures.filters import draw_filters, read_filters
 
-    figure = draw_filters(read_filters(sitter.subject.weights))
+    found = read_filters(sitter.subject.weights)
     return _picture(
         "What the first stage looks for",
         "Each square is a filter of conv1: the pattern that it answers to wherever it is in the picture, such as edges in all "
-        "directions, and colours. Smooth "
-        "patterns are a sign of a network that was trained well; noise is one of too little training.",
-        figure,
+        f"directions, and colours.{_grain(smoothness(found.values))}",
+        draw_filters(found),
     )
 
 
-def surest_right(sitter: Sitter) -> NetworkPicture | None:
-    """Where the model looks in the image that it is right about most surely."""
+def smoothness(values: npt.NDArray[np.floating]) -> float:
+    """Correlation of neighbouring numbers in filters ``[units, channels, rows, columns]``, the mean of the units.
+
+    Random numbers have 0, a pattern without any grain nearly 1; NaN for filters of one pixel.
+    """
+    if min(values.shape[2:]) < 2:
+        return float("nan")
+    centred = values - values.mean(axis=(2, 3), keepdims=True)
+    pairs = [
+        (centred[..., 1:], centred[..., :-1]),
+        (centred[..., 1:, :], centred[..., :-1, :]),
+    ]
+    sums = [((a * b).sum(axis=(1, 2, 3)), (a**2 + b**2).sum(axis=(1, 2, 3)) / 2) for a, b in pairs]
+    return float(np.mean(sum(product for product, _ in sums) / (sum(power for _, power in sums) + 1e-12)))
+
+
+def _grain(smooth: float) -> str:
+    """What is to be said of noise in the filters, by the measure of it."""
+    if not math.isfinite(smooth):
+        return ""
+    measured = f"Neighbouring numbers of a filter agree by {smooth:.2f} (correlation; random numbers: 0, no grain at all: nearly 1)"
+    if smooth < NOISE:
+        return f" {measured}: this is noise, so the stage has learned next to nothing."
+    return f" Grain over the patterns is what is left of the random numbers at the start of training. {measured}."
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """An image, and what the model says while parts of it are covered."""
+
+    view: View
+    found: Occlusion
+
+    @property
+    def change(self) -> tuple[bool, float]:
+        """How much covering matters: whether it changes the answer, and how far it lowers the class at most."""
+        question = self.found.question
+        return len(np.unique(self.found.best)) > 1, float(question.value - self.found.asked.min())
+
+    @property
+    def decides(self) -> bool:
+        """Whether any place does: covered, it changes the answer or costs a large part of it."""
+        changed, most = self.change
+        value, unit = self.found.question.value, self.found.question.unit
+        return changed or most >= DECIDES * (value if unit == "probability" else max(value, 1.0))
+
+
+def where_right(sitter: Sitter) -> NetworkPicture | None:
+    """Where the model looks, in one of the images that it is right about most surely."""
     right = [answer.row for answer in sitter.answers.answers if answer.correct] if sitter.answers else []
-    return _occlusion(
-        sitter, right, "Where it looks, when right", "The test image that it is surest of, and right."
+    look = _telling(sitter, right)
+    if look is None:
+        return None
+    which = (
+        f"Of its {min(len(right), LOOKED_AT)} surest right answers, the one"
+        if right[1:]
+        else "The image that it is right about"
     )
+    text = (
+        f"{which} in which covering a part matters most. A grey patch slides over the image, and the model answers each time: red "
+        "is where covering costs the answer most, so what is there speaks for it; blue is where covering helps. If what counts "
+        "is the background, more varied images help."
+    )
+    return _covered(look, "right", text)
 
 
-def surest_mistake(sitter: Sitter) -> NetworkPicture | None:
-    """Where the model looks in the image that it is wrong about most surely."""
+def where_wrong(sitter: Sitter) -> NetworkPicture | None:
+    """Where the model looks, in one of the images that it is wrong about most surely."""
     wrong = [answer.row for answer in sitter.answers.mistakes] if sitter.answers else []
-    return _occlusion(
-        sitter, wrong, "Where it looks, when wrong", "Its surest mistake among the test images."
+    look = _telling(sitter, wrong)
+    if look is None:
+        return None
+    which = (
+        f"Of its {min(len(wrong), LOOKED_AT)} surest mistakes, the one"
+        if wrong[1:]
+        else "Its only mistake, the image"
+    )
+    return _covered(
+        look,
+        "wrong",
+        f"{which} in which covering a part matters most. Red speaks for the wrong answer, blue against it.",
     )
 
 
-PICTURES: tuple[Callable[[Sitter], NetworkPicture | None], ...] = (filters, surest_right, surest_mistake)
+PICTURES: tuple[Callable[[Sitter], NetworkPicture | None], ...] = (filters, where_right, where_wrong)
 
 
 def draw_pictures(sitter: Sitter, progress: Callable[[int], None]) -> tuple[list[NetworkPicture], list[str]]:
@@ -86,26 +164,34 @@ def draw_pictures(sitter: Sitter, progress: Callable[[int], None]) -> tuple[list
     return made, notes
 
 
-def _occlusion(sitter: Sitter, rows: list[int], title: str, first: str) -> NetworkPicture | None:
-    """The first of the images that can be read, with a grey patch slid over it."""
+def _telling(sitter: Sitter, rows: list[int]) -> _Look | None:
+    """Of the first images, with a coarse grid of patches, the one in which covering matters most; None of none."""
     from cnncodes.errors import ImageError
-    from cnncodes.pictures.occlusion import draw_occlusion, occlude
+    from cnncodes.pictures.occlusion import occlude
     from cnncodes.pictures.subject import view_of
 
-    for row in rows[:5]:
+    looks = []
+    for row in rows[:LOOKED_AT]:
         try:
             view = view_of(sitter.files[row], sitter.subject)
         except ImageError:
             continue
-        side = len(view.rgb)
-        found = occlude(sitter.subject, view, patch=max(side // 6, 2), stride=max(side // 10, 1))
-        text = (
-            f"{first} A grey patch slides over it, and the model answers each time: red is where covering the image costs "
-            "the answer most, so what is there speaks for it; blue is where covering it helps. If what counts is the background, "
-            "more varied images help."
-        )
-        return _picture(title, text, draw_occlusion(found))
-    return None
+        patch = max(len(view.rgb) // 6, 2)
+        looks.append(_Look(view, occlude(sitter.subject, view, patch=patch, stride=patch)))
+    if not looks:
+        return None
+    view = max(looks, key=lambda look: look.change).view
+    side = len(view.rgb)
+    fine = occlude(sitter.subject, view, patch=max(side // 6, 2), stride=max(side // 10, 1))
+    return _Look(view, fine)
+
+
+def _covered(look: _Look, when: str, text: str) -> NetworkPicture:
+    """The picture of an occlusion, under a title that it keeps."""
+    from cnncodes.pictures.occlusion import draw_occlusion
+
+    title = f"Where it looks, when {when}" if look.decides else f"When {when}, no single spot decides"
+    return _picture(title, text, draw_occlusion(look.found))
 
 
 def _picture(title: str, text: str, figure: Figure) -> NetworkPicture:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cnncodes.evaluation import Evaluation
 from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.report.data import picture
-from cnncodes.pictures.report.markup import count, escaped, folded, listing, percent, section
+from cnncodes.pictures.report.markup import count, escaped, folded, listing, named, percent, section
 from cnncodes.pictures.report.record import Answer, RunPage
 
 MOST_CELLS = 30  # classes up to which the confusion matrix is a table; beyond, pairs are listed
@@ -70,8 +70,8 @@ def _named(page: RunPage, listed: Sequence[Answer]) -> str:
     if not listed:
         return ""
     rows = "".join(
-        f"<tr><td><code>{escaped(page.name(answer.row))}</code></td><td>{escaped(answer.true)}</td>"
-        f'<td>{escaped(answer.predicted)}</td><td class="number">{_sureness(page, answer)}</td></tr>'
+        f"<tr><td><code>{escaped(page.name(answer.row))}</code></td><td>{named(answer.true)}</td>"
+        f'<td>{named(answer.predicted)}</td><td class="number">{_sureness(page, answer)}</td></tr>'
         for answer in listed
     )
     return (
@@ -83,8 +83,8 @@ def _named(page: RunPage, listed: Sequence[Answer]) -> str:
 def _card(page: RunPage, answer: Answer) -> str:
     words = f"{plain(answer.true)}, taken for {plain(answer.predicted)}"
     return (
-        f'<figure class="card">{picture(page, answer.row, words)}<figcaption><span class="is">is <strong>{escaped(answer.true)}</strong></span>'
-        f'<span class="taken">taken for <strong>{escaped(answer.predicted)}</strong></span><span class="sure">sureness {_sureness(page, answer)}</span>'
+        f'<figure class="card">{picture(page, answer.row, words)}<figcaption><span class="is">is <strong>{named(answer.true)}</strong></span>'
+        f'<span class="taken">taken for <strong>{named(answer.predicted)}</strong></span><span class="sure">sureness {_sureness(page, answer)}</span>'
         f'<span class="file">{escaped(page.name(answer.row))}</span></figcaption></figure>'
     )
 
@@ -99,8 +99,8 @@ def _confusions(found: Evaluation) -> str:
     if not worst:
         return ""
     pairs = [
-        f"<strong>{escaped(pair.true)}</strong> taken for <strong>{escaped(pair.predicted)}</strong>: {pair.count:,} "
-        f"({100 * pair.share:.0f} % of {escaped(pair.true)})"
+        f"<strong>{named(pair.true)}</strong> taken for <strong>{named(pair.predicted)}</strong>: {pair.count:,} "
+        f"({100 * pair.share:.0f} % of {named(pair.true)})"
         for pair in worst
     ]
     most = f"<h3>Most frequent confusions</h3>{listing(pairs, 'plain')}"
@@ -140,7 +140,7 @@ def _classes(found: Evaluation) -> str:
     """Recall and precision of each class, the worst first."""
     ordered = sorted(found.per_class, key=lambda figures: (figures.recall is None, figures.recall or 0.0))
     rows = "".join(
-        f'<tr><th scope="row">{escaped(figures.name)}</th><td class="number">{figures.support:,}</td>'
+        f'<tr><th scope="row">{named(figures.name)}</th><td class="number">{figures.support:,}</td>'
         f'<td class="number">{_share(figures.recall)}</td><td class="number">{_share(figures.precision)}</td></tr>'
         for figures in ordered
     )

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 
+from cnncodes.advice.reasons import first_sentence
 from cnncodes.evaluation import Evaluation
-from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.report.charts import interval_chart
-from cnncodes.pictures.report.markup import command, count, escaped, listing, percent, section, sentence
+from cnncodes.pictures.report.markup import (
+    command,
+    count,
+    escaped,
+    folded,
+    listing,
+    named,
+    percent,
+    section,
+    sentence,
+    shortened,
+)
 from cnncodes.pictures.report.record import RunPage
 
 ASKED = 4  # classes up to which the question is put in words
@@ -41,7 +53,7 @@ def headline(page: RunPage) -> str:
         for note in page.report.notes
     )
     chart = interval_chart(
-        found.top1, found.top1_low, found.top1_high, found.majority, f"always {plain(largest)}"
+        found.top1, found.top1_low, found.top1_high, found.majority, f"always {shortened(largest)}"
     )
     return (
         f"<header>{eyebrow}{_question(found)}<h1>{percent(found.top1)} of the test images named correctly</h1>"
@@ -60,9 +72,7 @@ def _question(found: Evaluation) -> str:
 def _how_sure(found: Evaluation, largest: str) -> str:
     """Of how many, between which limits on others, and whether that is more than guessing."""
     low, high = f"{100 * found.top1_low:.0f}", f"{100 * found.top1_high:.0f}"
-    guessing = (
-        f"Always answering &ldquo;{escaped(largest)}&rdquo; would be right on {percent(found.majority)}"
-    )
+    guessing = f"Always answering &ldquo;{named(largest)}&rdquo; would be right on {percent(found.majority)}"
     if found.top1_low > found.majority:
         verdict = f"{guessing}, so the model has learned something."
     elif found.top1 > found.majority:
@@ -87,7 +97,7 @@ def _what_goes_wrong(found: Evaluation) -> str:
         return '<p class="sub">No test image was named wrongly.</p>'
     support = {figures.name: figures.support for figures in found.per_class}
     pairs = [
-        f"{escaped(pair.true)} taken for {escaped(pair.predicted)} ({pair.count:,} of {support[pair.true]:,})"
+        f"{named(pair.true)} taken for {named(pair.predicted)} ({pair.count:,} of {support[pair.true]:,})"
         for pair in worst
     ]
     return f'<p class="sub"><strong>What goes wrong most:</strong> {", and ".join(pairs)}. <a href="#mistakes">See the mistakes</a></p>'
@@ -134,8 +144,7 @@ def asked(page: RunPage) -> str:
     )
     chosen = (
         f"<p>A <em>recipe</em> says how to get from images to a classifier. Here it is "
-        f"<strong>{escaped(report.recipe)}</strong> ({escaped(report.summary)}), which {by}."
-        f"{' ImageNet is a large collection of everyday photographs.' if 'ImageNet' in report.summary else ''}</p>"
+        f"<strong>{escaped(report.recipe)}</strong> ({escaped(report.summary)}), which {by}.</p>"
     )
     own = report.reasons[:1] if report.chosen_by == "advice" else report.reasons  # the advice says the others
     return section(
@@ -145,8 +154,35 @@ def asked(page: RunPage) -> str:
         command(page.command),
         f'<ol class="plain">{"".join(f"<li>{step}</li>" for step in _steps(page))}</ol>',
         chosen,
-        listing([escaped(sentence(reason)) for reason in own], "plain"),
+        why(own, "how that was chosen, with the figures"),
     )
+
+
+def why(reasons: Sequence[str], title: str) -> str:
+    """The first sentence of each reason, and their figures folded."""
+    parts = [first_sentence(reason) for reason in reasons]
+    figures = listing([escaped(sentence(rest)) for _, rest in parts if rest], "plain")
+    return listing([escaped(sentence(first)) for first, _ in parts], "plain") + folded(title, figures)
+
+
+def weights_of(page: RunPage) -> str:
+    """Name of the weights that a run began with; empty for a network trained from new numbers."""
+    return str(tomllib.loads(page.report.recipe_text).get("network", {}).get("weights", ""))
+
+
+def _who(weights: str) -> str:
+    """The network that a run began with, and what it had learned from (HTML)."""
+    if weights.startswith("random"):
+        return "A neural network of random numbers, which has learned from nothing,"
+    if weights == "starter":
+        return (
+            "A small neural network that comes with cnncodes and had learned from some 22,000 small pictures of many kinds (what it "
+            "has learned, its <em>weights</em>, is called starter; the weights <code>imagenet</code>, learned from over a "
+            "million photographs, can be expected to do better)"
+        )
+    what = "the photographs of ImageNet, over a million" if weights == "imagenet" else "other images"
+    name = f" (its <em>weights</em>, what it has learned, are called {escaped(weights)})" if weights else ""
+    return f"A neural network that had learned from {what}{name}"
 
 
 def _steps(page: RunPage) -> list[str]:
@@ -157,19 +193,12 @@ def _steps(page: RunPage) -> list[str]:
     steps = [f"The images were divided: {report.train:,} to learn from{choose}{apart}."]
     recipe = tomllib.loads(report.recipe_text)
     if report.method != "train":
-        weights = str(recipe.get("network", {}).get("weights", ""))
-        named = (
-            f" (its <em>weights</em>, what it has learned, are called {escaped(weights)})" if weights else ""
-        )
-        who = f"A neural network that had learned from many other photographs{named}"
-        if weights.startswith("random"):
-            who = "A neural network of random numbers, which has learned from nothing,"
         ends = ""
         if report.advice is not None and len(depths := report.advice.evidence.depths) > 1:
             first, last = escaped(depths[0].stage), escaped(depths[-1].stage)
             ends = f", from {first}, near the pixels, to {last}, near what the picture shows"
         steps.append(
-            f"{who} looked at them. It works in <em>stages</em>{ends}; the list of numbers that a stage makes of an image is "
+            f"{_who(weights_of(page))} looked at them. It works in <em>stages</em>{ends}; the list of numbers that a stage makes of an image is "
             "the image's <em>CNN code</em>."
         )
     steps.append(METHODS[report.method].format(kind=HEADS.get(recipe.get("head", {}).get("kind", ""), "")))

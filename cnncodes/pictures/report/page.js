@@ -22,6 +22,7 @@ document.documentElement.classList.add("script");
     if (data.classes.length <= okabe.length) return okabe[label];
     return "hsl(" + (label * 137.508) % 360 + " 65% " + (label % 2 ? 42 : 56) + "%)";
   }
+  function ink() { return dark.matches ? "#ffffff" : "#000000"; }
   function className(label) { return label === null || label < 0 ? "no label" : data.classes[label]; }
   function onScreen(image) {
     return [(margin + image.x * (width - 2 * margin)) * zoom + left, (margin + image.y * (height - 2 * margin)) * zoom + top];
@@ -40,12 +41,13 @@ document.documentElement.classList.add("script");
     pen.globalAlpha = faint ? 0.15 : 1;
     pen.beginPath(); pen.arc(x, y, image.wrong ? 5 : 4, 0, 2 * Math.PI);
     pen.fillStyle = colour(image.label); pen.fill();
-    if (image.wrong) { pen.lineWidth = 2; pen.strokeStyle = "#e5241b"; pen.stroke(); }
+    if (image.wrong) { pen.lineWidth = 2.5; pen.strokeStyle = ink(); pen.stroke(); }
     pen.globalAlpha = 1;
   }
   function frame(image, x, y, side) {
-    pen.lineWidth = image.wrong ? 4 : 2; pen.strokeStyle = image.wrong ? "#e5241b" : colour(image.label);
+    pen.lineWidth = 2; pen.strokeStyle = colour(image.label);
     pen.strokeRect(x - side / 2, y - side / 2, side, side);
+    if (image.wrong) { pen.lineWidth = 3.5; pen.strokeStyle = ink(); pen.strokeRect(x - side / 2 - 2.5, y - side / 2 - 2.5, side + 5, side + 5); }
   }
   // Thumbnails take free cells of a grid, mistakes and what is chosen first, so none covers another.
   function draw() {
@@ -78,7 +80,7 @@ document.documentElement.classList.add("script");
     });
     if (chosen) {
       const from = onScreen(chosen);
-      pen.strokeStyle = dark.matches ? "#ffffff" : "#000000"; pen.lineWidth = 1.5;
+      pen.strokeStyle = ink(); pen.lineWidth = 1.5;
       chosen.near.forEach(function (place) {
         const to = onScreen(images[place]);
         pen.beginPath(); pen.moveTo(from[0], from[1]); pen.lineTo(to[0], to[1]); pen.stroke();
@@ -87,7 +89,7 @@ document.documentElement.classList.add("script");
     }
     if (hovered) {
       const place = onScreen(hovered);
-      pen.lineWidth = 3; pen.strokeStyle = dark.matches ? "#ffffff" : "#000000";
+      pen.lineWidth = 3; pen.strokeStyle = ink();
       pen.beginPath(); pen.arc(place[0], place[1], 8, 0, 2 * Math.PI); pen.stroke();
     }
   }

@@ -96,6 +96,7 @@ def read_run(
         map=None if drawn is None else dataclasses.replace(drawn, tiles=shown.tiles),
         pictures=tuple(pictures),
         notes=(*notes, *shown.notes, *unmade),
+        in_folder=("report.html", *(path.name for path in place.iterdir())),
     )
 
 

@@ -133,6 +133,8 @@ class RunPage:
     pictures : tuple of NetworkPicture
     notes : tuple of str
         What the page could not have, and why.
+    in_folder : tuple of str
+        Names of what lies in the run's folder.
     """
 
     title: str
@@ -150,6 +152,7 @@ class RunPage:
     map: PageMap | None = None
     pictures: tuple[NetworkPicture, ...] = ()
     notes: tuple[str, ...] = ()
+    in_folder: tuple[str, ...] = ()
 
     def name(self, row: int) -> str:
         """An image's name."""
