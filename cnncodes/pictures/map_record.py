@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops, nearest
-from cnncodes.errors import CodesFileError, OptionError
+from cnncodes.errors import CatalogError, CodesFileError, OptionError
 from cnncodes.errors import nearest as nearest_name
 from cnncodes.images import Catalog
 from cnncodes.images.listing import SPLITS
@@ -233,6 +233,18 @@ def evenly(rows: Array, limit: int | None) -> Array:
     if limit is None or len(rows) <= limit:
         return rows
     return rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
+
+
+def rows_of(catalog: Catalog, usable: Array, split: str, limit: int | None) -> Array:
+    """Usable rows of a split, at most ``limit`` of them; raises CatalogError if there is none."""
+    if limit is not None and limit < 1:
+        raise OptionError(f"a limit of {limit} images is not possible.", "Use 1 or more, or no limit.")
+    if split != "all":
+        usable = usable & (catalog.splits == SPLITS.index(split))
+    rows = np.flatnonzero(usable)
+    if not len(rows):
+        raise CatalogError(f"no image is in split '{split}'.", "Name another split, or all.")
+    return evenly(rows, limit)
 
 
 def moved(catalog: Catalog, root: str | os.PathLike[str] | None) -> Catalog:

@@ -6,7 +6,6 @@ have nothing in common; images whose pixels are close have the same colours in t
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -19,10 +18,10 @@ import numpy.typing as npt
 
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops, nearest
-from cnncodes.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
+from cnncodes.errors import CodesFileError, OptionError, WeightsMismatchError
 from cnncodes.images import Catalog, crops_of, file_digest
-from cnncodes.images.decode import decode
 from cnncodes.pictures.map_record import moved
+from cnncodes.pictures.queries import find_row, read_query
 from cnncodes.pictures.sources import CodesSource
 from cnncodes.pictures.thumbnails import read_thumbnails
 
@@ -212,7 +211,7 @@ def find_neighbours(
     with CodesFile(source.path) as file:
         stage, choice = source.choose(file)
         catalog = moved(file.catalog, source.root)
-        rows = [_row_of(os.fspath(image), file, catalog) for image in images]
+        rows = [_row_of(os.fspath(image), file, catalog, source.name) for image in images]
         paths = [
             str(catalog.path(row)) if row >= 0 else os.fspath(image)
             for image, row in zip(images, rows, strict=True)
@@ -231,52 +230,32 @@ def find_neighbours(
         )  # fmt: skip
 
 
-def _row_of(image: str, file: CodesFile, catalog: Catalog) -> int:
-    """Row of an image of the file; -1 for another file. By its name, its path, or the end of its name."""
+def _row_of(image: str, file: CodesFile, catalog: Catalog, where: str) -> int:
+    """Row of an image of the file whose code is there; -1 for another file."""
+    row = find_row(image, catalog, where)
+    if row < 0:
+        return row
     names = catalog.names
-    if image in names:
-        row = names.index(image)
-        _refuse_two(image, row, file, catalog)
-    else:
-        path = os.path.normpath(os.path.abspath(image))  # noqa: PTH100 - links stay: they may be the catalog's
-        folder = os.path.join(os.path.abspath(catalog.root), "")  # noqa: PTH100, PTH118
-        inside = path.removeprefix(folder).replace(os.sep, "/")
-        ends = [row for row, name in enumerate(names) if name.endswith(f"/{image}")]
-        if inside in names:
-            row = names.index(inside)
-        elif Path(image).exists():
-            return -1
-        elif len(ends) == 1:
-            row = ends[0]
-        elif ends:
-            raise OptionError(
-                f"image '{image}' is not one but {len(ends):,} of '{file.path}': {names[ends[0]]}, {names[ends[1]]}.",
-                "Give its whole name.",
-            )
-        else:
-            close = difflib.get_close_matches(image, names, n=3, cutoff=0.6)
-            raise OptionError(
-                f"image '{image}' is not one of the {len(names):,} of '{file.path}', and no such file is there.",
-                f"Did you mean {', '.join(close)}?" if close else f"Its images are called like '{names[0]}'.",
-            )
+    if image == names[row]:
+        _refuse_two(image, row, file, catalog, where)
     if file.state[row] != DONE:
         reason = file.problems().get(names[row])
         raise CodesFileError(
-            f"'{file.path}' has no code of '{names[row]}': "
+            f"'{where}' has no code of '{names[row]}': "
             + (f"it could not be read ({reason})." if reason else "it is not extracted yet."),
             "Name another image." if reason else "Repeat the extract command: it goes on where it stopped.",
         )
     return row
 
 
-def _refuse_two(image: str, row: int, file: CodesFile, catalog: Catalog) -> None:
+def _refuse_two(image: str, row: int, file: CodesFile, catalog: Catalog, where: str) -> None:
     """Raise OptionError if a name of the file is also the path of another image; that of a copy does no harm."""
     own = catalog.path(row)
     if not Path(image).is_file() or (own.exists() and own.samefile(image)):
         return
     if file_digest(image) not in (int(file.digests()[row]), file_digest(str(own)) if own.is_file() else 0):
         raise OptionError(
-            f"'{image}' is an image of '{file.path}', and another file of that name is here.",
+            f"'{image}' is an image of '{where}', and another file of that name is here.",
             f"Give the whole path of the one you mean: {own} or {Path(image).absolute()}.",
         )
 
@@ -311,13 +290,8 @@ def _compute(
     settings = file.settings
     crops = []
     for path in paths:
-        try:
-            picture = decode(path, settings.preprocessing)
-            crops.append(crops_of(picture, settings.preprocessing, settings.crops))
-        except ImageError as error:
-            raise ImageError(
-                f"'{path}' cannot be read: {error.problem.rstrip('.')}.", error.remedy
-            ) from error
+        picture = read_query(path, settings.preprocessing)
+        crops.append(crops_of(picture, settings.preprocessing, settings.crops))
     if isinstance(weights, Weights):
         loaded = weights
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from cnncodes.errors import CatalogError, OptionError, nearest
 from cnncodes.evaluation.scores import Data, is_codes, one_path
 from cnncodes.heads import load_model
 from cnncodes.images.catalog import SPLITS, Catalog, read_catalog
+from cnncodes.pictures.queries import check_queries
 
 if TYPE_CHECKING:
     from cnncodes.pictures.subject import Subject
@@ -108,6 +109,7 @@ def codes_for(
     device: str = "auto",
     workers: int | None = None,
     new_images: bool = False,
+    queries: Sequence[str | os.PathLike[str]] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[CodesSource]:
     """Codes for a picture: those of a codes file or of a run, else computed from images, and not kept.
@@ -131,12 +133,14 @@ def codes_for(
         For images, as for extraction.
     new_images : bool, default False
         Whether codes of other images will be asked for: then weights may stand beside stored codes, too.
+    queries : sequence of names or paths, optional
+        Of images that will be asked about: they are looked for before codes are computed.
     progress : callable(done, total), optional
 
     Raises
     ------
     OptionError
-        If a network is named in place of images, or weights beside codes.
+        If a network is named in place of images, or weights beside codes; or a query is not there.
     CnnCodesError
         For what cannot be read.
     """
@@ -157,9 +161,10 @@ def codes_for(
     catalog, named = images_for(data, weights)
     catalog = _of_split(catalog, split)
     whole, catalog = catalog, catalog.subset(evenly(np.arange(len(catalog)), limit))
+    name = catalog.root.name or "images"
+    check_queries(queries, catalog, name)
     subject = _subject(named, network, device)
     asked, choice = (layer, "") if layer else _read_by(subject)
-    name = catalog.root.name or "images"
     with tempfile.TemporaryDirectory(prefix="cnncodes-") as folder:
         path = Path(folder) / "codes.h5"
         plan = plan_extraction(catalog, path, subject.weights, layers=asked, device=device, workers=workers)

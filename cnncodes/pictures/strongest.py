@@ -26,7 +26,7 @@ from cnncodes.images.catalog import SPLITS
 from cnncodes.images.loader import Loader
 from cnncodes.networks import ReceptiveField, receptive_fields
 from cnncodes.pictures.best import Best
-from cnncodes.pictures.map_record import evenly, moved
+from cnncodes.pictures.map_record import moved, rows_of
 from cnncodes.pictures.sources import images_for
 from cnncodes.pictures.subject import load_subject
 from cnncodes.weights import Weights
@@ -229,7 +229,7 @@ def find_strongest(
     else:
         catalog, named = images_for(data, weights)
         weights = load_subject(named, network=network, device=device).weights
-    catalog = catalog.subset(_rows_of(catalog, np.ones(len(catalog), bool), split, limit))
+    catalog = catalog.subset(rows_of(catalog, np.ones(len(catalog), bool), split, limit))
     return _in_images(catalog, weights, layer, units, k, device, workers, report)
 
 
@@ -279,7 +279,7 @@ def _in_codes(
             "Give the images instead, or extract with --crops center.",
         )
     _check_units(units, settings)
-    rows = _rows_of(file.catalog, np.ones(len(file), bool), split, limit)
+    rows = rows_of(file.catalog, np.ones(len(file), bool), split, limit)
     catalog = moved(file.catalog, root).subset(rows)
     readable = file.state[rows] == DONE
     names = set(catalog.names)
@@ -378,18 +378,6 @@ def _check_units(units: int | Sequence[int], settings: ExtractionSettings) -> No
         raise OptionError(
             f"unit {absent[0]} is not there: stage '{stage}' has {count:,} units.", f"Use 0 to {count - 1}."
         )
-
-
-def _rows_of(catalog: Catalog, usable: Array, split: str, limit: int | None) -> Array:
-    """Rows of a split, at most ``limit`` of them."""
-    if limit is not None and limit < 1:
-        raise OptionError(f"a limit of {limit} images is not possible.", "Use 1 or more, or no limit.")
-    if split != "all":
-        usable = usable & (catalog.splits == SPLITS.index(split))
-    rows = np.flatnonzero(usable)
-    if not len(rows):
-        raise CatalogError(f"no image is in split '{split}'.", "Name another split, or all.")
-    return evenly(rows, limit)
 
 
 def _with_crops(found: Strongest, settings: ExtractionSettings) -> Strongest:

@@ -307,7 +307,7 @@ def test_umap_gives_the_same_bits_too(groups):
 
 def test_a_map_of_a_single_image_is_refused(tmp_path, small_weights):
     write_codes(tmp_path / "c.h5", small_weights, [0])
-    with pytest.raises(OptionError, match="1 image of 'c.h5' makes no map"):
+    with pytest.raises(OptionError, match=r"1 image of 'c.h5' makes no map"):
         read_map(tmp_path / "c.h5")
 
 

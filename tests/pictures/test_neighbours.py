@@ -133,7 +133,7 @@ def test_moved_images_are_found_below_another_root_and_missing_ones_leave_the_co
 
 def test_what_is_wrong_is_said(data, tmp_path):
     codes = data / "codes.h5"
-    with pytest.raises(OptionError, match=r"'bee/3.jpeg' is not one of the 13") as caught:
+    with pytest.raises(OptionError, match=r"no file 'bee/3.jpeg', and none of the 13 images") as caught:
         find_neighbours(codes, ["bee/3.jpeg"])
     assert "bee/3.jpg" in caught.value.remedy
     with pytest.raises(OptionError, match="only 11 codes"):

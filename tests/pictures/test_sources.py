@@ -9,7 +9,7 @@ from report_tools import finished_run, tiny_network  # noqa: F401 - a fixture
 
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract
-from cnncodes.errors import CatalogError, ModelError, OptionError
+from cnncodes.errors import CatalogError, ImageError, ModelError, OptionError
 from cnncodes.images import read_catalog
 from cnncodes.pictures import subject
 from cnncodes.pictures.map_record import read_map
@@ -80,6 +80,18 @@ def test_one_rule_says_which_layer_is_looked_at(place, network):
     with codes_for(place / "codes.h5") as source:
         found = read_map(source, method="pca")
         assert found.layer == "fc6" and found.choice == "the deepest of 2 layers"
+
+
+def test_what_is_asked_about_is_looked_for_before_anything_is_computed(place, network, monkeypatch):
+    """Else a misspelt name costs minutes, and the message names a temporary file."""
+    monkeypatch.setattr(subject, "load_subject", lambda *_, **__: pytest.fail("a network is loaded first"))
+    for image, error, told in (
+        ("nothere.jpg", OptionError, "no file 'nothere.jpg', and none of the 42 images of 'photos'"),
+        (str(place / "codes.h5"), ImageError, "cannot be read"),
+        ("dog/1.jpg", ImageError, "cannot be read"),
+    ):
+        with pytest.raises(error, match=told), codes_for(place / "photos", queries=[image], new_images=True):
+            pass
 
 
 def test_a_run_stands_for_its_images_and_its_network(place, network):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ def codes_at_hand(
     split: str = "all",
     limit: int | None = None,
     new_images: bool = False,
+    queries: Sequence[str] = (),
 ) -> Iterator[CodesSource]:
     """:func:`cnncodes.pictures.sources.codes_for` with a bar, and a word on what was computed."""
     from cnncodes.pictures.sources import codes_for
@@ -50,7 +51,7 @@ def codes_at_hand(
             source = until_read.enter_context(
                 codes_for(
                     data, layer=layer, weights=weights, network=network, split=split, limit=limit, root=root, device=device,
-                    workers=workers, new_images=new_images,
+                    workers=workers, new_images=new_images, queries=queries,
                     progress=lambda done, total: update(done / total, f"{done:,} of {total:,} images"),
                 )
             )  # fmt: skip

@@ -48,7 +48,7 @@ def neighbours(
     path = picture_path(output, "neighbours", overwrite)
     with (
         codes_at_hand(
-            reporter, data, layer, weights, network, root, device, workers, new_images=True
+            reporter, data, layer, weights, network, root, device, workers, new_images=True, queries=image
         ) as source,
         reporter.progress("comparing", 1) as update,
     ):
