@@ -23,6 +23,7 @@ from cnncodes.advice.toml_text import toml_value
 from cnncodes.errors import CnnCodesError, OptionError
 from cnncodes.networks import Network, get_network
 from cnncodes.training.settings import TrainingSettings
+from cnncodes.weights.content import write_whole
 from cnncodes.weights.preprocessing import Preprocessing
 
 #: The command that follows a recipe of each method.
@@ -172,9 +173,7 @@ class Recipe:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Keep the resolved recipe in a run's folder, as ``recipe.toml``."""
         path = Path(folder) / KEPT
-        beside = path.with_name(f"{KEPT}.{os.getpid()}")  # a kill leaves one or the other, never half a file
-        beside.write_text(self.to_toml(), encoding="utf-8")
-        beside.replace(path)
+        write_whole(path, self.to_toml())
         return path
 
 

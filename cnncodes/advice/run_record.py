@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,22 +20,20 @@ from cnncodes.advice.decision import Advice
 from cnncodes.advice.findings import Finding
 from cnncodes.advice.recipe import KEPT
 from cnncodes.codes.file import Provenance
+from cnncodes.codes.lock import locked
 from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
 from cnncodes.evaluation import Evaluation
 from cnncodes.images.catalog import Catalog, stat_files
 from cnncodes.weights import Weights
+from cnncodes.weights.content import partials, remove_partials, replacing, write_whole
 
 KIND = "cnncodes run"
 NOTE = "run.json"
 SPLIT, ADVICE, MODEL, REPORT = "split.csv", "advice.json", "model.safetensors", "report.json"
 TRAINING = "training"  # a folder
+TRAINED = ("finetune", "train")  # methods that leave it
 CODES = "codes.h5"  # of the last stages; LAYERS where a recipe wants others
 LAYERS = "layers.h5"
-#: Everything that a run, its pictures and its page leave in the folder, and that starting anew takes away.
-LEFT = (
-    REPORT, MODEL, TRAINING, LAYERS, CODES, ADVICE, SPLIT, KEPT, "report.html", "page.h5", "depth.png", "confusion.png",
-    "curves.png", NOTE,
-)  # fmt: skip
 _LOCK = "run.lock"
 
 
@@ -226,7 +225,7 @@ class RunNote:
         self._write()
 
     def _write(self) -> None:
-        write_text(self.path, json.dumps(self.values, indent=2))
+        write_whole(self.path, json.dumps(self.values, indent=2))
 
 
 def finished_on(folder: str | os.PathLike[str]) -> str | None:
@@ -241,22 +240,58 @@ def finished_on(folder: str | os.PathLike[str]) -> str | None:
         return None
 
 
+def left_by_run(folder: Path) -> list[Path]:
+    """What a run, its pictures and its page have left in a folder, the note last; nothing that a run of its kind never makes.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder's note is not that of a run.
+    """
+    from cnncodes.training.folder import left_by_training
+
+    method = _method(folder)
+    names = [REPORT, MODEL, "report.html", "confusion.png", CODES]
+    names += [LAYERS] if method == "linear" else []
+    names += ["curves.png", "page.h5"] if method in TRAINED else []
+    names += ["depth.png"] if (folder / ADVICE).exists() else []
+    own = [folder / name for name in (*names, ADVICE, SPLIT, KEPT, NOTE)]
+    trained = left_by_training(folder / TRAINING) if method in TRAINED else []
+    return [*trained, *(path for path in own if path.is_symlink() or path.is_file())]
+
+
+def _method(folder: Path) -> str | None:
+    """The method of a folder's run; None if no recipe was chosen yet."""
+    if method := _read(folder / NOTE).get("method"):
+        return str(method)
+    try:  # notes of before it was noted
+        return str(tomllib.loads((folder / KEPT).read_text(encoding="utf-8"))["method"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def remove_run(folder: Path) -> None:
-    """Take away what a run has left in a folder, and nothing else.
+    """Take away what a run has left in a folder, and nothing else; killed in between, the folder is still a run's.
 
     Raises
     ------
     OutputExistsError
         If the folder holds something that is no run.
+    OutputBusyError
+        If another process writes a part of it.
     """
+    from cnncodes.training.folder import remove_training
+
     if not (folder / NOTE).exists():
         check_empty(folder)
         return
-    _read(folder / NOTE)
-    for path in (folder / name for name in LEFT):  # the note last: until then the folder is known as a run's
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
+    left, trained = left_by_run(folder), _method(folder) in TRAINED
+    (folder / REPORT).unlink(missing_ok=True)  # first: what is not whole must not look finished
+    if trained:
+        remove_training(folder / TRAINING)
+    for path in (path for path in left if path.parent == folder):
+        remove_partials(folder, path.name)
+        with locked(path) if path.suffix == ".h5" else contextlib.nullcontext():
             path.unlink(missing_ok=True)
 
 
@@ -273,10 +308,11 @@ def check_outside(data: Sequence[str], folder: str | os.PathLike[str]) -> None:
 
 def check_empty(folder: Path) -> None:
     """Raise OutputExistsError if a folder without a run's note has anything in it."""
-    there = [path.name for path in folder.iterdir() if path.name != _LOCK]
-    if there:
+    own = {_LOCK, *(path.name for path in partials(folder, NOTE))}  # of a run that was killed as it began
+    if there := sorted(path.name for path in folder.iterdir() if path.name not in own):
+        more = f" and {len(there) - 1:,} more" if len(there) > 1 else ""
         raise OutputExistsError(
-            f"'{folder}' has {len(there)} files in it and is no run of 'cnncodes run', such as '{sorted(there)[0]}'.",
+            f"'{folder}' is no run of 'cnncodes run', and '{there[0]}'{more} is in it.",
             "Nothing of it was touched; choose another folder with -o.",
         )
 
@@ -292,13 +328,6 @@ def _read(path: Path) -> dict[str, Any]:
             "Nothing was touched; choose another folder with -o.",
         ) from None
     return dict(values)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def recipe_differences(there: str, asked: str) -> list[str]:
@@ -323,10 +352,9 @@ def recipe_differences(there: str, asked: str) -> list[str]:
 
 def same_file(source: Path, target: Path) -> None:
     """The file under another name: a link where that is possible, else a copy; whole or not at all."""
-    temporary = target.with_name(target.name + ".part")
-    temporary.unlink(missing_ok=True)
-    try:
-        temporary.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)
+    with replacing(target, overwrite=True, error=CnnCodesError) as whole:
+        whole.unlink()
+        try:
+            whole.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, whole)

@@ -30,11 +30,13 @@ from cnncodes.advice.division import (
     write_division,
 )
 from cnncodes.advice.recipe import KEPT, Recipe, load_recipe
+from cnncodes.advice.run_inputs import check_inputs_stay, recipe_of_run
 from cnncodes.advice.run_record import (
     ADVICE,
     CODES,
     LAYERS,
     MODEL,
+    NOTE,
     REPORT,
     SPLIT,
     TRAINING,
@@ -45,7 +47,6 @@ from cnncodes.advice.run_record import (
     recipe_differences,
     remove_run,
     same_file,
-    write_text,
 )
 from cnncodes.advice.run_report import Made, chosen_head, make_report, test_rows
 from cnncodes.advice.sample import MOST_IMAGES, late_stages
@@ -57,6 +58,7 @@ from cnncodes.evaluation import EvaluationResult, evaluate
 from cnncodes.heads import fit_linear, load_model
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.training.state import InterruptedTrainingError
+from cnncodes.weights.content import write_whole
 
 if TYPE_CHECKING:
     from cnncodes.weights import Weights
@@ -131,20 +133,23 @@ def run(
         raise CatalogError(
             "the images have no labels.", "Put them into one folder per class, or give a CSV with labels."
         )
-    if recipe is not None:  # a mistake in it should be told now
-        load_recipe(recipe, assignments)
-    if place.is_dir() and not (place / "run.json").exists():
+    asked = (
+        None if recipe is None else recipe_of_run(recipe, assignments, weights, seed)
+    )  # mistakes are told now
+    if place.is_dir() and not (place / NOTE).exists():
         check_empty(place)
     place.mkdir(parents=True, exist_ok=True)
     with locked(place / "run"):
-        if overwrite:
+        anew = overwrite and (place / NOTE).exists()
+        if anew:
+            check_inputs_stay(place, catalog, weights, recipe, asked, data)
             remove_run(place)
-        note = RunNote(place, inputs_of(catalog, weights, seed), beside=overwrite)
+        note = RunNote(place, inputs_of(catalog, weights, seed), beside=anew)
         road = _Road(
             catalog, weights, place, note, data, device, workers, seed, progress or (lambda *_: None), notes
         )
         try:
-            return road.walk(recipe, tuple(assignments))
+            return road.walk(asked, tuple(assignments))
         except InterruptedTrainingError as error:
             raise InterruptedTrainingError(
                 error.problem, "Repeat the same command: it goes on there."
@@ -166,12 +171,12 @@ class _Road:
     progress: Progress
     notes: Callable[[str], None] | None
 
-    def walk(self, recipe: str | os.PathLike[str] | None, assignments: tuple[str, ...]) -> RunReport:
+    def walk(self, asked: Recipe | None, assignments: tuple[str, ...]) -> RunReport:
         """Every step that is not done yet."""
         division = self._divide()
         divided = division.applied(self.catalog)
-        advice = self._advise(divided, needed=recipe is None)
-        chosen = self._choose(recipe, assignments, advice)
+        advice = self._advise(divided, needed=asked is None)
+        chosen = self._choose(asked, assignments, advice)
         path = self.folder / REPORT
         if path.exists():
             return RunReport.from_json(path.read_text(encoding="utf-8")).placed(self.folder)
@@ -182,7 +187,7 @@ class _Road:
         )
         result = self._evaluate(made, divided)
         report = make_report(self.folder, self.note, division, divided, advice, chosen, made, result)
-        write_text(path, report.to_json())
+        write_whole(path, report.to_json())
         return report
 
     @contextmanager
@@ -276,21 +281,13 @@ class _Road:
                 if needed:
                     raise
                 return None
-            write_text(path, advice.to_json())
+            write_whole(path, advice.to_json())
         return advice
 
-    def _choose(
-        self, recipe: str | os.PathLike[str] | None, assignments: tuple[str, ...], advice: Advice | None
-    ) -> Recipe:
+    def _choose(self, asked: Recipe | None, assignments: tuple[str, ...], advice: Advice | None) -> Recipe:
         """The recipe to follow, with every number; kept, and refused if it is another one later."""
-        name = recipe if recipe is not None else advice.recipe if advice else ""
-        method = load_recipe(name).method
-        given: dict[str, str] = {}
-        if self.weights is not None and method != "train":
-            given["--weights"] = f"network.weights={self.weights.name}"
-        if method != "linear":
-            given["--seed"] = f"train.seed={self.seed}"
-        chosen = load_recipe(name, assignments, options=given)
+        advised = advice.recipe if advice else ""
+        chosen = asked or recipe_of_run(advised, assignments, self.weights, self.seed)
         kept = self.folder / KEPT
         if kept.exists() and (
             changed := recipe_differences(kept.read_text(encoding="utf-8"), chosen.to_toml())
@@ -300,8 +297,9 @@ class _Road:
                 "Repeat it as it was started, choose another folder with -o, or start anew with --overwrite.",
             )
         if not kept.exists():
-            self.note.keep(recipe=os.fspath(name), chosen_by="advice" if recipe is None else "person")
-            write_text(kept, chosen.to_toml())
+            by = "person" if asked else "advice"
+            self.note.keep(recipe=chosen.name, chosen_by=by, method=chosen.method)
+            write_whole(kept, chosen.to_toml())
         return chosen
 
     def _linear(self, recipe: Recipe, divided: Catalog) -> Made:

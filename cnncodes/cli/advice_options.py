@@ -51,6 +51,13 @@ RunRecipe = Annotated[
         show_default=False,
     ),
 ]
+RunOverwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Start anew: take away what the run in the folder has left. Other files there stay.",
+    ),
+]
 AdviceFolder = Annotated[
     str | None,
     typer.Option(

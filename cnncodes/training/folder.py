@@ -75,6 +75,13 @@ def keep_rate(folder: Path, rate: float) -> None:
         write_whole(path, json.dumps(record, indent=2))
 
 
+def left_by_training(folder: Path) -> list[Path]:
+    """The files that a training has left in a folder, its record last; none that are a person's own."""
+    own = (folder / name for name in NAMES)
+    events = (folder / EVENTS).glob("events.out.tfevents.*")
+    return [*events, *checkpoints(folder), *(path for path in own if path.exists())]
+
+
 def remove_training(folder: Path) -> None:
     """Take away what a training has left in a folder, the record last, and the folder if nothing else is in it.
 
@@ -86,11 +93,9 @@ def remove_training(folder: Path) -> None:
     if not folder.is_dir():
         return
     with locked(folder / "run"):
-        for event in (folder / EVENTS).glob("events.out.tfevents.*"):
-            event.unlink()
         for pattern in ("checkpoint-*.pt", *NAMES):
             remove_partials(folder, pattern)
-        for path in (*checkpoints(folder), *(folder / name for name in NAMES)):
+        for path in left_by_training(folder):
             path.unlink(missing_ok=True)
     for place in (folder / EVENTS, folder):
         with contextlib.suppress(OSError):  # something of a person's is in it

@@ -19,9 +19,16 @@ from advice_tools import draw_stripes, striped, tiny, tiny_weights
 from cnncodes import training
 from cnncodes.advice import RunReport, run, running
 from cnncodes.advice.division import draw_division, for_training, own_division, with_val
-from cnncodes.advice.run_record import finished_on
+from cnncodes.advice.run_record import finished_on, remove_run
 from cnncodes.cli import main
-from cnncodes.errors import CatalogError, CnnCodesError, HeadError, OutputExistsError, ResumeError
+from cnncodes.errors import (
+    CatalogError,
+    CnnCodesError,
+    HeadError,
+    OptionError,
+    OutputExistsError,
+    ResumeError,
+)
 from cnncodes.heads import Split, load_model
 from cnncodes.images import Catalog, file_digests, read_catalog
 from cnncodes.images.decode import write_png
@@ -31,6 +38,7 @@ from cnncodes.weights import read_tensors, save_weights
 
 FINE = "large-different"
 TRAINED = ("train.epochs=3", "train.batch_size=8", "train.mirror=false", "train.learning_rate=0.02")
+SHORT = ("train.epochs=1", "train.batch_size=8")
 
 
 @pytest.fixture(autouse=True)
@@ -288,6 +296,87 @@ def test_what_is_not_its_own_is_never_touched(stripes, weights, tmp_path) -> Non
     with pytest.raises(OutputExistsError, match=r"run\.json"):
         run(read_catalog(stripes), weights, training)
     assert [path.name for path in training.iterdir()] == ["run.json"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_a_new_run_is_to_read_is_not_taken_away(stripes, weights, tmp_path, capsys, monkeypatch) -> None:
+    out, catalog = tmp_path / "out", read_catalog(stripes)
+    start = tmp_path / "start.safetensors"
+    save_weights(weights, start)
+    run(catalog, weights, out, recipe=FINE, assignments=SHORT)
+    before = contents(out)
+    (tmp_path / "link.safetensors").symlink_to(out / "model.safetensors")
+    anew = ["run", str(stripes), "-o", str(out), "--overwrite"]
+    for inputs in (
+        ["--weights", str(start), "--recipe", str(out / "recipe.toml")],
+        ["--weights", str(out / "model.safetensors")],
+        ["--weights", str(out / "training" / "model.safetensors")],
+        ["--weights", str(tmp_path / "link.safetensors"), "--recipe", "small-similar"],
+        ["--weights", str(start), "--recipe", FINE, "--set", f"teacher.codes={out / 'codes.h5'}"],
+    ):
+        assert main([*anew, *inputs]) == 2, inputs
+        assert "is of the run in" in capsys.readouterr().err and contents(out) == before, inputs
+    assert main(["run", str(out / "split.csv"), *anew[2:], "--weights", str(start)]) == 2
+    assert "the list of images" in capsys.readouterr().err and contents(out) == before
+    monkeypatch.chdir(out)
+    images = Catalog(
+        out,
+        ("depth.png", *catalog.names),
+        *(np.append(0, part) for part in (catalog.labels, catalog.splits)),
+        catalog.classes,
+    )
+    with pytest.raises(OptionError, match=r"the image '.*depth\.png'"):
+        (out / "depth.png").touch()
+        run(images, weights, ".", overwrite=True)
+
+
+def test_starting_anew_takes_only_what_the_run_has_made(stripes, weights, tmp_path) -> None:
+    out, catalog = tmp_path / "out", read_catalog(stripes)
+    run(catalog, weights, out, recipe="small-similar")
+    mine = dict.fromkeys(
+        ("training/notes.txt", "training/run.json", "curves.png", "page.h5", "x.png"), b"mine"
+    )
+    (out / "training").mkdir()
+    for name, content in mine.items():  # a linear run has none of these
+        (out / name).write_bytes(content)
+    remove_run(out)
+    assert contents(out) == mine
+    shutil.rmtree(out)
+    run(catalog, weights, out, recipe=FINE, assignments=SHORT)
+    mine = {"training/notes.txt": b"mine", "training/events/mine.txt": b"mine"}
+    (out / "training/events").mkdir(exist_ok=True)
+    for name, content in mine.items():
+        (out / name).write_bytes(content)
+    for left in (".model.safetensors.00000000-1.part", "training/.checkpoint-00000009.pt.00000000-1.part"):
+        (out / left).write_bytes(b"half")  # of a run that was killed
+    for name in ("curves.png", "page.h5", "report.html"):  # what the command adds
+        (out / name).touch()
+    remove_run(out)
+    assert contents(out) == mine, "all of the training goes, and nothing else"
+    shutil.rmtree(out)
+    run(catalog, weights, out, recipe=FINE, assignments=SHORT)
+    remove_run(out)
+    assert not list(out.iterdir()), "nothing of a person's: no folder stays"
+
+
+def test_a_run_that_was_killed_as_it_began_can_be_repeated(stripes, weights, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "run.lock").touch()
+    (out / ".run.json.00000000-1.part").write_text('{"kind": "cnnc')
+    report = run(read_catalog(stripes), weights, out, recipe="small-similar")
+    assert report.evaluation is not None
+    one = tmp_path / "one"
+    one.mkdir()
+    (one / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputExistsError, match=r"'thesis\.txt' is in it"):
+        run(read_catalog(stripes), weights, one)
+    (one / "data.csv").write_text("a,b")
+    with pytest.raises(OutputExistsError, match=r"'data\.csv' and 1 more is in it"):
+        run(read_catalog(stripes), weights, one)
 
 
 def test_a_folder_inside_the_images_is_refused(stripes, capsys) -> None:
