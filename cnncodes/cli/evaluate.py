@@ -83,7 +83,7 @@ def evaluate(
     reporter.document(document)
     for name, reason in result.scores.problems.items():
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
-    reporter.next(f"cnncodes predict {shell(files[0])} photo.jpg")
+    reporter.next(f"cnncodes predict {shell(files[0])} photo.jpg{f' --of {shell(of)}' if of else ''}")
     if result.scores.problems:
         raise options.Exit(3)
 

@@ -34,8 +34,8 @@ def predict(
     """Which classes are in these images?
 
     A softmax head gives probabilities. An SVM gives a score for each class: above 0 speaks for the class, below
-    against it, and the farther from 0 the surer; scores are no probabilities. Close decisions, where the second
-    class is not far behind, are counted and named on standard error (--json: "close").
+    against it, and the farther from 0 the surer; scores are no probabilities. Close decisions, where the best class
+    leads by less than a third of the model's usual lead, are counted and named on standard error (--json: "close").
     An unreadable image is listed with its reason; the exit code is then 3.
 
         cnncodes predict model.safetensors a.jpg b.jpg
@@ -43,7 +43,7 @@ def predict(
         cnncodes predict model.safetensors photos/ --csv > predictions.csv
     """
     from cnncodes.evaluation import is_codes, model_weights, predictions_of, score
-    from cnncodes.heads import data_sets, head_of, load_model
+    from cnncodes.heads import head_of, load_model, require_one_head
     from cnncodes.images import read_catalog
 
     reporter = Reporter(json, quiet)
@@ -52,11 +52,7 @@ def predict(
     loaded = load_model(model)
     if of is not None:
         loaded = head_of(loaded, of)
-    elif sets := data_sets(loaded.classes):
-        reporter.warn(
-            f"the model has a head for each of {', '.join(map(quoted, sets))}, which were not trained to be compared: "
-            "choose one with --of"
-        )
+    require_one_head(loaded)  # before the images are read
     if is_codes(images):
         scores = score(loaded, images)
     else:
@@ -80,7 +76,7 @@ def predict(
         for prediction in predictions:
             if prediction.problem is None:
                 reporter.result(f"{quoted(prediction.name)}  {_line(prediction)}")
-    _explain(reporter, predictions)
+    _explain(reporter, predictions, loaded.usual_lead)
     bad = [prediction for prediction in predictions if prediction.problem is not None]
     for prediction in bad:
         reporter.warn(f"unreadable: {quoted(prediction.name)}: {prediction.problem}")
@@ -88,12 +84,12 @@ def predict(
         raise options.Exit(3)
 
 
-def _explain(reporter: Reporter, predictions: list[Prediction]) -> None:
+def _explain(reporter: Reporter, predictions: list[Prediction], usual: float | None) -> None:
     """What the numbers mean, and which decisions were close; on standard error, so that a pipe gets results alone."""
     read = [prediction for prediction in predictions if prediction.problem is None]
     if not read:
         return
-    from cnncodes.evaluation.prediction import CLOSE_PROBABILITY, CLOSE_SCORE
+    from cnncodes.evaluation.prediction import CLOSE_SHARE
 
     softmax = read[0].probabilities is not None
     if softmax:
@@ -106,13 +102,14 @@ def _explain(reporter: Reporter, predictions: list[Prediction]) -> None:
             "they are no probabilities ('cnncodes fit-linear --head softmax' gives those)"
         )
     close = sorted((entry for entry in read if entry.close), key=lambda entry: entry.lead or 0.0)
-    if close:
-        least = f"{100 * CLOSE_PROBABILITY:.0f} points" if softmax else f"{CLOSE_SCORE:g}"
+    if close and usual:
+        least = CLOSE_SHARE * usual * (100 if softmax else 1)
+        least_lead = f"{least:.2g}{' points' if softmax else ''}"
         more = f" and {len(close) - FIRST_CLOSE:,} more" if len(close) > FIRST_CLOSE else ""
         names = ", ".join(quoted(entry.name) for entry in close[:FIRST_CLOSE])
         reporter.note(
-            f"{len(close):,} of {len(read):,} decided closely, the best class less than {least} before the second; "
-            f"the closest: {names}{more}"
+            f"{len(close):,} of {len(read):,} decided closely, the best class less than {least_lead} before the second "
+            f"(a third of this model's usual lead); the closest: {names}{more}"
         )
 
 

@@ -149,7 +149,8 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
     if result.unreadable:
         reporter.warn(f"so {learned:,} images were learned from and {watched:,} watched")
-    reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg")
+    head = f" --of {shell(result.class_sets[0])}" if result.class_sets else ""
+    reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg{head}")
     if result.unreadable:
         raise Exit(3)
 

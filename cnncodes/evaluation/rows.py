@@ -9,7 +9,6 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import CatalogError, ModelError, OptionError
 from cnncodes.evaluation.scores import Data, is_codes, one_path
-from cnncodes.heads.sets import data_sets
 from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.images.digests import file_digests
 from cnncodes.images.listing import SPLITS
@@ -51,10 +50,7 @@ def labels_for(classes: Sequence[str], catalog: Catalog, rows: np.ndarray | slic
         raise ModelError(
             f"the data have classes that the model does not know: {', '.join(map(repr, unknown))} "
             f"(it knows {', '.join(map(repr, classes))}).",
-            f"The model has a head for each of {', '.join(map(repr, sets))}: name that of these data with --of "
-            "(Python: cnncodes.heads.head_of)."
-            if (sets := data_sets(classes))
-            else "Rename these classes as the model has them, leave them out, or fit a model on these data.",
+            "Rename these classes as the model has them, leave them out, or fit a model on these data.",
         )
     if not used:
         raise CatalogError(

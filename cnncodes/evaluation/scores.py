@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Catalog
 Progress = Callable[[int, int], None]
+#: Why an image that could be read has no scores.
+NOT_FINITE = (
+    "its codes are no numbers (NaN or infinity): extract it again, and look at the weights if it stays so"
+)
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 
@@ -37,9 +41,9 @@ class Scores:
     ----------
     catalog : Catalog
     values : float ndarray [N, K]
-        NaN where an image could not be read.
+        NaN where an image could not be read, or its codes are not finite.
     problems : dict of str to str
-        Name and reason of each unreadable image.
+        Name and reason of each of these images.
     """
 
     catalog: Catalog
@@ -119,9 +123,7 @@ def score_models(
     size: int | None = None,
     progress: Progress | None = None,
 ) -> list[Scores]:
-    """Scores by several models, one record per model, all on the same catalog.
-
-    Models that read the same weights with the same preprocessing and crops share one pass over the images.
+    """Scores by several models, one record per model, all on the same catalog; equal networks share one pass over the images.
 
     Parameters
     ----------
@@ -210,7 +212,7 @@ def _score_dense(
         values, problems = score_dense(
             classifier, catalog, size, workers, _shifted(progress, number * len(catalog))
         )
-        result.append(Scores(catalog, values, problems))
+        result.append(_finite(catalog, values, problems))
     return result
 
 
@@ -253,7 +255,15 @@ def _score_pass(
         for row, reason in batch.problems.items():
             problems[catalog.names[row]] = reason
         progress(int(batch.rows[-1]) + 1, len(problems))
-    return {key: Scores(catalog, values[key], problems) for key in models}
+    return {key: _finite(catalog, values[key], problems) for key in models}
+
+
+def _finite(catalog: Catalog, values: np.ndarray, problems: dict[str, str]) -> Scores:
+    """The scores, all NaN and with a reason where codes were not finite; a class without any probability may have -inf."""
+    bad = np.isnan(values).any(axis=1) | np.isposinf(values).any(axis=1)
+    values[bad] = np.nan
+    reasons = {catalog.names[row]: NOT_FINITE for row in np.flatnonzero(bad)}
+    return Scores(catalog, values, reasons | problems)
 
 
 def _shifted(progress: Progress | None, before: int) -> Progress:
@@ -321,13 +331,9 @@ def model_weights(
 
     settings = model.settings
     name = str(weights or settings.weights)
-    if (
-        weights is None
-        and beside is not None
-        and not Path(name).exists()
-        and (beside.parent / name).is_file()
-    ):
-        name = str(beside.parent / name)
+    near = None if beside is None or weights is not None else beside.parent / name
+    if near is not None and not Path(name).exists() and near.is_file():
+        name = str(near)
     try:
         found = load_weights(name, network=settings.network)
     except WeightsMissingError as error:
@@ -369,8 +375,9 @@ def _score_codes(model: LinearModel, path: Path) -> Scores:
         rows = np.flatnonzero(codes.state == DONE)
         for start in range(0, len(rows), 1024):
             part = rows[start : start + 1024]
-            values[part] = model.head.scores(read_rows(codes, model.stage, part))
-        return Scores(codes.catalog, values, codes.problems())
+            with np.errstate(invalid="ignore", over="ignore"):  # codes that are not finite: said below
+                values[part] = model.head.scores(read_rows(codes, model.stage, part))
+        return _finite(codes.catalog, values, codes.problems())
 
 
 def _check_settings(needed: ExtractionSettings, there: ExtractionSettings, path: Path) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         load_model,
     )
     from cnncodes.heads.normalise import Normalisation
-    from cnncodes.heads.sets import data_sets, head_of
+    from cnncodes.heads.sets import data_sets, head_of, require_one_head
     from cnncodes.heads.splits import Split, split_rows
     from cnncodes.heads.transformer import CNNCodes
 
@@ -55,6 +55,7 @@ _HOMES = {
     "Normalisation": "normalise",
     "data_sets": "sets",
     "head_of": "sets",
+    "require_one_head": "sets",
     "Split": "splits",
     "split_rows": "splits",
     "CNNCodes": "transformer",
@@ -83,6 +84,7 @@ __all__ = [
     "head_of",
     "is_model",
     "load_model",
+    "require_one_head",
     "split_rows",
     "stratified_folds",
 ]

@@ -53,6 +53,9 @@ class Choice:
         "5 stratified folds" or "val split of 120 images", with what was unusual.
     seconds : float
         Wall time.
+    lead : float or None
+        With ``best``: how far the best class usually leads the second on the held-out rows; see :func:`median_lead`. None
+        in records of earlier versions.
     """
 
     C: tuple[float, ...]
@@ -61,6 +64,7 @@ class Choice:
     best: float
     how: str
     seconds: float
+    lead: float | None = None
 
     @property
     def best_accuracy(self) -> float:
@@ -209,7 +213,31 @@ def choose_on_rotation(
         candidates[best],
         how,
         time.perf_counter() - began,
+        median_lead(scores[best][fold != TRAINING], kind),
     )
+
+
+def median_lead(scores: Array, kind: HeadKind) -> float:
+    """How far the best class is before the second, in the middle of some rows.
+
+    Parameters
+    ----------
+    scores : float array [n, K]
+    kind : {"svm", "softmax"}
+        The lead of an SVM is a difference of scores, that of softmax one of probabilities (0..1).
+    """
+    return float(np.median(leads(scores, kind)))
+
+
+def leads(scores: Array, kind: HeadKind) -> Array:
+    """How far the best class of each row is before the second: float ``[n]``; parameters as :func:`median_lead`."""
+    values = scores
+    if kind == "softmax":
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        values = odds / odds.sum(axis=1, keepdims=True)
+    two = np.sort(values, axis=1)[:, -2:]
+    ahead: Array = two[:, 1] - two[:, 0]
+    return ahead
 
 
 def class_costs(labels: Array, used: Array, K: int, class_weight: ClassWeight) -> Array:

@@ -48,12 +48,15 @@ class LinearModel:
     seen : uint64 ndarray
         Digests of the files that the head was fitted on and of those that the weights were trained on, so that
         an evaluation can leave them out.
+    class_sets : tuple of str
+        The data set of each class, where each set has a head of its own; see :func:`cnncodes.heads.head_of`.
     """
 
     head: Head
     settings: ExtractionSettings
     evidence: dict[str, Any] = field(default_factory=dict)
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    class_sets: tuple[str, ...] = ()
 
     @property
     def stage(self) -> str:
@@ -69,6 +72,12 @@ class LinearModel:
     def images_fitted(self) -> int:
         """Images that the head was fitted on; of a network, those that it was trained on."""
         return int(self.evidence.get("images_fitted", len(self.seen)))
+
+    @property
+    def usual_lead(self) -> float | None:
+        """How far the best class usually leads, as :attr:`FitResult.lead`; None where nobody measured it."""
+        lead = self.evidence.get("fit", {}).get("lead")
+        return float(lead) if lead else None
 
     def has_seen(self, digests: np.ndarray) -> np.ndarray:
         """Whether the head or the weights learned from images with these digests: bool ``[N]``.
@@ -88,6 +97,7 @@ class LinearModel:
             "head": json.loads(self.head.to_json()),
             "settings": json.loads(self.settings.to_json()),
             "evidence": self.evidence,
+            "class_sets": list(self.class_sets),
         }
         arrays = {name: np.asarray(array) for name, array in self.head.arrays().items()}
         write_arrays(path, {**arrays, _ENTRY: self.seen.view(np.int64)}, record, overwrite=overwrite)
@@ -124,6 +134,7 @@ class LinearModel:
                 settings=ExtractionSettings.from_json(json.dumps(record["settings"])),
                 evidence=dict(record["evidence"]),
                 seen=seen,
+                class_sets=tuple(map(str, record.get("class_sets", ()))),
             )
         except (KeyError, TypeError, ValueError, CnnCodesError) as error:
             reason = error.problem if isinstance(error, CnnCodesError) else f"{type(error).__name__} {error}"
@@ -192,7 +203,7 @@ def network_model(weights: Weights) -> LinearModel:
     )
     bias = np.zeros(network.classes, np.float32)
     head = Head("softmax", identity, bias, Normalisation("none"), 1.0, names)
-    return LinearModel(head, settings, seen=np.array(weights.seen, np.uint64))
+    return LinearModel(head, settings, {}, np.array(weights.seen, np.uint64), weights.class_sets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,19 +331,10 @@ def few_shot_codes(
         train = np.concatenate([split.train, split.choose])
         test = split.test[labels[split.test] >= 0]
         return few_shot(
-            read_rows(file, model.stage, train),
-            labels[train],
-            read_rows(file, model.stage, test),
-            labels[test],
-            classes,
-            shots=shots,
-            repeats=repeats,
-            kind=model.head.kind,
-            C=C,
-            normalisation=model.head.normalisation.kind,
-            seed=seed,
+            read_rows(file, model.stage, train), labels[train], read_rows(file, model.stage, test), labels[test], classes,
+            shots=shots, repeats=repeats, kind=model.head.kind, C=C, normalisation=model.head.normalisation.kind, seed=seed,
             jobs=jobs,
-        )
+        )  # fmt: skip
 
 
 def read_rows(file: CodesFile, stage: str, rows: np.ndarray | None = None) -> np.ndarray:

@@ -123,6 +123,8 @@ class Inversions:
         Of the answers: "probability" or "score".
     answer : tuple of str and float, or None
         The network's class for the image itself.
+    seen : float, default 1
+        Share of the photograph's area that the network sees.
     """
 
     subject: str
@@ -132,6 +134,7 @@ class Inversions:
     seed: int
     unit: str = "probability"
     answer: tuple[str, float] | None = None
+    seen: float = 1.0
 
     @property
     def iterations(self) -> int:
@@ -142,8 +145,9 @@ class Inversions:
         """How the errors are counted, and what the mirror image says about what a stage forgets."""
         mirrored = ", ".join(f"{part.stage} {as_share(part.mirrored)}" for part in self.parts)
         return (
-            "Errors: squared distance from the image's code; 100 % is as far as a plain grey image. "
-            f"The mirrored photograph: {mirrored}; where that is little, the layer hardly tells where things are."
+            "Error: squared distance from the photograph's code; 100 % is as far as a plain grey image. A small one says "
+            "that the search succeeded, not that much is kept. Of the photograph mirrored left to right it is "
+            f"{mirrored}: where that is little, the layer hardly tells where things are."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -155,6 +159,7 @@ class Inversions:
             "iterations": self.iterations,
             "unit": self.unit,
             "answer": self.answer,
+            "seen": self.seen,
             "stages": {
                 part.stage: {"error": part.error, "mirrored_error": part.mirrored, "answer": part.answer}
                 for part in self.parts
@@ -224,7 +229,7 @@ def invert(
         parts = list(pool.map(lambda name: _invert_one(subject, view, name, iterations, seed, report), names))
     answer = _answer(subject, view.pixels)
     unit = subject.unit
-    return Inversions(subject.name, view.name, view.rgb, tuple(parts), seed, unit, answer)
+    return Inversions(subject.name, view.name, view.rgb, tuple(parts), seed, unit, answer, view.seen)
 
 
 def _invert_one(
@@ -279,8 +284,10 @@ def _invert_one(
 
 
 def _answer(subject: Subject, pixels: Tensor) -> tuple[str, float] | None:
-    """The class with the largest value, and that value; None for a network that ends before a classifier."""
-    if subject.head is None and subject.weights.architecture.classes is None:
+    """The class with the largest value, and that value; None for a network without one classifier for all classes."""
+    if (subject.head or subject.weights).class_sets or (
+        subject.head is None and subject.weights.architecture.classes is None
+    ):
         return None
     with torch.no_grad():
         values = subject.values(subject.scores(pixels))[0]

@@ -17,6 +17,7 @@ import numpy as np
 from cnncodes.codes.compute import Device
 from cnncodes.codes.lock import locked
 from cnncodes.heads.linear_model import LinearModel
+from cnncodes.heads.sets import set_names
 from cnncodes.heads.splits import Split, SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.networks import TANH, Network, TorchNetwork, get_network
@@ -39,7 +40,8 @@ class TrainingResult:
     """What a training left: the run folder, the weights file in it, every epoch, and the split that was used.
 
     ``leads`` is false in all but one of several processes: that one writes and tells. ``unreadable`` has the name and the
-    reason of each image that this process could not read.
+    reason of each image that this process could not read. ``class_sets`` has the data set of each class, where each set has a
+    head of its own.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class TrainingResult:
     classes: tuple[str, ...]
     leads: bool = True
     unreadable: dict[str, str] = field(default_factory=dict)
+    class_sets: tuple[str, ...] = ()
 
     @property
     def best(self) -> Epoch:
@@ -217,6 +220,7 @@ def _train(
         task.classes,
         together.leads,
         training.inputs.unreadable(),
+        _class_sets(task),
     )
 
 
@@ -271,6 +275,10 @@ def _data_digest(job: _Job, split: Split) -> str:
     return digest.hexdigest()
 
 
+def _class_sets(task: Task) -> tuple[str, ...]:
+    return () if task.class_sets is None else set_names(task.classes, task.class_sets.tolist())
+
+
 def _save(job: _Job, task: Task, training: Training) -> None:
     """The learner's weights as a file like any other, with the digests of all images that had a part in them."""
     learner = training.learner
@@ -283,5 +291,6 @@ def _save(job: _Job, task: Task, training: Training) -> None:
         classes=task.classes,
         source=job.source,
         seen=tuple(sorted({*job.seen, *head, *training.inputs.seen()})),
+        class_sets=_class_sets(task),
     )
     save_weights(weights, job.folder / MODEL, overwrite=True)

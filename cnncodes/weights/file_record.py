@@ -36,6 +36,8 @@ def record_of(weights: Weights, file_format: int) -> dict[str, Any]:
     }
     if weights.statistics is not None:
         record["statistics"] = weights.statistics.to_values()
+    if weights.class_sets:
+        record["class_sets"] = list(weights.class_sets)
     return record
 
 
@@ -59,7 +61,9 @@ def content_of(
             raise ValueError("its network, source or fingerprint is not text")
         if not re.fullmatch("[0-9a-f]{64}", record["fingerprint"]):
             raise ValueError("its fingerprint is no sha256")
-        statistics = record.get("statistics")
+        statistics, sets = record.get("statistics"), record.get("class_sets", [])
+        if not isinstance(sets, list) or not all(isinstance(name, str) for name in sets):
+            raise ValueError("the data sets of its classes are not text")
         return FileContent(
             tensors=tensors,
             network=record["network"],
@@ -69,6 +73,7 @@ def content_of(
             fingerprint=record["fingerprint"],
             seen=tuple(np.frombuffer(b64decode(record.get("seen", ""), validate=True), "<u8").tolist()),
             statistics=None if statistics is None else SourceStatistics.from_values(statistics),
+            class_sets=tuple(sets),
         )
     except WeightsError:
         raise

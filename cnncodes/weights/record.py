@@ -44,6 +44,9 @@ class Weights:
         evaluation can leave them out.
     statistics : SourceStatistics or None, default None
         How codes of such images lie, so that advice can say how far other images are from them.
+    class_sets : tuple of str, default ()
+        The data set that each class belongs to, where each set was given a head of its own (``train --heads each``): such
+        classes were not trained to be told from those of other sets. Empty: one head for all.
     """
 
     network: str
@@ -54,6 +57,7 @@ class Weights:
     source: str
     seen: tuple[int, ...] = ()
     statistics: SourceStatistics | None = None
+    class_sets: tuple[str, ...] = ()
 
     @cached_property
     def architecture(self) -> Network:

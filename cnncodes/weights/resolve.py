@@ -150,6 +150,7 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
         source=source,
         seen=content.seen,
         statistics=content.statistics,
+        class_sets=content.class_sets if classes and len(content.class_sets) == len(classes) else (),
     )
     if content.fingerprint and content.fingerprint != weights.fingerprint:
         raise WeightsMismatchError(

@@ -83,10 +83,41 @@ def test_a_close_decision_is_one_whose_best_class_hardly_leads(made):
         for found in predict(model, codes, top=2):
             best, second = found.probabilities or found.scores
             assert found.lead == pytest.approx(best - second)
-            assert found.close == (found.lead < (0.2 if kind == "softmax" else 0.5))
+            assert found.close == (found.lead < model.usual_lead / 3)
     assert predict(fit.model, codes, top=1)[0].lead == pytest.approx(predict(fit.model, codes)[0].lead), (
         "the second class counts whether it is asked for or not"
     )
+
+
+def test_not_every_decision_is_close_because_C_is_small(made, tmp_path):
+    """Scores shrink with C, and so do their leads: what is close is told by the leads that this model usually has."""
+    _, codes, _ = made
+    for kind in ("softmax", "svm"):
+        for C in (1e-4, [1e-4, 2e-4], 100.0):
+            model = fit_linear(codes, layer="fc7", kind=kind, C=C, jobs=1).model
+            model.save(tmp_path / "model.safetensors", overwrite=True)
+            model = LinearModel.load(tmp_path / "model.safetensors")
+            found = predict(model, codes)
+            close = sum(entry.close for entry in found)
+            assert close < len(found) / 2, (kind, C)
+            usual = np.median([entry.lead for entry in found])
+            assert usual / 5 < model.usual_lead < usual * 5, (kind, C)
+    old = dataclasses.replace(model, evidence={"split": "of an earlier version"})
+    assert {entry.close for entry in predict(old, codes)} == {None}
+
+
+def test_codes_that_are_no_numbers_are_told_as_such(codes_file):
+    import h5py
+
+    path = codes_file([0, 1] * 10)
+    model = fit_linear(path, layer="pool5", C=1.0, jobs=1).model
+    with h5py.File(path, "r+") as file:
+        file["layers/pool5"][3, 5] = np.nan
+        file["layers/pool5"][4, 5] = np.inf
+    found = predict(model, path)
+    assert [row for row, entry in enumerate(found) if entry.problem] == [3, 4]
+    assert "NaN or infinity" in found[3].problem
+    assert score(model, path).problems == {entry.name: entry.problem for entry in found[3:5]}
 
 
 def test_unreadable_images_keep_their_place_and_reason(made, small_weights, tmp_path):
