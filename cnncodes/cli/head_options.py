@@ -201,9 +201,11 @@ MapStep = Annotated[
     ),
 ]
 Sliding = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--sliding",
-        help="Cut out a crop at each place and compute it alone: slower, and just what the network says of it.",
+        "--sliding/--no-sliding",
+        help="Cut out a crop at each place and compute it alone: slower, and just what the network says of it. "
+        "[default: only where fewer than half of the crops agree with the map, up to 400 places]",
+        show_default=False,
     ),
 ]

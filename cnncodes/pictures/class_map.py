@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 NAMED = 7  # classes with a colour of their own; the rest share one
+NO_ANSWER = (225, 225, 225)
 STRENGTH = 0.6  # of the colours over the image
 LONGEST_NAME = 24  # characters
 
@@ -42,6 +43,7 @@ def draw_classes(
     size: float = 9,
     columns: int = 4,
     where: Literal["outside lower right", "lower right"] = "outside lower right",
+    no_answer: int | None = None,
 ) -> None:
     """Colour the image by the class that is the largest there, and name the classes below.
 
@@ -65,12 +67,16 @@ def draw_classes(
         Of the legend.
     where : {"outside lower right", "lower right"}
         Of the legend in the figure: below the panels, or over what is kept free for it.
+    no_answer : int, optional
+        Place among the names of what stands for no class; light grey.
     """
     named, parts = commonest(best)
     others = len(np.unique(best)) - len(named)
     place = np.full(len(names), len(named))
     place[named] = np.arange(len(named))
     colours = np.concatenate([class_colours(len(named)), np.array([NO_CLASS], np.uint8)])
+    if no_answer is not None:
+        colours[:-1][named == no_answer] = NO_ANSWER
     shown = pale(rgb).astype(float)
     inside = ~np.ma.getmaskarray(on_pixels)
     over = colours[place[on_pixels.data[inside].astype(int)]]

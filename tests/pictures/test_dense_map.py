@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import dense as room
 from cnncodes.pictures.dense import CropComparison, dense_map
 from cnncodes.pictures.dense_drawing import draw_dense, on_pixels
+from cnncodes.pictures.question import ask
+from cnncodes.pictures.subject import view_of
 
 NETWORK = Network(
     "small-map",
@@ -50,7 +53,7 @@ def test_the_map_is_the_classifiers_over_the_image_that_is_drawn(subject, photo,
     if with_head:
         subject = subject_of(subject.weights, linear_model(subject.weights, "pool2", kind=with_head))
     before = state_of(subject.network)
-    found = dense_map(subject, photo)
+    found = dense_map(subject, photo, sliding=False)
     assert state_of(subject.network) == before
     assert min(found.rgb.shape[:2]) == 36, "by default one and a half times the crop"
     seen = found.rgb if subject.preprocessing.channels == "RGB" else found.rgb[:, :, ::-1]
@@ -62,9 +65,11 @@ def test_the_map_is_the_classifiers_over_the_image_that_is_drawn(subject, photo,
     assert found.best.shape == found.values.shape[1:] and found.mean.shape == (len(subject.classes),)
     told = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert told["size"] == [48, 36] and told["places"] == [9 - 6 + 1, 12 - 6 + 1] and told["step_px"] == 4
-    assert found.place == found.mean.argmax() and told["original"] == [80, 60]
+    assert found.place == np.bincount(found.best.ravel()).argmax() and told["original"] == [80, 60]
+    assert found.whole.predicted == told["whole_image"] == ask(subject, view_of(photo, subject)).predicted
     assert max(told["mean"], key=told["mean"].get) == found.classes[found.mean.argmax()]
-    assert len(draw_dense(found).axes) == 4, "three panels and a colour bar"
+    several = len(np.unique(found.best)) > 1
+    assert len(draw_dense(found).axes) == (4 if several else 3), "panels and a colour bar"
 
 
 def bare_subject(patch):
@@ -115,7 +120,7 @@ def test_real_crops_are_drawn_if_asked_for(subject, photo):
 
 def test_somebody_is_warned_of_what_means_little(subject, photo):
     """In print and in the picture: few crops agree, or the image was enlarged."""
-    found = dense_map(subject, photo, class_name="class 1")
+    found = dense_map(subject, photo, class_name="class 1", sliding=False)
     assert found.place == 1
     sure = CropComparison(20, 0.9, 0.9, 0.01, 1.0)
     good = dataclasses.replace(found, crops=sure)
@@ -131,6 +136,46 @@ def test_somebody_is_warned_of_what_means_little(subject, photo):
     assert ["25 %" in text for text in vague.cautions()] == [vague.unit == "probability"]
     slow = dataclasses.replace(poor, sliding=True, original=(80, 60))
     assert "unsure" in slow.cautions()[0] and len(slow.cautions()) == 1
+
+
+def test_real_crops_are_drawn_where_few_agree_unless_they_are_too_many(subject, photo, monkeypatch):
+    """No title says what its own warning denies."""
+    monkeypatch.setattr(room, "MOST_CROPS", 10)
+    form, crops = (dense_map(subject, photo, 45, sliding=sliding) for sliding in (False, True))
+    monkeypatch.setattr(room, "RELIABLE", 1.01)  # nothing is reliable
+    found = dense_map(subject, photo, 45)
+    np.testing.assert_allclose(found.values, crops.values, atol=1e-6)
+    assert found.sliding and not found.unreliable and found.crops.crops == crops.crops.crops > 10
+    assert np.abs(crops.values - form.values).max() > 1e-4, "else this test tells nothing apart"
+    monkeypatch.setattr(room, "MOST_SLIDING", found.best.size - 1)
+    many = dense_map(subject, photo, 45)
+    np.testing.assert_allclose(many.values, form.values, atol=1e-6)
+    texts = [text.get_text() for text in draw_dense(many).texts]
+    assert many.unreliable and texts[0].startswith("Unreliable here")
+
+
+def test_what_is_a_guess_is_no_class_and_one_class_needs_no_panel_of_one_colour(subject, photo):
+    found = dense_map(subject, photo, sliding=False)
+    values = np.full_like(found.values, 0.05)
+    values[2, 0, 0], values[1, 1:, 1:] = 0.4, 0.06
+    some = dataclasses.replace(found, values=values)
+    assert np.count_nonzero(some.best == 2) == 1 and np.unique(some.best).tolist() == [2, 4]
+    assert "unsure (under 10 %)" in some.describe() and len(draw_dense(some).axes) == 4
+    values[2] = 0.4
+    one = draw_dense(found if found.unit == "score" else dataclasses.replace(found, values=values))
+    assert len(one.axes) == 3 and f"'class 2' at all {found.best.size} places" in " ".join(
+        text.get_text() for text in one.texts
+    )
+
+
+def test_panels_of_a_panorama_stand_one_above_another(subject, tmp_path):
+    noise = np.random.default_rng(5).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((240, 60)).save(tmp_path / "wide.png")
+    figure = draw_dense(dense_map(subject, tmp_path / "wide.png"))
+    figure.canvas.draw()
+    panels = [axes.get_position() for axes in figure.axes[:-1]]
+    assert all(below.y1 < above.y0 and below.x0 == above.x0 for above, below in pairwise(panels))
+    assert min(panel.width for panel in panels) > 0.7
 
 
 def test_a_square_lies_around_the_middle_of_its_window(subject, photo):

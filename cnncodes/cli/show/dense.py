@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnncodes.cli import head_options, options, show_options
-from cnncodes.cli.console import Reporter, shell
+from cnncodes.cli.console import Reporter, one_line, shell
 from cnncodes.cli.show.common import finish, named, picture_path
 
 
@@ -14,7 +14,7 @@ def dense(
     class_name: show_options.ClassName = None,
     size: head_options.MapSize = None,
     step: head_options.MapStep = None,
-    sliding: head_options.Sliding = False,
+    sliding: head_options.Sliding = None,
     output: show_options.Picture = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -26,7 +26,7 @@ def dense(
     The fully convolutional form: fully connected layers become convolutions over the last grid (CS231n; Sermanet
     et al. 2014), so that all places share their computation. Each place equals the classifier on its window of
     the grid, exactly. A crop cut out there has zeros around it where the window has neighbours, and the network has
-    learned from crops: the command says how many crops agree, and --sliding draws their answers.
+    learned from crops: where most crops say something else, the picture is drawn from crops.
 
         cnncodes show dense photo.jpg --weights starter
 
@@ -45,20 +45,27 @@ def dense(
             progress=lambda done, total: update(100 * done / total, ""),
         )  # fmt: skip
     rows, columns = found.values.shape[1:]
-    reporter.result(f"{rows} x {columns} places, {found.step} px apart: {found.describe()}")
+    by = "a crop at each" if found.sliding else "all together"
+    reporter.result(f"{rows} x {columns} places, {found.step} px apart, {by}: {found.describe()}")
+    reporter.result(one_line(found.answer))
+    if found.sliding and sliding is None:
+        reporter.note(
+            f"drawn from real crops: the network over the whole image at once says something else of "
+            f"{100 * (1 - found.crops.agree):.0f} % of them (--no-sliding draws that)"
+        )
     reporter.result(
         f"all places together in {found.seconds:.2f} s; as single crops {found.crops.seconds:.2f} s, "
         f"{found.crops.seconds / found.seconds:.1f} times as long"
     )
     reporter.result(
-        f"of {found.crops.crops} crops cut out there {100 * found.crops.agree:.0f} % have the same class (mirrored, "
+        f"of {found.crops.crops} crops cut out there {100 * found.crops.agree:.0f} % have the class of all together (mirrored, "
         f"{100 * found.crops.mirrored:.0f} % of the crops keep theirs); their largest {found.unit} differs by "
         f"{found.crops.difference:.2g} on average"
     )
     for caution in found.cautions():
         reporter.warn(f"beware: {caution}")
     finish(reporter, draw_dense(found), path, found.to_json())
-    if found.cautions() and not sliding:
+    if found.cautions() and not found.sliding:
         reporter.next(
             f"cnncodes show dense {shell(image)} {named(weights, network)} --sliding -o sliding.png"
         )
