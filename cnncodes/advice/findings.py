@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from cnncodes.advice import quick_probes
 from cnncodes.advice.copies import near_pairs
+from cnncodes.advice.dark_images import colour_words, highest_of_dark, stretch_words
 from cnncodes.advice.evidence import Evidence
 from cnncodes.advice.sample import Sample
-from cnncodes.advice.strays import at_most, colour_words, far_from_others, far_words, mean_over_positions
+from cnncodes.advice.strays import at_most, far_from_others, far_words, mean_over_positions
 from cnncodes.advice.thresholds import Thresholds
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import SPLITS, Catalog
@@ -176,12 +177,14 @@ def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Fi
     if len(empty):
         named = empty[np.argsort(-sample.one_colour[empty], kind="stable")][:MOST_NAMED]
         files = tuple(catalog.names[sample.rows[row]] for row in named)
+        highest = [highest_of_dark(catalog.path(sample.rows[row])) for row in named]
         words = [
-            f"{name}: {colour_words(sample.one_colour[row])}" for name, row in zip(files, named, strict=True)
+            f"{name}: {colour_words(sample.one_colour[row], value)}"
+            for name, row, value in zip(files, named, highest, strict=True)
         ]
-        found.append(
-            Finding("one-colour", f"{_count(len(empty), 'image')} of nearly one colour", tuple(words), files)
-        )
+        cause = stretch_words(len(named), [value for value in highest if value is not None])
+        text = f"{_count(len(empty), 'image')} of nearly one colour{cause}"
+        found.append(Finding("one-colour", text, tuple(words), files))
     spatial = [stage for stage in sample.codes if sample.positions[stage] > 1]
     stage = spatial[-1] if spatial else sample.deepest
     far, ratio = far_from_others(

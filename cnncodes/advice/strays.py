@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.advice.dark_images import colour_words, highest_of_dark
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import mean_of_crops, nearest
@@ -298,11 +299,6 @@ def far_words(ratio: float) -> str:
     return f"{ratio:.1f} times as far from its {NEIGHBOURS} nearest images as is usual"
 
 
-def colour_words(share: float) -> str:
-    """What is said of an image of one colour."""
-    return f"{100 * share:.0f} % of it is one colour"
-
-
 def _means(codes: CodesFile, stage: str, rows: Array) -> Array:
     """Channel means float32 ``[n, channels]`` of some rows of a stage, in bounded memory."""
     shape = codes.stage_shape(stage)
@@ -332,7 +328,7 @@ def _of_one_colour(
         for place, pixels in zip(batch.rows, batch.pixels, strict=True):
             share = share_of_one_colour(pixels[0])
             if place not in batch.problems and share >= least:
-                words = colour_words(share)
+                words = colour_words(share, highest_of_dark(drawn.path(place)))
                 found.append(Stray(drawn.names[place], int(rows[place]), "one-colour", share, words))
     return sorted(found, key=lambda stray: -stray.value), decoded
 

@@ -143,6 +143,23 @@ def decode(source: Source, preprocessing: Preprocessing | None = None) -> Pictur
         raise _refused(_one_line(getattr(error, "strerror", None) or error).lower(), name) from error
 
 
+def sixteen_bit_range(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Smallest and largest value of a grey image of 16 bits; None of any other, and of what cannot be read.
+
+    Cameras of 10, 12 and 14 bits write such files and use only the lower part of 0 to 65,535. The scale is not guessed
+    from one image, or images of one camera would come out differently: :func:`decode` leaves them dark.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            if not image.mode.startswith("I;16"):
+                return None
+            _refuse_large(image.width, image.height, repr(path))
+            low, high = np.asarray(image).min(), np.asarray(image).max()
+    except Exception:  # as in _decode_file; whoever wants the reason asks decode
+        return None
+    return int(low), int(high)
+
+
 def write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     """Write ``uint8 [height, width]`` (grey) or ``[height, width, 3]`` (RGB) as a PNG file."""
     Image.fromarray(pixels).save(path, format="PNG")

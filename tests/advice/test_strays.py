@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from advice_tools import draw_stripes, tiny, tiny_weights
+from PIL import Image
 
 from cnncodes.advice import Strays, advise, find_strays
+from cnncodes.advice.dark_images import highest_of_dark
 from cnncodes.advice.strays import (
     NEIGHBOURS,
     at_most,
@@ -171,3 +173,24 @@ def test_the_advice_names_an_empty_image_and_its_file(spoilt) -> None:
     warnings = {finding.kind: finding for finding in advise(read_catalog(spoilt), tiny_weights()).warnings}
     assert warnings["one-colour"].files == ("train/along/empty.png",)
     assert warnings["one-colour"].names[0].startswith("train/along/empty.png: ")
+
+
+def test_images_of_a_camera_of_12_bits_are_told_with_the_cause_and_a_way_out(spoilt) -> None:
+    """They are nearly black in files of 16 bits: "of one colour" alone would leave a person puzzled."""
+    random = np.random.default_rng(0)
+    for name in ("3", "4"):
+        dim = random.integers(1_500, 4_081, (40, 40)).astype(np.uint16)
+        dim[0, 0] = 4_080
+        Image.fromarray(dim).save(spoilt / f"train/along/{name}.png")
+    bright = Image.open(spoilt / "train/along/3.png").point(lambda value: value * 16)
+    bright.save(spoilt / "train/along/bright.png")
+    assert highest_of_dark(spoilt / "train/along/3.png") == 4_080
+    assert highest_of_dark(spoilt / "train/along/bright.png") is None, "what is recommended helps"
+    assert highest_of_dark(spoilt / "train/along/empty.png") is None, "of 8 bits"
+    (found,) = (
+        one for one in advise(read_catalog(spoilt), tiny_weights()).warnings if one.kind == "one-colour"
+    )
+    assert "train/along/bright.png" not in found.files
+    assert "2 of the 3 named are 16-bit images" in found.text
+    assert "up to 4,080 of 65,535" in found.text and "by 16 first" in found.text
+    assert sum("16-bit" in name for name in found.names) == 2
