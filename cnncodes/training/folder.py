@@ -37,13 +37,19 @@ def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
     Raises
     ------
     OutputExistsError
-        If the folder holds a run and ``resume`` is false, or a ``run.json`` that no training has written.
+        If the folder holds a run and ``resume`` is false, or a ``run.json`` or model that is no training's.
     OptionError
         If the run in it was started with something else, each difference named, or its record cannot be read.
     """
     path = folder / RECORD
     there = _read(path) if path.exists() else None
-    begun = checkpoints(folder) or (folder / MODEL).exists() or (folder / FROZEN).exists()
+    own = (*checkpoints(folder), folder / MODEL, folder / FROZEN)
+    begun = [place.name for place in own if place.exists()]
+    if there is None and begun:
+        raise OutputExistsError(
+            f"'{folder}' has '{begun[0]}' in it, and no {RECORD} that says how it was trained.",
+            "Nothing was touched; choose another folder with -o.",
+        )
     if there is not None and (begun or resume):
         if not resume:
             raise OutputExistsError(

@@ -339,6 +339,14 @@ def test_the_note_of_another_command_is_refused_and_kept(network, pixels, stripe
         assert note.read_text() == text and [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
+def test_a_model_that_no_training_there_has_made_is_kept(network, pixels, stripes, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"of fit-linear")
+    for resume in (False, True):
+        with pytest.raises(OutputExistsError, match=r"'model\.safetensors' in it, and no run\.json"):
+            train(stripes, network, pixels, tmp_path, SETTINGS, resume=resume)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of fit-linear"]
+
+
 def test_hours_of_frozen_work_are_a_run_that_goes_on(tmp_path):
     """Killed before its first checkpoint, a training has its views in ``frozen.h5``: not to be begun anew."""
     record = {"settings": {"epochs": 3}}
