@@ -101,7 +101,12 @@ Queries = Annotated[
         show_default=False,
     ),
 ]
-Nearest = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many neighbours.")]
+Nearest = Annotated[
+    int | None,
+    typer.Option(
+        "-k", metavar="N", min=1, help="How many neighbours. [default: 6, or all where there are fewer]", show_default=False
+    ),
+]  # fmt: skip
 Metric = Annotated[
     str,
     typer.Option("--metric", metavar="METRIC", help="Between codes: cosine (their direction alone) or l2."),
@@ -111,7 +116,7 @@ FoolTo = Annotated[
     typer.Option(
         "--to",
         metavar="CLASS",
-        help="The class that it shall be taken for, by name or number. [default: the second most probable]",
+        help="The class that it shall be taken for, by name or number. [default: the most probable one that is clearly behind]",
         show_default=False,
     ),
 ]
@@ -149,7 +154,14 @@ Units = Annotated[
     ),
 ]
 MostActive = Annotated[
-    int, typer.Option("--count", metavar="N", min=1, help="How many units, the most active first.")
+    int | None,
+    typer.Option(
+        "--count",
+        metavar="N",
+        min=1,
+        help="How many units, the most active first.",
+        show_default="36 maps, or 10 bars of a fully connected layer",
+    ),
 ]
 EachScale = Annotated[
     bool,

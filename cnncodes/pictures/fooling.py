@@ -22,16 +22,17 @@ from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
 from cnncodes.pictures.drawing import add_ends_bar, new_panels, plain, scale
 from cnncodes.pictures.overlay import set_title, show_image
-from cnncodes.pictures.question import as_text, short
+from cnncodes.pictures.question import as_text, ask, short
 from cnncodes.pictures.subject import Bytes, Subject, View
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cnncodes.images.decode import Source
-    from cnncodes.pictures.drawing import Figure
+    from cnncodes.pictures.drawing import Axes, Figure
     from cnncodes.weights.preprocessing import Preprocessing
 
+CLOSE = 0.5  # of the answer's probability: a class that has as much is as good as the answer
 STEPS = 20  # of the iterated form, at each size of the box
 
 
@@ -59,6 +60,8 @@ class Fooled:
         Largest change of a pixel, in grey levels of 255; none smaller was found to do.
     one_step : int or None
         The same for a single step of the fast gradient sign method; None if none does within the limit.
+    doubts : tuple of str
+        Why the answer before was not worth much, as every picture about one class says it; none if it was sure.
     """
 
     subject: str
@@ -71,6 +74,21 @@ class Fooled:
     unit: str
     epsilon: int
     one_step: int | None
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What makes this change less of a wonder: the network was not sure, or was about to say this anyway."""
+        first, second = (as_text(value, self.unit) for value in self.before)
+        near = self.unit == "probability" and self.before[1] >= CLOSE * self.before[0]
+        close = f"the two were close before, {first} and {second}, so that little had to change"
+        return (*self.doubts, *([close] if near else []))
+
+    def describe(self) -> str:
+        """``'bee' (probability 90 %) becomes 'ant' (probability 60 %, before 1.2 %)``."""
+        old, new = (short(plain(name), 30) for name in self.classes)
+        first, before, after = (as_text(value, self.unit) for value in (*self.before, self.after[1]))
+        return f"'{old}' ({first}) becomes '{new}' ({after}, before {before.removeprefix(self.unit).strip()})"
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
@@ -84,6 +102,7 @@ class Fooled:
             "after": list(self.after),
             "epsilon": self.epsilon,
             "one_step_epsilon": self.one_step,
+            "cautions": list(self.cautions),
         }
 
 
@@ -103,7 +122,8 @@ def fool(
     subject : Subject
     view : View
     to : str or int, optional
-        The class that is wanted, by name or number; default the second most probable one.
+        The class that is wanted, by name or number; default the most probable one that has less than half of the answer's
+        probability, as to swap two that are nearly alike shows nothing; where there is none, and for scores, the second.
     limit : int, default 32
         Largest change of a pixel, in grey levels of 255.
     progress : callable(done, total), optional
@@ -120,9 +140,10 @@ def fool(
     if len(subject.classes) < 2:
         raise OptionError(f"'{subject.name}' has one class only.", "Use a model with two classes or more.")
     attack = _Attack(subject, view)
-    start = attack.scores(attack.start)
+    with torch.no_grad():
+        start = subject.values(attack.scores(attack.start))[0]
     old = int(start.argmax())
-    new = int(start[0].topk(2).indices[1]) if to is None else subject.class_place(to)
+    new = _usual(start, subject.unit) if to is None else subject.class_place(to)
     if new == old:
         raise OptionError(
             f"'{view.name}' is taken for '{subject.classes[old]}' already.", "Name another class with --to."
@@ -147,7 +168,17 @@ def fool(
     return Fooled(
         subject.name, view.name, view.rgb, np.ascontiguousarray(fooled), (subject.classes[old], subject.classes[new]),
         pair[0], pair[1], subject.unit, epsilon, single[0] if single else None,
+        tuple(ask(subject, view).cautions),
     )  # fmt: skip
+
+
+def _usual(values: Tensor, unit: str) -> int:
+    """The class that an image shall be taken for if nobody says: of values ``[classes]``, the first clearly behind."""
+    order = values.argsort(descending=True).tolist()
+    behind = [
+        place for place in order[1:] if unit == "probability" and values[place] < CLOSE * values[order[0]]
+    ]
+    return int((behind or order[1:])[0])
 
 
 def _counted(progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
@@ -247,10 +278,12 @@ def draw_fooled(found: Fooled) -> Figure:
     old, new = (short(plain(name), 30) for name in found.classes)
     single = "" if found.one_step is None else f"; a single step needs {found.one_step}"
     title = (
-        f"{found.image} by {found.subject}: the smallest change found, at most {found.epsilon} of 255 grey levels, makes "
-        f"'{new}' of '{old}'"
+        f"{found.describe()} by a change of at most {found.epsilon} of 255 grey levels, the smallest found: {found.image} "
+        f"({found.subject})"
     )
-    figure, axes = new_panels(columns=3, cell=3.9, title=title, aspect=1.1)
+    if found.cautions:
+        title += f". Beware: {'; '.join(found.cautions)}"
+    figure, axes = new_panels(columns=3, cell=3.9, title=title, aspect=1.2)
     for place in axes:
         place.set_anchor("N")
     texts = [[as_text(value, found.unit) for value in pair] for pair in (found.before, found.after)]
@@ -261,9 +294,17 @@ def draw_fooled(found: Fooled) -> Figure:
         f"the difference, {factor} times as strong\nmean {np.abs(change).mean():.2f} grey levels{single}",
     )
     most = int(np.abs(change).max())
-    ends = {-128.0: f"{-most}", 0.0: "0 (grey)", 128.0: f"+{most}"}
-    add_ends_bar(
-        figure, scale(-128, 128, "gray"), axes[1], "change of red, green and blue, in levels of 255", ends
-    )
+    ends = {-128.0: f"{-most} level{'s' if most > 1 else ''}", 0.0: "0", 128.0: f"+{most}"}
+    meaning = "change of red, green and blue each, in levels: grey is 0"
+    add_ends_bar(figure, scale(-128, 128, "gray"), axes[1], meaning, ends)
+    _frame_bar(figure, axes[1])
     show_image(axes[2], found.fooled, f"'{new}' {texts[1][1]}\n('{old}' {texts[1][0]})")
     return figure
+
+
+def _frame_bar(figure: Figure, axes: Axes) -> None:
+    """A line around the colour bar below: its white end would vanish on white."""
+    for place in (*figure.axes, *axes.child_axes):
+        if "outline" in place.spines:
+            place.spines["outline"].set_visible(True)
+            place.spines["outline"].set_edgecolor("0.5")

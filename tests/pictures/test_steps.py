@@ -62,7 +62,8 @@ def test_the_image_that_fools_still_fools_when_it_is_read_again(subject, photo, 
         ask(subject, again).predicted == found.classes[1] != found.classes[0] == ask(subject, view).predicted
     )
     assert 1 <= np.abs(found.fooled.astype(int) - view.rgb).max() <= found.epsilon
-    assert len(draw_fooled(found).axes) == 4, "three images and the legend of the difference"
+    axes = draw_fooled(found).axes
+    assert len(axes) + len(axes[1].child_axes) == 4, "three images and the legend of the difference"
 
 
 def test_a_class_can_be_asked_for_and_what_cannot_be_done_is_said(subject, photo):
@@ -74,6 +75,21 @@ def test_a_class_can_be_asked_for_and_what_cannot_be_done_is_said(subject, photo
     subject.weights.tensors["fc4.bias"].sub_(torch.tensor([1e6 * (k == wanted) for k in range(4)]))
     with pytest.raises(NotFooledError, match="no step of at most 3 grey levels"):
         fool(subject, view_of(photo, subject), wanted, limit=3)
+
+
+def test_two_classes_that_are_nearly_alike_are_not_swapped_unless_asked_for(subject, photo):
+    """Else a tie would be shown as a fooled network; where one is asked for, the picture says so."""
+    view = view_of(photo, subject)
+    scores = subject.scores(view.pixels)[0]
+    wanted = torch.log(torch.tensor([0.4, 0.35, 0.15, 0.1]))
+    subject.weights.tensors["fc4.bias"].add_(wanted - scores)
+    subject = subject_of(subject.weights)
+    far = fool(subject, view, limit=255)
+    assert far.classes == ("class 0", "class 2") and not any("close" in text for text in far.cautions)
+    near = fool(subject, view, "class 1", limit=255)
+    assert any("close" in text for text in near.cautions) and "before 35 %" in near.describe()
+    title = draw_fooled(near)._suptitle.get_text().replace("\n", " ")
+    assert "Beware" in title and ask(subject, view).doubt in title
 
 
 def test_an_early_layer_gives_the_image_back_and_the_error_falls(subject, photo):

@@ -29,6 +29,9 @@ def fool(
     2017); boxes are tried in whole grey levels, and the smallest found that does it is shown. One or two levels of
     255, which nobody sees, are usual: what a network answers is no proof of what it has understood.
 
+    Without --to it is the most probable class that has less than half of the answer's probability: to swap two
+    that were nearly alike shows nothing. Where there is none, and for an SVM's scores, it is the second class.
+
         cnncodes show fool photo.jpg --weights starter
 
         cnncodes show fool bee.jpg --weights run/model.safetensors --to ants --keep fooled.png
@@ -49,10 +52,11 @@ def fool(
     view = view_of(image, subject)
     with reporter.progress("searching a small step", 100) as update:
         found = compute(subject, view, to, limit, lambda done, total: update(100 * done / total, ""))
-    old, new = map(one_line, found.classes)
     reporter.result(
-        f"'{old}' becomes '{new}': no pixel changes by more than {found.epsilon} of 255 grey levels"
+        f"{one_line(found.describe())}: no pixel changes by more than {found.epsilon} of 255 grey levels"
     )
+    for caution in found.cautions:
+        reporter.warn(f"beware: {one_line(caution)}")
     document = found.to_json()
     if keep is not None:
         write_png(Path(keep), in_whole(found, image, subject.preprocessing))
