@@ -103,7 +103,7 @@ def close_reason(evidence: Evidence, thresholds: Thresholds, amount: str, simila
         )
     if not reasons:
         return ""
-    return " ".join([f"Close: {' and '.join(reasons)}: try --recipe {other} to compare.", *figures])
+    return " ".join([f"Close: {' and '.join(reasons)}; try --recipe {other} to compare.", *figures])
 
 
 def runner_up_reason(evidence: Evidence, thresholds: Thresholds, amount: str, similarity: str) -> str:

@@ -20,15 +20,25 @@ from cnncodes.cli import main
 from cnncodes.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.images import Catalog
 from cnncodes.pictures.drawing import plain
-from cnncodes.pictures.report import PageFile, page_is_current, read_run, render, write_report
+from cnncodes.pictures.report import (
+    PageFile,
+    network_pictures,
+    page_is_current,
+    read_run,
+    render,
+    write_report,
+)
 from cnncodes.pictures.report.answers import answers_of, choose_rows
 from cnncodes.pictures.report.charts import nice_ticks
+from cnncodes.pictures.report.closing import repeat
 from cnncodes.pictures.report.data import data
 from cnncodes.pictures.report.images import sheet_of, tile_side
-from cnncodes.pictures.report.markup import escaped, json_block
+from cnncodes.pictures.report.markup import LONGEST_NAME, escaped, json_block, named
+from cnncodes.pictures.report.network_pictures import NOISE, smoothness
 from cnncodes.pictures.report.outcome import results
+from cnncodes.pictures.report.overview import asked
 from cnncodes.pictures.report.reading import choose_samples, find_named, shown_names
-from cnncodes.pictures.report.record import PageMap
+from cnncodes.pictures.report.record import Answer, Answers, PageMap
 from cnncodes.training import RangeTest
 
 LIMIT = 10_000_000  # bytes
@@ -377,3 +387,72 @@ def test_ticks_are_few_even_and_around_the_range(low, high) -> None:
     ticks = nice_ticks(low, high)
     assert ticks[0] <= low * 1.000001 and ticks[-1] >= high / 1.000001 and 2 <= len(ticks) <= 8
     np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])
+
+
+def test_weights_are_told_by_what_they_have_learned_from(linear) -> None:
+    def said(weights: str) -> str:
+        recipe = f'[network]\nweights = "{weights}"\n'
+        report = dataclasses.replace(linear.report, recipe_text=recipe)
+        return Seen(asked(dataclasses.replace(linear.page, report=report))).text
+
+    assert "small pictures" in said("starter") and "many other photographs" not in said("starter")
+    assert "learned from nothing" in said("random:3") and "photographs" not in said("random:3")
+    assert "ImageNet" in said("imagenet") and "ImageNet" not in said("mine.safetensors")
+
+
+def test_figures_of_the_reasons_are_folded(linear) -> None:
+    text = render(linear.page)
+    open_at_first = re.sub("<details>.*?</details>", "", text, flags=re.DOTALL)
+    for words in ("cross-validation (", "with C = ", "rule of thumb"):
+        assert words in text and words not in open_at_first
+
+
+def test_what_a_run_leaves_is_listed(linear) -> None:
+    text = Seen(repeat(linear.page)).text
+    names = {path.name for path in linear.run.iterdir()} - {"run.lock"}
+    assert {"model.safetensors", "run.json", "codes.h5"} < names
+    assert [name for name in (*names, "report.html") if name not in text] == []
+
+
+def test_a_long_name_is_short_in_sentences_and_whole_at_the_pointer() -> None:
+    long = "Hymenoptera " * 8 + "<end>"
+    (tag, of), *_ = Seen(named(long)).elements
+    assert tag == "span" and of["title"] == long
+    assert len(Seen(named(long)).text) <= LONGEST_NAME and named("a & b") == "a &amp; b"
+
+
+def test_filters_of_random_numbers_are_called_noise_and_smooth_ones_are_not() -> None:
+    random = np.random.default_rng(0)
+    ramps = random.normal(size=(16, 3, 1, 1)) * np.linspace(-1, 1, 11)[:, None] * np.ones(11)
+    assert abs(smoothness(random.normal(size=(64, 3, 11, 11)))) < NOISE < 0.9 < smoothness(ramps)
+    assert np.isnan(smoothness(np.ones((4, 3, 1, 1))))
+
+
+def test_the_picture_shows_an_image_in_which_covering_matters(linear, monkeypatch) -> None:
+    """Among the surest, not the surest, in which nothing may matter; where nothing does in any, the title says so."""
+    scores = {
+        0: 0.9,
+        1: 0.2,
+        2: 0.8,
+    }  # the least score with a patch, of 1 without; the image is told by its row
+
+    def occlude(subject, view, **options):  # type: ignore[no-untyped-def]
+        return SimpleNamespace(
+            asked=np.array([[1.0, scores[view.row]]]), best=np.zeros((1, 2), int),
+            question=SimpleNamespace(value=1.0, unit="score"), row=view.row,
+        )  # fmt: skip
+
+    drawn: list[int] = []
+    view = SimpleNamespace(rgb=np.zeros((30, 30, 3), np.uint8))
+    monkeypatch.setattr(
+        "cnncodes.pictures.subject.view_of", lambda row, _: SimpleNamespace(rgb=view.rgb, row=row)
+    )
+    monkeypatch.setattr("cnncodes.pictures.occlusion.occlude", occlude)
+    monkeypatch.setattr("cnncodes.pictures.occlusion.draw_occlusion", lambda found: drawn.append(found.row))
+    monkeypatch.setattr(network_pictures, "webp_of_figure", lambda figure: (b"", 1, 1))
+    answers = Answers(tuple(Answer(row, "a", "a", 1.0) for row in scores), "margin")
+    sitter = network_pictures.Sitter(None, answers, list(scores))  # type: ignore[arg-type]
+    assert network_pictures.where_right(sitter).title == "Where it looks, when right" and drawn == [1]
+    scores[1] = 0.95
+    assert "no single spot decides" in network_pictures.where_right(sitter).title and drawn == [1, 2]
+    assert network_pictures.where_wrong(sitter) is None

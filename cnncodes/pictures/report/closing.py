@@ -13,6 +13,7 @@ from cnncodes.pictures.report.markup import (
     section,
     several_lines,
 )
+from cnncodes.pictures.report.overview import weights_of
 from cnncodes.pictures.report.record import NetworkPicture, RunPage
 
 #: What a run and its page leave in the folder, in this order.
@@ -40,11 +41,14 @@ SHOWN = {
     "train": "What the network has learned to look for, and where it looks.",
 }
 
+UNLEARNED = "The network's numbers are random; only the head on top learned from your images."
+
 
 def network(page: RunPage) -> str:
     """Pictures of the network."""
     figures = "".join(_figure(drawn) for drawn in page.pictures)
-    return section("network", "The network", SHOWN[page.report.method], figures)
+    random = page.report.method == "linear" and weights_of(page).startswith("random")
+    return section("network", "The network", UNLEARNED if random else SHOWN[page.report.method], figures)
 
 
 def _figure(drawn: NetworkPicture) -> str:

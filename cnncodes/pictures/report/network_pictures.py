@@ -52,11 +52,9 @@ def filters(sitter: Sitter) -> NetworkPicture | None:
     from cnncodes.pictures.filters import draw_filters, read_filters
 
     found = read_filters(sitter.subject.weights)
+    text = "Each square is a filter of conv1: the pattern that it answers to wherever it is in the picture"
     return _picture(
-        "What the first stage looks for",
-        "Each square is a filter of conv1: the pattern that it answers to wherever it is in the picture, such as edges in all "
-        f"directions, and colours.{_grain(smoothness(found.values))}",
-        draw_filters(found),
+        "What the first stage looks for", f"{text}{_grain(smoothness(found.values))}", draw_filters(found)
     )
 
 
@@ -77,13 +75,14 @@ def smoothness(values: npt.NDArray[np.floating]) -> float:
 
 
 def _grain(smooth: float) -> str:
-    """What is to be said of noise in the filters, by the measure of it."""
+    """The rest of a sentence on filters: what patterns they are, and how much noise is in them, by its measure."""
+    known = ", such as edges in all directions, and colours."
     if not math.isfinite(smooth):
-        return ""
-    measured = f"Neighbouring numbers of a filter agree by {smooth:.2f} (correlation; random numbers: 0, no grain at all: nearly 1)"
+        return known
+    measured = f"Neighbouring numbers of a filter agree by {max(smooth, 0.0):.2f} (correlation; random numbers: 0, no grain at all: nearly 1)"
     if smooth < NOISE:
-        return f" {measured}: this is noise, so the stage has learned next to nothing."
-    return f" Grain over the patterns is what is left of the random numbers at the start of training. {measured}."
+        return f". {measured}: this is noise, so the stage has learned next to nothing."
+    return f"{known} Grain over the patterns, where there is any, is what a training with few images leaves. {measured}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +112,11 @@ def where_right(sitter: Sitter) -> NetworkPicture | None:
     look = _telling(sitter, right)
     if look is None:
         return None
-    which = (
-        f"Of its {min(len(right), LOOKED_AT)} surest right answers, the one"
-        if right[1:]
-        else "The image that it is right about"
+    which = _which(
+        f"{min(len(right), LOOKED_AT)} surest right answers" if right[1:] else "", "Its only right answer."
     )
     text = (
-        f"{which} in which covering a part matters most. A grey patch slides over the image, and the model answers each time: red "
+        f"{which} A grey patch slides over the image, and the model answers each time: red "
         "is where covering costs the answer most, so what is there speaks for it; blue is where covering helps. If what counts "
         "is the background, more varied images help."
     )
@@ -132,16 +129,12 @@ def where_wrong(sitter: Sitter) -> NetworkPicture | None:
     look = _telling(sitter, wrong)
     if look is None:
         return None
-    which = (
-        f"Of its {min(len(wrong), LOOKED_AT)} surest mistakes, the one"
-        if wrong[1:]
-        else "Its only mistake, the image"
-    )
-    return _covered(
-        look,
-        "wrong",
-        f"{which} in which covering a part matters most. Red speaks for the wrong answer, blue against it.",
-    )
+    which = _which(f"{min(len(wrong), LOOKED_AT)} surest mistakes" if wrong[1:] else "", "Its only mistake.")
+    return _covered(look, "wrong", f"{which} Red speaks for the wrong answer, blue against it.")
+
+
+def _which(among: str, only: str) -> str:
+    return f"Of its {among}, the one in which covering a part matters most." if among else only
 
 
 PICTURES: tuple[Callable[[Sitter], NetworkPicture | None], ...] = (filters, where_right, where_wrong)
