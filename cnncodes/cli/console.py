@@ -6,8 +6,10 @@ import json
 import math
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
 from typing import IO, Any
 
 from rich.console import Console
@@ -36,6 +38,13 @@ class _Console(Console):
 _stderr = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 # Tables are never cut: a terminal wraps a line that is too long for it, a file keeps it.
 _stdout = _Console(highlight=False, soft_wrap=True, width=400, markup=False, emoji=False)
+
+
+def escape_unknown_letters() -> None:
+    r"""Let standard output and error write ``\xfc`` for a letter that their encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Reporter:

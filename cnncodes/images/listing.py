@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -66,7 +65,8 @@ def visible(name: str) -> str:
     >>> visible("caf\udce9.jpg")
     'caf\\xe9.jpg'
     """
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    # not os.fsencode: in the C locale it knows no letter beyond ASCII, and a list of images may name some
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def has_image_suffix(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 
 from cnncodes.errors import CatalogError, nearest
 from cnncodes.images.listing import SPLITS, Listing, has_image_suffix, split_code
@@ -152,12 +153,17 @@ def _image(fields: dict[str, str], root: str, source: str, number: int) -> tuple
 
 
 def _name(path: str, root: str, source: str, number: int) -> str:
-    """Path as the catalog names it: relative to the root where it lies below it, '/' separated."""
+    """Path as the catalog names it: relative to the root where it lies below it, '/' separated.
+
+    Lists are UTF-8. Where the system's names are not (the C locale), a name is what listing its folder gives.
+    """
     if not path or "\0" in path:
         raise CatalogError(
             f"{source}, line {number} has {'a zero byte in the' if path else 'no'} file name.",
             "Correct or delete that line.",
         )
+    if sys.getfilesystemencoding() != "utf-8":
+        path = os.fsdecode(path.encode("utf-8", "surrogateescape"))
     if os.sep != "/":
         path = path.replace(os.sep, "/")
         root = root.replace(os.sep, "/")

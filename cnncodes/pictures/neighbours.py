@@ -32,6 +32,7 @@ Array = npt.NDArray[Any]
 
 PIXELS = 32  # side of the squares whose pixels are compared
 DRAWN = 12  # neighbours that a picture has room for
+FEW = 6  # neighbours unless more are asked for
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def find_neighbours(
     codes: str | os.PathLike[str] | CodesSource,
     images: Sequence[str | os.PathLike[str]],
     *,
-    k: int = 6,
+    k: int | None = None,
     layer: str | None = None,
     metric: Metric = "cosine",
     weights: Weights | str | None = None,
@@ -181,7 +182,8 @@ def find_neighbours(
     images : sequence of names or paths
         Each is an image of the file (its name there, the end of it, or its path), which is no neighbour of itself, or
         any other image, whose code is computed first.
-    k : int, default 6
+    k : int, optional
+        How many; by default 6, or all others where there are fewer.
     layer : str, optional
         By default the deepest of the file.
     metric : {"cosine", "l2"}, default "cosine"
@@ -199,7 +201,7 @@ def find_neighbours(
     ------
     OptionError
         If an image is neither in the file nor there, or is one of the file and another file as well, or the codes file
-        has no ``k`` others.
+        has no ``k`` others, or none at all.
     WeightsMismatchError
         If the weights did not make the file.
     ImageError
@@ -217,8 +219,10 @@ def find_neighbours(
             for image, row in zip(images, rows, strict=True)
         ]
         wanted = _codes_of(file, stage, rows, paths, weights or source.weights, device)
-        by_codes = nearest(file, wanted, k, metric, layer=stage, leave_out=rows)
         done = np.flatnonzero(file.state == DONE)
+        if k is None:
+            k = max(1, min(FEW, len(done) - any(row >= 0 for row in rows)))
+        by_codes = nearest(file, wanted, k, metric, layer=stage, leave_out=rows)
         by_pixels, problems = _by_pixels(catalog, done, rows, paths, k, progress)
         digests = file.digests()
         queries = tuple(
@@ -323,7 +327,8 @@ def _by_pixels(
     readable = np.array([place for place in range(len(done)) if place not in small.problems], np.int64)
     lost = {catalog.names[done[place]]: why for place, why in small.problems.items() if place < len(done)}
     asked = range(len(done), len(files))
-    if len(readable) <= k or any(place in small.problems for place in asked):
+    others = len(readable) - any(row >= 0 for row in rows)  # a query of the file is no neighbour of itself
+    if others < k or any(place in small.problems for place in asked):
         return None, lost
     place_of = {int(done[place]): count for count, place in enumerate(readable)}
     leave_out = [place_of.get(row, -1) for row in rows]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import h5py
 import pytest
+
+from cnncodes.cli import main
 
 R0 = ("--weights", "random:0")
 
@@ -213,3 +217,11 @@ def test_a_full_or_forbidden_disk_is_said_by_each_command(run, shared, arguments
     ran = run(*(part.format(codes=shared.codes) for part in arguments), "-o", "/proc/here.safetensors")
     assert ran.code == 1
     assert "/proc" in two_sentences(ran.err)
+
+
+def test_letters_that_a_stream_cannot_write_are_escaped(shared, tmp_path, monkeypatch) -> None:
+    shutil.copy(shared.svm, tmp_path / "\u00fcn\u00ef.safetensors")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert main(["info", str(tmp_path / "\u00fcn\u00ef.safetensors")]) == 0
+    assert b"\\xfcn\\xef.safetensors" in written.getvalue()

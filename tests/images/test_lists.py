@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -184,6 +187,22 @@ def test_an_image_with_two_labels_is_refused_with_both_lines(parse, text) -> Non
     """Taken as two images, one of them would be learned wrongly, whichever it is."""
     with pytest.raises(CatalogError, match=r"'a\.jpg' two labels: 'ant' in line [12] and 'bee' in line 4"):
         parse(text, "/photos", "the list")
+
+
+def test_a_list_names_files_by_its_own_letters_in_the_c_locale_too(tmp_path: Path) -> None:
+    (tmp_path / "\u00fcn\u00ef.jpg").touch()
+    (tmp_path / "all.csv").write_text("filename,label\n\u00fcn\u00ef.jpg,\u00c4pfel\n", encoding="utf-8")
+    script = (
+        "import sys; from cnncodes.images import read_catalog; from cnncodes.images.listing import visible;"
+        "read = read_catalog(sys.argv[1]); assert read.path(0).is_file();"
+        "print(ascii([visible(read.names[0]), read.classes[0], visible(chr(252) + chr(0xdcff))]))"
+    )
+    plain = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "all.csv")], env=plain, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert ast.literal_eval(done.stdout) == ["\u00fcn\u00ef.jpg", "\u00c4pfel", "\u00fc\\xff"]
 
 
 def test_an_image_that_is_named_twice_alike_is_told_and_kept(tmp_path: Path) -> None:

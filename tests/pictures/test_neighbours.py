@@ -65,6 +65,23 @@ def test_both_blocks_are_those_of_a_full_table(data, metric, scipy_metric):
     np.testing.assert_allclose([answer.distance for answer in query.by_pixels], difference[order], rtol=1e-6)
 
 
+def test_few_images_have_fewer_neighbours_unless_a_number_is_asked_for(data, small_weights, tmp_path):
+    photos = tmp_path / "photos" / "ant"
+    photos.mkdir(parents=True)
+    for place in (1, 2, 3):
+        shutil.copy(data / "photos" / "ant" / f"{place}.jpg", photos)
+    new = data / "photos" / "bee" / "3.jpg"
+    extract(
+        read_catalog(photos.parent), tmp_path / "few.h5", small_weights, layers="conv5,pool5", device="cpu"
+    )
+    for asked, count in (["ant/1.jpg"], 2), ([new], 3), ([new, "ant/1.jpg"], 2):
+        found = find_neighbours(tmp_path / "few.h5", asked, weights=small_weights)
+        assert {len(query.by_codes) for query in found.queries} == {count} == {found.k}, asked
+        assert {len(query.by_pixels) for query in found.queries} == {count}, asked
+    with pytest.raises(OptionError, match="the 3 nearest are asked for, and there are only 2"):
+        find_neighbours(tmp_path / "few.h5", ["ant/1.jpg"], k=3)
+
+
 def test_a_copy_is_named_and_not_hidden(data):
     (query,) = find_neighbours(data / "codes.h5", ["ant/1.jpg"], k=3).queries
     for block in (query.by_codes, query.by_pixels):

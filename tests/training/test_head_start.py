@@ -91,6 +91,7 @@ def test_each_data_set_has_a_head_of_its_own(network, pixels, stripes, tmp_path)
     assert (
         len(result.classes) == 6 and result.epochs[-1].val_accuracy > 0.6
     )  # a common head could reach a half
+    assert result.class_sets == load_weights(str(result.model)).class_sets == ("one",) * 3 + ("two",) * 3
     with pytest.raises(OptionError, match="smoothing"):
         train(
             joined, network, pixels, tmp_path / "other", dataclasses.replace(settings, label_smoothing=0.1),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def neighbours(
     data: show_options.CodesOrData,
     image: show_options.Queries,
-    k: show_options.Nearest = 6,
+    k: show_options.Nearest = None,
     layer: show_options.LayerOfCodes = None,
     metric: show_options.Metric = "cosine",
     weights: show_options.WeightsOfNew = None,
