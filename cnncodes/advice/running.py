@@ -117,6 +117,8 @@ def run(
         If the folder holds a run of other images, weights, seed or recipe; names what changed.
     OutputExistsError
         If the folder holds anything else.
+    OptionError
+        If ``overwrite`` would take away what is to be read: recipe, weights, teacher, list of images, an image.
     HeadError, CatalogError
         If there are too few images or classes.
     InterruptedTrainingError
