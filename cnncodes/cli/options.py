@@ -116,8 +116,8 @@ StartWeights = Annotated[
     typer.Option(
         "--weights",
         metavar="WEIGHTS",
-        help="Where the network starts: imagenet, random:SEED, or a file: .pth .safetensors .cnnz .caffemodel .npy. "
-        "[default: imagenet]",
+        help="Where the network starts: imagenet, starter, random:SEED, or a file: .pth .safetensors .cnnz .caffemodel "
+        ".npy. [default: imagenet]",
         show_default=False,
     ),
 ]

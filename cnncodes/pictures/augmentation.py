@@ -14,7 +14,7 @@ import torch
 from cnncodes.errors import ImageError, OptionError
 from cnncodes.images import crops_of
 from cnncodes.images.decode import decode
-from cnncodes.pictures.subject import refuse_folder
+from cnncodes.pictures.subject import refuse_folder, share_seen
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import load_weights
@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 VIEWS = 5
 STEP = 4  # pixels between those that colour axes are measured on, as a training does
 MOST = 1000
+NEARLY_ALL = 0.98  # of a photograph: what is left out is not worth a word
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,8 @@ class Augmented:
     crop : int
         Side of a crop of whole pixels, before it is resized if the first epoch has an input of another size.
     settings : TrainingSettings
+    photo : float
+        Share of the photograph's area that the square shows: its centre, unless it is squashed.
     """
 
     image: str
@@ -65,6 +68,7 @@ class Augmented:
     mirrored: npt.NDArray[np.bool_]
     crop: int
     settings: TrainingSettings
+    photo: float = 1.0
 
     @property
     def recolours(self) -> bool:
@@ -91,16 +95,30 @@ class Augmented:
         shift: Floats = (self.views.astype(np.float64) - self.cut).mean(axis=(1, 2))
         return shift
 
+    @property
+    def whole(self) -> str:
+        """What views are cut from, in words."""
+        return "centre square" if self.photo < NEARLY_ALL else "photo"
+
+    @property
+    def caution(self) -> str | None:
+        """How much of the photograph no view ever shows, if it is worth a word."""
+        if self.photo >= NEARLY_ALL:
+            return None
+        return f"only the centre square is ever seen, {100 * self.photo:.0f} % of the photo"
+
     def describe(self) -> str:
         """What is drawn at random, and how strong it is."""
         settings, side, resize = self.settings, self.views.shape[1], len(self.square)
         if not settings.random_crop:
             cut = "the crop in the middle"
         elif settings.crop_area < 1:
-            cut = f"crops of {100 * settings.crop_area:.0f} to 100 % of the area, resized to {side} px"
+            cut = (
+                f"crops of {100 * settings.crop_area:.0f} to 100 % of the {self.whole}, resized to {side} px"
+            )
         else:
             crop = self.crop
-            cut = f"crops of {crop} of {resize} px at random places ({100 * (crop / resize) ** 2:.0f} % of the area)"
+            cut = f"crops of {crop} of {resize} px at random places ({100 * (crop / resize) ** 2:.0f} % of the {self.whole})"
             cut += f", resized to {side} px" if crop != side else ""
         parts = [cut, "half of them mirrored" if settings.mirror else "never mirrored"]
         if settings.jitter:
@@ -113,7 +131,8 @@ class Augmented:
                 f"red, green and blue shifted (RGB noise of {settings.pca_noise:g} along the colour axes: here some "
                 f"{levels:.0f} levels of 255)"
             )
-        return ", ".join(parts if self.recolours else [*parts, "colours as they are"])
+        told = ", ".join(parts if self.recolours else [*parts, "colours as they are"])
+        return f"{told}; {self.caution}" if self.caution else told
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels."""
@@ -122,6 +141,7 @@ class Augmented:
             "seed": self.settings.seed,
             "what": self.describe(),
             "resize": len(self.square),
+            "square_of_photo": round(self.photo, 4),
             "side": self.views.shape[1],
             "frames": self.frames.round(2).tolist(),
             "area": self.area.round(4).tolist(),
@@ -167,7 +187,8 @@ def augment(
     name = Path(image).name if isinstance(image, str | Path) else "the image"
     whole = dataclasses.replace(record, crop=record.resize)  # crops are views
     try:
-        square = crops_of(decode(image, whole), whole)[0]
+        picture = decode(image, whole)
+        square = crops_of(picture, whole)[0]
     except ImageError as error:
         raise ImageError(f"'{name}' cannot be read: {error.problem.rstrip('.')}.", error.remedy) from error
     axes = ColourAxes.of([square[::STEP, ::STEP]]) if settings.pca_noise else None
@@ -180,7 +201,8 @@ def augment(
     if record.channels == "BGR":
         square, middle, cut, views = (part[..., ::-1] for part in (square, middle, cut, views))
     square, middle, cut, views = map(np.ascontiguousarray, (square, middle, cut, views))
-    return Augmented(name, square, middle, cut, views, frames, mirrored, record.crop, settings)
+    return Augmented(name, square, middle, cut, views, frames, mirrored, record.crop, settings,
+                     share_seen(picture.size, whole))  # fmt: skip
 
 
 def augment_by(image: Source, recipe: Recipe, *, network: str | None = None, count: int = VIEWS) -> Augmented:

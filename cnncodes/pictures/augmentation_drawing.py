@@ -20,11 +20,12 @@ WIDE = 13.2  # inches
 HEADING, TITLE = 15, 12  # points
 STRONGEST = 90  # levels that the strongest change of colour is amplified to
 MOST_AMPLIFIED = 10
+PALE = 0.35  # what is left of the grey outside a frame: of a few pixels, a pale rim would not be seen
 STRIP = 0.35  # part of a view's height that the change of colour is shown for
 
 
 def draw_augment(found: Augmented, whose: str = "") -> Figure:
-    """Up to eight views step by step: cut, mirrored, recoloured, and their difference to the crop in the middle.
+    """Up to eight views step by step: cut, mirrored, and, if that is asked for, recoloured and by how much.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def draw_augment(found: Augmented, whose: str = "") -> Figure:
 def _steps(found: Augmented, lines: int) -> Figure:
     """A column for each view, a row for each step."""
     count = len(found.views)
-    rows = 4 if found.recolours else 3
+    rows = 4 if found.recolours else 2
     columns = max(count, 4)  # a single view would be too large
     cell = WIDE / columns
     size = min(TITLE - 1, 4.2 * cell)  # points
@@ -62,15 +63,8 @@ def _steps(found: Augmented, lines: int) -> Figure:
         if found.recolours:
             _show(column[2], found.views[place], _levels(found, place), size)
             _show(column[3], strips[place], "", size)
-        else:
-            grey = 128 + (found.views[place].astype(np.float64) - found.middle) / 2
-            _show(
-                column[2], grey.round().astype(np.uint8), f"{found.away[place]:.0f} levels on average", size
-            )
     names = ["where it is cut", "cut, mirrored" if found.settings.mirror else "cut"]
-    names += (
-        ["recoloured", f"change\nx {factor:g}"] if found.recolours else ["difference from\nthe middle crop"]
-    )
+    names += ["recoloured", f"change\nx {factor:g}"] if found.recolours else []
     for row, name in enumerate(names):
         grid[row, 0].set_ylabel(name, fontsize=TITLE)
     for place in range(count, columns):
@@ -99,9 +93,9 @@ def _sheet(found: Augmented, lines: int) -> Figure:
 
 
 def _show_frame(axes: Axes, found: Augmented, place: int, size: float) -> None:
-    """The square, pale outside the frame of one view."""
+    """The square, nearly white outside the frame of one view."""
     left, top, right, bottom = found.frames[place]
-    outside = pale(found.square)
+    outside = (255 - PALE * (255 - pale(found.square).astype(float))).astype(np.uint8)
     rows, columns = slice(round(top), round(bottom)), slice(round(left), round(right))
     outside[rows, columns] = found.square[rows, columns]
     colour = COLOURS[place % 6]  # the seventh is black
@@ -116,7 +110,7 @@ def _show_frame(axes: Axes, found: Augmented, place: int, size: float) -> None:
 def _where(found: Augmented, place: int) -> str:
     """How far a crop lies from the middle, or what part of the area it has."""
     if found.settings.crop_area < 1 and found.settings.random_crop:
-        return f"{100 * found.area[place]:.0f} % of the area"
+        return f"{100 * found.area[place]:.0f} % of the square"
     left, top, right, bottom = found.frames[place]
     across, down = (round((a + b - len(found.square)) / 2) for a, b in ((left, right), (top, bottom)))
     parts = [f"{abs(across)} px {'right' if across > 0 else 'left'}"] if across else []
