@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,11 @@ import torch
 
 from cnncodes.errors import OptionError
 from cnncodes.pictures.confusion import shortened
-from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_figure, new_panels, plain
+from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_figure, new_panels, plain, wrapped
 from cnncodes.pictures.mosaic import mosaic, tile_corners
+from cnncodes.pictures.overlay import set_title
+from cnncodes.pictures.question import short_file
+from cnncodes.pictures.subject import crop_caution, crop_words
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Axes, Figure
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
-SHOWN = 36  # units, unless more are asked for
+Count = TypeVar("Count", bound=int | None)
+SHOWN = 36  # maps, unless more are asked for
+BARS = 10  # of a fully connected stage, whose units have no places
+CUT = 0.995  # of the values in the maps: a few places would make all others dark
 FINEST = 32  # a map is drawn at least so many dots high, so that its label has room above it
 
 
@@ -46,6 +52,8 @@ class Activations:
         Whether the values went through a ReLU, so that none is below 0 and "fires" means above 0.
     names : tuple of str
         The classes, where the stage is the network's classifier; else empty.
+    seen : float, default 1
+        Share of the photograph's area that the network sees.
     """
 
     weights: str
@@ -55,6 +63,12 @@ class Activations:
     values: Floats
     rectified: bool
     names: tuple[str, ...] = ()
+    seen: float = 1.0
+
+    @property
+    def has_places(self) -> bool:
+        """Whether units have a map; those of a fully connected stage have one value."""
+        return bool(self.values[0].size > 1)
 
     @cached_property
     def largest(self) -> Floats:
@@ -71,8 +85,8 @@ class Activations:
         """Share of the units that are above 0 at one place of the image or more."""
         return float((self.largest > 0).mean())
 
-    def choose(self, units: int | Sequence[int] = SHOWN) -> list[int]:
-        """Numbers of units: so many, the most active first, or the named ones in their order.
+    def choose(self, units: int | Sequence[int] | None = None) -> list[int]:
+        """Numbers of units: so many (36 maps or 10 bars), the most active first, or the named ones in their order.
 
         Raises
         ------
@@ -80,6 +94,8 @@ class Activations:
             For a unit that the stage does not have, or none at all.
         """
         count = len(self.values)
+        if units is None:
+            units = SHOWN if self.has_places else BARS
         if isinstance(units, int):
             if units < 1:
                 raise OptionError(f"{units} units cannot be shown.", f"Use 1 to {count}.")
@@ -92,7 +108,7 @@ class Activations:
             )
         return list(dict.fromkeys(units))
 
-    def to_json(self, units: int | Sequence[int] = SHOWN) -> dict[str, Any]:
+    def to_json(self, units: int | Sequence[int] | None = None) -> dict[str, Any]:
         """The chosen units as they are drawn, with their largest and mean value and the share of places above 0."""
         chosen = [
             {
@@ -108,6 +124,7 @@ class Activations:
             "weights": self.weights,
             "stage": self.stage,
             "image": self.image,
+            "seen": self.seen,
             "shape": list(self.values.shape),
             "rectified": self.rectified,
             "firing": self.firing,
@@ -115,8 +132,8 @@ class Activations:
         }
 
 
-def parse_units(text: str | None, count: int) -> int | tuple[int, ...]:
-    """Which units, as a person writes them: ``"1,7,42"`` or ``"7"``; without any, so many.
+def parse_units(text: str | None, count: Count) -> Count | tuple[int, ...]:
+    """Which units, as a person writes them: ``"1,7,42"`` or ``"7"``; without any, so many, or None for as many as usual.
 
     Raises
     ------
@@ -157,21 +174,30 @@ def read_activations(subject: Subject, view: View, stage: str = "conv5") -> Acti
     is_classifier = name == network.stage_names[-1] and network.classes is not None
     known = subject.weights.class_names() if is_classifier else None
     return Activations(
-        subject.name, name, view.name, view.rgb, values, network.is_rectified(name), tuple(known or ())
+        subject.name,
+        name,
+        view.name,
+        view.rgb,
+        values,
+        network.is_rectified(name),
+        tuple(known or ()),
+        view.seen,
     )
 
 
-def draw_activations(found: Activations, units: int | Sequence[int] = SHOWN, each: bool = False) -> Figure:
+def draw_activations(
+    found: Activations, units: int | Sequence[int] | None = None, each: bool = False
+) -> Figure:
     """The image as seen, and beside it the units: maps with their numbers, or bars and a sorted profile.
 
     Parameters
     ----------
     found : Activations
-    units : int or sequence of int, default 36
-        So many, the most active first, or these.
+    units : int or sequence of int, optional
+        So many, the most active first, or these; by default 36 maps, or 10 bars.
     each : bool, default False
-        Scale every map by its own largest value, so that weak ones can be seen too; else all share one scale,
-        so that they can be compared.
+        Scale every map alone, so that weak ones can be seen too; else all share one scale, so that they can be compared.
+        Scales end at the 99.5th percentile of what they are for.
 
     Raises
     ------
@@ -179,57 +205,53 @@ def draw_activations(found: Activations, units: int | Sequence[int] = SHOWN, eac
         For a unit that is not there.
     """
     chosen = found.choose(units)
-    which = (
-        f"the {len(chosen)} most active of {len(found.values):,} units"
-        if isinstance(units, int) and len(chosen) < len(found.values)
-        else f"{len(chosen)} of {len(found.values):,} units"
-    )
+    ordered = chosen == found.choose(len(chosen))
+    few = len(chosen) < len(found.values)
+    which = f"the {len(chosen)} most active" if few and ordered else f"{len(chosen)}"
     fires = "fire" if found.rectified else f"are above 0 ({found.without_relu})"
-    where = " somewhere" if found.values[0].size > 1 else ""
-    title = (
-        f"{found.stage} of {plain(found.weights)} on {plain(found.image)}: {which}. "
-        f"{100 * found.firing:.0f} % of all units {fires}{where} on this image"
-    )
-    if found.values[0].size == 1:
-        strongest = chosen == found.choose(len(chosen))
-        return _draw_profile(
-            found, chosen, title, f"the {len(chosen)} most active" if strongest else "as named"
-        )
-    return _draw_maps(found, chosen, each, title)
+    name = f"{found.stage} of {plain(short_file(found.weights))} on {plain(short_file(found.image))}"
+    caution = crop_caution(found.seen)
+    beware = f". Beware: {caution}" if caution else ""
+    if not found.has_places:
+        return _draw_profile(found, chosen, name, which, beware)
+    title = f"{name}: {which} of {len(found.values):,} units, of which {100 * found.firing:.0f} % {fires} somewhere"
+    return _draw_maps(found, chosen, each, title + beware)
 
 
 def _draw_maps(found: Activations, chosen: list[int], each: bool, title: str) -> Figure:
     columns = math.ceil(math.sqrt(len(chosen)))
     maps = found.values[chosen].astype(np.float64)
-    limit = float(np.abs(maps).max()) or 1.0
+    size = np.abs(maps)
+    limit = float(np.quantile(size, CUT)) or float(size.max()) or 1.0
+    heading = f"maps of {maps.shape[1]} x {maps.shape[2]} places, above each its unit's number"
     if each:
-        own = np.abs(maps).max(axis=(1, 2), keepdims=True)
+        own = np.quantile(size, CUT, axis=(1, 2), keepdims=True)
+        own = np.where(own > 0, own, size.max(axis=(1, 2), keepdims=True))
         maps, limit = maps / np.where(own > 0, own, 1), 1.0
-        title += "; each map scaled alone, its largest value behind its number"
-    cell = max(5.4, 0.62 * columns)
+        heading = "each map scaled alone; above it its unit: largest value"
+    cell = max(6.0, 0.66 * columns)
     tiles, strip = _with_strip(maps)
-    figure, (left, right) = new_panels(1, 2, cell=cell, title=title)
-    left.imshow(found.rgb)
-    for place in (left, right):
-        place.set_anchor("N")
-    left.set_title(f"the image as the network sees it, {len(found.rgb)} px", fontsize=11, loc="left")
-    low, colours = (0.0, "magma") if found.rectified else (-limit, "RdBu_r")
+    figure, (left, right) = new_panels(1, 2, cell=cell, title=title, aspect=0.9)
     gap = max(1, tiles.shape[2] // 16)
     picture = mosaic(tiles, columns, gap, np.nan)
+    left.imshow(found.rgb)
+    # As much room above the photograph as the first map has for its number: they begin and end at one height.
+    side, high = len(found.rgb), picture.shape[0]
+    left.set_ylim(side - 0.5, -0.5 - side * strip / (high - strip))
+    for place in (left, right):
+        place.set_anchor("NW")
+    set_title(left, crop_words(found.seen))
+    low, colours = (0.0, "magma") if found.rectified else (-limit, "RdBu_r")
     image = right.imshow(picture, cmap=colours, vmin=low, vmax=limit, interpolation="nearest")
-    height, width = found.values.shape[1:]
-    right.set_title(
-        f"maps of {height} x {width} places, above each its unit's number", fontsize=10, loc="left"
-    )
-    size = min(9.0, 72 * cell * 0.9 * strip / picture.shape[0] * 0.85)
+    set_title(right, heading)
+    points = min(9.0, 72 * cell * 0.78 * strip / high * 0.85)
     corners = tile_corners(len(chosen), tiles.shape[1], tiles.shape[2], columns, gap)
     for unit, (x, y) in zip(chosen, corners, strict=True):
         text = f"{unit}: {found.largest[unit]:#.3g}" if each else f"{unit}"
-        right.text(x - 0.5, y + 0.82 * strip - 0.5, text, fontsize=size * (0.8 if each else 1))
+        right.text(x - 0.5, y + 0.82 * strip - 0.5, text, fontsize=points * (0.8 if each else 1))
     if not each:
-        add_colour_bar(
-            figure, image, right, "activation" if found.rectified else f"value ({found.without_relu})"
-        )
+        label = "activation" if found.rectified else f"value ({found.without_relu})"
+        add_colour_bar(figure, image, right, f"{label}; the scale ends at {100 * CUT:g} % of the values")
     return figure
 
 
@@ -241,34 +263,37 @@ def _with_strip(maps: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64],
     return np.pad(large, ((0, 0), (strip, 0), (0, 0)), constant_values=np.nan), strip
 
 
-def _draw_profile(found: Activations, chosen: list[int], title: str, which: str) -> Figure:
-    """Of a fully connected stage: bars of the chosen units, and all values in order of size."""
+def _draw_profile(found: Activations, chosen: list[int], title: str, which: str, beware: str) -> Figure:
+    """Of a fully connected stage: all values in order of size, and bars of the chosen units."""
     values = found.values[:, 0, 0]
-    height = max(4.6, 0.19 * len(chosen) + 1.2)
-    figure, (left, middle, right) = new_figure(13.0, height, 1, 3)
-    figure.suptitle(title, fontsize=13, x=0.01, ha="left", parse_math=False)
+    firing = int((values > 0).sum())
+    fire = "fire" if found.rectified else f"are above 0 ({found.without_relu})"
+    height = max(4.9, 0.21 * len(chosen) + 1.2)
+    figure, (left, middle, right) = new_figure(14.0, height, 1, 3)
+    heading = f"{title}: {firing:,} of {len(values):,} units {fire}, {100 * found.firing:.0f} %{beware}"
+    figure.suptitle("\n".join(wrapped(heading, 150)), fontsize=13, x=0.01, ha="left", parse_math=False)
     left.imshow(found.rgb)
     left.set_axis_off()
-    left.set_title(f"the image as the network sees it, {len(found.rgb)} px", fontsize=11, loc="left")
-    _draw_bars(middle, found, chosen)
-    few = len(chosen) < len(found.values)
-    middle.set_title(f"units and their values, {which}" if few else "all units", fontsize=11, loc="left")
+    left.set_anchor("N")
+    set_title(left, crop_words(found.seen))
     ordered, places = np.sort(values)[::-1], np.arange(1, len(values) + 1)
-    right.plot(places, ordered, color=COLOURS[0], linewidth=1.8)
-    right.fill_between(places, ordered, 0, color=COLOURS[0], alpha=0.2)
-    right.axhline(0, color="0.3", linewidth=0.8)
-    firing = int((values > 0).sum())
-    right.axvline(firing, color=COLOURS[1], linestyle="--", linewidth=1.2)
-    above = "fire" if found.rectified else "are above 0"
+    middle.plot(places, ordered, color=COLOURS[0], linewidth=1.8)
+    middle.fill_between(places, ordered, 0, color=COLOURS[0], alpha=0.2)
+    middle.axhline(0, color="0.3", linewidth=0.8)
+    middle.axvline(firing, color=COLOURS[1], linestyle="--", linewidth=1.2)
     # On the side of the line where there is more room, and above the curve.
     leftmost = firing < len(values) / 2
-    right.annotate(f"{firing:,} of {len(values):,}\n{above}", (firing, 0.97), (6 if leftmost else -6, 0),
-                   xycoords=right.get_xaxis_transform(), textcoords="offset points", va="top",
-                   ha="left" if leftmost else "right", color=COLOURS[1], fontsize=11)  # fmt: skip
-    right.set_xlim(0, len(values))
-    right.set_xlabel("units, in order of their value")
-    right.set_ylabel("value")
-    right.set_title("all units, the most active first", fontsize=11, loc="left")
+    above = "fire" if found.rectified else "are above 0"
+    middle.annotate(f"{firing:,} of {len(values):,}\n{above}", (firing, 0.97), (6 if leftmost else -6, 0),
+                    xycoords=middle.get_xaxis_transform(), textcoords="offset points", va="top",
+                    ha="left" if leftmost else "right", color=COLOURS[1], fontsize=14)  # fmt: skip
+    middle.set_xlim(0, len(values))
+    middle.set_xlabel("units, in order of their value")
+    middle.set_ylabel("value")
+    set_title(middle, "the values of all units, the largest first")
+    _draw_bars(right, found, chosen)
+    kind = "classes" if found.names else "units by number"
+    set_title(right, f"{kind}: {which}" if len(chosen) < len(values) else f"all {kind}")
     return figure
 
 

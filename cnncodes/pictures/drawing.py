@@ -64,7 +64,7 @@ def new_panels(
     Axes come row by row; the title stands above all of them, at the left, broken into lines that fit.
     """
     lines = wrapped(title, int(12 * columns * cell)) if title else []
-    head = 0.16 + 0.19 * len(lines) if lines else 0.0
+    head = 0.21 + 0.19 * len(lines) if lines else 0.0
     width, height = columns * cell, rows * (cell * aspect + 0.3) + head
     figure = _written()(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - head / height))
@@ -316,9 +316,11 @@ def add_ends_bar(
         Words by the number that they stand at, such as ``{0: "nothing", 3.2: "most"}``.
     """
     place = axes.inset_axes((0, -0.22, 1, 0.14), transform=_below(figure, axes))  # as wide as the picture
+    place.set_in_layout(False)
     bar = figure.colorbar(image, cax=place, orientation="horizontal")
     bar.set_ticks(list(ends), labels=[plain(word) for word in ends.values()])
-    bar.set_label(label, fontsize=10, parse_math=False)
+    # As the label of the picture's axes, so that room is kept for all of it.
+    axes.set_xlabel(label, fontsize=10, labelpad=32, parse_math=False)
     bar.ax.tick_params(labelsize=10, length=0)
     labels = bar.ax.get_xticklabels()
     labels[0].set_horizontalalignment("left")

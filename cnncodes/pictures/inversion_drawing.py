@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from cnncodes.pictures.drawing import COLOURS, new_panels, plain, wrapped
 from cnncodes.pictures.inversion import as_share
 from cnncodes.pictures.overlay import set_title, show_image
-from cnncodes.pictures.question import as_text, short
+from cnncodes.pictures.question import SCORE_MEANS, as_text, short, short_file
+from cnncodes.pictures.subject import crop_caution, crop_words
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Axes, Figure
@@ -23,20 +24,23 @@ def draw_inversions(found: Inversions) -> Figure:
     rows = -(-count // MOST_ACROSS)
     across = -(-count // rows)
     title = (
-        f"What does a layer keep of {found.image}? Images rebuilt from its codes alone ({found.subject}, "
-        f"{found.iterations} iterations)"
+        f"What does a layer keep of {short_file(found.image)}? Images rebuilt from its codes alone "
+        f"({short_file(found.subject)}, {found.iterations} iterations)"
     )
+    caution = crop_caution(found.seen)
+    title += f". Beware: {caution}" if caution else ""
     figure, axes = new_panels(rows=rows, columns=across, cell=CELL, title=title, aspect=1.13)
-    answer = _answer(found.answer, found.unit)
-    show_image(axes[0], found.rgb, f"the image\n{answer}")
+    show_image(axes[0], found.rgb, f"{crop_words(found.seen)}\n{_answer(found.answer, found.unit)}")
     for place, part in zip(axes[1:], found.parts, strict=False):
-        heading = f"from {part.stage}: error {as_share(part.error)}"
-        show_image(place, part.rgb, f"{heading}\n{_answer(part.answer, found.unit)}")
-    _draw_errors(axes[count - 1], found)
+        show_image(place, part.rgb, f"rebuilt from {part.stage}\n{_answer(part.answer, found.unit)}")
+    _draw_errors(axes[count - 1], found, 1 + len(axes) - count)
     for place in axes[count:]:
         place.set_visible(False)
-    foot = wrapped(found.meaning(), int(12.5 * across * CELL))
-    figure.supxlabel("\n".join(foot), fontsize=SMALL, x=0.01, ha="left", parse_math=False)
+    meaning = found.meaning()
+    if found.unit != "probability" and found.answer is not None:
+        meaning += f" SVM scores: {SCORE_MEANS}."
+    foot = wrapped(meaning, int(13 * across * CELL))
+    figure.supxlabel("\n".join(foot), fontsize=SMALL, x=0.04 / (across * CELL), ha="left", parse_math=False)
     return figure
 
 
@@ -48,15 +52,17 @@ def _answer(answer: tuple[str, float] | None, unit: str) -> str:
     return f"network: '{short(plain(name), 20)}' {as_text(value, unit).removeprefix('probability ')}"
 
 
-def _draw_errors(panel: Axes, found: Inversions) -> None:
-    set_title(panel, "error of the code by iteration\n(deep layers swing: shifted at random)")
+def _draw_errors(panel: Axes, found: Inversions, width: int) -> None:
+    """Curves with their names at the right, in a panel and ``width - 1`` free ones beside it."""
+    set_title(panel, "how far the search came: error of the code\n(deep layers swing: shifted at random)")
     panel.set_box_aspect(1)
-    axes = panel.inset_axes(
-        (0.16, 0.14, 0.82, 0.84)
-    )  # its numbers stay inside the panel, as wide as the images
+    # Its numbers stay inside the panels, and it is as high as the images.
+    axes = panel.inset_axes((0.16, 0.14, 0.48 + 0.95 * (width - 1), 0.84))
+    axes.set_in_layout(False)
     for number, part in enumerate(found.parts):
         colour = COLOURS[number % len(COLOURS)]
-        axes.plot(part.steps, part.errors, label=part.stage, color=colour, linewidth=2)
+        label = f"{part.stage} {as_share(part.error)}"
+        axes.plot(part.steps, part.errors, label=label, color=colour, linewidth=2)
     axes.set_yscale("log")
     axes.set_xticks(sorted({0, found.iterations // 2, found.iterations}))
     least = min(float(part.errors.min()) for part in found.parts)
@@ -67,4 +73,4 @@ def _draw_errors(panel: Axes, found: Inversions) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="y", alpha=0.3, linewidth=0.5)
     axes.set_xlabel("iteration", fontsize=SMALL)
-    axes.legend(fontsize=SMALL, frameon=False, loc="upper right")
+    axes.legend(fontsize=SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=1)

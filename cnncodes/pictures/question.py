@@ -13,7 +13,7 @@ UNSEEN = 0.01  # of a class that a person names: a network that gives it less do
 #: Of the predicted class, on the way from chance to certainty (of an SVM: from 0 to its margin, which is 1).
 GUESS, UNSURE = 0.1, 0.5
 FEW = 5  # so many classes are named where the network is not sure: it may know none that fits
-SCORE_MEANS = "above 0 speaks for it, about 1 is sure"  # of an SVM
+SCORE_MEANS = "above 0 speaks for the class, about 1 is sure"  # of an SVM
 LONGEST_FILE = 40  # characters of a file's name in a title
 
 

@@ -199,7 +199,7 @@ def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, 
     question = replace(question, value=value, place=place, unit=unit)
     assert (said in question.doubt and question.doubt in question.heading) if said else question.doubt is None
     few = replace(question, known=("ants", "bees"), place=question.predicted_place, value=0.19, unit="score")
-    assert "knows only ants and bees" in few.heading and "above 0 speaks for it" in few.heading
+    assert "knows only ants and bees" in few.heading and "above 0 speaks for the class" in few.heading
 
 
 @pytest.mark.parametrize(

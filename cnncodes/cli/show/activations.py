@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, percent, shell
-from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.cli.show.common import finish, picture_path, tell_crop
 
 
 def activations(
@@ -13,7 +13,7 @@ def activations(
     network: options.Network = None,
     layer: show_options.Layer = "conv5",
     units: show_options.Units = None,
-    count: show_options.MostActive = 36,
+    count: show_options.MostActive = None,
     each: show_options.EachScale = False,
     output: show_options.Picture = None,
     device: options.Device = "auto",
@@ -25,7 +25,7 @@ def activations(
 
     Maps of conv1 still look like the image: edges and colours. Those of conv5 are dark but for a few places, where
     the unit found what it looks for; 'show strongest' with the numbers above the maps tells what that is. Of fully
-    connected layers, which have no places, bars and a sorted profile are drawn.
+    connected layers, which have no places, all values in order of size and a few bars are drawn.
 
         cnncodes show activations photo.jpg --weights starter --layer conv1
 
@@ -45,6 +45,7 @@ def activations(
     reporter.result(
         f"{found.stage}: {percent(found.firing)} of {len(found.values):,} units {above} on this image"
     )
+    tell_crop(reporter, found.seen)
     finish(reporter, figure, path, document)
     first = ",".join(str(entry["unit"]) for entry in document["units"][:3])
     reporter.next(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, one_line
-from cnncodes.cli.show.common import file_word, finish, named, picture_path
+from cnncodes.cli.show.common import file_word, finish, named, picture_path, tell_crop
 
 
 def invert(
@@ -55,5 +55,6 @@ def invert(
         seen = f"'{one_line(found.answer[0])}', {as_text(found.answer[1], found.unit)}"
         reporter.result(f"in the image itself it sees {seen}")
     reporter.note(found.meaning())
+    tell_crop(reporter, found.seen)
     finish(reporter, draw_inversions(found), path, found.to_json())
     reporter.next(f"cnncodes show fool {file_word(image)} {named(weights, network)}")
