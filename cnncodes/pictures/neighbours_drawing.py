@@ -42,10 +42,13 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails | None = None) -> 
     thumbnails = thumbnails or read_thumbnails(found.pictures, thumbnail_side(found))
     places = _Places.of(found)
     labels = [label for query in found.queries for label in _labels(query, places.k)]
-    legend = Legend(np.array(labels, np.int32), found.catalog.classes, places.width, counted=False)
+    shown = np.array(labels, np.int32)
+    legend = Legend(shown, found.catalog.classes, places.width, counted=False) if (shown >= 0).any() else None
     tiles = framed(thumbnails.rgb, label_colours(len(found.catalog.classes))[labels], _frame(places.tile))
     sheet = np.full((places.height, places.width, 3), 255, np.uint8)
-    figure, axes, size = new_sheet(places.width, places.height, _title(found), legend.lines, _note(found))
+    figure, axes, size = new_sheet(
+        places.width, places.height, _title(found), legend.lines if legend else 0.0, _note(found)
+    )
     _write_headings(axes, found, places)
     number = 0
     for row, query in enumerate(found.queries):
@@ -58,7 +61,8 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails | None = None) -> 
             axes.text(left, middle, short, fontsize=places.text, va="center", parse_math=False)
     edges = (-0.5, places.width - 0.5, places.height - 0.5, -0.5)
     axes.imshow(sheet, interpolation="none", aspect="auto", extent=edges)
-    legend.draw(axes, size, marks=False)
+    if legend:
+        legend.draw(axes, size, marks=False)
     return figure
 
 

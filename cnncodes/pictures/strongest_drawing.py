@@ -164,7 +164,7 @@ def _resized(picture: Bytes, height: int, width: int) -> Bytes:
 
 def _title(found: Strongest) -> str:
     images = f"{found.images:,} image{'' if found.images == 1 else 's'}"
-    units = "the unit" if len(found.units) == 1 else f"{len(found.units)} units"
+    units = f"unit {found.units[0]}" if len(found.units) == 1 else f"{len(found.units)} units"
     return (
         f"What excites {units} of {found.stage} most, of {images} of {plain(found.catalog.root.name) or '/'}"
     )
@@ -174,17 +174,18 @@ def _note(found: Strongest) -> str:
     """What the numbers and the frames are, and which images stand in several rows."""
     side, value = found.side, "activation" if found.rectified else "value"
     text = f"Weights {plain(found.weights)}. Above each image"
+    kind = "class" if (found.catalog.labels >= 0).any() else "name"
     whole = f"{side} x {side}"
     if found.field is None:
-        text += f" the unit's {value} and the image's class; the unit sees the whole crop of {whole} pixels."
+        text += f" the unit's {value} and the image's {kind}; the unit sees the whole crop of {whole} pixels."
     elif found.is_small:
         text += (
-            f" the unit's {value}, and the image's class. What the unit sees is {found.field.size} x {found.field.size} pixels"
+            f" the unit's {value}, and the image's {kind}. What the unit sees is {found.field.size} x {found.field.size} pixels"
             f" of {whole}, grey beyond the border."
         )
     else:
         text += (
-            f" the unit's {value} there and the image's class. The frame is what the unit sees: {found.field.size} x"
+            f" the unit's {value} there and the image's {kind}. The frame is what the unit sees: {found.field.size} x"
             f" {found.field.size} pixels, cut at the border of the crop ({whole})."
         )
     return " ".join(part for part in (text + _shared(found), unwritten(found.catalog.classes)) if part)
