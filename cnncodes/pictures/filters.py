@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,15 @@ import numpy.typing as npt
 
 from cnncodes.errors import StageError
 from cnncodes.networks import Convolution
-from cnncodes.pictures.drawing import add_ends_bar, new_panels
+from cnncodes.pictures.drawing import add_ends_bar, new_panels, new_sheet
 from cnncodes.pictures.mosaic import around_zero, mosaic, tile_corners
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
     from cnncodes.weights import Weights
+
+
+SHEET, LARGEST = 1560, 160  # dots of filters that read pixels: all side by side, and of one, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,7 @@ def read_filters(weights: Weights, stage: str = "conv1") -> Filters:
 
 
 def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figure:
-    """Filters as a grid, grey for zero: in colour where they read pixels, else by channel.
+    """Filters as a grid with the numbers of their units, grey for zero: in colour where they read pixels, else by channel.
 
     Every filter is scaled by its own largest magnitude, so that weak ones can be seen too. Of a stage that does not read
     pixels, a row has the channels for which its unit has the largest weights: with most of the others it does little.
@@ -74,12 +78,24 @@ def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figu
         return _draw_by_channel(filters, channels)
     count, _, height, width = filters.values.shape
     drawn = around_zero(filters.values[:units]).transpose(0, 2, 3, 1)
-    what = f"{len(drawn)} of {count} filters" if len(drawn) < count else f"{count} filters"
+    strip, gap = 26, 10  # dots: room for a number above
+    columns = min(len(drawn), max(8, math.ceil(math.sqrt(1.8 * len(drawn)))))
+    large = max(1, round(min(SHEET / columns - gap, LARGEST) / width))  # whole dots for each weight
+    tiles = np.pad(
+        drawn.repeat(large, axis=1).repeat(large, axis=2), ((0, 0), (strip, 0), (0, 0), (0, 0)), constant_values=255
+    )  # fmt: skip
+    what = f"{len(drawn)} of the {count}" if len(drawn) < count else f"the {count}"
+    order = "first stage" if filters.stage == "conv1" else f"stage {filters.stage}"
     title = (
-        f"{filters.stage} of {filters.weights}: {what}, {height} x {width} px, each scaled alone, grey is 0"
+        f"What {what} units of the {order} look for ({filters.weights}; {height} x {width} px, each scaled alone, "
+        "grey: no weight)"
     )
-    figure, (axes,) = new_panels(cell=6.5, title=title)
-    axes.imshow(mosaic(drawn), interpolation="nearest")
+    picture = mosaic(tiles, columns, gap)
+    figure, axes, size = new_sheet(picture.shape[1], picture.shape[0], title)
+    axes.imshow(picture, interpolation="nearest")
+    corners = tile_corners(len(tiles), tiles.shape[1], tiles.shape[2], columns, gap)
+    for unit, (x, y) in enumerate(corners.tolist()):
+        axes.text(x, y + strip - 4, f"{unit}", fontsize=min(size, 12), color="0.3", va="baseline")
     return figure
 
 
@@ -101,8 +117,10 @@ def _draw_by_channel(filters: Filters, most: int) -> Figure:
     tiles = np.pad(large, ((0, 0), (0, 0), (strip, 0), (0, 0)), constant_values=np.nan)
     tiles = tiles.reshape(rows * columns, *tiles.shape[2:])
     title = (
-        f"{filters.stage} of {filters.weights}: filters of {height} x {width} weights. Rows: units 0 to {rows - 1} of "
-        f"{count}. In each row the {columns} of {depth} channels that count most, by number"
+        f"How {filters.stage} combines what the stage before it gives ({filters.weights}). These weights cannot be read as "
+        f"pictures of what is looked for: 'cnncodes show strongest --layer {filters.stage}' shows that. Rows: units 0 to "
+        f"{rows - 1} of {count}; in each the {columns} of {depth} channels that count most, by number, {height} x {width} "
+        "weights"
     )
     figure, (axes,) = new_panels(cell=8.0, title=title, aspect=1.06)
     gap = 4

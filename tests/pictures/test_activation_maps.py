@@ -142,6 +142,24 @@ def test_the_command_line(monkeypatch, tmp_path, capsys, subject):
         assert told.startswith("error: ") and told.count("\n") == 2 and "Traceback" not in told
 
 
+def test_the_units_of_the_first_stage_have_their_numbers(monkeypatch):
+    """So that the unit that another command speaks of is found: each number stands above its filter."""
+    weights = weights_of(monkeypatch, Network("one", 24, (Convolution("conv1", 19, kernel=5),)))
+    axes = draw_filters(read_filters(weights)).axes[0]
+    picture = np.asarray(axes.images[0].get_array())
+    assert [text.get_text() for text in axes.texts] == [str(unit) for unit in range(19)]
+    places = [text.get_position() for text in axes.texts]
+    columns = sum(y == places[0][1] for _, y in places)
+    side = (
+        (picture.shape[1] - 10 * (columns - 1)) // columns // 5
+    )  # dots of a weight; gaps of 10 between filters
+    for unit, text in enumerate(axes.texts):
+        x, y = map(int, text.get_position())
+        values = weights.tensors["conv1.weight"][unit].numpy()
+        dots = picture[y + 4 :: side, x::side][:5, :5].transpose(2, 0, 1).astype(float) - 128
+        assert np.corrcoef(dots.ravel(), values.ravel())[0, 1] > 0.99
+
+
 def test_of_a_later_layer_each_units_strongest_channels_are_drawn(monkeypatch):
     """With their numbers: the weights that are shown are those that the numbers say."""
     network = Network("two", 24, (Convolution("conv1", 6, padding=1), Convolution("conv2", 4, padding=1)))

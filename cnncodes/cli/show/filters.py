@@ -19,7 +19,8 @@ def filters(
     """The filters of a convolution: what its units look for.
 
     Those of conv1 read pixels and are shown in colour: a trained network has edges and blobs of colour there, an
-    untrained one noise. Of later stages a part is shown, by channel; what they look for, 'show strongest' tells better.
+    untrained one noise. Their numbers are those of 'show activations' and 'show strongest'. Weights of later stages combine
+    maps and cannot be read as pictures: a part is shown, by channel; what they look for, 'show strongest' shows.
 
         cnncodes show filters --weights starter
 
@@ -33,4 +34,8 @@ def filters(
     found = read_filters(load_subject(weights, network=network, device="cpu").weights, layer)
     document = {"weights": found.weights, "stage": found.stage, "shape": list(found.values.shape)}
     finish(reporter, draw_filters(found), path, document)
-    reporter.next(f"cnncodes show activations photo.jpg {named(weights, network)} --layer conv1")
+    if found.values.shape[1] == 3:
+        reporter.next(f"cnncodes show activations photo.jpg {named(weights, network)} --layer {found.stage}")
+    else:
+        reporter.note("weights of a later stage cannot be read as pictures of what its units look for")
+        reporter.next(f"cnncodes show strongest photos/ {named(weights, network)} --layer {found.stage}")
