@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from cnncodes.errors import CodesFileError
 
 Array = npt.NDArray[Any]
 
@@ -71,3 +74,13 @@ class Best:
         self._mean += apart * new / total
         self.firing += (values > 0).sum(axis=0)
         self.count = total
+
+
+def require_finite(codes: Array, names: Sequence[str]) -> None:
+    """Raise CodesFileError unless all codes ``[n, ...]`` of these images are finite: else a unit has no strongest one."""
+    finite = np.isfinite(codes).all(axis=tuple(range(1, codes.ndim)))
+    if not finite.all():
+        raise CodesFileError(
+            f"the code of '{names[int(finite.argmin())]}' holds NaN or infinity.",
+            "Extract it again, or leave that image out; if it stays so, the weights are not sound.",
+        )

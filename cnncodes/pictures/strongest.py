@@ -25,7 +25,7 @@ from cnncodes.images import Catalog
 from cnncodes.images.catalog import SPLITS
 from cnncodes.images.loader import Loader
 from cnncodes.networks import ReceptiveField, receptive_fields
-from cnncodes.pictures.best import Best
+from cnncodes.pictures.best import Best, require_finite
 from cnncodes.pictures.map_record import moved, rows_of
 from cnncodes.pictures.sources import images_for
 from cnncodes.pictures.subject import load_subject
@@ -332,6 +332,7 @@ def _collect(
     )
     best = Best(shape[0], k or (PAIRS if _is_small(field, side) else IMAGES), positive=rectified)
     for rows, codes in blocks:
+        require_finite(codes, [catalog.names[row] for row in rows])
         best.add(rows, codes.reshape(len(codes), shape[0], math.prod(shape[1:])))
     if not best.count:
         reason = f": {next(iter(problems.values()))}" if problems else ""

@@ -126,6 +126,16 @@ def test_equal_values_come_in_the_order_of_the_catalog():
         assert best.most_varying(3) == varying
 
 
+def test_codes_that_are_no_numbers_have_no_strongest_image(weights, folder, tmp_path):
+    import h5py
+
+    extract(read_catalog(folder), tmp_path / "codes.h5", weights, layers="conv2", device="cpu")
+    with h5py.File(tmp_path / "codes.h5", "r+") as file:
+        file["layers/conv2"][1, 7] = np.nan
+    with pytest.raises(CodesFileError, match=r"of 'train/ant/01\.png' holds NaN or infinity"):
+        find_strongest(tmp_path / "codes.h5", "conv2", 3)
+
+
 def test_copies_of_an_image_come_in_order(weights, folder):
     found = find_strongest(folder, "conv2", 8, weights=weights, k=16)
     together = 0
