@@ -288,8 +288,7 @@ class _Road:
 
     def _choose(self, asked: Recipe | None, assignments: tuple[str, ...], advice: Advice | None) -> Recipe:
         """The recipe to follow, with every number; kept, and refused if it is another one later."""
-        advised = advice.recipe if advice else ""
-        chosen = asked or recipe_of_run(advised, assignments, self.weights, self.seed)
+        chosen = asked or recipe_of_run(advice.recipe if advice else "", assignments, self.weights, self.seed)
         kept = self.folder / KEPT
         if kept.exists() and (
             changed := recipe_differences(kept.read_text(encoding="utf-8"), chosen.to_toml())
