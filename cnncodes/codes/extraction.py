@@ -67,10 +67,10 @@ class ExtractionResult:
         if self.on_cpu:
             share = self.decoding_s / max(self.decoding_s + self.network_s, 1e-9)
             what = "the network" if share < 0.5 else "decoding"
-            return f"limited by {what} (decoding is {share:.0%} of the work)"
+            return f"limited by {what} (decoding is {100 * share:.0f} % of the work)"
         idle = self.waited_s / max(self.seconds, 1e-9)
         what = "decoding" if idle > 0.3 else "the network"
-        return f"limited by {what} (the network was idle {idle:.0%} of the time)"
+        return f"limited by {what} (the network was idle {100 * idle:.0f} % of the time)"
 
 
 def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionResult:
