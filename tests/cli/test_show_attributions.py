@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 COMMANDS = ("occlude", "saliency")  # the other three go the way of saliency
 
@@ -46,7 +47,7 @@ def test_the_patch_is_told_with_its_answers(run, shared, photo, tmp_path):
         (("{photo}", "--class", "unicorn"), 2, "'unicorn'"),
         (("{photo}", "--class", "3"), 2, "class 3 is not there"),
         (("{broken}",), 1, "cannot be read"),
-        (("missing.jpg",), 1, "missing.jpg"),
+        (("missing.jpg",), 1, "no such file.\nCheck the path 'missing.jpg'"),
         (("{photo}", "-o", "picture.jpg"), 2, "ends in .png"),
     ],
 )
@@ -78,3 +79,15 @@ def test_what_does_not_fit_is_refused_with_a_number_that_does(
     command, *rest = arguments
     ran = run("show", command, photo, *rest, "--weights", shared.svm, "-o", tmp_path / "x.png")
     assert ran.code == 2 and message in ran.err
+
+
+def test_a_panorama_is_told_as_the_small_part_that_is_seen_and_the_next_command_can_be_pasted(
+    run, shared, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((600, 50), 90).convert("RGB").save("-wide.png")
+    ran = run("show", "saliency", "--weights", shared.svm, "-o", "wide.png", "--", "-wide.png")
+    assert ran.code == 0 and "beware: the network sees only 6 % of the photo" in ran.err
+    assert "next: cnncodes show saliency ./-wide.png " in ran.err
+    told = json.loads(run("show", "gradcam", "--weights", shared.svm, "--json", "--", "-wide.png").out)
+    assert told["seen"] == pytest.approx((224 / 256) ** 2 / 12)

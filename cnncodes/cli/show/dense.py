@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cnncodes.cli import head_options, options, show_options
-from cnncodes.cli.console import Reporter, one_line, shell
-from cnncodes.cli.show.common import finish, named, picture_path
+from cnncodes.cli.console import Reporter, one_line
+from cnncodes.cli.show.common import file_word, finish, named, picture_path
 
 
 def dense(
@@ -67,7 +67,7 @@ def dense(
     finish(reporter, draw_dense(found), path, found.to_json())
     if found.cautions() and not found.sliding:
         reporter.next(
-            f"cnncodes show dense {shell(image)} {named(weights, network)} --sliding -o sliding.png"
+            f"cnncodes show dense {file_word(image)} {named(weights, network)} --sliding -o sliding.png"
         )
     else:
-        reporter.next(f"cnncodes show occlude {shell(image)} {named(weights, network)}")
+        reporter.next(f"cnncodes show occlude {file_word(image)} {named(weights, network)}")

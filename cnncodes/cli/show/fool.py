@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnncodes.cli import options, show_options
-from cnncodes.cli.console import Reporter, one_line, shell
-from cnncodes.cli.show.common import finish, named, picture_path
+from cnncodes.cli.console import Reporter, one_line
+from cnncodes.cli.show.common import file_word, finish, named, picture_path
 from cnncodes.errors import OptionError
 
 
@@ -64,4 +64,4 @@ def fool(
         document |= {"kept": keep, "kept_class": again}
         reporter.result(f"written: {keep}, read again it is '{one_line(again)}'")
     finish(reporter, draw_fooled(found), path, document)
-    reporter.next(f"cnncodes show saliency {shell(keep or image)} {named(weights, network)}")
+    reporter.next(f"cnncodes show saliency {file_word(keep or image)} {named(weights, network)}")
