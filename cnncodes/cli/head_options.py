@@ -205,7 +205,8 @@ Sliding = Annotated[
     typer.Option(
         "--sliding/--no-sliding",
         help="Cut out a crop at each place and compute it alone: slower, and just what the network says of it. "
-        "[default: only where fewer than half of the crops agree with the map, up to 400 places]",
+        "[default: only where fewer than half of the crops agree with the map, up to 400 places; --no-sliding: "
+        "never]",
         show_default=False,
     ),
 ]

@@ -27,6 +27,7 @@ def dense(
     et al. 2014), so that all places share their computation. Each place equals the classifier on its window of
     the grid, exactly. A crop cut out there has zeros around it where the window has neighbours, and the network has
     learned from crops: where most crops say something else, the picture is drawn from crops.
+    Without --class the map in the middle is of the class that is the largest at most places.
 
         cnncodes show dense photo.jpg --weights starter
 
