@@ -47,7 +47,7 @@ Every = Annotated[
     bool,
     typer.Option(
         "--all",
-        help="Saliency, guided backpropagation, deconvolution and Grad-CAM side by side, in one picture.",
+        help="Saliency, guided backpropagation, deconvolution and Grad-CAM in one picture.",
     ),
 ]
 GradcamLayer = Annotated[
