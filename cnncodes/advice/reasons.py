@@ -87,8 +87,9 @@ def close_reason(evidence: Evidence, thresholds: Thresholds, amount: str, simila
         factor = 2.0 ** abs(doublings(evidence, thresholds))
         if factor < CLOSE_FACTOR:
             other = f"{opposite(amount)}-{similarity}"
-            change = "more" if amount == "small" else "fewer"
-            reasons.append(f"with {100 * (factor - 1):.0f} % {change} images it would have been {other}")
+            change = factor - 1 if amount == "small" else 1 - 1 / factor
+            more = "more" if amount == "small" else "fewer"
+            reasons.append(f"with {100 * change:.0f} % {more} images it would have been {other}")
     elif (errors := errors_to_the_other(evidence, thresholds, similarity)) < CLOSE_STANDARD_ERRORS:
         other = f"{amount}-{opposite(similarity)}"
         reasons.append(f"with somewhat other images it would have been {other}")
@@ -110,9 +111,10 @@ def runner_up_reason(evidence: Evidence, thresholds: Thresholds, amount: str, si
     """Why the recipe beyond the closer decision is the next best, then the figure; no capital, no full stop."""
     if size_is_closer(evidence, thresholds, similarity):
         factor = 2.0 ** abs(doublings(evidence, thresholds))
+        change = f"{factor:.1f} times as many" if amount == "small" else f"1/{factor:.1f} of them"
         return (
-            f"of the two questions, few or many images is the closer one. With {factor:.1f} times "
-            f"{'as many' if amount == 'small' else 'fewer'} the set would count as {opposite(amount)}"
+            f"of the two questions, few or many images is the closer one. With {change} the set would count as "
+            f"{opposite(amount)}"
         )
     errors = errors_to_the_other(evidence, thresholds, similarity)
     far = f". Between the figures and the other answer lie {errors:.1f} standard errors"

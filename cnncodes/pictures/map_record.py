@@ -173,7 +173,7 @@ def read_map(
         rows = np.flatnonzero(usable)
         if not len(rows):
             where = f" in split '{split}'" if split != "all" else ""
-            raise CodesFileError(f"'{codes}' has no extracted image{where}.", "Extract first, or name another split.")  # fmt: skip
+            raise CodesFileError(f"'{source.name}' has no extracted image{where}.", "Extract first, or name another split.")  # fmt: skip
         of = len(rows)
         rows = evenly(rows, limit)
         if len(rows) < SMALLEST:

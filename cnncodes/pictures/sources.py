@@ -146,9 +146,10 @@ def codes_for(
     """
     stored = _stored(data, layer)
     if stored is not None:
-        if weights is not None and not new_images:
+        given = "--weights" if weights is not None else "--model" if network is not None else ""
+        if given and not new_images:
             raise OptionError(
-                f"'{one_path(data)}' says itself which weights made its codes, so --weights has no use.",
+                f"'{one_path(data)}' says itself which weights made its codes, so {given} has no use.",
                 "Leave it out, or name the images instead.",
             )
         yield replace(stored, root=root)
