@@ -25,7 +25,7 @@ from cnncodes.cli import main as cnncodes
 
 DOCS = Path(__file__).resolve().parent
 PAGE, PICTURES = DOCS / "gallery.md", DOCS / "pictures" / "gallery"
-MOST_WIDE, QUALITY = 1300, 84  # of a JPEG, px and libjpeg's scale
+MOST_WIDE, QUALITY = 1300, 80  # of a JPEG, px and libjpeg's scale
 LARGE_PNG = 80_000  # bytes; larger ones get 256 colours
 README_PICTURE, README_WIDE = "map", 960
 SCENE = ("dragonfly/21", "spider/21", "beetle/21", "butterfly/27")
