@@ -72,6 +72,26 @@ def test_the_map_is_the_classifiers_over_the_image_that_is_drawn(subject, photo,
     assert len(draw_dense(found).axes) == (4 if several else 3), "panels and a colour bar"
 
 
+def test_crops_and_their_mirror_images_are_those_of_the_image(subject, photo):
+    """How many crops keep their class when mirrored is the yardstick of what the picture warns of."""
+    found = dense_map(subject, photo, sliding=True)
+    seen = found.rgb if subject.preprocessing.channels == "RGB" else found.rgb[:, :, ::-1]
+    pixels = torch.from_numpy(normalise(np.ascontiguousarray(seen[None]), subject.preprocessing))
+    side, (rows, columns) = 24, found.values.shape[1:]
+    first = round(found.first - side / 2 + 0.5)
+    kept = []
+    for row in range(rows):
+        for column in range(columns):
+            top, left = first + row * found.step, first + column * found.step
+            crop = pixels[:, :, top : top + side, left : left + side]
+            with torch.no_grad():
+                values, mirrored = (subject.values(subject.scores(x))[0] for x in (crop, crop.flip(3)))
+            np.testing.assert_allclose(found.values[:, row, column], values.numpy(), atol=1e-5)
+            kept.append(int(values.argmax()) == int(mirrored.argmax()))
+    assert 0 < np.mean(kept) < 1, "or the test says nothing"
+    assert found.crops.mirrored == pytest.approx(np.mean(kept))
+
+
 def bare_subject(patch):
     """The network without padding: a crop is its window."""
     bare = Network("small-map", 24, tuple(

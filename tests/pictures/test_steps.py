@@ -122,6 +122,13 @@ def test_errors_count_in_the_distance_of_a_grey_image_and_the_answer_is_the_netw
     assert found.parts[0].mirrored < 1e-6
     question = ask(subject, view)
     assert found.answer == (question.predicted, pytest.approx(question.predicted_value))
+    name, value = found.parts[0].answer
+    with torch.no_grad():
+        values = subject.values(subject.scores(pixels))[0]
+    assert value == pytest.approx(float(values.max()), abs=0.01) != pytest.approx(found.answer[1], abs=0.01)
+    assert name == subject.classes[int(values.argmax())], (
+        "what it says of the rebuilt image, not of the photograph"
+    )
     told = found.to_json()["stages"]["pool1"]
     assert (
         told["answer"] == found.parts[0].answer and "100 % is as far as a plain grey image" in found.meaning()
