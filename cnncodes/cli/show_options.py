@@ -43,6 +43,15 @@ ClassName = Annotated[
         show_default=False,
     ),
 ]
+DenseClassName = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help="The class whose map is drawn, by name or number. [default: the largest at most places]",
+        show_default=False,
+    ),
+]
 Every = Annotated[
     bool,
     typer.Option(

@@ -23,7 +23,7 @@ _HINTS = {
     "saliency": "Saliency: single pixels; noisy, and no sign.",
     "guided": "Guided backpropagation: clear patterns, but much the same for every class.",
     "deconv": "Deconvolution: patterns that the network likes; hardly where, or for which class.",
-    "gradcam": "Grad-CAM: regions; coarse, but it tells classes apart.",
+    "gradcam": "Grad-CAM: regions; coarse, but it can tell classes apart.",
 }
 
 
@@ -83,13 +83,14 @@ def _draw(figure: Figure, axes: Axes, attribution: Attribution) -> None:
         nothing = not values.any()
         title = f"Grad-CAM of {attribution.layer}" + (": nothing speaks for it" if nothing else "")
         heat = show_heat_over(axes, attribution.question.rgb, values, title, cut=False)
-        ends = {0.0: "not at all", float(values.max()) or 1.0: "most"}
+        ends = {0.0: "not at all", float(values.max()) or 1.0: "most here"}
         add_ends_bar(figure, faded(heat, opacity), axes, f"speaks for '{name}'", ends)
     else:
         show_around_grey(axes, values, _COLOURED[method])
-        legend = f"grey: no influence; strong contrast or colour:\na pattern that speaks for '{name}'"
-        if method == "deconv":
-            legend += "\n(shows which patterns, hardly where they count)"
+        legend = (  # both are nearly the same whichever class is asked for: the words promise no more
+            f"grey: no influence; strong contrast or colour:\na pattern behind '{name}',\n"
+            "much the same behind other classes"
+        )
         axes.set_xlabel(legend, fontsize=10, loc="left", parse_math=False)
 
 

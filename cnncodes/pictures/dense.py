@@ -150,7 +150,10 @@ class DenseMap:
     def answer(self) -> str:
         """What the whole image is taken for: ``the image as a whole (its centre crop): 'ant', probability 67 %``."""
         said = as_text(self.whole.predicted_value, self.unit)
-        return f"the image as a whole (its centre crop): '{short(self.whole.predicted, 24)}', {said}"
+        doubt = f": {self.whole.doubt.partition(', so ')[0]}" if self.whole.doubt else ""
+        if not doubt and self.whole.knows_only:
+            doubt = f" (the model {self.whole.knows_only})"
+        return f"the image as a whole (its centre crop): '{short(self.whole.predicted, 24)}', {said}{doubt}"
 
     @property
     def drawn(self) -> str:
@@ -186,7 +189,7 @@ class DenseMap:
             found.append(
                 f"nothing is surely recognised: no class has more than {100 * highest:.0f} % at any place"
             )
-        mirrored = f"mirrored, {100 * self.crops.mirrored:.0f} % of the crops keep their class"
+        mirrored = f"mirrored, only {100 * self.crops.mirrored:.0f} % of the crops keep their class"
         if self.sliding and self.crops.mirrored < ALIKE:
             found.append(f"the network is unsure here: {mirrored}")
         if not self.sliding and self.crops.agree < ALIKE:

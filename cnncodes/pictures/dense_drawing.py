@@ -120,7 +120,7 @@ def _draw_class(figure: Figure, axes: Axes, found: DenseMap, stacked: bool) -> N
     if found.unit == "probability":
         low, high = heat.get_clim()
         ticks = (low, high) if stacked else (low, high / 2, high)
-        bar.set_yticks(ticks, [f"{100 * tick:.3g} %" for tick in ticks])
+        bar.set_yticks(ticks, [f"{100 * tick:.{0 if tick >= 0.1 else 1}f} %" for tick in ticks])
 
 
 def on_pixels(found: DenseMap, values: Array) -> np.ma.MaskedArray[Any, Any]:

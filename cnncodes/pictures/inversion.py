@@ -88,7 +88,7 @@ class Inversion:
     errors : float array [n]
         Of the image as it was then, not shifted.
     mirrored : float
-        Error of the image's own mirror image: where this is small, the stage hardly tells where things are.
+        Error of the image's own mirror image: where this is small, the stage hardly tells left from right.
     answer : tuple of str and float, or None
         The network's class for the rebuilt image with its probability (or score); None without a classifier.
     """
@@ -147,7 +147,7 @@ class Inversions:
         return (
             "Error: squared distance from the photograph's code; 100 % is as far as a plain grey image. A small one says "
             "that the search succeeded, not that much is kept. Of the photograph mirrored left to right it is "
-            f"{mirrored}: where that is little, the layer hardly tells where things are."
+            f"{mirrored}: where that is little, the layer hardly tells left from right."
         )
 
     def to_json(self) -> dict[str, Any]:

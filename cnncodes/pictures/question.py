@@ -81,6 +81,14 @@ class Question:
         return [text for text in (self.doubt, crop_caution(self.seen)) if text]
 
     @property
+    def knows_only(self) -> str:
+        """``knows only ants and bees``: one of a few classes is named whatever is in the image; empty of many."""
+        if not 1 < len(self.known) <= FEW:
+            return ""
+        names = [short(name, 16) for name in self.known]
+        return f"knows only {', '.join(names[:-1])} and {names[-1]}"
+
+    @property
     def doubt(self) -> str | None:
         """Why not much may be read out of a picture about this class; None where the network is sure enough."""
         if self.place != self.predicted_place:
@@ -91,10 +99,7 @@ class Question:
         sure = (self.value - chance) / (1 - chance)
         if sure >= UNSURE:
             return None
-        few = ""
-        if 1 < len(self.known) <= FEW:
-            names = [short(name, 16) for name in self.known]
-            few = f", and knows only {', '.join(names[:-1])} and {names[-1]}"
+        few = f", and {self.knows_only}" if self.knows_only else ""
         if sure < GUESS:
             return f"the network only guesses{few}, so the picture explains a guess"
         return f"the network is unsure{few}"

@@ -82,7 +82,9 @@ def _name_unit(found: Strongest, place: int, axes: Axes, middle: float, text: fl
     lines = [f"unit {found.units[place]}"]
     if found.names:
         lines += shortened([plain(found.names[place])], 14)
-    lines += [f"fires on {100 * found.firing[place]:.0f} %"] if found.rectified else []
+    share = float(found.firing[place])
+    often = "over 99" if 0.995 <= share < 1 else f"{100 * share:.0f}"  # 100 % is said of all images alone
+    lines += [f"fires on {often} %"] if found.rectified else []
     for number, words in enumerate(lines):
         y = middle + (number - (len(lines) - 1) / 2) * step
         weight = "bold" if number == 0 else "normal"

@@ -11,7 +11,7 @@ def dense(
     image: show_options.Image,
     weights: show_options.Subject = "imagenet",
     network: options.Network = None,
-    class_name: show_options.ClassName = None,
+    class_name: show_options.DenseClassName = None,
     size: head_options.MapSize = None,
     step: head_options.MapStep = None,
     sliding: head_options.Sliding = None,
