@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Bytes = npt.NDArray[np.uint8]
 NEARLY_ALL = 0.9  # of a photograph's area: where the network sees more, nothing is said of its crop
-HALF = 0.4  # about half: below it the crop may miss the thing, and one is warned (a photograph of 16:9 gives 0.43 to 0.48)
+LITTLE = 0.4  # about half: below it the crop may miss the thing, and one is warned (a photograph of 16:9 gives 0.43 to 0.48)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +263,7 @@ def crop_words(seen: float) -> str:
 
 def crop_caution(seen: float) -> str | None:
     """A warning where the crop leaves out so much that the thing itself may be missing; else None."""
-    return f"the network sees only {_per_cent(seen)} of the photo, its centre" if seen < HALF else None
+    return f"the network sees only {_per_cent(seen)} of the photo, its centre" if seen < LITTLE else None
 
 
 def _per_cent(share: float) -> str:
