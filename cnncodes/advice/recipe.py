@@ -121,7 +121,9 @@ class Recipe:
         if self.method != "linear":
             teacher = self.training.teacher
             missing = teacher is not None and not (teacher.program or teacher.codes)
-            given = ("--set", "teacher.program=teacher.ts") if missing else ()
+            given = (
+                ("--set", "teacher.program=teacher.ts", "--set", "teacher.trusted=true") if missing else ()
+            )
             return (("cnncodes", COMMANDS[self.method], data, "--recipe", self.name, *given, "-o", "run"),)
         extract = ["cnncodes", "extract", data, "-o", "codes.h5", "--layers", self.extract.layers]
         if self.extract.crops != "center":

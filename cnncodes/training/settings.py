@@ -61,7 +61,8 @@ class TeacherSettings:
     input_size : int, default 0
         Side in pixels to which views are resized for the program; 0: as the network sees them.
     trusted : bool, default False
-        Needed for ``torch.export`` files, which torch reads by running what is in them. TorchScript files need no trust.
+        Needed for every program: TorchScript can read and write any file, and reading a ``torch.export`` file can run what
+        its author put into it.
     """
 
     program: str = ""

@@ -43,7 +43,7 @@ class Answers:
 class ProgramTeacher:
     """A TorchScript or ``torch.export`` file that sees the same views as the network that learns.
 
-    Raises OptionError if the file cannot be read, or does not give ``(features, logits)``.
+    Raises OptionError if it is not trusted, cannot be read, or does not give ``(features, logits)``.
     """
 
     classes: tuple[str, ...] | None = None
@@ -154,11 +154,16 @@ def load_teacher(settings: TeacherSettings, catalog: Catalog, device: Device, ha
 def _load_program(path: Path, device: Device, trusted: bool) -> Any:
     """A program as a function.
 
-    TorchScript is interpreted by torch and cannot run Python code of the file's author. Reading a ``torch.export`` file can, so
-    a person must say that it is trusted.
+    A program can do what its author wants: TorchScript can read and write any file (``torch.from_file``, ``torch.save``), and
+    reading a ``torch.export`` file can run Python code. So a person must say that it is trusted.
     """
     if not path.is_file():
         raise OptionError(f"the teacher '{path}' is not there.", "Name a TorchScript or torch.export file.")
+    if not trusted:
+        raise OptionError(
+            f"the teacher '{path}' is a program, which can read and write any of your files.",
+            "Set teacher.trusted = true if you know where it comes from, or use stored features instead (teacher.codes).",
+        )
     try:
         names = zipfile.ZipFile(path).namelist()
         if any(name.endswith(".pkl") and "/code/" not in name for name in names) and any(
@@ -171,14 +176,7 @@ def _load_program(path: Path, device: Device, trusted: bool) -> Any:
                 program: Any = torch.jit.load(str(path), map_location=device.torch_name)  # type: ignore[no-untyped-call]
             program.eval()
         else:
-            if not trusted:
-                raise OptionError(
-                    f"the teacher '{path}' is a torch.export file: reading one runs what its author put into it.",
-                    "Set teacher.trusted = true if you know where it comes from, or save the teacher as TorchScript.",
-                )
             program = torch.export.load(path).module().to(device.torch_name)
-    except OptionError:
-        raise
     except Exception as error:
         raise OptionError(
             f"the teacher '{path}' cannot be read: {str(error).splitlines()[0]}.",

@@ -72,7 +72,7 @@ def stored(tmp_path, stripes, program) -> Path:
 
 def test_a_network_learns_from_a_teacher_without_labels(network, pixels, stripes, tmp_path, program):
     unlabelled = dataclasses.replace(stripes, labels=np.full(len(stripes), -1, np.int32))
-    settings = dataclasses.replace(SETTINGS, teacher=TeacherSettings(program=str(program)))
+    settings = dataclasses.replace(SETTINGS, teacher=TeacherSettings(program=str(program), trusted=True))
     result = train(unlabelled, network, pixels, tmp_path / "run", settings)
     assert (
         result.epochs[-1].val_accuracy > 0.8 > result.epochs[0].val_accuracy + 0.1
@@ -83,7 +83,7 @@ def test_a_network_learns_from_a_teacher_without_labels(network, pixels, stripes
 def test_without_labels_no_test_image_is_watched_or_learned_from(stripes, program):
     splits = np.where(np.arange(len(stripes)) % 5 < 2, 3, 1).astype(np.uint8)  # no val: a share is drawn
     catalog = dataclasses.replace(stripes, splits=splits)
-    asked = TeacherSettings(program=str(program))
+    asked = TeacherSettings(program=str(program), trusted=True)
     teacher = load_teacher(asked, catalog, choose_device("cpu"))
     for rule in ("auto", 0.5, 1.0 / len(stripes)):
         split = choose_task(catalog, dataclasses.replace(SETTINGS, teacher=asked), rule, teacher).split
@@ -92,6 +92,31 @@ def test_without_labels_no_test_image_is_watched_or_learned_from(stripes, progra
     tested = dataclasses.replace(catalog, splits=np.full(len(catalog), 3, np.uint8))
     with pytest.raises(HeadError, match="none is left to learn from"):
         choose_task(tested, dataclasses.replace(SETTINGS, teacher=asked), "auto", teacher)
+
+
+class Writer(nn.Module):
+    """Writes a file when it answers: TorchScript may."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        written = torch.from_file(self.path, shared=True, size=1).fill_(1.0)
+        return pixels.mean((2, 3)) * written, pixels.mean((2, 3))
+
+
+def test_a_program_that_is_not_trusted_is_not_run(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Writer(str(tmp_path / "written"))), str(tmp_path / "writer.ts"))
+    asked = TeacherSettings(program=str(tmp_path / "writer.ts"))
+    with pytest.raises(OptionError, match="can read and write any") as caught:
+        ProgramTeacher(asked, choose_device("cpu"))
+    assert "teacher.trusted = true" in caught.value.remedy
+    assert not (tmp_path / "written").exists()
+    ProgramTeacher(dataclasses.replace(asked, trusted=True), choose_device("cpu"))
+    assert (tmp_path / "written").exists(), "the file is what it claims to be"
 
 
 def test_stored_answers_are_found_by_name(network, pixels, stripes, tmp_path, stored):
@@ -119,7 +144,7 @@ def test_a_teacher_sees_the_view_that_is_learned_from_as_rgb_in_0_to_1(
 
     monkeypatch.setattr(ProgramTeacher, "__call__", watched)
     settings = dataclasses.replace(
-        SETTINGS, epochs=1, crop_area=0.5, teacher=TeacherSettings(program=str(program))
+        SETTINGS, epochs=1, crop_area=0.5, teacher=TeacherSettings(program=str(program), trusted=True)
     )
     train(stripes, network, pixels, tmp_path / "run", settings)
     assert all(
@@ -153,12 +178,12 @@ def test_teachers_that_cannot_be_used_are_refused_with_the_reason(stripes, tmp_p
     with pytest.raises(OptionError, match="not named"):
         load_teacher(TeacherSettings(), stripes, cpu)
     with pytest.raises(OptionError, match="4 and 3 features"):
-        load_teacher(TeacherSettings(program=str(program), codes=str(stored)), stripes, cpu)
+        load_teacher(TeacherSettings(program=str(program), codes=str(stored), trusted=True), stripes, cpu)
     with pytest.raises(OptionError, match="not there"):
         load_teacher(TeacherSettings(program=str(tmp_path / "none.ts")), stripes, cpu)
     (tmp_path / "text.ts").write_text("no program")
     with pytest.raises(OptionError, match="cannot be read"):
-        load_teacher(TeacherSettings(program=str(tmp_path / "text.ts")), stripes, cpu)
+        load_teacher(TeacherSettings(program=str(tmp_path / "text.ts"), trusted=True), stripes, cpu)
     other = dataclasses.replace(stripes, names=tuple(f"x/{name}" for name in stripes.names))
     with pytest.raises(CodesFileError, match=f"{len(other)} of {len(other)} images, such as 'x/"):
         load_teacher(TeacherSettings(codes=str(stored)), other, cpu)
@@ -176,7 +201,7 @@ def test_two_teachers_answer_with_their_mean(stripes, tmp_path, stored):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(Constant()), str(tmp_path / "constant.ts"))
-    settings = TeacherSettings(program=str(tmp_path / "constant.ts"), codes=str(stored))
+    settings = TeacherSettings(program=str(tmp_path / "constant.ts"), codes=str(stored), trusted=True)
     both = load_teacher(settings, stripes, choose_device("cpu"))([4], torch.zeros(1, 3, 8, 8))
     alone = load_teacher(TeacherSettings(codes=str(stored)), stripes, choose_device("cpu"))(
         [4], torch.zeros(1, 3, 8, 8)
@@ -202,7 +227,7 @@ def test_an_exported_program_teaches_as_well(tmp_path):
         Plain(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch, 2: side, 3: side},)
     )
     torch.export.save(whole, tmp_path / "teacher.pt2")
-    with pytest.raises(OptionError, match="runs what its author"):
+    with pytest.raises(OptionError, match="is a program"):
         ProgramTeacher(TeacherSettings(program=str(tmp_path / "teacher.pt2")), choose_device("cpu"))
     settings = TeacherSettings(program=str(tmp_path / "teacher.pt2"), trusted=True)
     teacher = ProgramTeacher(settings, choose_device("cpu"))
