@@ -27,6 +27,7 @@ from cnncodes.heads.splits import Split, SplitRule, split_rows, with_known_class
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.listing import SUFFIXES
 from cnncodes.weights import Weights, read_arrays, write_arrays
+from cnncodes.weights.content import require_finite
 from cnncodes.weights.safetensors_file import ENTRY
 
 FORMAT = 1
@@ -109,7 +110,7 @@ class LinearModel:
         Raises
         ------
         ModelError
-            If the file is not a model, is damaged, or was written by a newer version.
+            If the file is not a model, is damaged, has numbers that are NaN or infinite, or was written by a newer version.
         """
         if not Path(path).is_file():
             raise ModelError(
@@ -127,6 +128,7 @@ class LinearModel:
                 f"model '{path}' has format {record.get('format')}; this version reads format {FORMAT}.",
                 "Update cnncodes.",
             )
+        require_finite(f"model '{path}'", arrays, ModelError)
         try:
             seen = arrays.pop(_ENTRY).view(np.uint64)
             return cls(

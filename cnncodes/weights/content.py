@@ -22,10 +22,12 @@ from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.statistics import SourceStatistics
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 MEGABYTE = 2**20
 CHUNK = MEGABYTE  # read at a time
+SHOWN = 3  # tensors named in an error; the others are counted
 PARTIAL = ".part"  # ends the names of files that are being written
 SILENT = 24 * 3600.0  # seconds without a byte after which a writer on another machine is taken for dead
 
@@ -82,6 +84,21 @@ def as_float32(path: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
             path, f"tensor '{key[:80]}' is {tensor.dtype} on {tensor.device}, not plain floating point"
         )
     return tensor.detach().to(torch.float32).contiguous()
+
+
+def require_finite(what: str, arrays: Mapping[str, np.ndarray], error: type[CnnCodesError]) -> None:
+    """Raise an error for arrays with NaN or infinite numbers, which would spoil every result without a word."""
+    import numpy as np
+
+    counts = {key: array.size - int(np.count_nonzero(np.isfinite(array))) for key, array in arrays.items()}
+    bad = [f"{key[:80]} ({count:,} of {arrays[key].size:,})" for key, count in counts.items() if count]
+    if bad:
+        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        raise error(
+            f"{what} has {sum(counts.values()):,} numbers that are NaN or infinite, in {len(bad)} of its "
+            f"{len(counts)} tensors: {', '.join(bad[:SHOWN])}{more}.",
+            "Use a file from before the training failed, or copy it again: with these numbers every result would be NaN.",
+        )
 
 
 def require_file(path: Path) -> int:

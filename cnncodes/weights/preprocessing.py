@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
@@ -70,12 +71,13 @@ class Preprocessing:
         if (
             len(self.mean) != 3
             or len(self.std) != 3
-            or not self.scale > 0
-            or not all(s > 0 for s in self.std)
+            or not 0 < self.scale < math.inf
+            or not all(0 < s < math.inf for s in self.std)
+            or not all(map(math.isfinite, self.mean))
         ):
             raise OptionError(
                 f"preprocessing scale={self.scale}, mean={self.mean}, std={self.std} cannot be used.",
-                "Give three means, three positive standard deviations and a positive scale.",
+                "Give three means, three positive standard deviations and a positive scale, none of them infinite.",
             )
 
     def to_json(self) -> str:

@@ -13,7 +13,7 @@ from cnncodes.networks import Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
 from cnncodes.weights.changes import read_class_names, save_changed, with_class_names, with_input
 from cnncodes.weights.compressed_file import read_compressed_file
-from cnncodes.weights.content import FileContent, as_float32, damaged, file_sha256
+from cnncodes.weights.content import FileContent, as_float32, damaged, file_sha256, require_finite
 from cnncodes.weights.imagenet import (
     PUBLISHED,
     STARTER,
@@ -70,7 +70,7 @@ def load_weights(
     WeightsMismatchError
         If they are of another network; the message has the keys and shapes that differ.
     WeightsError
-        If a file is damaged, or is refused.
+        If a file is damaged, is refused, or has numbers that are NaN or infinite.
     OptionError
         For a bad seed or a network that does not exist.
     """
@@ -158,6 +158,8 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
             f"{weights.fingerprint[:8]}, the file says {content.fingerprint[:8]}.",
             "The file is damaged or was edited: copy or convert it again.",
         )
+    arrays = {key: tensor.numpy() for key, tensor in weights.tensors.items()}
+    require_finite(f"the weights file '{path}'", arrays, WeightsError)
     return weights
 
 
@@ -230,7 +232,7 @@ class WeightsReport:
     """What ``cnncodes weights check`` found in weights that could be loaded and verified.
 
     ``source_images`` are those that its source statistics were taken over, ``seen`` those whose digests it knows;
-    ``not_finite`` counts NaN and infinite numbers; ``shapes`` is in the order of the network.
+    ``shapes`` is in the order of the network.
     """
 
     name: str
@@ -239,7 +241,6 @@ class WeightsReport:
     fingerprint: str
     parameters: int
     shapes: dict[str, Shape]
-    not_finite: int
     preprocessing: Preprocessing
     classes: int | None
     source_images: int
@@ -247,20 +248,18 @@ class WeightsReport:
 
 
 def check(name: str | Path, *, network: str | None = None) -> WeightsReport:
-    """Load weights, verify their digest, keys and shapes, and count what is not a number.
+    """Load weights: their digest, keys, shapes and numbers are verified.
 
     Raises what :func:`load_weights` raises for weights that are missing, damaged or of another network.
     """
     weights = load_weights(name, network=network)
-    tensors = weights.tensors.values()
     return WeightsReport(
         name=weights.name,
         network=weights.network,
         source=weights.source,
         fingerprint=weights.fingerprint,
-        parameters=sum(tensor.numel() for tensor in tensors),
+        parameters=sum(tensor.numel() for tensor in weights.tensors.values()),
         shapes={key: tuple(tensor.shape) for key, tensor in weights.tensors.items()},
-        not_finite=sum(tensor.numel() - int(tensor.isfinite().sum()) for tensor in tensors),
         preprocessing=weights.preprocessing,
         classes=weights.architecture.classes,
         source_images=weights.statistics.images if weights.statistics else 0,

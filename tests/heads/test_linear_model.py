@@ -1,5 +1,6 @@
 """From a codes file to a model file: which rows are used for what, and that nothing is lost on the way."""
 
+import dataclasses
 import json
 import struct
 
@@ -325,6 +326,16 @@ def _model_bytes(tmp_path_factory, small_weights):
         fit_linear(folder / "codes.h5", layer="pool5", **QUICK).model.save(folder / "model.safetensors")
         _MODEL["bytes"] = (folder / "model.safetensors").read_bytes()
     return _MODEL["bytes"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_with_numbers_that_are_none_is_refused(model, tmp_path, value):
+    weight = model.head.weight.copy()
+    weight[1, 2:4] = value
+    broken = dataclasses.replace(model, head=dataclasses.replace(model.head, weight=weight))
+    broken.save(tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"2 numbers .*: weight \(2 of "):
+        LinearModel.load(tmp_path / "model.safetensors")
 
 
 def test_files_that_are_no_models_are_named(model, tmp_path):

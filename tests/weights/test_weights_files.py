@@ -460,11 +460,38 @@ def test_convert_and_check_tell_the_same(weights, tmp_path):
     assert report.fingerprint == converted.fingerprint == weights.fingerprint
     assert report.source == converted.source
     assert report.shapes == get_network("alexnet-tf").tensor_shapes()
-    assert (report.parameters, report.not_finite, report.classes) == (2_469_696, 0, None)
+    assert (report.parameters, report.classes) == (2_469_696, None)
 
 
-def test_check_counts_what_is_no_number(weights, tmp_path):
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", "ours.safetensors"])
+def test_numbers_that_are_none_are_refused_by_tensor_and_count(weights, tmp_path, suffix):
+    path = tmp_path / f"nan{suffix}"
     broken = weights.tensors["conv1.bias"].clone()
     broken[:3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
-    torch.save(weights.tensors | {"conv1.bias": broken}, tmp_path / "nan.pth")
-    assert check(tmp_path / "nan.pth").not_finite == 3
+    tensors = weights.tensors | {"conv1.bias": broken}
+    if suffix == ".pth":
+        torch.save(tensors, path)
+    elif suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        save_weights(replace(weights, tensors=tensors), path)
+    for read in (load_weights, check):
+        with pytest.raises(
+            WeightsError, match=r"3 numbers .* in 1 of its 10 tensors: conv1\.bias \(3 of 64\)"
+        ):
+            read(path)
+
+
+def test_float64_beyond_float32_is_refused(weights, tmp_path):
+    large = {key: tensor.double() * 1e300 for key, tensor in weights.tensors.items()}
+    torch.save(large, tmp_path / "large.pth")
+    with pytest.raises(WeightsError, match=r"in 5 of its 10 tensors: .* and 2 more"):  # biases are zero
+        load_weights(tmp_path / "large.pth")
+
+
+@pytest.mark.parametrize(
+    "value", [{"scale": float("inf")}, {"mean": (0.0, float("nan"), 0.0)}, {"std": (1.0, 1.0, float("inf"))}]
+)
+def test_preprocessing_has_finite_numbers(value):
+    with pytest.raises(OptionError):
+        Preprocessing(**value)
