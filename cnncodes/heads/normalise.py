@@ -54,8 +54,10 @@ class Normalisation:
         mean = X.mean(axis=0, dtype=np.float64)
         square = np.zeros_like(mean)
         for start in range(0, len(X), _BLOCK):  # two passes in blocks: exact, and no float64 copy of X
-            square += np.square(X[start : start + _BLOCK] - mean).sum(axis=0)
+            with np.errstate(over="ignore"):  # said below
+                square += np.square(X[start : start + _BLOCK] - mean).sum(axis=0)
         scale = np.sqrt(square / len(X))
+        require_squares(scale)
         scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # the rounding of a constant column in float32
         scale[scale == 0] = 1.0
         return cls(kind, mean, scale)
@@ -85,6 +87,12 @@ class Normalisation:
             for start in range(0, len(result), _BLOCK):
                 block = result[start : start + _BLOCK]
                 length = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+                large = length > np.finfo(dtype).max  # the length overflows, not the row
+                if large.any():
+                    block[large] /= np.abs(block[large]).max(axis=1, keepdims=True)
+                    length[large] = np.sqrt(
+                        np.einsum("ij,ij->i", block[large], block[large], dtype=np.float64)
+                    )
                 block /= np.where(length > 0, length, 1.0).astype(dtype)[:, None]
         elif self.kind == "standard":
             result -= np.asarray(self.mean, dtype)
@@ -106,6 +114,15 @@ class Normalisation:
         """Inverse of :meth:`to_json` and :meth:`arrays`; other arrays are ignored."""
         kind = cast(NormalisationKind, json.loads(text)["kind"])
         return cls(kind, arrays.get("mean"), arrays.get("scale")) if kind == "standard" else cls(kind)
+
+
+def require_squares(sums: Array) -> None:
+    """Raise HeadError if sums of squares of codes have overflowed: nothing could be fitted to them."""
+    if not np.isfinite(sums).all():
+        raise HeadError(
+            "the codes are so large that their squares overflow.",
+            "Normalise them (--normalize l2), and look at the weights: codes of trained networks are far smaller.",
+        )
 
 
 _BLOCK = 4096  # rows at a time

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.heads.normalise import require_squares
+
 Array = npt.NDArray[Any]
 
 #: Rotated codes are float64 up to this many numbers (512 MB) or GRAM_LIMIT rows, float32 above.
@@ -60,7 +62,8 @@ class Rotation:
         That is float32 while the condition number of the Hessian, about ``largest_cost`` times the largest
         eigenvalue, is below the reciprocal of float32's rounding.
         """
-        return self.Z_single if largest_cost * self.eigenvalues[-1] < _SINGLE else self.Z
+        largest = self.eigenvalues.max(initial=0)  # constant codes have none
+        return self.Z_single if largest_cost * largest < _SINGLE else self.Z
 
     def weights(self, U: Array, bias: Array | None = None) -> tuple[Array, Array]:
         """Weights [m, d] and bias [m] for unrotated codes.
@@ -96,6 +99,11 @@ def rotate(X: Array, *, penalise_bias: bool) -> Rotation:
     -----
     With fewer rows than columns the n x n Gram matrix is decomposed, otherwise the columns x columns one;
     there is never an n x n matrix for many rows.
+
+    Raises
+    ------
+    HeadError
+        If the codes are so large that their squares overflow.
     """
     from scipy.linalg import eigh
 
@@ -111,24 +119,32 @@ def rotate(X: Array, *, penalise_bias: bool) -> Rotation:
     else:
         mean = X.mean(axis=0, dtype=np.float64)
         np.subtract(X, mean, out=A, casting="same_kind")
-    gram = A @ A.T if n <= min(2 * columns, GRAM_LIMIT) or wide else None
-    square = gram if wide else A.T @ A
+    with np.errstate(over="ignore", invalid="ignore"):  # said below
+        gram = A @ A.T if n <= min(2 * columns, GRAM_LIMIT) or wide else None
+        square = gram if wide else A.T @ A
+    require_squares(np.asarray(square))
     # float64 throughout: LAPACK's float32 driver is three times slower, for all that it is narrower.
     eigenvalues, vectors = eigh(
         np.array(square, np.float64), overwrite_a=True, check_finite=False, driver="evd"
     )
     del square
     if wide:
-        # What is not kept is the rounding of zero.
-        kept = eigenvalues > np.finfo(dtype).eps * columns * eigenvalues[-1]
+        # What is not kept is the rounding of zero, or would be zero as float32.
+        least = max(np.finfo(dtype).eps * columns * eigenvalues[-1], np.finfo(np.float32).tiny)
+        kept = eigenvalues > least
         eigenvalues, root = eigenvalues[kept], np.sqrt(eigenvalues[kept])
         Z = np.ascontiguousarray(vectors[:, kept] * root)
-        return Rotation(Z, eigenvalues, Z.astype(np.float32), None, A, mean, gram)
+        return Rotation(Z, eigenvalues, _single(Z), None, A, mean, gram)
     vectors = vectors.astype(dtype, copy=False)
     for start in range(0, n, _BLOCK):  # in place: no second array of this size
         A[start : start + _BLOCK] = A[start : start + _BLOCK] @ vectors
-    single = A.astype(np.float32, copy=False)
-    return Rotation(A, np.maximum(eigenvalues, 0), single, vectors.T, None, mean, gram)
+    return Rotation(A, np.maximum(eigenvalues, 0), _single(A), vectors.T, None, mean, gram)
+
+
+def _single(Z: Array) -> Array:
+    """``Z`` as float32; numbers too large for it are infinite, and then :meth:`Rotation.for_directions` takes ``Z``."""
+    with np.errstate(over="ignore"):
+        return Z.astype(np.float32, copy=False)
 
 
 _BLOCK = 4096  # rows at a time

@@ -209,8 +209,8 @@ def _objective(U: Array, scores: Array, labels: Array, costs: Array) -> Array:
 
 
 def _product(M: Array, T: Array) -> Array:
-    """Matrix M [a, b] times T [b, S, K], as one product of matrices."""
-    result: Array = (M @ T.reshape(len(T), -1)).reshape(-1, *T.shape[1:])
+    """Matrix M [a, b] times T [b, S, K], as one product of matrices; b may be 0, for codes that are all the same."""
+    result: Array = np.tensordot(M, T, axes=1)
     return result
 
 

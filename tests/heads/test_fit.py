@@ -267,3 +267,38 @@ def test_importing_heads_loads_no_heavy_library():
     program = "import sys, cnncodes.heads; print([m for m in ('sklearn', 'scipy', 'joblib', 'torch') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("columns", [8, 80], ids=["fewer columns than rows", "more"])
+@pytest.mark.parametrize("value", [0.0, 3.0, 65504.0])
+@pytest.mark.parametrize("C", ["auto", 1.0, 1e5])
+@pytest.mark.filterwarnings("error")
+def test_codes_that_are_all_the_same_give_the_shares_of_the_classes(columns, value, C):
+    X, labels = np.full((30, columns), value, np.float16), np.repeat([0, 1, 2], [5, 10, 15])
+    head = fit_head(X, labels, ["a", "b", "c"], kind="softmax", C=C, jobs=1).head
+    probabilities = head.probabilities(X[:1])
+    assert probabilities is not None
+    np.testing.assert_allclose(probabilities, [[1 / 6, 1 / 3, 1 / 2]], atol=0.005)
+
+
+@pytest.mark.parametrize("kind", ["svm", "softmax"])
+@pytest.mark.parametrize("columns", [8, 80])
+@pytest.mark.filterwarnings("error")
+def test_the_length_of_a_row_may_overflow_where_it_is_divided_by(kind, columns):
+    X = np.random.default_rng(0).uniform(-1, 1, (30, columns)).astype(np.float32)
+    labels = np.arange(30) % 3
+    usual, large = (
+        fit_head(codes, labels, "abc", kind=kind, jobs=1).head for codes in (X, X * np.float32(3e38))
+    )
+    assert large.C == usual.C
+    np.testing.assert_allclose(large.scores(X * np.float32(3e38)), usual.scores(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["svm", "softmax"])
+@pytest.mark.parametrize("normalisation", ["standard", "none"])
+@pytest.mark.parametrize("columns", [8, 80])
+@pytest.mark.filterwarnings("error")
+def test_codes_whose_squares_overflow_are_an_error(kind, normalisation, columns):
+    X = np.random.default_rng(0).uniform(1e299, 1e300, (30, columns))
+    with pytest.raises(HeadError, match="squares overflow"):
+        fit_head(X, np.arange(30) % 3, "abc", kind=kind, normalisation=normalisation, jobs=1)
