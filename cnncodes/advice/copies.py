@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.advice.quick_probes import unit_rows
-from cnncodes.images.catalog import Catalog, stat_files
-from cnncodes.images.digests import file_digest
 
 Array = npt.NDArray[Any]
 
@@ -18,33 +16,13 @@ _BLOCK = 512
 _MOST_PARTNERS = 16  # of one image: where a whole set is one picture, pairs must not fill the memory
 
 
-def identical_files(catalog: Catalog) -> Array:
-    """Number of each image's content: equal for files with the same bytes, -1 where no other file is the same.
-
-    Only files that share their size with another are read.
-
-    Returns
-    -------
-    int64 ndarray [N]
-    """
-    size, _ = stat_files(catalog)
-    group = np.full(len(catalog), -1, np.int64)
-    _, inverse, counts = np.unique(size, return_inverse=True, return_counts=True)
-    rows = np.flatnonzero((counts[inverse] > 1) & (size > 0))
-    digests = np.array([file_digest(str(catalog.path(int(row)))) for row in rows], np.uint64)
-    _, same, counts = np.unique(digests, return_inverse=True, return_counts=True)
-    repeated = (counts[same] > 1) & (digests != 0)
-    group[rows[repeated]] = same[repeated]
-    return group
-
-
 def pairs_of(group: Array) -> Array:
     """Pairs that join the images of each group, for :func:`groups_of`: int64 ``[m, 2]``.
 
     Parameters
     ----------
     group : int64 array [N]
-        See :func:`identical_files`.
+        See :func:`cnncodes.images.digests.identical_files`.
     """
     pairs = [np.zeros((0, 2), np.int64)]
     for number in np.unique(group[group >= 0]):

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cnncodes.advice.copies import identical_files
 from cnncodes.advice.evidence import Evidence, judge, measure_size
 from cnncodes.advice.findings import Finding, find_problems
 from cnncodes.advice.reasons import (
@@ -34,6 +33,7 @@ from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.errors import CnnCodesError
 from cnncodes.heads.splits import SplitRule
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.digests import identical_files
 from cnncodes.networks import stage_table
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import CatalogError
-from cnncodes.heads.splits import HELD_OUT, SplitRule, split_rows
+from cnncodes.heads.splits import HELD_OUT, WATCHED, SplitRule, draw_rows, split_rows
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.weights.content import replacing
 
 Array = npt.NDArray[Any]
 
-VAL_SHARE = 0.1  # of the images to fit, where a training needs a val split and the data have none
 _NONE, _TRAIN, _VAL, _TEST = (SPLITS.index(name) for name in ("none", "train", "val", "test"))
 
 
@@ -35,21 +34,18 @@ class Division:
         Images of one group are copies of each other and stand on one side; each image alone by default.
     how : str
         In words.
+    record : dict
+        See :meth:`cnncodes.heads.Split.record`; empty of runs of before it was kept.
     """
 
     splits: Array
     groups: Array
     how: str
+    record: dict[str, Any] = field(default_factory=dict)
 
     def applied(self, catalog: Catalog) -> Catalog:
         """The catalog with this split."""
         return dataclasses.replace(catalog, splits=self.splits)
-
-
-def is_divided(catalog: Catalog) -> bool:
-    """Whether the data name images to test or to choose with, so that nothing has to be drawn."""
-    labelled = catalog.splits[catalog.labels >= 0]
-    return bool(np.isin(labelled, (_VAL, _TEST)).any())
 
 
 def own_division(catalog: Catalog) -> Division:
@@ -66,13 +62,19 @@ def own_division(catalog: Catalog) -> Division:
     how = f"the data's own: {split.how}"
     if not len(split.choose) and not (catalog.splits == _TEST).any():
         how += "; settings are chosen inside train"
-    return Division(splits, np.arange(len(catalog)), how)
+    return Division(splits, np.arange(len(catalog)), how, split.record(catalog))
 
 
 def draw_division(
-    catalog: Catalog, usable: Array, groups: Array, *, share: float = HELD_OUT, seed: int = 0
+    catalog: Catalog,
+    usable: Array,
+    groups: Array,
+    *,
+    same: Array | None = None,
+    share: float = HELD_OUT,
+    seed: int = 0,
 ) -> Division:
-    """A share of each class to test, drawn by groups.
+    """A share of each class to test, as every command draws it (:func:`cnncodes.heads.split_rows`), groups on one side.
 
     Parameters
     ----------
@@ -82,22 +84,18 @@ def draw_division(
         Images that can be read.
     groups : int64 array [N]
         See :func:`cnncodes.advice.copies.groups_of`.
+    same : int64 array [N], optional
+        See :func:`cnncodes.images.digests.identical_files`.
     share : float, default 0.2
     seed : int, default 0
     """
-    rows = np.flatnonzero(usable & (catalog.labels >= 0))
-    test = _draw(catalog.labels, rows, groups, share, seed)
+    split = split_rows(catalog, usable, share, seed, same=same, near=groups)
     splits = np.zeros(len(catalog), np.uint8)
-    splits[rows], splits[test] = _TRAIN, _TEST
-    _, counts = np.unique(groups[rows], return_counts=True)
-    together = int(counts[counts > 1].sum())
-    how = (
-        f"drawn, since the data have no split: {len(rows) - len(test):,} images to fit, {len(test):,} to test "
-        f"({100 * share:.0f} % of each class, seed {seed})"
-    )
-    if together:
-        how += f"; {together:,} images that are copies of others, or nearly, stay on one side with them"
-    return Division(splits, groups, how)
+    splits[split.train], splits[split.test] = _TRAIN, _TEST
+    how = f"drawn, since the data have no split: {split.how}"
+    if split.near_copies:
+        how += " (only 'run' compares codes: other commands may have these on another side, and no others)"
+    return Division(splits, groups, how, split.record(catalog))
 
 
 def for_training(catalog: Catalog, groups: Array, seed: int = 0) -> tuple[Catalog, SplitRule]:
@@ -127,62 +125,14 @@ def for_training(catalog: Catalog, groups: Array, seed: int = 0) -> tuple[Catalo
 def with_val(catalog: Catalog, groups: Array, seed: int = 0) -> Catalog:
     """The catalog with a val split inside train, for a training that has to choose when to stop.
 
-    A tenth of each class; where all copies together are more than that in every class, the smallest group of each. As it
-    was, where every class is one group.
+    As :func:`cnncodes.heads.splits.with_watched` draws it; as it was, where every class is one group.
     """
     if (catalog.splits == _VAL).any():
         return catalog
     rows = np.flatnonzero(catalog.splits == _TRAIN)
-    drawn = _draw(catalog.labels, rows, groups, VAL_SHARE, seed)
-    if not len(drawn):
-        drawn = _smallest(catalog.labels, rows, groups)
     splits = catalog.splits.copy()
-    splits[drawn] = _VAL
+    splits[draw_rows(catalog, rows, WATCHED, seed, near=groups)] = _VAL
     return dataclasses.replace(catalog, splits=splits)
-
-
-def _draw(labels: Array, rows: Array, groups: Array, share: float, seed: int) -> Array:
-    """Rows of whole groups, up to a share of each class; no class loses its last image."""
-    random = np.random.default_rng(seed)
-    by_class = _by_class(labels, rows, groups)
-    drawn: list[int] = []
-    for label in sorted(by_class):
-        count = int((labels[rows] == label).sum())
-        wanted = min(max(1, round(share * count)), count - 1)
-        taken = 0
-        for place in random.permutation(len(by_class[label])).tolist():
-            part = by_class[label][place]
-            if taken + len(part) <= wanted:
-                drawn += part
-                taken += len(part)
-    return _without_lost(labels, rows, groups, drawn)
-
-
-def _smallest(labels: Array, rows: Array, groups: Array) -> Array:
-    """Rows of the smallest group of every class that has more than one; no class loses its last image."""
-    parts = [min(parts, key=len) for parts in _by_class(labels, rows, groups).values() if len(parts) > 1]
-    return _without_lost(labels, rows, groups, [row for part in parts for row in part])
-
-
-def _by_class(labels: Array, rows: Array, groups: Array) -> dict[int, list[list[int]]]:
-    """Rows of each group, by the class that most of the group have."""
-    members: dict[int, list[int]] = {}
-    for row in rows.tolist():
-        members.setdefault(int(groups[row]), []).append(row)
-    by_class: dict[int, list[list[int]]] = {}
-    for part in members.values():
-        most = np.bincount(labels[part]).argmax()  # copies with different labels: that of most
-        by_class.setdefault(int(most), []).append(part)
-    return by_class
-
-
-def _without_lost(labels: Array, rows: Array, groups: Array, drawn: list[int]) -> Array:
-    """The drawn rows, ascending, but for groups that hold the last images of a class."""
-    chosen = np.array(sorted(drawn), np.int64)
-    left = np.setdiff1d(rows, chosen)
-    lost = np.setdiff1d(labels[chosen], labels[left])  # all images of a class were copies of another's
-    back = np.unique(groups[chosen[np.isin(labels[chosen], lost)]])
-    return chosen[~np.isin(groups[chosen], back)]
 
 
 def write_division(path: Path, catalog: Catalog, division: Division) -> None:
@@ -200,7 +150,7 @@ def write_division(path: Path, catalog: Catalog, division: Division) -> None:
             writer.writerow((name, kind, split, int(division.groups[row])))
 
 
-def read_division(path: Path, catalog: Catalog, how: str) -> Division:
+def read_division(path: Path, catalog: Catalog, how: str, record: dict[str, Any]) -> Division:
     """Read what :func:`write_division` wrote for this catalog.
 
     Raises
@@ -221,7 +171,7 @@ def read_division(path: Path, catalog: Catalog, how: str) -> Division:
             f"'{path}' is not the split of these images.",
             "Choose another folder with -o, or restore the file.",
         )
-    return Division(splits, groups, how)
+    return Division(splits, groups, how, record)
 
 
 def _relative(path: Path, catalog: Catalog) -> list[str]:

@@ -61,7 +61,7 @@ def find_problems(
     ----------
     catalog, split, sample, evidence, thresholds
     same : int64 array [N]
-        Of :func:`cnncodes.advice.copies.identical_files`.
+        Of :func:`cnncodes.images.digests.identical_files`.
     """
     part = parts_of(catalog, split)
     found = [

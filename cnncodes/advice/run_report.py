@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.advice.copies import identical_files
 from cnncodes.advice.decision import Advice
 from cnncodes.advice.division import Division
 from cnncodes.advice.recipe import KEPT, Recipe
@@ -26,6 +25,7 @@ from cnncodes.advice.run_record import (
 )
 from cnncodes.evaluation import EvaluationResult
 from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.digests import identical_files
 
 Array = npt.NDArray[Any]
 

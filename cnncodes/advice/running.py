@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.advice.copies import groups_of, identical_files, near_pairs, pairs_of
+from cnncodes.advice.copies import groups_of, near_pairs, pairs_of
 from cnncodes.advice.decision import Advice, advise
 from cnncodes.advice.division import (
     Division,
     draw_division,
     for_training,
-    is_divided,
     own_division,
     read_division,
     write_division,
@@ -56,7 +55,9 @@ from cnncodes.codes.lock import locked
 from cnncodes.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
 from cnncodes.evaluation import EvaluationResult, evaluate
 from cnncodes.heads import fit_linear, load_model
+from cnncodes.heads.splits import is_divided
 from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.digests import identical_files
 from cnncodes.training.state import InterruptedTrainingError
 from cnncodes.weights.content import write_whole
 
@@ -202,21 +203,27 @@ class _Road:
         self.note.keep(seconds={**there, step: round(took, 3)})
 
     def _divide(self) -> Division:
-        """The data's own split, or one that is drawn once and kept."""
+        """The data's own split, or one that is drawn once and kept; the codes that are there carry it."""
         path = self.folder / SPLIT
         if path.exists():
-            return read_division(path, self.catalog, self.note["split"])
+            values = self.note.values
+            division = read_division(path, self.catalog, values["split"], values.get("split_record", {}))
+        else:
+            division = self._new_division()
+            self.note.keep(split=division.how, split_record=division.record)
+            write_division(path, self.catalog, division)
+        if (self.folder / CODES).exists():
+            carry_splits(self.folder / CODES, division.applied(self.catalog))
+        return division
+
+    def _new_division(self) -> Division:
         if is_divided(self.catalog):
             with self._timed("split"):
-                division = own_division(self.catalog)
-        else:
-            codes = self._codes_for_copies()
-            with self._timed("split"):
-                usable, groups = self._groups(codes)
-                division = draw_division(self.catalog, usable, groups, seed=self.seed)
-        self.note.keep(split=division.how)
-        write_division(path, self.catalog, division)
-        return division
+                return own_division(self.catalog)
+        codes = self._codes_for_copies()
+        with self._timed("split"):
+            usable, same, groups = self._groups(codes)
+            return draw_division(self.catalog, usable, groups, same=same, seed=self.seed)
 
     def _codes_for_copies(self) -> Path | None:
         """Codes of all images, by which nearly equal ones are known; None without a network to make them."""
@@ -227,9 +234,10 @@ class _Road:
             self._extract(self.catalog, path, ",".join(late_stages(self.weights.architecture)), "center")
         return path
 
-    def _groups(self, path: Path | None) -> tuple[Array, Array]:
+    def _groups(self, path: Path | None) -> tuple[Array, Array, Array]:
         """Which images can be read, and which are copies of each other: by content, and nearly, by their codes."""
-        pairs = [pairs_of(identical_files(self.catalog))]
+        same = identical_files(self.catalog)
+        pairs = [pairs_of(same)]
         usable = np.ones(len(self.catalog), np.bool_)
         if path is not None and self.weights is not None:
             with CodesFile(path) as codes:
@@ -238,7 +246,7 @@ class _Road:
                 deepest = codes.read(late_stages(self.weights.architecture)[-1], rows)
                 near, _ = near_pairs(deepest, load_thresholds().near_copy)
             pairs.append(rows[near])
-        return usable, groups_of(len(self.catalog), np.concatenate(pairs))
+        return usable, same, groups_of(len(self.catalog), np.concatenate(pairs))
 
     def _extract(self, catalog: Catalog, path: Path, layers: str, crops: str) -> None:
         """Make or go on with a codes file; the split that it was made with is brought up to date."""
@@ -247,11 +255,7 @@ class _Road:
 
         assert self.weights is not None
         if path.exists():
-            with CodesFile(path) as codes:
-                there = codes.catalog
-            if there.names == catalog.names and (there.splits != catalog.splits).any():
-                with open_for_writing(path) as file:
-                    file["images/split"][:] = catalog.splits
+            carry_splits(path, catalog)
         plan = plan_extraction(
             catalog, path, self.weights, layers=layers, crops=crops, device=self.device, workers=self.workers
         )
@@ -397,3 +401,12 @@ class _Road:
                 model, divided, rows=rows, temperature=False, device=self.device, workers=self.workers,
                 progress=lambda done, bad: self.progress("testing", done, len(rows), ""),
             )  # fmt: skip
+
+
+def carry_splits(path: Path, catalog: Catalog) -> None:
+    """Let a codes file of the same images have the catalog's splits, so that whatever reads it tests on the same images."""
+    with CodesFile(path) as codes:
+        there = codes.catalog
+    if there.names == catalog.names and (there.splits != catalog.splits).any():
+        with open_for_writing(path) as file:
+            file["images/split"][:] = catalog.splits

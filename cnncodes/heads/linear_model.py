@@ -25,6 +25,7 @@ from cnncodes.heads.head import Head, HeadKind
 from cnncodes.heads.normalise import Normalisation, NormalisationKind
 from cnncodes.heads.splits import Split, SplitRule, split_rows, with_known_classes, without_copies
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.digests import identical_contents
 from cnncodes.images.listing import SUFFIXES
 from cnncodes.weights import Weights, read_arrays, write_arrays
 from cnncodes.weights.content import require_finite
@@ -259,7 +260,8 @@ def fit_linear(
     with CodesFile(codes) as file:
         file.require_complete()
         digests = file.digests()
-        rows = without_copies(split_rows(file.catalog, file.state == DONE, split, seed), digests)
+        drawn = split_rows(file.catalog, file.state == DONE, split, seed, same=identical_contents(digests))
+        rows = without_copies(drawn, digests)
         stages = file.stages if layer == "auto" else (file.settings.architecture.select_one(layer),)
         options: dict[str, Any] = {
             "kind": kind, "normalisation": normalisation, "class_weight": class_weight,
@@ -287,6 +289,7 @@ def fit_linear(
         evidence = {
             "codes": Path(codes).name,
             "split": rows.how,
+            "split_record": rows.record(file.catalog),
             "images_fitted": len(fitted),
             "weights_trained_on": len(weights_seen),
             "test_images_weights_trained_on": learned,

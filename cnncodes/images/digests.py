@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.images.catalog import Catalog
+from cnncodes.images.catalog import Catalog, stat_files
 
 BLOCK = 2**20  # bytes read at a time
 WORKERS = 4  # threads: hashing lets Python's lock go
@@ -30,3 +30,27 @@ def file_digests(catalog: Catalog) -> npt.NDArray[np.uint64]:
     """Digest of every image file: uint64 ``[N]``, 0 where a file cannot be read."""
     with ThreadPoolExecutor(WORKERS) as pool:
         return np.fromiter(pool.map(file_digest, catalog.files), np.uint64, len(catalog))
+
+
+def identical_files(catalog: Catalog) -> npt.NDArray[np.int64]:
+    """Number of each image's content: equal for files with the same bytes, -1 where no other file is the same.
+
+    Only files that share their size with another are read.
+
+    Returns
+    -------
+    int64 ndarray [N]
+    """
+    size, _ = stat_files(catalog)
+    _, inverse, counts = np.unique(size, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero((counts[inverse] > 1) & (size > 0))
+    digests = np.zeros(len(catalog), np.uint64)
+    digests[rows] = file_digests(catalog.subset(rows))
+    return identical_contents(digests)
+
+
+def identical_contents(digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """As :func:`identical_files`, from digests that are known; 0 stands for a file that was not read."""
+    _, same, counts = np.unique(digests, return_inverse=True, return_counts=True)
+    repeated = (counts[same] > 1) & (digests != 0)
+    return np.where(repeated, same, -1)

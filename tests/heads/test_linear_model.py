@@ -88,11 +88,14 @@ def test_held_out_rows_are_a_share_of_each_class_and_of_nothing_else(labels, rul
     together = np.concatenate([split.train, split.test])
     assert sorted(together) == [row for row, label in enumerate(labels) if label >= 0 and usable[row]]
     share = 0.2 if rule == "auto" else rule
+    everything = split_rows(catalog_of(labels), np.ones(len(labels), bool), rule, seed)
+    assert np.isin(split.test, everything.test).all(), "what cannot be read does not change what is drawn"
     for label in set(np.array(labels)[together]):
         count = sum(labels[row] == label for row in together)
         tested = sum(labels[row] == label for row in split.test)
         assert tested < count, "each class keeps an image to train on"
-        assert abs(tested - share * count) <= 1
+        drawn = sum(labels[row] == label for row in everything.test)
+        assert abs(drawn - share * labels.count(label)) <= 1
 
 
 def test_none_fits_everything_and_wrong_rules_are_refused():
