@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shlex
@@ -23,7 +22,8 @@ from cnncodes.codes.file import Provenance
 from cnncodes.codes.lock import locked
 from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
 from cnncodes.evaluation import Evaluation
-from cnncodes.images.catalog import Catalog, stat_files
+from cnncodes.images.catalog import Catalog
+from cnncodes.images.digests import catalog_digests
 from cnncodes.weights import Weights
 from cnncodes.weights.content import partials, remove_partials, replacing, write_whole
 
@@ -145,24 +145,11 @@ def predict_command(model: str) -> str:
 
 def inputs_of(catalog: Catalog, weights: Weights | None, seed: int) -> dict[str, Any]:
     """What a run depends on, but for the recipe: equal for the same images, weights and seed."""
-    size, mtime = stat_files(catalog)
-    labels = "\0".join(catalog.classes).encode("utf-8", "surrogateescape")
     return {
-        "number of images": len(catalog),
-        "names of the images": _digest("\0".join(catalog.names).encode("utf-8", "surrogateescape")),
-        "labels": _digest(labels, catalog.labels.tobytes()),
-        "splits": _digest(catalog.splits.tobytes()),
-        "image files (size or time)": _digest(size.tobytes(), mtime.tobytes()),
+        **catalog_digests(catalog),
         "weights": None if weights is None else weights.fingerprint,
         "seed": seed,
     }
-
-
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()[:16]
 
 
 class RunNote:

@@ -376,10 +376,11 @@ class _Road:
                 else f" ({100 * best.val_accuracy:.1f} % of the validation images right)"
             )
             self.note.keep(
-                chosen=f"Of {len(result.epochs)} epochs of training, epoch {best.epoch} is kept{right}"
+                chosen=f"Of {len(result.epochs)} epochs of training, epoch {best.epoch} is kept{right}",
+                unreadable=result.unreadable,
             )
             same_file(result.model, path)
-            unreadable |= result.unreadable
+        unreadable |= self.note.values.get("unreadable", {})
         return Made(path, None, self.note["chosen"], unreadable)
 
     def _evaluate(self, made: Made, divided: Catalog) -> EvaluationResult | None:

@@ -27,6 +27,7 @@ def finetune(
     device: options.Device = "auto",
     workers: options.Workers = None,
     resume: training_options.Resume = False,
+    keep_checkpoints: training_options.KeepCheckpoints = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -61,7 +62,7 @@ def finetune(
         result = finetune_network(
             catalog, loaded, output, settings, keep_head=keep_head,
             head=load_model(head) if head else None, class_sets=class_sets, split=options.parse_split(split),
-            device=device, workers=workers, resume=resume, ready=watching.ready, progress=watching.progress,
-            notes=reporter.warn,
+            device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
+            ready=watching.ready, progress=watching.progress, notes=reporter.warn,
         )  # fmt: skip
     report(reporter, result, catalog)

@@ -24,6 +24,7 @@ def train(
     device: options.Device = "auto",
     workers: options.Workers = None,
     resume: training_options.Resume = False,
+    keep_checkpoints: training_options.KeepCheckpoints = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -51,7 +52,7 @@ def train(
     with watch(reporter, chosen, output) as watching:
         result = train_network(
             catalog, network, chosen.images, output, settings, class_sets=class_sets, split=options.parse_split(split),
-            device=device, workers=workers, resume=resume, ready=watching.ready, progress=watching.progress,
-            notes=reporter.warn,
+            device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
+            ready=watching.ready, progress=watching.progress, notes=reporter.warn,
         )  # fmt: skip
     report(reporter, result, catalog)

@@ -73,9 +73,7 @@ class Watch:
         )
         if training.settings.learning_rate == "auto":
             note(f"the learning rate is measured first, which takes up to {MOST_STEPS} steps")
-        if training.state.epoch >= self._epochs:
-            note("the run is finished: this is its result")
-        elif training.state.steps:
+        if training.state.steps:
             note(f"going on in epoch {training.state.epoch + 1} at step {training.state.steps:,}")
 
     def progress(self, epoch: int, done: int, loss: float) -> None:
@@ -116,6 +114,8 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
     from cnncodes.pictures import draw_curves
     from cnncodes.pictures.curves import FILE
 
+    if result.already:
+        reporter.note("the run is finished: this is its result")
     _print_epochs(reporter, result)
     seconds = sum(line.seconds for line in result.epochs)
     best = result.best

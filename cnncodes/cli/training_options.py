@@ -9,7 +9,7 @@ import typer
 Run = Annotated[
     str,
     typer.Option(
-        "--output", "-o", metavar="FOLDER", help="The run: model, metrics, checkpoints.", show_default=False
+        "--output", "-o", metavar="FOLDER", help="The run: model, metrics, curves.", show_default=False
     ),
 ]
 Freeze = Annotated[
@@ -86,6 +86,12 @@ TrainingSeed = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, at the very step.")]
+KeepCheckpoints = Annotated[
+    bool,
+    typer.Option(
+        "--keep-checkpoints", help="Keep the last checkpoint of a finished run; by default all are deleted."
+    ),
+]
 NewNetwork = Annotated[
     str | None,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,3 +55,24 @@ def identical_contents(digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]
     _, same, counts = np.unique(digests, return_inverse=True, return_counts=True)
     repeated = (counts[same] > 1) & (digests != 0)
     return np.where(repeated, same, -1)
+
+
+def digest_of(*parts: bytes) -> str:
+    """First 16 letters of the sha256 of some parts, each with its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:16]
+
+
+def catalog_digests(catalog: Catalog) -> dict[str, Any]:
+    """What a record keeps of images to know them again, by the words in which a change of it is told."""
+    size, mtime = stat_files(catalog)
+    classes = "\0".join(catalog.classes).encode("utf-8", "surrogateescape")
+    return {
+        "number of images": len(catalog),
+        "names of the images": digest_of("\0".join(catalog.names).encode("utf-8", "surrogateescape")),
+        "labels": digest_of(classes, catalog.labels.tobytes()),
+        "splits": digest_of(catalog.splits.tobytes()),
+        "image files (size or time)": digest_of(size.tobytes(), mtime.tobytes()),
+    }

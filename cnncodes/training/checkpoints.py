@@ -25,10 +25,16 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     path = folder / f"checkpoint-{step:08d}.pt"
     with replacing(path, overwrite=True, error=ModelError) as whole, whole.open("wb") as file:
         torch.save(state, file)
-    remove_partials(folder, "checkpoint-*.pt")  # of a training that was killed while it wrote one
-    for old in checkpoints(folder)[:-KEPT]:
-        old.unlink()
+    keep_last(folder, KEPT)
     return path
+
+
+def keep_last(folder: Path, count: int) -> None:
+    """Remove all checkpoints but the last ones, and what a kill left of one."""
+    remove_partials(folder, "checkpoint-*.pt")
+    found = checkpoints(folder)
+    for old in found[: max(0, len(found) - count)]:
+        old.unlink()
 
 
 def forget_after(folder: Path, step: int) -> None:

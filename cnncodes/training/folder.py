@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,26 @@ RANGE_TEST = "range_test.json"
 NAMES = (MODEL, FROZEN, RANGE_TEST, METRICS, RECORD)
 
 
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make the folder of a run and hold its lock: without it nothing in there is written.
+
+    Raises
+    ------
+    OutputExistsError
+        If it is a file.
+    OutputBusyError
+        If another process is training there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputExistsError(f"'{folder}' is a file.", "Name a folder with -o.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "run"):
+        yield
+
+
 def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
-    """Make the folder, or see that the run in it is the one to be continued.
+    """Begin a run in a folder that is :func:`held`, or see that the one in it is to be continued.
 
     Parameters
     ----------
@@ -52,13 +71,13 @@ def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
         )
     if there is not None and (begun or resume):
         if not resume:
+            state = "a finished run" if _is_finished(folder, there) else "a run that is not finished"
             raise OutputExistsError(
-                f"'{folder}' holds a run already ({len(checkpoints(folder))} checkpoints).",
+                f"'{folder}' holds {state} already.",
                 "Continue it with --resume, or choose another folder with -o.",
             )
-        _check_same(folder, there, record)
+        check_same(folder, there, record)
         return
-    folder.mkdir(parents=True, exist_ok=True)
     provenance = Provenance.now()
     whole = (
         {"kind": KIND}
@@ -79,6 +98,18 @@ def keep_rate(folder: Path, rate: float) -> None:
         record = _read(path)
         record["settings"]["learning_rate"] = rate
         write_whole(path, json.dumps(record, indent=2))
+
+
+def keep_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write into the record of the folder's run what a finished training gives beside its model: epochs, images not read."""
+    path = folder / RECORD
+    write_whole(path, json.dumps(_read(path) | {"result": result}, indent=2))
+
+
+def result_of(folder: Path) -> dict[str, Any] | None:
+    """What :func:`keep_result` wrote; None if the folder's run is not finished, or its model is gone."""
+    record = _read(folder / RECORD)
+    return dict(record["result"]) if _is_finished(folder, record) else None
 
 
 def left_by_training(folder: Path) -> list[Path]:
@@ -133,8 +164,15 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _check_same(folder: Path, there: dict[str, Any], record: dict[str, Any]) -> None:
-    """Raise OptionError if a run was started otherwise: settings one by one, with both values."""
+def _is_finished(folder: Path, record: dict[str, Any]) -> bool:
+    result = record.get("result")
+    return (
+        isinstance(result, dict) and {"epochs", "unreadable"} <= result.keys() and (folder / MODEL).exists()
+    )
+
+
+def check_same(folder: Path, there: dict[str, Any], record: dict[str, Any]) -> None:
+    """Raise OptionError if a run, or a checkpoint of it, was started otherwise: settings one by one, with both values."""
     old, new = there.get("settings", {}), record["settings"]
     changed = [
         f"train.{name} ({old.get(name)} then, {new[name]} now)" for name in new if old.get(name) != new[name]

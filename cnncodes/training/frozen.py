@@ -20,7 +20,7 @@ from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.codes.structure import create, layout
 from cnncodes.errors import CnnCodesError, CodesFileError, OptionError
-from cnncodes.images.catalog import Catalog
+from cnncodes.images.catalog import Catalog, stat_files
 from cnncodes.networks import Linear
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
@@ -102,6 +102,7 @@ class FrozenCache:
         self._train_rows, self._val_rows = train_rows, val_rows
         rows = np.concatenate([np.tile(train_rows, views), val_rows])
         self._catalog = catalog.subset(rows)
+        self._files = tuple(values[rows] for values in stat_files(catalog))  # sizes and times
         frozen = learner.module.state_dict()
         kept = {
             key: value.cpu()
@@ -224,14 +225,14 @@ class FrozenCache:
             return False
         try:
             with codes_file.CodesFile(self.path) as codes:
-                return codes.settings == self._settings and codes.catalog.names == self._catalog.names
+                same = codes.settings == self._settings and codes.catalog.names == self._catalog.names
+                return same and all(map(np.array_equal, codes.files(), self._files))
         except CnnCodesError:  # damaged: computed again
             return False
 
     def _create(self) -> None:
-        none = np.zeros(len(self._catalog))  # rows are views: no file has their size and time
         with replacing(self.path, overwrite=True, error=CodesFileError) as whole:
             create(
-                whole, self._catalog, self._settings, codes_file.Provenance.now(), none.astype(np.uint64), none.astype(np.int64)
+                whole, self._catalog, self._settings, codes_file.Provenance.now(), *self._files
             )  # fmt: skip
             reserve(whole)

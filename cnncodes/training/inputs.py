@@ -101,6 +101,7 @@ class Inputs:
         self.train_rows, self.val_rows = split.train, split.choose
         self.axes: ColourAxes | None = None
         self.feature_scale: tuple[Tensor, Tensor] | None = None
+        self._unreadable: dict[str, str] = {}  # by an earlier process
         self.class_sets = (
             None if class_sets is None else torch.as_tensor(class_sets, device=device.torch_name)
         )
@@ -166,7 +167,11 @@ class Inputs:
         """Name and reason of each image that could not be read so far."""
         found = self._squares.problems | self._val_squares.problems
         kept = self.frozen.problems if self.frozen is not None else {}
-        return kept | {self.catalog.names[row]: reason for row, reason in sorted(found.items())}
+        return (
+            self._unreadable
+            | kept
+            | {self.catalog.names[row]: reason for row, reason in sorted(found.items())}
+        )
 
     def sample(self) -> Iterator[Tensor]:
         """Normalised centre crops ``[batch, 3, crop, crop]`` of some images that are watched, or else learned from."""
@@ -239,14 +244,19 @@ class Inputs:
             )
 
     def measured(self) -> dict[str, Any]:
-        """What :meth:`measure` found, for a checkpoint."""
-        return {"axes": self.axes.to_json() if self.axes else None, "feature_scale": self.feature_scale}
+        """What :meth:`measure` found, and which images cannot be read, for a checkpoint."""
+        return {
+            "axes": self.axes.to_json() if self.axes else None,
+            "feature_scale": self.feature_scale,
+            "unreadable": self.unreadable(),
+        }
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take over what :meth:`measured` gave."""
         self.axes = ColourAxes.from_json(saved["axes"]) if saved["axes"] else None
         scale = saved["feature_scale"]
         self.feature_scale = tuple(part.to(self._device.torch_name) for part in scale) if scale else None
+        self._unreadable = dict(saved["unreadable"])
 
     def _targets(
         self, rows: Sequence[int], views: Tensor | None = None, mix: Tensor | None = None

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from cnncodes.training.descent import Descent
 from cnncodes.training.diagnosis import Diagnosis, never_at_full_rate
 from cnncodes.training.events import FOLDER as EVENTS
 from cnncodes.training.events import Events
+from cnncodes.training.folder import check_same
 from cnncodes.training.inputs import Batch, Inputs
 from cnncodes.training.learner import Learner
 from cnncodes.training.objective import Objective
@@ -79,6 +80,8 @@ class Training:
         the classes of its set.
     notes : callable(text), optional
         Told what a person should know: a restart, a loss that stands still and what to try.
+    record : mapping, optional
+        What the training is started with, as JSON; kept in each checkpoint.
 
     Attributes
     ----------
@@ -109,8 +112,10 @@ class Training:
         processes: Processes | None = None,
         notes: Callable[[str], None] | None = None,
         class_sets: np.ndarray | None = None,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings, self.folder, self.device = settings, folder, device
+        self._record = dict(record or {})
         self.processes = processes or Processes()
         self.train_rows, self.val_rows = split.train, split.choose
         self._check(learner, preprocessing.crop)
@@ -155,10 +160,17 @@ class Training:
             learner.module.network.output_shapes(size)  # raises InputSizeError
 
     def resume(self) -> bool:
-        """Continue from the newest checkpoint of the folder, if there is one."""
+        """Continue from the newest checkpoint of the folder, if there is one.
+
+        Raises
+        ------
+        OptionError
+            If it is of a training that was started with something else, each difference named.
+        """
         saved = last_checkpoint(self.folder)
         if saved is None:
             return False
+        check_same(self.folder, saved.get("run", {}), self._started_with())
         self.restore(saved)
         return True
 
@@ -291,11 +303,12 @@ class Training:
             self.best = copied(self.learner.state_dict())
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.right, state.seen = 0.0, 0, 0
+        if self.processes.leads:  # first: what a finished run is read from must be whole
+            lines = "".join(json.dumps(entry) + "\n" for entry in state.history)
+            (self.folder / METRICS).write_text(lines, encoding="utf-8")
         if self._is_over() or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.save()
         if self.processes.leads:
-            lines = "".join(json.dumps(entry) + "\n" for entry in state.history)
-            (self.folder / METRICS).write_text(lines, encoding="utf-8")
             self._events.write(state.history)
             self.epoch_done(line)
             if advice := self._diagnosis.look(self):
@@ -336,13 +349,16 @@ class Training:
         earlier = into or {}
         return {
             "state": dataclasses.asdict(self.state),
-            "settings": self.settings.to_json(),
+            "run": self._started_with(),
             "learner": copied(self.learner.state_dict(), earlier.get("learner")),
             "optimizer": copied(self.optimizer.state_dict(), earlier.get("optimizer")),
             "random": random_state(None, self.device),
             "best": self.best,
             **self.inputs.measured(),
         }
+
+    def _started_with(self) -> dict[str, Any]:
+        return self._record | {"settings": json.loads(self.settings.to_json())}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go back to a :meth:`snapshot`; the settings stay as they are."""

@@ -22,7 +22,6 @@ import numpy as np
 from cnncodes.errors import CnnCodesError, HeadError
 from cnncodes.training.diagnosis import guessing_in
 from cnncodes.training.folder import RANGE_TEST, keep_rate
-from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights.content import write_whole
 
 if TYPE_CHECKING:
@@ -239,14 +238,3 @@ def _endless(inputs: Inputs) -> Generator[Batch, None, None]:
     for epoch in itertools.count():
         draws = inputs.draws(epoch)
         yield from inputs.to_learn(inputs.batches(draws), draws)
-
-
-def with_kept_rate(settings: TrainingSettings, folder: Path) -> TrainingSettings:
-    """The settings with the rate that was measured for the run in a folder, if they ask for a measured one."""
-    if settings.learning_rate != "auto":
-        return settings
-    test = RangeTest.load(folder)
-    if test is None:
-        return settings
-    test.save(folder)  # the kill may have come between its two files
-    return dataclasses.replace(settings, learning_rate=test.rate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -15,18 +14,19 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.compute import Device
-from cnncodes.codes.lock import locked
 from cnncodes.heads.linear_model import LinearModel
 from cnncodes.heads.sets import set_names
 from cnncodes.heads.splits import Split, SplitRule
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.digests import catalog_digests, digest_of
 from cnncodes.networks import TANH, Network, TorchNetwork, get_network
-from cnncodes.training.folder import MODEL, open_run
+from cnncodes.training.checkpoints import keep_last
+from cnncodes.training.folder import MODEL, held, keep_result, open_run, result_of
 from cnncodes.training.head_start import check_head, put_head, typical_length
 from cnncodes.training.learner import Learner, from_scratch, start_from
 from cnncodes.training.loop import Progress, Training
 from cnncodes.training.processes import processes
-from cnncodes.training.range_test import with_kept_rate
+from cnncodes.training.range_test import RangeTest
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.state import Epoch
 from cnncodes.training.task import Task, choose_task
@@ -40,8 +40,8 @@ class TrainingResult:
     """What a training left: the run folder, the weights file in it, every epoch, and the split that was used.
 
     ``leads`` is false in all but one of several processes: that one writes and tells. ``unreadable`` has the name and the
-    reason of each image that this process could not read. ``class_sets`` has the data set of each class, where each set has a
-    head of its own.
+    reason of each image that this process, or an earlier one of the same run, could not read. ``class_sets`` has the data set
+    of each class, where each set has a head of its own. ``already`` says that the run was finished before.
     """
 
     folder: Path
@@ -52,6 +52,7 @@ class TrainingResult:
     leads: bool = True
     unreadable: dict[str, str] = field(default_factory=dict)
     class_sets: tuple[str, ...] = ()
+    already: bool = False
 
     @property
     def best(self) -> Epoch:
@@ -73,6 +74,7 @@ def finetune(
     device: str = "auto",
     workers: int | None = None,
     resume: bool = False,
+    keep_checkpoints: bool = False,
     progress: Progress | None = None,
     ready: Callable[[Training], None] | None = None,
     notes: Callable[[str], None] | None = None,
@@ -100,7 +102,9 @@ def finetune(
     workers : int, optional
         Decoding threads.
     resume : bool, default False
-        Continue the folder's run at the very step where it stopped.
+        Continue the folder's run at the very step where it stopped; a finished one gives its result again.
+    keep_checkpoints : bool, default False
+        Keep the last checkpoint of a finished training; by default all are deleted once the model is written.
     progress : callable(epoch, images, loss), optional
     ready : callable(training), optional
         Called once before the first step.
@@ -111,6 +115,10 @@ def finetune(
     ------
     OutputExistsError
         If the folder holds a run and ``resume`` is false.
+    OutputBusyError
+        If another process is training in the folder.
+    OptionError
+        If the folder's run was started with other settings or weights, another split, or images that have changed since.
     InterruptedTrainingError
         After SIGTERM or SIGINT, once everything is saved.
     """
@@ -122,8 +130,9 @@ def finetune(
         None if head is None else (weights, head), keep_head, weights.seen,
     )  # fmt: skip
     return _train(
-        job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready, notes=notes
-    )
+        job, split, device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
+        progress=progress, ready=ready, notes=notes,
+    )  # fmt: skip
 
 
 def train(
@@ -138,6 +147,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     resume: bool = False,
+    keep_checkpoints: bool = False,
     progress: Progress | None = None,
     ready: Callable[[Training], None] | None = None,
     notes: Callable[[str], None] | None = None,
@@ -155,8 +165,9 @@ def train(
         lambda classes: from_scratch(network.with_classes(len(classes)), settings), class_sets,
     )  # fmt: skip
     return _train(
-        job, split, device=device, workers=workers, resume=resume, progress=progress, ready=ready, notes=notes
-    )
+        job, split, device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
+        progress=progress, ready=ready, notes=notes,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,44 +194,62 @@ def _train(
     device: str,
     workers: int | None,
     resume: bool,
+    keep_checkpoints: bool,
     progress: Progress | None,
     ready: Callable[[Training], None] | None,
     notes: Callable[[str], None] | None,
 ) -> TrainingResult:
-    if resume:
-        job = dataclasses.replace(job, settings=with_kept_rate(job.settings, job.folder))
+    measured = RangeTest.load(job.folder) if resume and job.settings.learning_rate == "auto" else None
+    if measured is not None:
+        job = dataclasses.replace(
+            job, settings=dataclasses.replace(job.settings, learning_rate=measured.rate)
+        )
     with processes(device) as (together, place):
         teacher = _teacher(job, place)
         task = choose_task(
             job.catalog, job.settings, rule, teacher, job.class_sets, starts_from_head=job.head is not None
         )
         learner = _learner(job, task, teacher, place)
-        if together.leads:
-            open_run(job.folder, _record(job, task, learner), resume)
-        together.wait()
-        with locked(job.folder / "run") if together.leads else nullcontext():
-            training = Training(
-                learner, job.catalog, task.labels, task.split, job.preprocessing, job.settings, job.folder, place,
-                workers or max(1, place.cores // together.count), teacher=teacher, processes=together,
-                notes=notes if together.leads else None, class_sets=task.class_sets,
-            )  # fmt: skip
-            if resume and not training.resume() and notes and together.leads:
-                notes(f"there is no checkpoint in '{job.folder}' yet: this begins at epoch 1.")
-            if ready and together.leads:
-                ready(training)
-            epochs = training.run(progress if together.leads else None)
+        record = _record(job, task, learner) if together.leads else {}
+        with held(job.folder) if together.leads else nullcontext():
             if together.leads:
-                _save(job, task, training)
+                if measured is not None:
+                    measured.save(job.folder)  # a kill may have come between its two files
+                open_run(job.folder, record, resume)
+            together.wait()
+            found = result_of(job.folder) if resume else None
+            already = found is not None
+            if found is None:
+                training = Training(
+                    learner, job.catalog, task.labels, task.split, job.preprocessing, job.settings, job.folder,
+                    place, workers or max(1, place.cores // together.count), teacher=teacher, processes=together,
+                    notes=notes if together.leads else None, class_sets=task.class_sets, record=record,
+                )  # fmt: skip
+                if resume and not training.resume() and notes and together.leads:
+                    notes(f"there is no checkpoint in '{job.folder}' yet: this begins at epoch 1.")
+                if ready and together.leads:
+                    ready(training)
+                epochs = training.run(progress if together.leads else None)
+                found = {
+                    "epochs": [dataclasses.asdict(line) for line in epochs],
+                    "unreadable": training.inputs.unreadable(),
+                }
+                if together.leads:
+                    _save(job, task, training)
+                    keep_result(job.folder, found)
+            if together.leads:
+                keep_last(job.folder, 1 if keep_checkpoints else 0)
             together.wait()
     return TrainingResult(
         job.folder,
         job.folder / MODEL,
-        tuple(epochs),
+        tuple(Epoch(**line) for line in found["epochs"]),
         task.split,
         task.classes,
         together.leads,
-        training.inputs.unreadable(),
+        found["unreadable"],
         _class_sets(task),
+        already,
     )
 
 
@@ -252,27 +281,22 @@ def _imitated(settings: TrainingSettings, teacher: Teacher | None) -> tuple[int,
 
 def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
     """What must be the same when the run is continued, as JSON."""
+    split = (np.ascontiguousarray(rows, "<i8").tobytes() for rows in (task.split.train, task.split.choose))
     return {
         "settings": json.loads(job.settings.to_json()),
         "source": job.source,
         "classes": list(task.classes),
+        "class sets": list(_class_sets(task)),
         "preprocessing": json.loads(job.preprocessing.to_json()),
-        "images": len(job.catalog),
-        "data": _data_digest(job, task.split),
         "network": learner.module.network.name,
+        "start of the last stage": "kept"
+        if job.keep_head
+        else "new"
+        if job.head is None
+        else "a fitted head",
+        **catalog_digests(job.catalog),
+        "split into images to learn from and to watch": digest_of(*split),
     }
-
-
-def _data_digest(job: _Job, split: Split) -> str:
-    """sha256 of what is learned from and watched: names, labels, rows, and what the last stage starts as."""
-    catalog, digest = job.catalog, hashlib.sha256()
-    for name in catalog.names:
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    sets = np.zeros(0, np.int64) if job.class_sets is None else np.asarray(job.class_sets, np.int64)
-    for array in (catalog.labels, split.train, split.choose, sets):
-        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes() + b"\0")
-    digest.update(f"{job.keep_head} {job.head is not None}".encode())
-    return digest.hexdigest()
 
 
 def _class_sets(task: Task) -> tuple[str, ...]:

@@ -416,14 +416,42 @@ def test_a_folder_inside_the_images_is_refused(stripes, capsys) -> None:
     assert "inside the images" in capsys.readouterr().err and not (stripes / "out").exists()
 
 
-def test_a_network_is_trained_from_new_numbers_without_advice(stripes, tmp_path) -> None:
+@pytest.fixture
+def scratch(tmp_path) -> Path:
+    """A recipe that trains the tiny network from new numbers: nothing has looked at the images before."""
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
         'summary = "tiny"\nmethod = "train"\nsource = "a test"\n[network]\nname = "tiny"\n'
         "[images]\nresize = 36\ncrop = 32\n[train]\nepochs = 2\nbatch_size = 8\n"
     )
-    report = run(read_catalog(stripes), None, tmp_path / "out", recipe=recipe)
+    return recipe
+
+
+def test_a_network_is_trained_from_new_numbers_without_advice(stripes, scratch, tmp_path) -> None:
+    report = run(read_catalog(stripes), None, tmp_path / "out", recipe=scratch)
     assert report.advice is None and report.method == "train" and report.evaluation.n == report.test == 9
+
+
+@pytest.mark.parametrize("place", ["same_file", "evaluate"])
+def test_killed_after_its_training_a_run_still_tells_what_it_could_not_read(
+    stripes, scratch, tmp_path, monkeypatch, place
+) -> None:
+    for name in ("along/1.png", "across/2.png", "checkered/3.png"):
+        (stripes / name).write_bytes(b"no picture")
+    catalog = read_catalog(stripes)
+    whole = run(catalog, None, tmp_path / "whole", recipe=scratch)
+
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running, place, kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(catalog, None, tmp_path / "cut", recipe=scratch)
+    again = run(catalog, None, tmp_path / "cut", recipe=scratch)
+    assert len(whole.unreadable) == 3 and again.unreadable == whole.unreadable
+    assert run(catalog, None, tmp_path / "cut", recipe=scratch).unreadable == whole.unreadable
+    assert not list((tmp_path / "cut/training").glob("checkpoint-*"))
 
 
 def test_with_two_images_a_class_a_recipe_is_followed_though_no_advice_can_be_given(

@@ -75,7 +75,7 @@ def test_two_processes_equal_one(network, pixels, stripes, tmp_path):
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
             assert b[name] == pytest.approx(a[name], rel=1e-3), name
     assert (tmp_path / "two" / "run.json").exists()
-    assert len(list((tmp_path / "two").glob("checkpoint-*"))) == 1
+    assert not list((tmp_path / "two").glob("checkpoint-*"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes start by fork")

@@ -30,7 +30,7 @@ FILES = {
     "codes.h5": "the CNN codes of all images, from the last stages",
     "layers.h5": "the CNN codes that the recipe asks for",
     "page.h5": "the codes behind the map of this page",
-    "training": "folder: checkpoints, curves, events for TensorBoard",
+    "training": "folder: curves, events for TensorBoard",
     "run.json": "how the run was started, so that it can go on after an interruption",
 }
 #: What the pictures of the network are of, by the method of the recipe.
