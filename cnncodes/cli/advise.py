@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import advice_options, options
-from cnncodes.cli.console import Reporter, duration, one_line, percent, quoted, shell
+from cnncodes.cli.console import Reporter, duration, one_line, percent, quoted
 
 if TYPE_CHECKING:
     from cnncodes.advice import Advice
@@ -18,6 +18,7 @@ FIRST_UNREADABLE = 20  # listed on the screen; --json has all
 PICTURE, RECORD = "depth.png", "advice.json"  # in the folder of -o
 
 
+@options.takes_data
 def advise(
     data: options.Data,
     weights: options.Weights = "imagenet",
@@ -30,6 +31,8 @@ def advise(
     workers: options.Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Which recipe for these images? Looks at the data, measures, and says why.
 
@@ -50,12 +53,12 @@ def advise(
     reporter = Reporter(json, quiet)
     if output is not None:
         options.check_folder(output, (PICTURE, RECORD))
-    catalog = read_catalog(data)
+    catalog = read_catalog(data, **reading)
     loaded = load_weights(weights, network=model)
     reporter.note(catalog.describe())
     with reporter.progress("looking", min(len(catalog), MOST_IMAGES), "images") as update:
         advice = ask(
-            catalog, loaded, data=" ".join(map(shell, data)), split=options.parse_split(split),
+            catalog, loaded, data=options.words(data, reading), split=options.parse_split(split),
             thresholds=thresholds, device=device, workers=workers, seed=seed,
             progress=lambda done, bad: update(done, f"{bad} unreadable" if bad else ""),
         )  # fmt: skip

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cnncodes.weights import Weights
 
 
+@options.takes_data
 def evaluate(
     models: head_options.ModelsAndData,
     split: head_options.EvaluateSplit = "auto",
@@ -34,6 +35,8 @@ def evaluate(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """How good is a model on labelled images or codes?
 
@@ -65,7 +68,7 @@ def evaluate(
     if of is not None:
         loaded = [head_of(model, of) for model in loaded]
     results = _evaluate(
-        reporter, loaded, files, data, split=split, crops=crops, dense=dense, size=size, temperature=not no_temperature, weights=weights,
+        reporter, loaded, files, data, reading, split=split, crops=crops, dense=dense, size=size, temperature=not no_temperature, weights=weights,
         device=device, workers=workers,
     )  # fmt: skip
     document: dict[str, Any] = json_module.loads(results.to_json())
@@ -126,6 +129,7 @@ def _evaluate(
     models: list[LinearModel],
     files: list[str],
     data: list[str],
+    reading: options.Reading,
     *,
     split: str,
     crops: str | None,
@@ -139,11 +143,12 @@ def _evaluate(
     """One model evaluated, or several averaged; with a bar where images are computed."""
     from cnncodes.evaluation import check_dense, count_passes, evaluate_average, is_codes
     from cnncodes.evaluation import evaluate as evaluate_model
-    from cnncodes.images import read_catalog
+    from cnncodes.images import Catalog
 
     single = len(models) == 1
     check_dense(data, dense, size, crops)
-    if is_codes(data):
+    source = options.read_images(data, reading, stored=is_codes(data))
+    if not isinstance(source, Catalog):
         if crops is not None:
             raise OptionError(
                 "--crops changes nothing in codes that are extracted already.",
@@ -152,10 +157,9 @@ def _evaluate(
         if single:
             return evaluate_model(models[0], data, split=split, temperature=temperature)
         return evaluate_average(models, data, split=split, temperature=temperature)
-    catalog = read_catalog(data)
     numbers = _weights(models, files, weights)
     with reporter.progress(
-        "evaluating", len(catalog) * count_passes(models, crops, dense), "images"
+        "evaluating", len(source) * count_passes(models, crops, dense), "images"
     ) as update:
 
         def progress(done: int, bad: int) -> None:
@@ -163,11 +167,11 @@ def _evaluate(
 
         if single:
             return evaluate_model(
-                models[0], catalog, split=split, temperature=temperature, weights=numbers[0], crops=crops,
+                models[0], source, split=split, temperature=temperature, weights=numbers[0], crops=crops,
                 device=device, workers=workers, dense=dense, size=size, progress=progress,
             )  # fmt: skip
         return evaluate_average(
-            models, catalog, split=split, temperature=temperature, weights=numbers, crops=crops,
+            models, source, split=split, temperature=temperature, weights=numbers, crops=crops,
             device=device, workers=workers, dense=dense, size=size, progress=progress,
         )  # fmt: skip
 

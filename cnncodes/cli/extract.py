@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 FIRST_UNREADABLE = 20  # listed on the screen; all of them are in the file and in --json
 
 
+@options.takes_data
 def extract(
     data: options.Data,
     output: options.Output,
@@ -35,6 +36,8 @@ def extract(
     retry: codes_options.Retry = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Images -> CNN codes of any layers, in one HDF5 file.
 
@@ -51,7 +54,7 @@ def extract(
     from cnncodes.weights import load_weights
 
     reporter = Reporter(json, quiet)
-    catalog = read_catalog(data)
+    catalog = read_catalog(data, **reading)
     settings = None
     if like is not None:
         with CodesFile(like) as other:

@@ -8,6 +8,7 @@ from cnncodes.cli.console import Reporter
 from cnncodes.cli.training import read_sets, report, watch
 
 
+@options.takes_data
 def finetune(
     data: options.Data,
     output: training_options.Run,
@@ -30,6 +31,8 @@ def finetune(
     keep_checkpoints: training_options.KeepCheckpoints = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Go on training a network on your images, all stages or only the later ones.
 
@@ -56,8 +59,9 @@ def finetune(
          "--seed": ("train.seed", seed)},
     )  # fmt: skip
     settings = chosen.training_settings()
-    catalog, class_sets = read_sets(data, more or [], heads)
+    catalog, class_sets = read_sets(data, more or [], heads, reading)
     loaded = load_weights(chosen.weights, network=model)
+    reporter.note(catalog.describe())
     with watch(reporter, chosen, output) as watching:
         result = finetune_network(
             catalog, loaded, output, settings, keep_head=keep_head,

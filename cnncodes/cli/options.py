@@ -6,15 +6,21 @@ Those of one subject alone stand in ``codes_options``, ``head_options``, ``weigh
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 from typer.core import TyperCommand
 
 from cnncodes.errors import OptionError, OutputExistsError
+
+if TYPE_CHECKING:
+    from cnncodes.images import Catalog
 
 __all__ = ["Exit", "Typer", "TyperCommand"]  # and every option and argument below
 
@@ -27,6 +33,19 @@ DATA_HELP = (
 )
 
 Data = Annotated[list[str], typer.Argument(metavar="DATA...", help=DATA_HELP, show_default=False)]
+ClassesAre = Annotated[
+    str | None,
+    typer.Option(
+        "--classes-are",
+        metavar="top|sub|none",
+        help="The classes are the folders at the top, or those in them (the folders above may be splits), or there are none. "
+        "[default: as their names tell]",
+        show_default=False,
+    ),
+]
+#: How DATA are read: keywords of :func:`cnncodes.images.read_catalog`, each an option of every command that takes DATA.
+READING: dict[str, Any] = {"classes_are": ClassesAre}
+Reading: TypeAlias = dict[str, str | None]
 Codes = Annotated[
     str,
     typer.Argument(metavar="CODES", help="A codes file, made by 'cnncodes extract'.", show_default=False),
@@ -132,6 +151,50 @@ Set = Annotated[
     ),
 ]
 Folder = Annotated[str, typer.Option("--output", "-o", metavar="FOLDER", help="Folder that is made.")]
+
+
+def takes_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :data:`READING`, before --json; it gets them together as ``reading``."""
+
+    @functools.wraps(command)
+    def with_reading(**values: Any) -> None:
+        reading = {name: values.pop(name) for name in READING}
+        command(**values, reading=reading)
+
+    asked = dict(inspect.signature(command, eval_str=True).parameters)
+    del asked["reading"]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [
+        inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in READING.items()
+    ]
+    parameters = [parameter.replace(kind=keyword) for parameter in asked.values()]
+    place = list(asked).index("json")
+    parameters[place:place] = added
+    with_reading.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_reading.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_reading
+
+
+def read_images(data: list[str], reading: Reading, *, stored: bool) -> list[str] | Catalog:
+    """The catalog of images; what is ``stored``, a codes file or a run, as it was named, since it says itself what is in it."""
+    from cnncodes.images import read_catalog
+
+    if not stored:
+        return read_catalog(data, **reading)
+    for name, value in reading.items():
+        if value is not None:
+            raise OptionError(
+                f"--{name.replace('_', '-')} says how images are read, and "
+                + (f"'{data[0]}' says itself which images it has." if data else "none are named."),
+                "Leave it out, or name the images instead.",
+            )
+    return data
+
+
+def words(data: Sequence[str], reading: Reading) -> str:
+    """How the data were named, as words of another command."""
+    given = {f"--{name.replace('_', '-')}": value for name, value in reading.items() if value is not None}
+    return shlex.join([*data, *(word for option in given.items() for word in option)])
 
 
 def parse_C(text: str) -> float | list[float] | Literal["auto"]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FIRST_CLOSE = 5  # names of close decisions on the screen; --json has all
 
 
+@options.takes_data
 def predict(
     model: head_options.Model,
     images: head_options.Images,
@@ -30,6 +31,8 @@ def predict(
     csv: head_options.Csv = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Which classes are in these images?
 
@@ -44,7 +47,7 @@ def predict(
     """
     from cnncodes.evaluation import is_codes, model_weights, predictions_of, score
     from cnncodes.heads import head_of, load_model, require_one_head
-    from cnncodes.images import read_catalog
+    from cnncodes.images import Catalog
 
     reporter = Reporter(json, quiet)
     if csv and json:
@@ -53,14 +56,17 @@ def predict(
     if of is not None:
         loaded = head_of(loaded, of)
     require_one_head(loaded)  # before the images are read
-    if is_codes(images):
-        scores = score(loaded, images)
+    stored = is_codes(images)
+    if not stored:
+        reading["classes_are"] = reading["classes_are"] or "none"
+    source = options.read_images(images, reading, stored=stored)
+    if not isinstance(source, Catalog):
+        scores = score(loaded, source)
     else:
-        catalog = read_catalog(images)
         numbers = model_weights(loaded, weights, beside=Path(model))
-        with reporter.progress("predicting", len(catalog), "images") as update:
+        with reporter.progress("predicting", len(source), "images") as update:
             scores = score(
-                loaded, catalog, weights=numbers, device=device, workers=workers,
+                loaded, source, weights=numbers, device=device, workers=workers,
                 progress=lambda done, bad: update(done, f"{bad} unreadable" if bad else ""),
             )  # fmt: skip
     root = scores.catalog.root

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cnncodes.advice.probe_result import Probe, ProbeResult
 
 
+@options.takes_data
 def probe(
     data: advice_options.LabelledData,
     weights: advice_options.SeveralWeights = None,
@@ -36,6 +37,8 @@ def probe(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Accuracy by layer and by images per class, and whether more pictures would help.
 
@@ -48,6 +51,7 @@ def probe(
         cnncodes probe photos/ --weights run/model.safetensors --against random:0,pixels,histogram
     """
     from cnncodes.advice.probing import probe as run_probe
+    from cnncodes.evaluation import is_codes
 
     reporter = Reporter(json, quiet)
     for path, suffix in ((output, ".png"), (csv, "")):
@@ -58,7 +62,7 @@ def probe(
         raise OptionError(f"--C '{C}' has several values.", "Give one, or auto.")
     with _bars(reporter) as progress:
         result = run_probe(
-            data, weights or None, layers=layers, shots=parse_shots(shots), repeats=repeats,
+            options.read_images(data, reading, stored=is_codes(data)), weights or None, layers=layers, shots=parse_shots(shots), repeats=repeats,
             against=[name for text in against or [] for name in text.split(",") if name], C=value,
             normalisation=cast("Any", normalize), limit=limit, seed=seed, keep=keep, device=device,
             workers=workers, progress=progress,
@@ -72,7 +76,7 @@ def probe(
         Path(csv).write_text(result.to_csv(), encoding="utf-8", errors="surrogateescape")
         reporter.note(f"written: {csv}")
     reporter.document(json_module.loads(result.to_json()))
-    reporter.next(_next(result, data, weights or []))
+    reporter.next(_next(result, data, reading, weights or []))
     for name, reason in result.unreadable.items():
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
     if result.unreadable:
@@ -141,11 +145,10 @@ def _cell(probe: Probe) -> str:
     return f"{100 * probe.mean:.1f}{spread}"
 
 
-def _next(result: ProbeResult, data: list[str], weights: list[str]) -> str:
+def _next(result: ProbeResult, data: list[str], reading: options.Reading, weights: list[str]) -> str:
     """Fit the best layer: of the codes file, or after an extraction."""
     best = result.best()
     if Path(data[0]).suffix.lower() in (".h5", ".hdf5") and not weights:
         return f"cnncodes fit-linear {shell(data[0])} --layer {best.layer} --normalize standard -o model.safetensors"
     named = "" if best.source == "imagenet" else f" --weights {shell(best.source)}"
-    places = " ".join(map(shell, data))
-    return f"cnncodes extract {places} -o codes.h5{named} --layers {best.layer}"
+    return f"cnncodes extract {options.words(data, reading)} -o codes.h5{named} --layers {best.layer}"

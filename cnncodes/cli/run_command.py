@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MOST_FINDINGS = 3  # files named per finding on the screen; the report has more
 
 
+@options.takes_data
 def run(
     data: options.Data,
     output: advice_options.RunFolder,
@@ -34,6 +35,8 @@ def run(
     overwrite: advice_options.RunOverwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """The whole road: look at the images, choose a recipe, follow it, test the model, report.
 
@@ -51,13 +54,13 @@ def run(
 
     reporter = Reporter(json, quiet)
     check_outside(data, output)
-    catalog = read_catalog(data)
+    catalog = read_catalog(data, **reading)
     loaded = _weights(weights, model, recipe, set_)
     reporter.note(catalog.describe())
     before = None if overwrite else finished_on(output)
     with reporter.steps() as progress:
         report = run_all(
-            catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=" ".join(map(shell, data)),
+            catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=options.words(data, reading),
             device=device, workers=workers, seed=seed, progress=progress,
             notes=reporter.warn, overwrite=overwrite,
         )  # fmt: skip

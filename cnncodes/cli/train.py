@@ -8,6 +8,7 @@ from cnncodes.cli.console import Reporter
 from cnncodes.cli.training import read_sets, report, watch
 
 
+@options.takes_data
 def train(
     data: options.Data,
     output: training_options.Run,
@@ -27,6 +28,8 @@ def train(
     keep_checkpoints: training_options.KeepCheckpoints = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Train a network from new numbers, for those who have many images and a GPU.
 
@@ -48,7 +51,8 @@ def train(
     )  # fmt: skip
     settings = chosen.training_settings()
     network = get_network(chosen.network)
-    catalog, class_sets = read_sets(data, more or [], heads)
+    catalog, class_sets = read_sets(data, more or [], heads, reading)
+    reporter.note(catalog.describe())
     with watch(reporter, chosen, output) as watching:
         result = train_network(
             catalog, network, chosen.images, output, settings, class_sets=class_sets, split=options.parse_split(split),

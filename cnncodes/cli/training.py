@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli.console import Reporter, counted, duration, percent, quoted, shell
-from cnncodes.cli.options import Exit
+from cnncodes.cli.options import Exit, Reading
 from cnncodes.errors import OptionError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnncodes.training.state import Epoch
 
 
-def read_sets(data: list[str], more: list[str], heads: str) -> tuple[Catalog, Any]:
+def read_sets(data: list[str], more: list[str], heads: str, reading: Reading) -> tuple[Catalog, Any]:
     """The images to learn from, and the data set of each class where each has a head of its own."""
     from cnncodes.images import join_catalogs, read_catalog
 
@@ -29,8 +29,8 @@ def read_sets(data: list[str], more: list[str], heads: str) -> tuple[Catalog, An
     if not more:
         if heads == "each":
             raise OptionError("--heads each needs several data sets.", "Name the others with --data.")
-        return read_catalog(data), None
-    catalogs = [read_catalog(data), *(read_catalog(name) for name in more)]
+        return read_catalog(data, **reading), None
+    catalogs = [read_catalog(source, **reading) for source in (data, *more)]
     joined, sets = join_catalogs(catalogs, "apart" if heads == "each" else "name")
     return joined, sets if heads == "each" else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli import options, weights_options
 from cnncodes.cli.console import Reporter, percent, quoted, shell, size
@@ -132,6 +132,7 @@ def convert(
     reporter.next(f"cnncodes extract photos/ -o codes.h5 --weights {shell(output)}")
 
 
+@options.takes_data
 def describe(
     name: weights_options.WeightsName,
     data: options.Data,
@@ -144,6 +145,8 @@ def describe(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Write weights that know what they were trained on: how the codes of such images lie.
 
@@ -161,7 +164,7 @@ def describe(
 
     reporter = Reporter(json, quiet)
     options.check_free(output, overwrite)
-    catalog = read_catalog(data)
+    catalog = read_catalog(data, **reading)
     weights = load_weights(name, network=model)
     check_changed(weights, output)
     reporter.note(catalog.describe())
@@ -182,6 +185,7 @@ def describe(
         raise options.Exit(3)
 
 
+@options.takes_data
 def compress(
     name: weights_options.WeightsName,
     output: weights_options.CompressedOutput = None,
@@ -193,6 +197,8 @@ def compress(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Make weights small: a low rank, a few bits per number.
 
@@ -214,13 +220,14 @@ def compress(
     wanted = weights_options.parse_rank(rank)
     if data is not None and not table:
         raise OptionError("--data is used by --table only.", "Add --table, or leave --data out.")
+    images = options.read_images([data] if data else [], reading, stored=data is None)
     path = output or (None if table else default_output(name))
     if path is not None:
         options.check_free(path, overwrite, suffix=".cnnz", what="a compressed weights file")
     weights = load_weights(name, network=model)
     document: dict[str, object] = {"weights": name, "network": weights.network}
     if table:
-        document["table"] = _compression_table(reporter, weights, wanted, bits, data)
+        document["table"] = _compression_table(reporter, weights, wanted, bits, images or None)
     if path is not None:
         document |= _compress(reporter, weights, wanted, bits, str(path), overwrite)
     reporter.document(document)
@@ -272,7 +279,7 @@ def _print_tensors(reporter: Reporter, report: CompressionReport) -> None:
 
 
 def _compression_table(
-    reporter: Reporter, weights: Weights, rank: int | None, bits: int, data: str | None
+    reporter: Reporter, weights: Weights, rank: int | None, bits: int, data: Any
 ) -> object:
     """Size against loss for several settings."""
     from cnncodes.evaluation import compression_table

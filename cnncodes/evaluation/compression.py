@@ -84,7 +84,7 @@ def compression_table(
     *,
     rank: int | None = None,
     bits: int = 8,
-    data: str | Path | None = None,
+    data: str | Path | Catalog | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> CompressionTable:
@@ -97,7 +97,7 @@ def compression_table(
         Of the fully connected matrices, see :func:`cnncodes.weights.compress`; only this one is tried.
     bits : int, default 8
         For the smaller ranks.
-    data : path, optional
+    data : path or Catalog, optional
         Labelled images: the outputs are computed for 64 of them, and linear SVMs on the codes of the fully connected
         stages are fitted and tested, with the original weights and each setting. Left out, outputs
         are computed for drawn pictures and there is no accuracy.
@@ -139,14 +139,14 @@ class _Bench:
     tested: int | None = None
 
     @classmethod
-    def of(cls, weights: Weights, data: str | Path | None, seed: int) -> _Bench:
+    def of(cls, weights: Weights, data: str | Path | Catalog | None, seed: int) -> _Bench:
         if data is None:
             catalog, pixels = None, drawn_pixels(weights.preprocessing, seed)
             images = f"{len(pixels)} drawn pictures"
         else:
             catalog = _labelled(data)
             pixels = _some_pixels(catalog, weights.preprocessing)
-            images = f"{len(pixels)} images of {data}"
+            images = f"{len(pixels)} images of {catalog.root}"
         exact = stage_outputs(weights, pixels, _judged(weights.architecture))
         return cls(weights, pixels, images, catalog, seed, exact)
 
@@ -219,11 +219,11 @@ def drawn_pixels(preprocessing: Preprocessing, seed: int) -> npt.NDArray[np.floa
     return normalise(noisy.clip(0, 255).astype(np.uint8), preprocessing)
 
 
-def _labelled(data: str | Path) -> Catalog:
-    catalog = read_catalog(data)
+def _labelled(data: str | Path | Catalog) -> Catalog:
+    catalog = data if isinstance(data, Catalog) else read_catalog(data)
     if len(catalog.classes) < 2:
         raise CatalogError(
-            f"the images of '{data}' have {len(catalog.classes)} classes, but a probe needs two or more.",
+            f"the images of '{catalog.root}' have {len(catalog.classes)} classes, but a probe needs two or more.",
             "Give a folder with one folder per class, or leave the data out and compare outputs only.",
         )
     return catalog

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from cnncodes.errors import OptionError
-from cnncodes.evaluation.scores import NOT_FINITE, Data, Scores, score
+from cnncodes.evaluation.scores import NOT_FINITE, Data, Scores, is_codes, score
 from cnncodes.heads.choice import leads
 from cnncodes.heads.linear_model import LinearModel
 from cnncodes.heads.sets import require_one_head
+from cnncodes.images.catalog import Catalog, read_catalog
 
 #: A decision is close where the best class leads the second by less than this share of the model's usual lead. Scores grow
 #: with C, and their leads with them: at C = 1e-5 an SVM's are some 1e-5, and no fixed number would do. Measured on images
@@ -77,6 +78,8 @@ def predict(
         If the model has a head for each of several data sets: choose one with :func:`cnncodes.heads.head_of`.
     """
     _check(model, top)
+    if not isinstance(data, Catalog) and not is_codes(data):
+        data = read_catalog(data, classes_are="none")  # nobody asks for the classes that the folders may be
     return predictions_of(model, score(model, data, **options), top)
 
 

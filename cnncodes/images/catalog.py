@@ -12,18 +12,20 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import CatalogError, OptionError
-from cnncodes.images.listing import SPLITS, SUFFIXES, class_order
+from cnncodes.errors import CatalogError, OptionError, nearest
+from cnncodes.images.folders import CLASSES_ARE
+from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_order, visible
 from cnncodes.images.sources import is_list, merge, read_source
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
 
 ImageSource: TypeAlias = str | os.PathLike[str]
 
+FIRST_CLASSES = 8  # that are named in a line for people, with their counts
 FIRST_LEFT_OUT = 3  # files that are named in a line for people
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Catalog:
     """The images of a data set, one row each. Equal by value; the arrays cannot be written.
 
@@ -80,6 +82,9 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        return f"Catalog({_count(len(self), 'image')}, {_count(len(self.classes), 'class', 'classes')}, {os.fspath(self.root)!r})"
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Catalog):
             return NotImplemented
@@ -131,9 +136,18 @@ class Catalog:
         return table
 
     def describe(self) -> str:
-        """One line for people, such as ``398 images, 2 classes, train 245, val 153``."""
+        """One line for people, such as ``398 images, 2 classes (ants 194, bees 204), train 245, val 153``."""
         table = self.counts()
         parts = [_count(len(self), "image"), _count(len(self.classes), "class", "classes")]
+        if self.classes:
+            named = [
+                f"{visible(name)} {n:,}".replace("\n", "\\n")
+                for name, n in zip(
+                    self.classes[:FIRST_CLASSES], table[:-1].sum(axis=1).tolist(), strict=False
+                )
+            ]
+            more = len(self.classes) - FIRST_CLASSES
+            parts[-1] += f" ({', '.join(named)}{f' and {more:,} more' if more > 0 else ''})"
         twice = len(self) - len(set(self.names))
         parts += [f"{_count(twice, 'row')} with an image that another row has already"] if twice else []
         in_splits = table.sum(axis=0)
@@ -200,7 +214,12 @@ def _count(number: int, singular: str, plural: str = "") -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def read_catalog(data: ImageSource | Sequence[ImageSource], *, root: ImageSource | None = None) -> Catalog:
+def read_catalog(
+    data: ImageSource | Sequence[ImageSource],
+    *,
+    root: ImageSource | None = None,
+    classes_are: str | None = None,
+) -> Catalog:
     """Make the catalog of the images that a person names.
 
     Parameters
@@ -212,6 +231,8 @@ def read_catalog(data: ImageSource | Sequence[ImageSource], *, root: ImageSource
         depth), or a sequence of these. Images named one by one or by a glob have no label.
     root : path, optional
         Folder that the paths in lists and CSV files are relative to; by default the file's own.
+    classes_are : {"top", "sub", "none"}, optional
+        Which folders are the classes: those at the top, those in them, or none; by default the names of the folders tell.
 
     Returns
     -------
@@ -222,9 +243,10 @@ def read_catalog(data: ImageSource | Sequence[ImageSource], *, root: ImageSource
     Raises
     ------
     CatalogError
-        If there is nothing of that name, no image in it, or a line that cannot be used.
+        If there is nothing of that name, no image in it, a line that cannot be used, or folders that can be read in
+        two ways.
     OptionError
-        If ``root`` is given and no list or CSV file was named.
+        If ``root`` is given and no list or CSV file was named, or ``classes_are`` is not known.
     """
     sources = [data] if isinstance(data, str | os.PathLike) else list(data)
     paths = [os.fspath(source) for source in sources]
@@ -236,7 +258,10 @@ def read_catalog(data: ImageSource | Sequence[ImageSource], *, root: ImageSource
             f"root={folder!r} has no meaning for {paths[0]!r}.",
             "root is for lists (.txt, .lst) and CSV files; leave it out.",
         )
-    listing = merge([read_source(path, folder) for path in paths])
+    if classes_are is not None and classes_are not in CLASSES_ARE:
+        raise OptionError(f"classes_are '{classes_are}' is not known.", nearest(classes_are, CLASSES_ARE))
+    reading = Reading(folder, classes_are)
+    listing = merge([read_source(path, reading) for path in paths])
     classes = class_order(listing.labels)
     index: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     labels = np.array([index.get(label, -1) for label in listing.labels], np.int32)

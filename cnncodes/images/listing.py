@@ -19,11 +19,24 @@ _SPLIT_CODES = {
     "val": 2,
     "valid": 2,
     "validation": 2,
+    "dev": 2,
     "test": 3,
     "testing": 3,
 }
+# Words beside that of the split which tell nothing: test_set, train_images, trainset, train2017. Nothing is tried twice.
+_FILLER = r"(?:(?:data)?sets?|data|images?|imgs?|pictures|photos|samples|\d)"
+_FILLERS = re.compile(f"{_FILLER}++")
+_SPLIT_WORD = re.compile(f"({'|'.join(sorted(_SPLIT_CODES, reverse=True))}){_FILLER}*+")
 _DIGITS = re.compile(r"([0-9]+)")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a person says about how lists and folders are to be read; see :func:`~cnncodes.images.catalog.read_catalog`."""
+
+    root: str | None = None
+    classes_are: str | None = None
 
 
 @dataclass
@@ -78,9 +91,58 @@ def has_image_suffix(name: str) -> bool:
 def split_code(name: str) -> int | None:
     """Index into :data:`SPLITS` of the name of a folder or CSV entry; None for any other text.
 
-    ``train``, ``training``, ``val``, ``valid``, ``validation``, ``test`` and ``testing``, in any case.
+    ``train``, ``training``, ``val``, ``valid``, ``validation``, ``dev``, ``test`` and ``testing``, in any case, and these
+    beside words that tell nothing.
+
+    >>> [split_code(name) for name in ("Train", "test_set", "images-val", "train2017", "seg_train", "trains")]
+    [1, 3, 2, 1, None, None]
     """
-    return _SPLIT_CODES.get(name.lower())
+    code, rest = _split_words(name)
+    return None if rest else code
+
+
+def split_folders(names: Iterable[str]) -> dict[str, int]:
+    """Those of some folders side by side that are splits by their names, with their index into :data:`SPLITS`.
+
+    A common word may stand beside the split's (``seg_train``, ``seg_test``). With such a word or a number in them
+    (``test1``, ``test2``), names count only where there are two different splits.
+
+    >>> split_folders(["seg_train", "seg_test", "seg_pred"])
+    {'seg_train': 1, 'seg_test': 3}
+    >>> split_folders(["test1", "test2"]), split_folders(["steam_train", "toy_train"])
+    ({}, {})
+    """
+    groups: dict[tuple[str, ...], dict[str, int]] = {}
+    for name in names:
+        code, rest = _split_words(name)
+        if code is not None:
+            groups.setdefault(rest, {})[name] = code
+    for rest, group in sorted(groups.items()):  # first those without another word
+        sure = not rest and not any(letter.isdigit() for name in group for letter in name)
+        if sure or len(set(group.values())) > 1:
+            return group
+    return {}
+
+
+def tells_nothing(name: str) -> bool:
+    """Whether a folder's name says only that there are images in it: ``images``, ``img_data``."""
+    return not name.isdigit() and bool(words := _words(name)) and all(map(_FILLERS.fullmatch, words))
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W_]+", name.casefold()) if word]
+
+
+def _split_words(name: str) -> tuple[int | None, tuple[str, ...]]:
+    """The split that one word of a name says, and the other words that tell something."""
+    codes: list[int] = []
+    rest: list[str] = []
+    for word in _words(name):
+        if found := _SPLIT_WORD.fullmatch(word):
+            codes.append(_SPLIT_CODES[found[1]])
+        elif not _FILLERS.fullmatch(word):
+            rest.append(word)
+    return (codes[0] if len(codes) == 1 else None), tuple(rest)
 
 
 def _component_key(name: str) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnncodes.errors import CatalogError
 from cnncodes.images.folders import scan_folder
-from cnncodes.images.listing import SUFFIXES, Listing, has_image_suffix, natural_key
+from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key
 from cnncodes.images.lists import parse_csv, parse_list, read_text
 
 _PARSERS = {".csv": parse_csv, ".txt": parse_list, ".lst": parse_list}
@@ -20,14 +20,14 @@ def is_list(path: str) -> bool:
     return Path(path).suffix.lower() in _PARSERS
 
 
-def read_source(path: str, root: str | None = None) -> Listing:
+def read_source(path: str, reading: Reading) -> Listing:
     """List the images that one path or glob names.
 
     Parameters
     ----------
     path : str
-    root : str, optional
-        Absolute folder that the paths in a list or CSV file are relative to; by default its own.
+    reading : Reading
+        Its ``root`` is absolute, if it has one.
 
     Raises
     ------
@@ -39,10 +39,10 @@ def read_source(path: str, root: str | None = None) -> Listing:
     full = os.path.abspath(path)  # noqa: PTH100 - resolve() would replace links by names nobody typed
     folder, name = os.path.split(full)
     if Path(full).is_dir():
-        return scan_folder(full)
+        return scan_folder(full, reading.classes_are)
     if os.path.lexists(full):
         if is_list(path):
-            return _read_list(full, root or folder, path)
+            return _read_list(full, reading.root or folder, path)
         if has_image_suffix(name):
             return Listing(folder, [name], [None], [0])
         raise CatalogError(
@@ -50,7 +50,7 @@ def read_source(path: str, root: str | None = None) -> Listing:
             f"Give a folder, a file ending in .csv, .txt or .lst, or one ending in {', '.join(SUFFIXES)}.",
         )
     if glob.has_magic(path):
-        return _read_glob(path)
+        return _read_glob(path, reading)
     raise CatalogError(f"there is no file or folder {path!r}.", _nearest_name(path))
 
 
@@ -95,7 +95,7 @@ def _read_list(full: str, root: str, path: str) -> Listing:
     return listing
 
 
-def _read_glob(pattern: str) -> Listing:
+def _read_glob(pattern: str, reading: Reading) -> Listing:
     """Images that match; if there are none, the images in the folders that match."""
     found = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - leaves out hidden files
     images = [path for path in found if has_image_suffix(path) and not Path(path).is_dir()]
@@ -105,7 +105,7 @@ def _read_glob(pattern: str) -> Listing:
             f"the pattern {pattern!r} matches no images: nothing it matches ends in {', '.join(SUFFIXES)}.",
             "Check it from the folder you are in; ** stands for folders of any depth.",
         )
-    return merge([read_source(path) for path in images or folders])
+    return merge([read_source(path, reading) for path in images or folders])
 
 
 def _nearest_name(path: str) -> str:

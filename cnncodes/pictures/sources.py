@@ -215,6 +215,14 @@ def images_for(
     return read_catalog(data), weights or "imagenet"
 
 
+def is_stored(data: Sequence[str]) -> bool:
+    """Whether words name one file or folder that says itself which images there are: a codes file, a model, a run."""
+    if len(data) != 1:
+        return False
+    path = Path(data[0])
+    return is_codes(data) or is_run(path) or (path.suffix.lower() in NETWORK_SUFFIXES and path.is_file())
+
+
 def is_run(path: Path) -> bool:
     """Whether a path is the folder of a run."""
     return (path / NOTE).is_file()

@@ -278,7 +278,12 @@ def test_subset_keeps_classes_and_counts_add_up() -> None:
     assert catalog.subset(catalog.labels == 1).names == ("a", "d")
     assert len(catalog.subset([])) == 0
     assert catalog.counts().tolist() == [[0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
-    assert catalog.describe() == "4 images, 2 classes, train 2, val 1, 1 in no split, 1 without a label"
+    assert catalog.describe() == (
+        "4 images, 2 classes (cat 1, dog 2), train 2, val 1, 1 in no split, 1 without a label"
+    )
+    many = Catalog(Path("/d"), tuple("abcdefghijk"), [*range(10), 9], [0] * 11, tuple("ABCDEFGHIJ"))
+    assert many.describe() == ("11 images, 10 classes (A 1, B 1, C 1, D 1, E 1, F 1, G 1, H 1 and 2 more)")
+    assert repr(many) == "Catalog(11 images, 10 classes, '/d')"
     with pytest.raises(ValueError, match="read-only"):
         catalog.labels[0] = 0
 

@@ -46,7 +46,8 @@ def test_a_run_is_kept_and_resumed(start, stripes, tmp_path, capsys, monkeypatch
     monkeypatch.chdir(tmp_path)
     command = ["finetune", str(stripes.root), "-o", "run", "--weights", start, "--epochs", "2", *QUICK]
     assert main(command) == 0
-    first = capsys.readouterr().out
+    first, notes = capsys.readouterr()
+    assert notes.startswith(stripes.describe()) and "along" in notes.partition("\n")[0]
     assert main(command) == 1
     assert "--resume" in capsys.readouterr().err
     assert main([*command, "--resume", "--quiet"]) == 0  # nothing is left to do: the same table

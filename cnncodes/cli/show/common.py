@@ -35,7 +35,7 @@ def codes_at_hand(
     layer: str | None,
     weights: str | None,
     network: str | None,
-    root: str | None,
+    reading: options.Reading,
     device: str,
     workers: int | None,
     split: str = "all",
@@ -46,11 +46,12 @@ def codes_at_hand(
     """:func:`cnncodes.pictures.sources.codes_for` with a bar, and a word on what was computed."""
     from cnncodes.pictures.sources import codes_for
 
+    images, root = images_or_stored(data, reading)
     with ExitStack() as until_read:
         with reporter.progress("computing codes", 1) as update:
             source = until_read.enter_context(
                 codes_for(
-                    data, layer=layer, weights=weights, network=network, split=split, limit=limit, root=root, device=device,
+                    images, layer=layer, weights=weights, network=network, split=split, limit=limit, root=root, device=device,
                     workers=workers, new_images=new_images, queries=queries,
                     progress=lambda done, total: update(done / total, f"{done:,} of {total:,} images"),
                 )
@@ -64,10 +65,26 @@ def codes_at_hand(
         yield source
 
 
-def next_on(reporter: Reporter, command: str, data: list[str], weights: str | None, rest: str = "") -> None:
+def images_or_stored(data: list[str], reading: options.Reading) -> tuple[list[str] | Catalog, str | None]:
+    """The catalog of images, or what holds codes and the folder that its images are in now (--root)."""
+    from cnncodes.pictures.sources import is_stored
+
+    if not is_stored(data):
+        return options.read_images(data, reading, stored=False), None
+    return options.read_images(data, reading | {"root": None}, stored=True), reading["root"]
+
+
+def next_on(
+    reporter: Reporter,
+    command: str,
+    data: list[str],
+    reading: options.Reading,
+    weights: str | None,
+    rest: str = "",
+) -> None:
     """Another command of this group on the same data, as the next one."""
     words = [
-        *map(shell, data),
+        options.words(data, reading),
         *([f"--weights {shell(weights)}"] if weights else []),
         *([rest] if rest else []),
     ]

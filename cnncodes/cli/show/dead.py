@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 FIRST_UNITS = 8  # of each layer, and unreadable images, on the screen; --json has all
 
 
+@options.takes_data
 def dead(
     data: options.Data,
     weights: show_options.Subject = "imagenet",
@@ -27,6 +28,8 @@ def dead(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Which units fire on no image? Their share in each layer, and how often the others fire.
 
@@ -43,7 +46,7 @@ def dead(
         cnncodes show dead photos/ --weights run/network.safetensors --limit 500 -o dead.png
     """
     from cnncodes.evaluation.scores import is_codes
-    from cnncodes.images import Catalog, read_catalog
+    from cnncodes.images import Catalog
     from cnncodes.pictures.dead import count_firing
     from cnncodes.pictures.dead_drawing import draw_dead
     from cnncodes.pictures.subject import load_subject
@@ -51,7 +54,7 @@ def dead(
     reporter = Reporter(json, quiet)
     path = picture_path(output, "dead", overwrite)
     stored = is_codes(data)
-    looked_at = data if stored else read_catalog(data)
+    looked_at = options.read_images(data, reading, stored=stored)
     subject = None if stored else load_subject(weights, network=network, device=device)
     with reporter.progress("counting", 100) as update:
         found = count_firing(
@@ -64,8 +67,9 @@ def dead(
     tell_unreadable(reporter, found.problems)
     finish(reporter, draw_dead(found), path, found.to_json())
     if not stored:
-        place = " ".join(map(shell, data))
-        reporter.next(f"cnncodes show strongest {place} --weights {shell(weights)} --layer {found.worst}")
+        reporter.next(
+            f"cnncodes show strongest {options.words(data, reading)} --weights {shell(weights)} --layer {found.worst}"
+        )
     if found.problems:
         raise options.Exit(3)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cnncodes.pictures.map_record import CodesMap
 
 
+@options.takes_data
 def map_(
     data: show_options.CodesOrData,
     layer: show_options.LayerOfCodes = None,
@@ -27,7 +28,6 @@ def map_(
     split: show_options.OnlySplit = "all",
     limit: codes_options.Limit = None,
     points: show_options.Points = None,
-    root: codes_options.Root = None,
     seed: options.Seed = 0,
     output: show_options.Picture = None,
     device: options.Device = "auto",
@@ -35,6 +35,8 @@ def map_(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """The images themselves on a map: alike codes lie close together.
 
@@ -56,7 +58,16 @@ def map_(
     _check_points(points, path, overwrite)
     with (
         codes_at_hand(
-            reporter, data, layer, weights, network, root, device, workers, split=split, limit=limit or MOST
+            reporter,
+            data,
+            layer,
+            weights,
+            network,
+            reading,
+            device,
+            workers,
+            split=split,
+            limit=limit or MOST,
         ) as source,
         reporter.progress("mapping", 1) as update,
     ):
@@ -77,7 +88,7 @@ def map_(
         _draw_points(reporter, found, points)
     document = _document(found, grid) | {"points": points, "unreadable": unreadable}
     finish(reporter, draw_map(found, grid, thumbnails), path, document)
-    next_on(reporter, "neighbours", data, weights, f"--image {shell(found.catalog.names[0])}")
+    next_on(reporter, "neighbours", data, reading, weights, f"--image {shell(found.catalog.names[0])}")
     if unreadable:
         raise options.Exit(3)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from typing import TYPE_CHECKING, cast
 
-from cnncodes.cli import codes_options, options, show_options
+from cnncodes.cli import options, show_options
 from cnncodes.cli.console import Reporter, one_line
 from cnncodes.cli.show.common import MOVED, codes_at_hand, finish, next_on, picture_path, tell_unreadable
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cnncodes.pictures.neighbours import Neighbours
 
 
+@options.takes_data
 def neighbours(
     data: show_options.CodesOrData,
     image: show_options.Queries,
@@ -22,13 +23,14 @@ def neighbours(
     metric: show_options.Metric = "cosine",
     weights: show_options.WeightsOfNew = None,
     network: options.Network = None,
-    root: codes_options.Root = None,
     output: show_options.Picture = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """The nearest images of an image, by codes and by pixels.
 
@@ -48,7 +50,7 @@ def neighbours(
     path = picture_path(output, "neighbours", overwrite)
     with (
         codes_at_hand(
-            reporter, data, layer, weights, network, root, device, workers, new_images=True, queries=image
+            reporter, data, layer, weights, network, reading, device, workers, new_images=True, queries=image
         ) as source,
         reporter.progress("comparing", 1) as update,
     ):
@@ -62,7 +64,7 @@ def neighbours(
     tell_unreadable(reporter, problems, MOVED)
     document = json_module.loads(found.to_json()) | {"unreadable": problems}
     finish(reporter, draw_neighbours(found), path, document)
-    next_on(reporter, "map", data, weights)
+    next_on(reporter, "map", data, reading, weights)
     if problems:
         raise options.Exit(3)
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from cnncodes.cli import codes_options, options, show_options
 from cnncodes.cli.console import Reporter, one_line, percent, shell
-from cnncodes.cli.show.common import finish, picture_path, tell_left_out, tell_unreadable
+from cnncodes.cli.show.common import finish, images_or_stored, picture_path, tell_left_out, tell_unreadable
 
 if TYPE_CHECKING:
     from cnncodes.pictures.strongest import Strongest
 
 
+@options.takes_data
 def strongest(
     data: show_options.DataOrCodes,
     layer: show_options.Layer = "pool5",
@@ -22,13 +23,14 @@ def strongest(
     network: options.Network = None,
     split: show_options.OnlySplit = "all",
     limit: codes_options.Limit = None,
-    root: codes_options.Root = None,
     output: show_options.Picture = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """The images that excite a unit most, cut to what it sees: so one learns what it looks for.
 
@@ -46,9 +48,10 @@ def strongest(
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "strongest", overwrite)
+    images, root = images_or_stored(data, reading)
     with reporter.progress("looking", 1) as update:
         found = find_strongest(
-            data, layer, parse_units(units, count), weights=weights, network=network, k=k, split=split, limit=limit, root=root,
+            images, layer, parse_units(units, count), weights=weights, network=network, k=k, split=split, limit=limit, root=root,
             device=device, workers=workers,
             progress=lambda done, total, bad: update(done / total, f"{done:,} of {total:,} images"),
         )  # fmt: skip
