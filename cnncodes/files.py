@@ -1,21 +1,27 @@
 """The files that a person names: opened without waiting, read up to a limit, and parsed without surprises.
 
-What goes wrong is an OSError or a ValueError whose text is the reason: the caller knows what the file was to be, and says so.
+What goes wrong is an OSError or a ValueError whose text is the reason: the caller knows what the file was to be, and says so,
+as by :func:`reading`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterator
 from typing import Any, BinaryIO
+
+from cnncodes.errors import CnnCodesError
 
 LARGEST_TEXT = 2**30  # bytes of a list of images: ten million lines
 LARGEST_RECORD = 2**26  # bytes of a JSON record
-LARGEST_TOML = 2**20  # bytes: tomllib is slow
+LARGEST_TOML = 2**16  # characters: recipes have 2,000, and tomllib is slow
+DAMAGED = "The file is damaged, or was written by another version of cnncodes."
 DEEPEST = 20  # brackets inside each other, and dots in a TOML key: records have less than ten
 
 # Strings are taken whole, to the end of the text where they have no end of their own: nothing is looked at twice.
@@ -94,6 +100,47 @@ def parse_toml(text: str) -> dict[str, Any]:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file; raises OSError and ValueError as :func:`read_text` and :func:`parse_json` do."""
     return parse_json(read_text(path))
+
+
+@contextlib.contextmanager
+def reading(what: str, error: type[CnnCodesError] = CnnCodesError, remedy: str = DAMAGED) -> Iterator[None]:
+    """Whatever a file or a record may do to the code in here, or to a function that this decorates, is an error of one class.
+
+    Parameters
+    ----------
+    what : str
+        The subject of the first sentence: "the advice".
+    error : class
+    remedy : str
+        The second sentence.
+    """
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        CnnCodesError,
+    ) as reason:
+        if isinstance(reason, error):
+            raise
+        raise error(f"{what} cannot be read: {reason_of(reason).rstrip('.')}.", remedy) from reason
+
+
+def reason_of(error: Exception) -> str:
+    """Why something cannot be read, in a few words on one line."""
+    if isinstance(error, CnnCodesError):
+        return error.problem
+    text = (
+        (isinstance(error, OSError) and error.strerror)
+        or " ".join(str(error).split())
+        or type(error).__name__
+    )
+    return f"{text} is missing" if isinstance(error, KeyError) else text
 
 
 def _deeper(depth: int, token: str) -> int:

@@ -31,6 +31,7 @@ from cnncodes.advice.recipe import Recipe, load_recipe
 from cnncodes.advice.sample import MOST_IMAGES, extract_sample
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.errors import CnnCodesError
+from cnncodes.files import parse_json, reading
 from cnncodes.heads.splits import SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
@@ -121,32 +122,31 @@ class Advice:
         return json.dumps({**dataclasses.asdict(self), "recipe": self.recipe, "command": self.command})
 
     @classmethod
+    @reading(
+        "the advice",
+        CnnCodesError,
+        "The file is damaged, or was written by another version of cnncodes; ask for advice again.",
+    )
     def from_json(cls, text: str) -> Advice:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
-        try:
-            values: dict[str, Any] = json.loads(text)
-            del values["recipe"], values["command"]
-            return cls(
-                **values
-                | {
-                    "evidence": Evidence.from_values(values["evidence"]),
-                    "reasons": tuple(values["reasons"]),
-                    "advised": Option(**values["advised"]),
-                    "runner_up": Option(**values["runner_up"]),
-                    "warnings": tuple(Finding.from_values(finding) for finding in values["warnings"]),
-                    "thresholds": Thresholds(
-                        **{
-                            **dataclasses.asdict(load_thresholds()),
-                            **values["thresholds"],
-                        }  # an older record has fewer
-                    ),
-                }
-            )
-        except (ValueError, TypeError, KeyError) as error:
-            raise CnnCodesError(
-                f"the advice cannot be read: {type(error).__name__} {error}.",
-                "The file is damaged, or was written by another version of cnncodes; ask for advice again.",
-            ) from error
+        values: dict[str, Any] = parse_json(text)
+        del values["recipe"], values["command"]
+        return cls(
+            **values
+            | {
+                "evidence": Evidence.from_values(values["evidence"]),
+                "reasons": tuple(values["reasons"]),
+                "advised": Option(**values["advised"]),
+                "runner_up": Option(**values["runner_up"]),
+                "warnings": tuple(Finding.from_values(finding) for finding in values["warnings"]),
+                "thresholds": Thresholds(
+                    **{
+                        **dataclasses.asdict(load_thresholds()),
+                        **values["thresholds"],
+                    }  # an older record has fewer
+                ),
+            }
+        )
 
 
 def advise(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import CatalogError
+from cnncodes.files import LARGEST_TEXT, read_text
 from cnncodes.heads.splits import HELD_OUT, WATCHED, SplitRule, draw_rows, split_rows
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.weights.content import replacing
@@ -158,14 +161,13 @@ def read_division(path: Path, catalog: Catalog, how: str, record: dict[str, Any]
     CatalogError
         If the file names other images, or cannot be read.
     """
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            lines = list(csv.DictReader(file))
+    same = False
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, csv.Error):
+        text = read_text(path, limit=LARGEST_TEXT, errors="surrogateescape")
+        lines = list(csv.DictReader(io.StringIO(text, newline="")))
         splits = np.array([SPLITS.index(line["split"] or "none") for line in lines], np.uint8)
         groups = np.array([int(line["group"]) for line in lines], np.int64)
         same = [line["filename"] for line in lines] == _relative(path, catalog)
-    except (OSError, ValueError, KeyError, csv.Error):
-        same = False
     if not same:
         raise CatalogError(
             f"'{path}' is not the split of these images.",

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 
 from cnncodes.advice.draws import Shots
+from cnncodes.errors import CnnCodesError
+from cnncodes.files import parse_json, reading
 
 Verdict = Literal["more help", "hardly", "unclear", "unknown"]
 
@@ -66,9 +68,10 @@ class Probe:
         return json.dumps({**asdict(self), "mean": self.mean, "sd": self.sd})
 
     @classmethod
+    @reading("the probe", CnnCodesError)
     def from_json(cls, text: str) -> Probe:
-        """Inverse of :meth:`to_json`."""
-        values = json.loads(text)
+        """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
+        values = parse_json(text)
         del values["mean"], values["sd"]
         return cls(**{**values, "accuracy": tuple(values["accuracy"]), "C": tuple(values["C"])})
 
@@ -219,9 +222,10 @@ class ProbeResult:
         return json.dumps(values)
 
     @classmethod
+    @reading("the probe", CnnCodesError)
     def from_json(cls, text: str) -> ProbeResult:
-        """Inverse of :meth:`to_json`."""
-        values = json.loads(text)
+        """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
+        values = parse_json(text)
         for derived in ("chance", "best", "learning"):
             del values[derived]
         values["probes"] = tuple(Probe.from_json(json.dumps(probe)) for probe in values["probes"])

@@ -21,6 +21,7 @@ from cnncodes.advice.recipe_schema import (
 from cnncodes.advice.recipes import find_recipe
 from cnncodes.advice.toml_text import toml_value
 from cnncodes.errors import CnnCodesError, OptionError
+from cnncodes.files import read_text
 from cnncodes.networks import Network, get_network
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights.content import write_whole
@@ -206,11 +207,16 @@ def load_recipe(
     """
     path = find_recipe(os.fspath(name_or_path))
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         flaw = Flaw(line, f"byte {error.object[error.start]:#04x} is not UTF-8.")
         raise RecipeError(os.fspath(name_or_path), (flaw,)) from None
+    except OSError as error:
+        raise OptionError(
+            f"the recipe '{path}' cannot be read: {error.strerror}.",
+            "Name a TOML file, or a recipe by its name.",
+        ) from error
     return Recipe.from_toml(text, os.fspath(name_or_path), assignments, options)
 
 

@@ -23,6 +23,8 @@ from cnncodes.errors import CnnCodesError, OptionError, nearest
 
 Record = TypeVar("Record")
 
+MOST_FLAWS = 50  # that are no TOML: each reads the text once more
+
 
 @dataclass(frozen=True)
 class Flaw:
@@ -79,7 +81,9 @@ class Reading:
             except TomlError as error:
                 broken = lines[error.line - 1]
                 assigned = _ASSIGNED.match(broken)
-                if assigned is None or error.at_end:  # an open bracket or quote takes in what follows
+                if (
+                    assigned is None or error.at_end or len(self.flaws) >= MOST_FLAWS
+                ):  # an open bracket or quote takes in what follows
                     self.flaws = self.flaws[:1] or [_no_toml(error, broken)]
                     self._broken.update(self.table[""])
                     return

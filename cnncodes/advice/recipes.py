@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from cnncodes.errors import CnnCodesError, OptionError, nearest
+from cnncodes.files import parse_toml, read_text
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -34,10 +34,9 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if path.is_dir():
-        raise OptionError(
-            f"'{name}' is a folder, not a recipe.", "Name a TOML file, or a recipe by its name."
-        )
+    if path.exists():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise OptionError(f"'{name}' is {kind}, not a recipe.", "Name a TOML file, or a recipe by its name.")
     files = recipe_files()
     if name in files:
         return files[name]
@@ -50,5 +49,4 @@ def find_recipe(name: str) -> Path:
 
 def recipe_summary(path: Path) -> str:
     """The recipe's own line about itself."""
-    with path.open("rb") as file:
-        return str(tomllib.load(file)["summary"])
+    return str(parse_toml(read_text(path))["summary"])

@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import shutil
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from cnncodes.codes.file import Provenance
 from cnncodes.codes.lock import locked
 from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
 from cnncodes.evaluation import Evaluation
+from cnncodes.files import parse_json, parse_toml, read_json, read_text, reading
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests
 from cnncodes.weights import Weights
@@ -120,22 +120,21 @@ class RunReport:
         return json.dumps(values)
 
     @classmethod
+    @reading(
+        "the report",
+        CnnCodesError,
+        "The file is damaged, or was written by another version of cnncodes; run again into another folder.",
+    )
     def from_json(cls, text: str) -> RunReport:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
-        try:
-            values: dict[str, Any] = json.loads(text)
-            for name in ("reasons", "notes"):
-                values[name] = tuple(values[name])
-            values["problems"] = tuple(Finding.from_values(finding) for finding in values["problems"])
-            for name, record in (("advice", Advice), ("evaluation", Evaluation)):
-                if values[name] is not None:
-                    values[name] = record.from_json(json.dumps(values[name]))
-            return cls(**values)
-        except (ValueError, TypeError, KeyError) as error:
-            raise CnnCodesError(
-                f"the report cannot be read: {type(error).__name__} {error}.",
-                "The file is damaged, or was written by another version of cnncodes; run again into another folder.",
-            ) from error
+        values: dict[str, Any] = parse_json(text)
+        for name in ("reasons", "notes"):
+            values[name] = tuple(values[name])
+        values["problems"] = tuple(Finding.from_values(finding) for finding in values["problems"])
+        for name, record in (("advice", Advice), ("evaluation", Evaluation)):
+            if values[name] is not None:
+                values[name] = record.from_json(json.dumps(values[name]))
+        return cls(**values)
 
 
 def predict_command(model: str) -> str:
@@ -204,6 +203,11 @@ class RunNote:
             )
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self.values:
+            raise ResumeError(
+                f"'{self.path}' has no entry '{name}': it is damaged, or was written by another version of cnncodes.",
+                "Choose another folder with -o, or start anew with --overwrite.",
+            )
         return self.values[name]
 
     def keep(self, **values: Any) -> None:
@@ -220,10 +224,14 @@ def finished_on(folder: str | os.PathLike[str]) -> str | None:
     path = Path(folder) / REPORT
     try:
         _read(path.with_name(NOTE))
-        return RunReport.from_json(path.read_text(encoding="utf-8")).finished or datetime.fromtimestamp(
-            path.stat().st_mtime, UTC
-        ).isoformat(timespec="seconds")
-    except (OSError, CnnCodesError):
+        finished = RunReport.from_json(read_text(path)).finished
+        when = (
+            datetime.fromisoformat(finished)
+            if finished
+            else datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        )
+        return when.isoformat(timespec="seconds")
+    except (OSError, ValueError, TypeError, CnnCodesError):
         return None
 
 
@@ -252,7 +260,7 @@ def _method(folder: Path) -> str | None:
     if method := _read(folder / NOTE).get("method"):
         return str(method)
     try:  # notes of before it was noted
-        return str(tomllib.loads((folder / KEPT).read_text(encoding="utf-8"))["method"])
+        return str(parse_toml(read_text(folder / KEPT))["method"])
     except (OSError, ValueError, KeyError):
         return None
 
@@ -306,7 +314,7 @@ def check_empty(folder: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         if values["kind"] != KIND or not isinstance(values["inputs"], dict):
             raise KeyError("kind")
     except (OSError, ValueError, KeyError, TypeError):
@@ -317,12 +325,15 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-def recipe_differences(there: str, asked: str) -> list[str]:
-    """Entries that differ between two recipes as TOML: ``train.epochs = 20 then, 5 now``."""
+@reading(
+    "the recipe of the run", ResumeError, "Choose another folder with -o, or start anew with --overwrite."
+)
+def recipe_differences(there: Path, asked: str) -> list[str]:
+    """Entries that differ between a recipe's file and another's TOML: ``train.epochs = 20 then, 5 now``; raises ResumeError."""
     tables = []
-    for text in (there, asked):
+    for text in (read_text(there), asked):
         flat: dict[str, Any] = {}
-        for name, value in tomllib.loads(text).items():
+        for name, value in parse_toml(text).items():
             flat |= (
                 {f"{name}.{key}": part for key, part in value.items()}
                 if isinstance(value, dict)

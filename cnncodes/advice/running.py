@@ -54,6 +54,7 @@ from cnncodes.codes.file import DONE, CodesFile, open_for_writing
 from cnncodes.codes.lock import locked
 from cnncodes.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
 from cnncodes.evaluation import EvaluationResult, evaluate
+from cnncodes.files import read_text
 from cnncodes.heads import fit_linear, load_model
 from cnncodes.heads.splits import is_divided
 from cnncodes.images.catalog import SPLITS, Catalog
@@ -182,7 +183,7 @@ class _Road:
         chosen = self._choose(asked, assignments, advice)
         path = self.folder / REPORT
         if path.exists():
-            return RunReport.from_json(path.read_text(encoding="utf-8")).placed(self.folder)
+            return RunReport.from_json(read_text(path)).placed(self.folder)
         made = (
             self._linear(chosen, divided)
             if chosen.method == "linear"
@@ -275,7 +276,7 @@ class _Road:
             return None
         path = self.folder / ADVICE
         if path.exists():
-            return Advice.from_json(path.read_text(encoding="utf-8"))
+            return Advice.from_json(read_text(path))
         with self._timed("advice"):
             try:
                 advice = advise(
@@ -294,9 +295,7 @@ class _Road:
         """The recipe to follow, with every number; kept, and refused if it is another one later."""
         chosen = asked or recipe_of_run(advice.recipe if advice else "", assignments, self.weights, self.seed)
         kept = self.folder / KEPT
-        if kept.exists() and (
-            changed := recipe_differences(kept.read_text(encoding="utf-8"), chosen.to_toml())
-        ):
+        if kept.exists() and (changed := recipe_differences(kept, chosen.to_toml())):
             raise ResumeError(
                 f"the run in '{self.folder}' follows another recipe: {', '.join(changed[:4])}.",
                 "Repeat it as it was started, choose another folder with -o, or start anew with --overwrite.",

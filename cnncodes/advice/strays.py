@@ -18,6 +18,8 @@ from cnncodes.advice.dark_images import colour_words, highest_of_dark
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import mean_of_crops, nearest
+from cnncodes.errors import CnnCodesError
+from cnncodes.files import parse_json, reading
 from cnncodes.images.catalog import SPLITS, Catalog
 
 Array = npt.NDArray[Any]
@@ -91,9 +93,10 @@ class Strays:
         return json.dumps(asdict(self))
 
     @classmethod
+    @reading("the list of strays", CnnCodesError)
     def from_json(cls, text: str) -> Strays:
-        """Inverse of :meth:`to_json`."""
-        values = json.loads(text)
+        """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
+        values = parse_json(text)
         return cls(**{**values, "found": tuple(Stray(**entry) for entry in values["found"])})
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from cnncodes.errors import OptionError, nearest
+from cnncodes.files import parse_toml, read_text
 
 SHIPPED = Path(__file__).with_name("thresholds.toml")
 
@@ -47,7 +46,7 @@ def load_thresholds(path: str | os.PathLike[str] | None = None) -> Thresholds:
 
 def _read(path: Path) -> dict[str, float]:
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(read_text(path))
     except (OSError, ValueError) as error:
         raise OptionError(
             f"the thresholds '{path}' cannot be read: {error}.", f"Start from a copy of '{SHIPPED}'."

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from cnncodes.files import parse_toml
 
 KeyPath = tuple[str, ...]
 
@@ -39,8 +40,8 @@ def read_toml(text: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     """
     text = text.replace("\r\n", "\n")
     try:
-        return tomllib.loads(text), _key_lines(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(text), _key_lines(text)
+    except ValueError as error:
         found = re.search(r" ?\(at (?:line (\d+), column \d+|end of document)\)", str(error))
         line = int(found[1]) if found and found[1] else text.rstrip("\n").count("\n") + 1
         reason = str(error).replace(found[0], "") if found else str(error)
@@ -102,7 +103,7 @@ def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
 def _path(key: str) -> KeyPath:
     """``a."b.c"`` -> ("a", "b.c"); tomllib itself reads the quotes."""
     path: list[str] = []
-    value: Any = tomllib.loads(f"{key} = 0")
+    value: Any = parse_toml(f"{key} = 0")
     while isinstance(value, dict):
         ((name, value),) = value.items()
         path.append(name)

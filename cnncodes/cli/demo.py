@@ -55,8 +55,9 @@ def demo(output: options.Folder = "demo") -> None:
 def _recipe(folder: Path) -> str:
     """Name of the recipe that a run has followed."""
     from cnncodes.advice.run_record import REPORT, RunReport
+    from cnncodes.files import read_text
 
-    return RunReport.from_json((folder / REPORT).read_text(encoding="utf-8")).recipe
+    return RunReport.from_json(read_text(folder / REPORT)).recipe
 
 
 def _compare(reporter: Reporter, folder: Path, data: Path) -> None:
@@ -76,11 +77,12 @@ def _compare(reporter: Reporter, folder: Path, data: Path) -> None:
 def _both_verdicts(reporter: Reporter, folder: Path) -> None:
     """What the advice was decided by, for both kinds of image: a line for each."""
     from cnncodes.advice import Advice
+    from cnncodes.files import read_text
 
     reporter.result()
     rows = []
     for name, record in (("drawn animals", "run"), ("scanned digits", "advice")):
-        advice = Advice.from_json((folder / record / "advice.json").read_text(encoding="utf-8"))
+        advice = Advice.from_json(read_text(folder / record / "advice.json"))
         found = advice.evidence
         first, last = found.depths[0], found.best_late
         best = found.best_earlier or last

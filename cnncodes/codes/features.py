@@ -6,10 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
+from cnncodes.codes.file import open_hdf5
 from cnncodes.errors import CodesFileError
+from cnncodes.files import reading
 from cnncodes.images.catalog import Catalog
 
 
@@ -45,45 +46,39 @@ def read_features(path: str | os.PathLike[str], catalog: Catalog) -> Features:
         no finite numbers.
     """
     path = Path(path)
-    try:
-        with h5py.File(path, "r") as file:
-            names_at = "images/name" if "images/name" in file else "image_names"
-            features_at = "layers/features" if "layers/features" in file else "features"
-            if names_at not in file or features_at not in file:
-                raise CodesFileError(
-                    f"'{path}' has no features by image name.",
-                    "It needs images/name and layers/features, or image_names and features.",
-                )
-            dataset = file[features_at]
-            there = {
-                name.decode("utf-8", "surrogateescape"): row for row, name in enumerate(file[names_at][:])
-            }
-            missing = [name for name in catalog.names if name not in there]
-            if missing:
-                raise CodesFileError(
-                    f"'{path}' has no features of {len(missing):,} of {len(catalog):,} images, such as '{missing[0]}'.",
-                    "Names must be relative to the folder of the images, as the data have them.",
-                )
-            rows = np.array([there[name] for name in catalog.names])
-            stored = dataset[:][rows].reshape(len(rows), -1)
-            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
-                if stored.dtype == np.uint8:
-                    table = float(dataset.attrs["largest"]) * (np.arange(256) / 255) ** 2
-                    values = table.astype(_dtype_for(table))[stored]
-                else:
-                    values = stored.astype(_dtype_for(stored))
-            _check_finite(values, path, catalog)
-            logits = "logits/weight" in file
-            return Features(
-                values=values,
-                weight=file["logits/weight"][:].astype(np.float32) if logits else None,
-                bias=file["logits/bias"][:].astype(np.float32) if logits else None,
-                classes=tuple(name.decode() for name in file["classes"][:]) if "classes" in file else None,
+    remedy = "Give an HDF5 file of features by image name."
+    with reading(f"'{path}'", CodesFileError, remedy), open_hdf5(path) as file:
+        names_at = "images/name" if "images/name" in file else "image_names"
+        features_at = "layers/features" if "layers/features" in file else "features"
+        if names_at not in file or features_at not in file:
+            raise CodesFileError(
+                f"'{path}' has no features by image name.",
+                "It needs images/name and layers/features, or image_names and features.",
             )
-    except (OSError, KeyError, ValueError) as error:
-        raise CodesFileError(
-            f"'{path}' cannot be read as features: {error}.", "Give an HDF5 file of features by image name."
-        ) from error
+        dataset = file[features_at]
+        there = {name.decode("utf-8", "surrogateescape"): row for row, name in enumerate(file[names_at][:])}
+        missing = [name for name in catalog.names if name not in there]
+        if missing:
+            raise CodesFileError(
+                f"'{path}' has no features of {len(missing):,} of {len(catalog):,} images, such as '{missing[0]}'.",
+                "Names must be relative to the folder of the images, as the data have them.",
+            )
+        rows = np.array([there[name] for name in catalog.names])
+        stored = dataset[:][rows].reshape(len(rows), -1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            if stored.dtype == np.uint8:
+                table = float(dataset.attrs["largest"]) * (np.arange(256) / 255) ** 2
+                values = table.astype(_dtype_for(table))[stored]
+            else:
+                values = stored.astype(_dtype_for(stored))
+        _check_finite(values, path, catalog)
+        logits = "logits/weight" in file
+        return Features(
+            values=values,
+            weight=file["logits/weight"][:].astype(np.float32) if logits else None,
+            bias=file["logits/bias"][:].astype(np.float32) if logits else None,
+            classes=tuple(name.decode() for name in file["classes"][:]) if "classes" in file else None,
+        )
 
 
 def _largest(values: np.ndarray) -> float:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import h5py
 import numpy as np
 
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CnnCodesError, CodesFileError
+from cnncodes.errors import CodesFileError
+from cnncodes.files import open_file, parse_json, reading, reason_of
 from cnncodes.images.catalog import Catalog
 from cnncodes.networks import Shape
 
@@ -76,19 +77,21 @@ class CodesFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.hdf5 = _open(self.path)
+        self.hdf5 = open_hdf5(self.path)
         try:
-            self._read_header()
-        except CodesFileError:
+            with self.intact():
+                self._read_header()
+        except BaseException:
             self.close()
             raise
-        except (KeyError, ValueError, TypeError, OSError, CnnCodesError) as error:
-            self.close()
-            reason = error.problem if isinstance(error, CnnCodesError) else error
-            raise CodesFileError(
-                f"'{self.path}' is not a codes file, or is damaged: {str(reason).rstrip('.')}.",
-                "Make one with 'cnncodes extract DATA -o codes.h5'.",
-            ) from error
+
+    def intact(self) -> AbstractContextManager[None]:
+        """Whatever HDF5 meets in damaged bytes is a CodesFileError: it has no one class of error for that."""
+        return reading(
+            f"the codes file '{self.path}'",
+            CodesFileError,
+            "It is damaged, or no codes file: make one with 'cnncodes extract DATA -o codes.h5'.",
+        )
 
     def _read_header(self) -> None:
         file = self.hdf5
@@ -106,9 +109,10 @@ class CodesFile:
         self.provenance = Provenance(
             command=_text(file.attrs["command"]),
             created=str(file.attrs["created"]),
-            versions=json.loads(file.attrs["versions"]),
+            versions={str(name): str(value) for name, value in parse_json(file.attrs["versions"]).items()},
             weights_source=_text(file.attrs["weights_source"]),
         )
+        self._check_shapes()
         self.catalog = Catalog(
             root=Path(_text(file.attrs["root"])),
             names=tuple(file["images/name"].asstr(errors="surrogateescape")[:]),
@@ -117,9 +121,23 @@ class CodesFile:
             classes=tuple(file["classes"].asstr(errors="surrogateescape")[:]),
         )
         self.state: np.ndarray = file["images/state"][:]
-        for stage in self.settings.stages:
-            if file["layers"][stage].shape[0] != len(self.state):
-                raise ValueError(f"layer {stage} has not one row for each image")
+        if (self.state > UNREADABLE).any():
+            raise ValueError("images/state has numbers that mean nothing")
+
+    def _check_shapes(self) -> None:
+        """Before anything is read: a wrong number of rows may be too large for the memory."""
+        images, settings = self.hdf5["images"], self.settings
+        rows = images["state"].shape
+        for name in ("name", "label", "split", "size", "mtime", "digest", "problem"):
+            if images[name].shape != rows or (images[name].dtype.kind in "iu") == (
+                name in ("name", "problem")
+            ):
+                raise ValueError(f"images/{name} is not one value for each image")
+        crops = () if settings.kept_crops == 1 else (settings.kept_crops,)
+        for stage, shape in settings.stage_shapes().items():
+            dataset = self.hdf5["layers"][stage]
+            if dataset.shape != (*rows, *crops, int(np.prod(shape))) or dataset.dtype.kind != "f":
+                raise ValueError(f"layer {stage} is not one row of codes for each image")
 
     def __enter__(self) -> CodesFile:
         return self
@@ -128,7 +146,7 @@ class CodesFile:
         self.close()
 
     def __len__(self) -> int:
-        return int(self.hdf5["images/state"].shape[0])
+        return len(self.state)
 
     def close(self) -> None:
         """Close the file; reading is no longer possible."""
@@ -150,7 +168,8 @@ class CodesFile:
 
     def stage_shape(self, stage: str) -> Shape:
         """Shape of one crop's activations before they were laid out in a row: ``(256, 6, 6)`` for pool5."""
-        return tuple(int(side) for side in self._dataset(stage).attrs["shape"])
+        with self.intact():
+            return tuple(int(side) for side in self._dataset(stage).attrs["shape"])
 
     def read(self, stage: str, rows: np.ndarray | slice | None = None) -> np.ndarray:
         """Codes of one stage: ``[rows, length]`` or ``[rows, crops, length]``, in the stored dtype.
@@ -158,9 +177,13 @@ class CodesFile:
         Rows that are pending are zero, those of unreadable images NaN. ``rows`` is a slice, or a sorted or
         unsorted integer array.
         """
-        dataset = self._dataset(stage)
-        if rows is None or isinstance(rows, slice):
-            return np.asarray(dataset[rows if rows is not None else slice(None)])
+        with self.intact():
+            dataset = self._dataset(stage)
+            if rows is None or isinstance(rows, slice):
+                return np.asarray(dataset[rows if rows is not None else slice(None)])
+            return self._picked(dataset, rows)
+
+    def _picked(self, dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
         wanted = np.asarray(rows, dtype=np.int64)
         out = np.empty((len(wanted), *dataset.shape[1:]), dtype=dataset.dtype)
         for start in range(0, len(wanted), BLOCK_ROWS):
@@ -182,24 +205,28 @@ class CodesFile:
 
     def files(self) -> tuple[np.ndarray, np.ndarray]:
         """Size in bytes (uint64 [N]) and modification time in ns (int64 [N]) of the images that were read."""
-        return self.hdf5["images/size"][:], self.hdf5["images/mtime"][:]
+        with self.intact():
+            return self.hdf5["images/size"][:], self.hdf5["images/mtime"][:]
 
     def digests(self) -> np.ndarray:
         """What was in the image files, uint64 [N]; see :func:`cnncodes.images.file_digest`. 0 for rows not done."""
-        return np.asarray(self.hdf5["images/digest"][:])
+        with self.intact():
+            return np.asarray(self.hdf5["images/digest"][:])
 
     def weights_seen(self) -> np.ndarray:
         """Digests, uint64 ``[M]``, of the images that the weights were trained on, as far as that is known."""
-        known = WEIGHTS_SEEN in self.hdf5
-        return self.hdf5[WEIGHTS_SEEN][:].astype(np.uint64) if known else np.zeros(0, np.uint64)
+        with self.intact():
+            known = WEIGHTS_SEEN in self.hdf5
+            return self.hdf5[WEIGHTS_SEEN][:].astype(np.uint64) if known else np.zeros(0, np.uint64)
 
     def problems(self) -> dict[str, str]:
         """Name and reason of every unreadable image."""
-        reasons = self.hdf5["images/problem"]
-        return {
-            self.catalog.names[row]: bytes(reasons[row]).rstrip(b"\0").decode("utf-8", "replace")
-            for row in np.flatnonzero(self.state == UNREADABLE)
-        }
+        with self.intact():
+            reasons = self.hdf5["images/problem"]
+            return {
+                self.catalog.names[row]: bytes(reasons[row]).rstrip(b"\0").decode("utf-8", "replace")
+                for row in np.flatnonzero(self.state == UNREADABLE)
+            }
 
     def _dataset(self, stage: str) -> h5py.Dataset:
         if stage not in self.settings.stages:
@@ -210,21 +237,46 @@ class CodesFile:
         return self.hdf5["layers"][stage]
 
 
-def open_for_writing(path: Path) -> Any:
-    """The file open in HDF5 itself, for :class:`cnncodes.codes.rows.Hdf5Rows`."""
-    return h5py.File(path, "r+")
+def open_for_writing(path: Path) -> h5py.File:
+    """The file open in HDF5 itself, to write into rows that are there.
+
+    A reader in another program holds HDF5's lock. It is no obstacle: rows change in place, as they do while a file grows.
+
+    Raises
+    ------
+    CodesFileError
+        If it cannot be opened.
+    """
+    with _explained(path):
+        try:
+            return h5py.File(path, "r+")
+        except BlockingIOError:
+            return h5py.File(path, "r+", locking=False)
 
 
-def _open(path: Path) -> h5py.File:
-    if not path.is_file():
+def open_hdf5(path: Path) -> h5py.File:
+    """An HDF5 file for reading; raises CodesFileError if it is none, or no regular file."""
+    with _explained(path):
+        open_file(path).close()
+        return h5py.File(path, "r")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """HDF5's errors in opening a file, in words of ours."""
+    try:
+        yield
+    except FileNotFoundError:
         raise CodesFileError(
             f"there is no file '{path}'.", "Make it with 'cnncodes extract DATA -o codes.h5'."
-        )
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
+        ) from None
+    except BlockingIOError as error:
         raise CodesFileError(
-            f"'{path}' is not an HDF5 file, or is damaged: {str(error).splitlines()[0]}.",
+            f"another program has '{path}' open and is writing it.", "Close it there, and try again."
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CodesFileError(
+            f"'{path}' is not an HDF5 file, or is damaged: {reason_of(error)}.",
             "Make it again with 'cnncodes extract DATA -o codes.h5'.",
         ) from error
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
 from cnncodes.errors import OptionError
+from cnncodes.files import parse_json, reading
 from cnncodes.images.preprocess import check_crops, kept_crops
 from cnncodes.networks import Network, Shape, get_network
 from cnncodes.weights.preprocessing import Preprocessing
@@ -107,20 +108,13 @@ class ExtractionSettings:
         return json.dumps(asdict(self))
 
     @classmethod
+    @reading("the extraction settings", OptionError)
     def from_json(cls, text: str) -> ExtractionSettings:
         """Inverse of :meth:`to_json`; raises OptionError for anything else."""
-        try:
-            values = json.loads(text)
-            values["preprocessing"] = Preprocessing.from_json(json.dumps(values["preprocessing"]))
-            values["stages"] = tuple(values["stages"])
-            return cls(**values)
-        except (ValueError, TypeError, KeyError) as error:
-            if isinstance(error, OptionError):
-                raise
-            raise OptionError(
-                f"the extraction settings cannot be read: {error}.",
-                "The file is damaged, or was written by a newer version of cnncodes.",
-            ) from error
+        values = parse_json(text)
+        values["preprocessing"] = Preprocessing.from_json(json.dumps(values["preprocessing"]))
+        values["stages"] = tuple(values["stages"])
+        return cls(**values)
 
 
 def default_batch_size(images: int) -> int:

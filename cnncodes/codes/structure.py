@@ -19,6 +19,7 @@ from cnncodes.codes.file import FORMAT, WEIGHTS_SEEN, CodesFile, Provenance
 from cnncodes.codes.lock import locked
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.errors import CodesFileError, OutputExistsError
+from cnncodes.files import reason_of
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.weights.content import replacing
 
@@ -157,13 +158,28 @@ def layout(path: Path) -> Layout:
     """Places of the rows in a codes file; raises CodesFileError if they are not contiguous (a packed copy)."""
     with CodesFile(path) as codes:
         file = codes.hdf5
-        return Layout(
-            rows=len(codes),
-            layers={stage: _place(file["layers"][stage], path) for stage in codes.settings.stages},
-            digest=_place(file["images/digest"], path),
-            state=_place(file["images/state"], path),
-            problem=_place(file["images/problem"], path),
-        )
+        with codes.intact():
+            found = Layout(
+                rows=len(codes),
+                layers={stage: _place(file["layers"][stage], path) for stage in codes.settings.stages},
+                digest=_place(file["images/digest"], path),
+                state=_place(file["images/state"], path),
+                problem=_place(file["images/problem"], path),
+            )
+            _check_apart(found, path.stat().st_size)
+        return found
+
+
+def _check_apart(found: Layout, size: int) -> None:
+    """Raise ValueError if rows would be written over others, or past the end: the places are damaged."""
+    end = 0
+    places = [*found.layers.values(), found.digest, found.state, found.problem]
+    for place in sorted(places, key=lambda place: place.offset):
+        if place.offset < end:
+            raise ValueError("its datasets overlap")
+        end = place.offset + found.rows * place.row_bytes
+    if end > size:
+        raise ValueError("its datasets reach beyond its end")
 
 
 def _place(dataset: h5py.Dataset, path: Path) -> Place:
@@ -199,14 +215,23 @@ def pack(source: Path, target: Path, *, level: int = 1, overwrite: bool = False)
         )
     with locked(target), CodesFile(source) as codes:
         codes.require_complete()
-        with replacing(target, overwrite=True, error=CodesFileError) as whole, h5py.File(whole, "w") as copy:
-            _copy_packed(codes, copy, level)
+        with replacing(target, overwrite=True, error=CodesFileError) as whole:
+            try:
+                with h5py.File(whole, "w") as copy:
+                    _copy_packed(codes, copy, level)
+            except (RuntimeError, ValueError, TypeError, KeyError) as error:
+                raise CodesFileError(
+                    f"'{source}' cannot be packed: {reason_of(error)}.", "It is damaged: extract it again."
+                ) from error
     return source.stat().st_size, target.stat().st_size
 
 
 def _copy_packed(codes: CodesFile, copy: h5py.File, level: int) -> None:
     for name, value in codes.hdf5.attrs.items():
-        copy.attrs[name] = value
+        if isinstance(value, str):
+            _write_text(copy, name, value)
+        else:
+            copy.attrs[name] = value
     codes.hdf5.copy("images", copy)
     codes.hdf5.copy("classes", copy)
     if WEIGHTS_SEEN in codes.hdf5:

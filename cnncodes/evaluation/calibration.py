@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import ModelError, OptionError
+from cnncodes.files import parse_json, reading
 
 Array = npt.NDArray[Any]
 
@@ -70,17 +71,12 @@ class Calibration:
         return json.dumps(asdict(self))
 
     @classmethod
+    @reading("the calibration", ModelError)
     def from_json(cls, text: str) -> Calibration:
         """Inverse of :meth:`to_json`; raises :class:`ModelError` for anything else."""
-        try:
-            values = json.loads(text)
-            values["bins"] = tuple(Bin(**entry) for entry in values["bins"])
-            return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"the calibration cannot be read: {type(error).__name__}: {error}.",
-                "The file is damaged, or was written by a newer version of cnncodes; evaluate again.",
-            ) from error
+        values = parse_json(text)
+        values["bins"] = tuple(Bin(**entry) for entry in values["bins"])
+        return cls(**values)
 
 
 def log_softmax(scores: Array, temperature: float = 1.0) -> Array:

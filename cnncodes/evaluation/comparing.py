@@ -14,6 +14,7 @@ import numpy.typing as npt
 from cnncodes.errors import ModelError, OptionError
 from cnncodes.evaluation.evaluating import judge
 from cnncodes.evaluation.scores import Data, Progress
+from cnncodes.files import parse_json, reading
 from cnncodes.heads.linear_model import LinearModel
 
 _Z = 1.959964  # 97.5 % quantile of the normal distribution
@@ -89,21 +90,16 @@ class Comparison:
         return json.dumps(asdict(self) | derived)
 
     @classmethod
+    @reading("the comparison", ModelError)
     def from_json(cls, text: str) -> Comparison:
         """Inverse of :meth:`to_json`; raises ModelError for anything else."""
-        try:
-            values: dict[str, Any] = json.loads(text)
-            for derived in ("difference", "is_clear", "text"):
-                del values[derived]
-            for name in ("names", "classes", "accuracy"):
-                values[name] = tuple(values[name])
-            values["per_class"] = tuple(tuple(shares) for shares in values["per_class"])
-            return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"the comparison cannot be read: {type(error).__name__}: {error}.",
-                "The file is damaged, or was written by another version of cnncodes; compare again.",
-            ) from error
+        values: dict[str, Any] = parse_json(text)
+        for derived in ("difference", "is_clear", "text"):
+            del values[derived]
+        for name in ("names", "classes", "accuracy"):
+            values[name] = tuple(values[name])
+        values["per_class"] = tuple(tuple(shares) for shares in values["per_class"])
+        return cls(**values)
 
 
 def compare_models(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import ModelError, OptionError
+from cnncodes.files import parse_json, reading
 
 Array = npt.NDArray[Any]
 
@@ -128,18 +129,13 @@ class Evaluation:
         return json.dumps(asdict(self))
 
     @classmethod
+    @reading("the evaluation", ModelError)
     def from_json(cls, text: str) -> Evaluation:
         """Inverse of :meth:`to_json`; raises :class:`ModelError` for anything else."""
-        try:
-            values = json.loads(text)
-            values["per_class"] = tuple(ClassFigures(**figures) for figures in values["per_class"])
-            values["confusion"] = tuple(tuple(int(count) for count in row) for row in values["confusion"])
-            return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"the evaluation cannot be read: {type(error).__name__}: {error}.",
-                "The file is damaged, or was written by a newer version of cnncodes; evaluate again.",
-            ) from error
+        values = parse_json(text)
+        values["per_class"] = tuple(ClassFigures(**figures) for figures in values["per_class"])
+        values["confusion"] = tuple(tuple(int(count) for count in row) for row in values["confusion"])
+        return cls(**values)
 
 
 def evaluate_scores(scores: Array, labels: Array, classes: Sequence[str]) -> Evaluation:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cnncodes.errors import ModelError
+from cnncodes.files import parse_json, reading
 
 
 @dataclass(frozen=True)
@@ -136,21 +137,16 @@ class Timing:
         return json.dumps(values | {"stages_sum": self.stages_sum})
 
     @classmethod
+    @reading("the timing", ModelError)
     def from_json(cls, text: str) -> Timing:
         """Inverse of :meth:`to_json`; raises ModelError for anything else."""
-        try:
-            values = json.loads(text)
-            del values["stages_sum"]
-            for name in ("forward", "forward_backward"):
-                del values[name]["images_per_second"]
-                values[name] = _part(PassTiming, values[name])
-            values["stages"] = tuple(_part(StageTiming, entry) for entry in values["stages"])
-            return cls(**values)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"the timing cannot be read: {type(error).__name__}: {error}.",
-                "The file is damaged, or was written by a newer version of cnncodes; measure again.",
-            ) from error
+        values = parse_json(text)
+        del values["stages_sum"]
+        for name in ("forward", "forward_backward"):
+            del values[name]["images_per_second"]
+            values[name] = _part(PassTiming, values[name])
+        values["stages"] = tuple(_part(StageTiming, entry) for entry in values["stages"])
+        return cls(**values)
 
 
 def _part(kind: Any, values: dict[str, Any]) -> Any:

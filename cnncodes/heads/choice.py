@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import OptionError
+from cnncodes.errors import ModelError, OptionError
+from cnncodes.files import parse_json, reading
 from cnncodes.heads.checks import check_codes
 from cnncodes.heads.folds import TRAINING, stratified_folds
 from cnncodes.heads.head import HeadKind
@@ -76,9 +77,10 @@ class Choice:
         return json.dumps(asdict(self))
 
     @classmethod
+    @reading("the choice of C", ModelError)
     def from_json(cls, text: str) -> Choice:
-        """Inverse of :meth:`to_json`."""
-        values = json.loads(text)
+        """Inverse of :meth:`to_json`; raises ModelError for anything else."""
+        values = parse_json(text)
         for name in ("C", "accuracy", "sd"):
             values[name] = tuple(values[name])
         return cls(**values)

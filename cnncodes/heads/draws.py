@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import HeadError, OptionError
+from cnncodes.errors import HeadError, ModelError, OptionError
+from cnncodes.files import parse_json, reading
 from cnncodes.heads.checks import check_codes
 from cnncodes.heads.fit import fit_head
 from cnncodes.heads.head import HeadKind
@@ -54,9 +55,10 @@ class FewShot:
         return json.dumps({**asdict(self), "mean": self.mean, "sd": self.sd})
 
     @classmethod
+    @reading("the few-shot result", ModelError)
     def from_json(cls, text: str) -> FewShot:
-        """Inverse of :meth:`to_json`."""
-        values = json.loads(text)
+        """Inverse of :meth:`to_json`; raises ModelError for anything else."""
+        values = parse_json(text)
         return cls(values["shots"], tuple(values["accuracy"]), tuple(values["C"]))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import HeadError, ModelError
+from cnncodes.files import parse_json, reading
 from cnncodes.heads.normalise import Normalisation
 
 HeadKind = Literal["svm", "softmax"]
@@ -100,6 +101,7 @@ class Head:
         )
 
     @classmethod
+    @reading("the head in this file", ModelError)
     def from_arrays(cls, arrays: dict[str, Array], text: str) -> Head:
         """Inverse of :meth:`arrays` and :meth:`to_json`.
 
@@ -108,18 +110,12 @@ class Head:
         ModelError
             If an entry or an array is missing, or shapes do not fit together.
         """
-        try:
-            record = json.loads(text)
-            return cls(
-                kind=record["kind"],
-                weight=arrays["weight"],
-                bias=arrays["bias"],
-                normalisation=Normalisation.from_json(json.dumps(record["normalisation"]), arrays),
-                C=float(record["C"]),
-                classes=tuple(str(name) for name in record["classes"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"the head in this file cannot be read: {type(error).__name__}: {error}.",
-                "The file is damaged, or was written by a newer version of cnncodes; fit the head again.",
-            ) from error
+        record = parse_json(text)
+        return cls(
+            kind=record["kind"],
+            weight=arrays["weight"],
+            bias=arrays["bias"],
+            normalisation=Normalisation.from_json(json.dumps(record["normalisation"]), arrays),
+            C=float(record["C"]),
+            classes=tuple(str(name) for name in record["classes"]),
+        )

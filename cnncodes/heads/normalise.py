@@ -9,7 +9,8 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import HeadError, OptionError, nearest
+from cnncodes.errors import HeadError, ModelError, OptionError, nearest
+from cnncodes.files import parse_json, reading
 
 NormalisationKind = Literal["none", "l2", "standard"]
 Array = npt.NDArray[Any]
@@ -110,9 +111,10 @@ class Normalisation:
         return json.dumps({"kind": self.kind})
 
     @classmethod
+    @reading("the normalisation", ModelError)
     def from_json(cls, text: str, arrays: dict[str, Array]) -> Normalisation:
         """Inverse of :meth:`to_json` and :meth:`arrays`; other arrays are ignored."""
-        kind = cast(NormalisationKind, json.loads(text)["kind"])
+        kind = cast(NormalisationKind, parse_json(text)["kind"])
         return cls(kind, arrays.get("mean"), arrays.get("scale")) if kind == "standard" else cls(kind)
 
 

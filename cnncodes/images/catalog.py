@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import CatalogError, OptionError, nearest
+from cnncodes.files import parse_json, reading
 from cnncodes.images.folders import CLASSES_ARE
 from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_order, visible
 from cnncodes.images.sources import is_list, merge, read_source
@@ -178,17 +179,12 @@ class Catalog:
         return json.dumps(values)
 
     @classmethod
+    @reading("the catalog record", CatalogError)
     def from_json(cls, text: str) -> Catalog:
         """Inverse of :meth:`to_json`; raises :class:`CatalogError` for anything else."""
-        try:
-            values: dict[str, Any] = json.loads(text)
-            names, classes = _texts(values["names"]), _texts(values["classes"])
-            return cls(Path(*_texts([values["root"]])), names, values["labels"], values["splits"], classes)
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise CatalogError(
-                f"the catalog record cannot be read: {type(error).__name__} {error}.",
-                "The file is damaged, or was written by a newer version of cnncodes.",
-            ) from error
+        values: dict[str, Any] = parse_json(text)
+        names, classes = _texts(values["names"]), _texts(values["classes"])
+        return cls(Path(*_texts([values["root"]])), names, values["labels"], values["splits"], classes)
 
 
 class _Files(Sequence[str]):

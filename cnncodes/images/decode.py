@@ -28,6 +28,7 @@ from PIL import (  # the plug-ins register their formats when they are imported
 )
 
 from cnncodes.errors import ImageError
+from cnncodes.files import open_file
 from cnncodes.weights.preprocessing import Preprocessing
 
 Picture: TypeAlias = Image.Image
@@ -150,7 +151,7 @@ def sixteen_bit_range(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     from one image, or images of one camera would come out differently: :func:`decode` leaves them dark.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with open_file(path) as file, Image.open(file, formats=_FORMATS) as image:
             if not image.mode.startswith("I;16"):
                 return None
             _refuse_large(image.width, image.height, repr(path))

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 
+from cnncodes import files
 from cnncodes.errors import CatalogError, nearest
 from cnncodes.images.listing import SPLITS, Listing, has_image_suffix, split_code
 
@@ -21,11 +22,10 @@ def read_text(path: str) -> str:
     Raises
     ------
     CatalogError
-        If the file cannot be read.
+        If the file cannot be read, or is larger than a list of images can be.
     """
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # noqa: PTH123
-            return file.read()
+        return files.read_text(path, limit=files.LARGEST_TEXT, errors="surrogateescape")
     except OSError as error:
         raise CatalogError(
             f"{path!r} cannot be read: {error.strerror}.", "Give a readable list or CSV file."

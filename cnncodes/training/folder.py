@@ -11,6 +11,7 @@ from typing import Any
 from cnncodes.codes.file import Provenance
 from cnncodes.codes.lock import locked
 from cnncodes.errors import OptionError, OutputExistsError
+from cnncodes.files import read_json
 from cnncodes.training.checkpoints import checkpoints
 from cnncodes.training.events import FOLDER as EVENTS
 from cnncodes.training.frozen import FILE as FROZEN
@@ -150,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
         If a ``run.json`` is that of something else, such as 'cnncodes run'.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except (OSError, ValueError) as error:
         raise OptionError(
             f"'{path}' cannot be read: {error}.", "Start the training anew in another folder with -o."

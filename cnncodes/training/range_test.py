@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.errors import CnnCodesError, HeadError
+from cnncodes.errors import CnnCodesError, HeadError, OptionError
+from cnncodes.files import parse_json, read_text, reading
 from cnncodes.training.diagnosis import guessing_in
 from cnncodes.training.folder import RANGE_TEST, keep_rate
 from cnncodes.weights.content import write_whole
@@ -86,9 +87,10 @@ class RangeTest:
         return json.dumps(dataclasses.asdict(self), allow_nan=False)
 
     @classmethod
+    @reading("the range test", OptionError)
     def from_json(cls, text: str) -> RangeTest:
-        """Inverse of :meth:`to_json`."""
-        values: dict[str, Any] = json.loads(text)
+        """Inverse of :meth:`to_json`; raises OptionError for anything else."""
+        values: dict[str, Any] = parse_json(text)
         curve: dict[str, Any] = {name: tuple(values.pop(name)) for name in ("rates", "losses", "smoothed")}
         return cls(**curve, **values)
 
@@ -96,7 +98,7 @@ class RangeTest:
     def load(cls, folder: str | os.PathLike[str]) -> RangeTest | None:
         """The test that a run's folder keeps, if there is one."""
         path = Path(folder) / RANGE_TEST
-        return cls.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+        return cls.from_json(read_text(path)) if path.exists() else None
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Keep it in a run's folder, and its rate as the run's setting: a resumed run takes it from there."""

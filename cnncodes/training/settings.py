@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from cnncodes.errors import OptionError
+from cnncodes.files import parse_json, reading
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "plateau", "step", "cosine", "one-cycle"]
@@ -223,25 +224,18 @@ class TrainingSettings:
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
+    @reading("the training settings", OptionError)
     def from_json(cls, text: str) -> TrainingSettings:
         """Inverse of :meth:`to_json`; raises OptionError for anything else."""
-        try:
-            values = json.loads(text)
-            unknown = set(values) - {entry.name for entry in fields(cls)}
-            if unknown:
-                raise TypeError(f"unknown entries {sorted(unknown)}")
-            if "network" in values:
-                values["network"] = NetworkSettings(**values["network"])
-            if values.get("teacher") is not None:
-                values["teacher"] = TeacherSettings(**values["teacher"])
-            return cls(**values)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, OptionError):
-                raise
-            raise OptionError(
-                f"the training settings cannot be read: {error}.",
-                "The file is damaged, or was written by a newer version of cnncodes.",
-            ) from error
+        values = parse_json(text)
+        unknown = set(values) - {entry.name for entry in fields(cls)}
+        if unknown:
+            raise TypeError(f"unknown entries {sorted(unknown)}")
+        if "network" in values:
+            values["network"] = NetworkSettings(**values["network"])
+        if values.get("teacher") is not None:
+            values["teacher"] = TeacherSettings(**values["teacher"])
+        return cls(**values)
 
     def rate_at(self, position: float, divisor: float = 1.0) -> float:
         """Learning rate at ``position`` in 0..1 of the training.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import math
 import os
 import signal
@@ -20,7 +19,8 @@ import torch
 from torch import Tensor
 
 from cnncodes.codes.compute import Device
-from cnncodes.errors import CnnCodesError
+from cnncodes.errors import CnnCodesError, ModelError
+from cnncodes.files import parse_json, read_text, reading
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
 
@@ -53,7 +53,8 @@ def read_epochs(folder: str | os.PathLike[str]) -> tuple[Epoch, ...]:
     path = Path(folder) / METRICS
     if not path.exists():
         return ()
-    return tuple(Epoch(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
+    with reading(f"'{path}'", ModelError, "Remove it, and no curves are drawn; the model does not need it."):
+        return tuple(Epoch(**parse_json(line)) for line in read_text(path).splitlines())
 
 
 @dataclass

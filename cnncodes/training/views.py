@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnncodes.errors import ModelError
+from cnncodes.files import parse_json, reading
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -53,9 +55,10 @@ class ColourAxes:
         return json.dumps({"values": self.values.tolist(), "vectors": self.vectors.tolist()})
 
     @classmethod
+    @reading("the colour axes", ModelError)
     def from_json(cls, text: str) -> ColourAxes:
-        """Inverse of :meth:`to_json`."""
-        record = json.loads(text)
+        """Inverse of :meth:`to_json`; raises ModelError for anything else."""
+        record = parse_json(text)
         return cls(np.array(record["values"]), np.array(record["vectors"]))
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cnncodes.errors import OptionError, WeightsError, WeightsMismatchError
+from cnncodes.files import read_text
 from cnncodes.weights import compressed_file, safetensors_file
 from cnncodes.weights.imagenet import STARTER, STARTER_FILE
 from cnncodes.weights.record import Weights
@@ -84,7 +85,7 @@ def read_class_names(path: str | Path, weights: Weights) -> tuple[str, ...]:
         If a class of the weights is in no line.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise WeightsError(

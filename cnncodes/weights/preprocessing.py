@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
 from cnncodes.errors import OptionError
+from cnncodes.files import parse_json, reading
 
 Fit = Literal["shorter", "squash"]
 Interpolation = Literal["bilinear", "bilinear-point", "bicubic"]
@@ -85,24 +86,17 @@ class Preprocessing:
         return json.dumps(asdict(self))
 
     @classmethod
+    @reading("the preprocessing record", OptionError)
     def from_json(cls, text: str) -> Preprocessing:
         """Inverse of :meth:`to_json`; raises :class:`OptionError` for anything else."""
-        try:
-            values = json.loads(text)
-            unknown = set(values) - {field.name for field in fields(cls)}
-            if unknown:
-                raise ValueError(f"unknown entries {sorted(unknown)}")
-            for name in ("mean", "std"):
-                if name in values:
-                    values[name] = tuple(float(value) for value in values[name])
-            return cls(**values)
-        except (ValueError, TypeError) as error:
-            if isinstance(error, OptionError):
-                raise
-            raise OptionError(
-                f"the preprocessing record cannot be read: {error}.",
-                "The file is damaged, or was written by a newer version of cnncodes.",
-            ) from error
+        values = parse_json(text)
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown entries {sorted(unknown)}")
+        for name in ("mean", "std"):
+            if name in values:
+                values[name] = tuple(float(value) for value in values[name])
+        return cls(**values)
 
 
 _CHOICES = {

@@ -63,5 +63,5 @@ def test_a_scale_that_is_no_finite_number_is_refused(stored, largest):
 
 
 def test_text_is_no_feature(stored):
-    with pytest.raises(CodesFileError, match="cannot be read as features"):
+    with pytest.raises(CodesFileError, match="no numbers"):
         read_features(stored(np.array([[b"a"], [b"b"], [b"c"]])), CATALOG)

@@ -90,7 +90,7 @@ def test_images_that_were_learned_from_are_told(models, codes):
 def test_a_comparison_survives_json(models, codes):
     found = compare_models(*models, codes)
     assert Comparison.from_json(found.to_json()) == found
-    with pytest.raises(ModelError, match="compare again"):
+    with pytest.raises(ModelError, match="comparison"):
         Comparison.from_json(found.to_json().replace('"only_first"', '"other"'))
 
 

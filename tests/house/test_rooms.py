@@ -33,7 +33,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "torchvision": {"weights": {"imagenet"}},
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
-    "h5py": {"codes": {"features", "file", "structure"}},
+    "h5py": {"codes": {"file", "structure"}},
     "pyarrow": {"codes": {"export"}},
     "sklearn": {
         "heads": {"scikit"},

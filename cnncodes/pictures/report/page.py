@@ -13,6 +13,7 @@ from typing import Any
 
 from cnncodes.advice.run_record import REPORT
 from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError
+from cnncodes.files import parse_json
 from cnncodes.pictures.report.advice import advice
 from cnncodes.pictures.report.answers import Progress
 from cnncodes.pictures.report.closing import network, repeat
@@ -67,7 +68,7 @@ class PageFile:
     @classmethod
     def from_json(cls, text: str) -> PageFile:
         """Inverse of :meth:`to_json`."""
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = parse_json(text)
         return cls(**{**values, "notes": tuple(values["notes"])})
 
 

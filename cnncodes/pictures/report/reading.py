@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 import shlex
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnncodes import files
 from cnncodes.advice.run_record import KIND, MODEL, NOTE, REPORT, SPLIT, RunReport
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.search import nearest
@@ -152,7 +152,7 @@ def _thumbnails(
 def read_records(folder: Path) -> tuple[RunReport, dict[str, Any]]:
     """A run's report, and the note of how it was started; raises ModelError if the folder holds no finished run."""
     try:
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        note = files.read_json(folder / NOTE)
         known = isinstance(note, dict) and note.get("kind") == KIND
     except (OSError, ValueError):
         known, note = False, {}
@@ -164,7 +164,7 @@ def read_records(folder: Path) -> tuple[RunReport, dict[str, Any]]:
             f"the run in '{folder}' is not finished: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there.",
             f"Repeat its command, and it goes on: {note.get('command', 'cnncodes run')}",
         )
-    return RunReport.from_json((folder / REPORT).read_text(encoding="utf-8")).placed(folder), note
+    return RunReport.from_json(files.read_text(folder / REPORT)).placed(folder), note
 
 
 def _no_run(folder: Path, has_note: bool) -> ModelError:
@@ -320,7 +320,7 @@ def _epochs(folder: Path, report: RunReport) -> tuple[Epoch, ...]:
 
     try:
         return read_epochs(folder / report.files["training"]) if "training" in report.files else ()
-    except (OSError, ValueError, TypeError):
+    except CnnCodesError:
         return ()
 
 
@@ -330,7 +330,7 @@ def _range_test(folder: Path, report: RunReport) -> RangeTest | None:
 
     try:
         return RangeTest.load(folder / report.files["training"]) if "training" in report.files else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, CnnCodesError):
         return None
 
 
