@@ -11,7 +11,7 @@ from cnncodes.errors import CatalogError, ModelError, OptionError
 from cnncodes.evaluation.scores import Data, is_codes, one_path
 from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.images.digests import file_digests
-from cnncodes.images.listing import SPLITS
+from cnncodes.images.listing import SPLITS, class_name
 
 VAL = SPLITS.index("val")
 
@@ -44,8 +44,9 @@ def labels_for(classes: Sequence[str], catalog: Catalog, rows: np.ndarray | slic
     CatalogError
         If they have no labels.
     """
-    used = [catalog.classes[label] for label in np.unique(catalog.labels[rows]) if label >= 0]
-    unknown = [name for name in used if name not in classes]
+    names, called = (list(map(class_name, given)) for given in (classes, catalog.classes))
+    used = [called[label] for label in np.unique(catalog.labels[rows]) if label >= 0]
+    unknown = [name for name in used if name not in names]
     if unknown:
         raise ModelError(
             f"the data have classes that the model does not know: {', '.join(map(repr, unknown))} "
@@ -57,8 +58,7 @@ def labels_for(classes: Sequence[str], catalog: Catalog, rows: np.ndarray | slic
             "the images have no labels, so there is nothing to compare with.",
             "Use 'cnncodes predict', or put the images into one folder per class.",
         )
-    names = list(classes)
-    places = [names.index(name) if name in used else -1 for name in catalog.classes]
+    places = [names.index(name) if name in used else -1 for name in called]
     return np.array([places[label] if label >= 0 else -1 for label in catalog.labels.tolist()])
 
 

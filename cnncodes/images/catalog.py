@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cnncodes.errors import CatalogError, OptionError, nearest
 from cnncodes.files import parse_json, reading
 from cnncodes.images.folders import CLASSES_ARE
-from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_order, visible
+from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_places, visible
 from cnncodes.images.sources import is_list, merge, read_source
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
@@ -43,9 +43,12 @@ class Catalog:
     splits : array of uint8 [N]
         Index into :data:`SPLITS`: none, train, val, test.
     classes : tuple of str
-        Natural order; numeric order if all are integers.
+        Natural order; numeric order if all are integers. Which labels are one class says
+        :func:`~cnncodes.images.listing.class_places`.
     left_out : tuple of str
         Files of the folders that were read which do not end as images do; for :meth:`describe`, and kept nowhere.
+    notes : tuple of str
+        What else a person should know of the reading; likewise.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class Catalog:
     splits: npt.NDArray[np.uint8]
     classes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, np.int32)
@@ -121,7 +125,13 @@ class Catalog:
         indices = np.arange(len(self))[chosen]
         names = tuple(self.names[i] for i in indices)
         return Catalog(
-            self.root, names, self.labels[indices], self.splits[indices], self.classes, self.left_out
+            self.root,
+            names,
+            self.labels[indices],
+            self.splits[indices],
+            self.classes,
+            self.left_out,
+            self.notes,
         )
 
     def counts(self) -> npt.NDArray[np.int64]:
@@ -157,7 +167,8 @@ class Catalog:
             parts += [f"{in_splits[0]:,} in no split"] if in_splits[0] else []
         if self.classes and table[-1].any():
             parts.append(f"{table[-1].sum():,} without a label")
-        return "; ".join([", ".join(parts), *([self.describe_left_out()] if self.left_out else [])])
+        left_out = [self.describe_left_out()] if self.left_out else []
+        return "; ".join([", ".join(parts), *left_out, *self.notes])
 
     def describe_left_out(self) -> str:
         """For people: ``2 files that are no images left out: a.txt, b.xml``; empty where there are none."""
@@ -258,12 +269,13 @@ def read_catalog(
         raise OptionError(f"classes_are '{classes_are}' is not known.", nearest(classes_are, CLASSES_ARE))
     reading = Reading(folder, classes_are)
     listing = merge([read_source(path, reading) for path in paths])
-    classes = class_order(listing.labels)
-    index: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
-    labels = np.array([index.get(label, -1) for label in listing.labels], np.int32)
+    classes, places = class_places(listing.labels)
+    labels = np.array([places.get(label, -1) for label in listing.labels], np.int32)
     splits = np.array(listing.splits, np.uint8)
     left_out = tuple(listing.left_out)
-    return Catalog(Path(listing.root), tuple(listing.names), labels, splits, classes, left_out)
+    return Catalog(
+        Path(listing.root), tuple(listing.names), labels, splits, classes, left_out, tuple(listing.notes)
+    )
 
 
 def stat_files(catalog: Catalog) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:

@@ -25,6 +25,9 @@ _COMPANY = ("thumbs.db", "desktop.ini", "readme", "license", "licence")
 
 
 CLASSES_ARE = ("top", "sub", "none")
+MOST_NAMES = (
+    8  # that one folder has by links in linked folders; without an end, links among n folders make n! paths
+)
 _FIRST = 4  # names of folders in a message
 
 _Folder: TypeAlias = tuple[str, ...]  # the parts of the path of a folder that has images in it
@@ -54,8 +57,8 @@ def scan_folder(folder: str, classes_are: str | None = None) -> Listing:
 
     Hidden files and folders (``.DS_Store``, ``._x.jpg``), ``__MACOSX`` and the like are skipped. Other files
     that do not end as images do are left out, and named in the listing, but for such as ``Thumbs.db``. Links to
-    folders are followed, each target once, and never into a folder that is being listed already. Everything
-    else that has the suffix of an image is listed, readable or not: broken links, a folder ``x.png`` that
+    folders are followed, so that a folder with two names is listed twice; but never into a folder that is being listed
+    already, and in linked folders no more than :data:`MOST_NAMES` times to the same one, which is told. Everything else that has the suffix of an image is listed, readable or not: broken links, a folder ``x.png`` that
     holds no images; so is a folder that may not be opened, since images may be missing because of it.
 
     Parameters
@@ -80,6 +83,11 @@ def scan_folder(folder: str, classes_are: str | None = None) -> Listing:
             "Give the folder that holds the images, or a list or CSV file that names them.",
         )
     listing = Listing(folder, left_out=sorted(scan.left_out, key=natural_key))
+    if scan.not_followed:
+        listing.notes.append(
+            f"{len(scan.not_followed):,} links to folders that are listed {MOST_NAMES} times already were not followed: "
+            f"{_listed(scan.not_followed)}"
+        )
     holding = dict.fromkeys(name.rpartition("/")[0] for name in names)
     places = _places([tuple(path.split("/")) for path in holding if path], classes_are, folder)
     by_path = {"/".join(parts): place for parts, place in places.items()}
@@ -201,17 +209,18 @@ class _Scan:
     def __init__(self, folder: str) -> None:
         self.names: list[str] = []
         self.left_out: list[str] = []
-        self._targets_of_links: set[tuple[int, int]] = set()
+        self._linked_inside: Counter[tuple[int, int]] = Counter()
+        self.not_followed: list[str] = []
         try:
             status = os.stat(folder)  # noqa: PTH116 - 100,000 files in a second: no Path objects here
-            self._walk(folder, "", ((status.st_dev, status.st_ino),))
+            self._walk(folder, "", ((status.st_dev, status.st_ino),), by_link=False)
         except OSError as error:
             raise CatalogError(
                 f"the folder {folder!r} cannot be opened: {error.strerror}.",
                 "Ask for permission to read it, or give another folder.",
             ) from error
 
-    def _walk(self, folder: str, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> None:
+    def _walk(self, folder: str, prefix: str, ancestors: tuple[tuple[int, int], ...], by_link: bool) -> None:
         entries: list[tuple[str, bool, bool]] = []  # name, is folder, is link
         with os.scandir(folder) as found:
             for entry in found:
@@ -232,18 +241,25 @@ class _Scan:
                 self.names.append(prefix + name)
                 continue
             count = len(self.names)
-            self._enter(folder + os.sep + name, f"{prefix}{name}", is_link, ancestors)
+            self._enter(folder + os.sep + name, f"{prefix}{name}", is_link, ancestors, by_link)
             if len(self.names) == count and has_image_suffix(name):
                 self.names.append(prefix + name)
 
-    def _enter(self, folder: str, name: str, is_link: bool, ancestors: tuple[tuple[int, int], ...]) -> None:
+    def _enter(
+        self, folder: str, name: str, is_link: bool, ancestors: tuple[tuple[int, int], ...], by_link: bool
+    ) -> None:
+        """List a folder, unless that would never end; ``by_link``: the way to it has a link already."""
         try:
             status = os.stat(folder)  # noqa: PTH116
             identity = (status.st_dev, status.st_ino)
             if is_link:
-                if identity in ancestors or identity in self._targets_of_links:
+                if identity in ancestors:
                     return
-                self._targets_of_links.add(identity)
-            self._walk(folder, f"{name}/", (*ancestors, identity))
+                if by_link:
+                    self._linked_inside[identity] += 1
+                    if self._linked_inside[identity] > MOST_NAMES:
+                        self.not_followed.append(name)
+                        return
+            self._walk(folder, f"{name}/", (*ancestors, identity), by_link or is_link)
         except OSError:
             self.names.append(name)  # decoding it gives the reason

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cnncodes.errors import CatalogError
 from cnncodes.images.catalog import Catalog
-from cnncodes.images.listing import SPLITS, class_order
+from cnncodes.images.listing import SPLITS, class_places
 
 JoinRule = Literal["name", "apart"]
 
@@ -40,7 +40,7 @@ def join_catalogs(
     Raises
     ------
     CatalogError
-        If an image is in two of the sets, or there is no set.
+        If an image is in two of the sets, classes differ only in capitals or blanks, or there is no set.
     """
     if not catalogs:
         raise CatalogError("there is no data set to join.", "Name at least one folder.")
@@ -55,9 +55,9 @@ def join_catalogs(
     inside = [os.path.relpath(path, root) if Path(path).is_relative_to(root) else path for path in paths]
     titles = _titles(catalogs)
     if rule == "name":
-        classes = class_order({name for catalog in catalogs for name in catalog.classes})
+        classes, place_of = class_places(name for catalog in catalogs for name in catalog.classes)
         sets = np.zeros(len(classes), np.int32)
-        places = [{name: classes.index(name) for name in catalog.classes} for catalog in catalogs]
+        places = [{name: place_of[name] for name in catalog.classes} for catalog in catalogs]
     else:
         own = [
             [f"{title}/{name}" for name in catalog.classes]
@@ -83,6 +83,7 @@ def join_catalogs(
         np.concatenate(labels),
         _splits(catalogs),
         classes,
+        notes=tuple(note for catalog in catalogs for note in catalog.notes),
     )
     return joined, sets
 

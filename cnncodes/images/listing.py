@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from cnncodes.errors import CatalogError
 
 #: Names of the splits; a catalog stores their index as uint8.
 SPLITS = ("none", "train", "val", "test")
@@ -29,6 +32,7 @@ _FILLERS = re.compile(f"{_FILLER}++")
 _SPLIT_WORD = re.compile(f"({'|'.join(sorted(_SPLIT_CODES, reverse=True))}){_FILLER}*+")
 _DIGITS = re.compile(r"([0-9]+)")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Listing:
         Index into :data:`SPLITS`.
     left_out : list of str
         Files in a folder that do not end as images do.
+    notes : list of str
+        What else a person should know of the reading.
     """
 
     root: str
@@ -62,6 +68,7 @@ class Listing:
     labels: list[str | None] = field(default_factory=list)
     splits: list[int] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, name: str, label: str | None = None, split: int = 0) -> None:
         """Append one image."""
@@ -126,7 +133,7 @@ def split_folders(names: Iterable[str]) -> dict[str, int]:
 
 def tells_nothing(name: str) -> bool:
     """Whether a folder's name says only that there are images in it: ``images``, ``img_data``."""
-    return not name.isdigit() and bool(words := _words(name)) and all(map(_FILLERS.fullmatch, words))
+    return any(map(str.isalpha, name)) and all(map(_FILLERS.fullmatch, _words(name)))
 
 
 def _words(name: str) -> list[str]:
@@ -163,6 +170,49 @@ def natural_key(path: str) -> tuple[tuple[object, ...], ...]:
     ['a/x.jpg', 'a1/x.jpg', 'b/9.jpg', 'b/10.jpg']
     """
     return tuple(_component_key(component) for component in path.split("/"))
+
+
+def class_name(label: str) -> str:
+    """A label as class names are compared: composed letters (Unicode's NFC), no blanks at its ends."""
+    return unicodedata.normalize("NFC", label).strip()
+
+
+def class_places(labels: Iterable[str | None]) -> tuple[tuple[str, ...], dict[str | None, int]]:
+    """The classes in order, and the place among them of each label as it is written.
+
+    One rule says which labels are one class. Labels are compared as :func:`class_name` gives them, and a whole number that
+    a spreadsheet wrote as ``1.0`` is ``1``, where all labels are whole numbers or ``1`` is one of them. What then differs
+    in capitals or blanks alone is an error: nobody can tell whether a hand slipped.
+
+    >>> class_places(["1.0", "0", " 1", None])
+    (('0', '1'), {'1.0': 1, '0': 0, ' 1': 1})
+
+    Raises
+    ------
+    CatalogError
+        If two classes differ only in capitals or blanks.
+    """
+    names = {
+        label: name for label in dict.fromkeys(labels) if label is not None and (name := class_name(label))
+    }
+    known = set(names.values())
+    whole = {name: found[1] for name in known if (found := _WHOLE.fullmatch(name))}
+    numbers = len(whole) == len(known)
+    names = {
+        label: whole[name] if name in whole and (numbers or whole[name] in known) else name
+        for label, name in names.items()
+    }
+    classes = class_order(names.values())
+    alike: dict[str, str] = {}
+    for name in classes:
+        other = alike.setdefault("".join(name.lower().split()), name)
+        if other != name:
+            raise CatalogError(
+                f"the classes {other!r} and {name!r} differ only in capitals or blanks.",
+                "Write them alike if they are one class, else give them names with other letters.",
+            )
+    places = {name: place for place, name in enumerate(classes)}
+    return classes, {label: places[name] for label, name in names.items()}
 
 
 def class_order(labels: Iterable[str | None]) -> tuple[str, ...]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import sys
 
 from cnncodes import files
 from cnncodes.errors import CatalogError, nearest
-from cnncodes.images.listing import SPLITS, Listing, has_image_suffix, split_code
+from cnncodes.images.listing import SPLITS, Listing, class_name, has_image_suffix, split_code
 
 _FILENAME = ("filename", "file", "path", "image", "name")
 _LABEL = ("label", "class")
+_BLANKS = " \t\r"
+_WORD = re.compile(r"[^ ]+")
 _CSV_REMEDY = "Begin the file with the line filename,label or filename,label,split."
 
 
@@ -33,11 +36,12 @@ def read_text(path: str) -> str:
 
 
 def parse_list(text: str, root: str, source: str = "the list") -> Listing:
-    """Read a list: one image a line, ``path label``, split at the last space or tab.
+    """Read a list: one image a line, ``path label``.
 
-    Paths may contain spaces, labels may not. A line without a space, one that ends in a space, and one
-    whose last word ends in the suffix of an image (``my cat.jpg``) is a path without a label. Empty lines and
-    lines that begin with ``#`` are skipped (a file ``#1.jpg`` is written ``./#1.jpg``). The order is kept.
+    A tab, where there is one, divides; else the path goes to the last word that ends in the suffix of an image, or
+    to the last blank where no word does. So both may contain blanks, and ``my cat.jpg`` has no label. Blanks at both
+    ends of a line, a path or a label are no part of it. Empty lines and lines that begin with ``#`` are skipped (a file
+    ``#1.jpg`` is written ``./#1.jpg``). The order is kept.
 
     Parameters
     ----------
@@ -56,17 +60,30 @@ def parse_list(text: str, root: str, source: str = "the list") -> Listing:
     listing = Listing(root)
     lines: list[int] = []
     for number, line in enumerate(text.split("\n"), start=1):
-        line = line.removesuffix("\r")
-        if not line.strip() or line.startswith("#"):
+        line = line.strip(_BLANKS)
+        if not line or line.startswith("#"):
             continue
-        cut = max(line.rfind(" "), line.rfind("\t"))
-        path, label = (line[:cut], line[cut + 1 :]) if cut >= 0 else (line, "")
-        if has_image_suffix(label):
-            path, label = line, ""
-        listing.add(_name(path.rstrip("\t") or line, root, source, number), label or None)
+        path, label = _divided(line)
+        if "\t" in label:
+            raise CatalogError(
+                f"{source}, line {number} has more than one tab, and a list has a path and a label in each line.",
+                "Give a TSV file (.tsv) whose first line names the columns.",
+            )
+        listing.add(_name(path, root, source, number), label or None)
         lines.append(number)
     _refuse_two_labels(listing, lines, source)
     return _not_empty(listing, source, "Write one image a line: path, a space, label.")
+
+
+def _divided(line: str) -> tuple[str, str]:
+    """Path and label of a line."""
+    if "\t" in line:
+        path, _, label = line.partition("\t")
+    elif ends := [word.end() for word in _WORD.finditer(line) if has_image_suffix(word[0])]:
+        path, label = line[: ends[-1]], line[ends[-1] :]
+    else:
+        path, _, label = line.rpartition(" ") if " " in line else (line, "", "")
+    return path.strip(_BLANKS), label.strip(_BLANKS)
 
 
 def parse_csv(text: str, root: str, source: str = "the CSV file") -> Listing:
@@ -184,7 +201,7 @@ def _refuse_two_labels(listing: Listing, lines: list[int], source: str) -> None:
         if label is None:
             continue
         before, where = first.setdefault(name, (label, line))
-        if before != label:
+        if class_name(before) != class_name(label):
             raise CatalogError(
                 f"{source} gives the image {name!r} two labels: {before!r} in line {where} and {label!r} in line {line}.",
                 "An image has one label here: keep the line that is right and delete the other.",

@@ -71,6 +71,7 @@ def merge(listings: list[Listing]) -> Listing:
         merged.names += [name if Path(name).is_absolute() else prefix + name for name in listing.names]
         merged.labels += listing.labels
         merged.splits += listing.splits
+        merged.notes += listing.notes
         merged.left_out += [prefix + name for name in listing.left_out]
     return merged
 

@@ -153,7 +153,67 @@ def test_many_folders_that_link_to_each_other_are_not_walked_along_every_path(tm
             os.symlink(tmp_path / other, tmp_path / name / f"to-{other}")
     names = read_catalog(tmp_path).names  # 12! paths
     assert {f"{name}/x.jpg" for name in folders} <= set(names)
-    assert len(names) < 200
+    assert len(names) < 400
+    assert len(set(names)) == len(names)
+
+
+def test_two_names_of_one_folder_are_listed_twice(tmp_path: Path) -> None:
+    """Listed once, the val split would be gone without a word."""
+    make(tmp_path, "all/a/1.jpg", "all/b/2.jpg")
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for name in ("a", "b"):
+            os.symlink(tmp_path / "all" / name, tmp_path / "data" / split / name)
+    expected = {
+        (f"{split}/{name}", name[0], split) for split in ("train", "val") for name in ("a/1.jpg", "b/2.jpg")
+    }
+    assert set(rows(read_catalog(tmp_path / "data"))) == expected
+    (tmp_path / "linked").mkdir()
+    for split in ("train", "val"):  # links in linked folders
+        os.symlink(tmp_path / "data" / split, tmp_path / "linked" / split)
+    linked = read_catalog(tmp_path / "linked")
+    assert set(rows(linked)) == expected and not linked.notes
+
+
+def test_links_that_are_not_followed_are_told(tmp_path: Path) -> None:
+    make(tmp_path, "all/1.jpg")
+    for number in range(10):
+        (tmp_path / "more" / str(number)).mkdir(parents=True)
+        os.symlink(tmp_path / "all", tmp_path / "more" / str(number) / "all")
+    assert len(read_catalog(tmp_path / "more")) == 10
+    (tmp_path / "data").mkdir()
+    os.symlink(tmp_path / "more", tmp_path / "data" / "more")
+    catalog = read_catalog(tmp_path / "data")
+    assert len(catalog) == 8 and "2 links" in catalog.describe()
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("train/caf\u00e9/1.jpg", "val/cafe\u0301/2.jpg"), ("caf\u00e9",)),
+        (("train/ant/1.jpg", "val/ ant/2.jpg", "val/ant /3.jpg"), ("ant",)),
+        (("train/1/1.jpg", "train/2/1.jpg", "val/1.0/2.jpg", "val/2.0/2.jpg"), ("1", "2")),
+        (("train/1.0/1.jpg", "train/1.5/1.jpg", "val/2.0/2.jpg"), ("1.0", "1.5", "2.0")),
+        (("train/1/1.jpg", "train/none/1.jpg", "val/1.0/2.jpg"), ("1", "none")),
+    ],
+)
+def test_one_class_written_in_two_ways_is_one_class(
+    tmp_path: Path, names: tuple[str, ...], classes: tuple[str, ...]
+) -> None:
+    catalog = read_catalog(make(tmp_path, *names))
+    assert catalog.classes == classes
+    assert (catalog.labels >= 0).all() and len(catalog) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Ant", "ant"), ("fire ant", "fire  ant"), ("fireant", "fire ant")]
+)
+def test_classes_that_differ_only_in_capitals_or_blanks_are_refused(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    with pytest.raises(CatalogError) as error:
+        read_catalog(make(tmp_path, f"train/{one}/1.jpg", f"val/{other}/2.jpg"))
+    assert repr(one) in error.value.problem and repr(other) in error.value.problem
 
 
 def test_linked_class_folders_are_followed(tmp_path: Path) -> None:

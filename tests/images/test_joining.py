@@ -37,6 +37,16 @@ def test_classes_of_the_same_name_are_one(sets):
     assert all(joined.path(row).is_file() for row in range(len(joined))) and len(joined) == 8
 
 
+def test_one_class_written_in_two_ways_is_one_class_of_all_sets(tmp_path):
+    for name in ("a/caf\u00e9", "b/cafe\u0301", "c/Caf\u00e9"):
+        (tmp_path / name).mkdir(parents=True)
+        write_png(tmp_path / name / "0.png", np.zeros((4, 4, 3), np.uint8))
+    joined, _ = join_catalogs([read_catalog(tmp_path / "a"), read_catalog(tmp_path / "b")])
+    assert joined.classes == ("caf\u00e9",) and joined.labels.tolist() == [0, 0]
+    with pytest.raises(CatalogError, match="capitals"):
+        join_catalogs([read_catalog(tmp_path / "a"), read_catalog(tmp_path / "c")])
+
+
 def test_sets_apart_keep_their_own_classes(sets):
     joined, groups = join_catalogs(sets, "apart")
     assert joined.classes == ("a/cat", "a/dog", "b/ant", "b/dog") and groups.tolist() == [0, 0, 1, 1]

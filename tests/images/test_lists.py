@@ -43,6 +43,28 @@ def test_a_list_is_split_at_the_last_space(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "label"),
+    [
+        ("x.jpg 0 ", "0"),
+        ("x.jpg  0", "0"),
+        (" x.jpg \t fire ant\t", "fire ant"),
+        ("x.jpg\tfire ant", "fire ant"),
+        ("x.jpg fire ant\r", "fire ant"),
+        ("x.jpg\t", None),
+        ("x.jpg  ", None),
+    ],
+)
+def test_blanks_and_tabs_lose_neither_row_nor_label(line: str, label: str | None) -> None:
+    listing = parse_list(f"{line}\nmy y.jpg 1\n", "/d")
+    assert (listing.names, listing.labels) == (["x.jpg", "my y.jpg"], [label, "1"])
+
+
+def test_a_list_of_three_columns_is_refused() -> None:
+    with pytest.raises(CatalogError, match="line 2"):
+        parse_list("x.jpg\tant\ny.jpg\tant\ttrain\n", "/d")
+
+
 def test_classes_that_are_integers_are_in_numeric_order(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").touch()
     (tmp_path / "l.lst").write_text("x.jpg 10\ny.jpg 9\nz.jpg -1\n")

@@ -129,9 +129,9 @@ def tell_question(reporter: Reporter, question: Question) -> None:
 
 
 def tell_left_out(reporter: Reporter, catalog: Catalog) -> None:
-    """Files of the folder that were taken for no images."""
-    if catalog.left_out:
-        reporter.note(catalog.describe_left_out())
+    """Files of the folder that were taken for no images, and what else there is to know of the reading."""
+    for text in filter(None, (catalog.describe_left_out(), *catalog.notes)):
+        reporter.note(text)
 
 
 def finish(reporter: Reporter, figure: Figure, path: Path, document: dict[str, Any]) -> None:

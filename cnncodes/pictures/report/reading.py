@@ -19,7 +19,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.search import nearest
 from cnncodes.errors import CnnCodesError, ModelError
 from cnncodes.images.catalog import SPLITS, Catalog
-from cnncodes.images.listing import class_order
+from cnncodes.images.listing import class_places
 from cnncodes.images.lists import parse_csv, read_text
 from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.map_record import evenly
@@ -193,8 +193,7 @@ def _no_run(folder: Path, has_note: bool) -> ModelError:
 def read_split(path: Path) -> Catalog:
     """The catalog of a run's ``split.csv``, wherever its images are by now."""
     listing = parse_csv(read_text(str(path)), os.fspath(path.resolve().parent), repr(str(path)))
-    classes = class_order(listing.labels)
-    place_of: dict[str | None, int] = {name: place for place, name in enumerate(classes)}
+    classes, place_of = class_places(listing.labels)
     labels = np.array([place_of.get(label, -1) for label in listing.labels], np.int32)
     return Catalog(
         Path(listing.root), tuple(listing.names), labels, np.array(listing.splits, np.uint8), classes
