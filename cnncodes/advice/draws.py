@@ -1,7 +1,8 @@
 """Which images a probe learns from and which test it: n per class, drawn anew in each repeat.
 
-The draws of one repeat are nested (the 15 are among the 30) and share their test images, so that the difference
-between two numbers of images per class is not the difference between two samples.
+The draws of one repeat are nested (the 15 are among the 30), and all are tested on the images that every command tests on
+(:func:`cnncodes.heads.split_rows`), so that the difference between two numbers of images per class is not the difference
+between two samples.
 """
 
 from __future__ import annotations
@@ -14,16 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import HeadError, OptionError
+from cnncodes.heads.splits import split_rows
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.listing import SPLITS
 
 Shots = int | Literal["all"]
 Array = npt.NDArray[Any]
 
-#: Of each class, where the data have no split and all images that need not test are asked for.
-TESTING_SHARE = 0.2
-
-_NONE, _TRAIN, _VAL, _TEST = (SPLITS.index(name) for name in ("none", "train", "val", "test"))
+NOTHING_TESTS = ("no image can be used to test.", "Look at the files of the test images, or add images.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class Pool:
     learn : int array
         Rows to draw from.
     test : int array
-        Rows of the data's own test (or val) split; empty where every draw is tested on the rest of ``learn``.
+        Rows that test every draw.
     how : str
         Where both come from, in words.
     notes : tuple of str
@@ -46,11 +45,6 @@ class Pool:
     test: Array
     how: str
     notes: tuple[str, ...] = ()
-
-    @property
-    def has_split(self) -> bool:
-        """Whether the data say which images test."""
-        return len(self.test) > 0
 
     @property
     def rows(self) -> Array:
@@ -80,7 +74,13 @@ def check_shots(shots: Sequence[Shots], repeats: int) -> tuple[Shots, ...]:
 
 
 def find_pool(
-    catalog: Catalog, usable: Array, shots: Sequence[Shots], repeats: int, limit: int, seed: int
+    catalog: Catalog,
+    usable: Array,
+    shots: Sequence[Shots],
+    repeats: int,
+    limit: int,
+    seed: int,
+    same: Array | None = None,
 ) -> Pool:
     """The images that can be drawn, no more of them than the draws need.
 
@@ -93,70 +93,47 @@ def find_pool(
         See :func:`check_shots`.
     limit : int
         Most images to test on.
+    same : int64 array [N], optional
+        Copies, as for :func:`cnncodes.heads.split_rows`.
 
     Raises
     ------
     HeadError
         If there are not two classes with enough images.
     """
-    rows = np.flatnonzero(usable & (catalog.labels >= 0))
-    if not len(rows):
-        raise HeadError(
-            "there are no labelled images.",
-            "Put the images into one folder per class, or give a list or CSV with labels.",
-        )
-    learn, test, how, notes = _by_split(catalog.splits, rows)
-    least = 1 if len(test) else 2
-    counts = np.bincount(catalog.labels[learn], minlength=len(catalog.classes))
-    present = np.unique(catalog.labels[rows])
-    few = [k for k in present.tolist() if counts[k] < least]
-    if few:
-        notes.append(
-            f"{_names(catalog.classes, few)} left out: {'no train image' if least == 1 else 'a single image'}"
-        )
-    kept = np.flatnonzero(counts >= least)
+    split = split_rows(catalog, usable, "auto", seed, same=same)
+    learn, test, notes = split.train, split.test, []
+    labels = catalog.labels
+    if not len(test):
+        raise HeadError(*NOTHING_TESTS)
+    if split.kind == "drawn":
+        how = f"drawn from {len(learn):,}, tested on those held out ({100 * split.share:.0f} % of each class, seed {seed})"
+        kept, why = np.intersect1d(labels[learn], labels[test]), "a single image"
+    else:
+        name = SPLITS[int(catalog.splits[test].max())]
+        how = f"drawn from train, tested on {name}"
+        kept, why = np.unique(labels[learn]), "no train image"
+        if others := int((usable & (labels >= 0)).sum()) - len(learn) - len(test):
+            notes = [f"{others:,} images that are neither in train nor in {name} are not used"]
+    if few := np.setdiff1d(labels[usable & (labels >= 0)], kept).tolist():
+        notes.append(f"{_names(catalog.classes, few)} left out: {why}")
     if len(kept) < 2:
         raise HeadError(
             f"{len(kept)} class has enough labelled images, and a probe tells classes apart.",
             "Give images of at least two classes, two or more of each.",
         )
-    learn, test = (part[np.isin(catalog.labels[part], kept)] for part in (learn, test))
+    learn, test = (part[np.isin(labels[part], kept)] for part in (learn, test))
     random = np.random.default_rng([seed, 0])
     if "all" not in shots:
-        largest = max(n for n in shots if isinstance(n, int))
-        each = largest * max(2, repeats) if len(test) else 2 * largest + -(-limit // len(kept))
-        learn = np.sort(np.concatenate(_first(catalog.labels, learn, np.full(len(kept), each), random)))
-    test = balanced(catalog.labels, test, limit, random)
-    return Pool(learn, test, how, tuple(notes))
-
-
-def _by_split(splits: Array, rows: Array) -> tuple[Array, Array, str, list[str]]:
-    """Rows to draw from, rows to test on (none: the rest), how, and notes: as the data's own splits say."""
-    part = splits[rows]
-    own = np.isin(part, (_VAL, _TEST)).any()
-    if not own:
-        return rows, rows[:0], "drawn from all images, tested on the rest", []
-    if not (part == _TRAIN).any():
-        raise HeadError(
-            "the data have a val or test split, but no labelled image in train.", "Add a train folder."
-        )
-    tests = _TEST if (part == _TEST).any() else _VAL
-    learn, test = rows[part == _TRAIN], rows[part == tests]
-    others = len(rows) - len(learn) - len(test)
-    notes = [f"{others:,} images that are neither in train nor in {SPLITS[tests]} are not used"]
-    return learn, test, f"drawn from train, tested on {SPLITS[tests]}", notes if others else []
+        each = max(n for n in shots if isinstance(n, int)) * max(2, repeats)
+        learn = np.sort(np.concatenate(_first(labels, learn, np.full(len(kept), each), random)))
+    return Pool(learn, balanced(labels, test, limit, random), how, tuple(notes))
 
 
 def draw(
-    labels: Array,
-    classes: Sequence[str],
-    pool: Pool,
-    shots: Sequence[Shots],
-    repeats: int,
-    limit: int,
-    seed: int,
+    labels: Array, classes: Sequence[str], pool: Pool, shots: Sequence[Shots], repeats: int, seed: int
 ) -> tuple[list[Draw], list[str]]:
-    """All draws, and notes on the numbers of images that could not be drawn.
+    """All draws, and notes on the numbers of images for which all that there are were taken.
 
     Parameters
     ----------
@@ -165,50 +142,25 @@ def draw(
     classes : sequence of str
     pool : Pool
         Only of images that could be read.
-
-    Raises
-    ------
-    HeadError
-        If no number of images can be drawn.
     """
     present, counts = np.unique(labels[pool.learn], return_counts=True)
-    kept_back = 0 if pool.has_split else 1  # something must be left to test on
-    possible = [n for n in shots if n == "all" or n <= counts.min() - kept_back]
-    notes = []
-    if skipped := [str(n) for n in shots if n not in possible]:
+    most, notes = int(counts.min()), []
+    if large := [str(n) for n in shots if n != "all" and n > most]:
         notes.append(
-            f"{' and '.join(skipped)} images per class left out: "
-            f"the smallest class, {classes[present[counts.argmin()]]!r}, has {counts.min()}"
-            + (", and one must be left to test on" if kept_back else "")
+            f"{' and '.join(large)} images per class are more than the smallest class, {classes[present[counts.argmin()]]!r}, "
+            f"has to learn from: {most} instead"
         )
-    if not possible:
-        raise HeadError(
-            f"no number of images per class can be drawn: {'; '.join(notes)}.",
-            f"Use --shots {max(counts.min() - kept_back, 1)} or fewer, or give the smallest class more images.",
-        )
-    largest = max((n for n in possible if n != "all"), default=0)
+    numbers = dict.fromkeys(n if n == "all" else min(n, most) for n in shots)
     draws = []
     for repeat in range(repeats):
         random = np.random.default_rng([seed, 1, repeat])
         shuffled = _first(labels, pool.learn, np.full(len(counts), len(pool.learn)), random)
-        ends = [_end(len(part), largest, "all" in possible, pool.has_split) for part in shuffled]
-        test = pool.test
-        if not pool.has_split:
-            rest = np.concatenate([part[end:] for part, end in zip(shuffled, ends, strict=True)])
-            test = balanced(labels, rest, limit, random)
-        for n in possible:
-            if n == "all" and pool.has_split and repeat:
+        for n in numbers:
+            if n == "all" and repeat:
                 continue  # the same images again
-            parts = [part[: end if n == "all" else n] for part, end in zip(shuffled, ends, strict=True)]
-            draws.append(Draw(n, repeat, np.sort(np.concatenate(parts)), test))
+            rows = np.concatenate([part if n == "all" else part[:n] for part in shuffled])
+            draws.append(Draw(n, repeat, np.sort(rows), pool.test))
     return draws, notes
-
-
-def _end(count: int, largest: int, everything: bool, has_split: bool) -> int:
-    """How many of a class's images may be drawn in one repeat; the rest test."""
-    if has_split:
-        return count
-    return max(largest, count - max(1, round(TESTING_SHARE * count))) if everything else largest
 
 
 def balanced(labels: Array, rows: Array, limit: int, random: np.random.Generator) -> Array:

@@ -237,13 +237,18 @@ class ProbeResult:
 def _half_width(before: Probe, after: Probe) -> float:
     """Half of the 95 % interval of the difference.
 
-    Over draws: the draws of a repeat are nested and share their test images, so the differences of pairs are
-    taken. With a single draw, the sampling error of the test images is all that is known.
+    Over draws: the draws of a repeat are nested, so the differences of pairs are taken. All share their test images, whose
+    sampling error comes on top: of so many images, those that the gain is made of, and at least one. With a single draw,
+    the sampling error of the test images is all that is known.
     """
     count = len(after.accuracy)
     if count == len(before.accuracy) and count > 1:
         differences = np.subtract(after.accuracy, before.accuracy)
-        return float(_student(count - 1) * np.std(differences, ddof=1) / math.sqrt(count))
+        told = max(
+            abs(float(np.mean(differences))), 1 / after.tested
+        )  # share of images that are told otherwise
+        sampling = 1.96**2 * told * (1 - told) / after.tested
+        return math.sqrt(_student(count - 1) ** 2 * float(np.var(differences, ddof=1)) / count + sampling)
     variance = sum(
         probe.mean * (1 - probe.mean) / probe.tested + probe.sd**2 / len(probe.accuracy)
         for probe in (before, after)

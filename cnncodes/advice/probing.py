@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from cnncodes.advice import sources as source_readers
 from cnncodes.advice.baselines import BASELINES
-from cnncodes.advice.draws import Draw, Pool, Shots, check_shots, draw, find_pool
+from cnncodes.advice.draws import NOTHING_TESTS, Draw, Pool, Shots, check_shots, draw, find_pool
 from cnncodes.advice.probe_result import Learning, Probe, ProbeResult
 from cnncodes.advice.sample import MOST_NUMBERS
 from cnncodes.advice.sources import Progress, Source
@@ -32,7 +32,7 @@ from cnncodes.heads.fit import fit_head
 from cnncodes.heads.normalise import NormalisationKind
 from cnncodes.heads.parallel import run_in_threads
 from cnncodes.images.catalog import Catalog, read_catalog
-from cnncodes.images.digests import file_digests
+from cnncodes.images.digests import file_digests, identical_contents
 
 if TYPE_CHECKING:
     from cnncodes.weights import Weights
@@ -72,14 +72,15 @@ def probe(
     ----------
     data : Catalog, path or paths of images, or a codes file
         Draws come from the train split and are tested on the test split (on val, if there is no test split). Without
-        a split, what is not drawn tests.
+        a split, a fifth of each class tests, the same as in every command (:func:`cnncodes.heads.split_rows`).
     weights : one or several names or Weights, optional
         Every layer is extracted once. By default "imagenet", or what the codes file has.
     layers : str or sequence of str, default "all"
         Stages as for :func:`cnncodes.extract`. "all": each numbered layer once, after its pooling, up to the last
         before the classifier (:func:`cnncodes.advice.sources.depth_stages`); of a codes file, all that it has.
     shots : sequence of int or "all", default (15, 30)
-        Images per class to learn from; "all" is the whole train split, or four fifths of each class.
+        Images per class to learn from; "all" is the whole train split, or four fifths of each class. Of a number that
+        the smallest class does not have, all that it has.
     repeats : int, default 5
         Draws for each number.
     against : sequence of str
@@ -111,7 +112,7 @@ def probe(
     Raises
     ------
     HeadError
-        If no number of images can be drawn.
+        If fewer than two classes have images to learn from, or none has one to test on.
     OptionError
         If a parameter has a value that is not allowed.
     CodesFileError, WeightsError, CatalogError
@@ -133,7 +134,8 @@ def probe(
     for name in against:
         source_readers.check_against(name)
     catalog, codes, usable, digests = _open(data)
-    pool = find_pool(catalog, usable, numbers, repeats, limit, seed)
+    same = None if digests is None else identical_contents(digests)
+    pool = find_pool(catalog, usable, numbers, repeats, limit, seed, same)
     rows = pool.rows
     chosen = catalog.subset(rows)
     main = _listed(weights, default=() if codes else ("imagenet",))
@@ -153,7 +155,7 @@ def probe(
                 found.append(_from_weights(what, chosen, layers, folder, options))
         return _judge(
             found, chosen, _within(pool, rows), file_digests(chosen) if digests is None else digests[rows],
-            numbers, repeats=repeats, C=C, normalisation=normalisation, limit=limit, seed=seed, jobs=jobs, progress=progress,
+            numbers, repeats=repeats, C=C, normalisation=normalisation, seed=seed, jobs=jobs, progress=progress,
             against=tuple(source.name for source in found[len(found) - len(against) :]),
         )  # fmt: skip
 
@@ -168,7 +170,6 @@ def _judge(
     repeats: int,
     C: float | Literal["auto"],
     normalisation: NormalisationKind,
-    limit: int,
     seed: int,
     jobs: int,
     progress: Progress | None,
@@ -191,7 +192,7 @@ def _judge(
     labels = np.full(len(catalog), -1)
     for place, k in enumerate(present):
         labels[catalog.labels == k] = place
-    draws, skipped = draw(labels, classes, pool, shots, repeats, limit, seed)
+    draws, skipped = draw(labels, classes, pool, shots, repeats, seed)
     notes += skipped
     notes += _trained_on_tests(found, digests[np.unique(np.concatenate([each.test for each in draws]))])
     probes, done, total = [], 0, sum(len(source.layers) for source in found)
@@ -364,8 +365,8 @@ def _readable(pool: Pool, usable: Array, digests: Array) -> tuple[Pool, list[str
     if copies := len(readable) - len(kept):
         notes.append(f"{copies:,} exact cop{'ies of other images are' if copies > 1 else 'y of another image is'} left out")  # fmt: skip
     learn, test = (part[np.isin(part, kept)] for part in (pool.learn, pool.test))
-    if pool.has_split and not len(test):
-        raise HeadError("no image of the test split can be used.", "Look at the files that it names.")
+    if not len(test):
+        raise HeadError(*NOTHING_TESTS)
     return Pool(learn, test, pool.how, pool.notes), notes
 
 

@@ -42,9 +42,9 @@ def probe(
 ) -> None:
     """Accuracy by layer and by images per class, and whether more pictures would help.
 
-    For each number of images per class, that many are drawn to learn from (train split, or all images), a linear
-    SVM is fitted on every layer, and the test split (or the rest) tests it: the protocol of Caltech-101, the table of
-    Zeiler and Fergus 2014. The +- is the standard deviation over the draws. Images are extracted once.
+    For each number of images per class, that many are drawn to learn from (train split, or what is not held out), a linear
+    SVM is fitted on every layer, and the test split (or the held-out fifth) tests it: the protocol of Caltech-101, the table
+    of Zeiler and Fergus 2014. The +- is the standard deviation over the draws. Images are extracted once.
 
         cnncodes probe photos/ --shots 5,10,20 -o probe.png
 

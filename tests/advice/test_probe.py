@@ -24,6 +24,7 @@ from cnncodes.advice.probe_result import Probe, ProbeResult
 from cnncodes.advice.probing import mean_per_class, probe
 from cnncodes.cli import main
 from cnncodes.errors import CnnCodesError, CodesFileError, HeadError, OptionError
+from cnncodes.heads import split_rows
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.networks import NETWORKS, get_network
 from cnncodes.pictures.probe import draw_probe
@@ -63,7 +64,7 @@ def catalog_of(counts, splits=None):
 
 def drawn(catalog, shots, repeats=3, limit=2000, seed=0):
     pool = find_pool(catalog, np.ones(len(catalog), bool), shots, repeats, limit, seed)
-    return pool, *draw(catalog.labels, catalog.classes, pool, shots, repeats, limit, seed)
+    return pool, *draw(catalog.labels, catalog.classes, pool, shots, repeats, seed)
 
 
 # --- which images --------------------------------------------------------------------------------------------
@@ -107,21 +108,21 @@ def test_a_third_split_is_named_where_it_is_not_used():
     assert pool.how.endswith("tested on test") and "6 images that are neither" in pool.notes[0]
 
 
-def test_all_without_a_split_leaves_a_fifth_of_each_class_to_test():
-    _, draws, _ = drawn(catalog_of([20, 10]), (2, "all"), repeats=2)
-    everything = [one for one in draws if one.shots == "all"]
-    assert [len(one.learn) for one in everything] == [24, 24]
-    assert [len(one.test) for one in draws] == [6] * 4
+def test_without_a_split_the_images_test_that_test_everywhere():
+    catalog = catalog_of([20, 10])
+    _, draws, _ = drawn(catalog, (2, "all"), repeats=2)
+    assert [len(one.learn) for one in draws] == [4, 24, 4]
+    test = split_rows(catalog, np.ones(len(catalog), bool)).test
+    assert len(test) == 6 and all(np.array_equal(one.test, test) for one in draws)
 
 
-def test_numbers_that_the_smallest_class_lacks_are_left_out_aloud():
-    _, draws, notes = drawn(catalog_of([20, 5]), (4, 5, 15))
-    assert {one.shots for one in draws} == {4}
-    assert notes == [
-        "5 and 15 images per class left out: the smallest class, 'b', has 5, and one must be left to test on"
-    ]
-    with pytest.raises(HeadError, match="--shots 4"):
-        drawn(catalog_of([20, 5]), (15, 30))
+@pytest.mark.parametrize("shots", [(3, 4), (3, 5, 15), (15, 30)])
+def test_of_more_images_than_the_smallest_class_has_all_that_it_has_are_taken(shots):
+    catalog = catalog_of([20, 5])
+    _, draws, notes = drawn(catalog, shots)
+    assert {one.shots for one in draws} == {min(n, 4) for n in shots}
+    assert all(np.bincount(catalog.labels[one.learn]).tolist() == [one.shots] * 2 for one in draws)
+    assert len(notes) == (max(shots) > 4)
 
 
 def test_a_class_that_cannot_be_learned_is_left_out_by_name():
@@ -135,7 +136,7 @@ def test_a_class_that_cannot_be_learned_is_left_out_by_name():
 def test_a_limit_tests_on_as_many_of_each_class_as_can_be():
     catalog = catalog_of([100, 100, 8])
     _, draws, _ = drawn(catalog, (5,), limit=23)
-    assert np.bincount(catalog.labels[draws[0].test]).tolist() == [10, 10, 3]
+    assert np.bincount(catalog.labels[draws[0].test]).tolist() == [10, 11, 2]
     pool = drawn(catalog_of([5000, 5000]), (5,), limit=100)[0]
     assert len(pool.rows) < 200  # thousands that nobody looks at are not extracted
 
@@ -155,12 +156,14 @@ def test_the_layer_that_tells_the_classes_apart_is_found(codes):
     assert result.fingerprints["random:0"] == load_weights("random:0").fingerprint
     assert result.best().layer == "fc6" and result.of("random:0", "fc6", 6).mean > 0.95
     assert result.of("random:0", "pool5", 6).mean < 0.75
-    assert {entry.tested for entry in result.probes} == {18}
+    assert {entry.tested for entry in result.probes} == {6}
     assert ProbeResult.from_json(result.to_json()) == result
     assert probe(codes, shots=(2, 6), repeats=3, jobs=1) == result
     lines = list(csv.DictReader(io.StringIO(result.to_csv())))
     assert len(lines) == 12  # 2 layers, 2 numbers, 3 draws
-    assert np.mean([float(x["accuracy"]) for x in lines[:3]]) == pytest.approx(float(lines[0]["mean"]))
+    assert np.mean([float(x["accuracy"]) for x in lines[:3]]) == pytest.approx(
+        float(lines[0]["mean"]), abs=1e-6
+    )
 
 
 def test_one_image_per_class_needs_no_choice_of_C(codes):
@@ -264,7 +267,7 @@ def test_baselines_are_judged_on_the_same_images(stripes):
     assert (
         result.best().source == "random:0"
     )  # the best of what is asked about, not of what it is held against
-    assert {entry.tested for entry in result.probes} == {15}
+    assert {entry.tested for entry in result.probes} == {6}
 
 
 def test_weights_that_were_trained_on_the_test_images_are_named(small_weights, tmp_path):
@@ -281,11 +284,11 @@ def test_weights_that_were_trained_on_the_test_images_are_named(small_weights, t
 def test_unreadable_images_and_copies_are_left_out_aloud(stripes):
     shutil.copy(stripes / "along" / "0.png", stripes / "along" / "copy.png")
     (stripes / "across" / "3.png").write_bytes(b"nothing")
-    result = probe(stripes, tiny_weights(), layers="fc6", shots=(3,), repeats=1)
+    result = probe(stripes, tiny_weights(), layers="fc6", shots=("all",), repeats=1)
     assert list(result.unreadable) == ["across/3.png"]
     assert "1 unreadable image is left out" in result.notes
     assert "1 exact copy of another image is left out" in result.notes
-    assert result.probes[0].tested == 27 - 1 - 9
+    assert result.probes[0].tested + 3 * result.probes[0].images == pytest.approx(27 - 1)
 
 
 def test_features_of_another_program_are_matched_by_name(stripes, tmp_path):
@@ -382,7 +385,7 @@ def test_the_command_prints_a_table_and_draws_a_picture(codes, tmp_path, capsys)
 def test_json_has_every_draw_and_the_verdict(codes, capsys):
     assert main(["probe", str(codes), "--shots", "2,6,all", "--repeats", "2", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert [len(entry["accuracy"]) for entry in document["probes"]] == [2] * 6
+    assert [len(entry["accuracy"]) for entry in document["probes"]] == [2, 2, 1] * 2  # "all" is one draw
     assert document["best"] == {"random:0": "fc6"} and document["learning"]["verdict"] in (
         "hardly",
         "unclear",
@@ -393,7 +396,6 @@ def test_json_has_every_draw_and_the_verdict(codes, capsys):
     ("extra", "code", "said"),
     [
         (["--shots", "2,few"], 2, "--shots 1,5,10"),
-        (["--shots", "40"], 1, "--shots 11"),
         (["-o", "probe.jpg"], 2, ".png"),
         (["--C", "1,2"], 2, "Give one"),
         (["--layers", "fc9"], 2, "no stage 'fc9'"),

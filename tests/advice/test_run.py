@@ -19,6 +19,7 @@ from advice_tools import draw_stripes, striped, tiny, tiny_weights
 from cnncodes import training
 from cnncodes.advice import RunReport, run, running
 from cnncodes.advice.division import draw_division, for_training, own_division, with_val
+from cnncodes.advice.draws import find_pool
 from cnncodes.advice.evidence import measure_size
 from cnncodes.advice.run_record import finished_on, remove_run
 from cnncodes.cli import main
@@ -118,6 +119,8 @@ def test_every_command_tests_on_the_same_images(stripes, weights, tmp_path) -> N
     assert fitted == advised.record(catalog) and fitted["kind"] == "drawn" and fitted["test"] == 9
     task = choose_task(catalog, TrainingSettings(), "auto")
     assert task.split.test.tolist() == advised.test.tolist()
+    pool = find_pool(catalog, np.ones(len(catalog), bool), (2,), 1, 2000, 0)
+    assert pool.test.tolist() == advised.test.tolist()
 
     run(catalog, weights, tmp_path / "out", recipe=FINE, assignments=SHORT)
     note = json.loads((tmp_path / "out/run.json").read_text())["split_record"]
