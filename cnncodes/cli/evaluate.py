@@ -24,8 +24,6 @@ def evaluate(
     split: head_options.EvaluateSplit = "auto",
     of: head_options.Of = None,
     crops: head_options.OptionalCrops = None,
-    dense: head_options.Dense = False,
-    size: head_options.DenseSize = None,
     no_temperature: head_options.NoTemperature = False,
     confusion: head_options.ConfusionFile = None,
     csv: head_options.VerdictsFile = None,
@@ -47,8 +45,6 @@ def evaluate(
 
         cnncodes evaluate model.safetensors photos/ --crops ten
 
-        cnncodes evaluate model.safetensors photos/ --dense
-
         cnncodes evaluate model.safetensors photos/ --confusion confusion.png --csv answers.csv
 
         cnncodes evaluate run/model.safetensors birds/ --of birds
@@ -68,7 +64,7 @@ def evaluate(
     if of is not None:
         loaded = [head_of(model, of) for model in loaded]
     results = _evaluate(
-        reporter, loaded, files, data, reading, split=split, crops=crops, dense=dense, size=size, temperature=not no_temperature, weights=weights,
+        reporter, loaded, files, data, reading, split=split, crops=crops, temperature=not no_temperature, weights=weights,
         device=device, workers=workers,
     )  # fmt: skip
     document: dict[str, Any] = json_module.loads(results.to_json())
@@ -133,20 +129,17 @@ def _evaluate(
     *,
     split: str,
     crops: str | None,
-    dense: bool,
-    size: int | None,
     temperature: bool,
     weights: str | None,
     device: str,
     workers: int | None,
 ) -> EvaluationResult | AverageResult:
     """One model evaluated, or several averaged; with a bar where images are computed."""
-    from cnncodes.evaluation import check_dense, count_passes, evaluate_average, is_codes
+    from cnncodes.evaluation import count_passes, evaluate_average, is_codes
     from cnncodes.evaluation import evaluate as evaluate_model
     from cnncodes.images import Catalog
 
     single = len(models) == 1
-    check_dense(data, dense, size, crops)
     source = options.read_images(data, reading, stored=is_codes(data))
     if not isinstance(source, Catalog):
         if crops is not None:
@@ -158,9 +151,7 @@ def _evaluate(
             return evaluate_model(models[0], data, split=split, temperature=temperature)
         return evaluate_average(models, data, split=split, temperature=temperature)
     numbers = _weights(models, files, weights)
-    with reporter.progress(
-        "evaluating", len(source) * count_passes(models, crops, dense), "images"
-    ) as update:
+    with reporter.progress("evaluating", len(source) * count_passes(models, crops), "images") as update:
 
         def progress(done: int, bad: int) -> None:
             update(done, f"{bad} unreadable" if bad else "")
@@ -168,11 +159,11 @@ def _evaluate(
         if single:
             return evaluate_model(
                 models[0], source, split=split, temperature=temperature, weights=numbers[0], crops=crops,
-                device=device, workers=workers, dense=dense, size=size, progress=progress,
+                device=device, workers=workers, progress=progress,
             )  # fmt: skip
         return evaluate_average(
             models, source, split=split, temperature=temperature, weights=numbers, crops=crops,
-            device=device, workers=workers, dense=dense, size=size, progress=progress,
+            device=device, workers=workers, progress=progress,
         )  # fmt: skip
 
 

@@ -160,24 +160,6 @@ OptionalCrops = Annotated[
         show_default=False,
     ),
 ]
-Dense = Annotated[
-    bool,
-    typer.Option(
-        "--dense",
-        help="The whole image instead of a crop: the mean of the class scores (of probabilities, where the model has "
-        "them) over all places, by the fully convolutional form.",
-    ),
-]
-DenseSize = Annotated[
-    int | None,
-    typer.Option(
-        "--size",
-        metavar="PX",
-        min=1,
-        help="With --dense: shorter side of the image. [default: as the model resizes before it crops]",
-        show_default=False,
-    ),
-]
 MapSize = Annotated[
     int | None,
     typer.Option(
@@ -197,16 +179,6 @@ MapStep = Annotated[
         min=1,
         help="Pixels from one place to the next: the stride of the network's last grid (32 of an AlexNet), or a part of "
         "it, which needs more passes. [default: 16]",
-        show_default=False,
-    ),
-]
-Sliding = Annotated[
-    bool | None,
-    typer.Option(
-        "--sliding/--no-sliding",
-        help="Cut out a crop at each place and compute it alone: slower, and just what the network says of it. "
-        "[default: only where fewer than half of the crops agree with the map, up to 400 places; --no-sliding: "
-        "never]",
         show_default=False,
     ),
 ]

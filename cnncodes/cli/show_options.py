@@ -48,7 +48,7 @@ DenseClassName = Annotated[
     typer.Option(
         "--class",
         metavar="CLASS",
-        help="The class whose map is drawn, by name or number. [default: the largest at most places]",
+        help="The class whose map is drawn, by name or number. [default: the five that are the largest at most places]",
         show_default=False,
     ),
 ]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cnncodes.evaluation.prediction import Prediction, predict, predictions_of
     from cnncodes.evaluation.scores import (
         Scores,
-        check_dense,
         count_passes,
         is_codes,
         model_weights,
@@ -48,7 +47,6 @@ _HOMES = {
     "predict": "prediction",
     "predictions_of": "prediction",
     "Scores": "scores",
-    "check_dense": "scores",
     "count_passes": "scores",
     "is_codes": "scores",
     "model_weights": "scores",
@@ -72,7 +70,6 @@ __all__ = [
     "Verdict",
     "benchmark_network",
     "calibration_error",
-    "check_dense",
     "compare_models",
     "compression_table",
     "count_passes",

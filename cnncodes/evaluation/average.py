@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.evaluation.calibration import mean_log_probabilities
-from cnncodes.evaluation.evaluating import EvaluationResult, as_whole, calibrate, judge, whole_in_words
+from cnncodes.evaluation.evaluating import EvaluationResult, calibrate, judge
 from cnncodes.evaluation.metrics import evaluate_scores
 from cnncodes.evaluation.scores import Data, Progress
 from cnncodes.heads.linear_model import LinearModel
@@ -56,8 +56,6 @@ def evaluate_average(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    dense: bool = False,
-    size: int | None = None,
     progress: Progress | None = None,
 ) -> AverageResult:
     """Compare several models, and the average of their probabilities, with labels.
@@ -72,7 +70,7 @@ def evaluate_average(
         With the same classes, in any order; the first one's order counts.
     weights : sequence of Weights, optional
         One per model.
-    data, split, rows, temperature, device, crops, batch_size, workers, dense, size, progress
+    data, split, rows, temperature, device, crops, batch_size, workers, progress
         As for :func:`evaluate`; ``progress`` as for :func:`~cnncodes.evaluation.score_models`.
 
     Raises
@@ -89,7 +87,7 @@ def evaluate_average(
         {
             "weights": weights, "device": device, "crops": crops,
             "batch_size": batch_size, "workers": workers,
-            "dense": dense, "size": size, "progress": progress,
+            "progress": progress,
         },
     )  # fmt: skip
     first = judged.results[0]
@@ -97,13 +95,10 @@ def evaluate_average(
     values = np.full(first.scores.values.shape, np.nan)
     values[first.rows] = logarithms
     evaluation = evaluate_scores(logarithms, first.labels, models[0].classes)
-    how = judged.how
-    if dense:
-        evaluation, how = as_whole(models, evaluation, size), how + whole_in_words(models, size)
     average = dataclasses.replace(
         first,
         evaluation=evaluation,
-        how=how,
+        how=judged.how,
         scores=dataclasses.replace(first.scores, values=values),
         log_probabilities=logarithms,
         calibration=calibrate(

@@ -139,7 +139,7 @@ def compare_models(
         raise OptionError(f"two models are compared, and {len(called)} names are given.", "Give two.")
     judged = judge([first, second], data, split, None, False, {
         "weights": None, "device": device, "crops": None, "batch_size": None, "workers": workers,
-        "progress": progress, "dense": False, "size": None,
+        "progress": progress,
     })  # fmt: skip
     one, other = judged.results
     hits = [result.log_probabilities.argmax(axis=1) == result.labels for result in judged.results]

@@ -105,8 +105,6 @@ def evaluate(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    dense: bool = False,
-    size: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluationResult:
     """Compare a model's predictions with labels.
@@ -123,7 +121,7 @@ def evaluate(
     temperature : bool, default True
         Whether a temperature is fitted on the val split, where it is neither evaluated nor fitted on; of
         images, that split is then computed as well.
-    weights, device, crops, batch_size, workers, dense, size, progress
+    weights, device, crops, batch_size, workers, progress
         As for :func:`~cnncodes.evaluation.score`.
 
     Raises
@@ -138,7 +136,7 @@ def evaluate(
         {
             "weights": [weights] if weights else None, "device": device, "crops": crops,
             "batch_size": batch_size, "workers": workers,
-            "dense": dense, "size": size, "progress": progress,
+            "progress": progress,
         },
     )  # fmt: skip
     return judged.results[0]
@@ -201,7 +199,7 @@ def judge(
             f"none of the images could be read{f'; the first is {name!r}: {reason}' if name else ''}.",
             "Look at one: cnncodes predict MODEL IMAGE.",
         )
-    return _results(models, sample, scored, bool(options["dense"]), options["size"])
+    return _results(models, sample, scored)
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,9 +281,7 @@ def _score_rows(
     )
 
 
-def _results(
-    models: Sequence[LinearModel], sample: _Sample, scored: _Scored, dense: bool, size: int | None
-) -> Judged:
+def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) -> Judged:
     """Metrics and calibration of each model, on the images that all of them could read."""
     good, val_good = scored.readable, scored.val_readable
     labels, val_labels = sample.labels[sample.rows][good], sample.labels[sample.val][val_good]
@@ -306,10 +302,10 @@ def _results(
         val_logarithms.append(log_softmax(val[val_good], used))
         results.append(
             EvaluationResult(
-                evaluation=as_whole([model], evaluation, size) if dense else evaluation,
+                evaluation=evaluation,
                 scores=scores,
                 rows=scored.places[good],
-                how=how + whole_in_words([model], size) if dense else how,
+                how=how,
                 seen=int(sample.seen[sample.rows][good].sum()),
                 labels=labels,
                 log_probabilities=log_softmax(values, used),
@@ -317,26 +313,6 @@ def _results(
             )
         )
     return Judged(tuple(results), tuple(val_logarithms), val_labels, val_how, how)
-
-
-def as_whole(models: Sequence[LinearModel], evaluation: Evaluation, size: int | None) -> Evaluation:
-    """The evaluation, which remembers that it saw whole images, and their size."""
-    sizes = _sizes(models, size)
-    return dataclasses.replace(evaluation, dense=True, size=sizes[0] if len(sizes) == 1 else None)
-
-
-def whole_in_words(models: Sequence[LinearModel], size: int | None) -> str:
-    """What ``how`` ends with where whole images are evaluated: their size, and which crops are left aside."""
-    sizes = " and ".join(f"{side:,}" for side in _sizes(models, size))
-    words = f", seen whole (--dense) with a shorter side of {sizes} px"
-    crops = sorted({model.settings.crops for model in models} - {"center"})
-    if crops:
-        words += f" instead of the crops that the model was fitted on ({', '.join(crops)})"
-    return words
-
-
-def _sizes(models: Sequence[LinearModel], size: int | None) -> list[int]:
-    return sorted({size or model.settings.preprocessing.resize for model in models})
 
 
 def calibrate(

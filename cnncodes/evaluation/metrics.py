@@ -78,10 +78,6 @@ class Evaluation:
         One per class, in the order of the classes.
     confusion : tuple of tuple of int [K][K]
         Images by true class (row) and predicted class (column).
-    dense : bool, default False
-        Whether whole images were evaluated by the fully convolutional form, and not crops.
-    size : int or None
-        Then the shorter side of the images in pixels, None where it differs among averaged models.
     """
 
     n: int
@@ -93,8 +89,6 @@ class Evaluation:
     majority: float
     per_class: tuple[ClassFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
-    dense: bool = False
-    size: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -132,7 +126,7 @@ class Evaluation:
     @reading("the evaluation", ModelError)
     def from_json(cls, text: str) -> Evaluation:
         """Inverse of :meth:`to_json`; raises :class:`ModelError` for anything else."""
-        values = parse_json(text)
+        values = {k: v for k, v in parse_json(text).items() if k not in ("dense", "size")}  # of older files
         values["per_class"] = tuple(ClassFigures(**figures) for figures in values["per_class"])
         values["confusion"] = tuple(tuple(int(count) for count in row) for row in values["confusion"])
         return cls(**values)

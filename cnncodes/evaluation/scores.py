@@ -20,7 +20,7 @@ from cnncodes.heads.linear_model import LinearModel, averaged, read_rows
 from cnncodes.images.catalog import Catalog, read_catalog
 
 if TYPE_CHECKING:
-    from cnncodes.codes.compute import Device, Encoder
+    from cnncodes.codes.compute import Encoder
     from cnncodes.images.loader import Batch
     from cnncodes.weights import Weights
 
@@ -72,8 +72,6 @@ def score(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    dense: bool = False,
-    size: int | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Scores of images, or of the rows of a codes file.
@@ -88,25 +86,18 @@ def score(
         As for :func:`~cnncodes.codes.plan_extraction`.
     crops : str, optional
         Other crops than the model was fitted with; kept crops are averaged.
-    dense : bool, default False
-        The whole image instead of crops: the mean over the map of scores of the fully convolutional form, of
-        probabilities where the model has them; see :class:`~cnncodes.evaluation.dense.DenseClassifier`.
-    size : int, optional
-        With ``dense``, the shorter side of the image in pixels; default that of the preprocessing, before it crops.
     progress : callable(done, unreadable), optional
 
     Raises
     ------
     ModelError
         If a codes file was made otherwise than the model needs.
-    OptionError
-        If ``dense`` is asked of a codes file or together with ``crops``, or ``size`` without it.
     WeightsMissingError, WeightsMismatchError
         If the model's weights are not at hand or differ.
     """
     return score_models(
         [model], data, weights=[weights] if weights else None, device=device, crops=crops,
-        batch_size=batch_size, workers=workers, dense=dense, size=size, progress=progress,
+        batch_size=batch_size, workers=workers, progress=progress,
     )[0]  # fmt: skip
 
 
@@ -119,8 +110,6 @@ def score_models(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    dense: bool = False,
-    size: int | None = None,
     progress: Progress | None = None,
 ) -> list[Scores]:
     """Scores by several models, one record per model, all on the same catalog; equal networks share one pass over the images.
@@ -130,7 +119,7 @@ def score_models(
     models : sequence of LinearModel
     weights : sequence of Weights, optional
         One per model; else :func:`model_weights` finds them.
-    data, device, batch_size, workers, crops, dense, size
+    data, device, batch_size, workers, crops
         As for :func:`score`.
     progress : callable(done, unreadable), optional
         ``done`` runs to the number of images times :func:`count_passes`.
@@ -149,7 +138,6 @@ def score_models(
             f"{len(models)} models and {'no' if weights is None else len(weights)} weights cannot be scored.",
             "Give one model or more, and the weights of each or none.",
         )
-    check_dense(data, dense, size, crops)
     if not isinstance(data, Catalog):
         if is_codes(data):
             return [_score_codes(model, one_path(data)) for model in models]
@@ -159,8 +147,6 @@ def score_models(
     numbers = list(weights) if weights is not None else _load_once(models)
     for model, own in zip(models, numbers, strict=True):
         _verified(own, model.settings)
-    if dense:
-        return _score_dense(models, numbers, data, place, workers or place.cores, size, progress)
     found: dict[int, Scores] = {}
     for number, (settings, members) in enumerate(_passes(models, crops)):
         settings = dataclasses.replace(settings, batch_size=batch_size or default_batch_size(len(data)))
@@ -172,48 +158,9 @@ def score_models(
     return [found[member] for member in range(len(models))]
 
 
-def count_passes(models: Sequence[LinearModel], crops: str | None = None, dense: bool = False) -> int:
+def count_passes(models: Sequence[LinearModel], crops: str | None = None) -> int:
     """How often :func:`score_models` goes over the images."""
-    return len(models) if dense else len(_passes(models, crops))
-
-
-def check_dense(data: Data, dense: bool, size: int | None, crops: str | None) -> None:
-    """Refuse options of whole images that do not go together, as :func:`score_models` does; raises OptionError."""
-    if size is not None and not dense:
-        raise OptionError(
-            f"a size of {size} px is meant for whole images.", "Add --dense, or leave the size out."
-        )
-    if dense and crops is not None:
-        raise OptionError(
-            f"crops='{crops}' and whole images (dense) cannot both be evaluated.", "Leave one of them out."
-        )
-    if dense and not isinstance(data, Catalog) and is_codes(data):
-        raise OptionError(
-            f"'{one_path(data)}' holds codes of crops, and a whole image needs its pixels.",
-            "Give the images instead of the codes file, or leave --dense out.",
-        )
-
-
-def _score_dense(
-    models: Sequence[LinearModel],
-    weights: Sequence[Weights],
-    catalog: Catalog,
-    device: Device,
-    workers: int,
-    size: int | None,
-    progress: Progress | None,
-) -> list[Scores]:
-    """Whole images, one model after the other; see :func:`cnncodes.evaluation.dense.score_dense`."""
-    from cnncodes.evaluation.dense import DenseClassifier, score_dense
-
-    result = []
-    for number, (model, own) in enumerate(zip(models, weights, strict=True)):
-        classifier = DenseClassifier(own, model, device)
-        values, problems = score_dense(
-            classifier, catalog, size, workers, _shifted(progress, number * len(catalog))
-        )
-        result.append(_finite(catalog, values, problems))
-    return result
+    return len(_passes(models, crops))
 
 
 def _passes(

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from cnncodes.pictures.curves import draw_curves
     from cnncodes.pictures.dead import Firing, count_firing
     from cnncodes.pictures.dead_drawing import draw_dead
-    from cnncodes.pictures.dense import DenseMap, dense_map
-    from cnncodes.pictures.dense_drawing import draw_dense
+    from cnncodes.pictures.dense import DenseMap, dense_map, draw_dense
     from cnncodes.pictures.drawing import save_png
     from cnncodes.pictures.filters import Filters, draw_filters, read_filters
     from cnncodes.pictures.fooling import Fooled, draw_fooled, fool
@@ -70,7 +69,7 @@ _HOMES = {
     "attribute_all": "attribution",
     "codes_map": "map",
     "dense_map": "dense",
-    "draw_dense": "dense_drawing",
+    "draw_dense": "dense",
     "draw_attribution": "attribution_picture",
     "draw_attributions": "attribution_picture",
     "draw_curves": "curves",

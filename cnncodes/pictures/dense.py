@@ -1,230 +1,87 @@
-"""Classes by place over an image larger than the network's crop: the fully convolutional form, or a crop at each place."""
+"""Classes by place in an image larger than the network's crop: the fully convolutional form, one heat map per class."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from cnncodes.errors import ImageError, OptionError
-from cnncodes.evaluation.dense import DenseClassifier
+from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
-from cnncodes.networks.dense import window_places
-from cnncodes.pictures.class_map import commonest
-from cnncodes.pictures.map_record import evenly
-from cnncodes.pictures.question import GUESS, as_text, ask, short
-from cnncodes.pictures.subject import Bytes, refuse_folder, view_of
+from cnncodes.networks.dense import DenseNetwork, dense_bytes, window_places
+from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_panels, plain
+from cnncodes.pictures.overlay import HEAT, pale, set_title
+from cnncodes.pictures.question import as_text, short
+from cnncodes.pictures.subject import Bytes, refuse_folder
 
 if TYPE_CHECKING:
     import os
 
-    from cnncodes.pictures.question import Question
+    from torch import Tensor
+
+    from cnncodes.pictures.drawing import Figure
     from cnncodes.pictures.subject import Subject
 
 Array = npt.NDArray[Any]
-Progress = Callable[[int, int], None]
-NAMED = 5  # classes in the JSON
-CROPS_AT_ONCE = 16
-#: At most so many crops are compared, spread over the image; the time of all is that of these in proportion.
-MOST_CROPS = 100
-#: Where a smaller share of them agrees with the map, real crops are drawn in its place, if there are not more places than this.
-RELIABLE, MOST_SLIDING = 0.5, 400
+LARGEST = 2 * 10**9  # bytes of activations
 USUAL_STEP = 16  # pixels from one place to the next
-#: The usual shorter side, in crops: things look at most half as large again as the network has learned them.
-USUAL_SIZE = 1.5
-#: From which share of alike answers on, and up to which enlargement, nobody has to be warned.
-ALIKE, ENLARGED = 0.75, 1.15
+USUAL_SIZE = 1.5  # the shorter side, in crops: in a larger image things look larger than those learned
+MAPS = 5  # heat maps, unless a class is named
 LEAST_SHARE = 0.005  # of the places: fewer are 0 %
-SURE = 0.3  # a probability: if none is as large at any place, nothing was recognised
-
-
-@dataclass(frozen=True)
-class CropComparison:
-    """What real crops say, cut out at some of the places.
-
-    Parameters
-    ----------
-    crops : int
-        How many.
-    agree : float
-        Share of them whose most probable class is the one of the fully convolutional form there.
-    mirrored : float
-        Share of them that have the same most probable class when they are mirrored: how sure the network is at all.
-    difference : float
-        Mean magnitude of the difference of the crop's largest value to that of the form there.
-    seconds : float
-        That a crop at each place would take, one after the other in batches.
-    """
-
-    crops: int
-    agree: float
-    mirrored: float
-    difference: float
-    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
 class DenseMap:
-    """Classes of an image by place.
+    """Classes of an image by place."""
 
-    Parameters
-    ----------
-    subject, image : str
-        Names of the network (or model) and of the image.
-    rgb : uint8 array [height, width, 3]
-        The whole image, resized.
-    original : tuple of 2 int
-        Its width and height in the file.
-    classes : tuple of K str
-    place : int
-        The class that is asked about.
-    values : float array [K, rows, columns]
-        Probabilities, or scores where the classifier has no probabilities.
-    unit : str
-        "probability" or "score".
-    sliding : bool
-        Whether each value is that of a crop; else of the fully convolutional form.
-    whole : Question
-        What the network says of the image's centre crop, as every other picture shows it.
-    crop, window : int
-        Sides of the network's crop in pixels, and of the window in places of the grid that enters the classifier.
-    first : float
-        Pixel in the middle of the first window; ``step`` pixels to the next.
-    step : int
-    seconds : float
-        Of all places by the fully convolutional form.
-    crops : CropComparison
-    """
-
-    subject: str
+    subject: str  # name of the network or model
     image: str
-    rgb: Bytes
-    original: tuple[int, int]
+    rgb: Bytes  # [height, width, 3], the whole image, resized
     classes: tuple[str, ...]
-    place: int
-    values: Array
-    unit: str
-    sliding: bool
-    crop: int
-    window: int
-    first: float
-    step: int
-    seconds: float
-    crops: CropComparison
-    whole: Question
-
-    @property
-    def mean(self) -> Array:
-        """Mean over the map ``[K]``."""
-        mean: Array = self.values.mean((1, 2))
-        return mean
+    shown: tuple[int, ...]  # places of the classes that have a heat map
+    values: Array  # [classes, rows, columns], in `unit`
+    unit: str  # "probability" or "score"
+    crop: int  # side of a window in pixels
+    first: float  # pixel in the middle of the first window
+    step: int  # pixels to the next window
 
     @property
     def best(self) -> npt.NDArray[np.int64]:
-        """Place of the class with the largest value, ``[rows, columns]``; K where no class has 10 %, as that is a guess."""
-        return _best(self.values, self.unit)
+        """Place of the class with the largest value, ``[rows, columns]``."""
+        best: npt.NDArray[np.int64] = self.values.argmax(0)
+        return best
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The classes, and at last what :attr:`best` calls K."""
-        return (*self.classes, f"unsure (under {100 * GUESS:.0f} %)")
-
-    @property
-    def enlarged(self) -> float:
-        """How many times as large as in the file the image was looked at; less than 1 if it was made smaller."""
-        height, width = self.rgb.shape[:2]
-        return float(max(width / self.original[0], height / self.original[1]))
-
-    @property
-    def unreliable(self) -> bool:
-        """Whether the map is of the fully convolutional form although most crops say something else."""
-        return not self.sliding and self.crops.agree < RELIABLE
-
-    @property
-    def answer(self) -> str:
-        """What the whole image is taken for: ``the image as a whole (its centre crop): 'ant', probability 67 %``."""
-        said = as_text(self.whole.predicted_value, self.unit)
-        doubt = f": {self.whole.doubt.partition(', so ')[0]}" if self.whole.doubt else ""
-        if not doubt and self.whole.knows_only:
-            doubt = f" (the model {self.whole.knows_only})"
-        return f"the image as a whole (its centre crop): '{short(self.whole.predicted, 24)}', {said}{doubt}"
-
-    @property
-    def drawn(self) -> str:
-        """What each square has been answered by, in a sentence."""
-        if not self.sliding:
-            return "Squares: the network over the whole image at once"
-        alike = f"the network over the whole image at once agrees with {100 * self.crops.agree:.0f} % of them"
-        return f"Squares: a real crop each; {alike}"
+    def shares(self) -> dict[int, float]:
+        """Place of each class that is the largest somewhere -> share of the windows, the commonest first."""
+        found, counts = np.unique(self.best, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        return {int(found[place]): float(counts[place] / self.best.size) for place in order}
 
     def describe(self, most: int = 4) -> str:
-        """The commonest classes with the share of places where each is the largest: ``bees 61 %, ants 39 %``.
-
-        Where none is, comes last: ``bees 61 %; unsure (under 10 %) 39 %``.
-        """
-        every, shares = commonest(self.best, self.best.size)
-        told = [(int(k), f"{short(self.names[k], 24)} {100 * share:.0f} %")
-                for k, share in zip(every, shares, strict=True) if share >= LEAST_SHARE]  # fmt: skip
-        classes = ", ".join([text for k, text in told if k < len(self.classes)][:most])
-        return "; ".join(
-            part for part in (classes, *(text for k, text in told if k == len(self.classes))) if part
-        )
-
-    def cautions(self) -> tuple[str, ...]:
-        """What somebody should know before believing the map; nothing, if all is well."""
-        found = []
-        width, height = self.original
-        if self.enlarged > ENLARGED:
-            found.append(
-                f"the image has {width} x {height} px and was enlarged {self.enlarged:.1f} times: it is blurred"
-            )
-        highest = float(self.values.max())
-        if self.unit == "probability" and highest < SURE:
-            found.append(
-                f"nothing is surely recognised: no class has more than {100 * highest:.0f} % at any place"
-            )
-        mirrored = f"mirrored, only {100 * self.crops.mirrored:.0f} % of the crops keep their class"
-        if self.sliding and self.crops.mirrored < ALIKE:
-            found.append(f"the network is unsure here: {mirrored}")
-        if not self.sliding and self.crops.agree < ALIKE:
-            found.append(
-                f"only {100 * self.crops.agree:.0f} % of the crops cut out at these places have the class of the map "
-                f"({mirrored})"
-            )
-        return tuple(found)
+        """The commonest classes with the share of places where each is the largest: ``bees 61 %, ants 39 %``."""
+        told = [(k, share) for k, share in self.shares.items() if share >= LEAST_SHARE][:most]
+        return ", ".join(f"{short(self.classes[k], 24)} {100 * share:.0f} %" for k, share in told)
 
     def to_json(self) -> dict[str, Any]:
-        """What a machine may want to know of it; the five classes with the largest mean."""
-        top = np.argsort(-self.mean, kind="stable")[:NAMED]
-        named, shares = commonest(self.best, NAMED)
+        """What a machine may want to know of it; of the classes those with a map."""
         return {
             "model": self.subject,
             "image": self.image,
-            "original": list(self.original),
             "size": [self.rgb.shape[1], self.rgb.shape[0]],
-            "places": [*self.values.shape[1:]],
+            "places": list(self.values.shape[1:]),
             "window_px": self.crop,
             "step_px": self.step,
-            "sliding": self.sliding,
-            "class": self.classes[self.place],
-            "whole_image": self.whole.predicted,
-            f"whole_image_{self.unit}": self.whole.predicted_value,
-            "unreliable": self.unreliable,
             "unit": self.unit,
-            "mean": {self.classes[k]: float(self.mean[k]) for k in top},
-            "share_of_places": {self.names[k]: float(share) for k, share in zip(named, shares, strict=True)},
-            "cautions": list(self.cautions()),
-            "dense_s": self.seconds,
-            "crops_s": self.crops.seconds,
-            "difference_to_crops": self.crops.difference,
-            "same_class_as_crops": self.crops.agree,
-            "same_class_mirrored": self.crops.mirrored,
+            "mean": {self.classes[k]: float(self.values[k].mean()) for k in self.shown},
+            "share_of_places": {self.classes[k]: share for k, share in self.shares.items()},
         }
 
 
@@ -235,31 +92,22 @@ def dense_map(
     *,
     step: int | None = None,
     class_name: str | int | None = None,
-    sliding: bool | None = None,
-    progress: Progress = lambda done, total: None,
 ) -> DenseMap:
-    """Class scores at every place of an image, and real crops at some of them for comparison.
+    """Class scores at every place of an image, all computed together.
 
-    By the fully convolutional form each value is that of the classifier on its window of the last grid, exactly. A crop cut
-    out there differs: at its border the network sees zeros, as in all that it has learned from, and in the window it sees
-    the neighbours.
+    Each value is exactly that of the classifier on its window of the last grid. A crop cut out there would differ a
+    little: it has padding at its border where the window has neighbours.
 
     Parameters
     ----------
     subject : Subject
     image : path
     size : int, optional
-        Shorter side in pixels after resizing; default one and a half times the network's crop. In a larger image things
-        look larger than those that the network has learned.
+        Shorter side in pixels after resizing; default one and a half times the network's crop.
     step : int, optional
-        Pixels from one place to the next, a part of the grid's own; default 16, or the grid's own if that is less.
+        Pixels from one place to the next, a divisor of the grid's own step; default 16, or the grid's own if that is less.
     class_name : str or int, optional
-        The class whose map is drawn; default the one that is the largest at most places, guesses left out.
-    sliding : bool, optional
-        Whether to compute a crop at each place instead: slow, and just what the network says of it. Default: only where fewer
-        than half of the crops that are compared have the class of the map, and there are at most 400 places.
-    progress : callable(done, total), optional
-        Of the crops.
+        The class whose map is drawn; default the five that are the largest at most places.
 
     Raises
     ------
@@ -269,49 +117,66 @@ def dense_map(
         If ``size`` is smaller than the crop, ``step`` does not divide the grid's, or the class is not there.
     """
     refuse_folder(image)
-    record = subject.preprocessing
-    name = str(image).rsplit("/", 1)[-1]
-    asked = None if class_name is None else subject.class_place(class_name)
-    classifier = DenseClassifier(subject.weights, subject.head, subject.device)
-    times = _times(classifier.step, step)
+    record, network = subject.preprocessing, subject.weights.architecture
+    asked = None if class_name is None else (subject.class_place(class_name),)
+    classes = subject.classes
+    dense = DenseNetwork(subject.network, record.crop)
+    first, own = window_places(network, subject.stage, record.crop)
+    times = _times(own, step)
     try:
-        # The picture as it is: decoded small it would be too coarse for a large size.
-        picture = decode(image)
-        whole = whole_of(picture, record, size or min(round(USUAL_SIZE * record.crop), 4096))
-        pixels = classifier.pixels(whole)
+        # Decoded in full: the reduced ways to decode serve crops.
+        whole = whole_of(decode(image), record, size or min(round(USUAL_SIZE * record.crop), 4096))
+        height, width = whole.shape[:2]
+        need = dense_bytes(network, height, width, dense.grid)
+        if need > LARGEST:
+            raise ImageError(
+                f"{width:,} x {height:,} px need {need / 1e9:.1f} GB at once, more than {LARGEST / 1e9:.0f} GB.",
+                "Use a smaller --size, or cut the image.",
+            )
     except ImageError as error:
+        name = Path(image).name
         raise ImageError(f"'{name}' cannot be shown: {error.problem.rstrip('.')}.", error.remedy) from error
-    classifier.scores(pixels)  # the first pass of a process is slower than those after it
-    started = time.perf_counter()
-    values = subject.values(classifier.finer_scores(pixels, times))[0].cpu().numpy()
-    seconds = time.perf_counter() - started
-    first, own = window_places(subject.weights.architecture, classifier.stage, record.crop)
+    pixels = torch.from_numpy(normalise(whole[None], record)).to(subject.device.torch_name)
+    with torch.inference_mode():
+        scores = finer_scores(subject, dense, pixels, own // times, times)
+        values = subject.values(scores[None])[0].cpu().numpy()
     # A last window can need less than the whole crop: where the crop would stick out, there is no place.
-    rows, columns = (range(0, length - record.crop + 1, own // times) for length in pixels.shape[2:])
-    values = np.ascontiguousarray(values[:, : len(rows), : len(columns)])
-    corners = [(row, column) for row in rows for column in columns]
-    crops, comparison = _compare(subject, pixels, corners, values, sliding, progress)
-    if crops is not None:
-        values = np.ascontiguousarray(crops.T).reshape(values.shape)
-    place = _commonest_class(values, subject.unit) if asked is None else asked
-    return DenseMap(
-        subject.name, name, whole if record.channels == "RGB" else np.ascontiguousarray(whole[:, :, ::-1]),
-        (picture.width, picture.height), subject.classes, place, values, subject.unit, crops is not None, record.crop,
-        classifier.window, first, own // times, seconds, comparison, ask(subject, view_of(image, subject)),
+    rows, columns = ((length - record.crop) // (own // times) + 1 for length in (height, width))
+    rgb = whole if record.channels == "RGB" else np.ascontiguousarray(whole[:, :, ::-1])
+    found = DenseMap(
+        subject.name, Path(image).name, rgb, classes, (), np.ascontiguousarray(values[:, :rows, :columns]),
+        subject.unit, record.crop, first, own // times,
     )  # fmt: skip
+    return DenseMap(**{**vars(found), "shown": asked or tuple(found.shares)[:MAPS]})
 
 
-def _best(values: Array, unit: str) -> npt.NDArray[np.int64]:
-    """The class with the largest of values ``[K, rows, columns]``; K where that is a guess."""
-    best: npt.NDArray[np.int64] = values.argmax(0)
-    return np.where(values.max(0) < GUESS, len(values), best) if unit == "probability" else best
+def dense_scores(subject: Subject, dense: DenseNetwork, pixels: Tensor) -> Tensor:
+    """Scores ``[classes, rows, columns]`` of the classifier on each window of pixels ``[1, 3, height, width]``."""
+    codes = dense.activations(pixels, subject.stage)
+    side = dense.side(subject.stage)
+    rows, columns = (length - side + 1 for length in codes.shape[2:])
+    windows = F.unfold(codes, side)[0].T  # one row per window, ordered as flatten(1) does
+    return subject.classify(windows).T.reshape(-1, rows, columns)
 
 
-def _commonest_class(values: Array, unit: str) -> int:
-    """The class that is the largest at most places; places that are guesses count only if all are."""
-    best = _best(values, unit)
-    known = best[best < len(values)]
-    return int(commonest(known if len(known) else values.argmax(0), 1)[0][0])
+def finer_scores(subject: Subject, dense: DenseNetwork, pixels: Tensor, shift: int, times: int) -> Tensor:
+    """Scores as :func:`dense_scores`, at ``times`` as many places in each direction, ``shift`` pixels apart.
+
+    The image is moved by parts of a step, ``times * times`` passes in all, and the maps are put together
+    (shift-and-stitch: Long, Shelhamer and Darrell 2015, section 3.2).
+    """
+    maps = {}
+    for down in range(times):
+        for across in range(times):
+            part = pixels[:, :, shift * down :, shift * across :]
+            if min(part.shape[2:]) >= dense.input_size:
+                maps[down, across] = dense_scores(subject, dense, part)
+    rows = sum(scores.shape[1] for (_, across), scores in maps.items() if across == 0)
+    columns = sum(scores.shape[2] for (down, _), scores in maps.items() if down == 0)
+    stitched = pixels.new_empty(len(maps[0, 0]), rows, columns)
+    for (down, across), scores in maps.items():
+        stitched[:, down::times, across::times] = scores
+    return stitched
 
 
 def _times(own: int, step: int | None) -> int:
@@ -327,60 +192,53 @@ def _times(own: int, step: int | None) -> int:
     return own // step
 
 
-def _compare(
-    subject: Subject,
-    pixels: torch.Tensor,
-    corners: list[tuple[int, int]],
-    values: Array,
-    sliding: bool | None,
-    progress: Progress,
-) -> tuple[Array | None, CropComparison]:
-    """Values ``[places, classes]`` of real crops, or None if they shall not be drawn, and how crops compare with the form.
-
-    They shall if that is asked for, or ``sliding`` is None, few of some crops agree, and all are not too many.
-    """
-    form = values.reshape(len(values), -1).T  # [places, classes]
-    chosen = every = np.arange(len(corners))
-    if not sliding:
-        chosen = evenly(every, MOST_CROPS)
-    real, mirrored, seconds = _crops(subject, pixels, [corners[place] for place in chosen], progress)
-    few = (real.argmax(1) == form[chosen].argmax(1)).mean() < RELIABLE
-    drawn = sliding or (sliding is None and few and len(corners) <= MOST_SLIDING)
-    if drawn and len(chosen) < len(corners):
-        rest, done = np.setdiff1d(every, chosen), len(chosen)
-        more = _crops(
-            subject,
-            pixels,
-            [corners[place] for place in rest],
-            lambda n, total: progress(done + n, done + total),
+def draw_dense(found: DenseMap) -> Figure:
+    """The image with one window, and for each class a heat map of its value in the window around each square."""
+    height, width = found.rgb.shape[:2]
+    count = 1 + len(found.shown)
+    columns = 1 if width > 3 * height else min(count, 3)
+    rows = -(-count // columns)
+    title = f"{found.image}: {found.describe()} of the windows ({found.subject})"
+    cell = min(12.5 / columns, 6 * width / height)
+    figure, axes = new_panels(rows, columns, cell, title, aspect=height / width)
+    shown = found.values[list(found.shown)]
+    low = 0.0 if found.unit == "probability" else float(shown.min())
+    high = max(float(shown.max()), low + 0.01)
+    axes[0].imshow(found.rgb, interpolation="nearest")
+    set_title(axes[0], f"{width} x {height} px; the frame is one window")
+    _draw_window(axes[0], found)
+    for panel, place in zip(axes[1:], found.shown, strict=False):
+        values = found.values[place]
+        panel.imshow(pale(found.rgb), interpolation="nearest")
+        heat = panel.imshow(
+            on_pixels(found, values), HEAT, vmin=low, vmax=high, alpha=0.8, interpolation="nearest"
         )
-        order = np.argsort(np.concatenate([chosen, rest]))
-        real, mirrored = (
-            np.concatenate(pair)[order] for pair in zip((real, mirrored), more[:2], strict=True)
+        set_title(
+            panel,
+            f"'{short(plain(found.classes[place]), 24)}': up to {as_text(float(values.max()), found.unit)}",
         )
-        chosen, seconds = every, seconds + more[2]
-    best, rows = real.argmax(1), np.arange(len(real))
-    agree = best == form[chosen].argmax(1)
-    # of the largest class alone: the mean over a thousand would be near 0 whatever happens
-    difference = float(np.abs(real[rows, best] - form[chosen][rows, best]).mean())
-    return real if drawn else None, CropComparison(
-        len(real), float(agree.mean()), float((best == mirrored).mean()), difference, seconds * len(corners) / len(real)
-    )  # fmt: skip
+    for panel in axes[count:]:
+        panel.set_visible(False)
+    add_colour_bar(figure, heat, axes, found.unit)
+    return figure
 
 
-def _crops(
-    subject: Subject, pixels: torch.Tensor, corners: list[tuple[int, int]], progress: Progress
-) -> tuple[Array, Array, float]:
-    """Values ``[crops, classes]`` of crops with these corners, their classes when mirrored, and the seconds of the first."""
-    side = subject.preprocessing.crop
-    found, mirrored, seconds = [], [], 0.0
-    with torch.inference_mode():
-        for start in range(0, len(corners), CROPS_AT_ONCE):
-            some = corners[start : start + CROPS_AT_ONCE]
-            began = time.perf_counter()
-            crops = torch.cat([pixels[:, :, y : y + side, x : x + side] for y, x in some])
-            found.append(subject.values(subject.scores(crops)).cpu().numpy())
-            seconds += time.perf_counter() - began
-            mirrored.append(subject.scores(crops.flip(3)).argmax(1).cpu().numpy())
-            progress(start + len(some), len(corners))
-    return np.concatenate(found), np.concatenate(mirrored), seconds
+def on_pixels(found: DenseMap, values: Array) -> np.ma.MaskedArray[Any, Any]:
+    """Values by place as values by pixel: a square of ``step`` pixels around each window's middle; masked beyond."""
+    start = round(found.first - found.step / 2 + 0.5)
+    rows, columns = ((np.arange(length) - start) // found.step for length in found.rgb.shape[:2])
+    inside = np.outer((rows >= 0) & (rows < values.shape[0]), (columns >= 0) & (columns < values.shape[1]))
+    spread = values[rows.clip(0, values.shape[0] - 1)][:, columns.clip(0, values.shape[1] - 1)]
+    return np.ma.masked_array(spread, ~inside)
+
+
+def _draw_window(axes: Any, found: DenseMap) -> None:
+    """Where the first class is the surest: the window, and the square in its middle that has its value."""
+    row, column = np.unravel_index(found.values[found.shown[0]].argmax(), found.best.shape)
+    for side, colour in ((found.crop, COLOURS[0]), (found.step, COLOURS[1])):
+        left, top = np.array([column, row]) * found.step + found.first - side / 2
+        across, down = left + side * np.array([0, 1, 1, 0, 0]), top + side * np.array([0, 0, 1, 1, 0])
+        axes.plot(across, down, color="white", linewidth=5)
+        axes.plot(across, down, color=colour, linewidth=2.5)
+    axes.set_xlim(-0.5, found.rgb.shape[1] - 0.5)
+    axes.set_ylim(found.rgb.shape[0] - 0.5, -0.5)

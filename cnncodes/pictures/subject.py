@@ -26,7 +26,6 @@ from cnncodes.errors import (
     WeightsMissingError,
     nearest,
 )
-from cnncodes.evaluation.dense import has_odds, values_of
 from cnncodes.heads import LinearModel, load_model
 from cnncodes.images import crops_of, normalise
 from cnncodes.images.decode import decode
@@ -106,7 +105,7 @@ class Subject:
     @property
     def has_odds(self) -> bool:
         """Whether scores are logits, so that softmax makes probabilities of them; an SVM's are distances."""
-        return has_odds(self.head)
+        return self.head is None or self.head.head.kind == "softmax"
 
     @property
     def unit(self) -> str:
@@ -134,8 +133,8 @@ class Subject:
         return F.linear(rows, self._constant(head.weight), self._constant(head.bias))
 
     def values(self, scores: Tensor) -> Tensor:
-        """What is shown of scores ``[batch, classes]``: probabilities where there are odds, else the scores."""
-        return values_of(scores, self.head)
+        """What is shown of scores ``[batch, classes, ...]``: probabilities where there are odds, else the scores."""
+        return scores.softmax(1) if self.has_odds else scores
 
     def class_place(self, name: str | int) -> int:
         """Place of a class by its name, in any case, or by its number.

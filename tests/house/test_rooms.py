@@ -27,7 +27,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
         "weights": {"*"},
         "codes": {"compute"},
         "training": {"*"},
-        "evaluation": {"dense", "timing", "peak_memory"},
+        "evaluation": {"timing", "peak_memory"},
         "pictures": {"*"},
     },
     "torchvision": {"weights": {"imagenet"}},

@@ -35,7 +35,6 @@ from cnncodes.pictures.attribution import attribute, attribute_all
 from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
 from cnncodes.pictures.comparison import comparison_figure
 from cnncodes.pictures.confusion import confusion_figure
-from cnncodes.pictures.dense_drawing import draw_dense
 from cnncodes.pictures.filters import draw_filters, read_filters
 from cnncodes.pictures.map_drawing import draw_map, draw_map_points
 from cnncodes.pictures.map_record import read_map
@@ -114,8 +113,7 @@ def test_of_an_image_and_a_network(subject, view, photos):
     check(inversion_drawing.draw_inversions(inversion.invert(subject, view, "fc2", 2)))
     photo = next(photos.rglob("*.png"))
     found = dense.dense_map(subject, photo)
-    several = np.random.default_rng(0).random(found.values.shape)  # of one class alone there is no legend
-    check(draw_dense(replace(found, values=several)), 3, legend=True)
+    check(dense.draw_dense(found), 2)
     fooled = fooling.fool(subject, view, limit=255)
     check(fooling.draw_fooled(fooled), 2)
 
