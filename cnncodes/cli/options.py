@@ -43,8 +43,17 @@ ClassesAre = Annotated[
         show_default=False,
     ),
 ]
+ListRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="FOLDER",
+        help="Where the images are that a list, a table or a codes file names. [default: as it says, or its own folder]",
+        show_default=False,
+    ),
+]
 #: How DATA are read: keywords of :func:`cnncodes.images.read_catalog`, each an option of every command that takes DATA.
-READING: dict[str, Any] = {"classes_are": ClassesAre}
+READING: dict[str, Any] = {"classes_are": ClassesAre, "root": ListRoot}
 Reading: TypeAlias = dict[str, str | None]
 Codes = Annotated[
     str,
