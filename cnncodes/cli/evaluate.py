@@ -90,7 +90,8 @@ def evaluate(
 def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The first word is a model, the last is data; what is between is a model until something cannot be one."""
     from cnncodes.evaluation import is_codes
-    from cnncodes.images.listing import SUFFIXES
+    from cnncodes.images.listing import has_image_suffix
+    from cnncodes.images.sources import is_list
 
     if len(words) < 2:
         raise OptionError(
@@ -100,8 +101,7 @@ def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
     def is_data(word: str) -> bool:
         path = Path(word)
-        suffixes = (*SUFFIXES, ".csv", ".txt", ".lst")
-        return path.is_dir() or is_codes(word) or path.suffix.lower() in suffixes or "*" in word
+        return path.is_dir() or is_codes(word) or has_image_suffix(word) or is_list(word) or "*" in word
 
     count = 1
     while count < len(words) - 1 and not is_data(words[count]):

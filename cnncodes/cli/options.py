@@ -29,7 +29,7 @@ Typer = typer.Typer
 
 DATA_HELP = (
     "A folder (class/x.jpg, or train|val|test/class/x.jpg), a list (path label), "
-    "a CSV (filename,label[,split]), images or globs."
+    "a table (filename,label[,split]: CSV, TSV, JSON Lines, Parquet), images or globs."
 )
 
 Data = Annotated[list[str], typer.Argument(metavar="DATA...", help=DATA_HELP, show_default=False)]
@@ -52,8 +52,26 @@ ListRoot = Annotated[
         show_default=False,
     ),
 ]
+PathColumn, LabelColumn, SplitColumn = (
+    Annotated[
+        str | None,
+        typer.Option(
+            f"--{kind}-column",
+            metavar="NAME",
+            help=f"Of a table: the column of the {kind}. [default: a usual name, such as {usual}]",
+            show_default=False,
+        ),
+    ]
+    for kind, usual in (("path", "filename"), ("label", "class"), ("split", "subset"))
+)
 #: How DATA are read: keywords of :func:`cnncodes.images.read_catalog`, each an option of every command that takes DATA.
-READING: dict[str, Any] = {"classes_are": ClassesAre, "root": ListRoot}
+READING: dict[str, Any] = {
+    "root": ListRoot,
+    "path_column": PathColumn,
+    "label_column": LabelColumn,
+    "split_column": SplitColumn,
+    "classes_are": ClassesAre,
+}
 Reading: TypeAlias = dict[str, str | None]
 Codes = Annotated[
     str,

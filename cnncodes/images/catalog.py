@@ -16,7 +16,7 @@ from cnncodes.errors import CatalogError, OptionError, nearest
 from cnncodes.files import parse_json, reading
 from cnncodes.images.folders import CLASSES_ARE
 from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_places, visible
-from cnncodes.images.sources import is_list, merge, read_source
+from cnncodes.images.sources import LISTS, is_list, merge, read_source
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
 
@@ -225,6 +225,9 @@ def read_catalog(
     data: ImageSource | Sequence[ImageSource],
     *,
     root: ImageSource | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
     classes_are: str | None = None,
 ) -> Catalog:
     """Make the catalog of the images that a person names.
@@ -233,11 +236,13 @@ def read_catalog(
     ----------
     data : path or sequence of paths
         A folder (see :func:`~cnncodes.images.folders.scan_folder` for where labels and splits come from), a
-        CSV file (``.csv``: :func:`~cnncodes.images.lists.parse_csv`), a list (``.txt``, ``.lst``:
-        :func:`~cnncodes.images.lists.parse_list`), one image, a glob (``photos/*.jpg``, ``**`` for any
-        depth), or a sequence of these. Images named one by one or by a glob have no label.
+        table (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.parquet``: :func:`~cnncodes.images.tables.parse_csv`), a
+        list (``.txt``, ``.lst``: :func:`~cnncodes.images.lists.parse_list`), one image, a glob (``photos/*.jpg``,
+        ``**`` for any depth), or a sequence of these. Images named one by one or by a glob have no label.
     root : path, optional
-        Folder that the paths in lists and CSV files are relative to; by default the file's own.
+        Folder that the paths in lists and tables are relative to; by default the file's own.
+    path_column, label_column, split_column : str, optional
+        Names of the columns of a table; by default those that have one of the usual names.
     classes_are : {"top", "sub", "none"}, optional
         Which folders are the classes: those at the top, those in them, or none; by default the names of the folders tell.
 
@@ -253,21 +258,27 @@ def read_catalog(
         If there is nothing of that name, no image in it, a line that cannot be used, or folders that can be read in
         two ways.
     OptionError
-        If ``root`` is given and no list or CSV file was named, or ``classes_are`` is not known.
+        If ``classes_are`` is not known; or if something is given that says nothing of what was named: ``root`` or a column
+        without a list or a table, ``classes_are`` without a folder.
+    DependencyError
+        If a Parquet file is named, and pyarrow is not installed.
     """
     sources = [data] if isinstance(data, str | os.PathLike) else list(data)
     paths = [os.fspath(source) for source in sources]
     folder = None if root is None else os.path.abspath(os.fspath(root))  # noqa: PTH100 - may be a link
     if not paths:
-        raise CatalogError("no images were named.", "Give a folder, a list, a CSV file or images.")
-    if folder is not None and not any(is_list(path) for path in paths):
-        raise OptionError(
-            f"root={folder!r} has no meaning for {paths[0]!r}.",
-            "root is for lists (.txt, .lst) and CSV files; leave it out.",
-        )
+        raise CatalogError("no images were named.", "Give a folder, a list, a table or images.")
     if classes_are is not None and classes_are not in CLASSES_ARE:
         raise OptionError(f"classes_are '{classes_are}' is not known.", nearest(classes_are, CLASSES_ARE))
-    reading = Reading(folder, classes_are)
+    reading = Reading(folder, path_column, label_column, split_column, classes_are)
+    lists = [is_list(path) for path in paths]
+    for name, value in vars(reading).items():
+        for_folders = name == "classes_are"
+        if value not in (None, "none") and (all(lists) if for_folders else not any(lists)):
+            kind = "folders" if for_folders else f"lists and tables ({', '.join(LISTS)})"
+            raise OptionError(
+                f"{name}={value!r} has no meaning for {paths[0]!r}.", f"It is for {kind}; leave it out."
+            )
     listing = merge([read_source(path, reading) for path in paths])
     classes, places = class_places(listing.labels)
     labels = np.array([places.get(label, -1) for label in listing.labels], np.int32)

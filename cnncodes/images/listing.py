@@ -40,6 +40,9 @@ class Reading:
     """What a person says about how lists and folders are to be read; see :func:`~cnncodes.images.catalog.read_catalog`."""
 
     root: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
     classes_are: str | None = None
 
 

@@ -65,3 +65,24 @@ def test_what_says_itself_which_images_it_has_is_not_read_in_another_way(run, sh
     ):
         refused = run(*command, "--classes-are", "sub")
         assert refused.code == 2 and "--classes-are" in refused.err
+
+
+def test_columns_and_the_folder_of_a_table_are_named_by_options(run, shared, tmp_path) -> None:
+    names = sorted(path.relative_to(shared.photos) for path in shared.photos.rglob("*.jpg"))
+    table = tmp_path / "images.csv"
+    table.write_text("\n".join(["photo,kind,part", *(f"{name},{name.parent},train" for name in names)]))
+    command = ("extract", table, "-o", tmp_path / "c.h5", *R0, "--dry-run")
+    refused = run(*command)
+    assert refused.code == 1 and "--path-column" in refused.err
+    read = run(
+        *command,
+        "--path-column",
+        "photo",
+        "--label-column",
+        "kind",
+        "--split-column",
+        "part",
+        "--root",
+        shared.photos,
+    )
+    assert read.code == 0 and read.err.startswith("18 images, 3 classes (bird 6, cat 6, dog 6), train 18\n")

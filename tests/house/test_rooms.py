@@ -34,7 +34,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
     "h5py": {"codes": {"file", "structure"}},
-    "pyarrow": {"codes": {"export"}},
+    "pyarrow": {"codes": {"export"}, "images": {"tables"}},
     "sklearn": {
         "heads": {"scikit"},
         "evaluation": {"metrics"},

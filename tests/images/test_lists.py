@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from cnncodes.errors import CatalogError
 from cnncodes.images import Catalog, read_catalog
-from cnncodes.images.lists import parse_csv, parse_list
+from cnncodes.images.lists import parse_list
+from cnncodes.images.tables import parse_csv
 
 
 def labels_of(catalog: Catalog) -> dict[str, str | None]:

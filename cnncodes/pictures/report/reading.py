@@ -20,7 +20,8 @@ from cnncodes.codes.search import nearest
 from cnncodes.errors import CnnCodesError, ModelError
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.listing import class_places
-from cnncodes.images.lists import parse_csv, read_text
+from cnncodes.images.lists import read_text
+from cnncodes.images.tables import parse_csv
 from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.map_record import evenly
 from cnncodes.pictures.report.answers import Asked, Progress, ask

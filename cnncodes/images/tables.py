@@ -1,0 +1,316 @@
+"""Images named in a table: CSV, TSV, JSON Lines or Parquet, with columns for path, label and split."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnncodes import files
+from cnncodes.errors import CatalogError, DependencyError, nearest
+from cnncodes.images.listing import SPLITS, Listing, Reading, class_name, split_code
+
+# Names of columns as _key gives them, the first that is there counts.
+PATHS = (
+    "filename", "filepath", "file", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "image", "img",
+    "name", "imageid", "id",
+)  # fmt: skip
+LABELS = (
+    "label", "class", "category", "target", "classname", "classlabel", "labelname", "labels", "classid", "labelid",
+)  # fmt: skip
+_YES_OR_NO = {"isvalid": "val", "isval": "val", "istest": "test"}  # in which no means train
+_SPLITS = ("split", "subset", "partition", "set", "fold", *_YES_OR_NO)
+_NO_LABEL = ("", "nan", "<na>")
+_TRUTH = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
+_REMEDY = (
+    "Begin the file with the line filename,label or filename,label,split, or name the columns: --path-column, "
+    "--label-column, --split-column."
+)
+_FIRST = 8  # columns in a message
+_AS_USUAL = Reading()
+
+_Rows = Iterable[tuple[int, Sequence[Any]]]  # number of the line, or of the row, and its cells
+
+
+def parse_csv(
+    text: str,
+    root: str,
+    source: str = "the CSV file",
+    reading: Reading = _AS_USUAL,
+    delimiter: str | None = None,
+) -> Listing:
+    """Read a CSV file whose first line names its columns, in any order.
+
+    The usual names are known, such as ``filename``, ``path`` or ``image_path``; ``label``, ``class``, ``category`` or
+    ``target``; ``split``, ``subset``, ``fold`` or ``is_valid``; others are named in ``reading``. Columns that are not used
+    are told in the listing's notes. Label and split may be missing or empty; ``nan`` is no label. Fields are separated by
+    commas, semicolons or tabs, quoted as in RFC 4180 (quoted names may contain separators, quotes and line breaks).
+    The order is kept.
+
+    Parameters
+    ----------
+    text : str
+    root : str
+        Absolute folder that the file names are relative to.
+    source : str
+        Name of the file in messages.
+    reading : Reading
+        Which columns, where a person says it.
+    delimiter : str, optional
+        By default the one of the three that the first line has most of.
+
+    Raises
+    ------
+    CatalogError
+        With the number of the line that cannot be used; if an image has two labels, with the numbers of its lines;
+        if the header is missing; if no image is named.
+    """
+    rows = _csv_rows(text, source, delimiter or _delimiter(text))
+    header = next(rows, (0, []))[1]
+    return _listing(header, rows, root, source, reading)
+
+
+def parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Listing:
+    """Read JSON Lines: an object a line, whose keys are columns as :func:`parse_csv` knows them."""
+    records: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = files.parse_json(line)
+        except ValueError as error:
+            raise CatalogError(
+                f"{source}, line {number} is no JSON: {error}.", "Write one object a line."
+            ) from error
+        if not isinstance(value, dict):
+            raise CatalogError(f"{source}, line {number} is no JSON object.", "Write one object a line.")
+        records.append((number, value))
+    header = list(dict.fromkeys(key for _, record in records for key in record))
+    rows = ((number, [record.get(key) for key in header]) for number, record in records)
+    return _listing(header, rows, root, source, reading)
+
+
+def read_parquet(path: str, root: str, source: str, reading: Reading) -> Listing:
+    """Read a Parquet file, with columns as :func:`parse_csv` knows them; needs pyarrow."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise DependencyError(
+            f"{source} is a Parquet file, and pyarrow is not installed.",
+            "Run: pip install 'cnncodes[parquet]', or give a CSV or JSON Lines file.",
+        ) from error
+    try:
+        with files.open_file(path) as file:
+            parquet = pq.ParquetFile(file)
+            header = [str(name) for name in parquet.schema_arrow.names]
+            wanted = [header[place] for place in _columns(header, source, reading).all]
+            for name in wanted:
+                kind = parquet.schema_arrow.field(name).type
+                if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+                    raise _no_text(f"{source}: the column {name!r}", str(kind)[:80])
+            table = parquet.read(columns=wanted)
+            cells = {name: table.column(name).to_pylist() for name in wanted}
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise CatalogError(
+            f"{source} cannot be read as Parquet: {str(error).partition(chr(10))[0].rstrip('.')}.",
+            "Give a whole Parquet file, or a CSV or JSON Lines file.",
+        ) from error
+    nothing = [None] * table.num_rows
+    rows = enumerate(zip(*(cells.get(name, nothing) for name in header), strict=True), start=1)
+    return _listing(header, rows, root, source, reading, "row")
+
+
+def is_header(words: Sequence[str]) -> bool:
+    """Whether the words of a first line name columns: of the path, and where there are several, of the label."""
+    keys = [_key(word) for word in words]
+    return any(key in PATHS for key in keys) and (len(keys) == 1 or any(key in LABELS for key in keys))
+
+
+def image_name(path: str, root: str, where: str) -> str:
+    """Path as the catalog names it: relative to the root where it lies below it, '/' separated.
+
+    Lists are UTF-8. Where the system's names are not (the C locale), a name is what listing its folder gives.
+    """
+    if not path or "\0" in path:
+        raise CatalogError(
+            f"{where} has {'a zero byte in the' if path else 'no'} file name.", "Correct or delete that line."
+        )
+    if sys.getfilesystemencoding() != "utf-8":
+        path = os.fsdecode(path.encode("utf-8", "surrogateescape"))
+    if os.sep != "/":
+        path = path.replace(os.sep, "/")
+        root = root.replace(os.sep, "/")
+    prefix = root.rstrip("/") + "/"
+    if path.startswith(prefix) and len(path) > len(prefix):
+        return path[len(prefix) :]
+    while path.startswith("./") and len(path) > 2:
+        path = path[2:]
+    return path
+
+
+def checked(listing: Listing, lines: list[int], source: str, remedy: str, line: str = "line") -> Listing:
+    """The listing; raises CatalogError if it is empty, or gives an image two labels (twice the same is no harm)."""
+    if not listing.names:
+        raise CatalogError(f"{source} names no images.", remedy)
+    if len(set(listing.names)) == len(listing.names):
+        return listing
+    first: dict[str, tuple[str, int]] = {}
+    for name, label, number in zip(listing.names, listing.labels, lines, strict=True):
+        if label is None:
+            continue
+        before, where = first.setdefault(name, (label, number))
+        if class_name(before) != class_name(label):
+            raise CatalogError(
+                f"{source} gives the image {name!r} two labels: {before!r} in {line} {where} and {label!r} in {line} "
+                f"{number}.",
+                "An image has one label here: keep the line that is right and delete the other.",
+            )
+    return listing
+
+
+@dataclass
+class _Columns:
+    """Places of the columns in a header; of the split those that may say it, with their keys."""
+
+    path: int
+    label: int | None
+    splits: dict[str, int]
+
+    @property
+    def all(self) -> list[int]:
+        return [place for place in (self.path, self.label, *self.splits.values()) if place is not None]
+
+
+def _listing(
+    header: Sequence[str], rows: _Rows, root: str, source: str, reading: Reading, line: str = "line"
+) -> Listing:
+    listing = Listing(root)
+    if not header:
+        return checked(listing, [], source, _REMEDY)
+    columns = _columns(header, source, reading)
+    numbers: list[int] = []
+    splits: dict[str, list[str]] = {key: [] for key in columns.splits}
+    for number, row in rows:
+        where = f"{source}, {line} {number}"
+        if len(row) > len(header):
+            raise CatalogError(
+                f"{where} has {len(row)} fields, and the header names {len(header)}.",
+                'Put names that contain the separator in quotes: "a,b.jpg",cat.',
+            )
+        cells = {
+            place: _text(row[place], header[place], where) if place < len(row) else ""
+            for place in columns.all
+        }
+        label = "" if columns.label is None else cells[columns.label].strip()
+        listing.add(
+            image_name(cells[columns.path], root, where), None if label.lower() in _NO_LABEL else label
+        )
+        numbers.append(number)
+        for key, place in columns.splits.items():
+            splits[key].append(cells[place].strip())
+    used = {columns.path, columns.label}
+    for key, values in splits.items():
+        codes = _split_codes(key, values, numbers, f"{source}, {line}", reading)
+        if codes is not None:
+            listing.splits = [codes[value] for value in values]
+            used.add(columns.splits[key])
+            break
+    if unused := [name.strip() for place, name in enumerate(header) if place not in used]:
+        more = f" and {len(unused) - _FIRST} more" if len(unused) > _FIRST else ""
+        label = "; none is known as the label, --label-column names it" if columns.label is None else ""
+        listing.notes.append(f"columns not used: {', '.join(unused[:_FIRST])}{more}{label}")
+    return checked(listing, numbers, source, _REMEDY, line)
+
+
+def _columns(header: Sequence[str], source: str, reading: Reading) -> _Columns:
+    """Those that a person named, else the first of each kind that has a usual name."""
+    keys = [_key(name) for name in header]
+
+    def place_of(asked: str | None, known: Sequence[str]) -> int | None:
+        if asked is None:
+            return next((keys.index(key) for key in known if key in keys), None)
+        names = [name.strip() for name in header]
+        if asked.strip() not in names:
+            raise CatalogError(f"{source} has no column {asked!r}.", nearest(asked, names))
+        return names.index(asked.strip())
+
+    path, label = place_of(reading.path_column, PATHS), place_of(reading.label_column, LABELS)
+    if path is None:
+        first = ", ".join(header)[:80]
+        raise CatalogError(f"{source} has no column 'filename'; its first line is {first!r}.", _REMEDY)
+    if reading.split_column is None:
+        splits = {key: keys.index(key) for key in _SPLITS if key in keys}
+    else:
+        place = place_of(reading.split_column, ())
+        assert place is not None
+        splits = {keys[place]: place}
+    taken = (path, label)
+    return _Columns(path, label, {key: place for key, place in splits.items() if place not in taken})
+
+
+def _split_codes(
+    name: str, values: list[str], numbers: list[int], where: str, reading: Reading
+) -> Mapping[str, int] | None:
+    """Split of each value of a column, None if it says something else, as folds do that are numbered.
+
+    Raises
+    ------
+    CatalogError
+        For a value that is not known in a column that says splits: by its name, the words of a person, or other values.
+    """
+    codes: dict[str, int | None] = {}
+    for value in set(values):
+        if value.lower() in (*_NO_LABEL, "none"):
+            codes[value] = 0
+        elif name in _YES_OR_NO and value.lower() in _TRUTH:
+            codes[value] = SPLITS.index(_YES_OR_NO[name] if _TRUTH[value.lower()] else "train")
+        else:
+            codes[value] = split_code(value)
+    known = {value: code for value, code in codes.items() if code is not None}
+    if len(known) == len(codes):
+        return known
+    if name == "split" or reading.split_column is not None or any(known.values()):
+        wrong, number = next(pair for pair in zip(values, numbers, strict=True) if pair[0] not in known)
+        raise CatalogError(f"{where} {number}: the split {wrong!r} is not known.", nearest(wrong, SPLITS))
+    return None
+
+
+def _text(value: Any, column: str, where: str) -> str:
+    if value is None or isinstance(value, str | int | float):
+        return "" if value is None else str(value)
+    raise _no_text(f"{where}: the column {column.strip()!r}", type(value).__name__)
+
+
+def _no_text(what: str, kind: str) -> CatalogError:
+    return CatalogError(
+        f"{what} holds {kind}, and a name or a number is needed.",
+        "Name another column, or write the images to files and their paths to the table.",
+    )
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
+def _delimiter(text: str) -> str:
+    header = text.lstrip("\r\n").partition("\n")[0]
+    return max(",;\t", key=header.count)  # the comma where none occurs
+
+
+def _csv_rows(text: str, source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if any(row):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise CatalogError(
+            f"{source}, line {reader.line_num} cannot be read: {error}.",
+            'Quote fields as in "a ""quoted"" name.jpg",cat.',
+        ) from error
