@@ -8,11 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from cnncodes.weights import Preprocessing, Weights, load_weights
 
 PhotoFolder = Callable[..., Path]
+
+# No test measures time: on a busy machine an example takes as long as it takes. No example changes a fixture.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -188,7 +188,6 @@ DEMO = re.compile(
 )
 
 
-@pytest.mark.timeout(400)  # half a minute where nothing else runs
 def test_demo_shows_what_trained_weights_are_worth_by_commands_that_can_be_repeated(
     run, tmp_path, monkeypatch
 ) -> None:

@@ -1,10 +1,9 @@
-"""Asking for help is free: nothing heavy is loaded, and the answer is there at once."""
+"""Asking for help is free: nothing heavy is loaded. How soon the answer is there: `benchmarks/startup.py`."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import subprocess
 import sys
 
@@ -71,44 +70,6 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 )
 def test_what_needs_no_numbers_loads_no_torch(arguments) -> None:
     assert heavy_after(f"from cnncodes.cli import main\nassert main({arguments}) == 0") == set()
-
-
-# Each command's help in a fork of an interpreter that has answered `cnncodes --help` and so has what is common to all.
-# What a process of its own would take is at most that and the fork, and fifty starts are saved.
-HELP_OF_EACH = """
-import json, os, sys
-from cnncodes.cli import main
-screen = os.dup(1)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-main(["--help"])
-started, taken = os.times(), {}
-for command in json.loads(sys.argv[1]):
-    child = os.fork()
-    if not child:
-        os._exit(main([*command.split(), "--help"]))
-    _, status, used = os.wait4(child, 0)
-    assert status == 0, command
-    taken[command] = started.user + started.system + used.ru_utime + used.ru_stime
-os.write(screen, json.dumps(taken).encode())
-"""
-
-
-def test_help_of_every_command_answers_in_under_0_4_seconds() -> None:
-    """Warm, best of five; counted in processor time, which is the waiting time on a machine that is not busy."""
-    if not hasattr(os, "wait4"):
-        pytest.skip("processor time of one child is not known here")
-    best = dict.fromkeys(ALL, float("inf"))
-    for _ in range(5):
-        slow = [command for command in ALL if best[command] >= 0.4]
-        if not slow:
-            break
-        done = subprocess.run(
-            [sys.executable, "-c", HELP_OF_EACH, json.dumps(slow)], capture_output=True, text=True, check=True
-        )
-        taken = json.loads(done.stdout)
-        assert set(taken) == set(slow)
-        best = {command: min(seconds, taken.get(command, seconds)) for command, seconds in best.items()}
-    assert {command: seconds for command, seconds in best.items() if seconds >= 0.4} == {}
 
 
 def test_public_names_are_all_there() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def content(path: Path) -> dict[str, bytes]:
 
 
 class FakeEncoder:
-    """Codes that are a fixed function of the pixels and cost nothing; ``delay_s`` is slept for each batch.
+    """Codes that are a fixed function of the pixels and cost nothing.
 
     ``largest`` is how many images its "memory" holds: more raise what a GPU raises.
     """
@@ -46,12 +45,11 @@ class FakeEncoder:
         settings: ExtractionSettings,
         device: Device = ONE_CORE,
         *,
-        delay_s: float = 0.0,
         largest: int | None = None,
         before: Callable[[np.ndarray], None] | None = None,
     ) -> None:
         self.settings, self.device = settings, device
-        self.delay_s, self.largest, self.before = delay_s, largest, before
+        self.largest, self.before = largest, before
         self.allocate = None
         self.sizes: list[int] = []
 
@@ -63,7 +61,6 @@ class FakeEncoder:
 
             raise torch.OutOfMemoryError("CUDA out of memory.")
         self.sizes.append(len(pixels))
-        time.sleep(self.delay_s)
         found = {}
         for stage, shape in self.settings.stage_shapes().items():
             length = int(np.prod(shape))

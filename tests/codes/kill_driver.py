@@ -1,8 +1,9 @@
-"""Kill an extraction at random moments and continue it; run by test_kill.py in a process of its own.
+"""Kill an extraction at any of its steps on the disk and continue it; run by test_kill.py in a process of its own.
 
     python kill_driver.py FOLDER SEED KILLS
 
-Imports once, then forks a child for each attempt and sends it SIGKILL. After every kill the file must open with
+Imports once, then forks a child for each attempt, which kills itself with SIGKILL just before one of the calls that change
+its files, or in the middle of a write: in between nothing changes on the disk. After every kill the file must open with
 h5py, and every row called done must have its final bits. Prints what was found as JSON.
 """
 
@@ -13,9 +14,11 @@ import os
 import random
 import signal
 import sys
-import time
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import torch
@@ -29,34 +32,74 @@ from cnncodes.codes import plan_extraction, rows, run_extraction  # noqa: E402
 from cnncodes.images import read_catalog  # noqa: E402
 from cnncodes.weights import Preprocessing, load_weights  # noqa: E402
 
+#: Calls that change what is on the disk, of the module ``os``.
+STEPS = ("open", "pwrite", "fdatasync", "posix_fallocate", "replace", "rename", "unlink", "fsync", "link")
+
+
+def count_steps(kill_at: int | None = None) -> Callable[[], int]:
+    """Count this thread's STEPS from now on; SIGKILL at one of them. Returns what gives the number so far."""
+    done, own = 0, threading.current_thread()
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **options: Any) -> Any:
+            nonlocal done
+            if threading.current_thread() is own:
+                done += 1
+                if done == kill_at:
+                    if call is pwrite:
+                        descriptor, data, offset = arguments
+                        pwrite(descriptor, data[: len(data) // 2], offset)
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **options)
+
+        return step
+
+    pwrite = os.pwrite
+    for name in STEPS:
+        setattr(os, name, counted(getattr(os, name)))
+    return lambda: done
+
 
 def main(folder: Path, seed: int, kills: int) -> dict[str, object]:
     weights = replace(load_weights("random:0"), preprocessing=Preprocessing(resize=64, crop=64))
+    weights.fingerprint  # noqa: B018 - computed here once, not in each fork
     catalog = read_catalog(folder / "photos")
     output = folder / "codes.h5"
 
-    def attempt(path: Path, delay_s: float) -> None:
+    def attempt(path: Path) -> None:
         plan = plan_extraction(catalog, path, weights, layers="pool1,pool5,fc7", batch_size=5)
-        pretend(plan, delay_s=delay_s)
+        pretend(plan)
         run_extraction(plan)
 
-    attempt(folder / "whole.h5", 0.0)
+    def in_child(work: Callable[[], None]) -> int:
+        """The status with which a fork ends that does some work."""
+        child = os.fork()
+        if child == 0:
+            work()
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    rows.SYNC_SECONDS = 0.0  # after each batch
+    steps = folder / "steps"
+
+    def whole() -> None:
+        so_far = count_steps()
+        attempt(folder / "whole.h5")
+        steps.write_text(str(so_far()))
+
+    assert in_child(whole) == 0
+    most = int(steps.read_text())
+    steps.unlink()
     expected = content(folder / "whole.h5")
     states = len(expected["images/state"])
     draw = random.Random(seed)
-    killed, finished, opened, progress = 0, 0, 0, []
+    killed, opened, progress = 0, 0, []
     while killed < kills:
-        rows.SYNC_SECONDS = draw.choice([0.0, 0.02, 0.1])
-        child = os.fork()
-        if child == 0:
-            attempt(output, 0.02)
-            os._exit(0)
-        time.sleep(draw.uniform(0.0, 0.3))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):
-            assert os.waitstatus_to_exitcode(status) == 0
-            finished += 1
+        rows.SYNC_SECONDS = draw.choice([0.0, float("inf")])
+        moment = draw.randint(1, most)
+        status = in_child(lambda moment=moment: (count_steps(moment), attempt(output)))  # type: ignore[misc]
+        if status != -signal.SIGKILL:  # less was left to do
+            assert status == 0
             assert content(output) == expected, "continued to the end, and other bits"
             output.unlink()
             continue
@@ -69,11 +112,10 @@ def main(folder: Path, seed: int, kills: int) -> dict[str, object]:
         opened += 1
         progress.append(int((state != 0).sum()))
         check_done(content(output), expected, states)
-    rows.SYNC_SECONDS = 2.0
-    attempt(output, 0.0)
+    attempt(output)
     assert content(output) == expected, "continued to the end, and other bits"
     left = sorted(path.name for path in folder.iterdir())
-    return {"killed": killed, "finished": finished, "opened": opened, "progress": progress, "left": left}
+    return {"steps": most, "opened": opened, "progress": progress, "left": left}
 
 
 def check_done(found: dict[str, bytes], expected: dict[str, bytes], rows_: int) -> None:

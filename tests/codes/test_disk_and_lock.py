@@ -1,6 +1,7 @@
 """Two processes on one output, and a disk that is full: before the start, or in the middle."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -42,18 +43,19 @@ def in_another_process(code: str, *arguments: object) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment,
     )  # fmt: skip
 
 
 HOLD = """
-    import sys, time
+    import sys
     from pathlib import Path
     from cnncodes.codes.lock import locked
     with locked(Path(sys.argv[1])):
         sys.stdout.write("locked\\n")
         sys.stdout.flush()
-        time.sleep(60)
+        sys.stdin.read()  # until it is killed
 """
 
 
@@ -134,7 +136,7 @@ FSIZE = """
 def test_a_limit_on_file_sizes_is_an_error_before_the_start(photos, tmp_path):
     """40 x 2 x 4096 floats are 1.31 MB; 1 MB is allowed."""
     other = in_another_process(FSIZE, photos, tmp_path / "codes.h5", 10**6)
-    out, problems = other.communicate(timeout=60)
+    out, problems = other.communicate(timeout=600)
     assert other.returncode == 0, problems
     kind, problem, remedy = json.loads(out)
     assert kind == "DiskFullError"
@@ -264,7 +266,8 @@ def test_rows_are_on_the_disk_before_they_are_called_done(plan_for, tmp_path, mo
 
 
 def test_work_lost_by_a_kill_is_bounded_in_time_and_bytes(plan_for, tmp_path, monkeypatch):
-    syncs = []
+    syncs, clock = [], itertools.count(step=0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     fdatasync = os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda descriptor: (syncs.append(True), fdatasync(descriptor))[1])
     run_extraction(plan_for(tmp_path / "few.h5"))
@@ -273,7 +276,7 @@ def test_work_lost_by_a_kill_is_bounded_in_time_and_bytes(plan_for, tmp_path, mo
     run_extraction(plan_for(tmp_path / "bytes.h5"))
     assert len(syncs) - few == few + 6
     monkeypatch.setattr(rows_module, "SYNC_BYTES", 2**30)
-    monkeypatch.setattr(time, "monotonic", iter(range(0, 10**6, 10)).__next__)
+    clock = itertools.count(step=10)
     syncs.clear()
     run_extraction(plan_for(tmp_path / "time.h5"))
     assert len(syncs) == few + 6

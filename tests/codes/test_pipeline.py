@@ -90,8 +90,7 @@ def test_torch_is_left_as_it_was(catalog, small_weights, tmp_path):
 def test_the_estimate_counts_what_is_left(catalog, small_weights, tmp_path):
     path = tmp_path / "codes.h5"
     plan = plan_extraction(catalog, path, small_weights, layers="pool5")
-    seconds = estimate_seconds(plan)
-    assert 0 < seconds < 5
+    assert estimate_seconds(plan) > 0
     run_extraction(plan)
     assert estimate_seconds(plan_extraction(catalog, path, small_weights, layers="pool5")) == 0
 

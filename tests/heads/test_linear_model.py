@@ -301,7 +301,7 @@ def test_a_damaged_record_is_a_clear_error(model, tmp_path, change):
     assert "model.safetensors" in caught.value.problem
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_damaged_bytes_are_a_clear_error_or_change_numbers_only(tmp_path_factory, small_weights, data):
     folder = tmp_path_factory.mktemp("damaged")

@@ -142,7 +142,7 @@ def test_softmax_predictions_of_a_small_C_are_settled(C):
     np.testing.assert_allclose(got - wanted, 0, atol=5e-3 * wanted.std())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**32 - 1), st.integers(6, 40), st.integers(2, 40), st.sampled_from([0.01, 1.0, 1000.0])
 )

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,10 +39,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Catalo
 def no_thread_is_left() -> Iterator[None]:
     yield
     gc.collect()
-    deadline = time.monotonic() + 5
-    while any(thread.name.startswith("decode-") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline, "a decoding thread is left over"
-        time.sleep(0.01)
+    wait_for_threads()
+
+
+def wait_for_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("decode-"):
+            thread.join(600)
+            assert not thread.is_alive(), "a decoding thread is left over"
 
 
 def split(n: int, size: int) -> list[range]:
@@ -94,21 +99,20 @@ def test_decoding_runs_ahead_but_no_further_than_asked(photos: Catalog) -> None:
 
     batches = iter(Loader(photos, split(23, 2), SMALL, ahead=3, allocate=allocate))
     next(batches)
-    time.sleep(0.1)
     assert allocated == [(2, 1, 28, 28, 3)] * 3
     next(batches)
     assert len(allocated) == 4
     batches.close()  # type: ignore[attr-defined]
 
 
-def test_next_batches_are_decoded_while_one_is_used(photos: Catalog) -> None:
-    loader = Loader(photos, split(23, 4), SMALL, ahead=6)
-    batches = iter(loader)
+def test_next_batches_are_decoded_while_one_is_used(photos: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = threading.Semaphore(0)
+    monkeypatch.setattr(loader, "decode", lambda *arguments: (decoded.release(), decode(*arguments))[1])
+    batches = iter(Loader(photos, split(23, 4), SMALL, ahead=6))
     next(batches)
-    time.sleep(0.5)
-    waited = loader.waited_s
+    for _ in range(23):
+        assert decoded.acquire(timeout=600), "all are decoded though nobody asks for more"
     assert sum(1 for _ in batches) == 5
-    assert loader.waited_s - waited < 0.1
 
 
 def test_memory_that_the_caller_hands_out_is_used(photos: Catalog) -> None:
@@ -120,11 +124,20 @@ def test_memory_that_the_caller_hands_out_is_used(photos: Catalog) -> None:
 
 
 @pytest.mark.parametrize("way", ["break", "close", "exception", "interrupt", "forget"])
-def test_leaving_early_stops_the_threads_promptly(way: str, photos: Catalog) -> None:
-    huge = photos.subset(np.arange(23).repeat(200))
-    loader = Loader(huge, split(len(huge), 50), SMALL, workers=3, ahead=90)
-    started = time.perf_counter()
-    batches = iter(loader)
+def test_leaving_early_stops_the_threads_after_the_image_that_each_is_at(
+    way: str, photos: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge, begun, gate = photos.subset(np.arange(23).repeat(20)), [], threading.Semaphore(100)
+    stop = loader._Work.stop
+
+    def counted(*arguments: object) -> Image.Image:
+        begun.append(arguments)
+        assert gate.acquire(timeout=600)
+        return decode(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loader, "decode", counted)
+    monkeypatch.setattr(loader._Work, "stop", lambda work: (stop(work), gate.release(len(huge))))
+    batches = iter(Loader(huge, split(len(huge), 50), SMALL, workers=3, ahead=9))
     next(batches)
     if way == "close":
         batches.close()  # type: ignore[attr-defined]
@@ -140,12 +153,8 @@ def test_leaving_early_stops_the_threads_promptly(way: str, photos: Catalog) -> 
                 raise kind
     del batches
     gc.collect()
-    deadline = time.monotonic() + 2
-    while threading.active_count() > 1 and any(t.name.startswith("decode-") for t in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    assert time.perf_counter() - started < 2
-    assert loader.images < len(huge)
+    wait_for_threads()
+    assert len(begun) <= 100 + 3
 
 
 def test_a_mistake_in_a_thread_reaches_the_consumer(photos: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,20 +167,34 @@ def test_a_mistake_in_a_thread_reaches_the_consumer(photos: Catalog, monkeypatch
 
 
 def test_figures_tell_who_waits_for_whom(photos: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = loader.decode
+    """By a clock that goes on by a second for each image; all are decoded while the consumer waits for the first batch."""
+    seconds, waiting = 0, threading.Event()
+    wait = loader._Work.wait_for
 
     def slow(*arguments: object) -> Image.Image:
-        time.sleep(0.01)
-        return real(*arguments)  # type: ignore[arg-type]
+        nonlocal seconds
+        assert waiting.wait(600)
+        seconds += 1
+        return decode(*arguments)  # type: ignore[arg-type]
+
+    def wait_for_all(*arguments: object) -> None:
+        waiting.set()
+        wait(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loader, "decode", slow)
-    limited_by_decoding = Loader(photos, split(23, 4), SMALL, workers=2)
-    started = time.perf_counter()
-    list(limited_by_decoding)
-    seconds = time.perf_counter() - started
-    assert limited_by_decoding.busy_s >= 0.22
-    assert 0.1 < limited_by_decoding.waited_s <= seconds
-    assert seconds < 0.9 * limited_by_decoding.busy_s  # two threads share the work
+    monkeypatch.setattr(
+        loader, "time", SimpleNamespace(perf_counter=lambda: seconds, monotonic=time.monotonic)
+    )
+    monkeypatch.setattr(loader._Work, "wait_for", wait_for_all)
+    one = Loader(photos, [range(23)], SMALL, workers=1)
+    list(one)
+    assert (one.busy_s, one.waited_s) == (23, 23)
+
+
+def test_threads_share_the_work(photos: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = threading.Barrier(2)
+    monkeypatch.setattr(loader, "decode", lambda *arguments: (two.wait(600), decode(*arguments))[1])
+    assert sum(len(batch.rows) for batch in Loader(photos, split(22, 4), SMALL, workers=2)) == 22
 
 
 def test_a_loader_can_be_iterated_again(photos: Catalog) -> None:

@@ -49,7 +49,7 @@ def train_in_two(how: list[object], data: Path, folder: Path, settings: dict[str
     ran = subprocess.run(
         [str(word) for word in (sys.executable, *how, data, folder, json.dumps(settings))],
         env=os.environ | {"PYTHONPATH": here, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, timeout=110,
+        text=True, timeout=600,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout
 

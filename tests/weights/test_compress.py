@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, WeightsError
@@ -258,7 +258,7 @@ def test_processors_with_other_instructions_give_the_same_bits(factors, tmp_path
 
 
 @given(bits=st.integers(4, 8), seed=st.integers(0, 10**6), power=st.integers(-30, 30))
-@settings(max_examples=30, deadline=5000, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 def test_rounding_is_never_off_by_more_than_half_a_step(bits, seed, power):
     tensor = torch.randn(5, 9, generator=torch.Generator().manual_seed(seed)) * 2.0**power
     stored = quantise_rows(tensor, bits)
@@ -337,9 +337,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(path):
 @given(data=st.data())
 @settings(
     max_examples=60,
-    deadline=5000,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_one_altered_byte_is_noticed(path, data):
     content = path.read_bytes()
@@ -419,9 +417,7 @@ _json = st.recursive(
 @given(data=st.data())
 @settings(
     max_examples=150,
-    deadline=5000,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_whatever_a_header_says_the_numbers_are_right_or_refused(path, data):
     record, streams = opened(path)
@@ -468,9 +464,7 @@ def test_a_small_file_cannot_claim_much_memory(path):
 @given(content=st.binary(max_size=200))
 @settings(
     max_examples=60,
-    deadline=5000,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_noise_is_refused(tmp_path, content):
     path = tmp_path / "noise.cnnz"
