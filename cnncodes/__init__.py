@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cnncodes.networks import get_network, stage_table
     from cnncodes.weights import Preprocessing, Weights, build_network, load_weights, save_weights
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "CnnCodesError": "errors",
     "get_network": "networks",
@@ -98,4 +100,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__doc__"]
+    return [*__all__, "__doc__", "__version__"]

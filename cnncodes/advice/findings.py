@@ -17,6 +17,7 @@ from cnncodes.advice.strays import at_most, far_from_others, far_words, mean_ove
 from cnncodes.advice.thresholds import Thresholds
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.notes import noted
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +31,8 @@ class Finding:
     Parameters
     ----------
     kind : str
-        One of: few, imbalance, identical, identical-labels, near, unreadable, one-colour, far, classes, labels.
+        One of: few, imbalance, identical, identical-labels, near, unreadable, one-colour, far, classes, labels, and those
+        of :data:`~cnncodes.images.notes.NOTES`.
     text : str
         One sentence.
     names : tuple of str
@@ -66,6 +68,7 @@ def find_problems(
     part = parts_of(catalog, split)
     found = [
         *_unreadable(sample),
+        *_amiss(sample),
         *_classes(catalog, part),
         *_sizes(catalog, split, evidence, thresholds),
         *_identical(catalog, part, same),
@@ -91,6 +94,14 @@ def _unreadable(sample: Sample) -> list[Finding]:
     names = tuple(f"{name}: {reason}" for name, reason in list(sample.problems.items())[:MOST_NAMED])
     text = f"{_count(len(sample.problems), 'image')} of the {looked:,} looked at cannot be read"
     return [Finding("unreadable", text, names)]
+
+
+def _amiss(sample: Sample) -> list[Finding]:
+    """Files that are read though something is amiss with them."""
+    return [
+        Finding(kind, text, names[:MOST_NAMED], names[:MOST_NAMED])
+        for kind, text, names in noted(sample.notes)
+    ]
 
 
 def _classes(catalog: Catalog, part: Array) -> list[Finding]:

@@ -61,6 +61,8 @@ class Sample:
     confidence : float or None
     problems : dict of str to str
         Unreadable images with their reasons.
+    notes : dict of str to tuple of str
+        Images that are read though something is amiss with them, see :data:`~cnncodes.images.notes.NOTES`.
     images_per_second : float
     device : str
     """
@@ -77,6 +79,7 @@ class Sample:
     variance: Array
     confidence: float | None
     problems: dict[str, str]
+    notes: dict[str, tuple[str, ...]]
     images_per_second: float
     device: str
 
@@ -181,6 +184,7 @@ def extract_sample(
         variance=kept.variance,
         confidence=kept.confidence,
         problems=problems,
+        notes={drawn.names[row]: kinds for row, kinds in kept.notes.items()},
         images_per_second=len(rows) / seconds,
         device=place.description,
     )
@@ -237,6 +241,7 @@ class _Kept:
         self.readable = np.ones(images, np.bool_)
         self.one_colour = np.zeros(images)
         self.problems: dict[int, str] = {}
+        self.notes: dict[int, tuple[str, ...]] = {}
         deepest = int(np.prod(self._shapes[self._deepest]))
         self._sums, self._squares = np.zeros(deepest), np.zeros(deepest)
         self._confidence, self._count = 0.0, 0
@@ -245,6 +250,7 @@ class _Kept:
         """Keep a batch of the sample's rows."""
         rows = np.asarray(batch.rows)
         self.problems |= batch.problems
+        self.notes |= batch.notes
         self.readable[list(batch.problems)] = False
         self.one_colour[rows] = [share_of_one_colour(pixels[0]) for pixels in batch.pixels]
         for stage, grid in self.grids.items():

@@ -105,7 +105,10 @@ What = Annotated[
 To = Annotated[
     str,
     typer.Option(
-        "--to", metavar="FORMAT", help="npy, csv, parquet or projector (TensorBoard's).", show_default=False
+        "--to",
+        metavar="FORMAT",
+        help="npy (with the names and labels of its rows in codes.names.csv beside codes.npy), csv, parquet or projector (TensorBoard's).",
+        show_default=False,
     ),
 ]
 OptionalLayer = Annotated[

@@ -116,6 +116,8 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
 
 
 def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
+    from cnncodes.images.notes import noted
+
     bad = result.unreadable
     for name, reason in list(bad.items())[:FIRST_UNREADABLE]:
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
@@ -123,6 +125,8 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
         reporter.warn(
             f"... and {len(bad) - FIRST_UNREADABLE} more: cnncodes info {plan.output} --json lists all"
         )
+    for _, text, names in noted(result.notes):
+        reporter.warn(f"{text}: {', '.join(map(quoted, names[:3]))}{', ...' if len(names) > 3 else ''}")
     if result.batch_size < plan.settings.batch_size:
         reporter.warn(f"GPU memory ran out: batches were computed {result.batch_size} images at a time")
     if result.images:
@@ -142,6 +146,7 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
             "images_per_second": result.images_per_second,
             "limit": result.limit(),
             "unreadable": bad,
+            "notes": result.notes,
         }
     )
     labelled = (plan.catalog.labels >= 0).any()

@@ -135,6 +135,14 @@ Limit = Annotated[
         "--limit", metavar="LEVELS", help="Largest change of a pixel that is tried, of 255 grey levels."
     ),
 ]
+Confidence = Annotated[
+    float,
+    typer.Option(
+        "--confidence",
+        metavar="SHARE",
+        help="Go on until the other class has this probability; 0: until it is the answer, as for an SVM's scores.",
+    ),
+]
 Keep = Annotated[
     str | None,
     typer.Option(

@@ -40,8 +40,8 @@ def export_codes(
     output : path
         A file, or for the projector a folder that is made.
     to : {"npy", "csv", "parquet", "projector"}
-        - npy: ``[rows, length]`` (or ``[rows, crops, length]``) in the stored dtype, and a CSV of the same name
-          with the name, label and split of each row;
+        - npy: ``[rows, length]`` (or ``[rows, crops, length]``) in the stored dtype, and beside
+          ``codes.npy`` a ``codes.names.csv`` with the name, label and split of each row;
         - csv: one line per row: name, label, split, then the values (crops follow one another);
         - parquet: columns name, label, split, codes (a list per row); needs pyarrow;
         - projector: vectors.tsv, metadata.tsv, sprite.png and projector_config.pbtxt for TensorBoard.
@@ -57,7 +57,7 @@ def export_codes(
     Raises
     ------
     OptionError
-        If the format is not known, ``layer`` names several stages, or two files would have one name.
+        If the format is not known, ``layer`` names several stages, or the name of an npy file ends in .csv.
     OutputExistsError
         If one of them is there and ``overwrite`` is false.
     CodesFileError
@@ -72,9 +72,9 @@ def export_codes(
         raise OptionError(f"format '{to}' is not known.", nearest(to, writers))
     path = Path(output)
     targets = _targets(path, to)
-    if len(set(targets)) < len(targets):
+    if to == "npy" and path.suffix == ".csv":
         raise OptionError(
-            f"'{path}' would also be the name of the file with the labels.", "Use a name that ends in .npy."
+            f"npy was asked for, and '{path}' is the name of a CSV.", "Use a name that ends in .npy."
         )
     for target in targets:
         if target.exists() and not overwrite:
@@ -107,7 +107,7 @@ def deepest(stages: tuple[str, ...]) -> str:
 
 def _targets(path: Path, to: str) -> list[Path]:
     if to == "npy":
-        return [path, path.with_suffix(".csv")]
+        return [path, path.with_suffix(".names.csv")]
     if to == "projector":
         return [
             path / name for name in ("vectors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt")

@@ -41,7 +41,8 @@ class ExtractionResult:
     """What an extraction did.
 
     ``decoding_s`` and ``network_s`` are summed over threads; ``waited_s`` is how long the network had nothing
-    to do; ``batch_size`` is smaller than the planned one if GPU memory ran out.
+    to do; ``batch_size`` is smaller than the planned one if GPU memory ran out; ``notes`` has the images of this run
+    that were read though something is amiss with them, see :data:`~cnncodes.images.notes.NOTES`.
     """
 
     output: Path
@@ -54,6 +55,7 @@ class ExtractionResult:
     on_cpu: bool
     batch_size: int
     unreadable: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:
@@ -100,6 +102,7 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
             wanted = codes_there.state == codes_file.PENDING
         pipeline = Pipeline(plan.catalog, plan.pending, plan.encoder, workers=plan.workers)
         done = bad = 0
+        notes: dict[str, tuple[str, ...]] = {}
         with (
             closing(RowWriter(plan.output, layout(plan.output))) as writer,
             closing(iter(pipeline)) as computed,  # type: ignore[type-var]
@@ -113,6 +116,7 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
                         f"'{plan.catalog.names[row]}' cannot be read: {reason}.",
                         "Repair or remove it, or leave out --strict to list such images at the end.",
                     )
+                notes |= {plan.catalog.names[row]: batch.notes[row] for row in rows if row in batch.notes}
                 _write(writer, batch, codes, rows)
                 done, bad = done + len(batch.rows), bad + len(problems)
                 if progress:
@@ -128,6 +132,7 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
         on_cpu=plan.device.is_cpu,
         batch_size=pipeline.batch_size,
         unreadable=_problems(plan.output),
+        notes=notes,
     )
 
 

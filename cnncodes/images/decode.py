@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -9,9 +10,11 @@ import stat
 import struct
 import threading
 import warnings
+import zlib
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +32,7 @@ from PIL import (  # the plug-ins register their formats when they are imported
 
 from cnncodes.errors import ImageError
 from cnncodes.files import open_file
+from cnncodes.images.notes import NOTE
 from cnncodes.weights.preprocessing import Preprocessing
 
 Picture: TypeAlias = Image.Image
@@ -67,6 +71,15 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_HEIC = rb"....ftyp(hei|hev|mif1|msf1)"
+_JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_EOI = b"\xff\xd9"  # what ends a JPEG
+_MOST_JUNK = 1024  # bytes before the image, such as the header of an answer of a server
+_MOST_BYTES = 2**29  # of a damaged file that is looked at once more
+# What a PNG has beside its pixels, how they are seen through (tRNS) and turned (eXIf).
+_ASIDE = frozenset({b"tEXt", b"zTXt", b"iTXt", b"tIME", b"iCCP", b"gAMA", b"cHRM", b"pHYs", b"sRGB"})
+
 # What a file begins with -> (name, whether it is read here).
 _SIGNATURES = (
     (rb"\xff\xd8\xff", "JPEG", True),
@@ -76,7 +89,7 @@ _SIGNATURES = (
     (rb"GIF8[79]a", "GIF", True),
     (rb"(II\*\0|MM\0\*|II\+\0|MM\0\+)", "TIFF", True),
     (rb"BM", "BMP", True),
-    (rb"....ftyp(hei|hev|mif1|msf1)", "HEIC", False),
+    (_HEIC, "HEIC", False),
     (rb"\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51", "JPEG 2000", False),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL", False),
     (rb"8BPS", "Photoshop", False),
@@ -93,13 +106,19 @@ _SIGNATURES = (
 def decode(source: Source, preprocessing: Preprocessing | None = None) -> Picture:
     """Decode an image to RGB, upright, eight bits.
 
-    - JPEG (progressive, grey, CMYK and Adobe's inverted CMYK), PNG, WebP, AVIF, GIF, TIFF, BMP; the first
-      picture of files that hold several. The format is recognised by the content, not by the suffix.
+    - JPEG (progressive, grey, CMYK and Adobe's inverted CMYK), PNG, WebP, AVIF, GIF, TIFF, BMP, and HEIC where
+      pillow-heif is installed; the first picture of files that hold several. The format is recognised by the
+      content, not by the suffix.
+    - Damage that leaves nearly all of the picture is read over: a JPEG without its end (up to a tenth of the
+      picture, which is grey then; of a progressive one details) or with up to 1,024 bytes in front, a PNG without
+      its end or with a wrong checksum beside the pixels. ``info["cnncodes"]`` of the picture has the kinds, see
+      :data:`~cnncodes.images.notes.NOTES`.
     - The EXIF orientation is applied. Colour profiles are ignored, as torchvision ignores them.
     - Real transparency is put on white, as viewers show it (``convert("RGB")`` would uncover whatever colour
       is stored below it); pictures that are opaque throughout are what ``convert("RGB")`` gives.
     - 16 bits become the upper 8 (65535 is white), in grey and in colour alike; ``convert("RGB")`` alone
-      would turn most of a 16 bit grey picture white. Floats in 0..1 become 0..255.
+      would turn most of a 16 bit grey picture white. Floats in 0..1 become 0..255; those of a file that go beyond
+      1 and not beyond 255 are grey levels, which is noted, too.
 
     Parameters
     ----------
@@ -190,11 +209,10 @@ def _decode_file(file: IO[bytes], name: str, size: int, preprocessing: Preproces
     # raises for a wrong index, length or type. Whatever it is, this picture cannot be read and the next can.
     try:
         _refuse_large_png(file, name)
-        image = Image.open(file, formats=_FORMATS)
-        if preprocessing is not None and preprocessing.decoding == "reduced":
-            side = 2 * preprocessing.resize
-            image.draft(None, (side, side))
-        return _load(image, name)
+        picture, image = _open(file, name, preprocessing)
+        if image.format == "PNG" and not _has_its_end(file, size):
+            _note(picture, "damaged-end")
+        return picture
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -204,7 +222,92 @@ def _decode_file(file: IO[bytes], name: str, size: int, preprocessing: Preproces
     except MemoryError as error:
         raise _refused("not enough memory to decode it", name) from error
     except Exception as error:
+        for data, kinds in _mended(file):
+            try:
+                picture, image = _open(io.BytesIO(data), name, preprocessing)
+            except Exception:  # it cannot be read so either; the first reason counts
+                continue
+            if "damaged-end" not in kinds or not _lacks_its_bottom(image):
+                _note(picture, *kinds)
+                return picture
         raise _refused(_reason(file, size, error), name) from error
+
+
+def _open(file: IO[bytes], name: str, preprocessing: Preprocessing | None) -> tuple[Picture, Picture]:
+    """The picture, and as Pillow opened it."""
+    start = file.read(12)
+    file.seek(0)
+    image = Image.open(file, formats=(*_FORMATS, *_heif()) if re.match(_HEIC, start, re.DOTALL) else _FORMATS)
+    if preprocessing is not None and preprocessing.decoding == "reduced":
+        side = 2 * preprocessing.resize
+        image.draft(None, (side, side))
+    return _load(image, name), image
+
+
+@functools.cache
+def _heif() -> tuple[str, ...]:
+    """The format of HEIC files, where the library that reads them is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return ()
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
+
+
+def _note(picture: Picture, *kinds: str) -> None:
+    picture.info[NOTE] = (*picture.info.get(NOTE, ()), *kinds)
+
+
+def _mended(file: IO[bytes]) -> Iterator[tuple[bytes, tuple[str, ...]]]:
+    """What a file that cannot be read may have been, without what is damaged, and the kinds of damage."""
+    kinds: tuple[str, ...] = ()
+    file.seek(0)
+    start = file.read(_MOST_JUNK + 3)
+    if _known(start) is None and (place := start.find(_JPEG)) > 0:
+        file.seek(place)
+        start, kinds = file.read(_MOST_JUNK), ("junk-in-front",)
+    if not start.startswith((_JPEG, _PNG)):
+        return
+    data = start + file.read(_MOST_BYTES)
+    if kinds:
+        yield data, kinds
+    if data.startswith(_JPEG):
+        yield data + _EOI, (*kinds, "damaged-end")
+        # It may end within the tables or the header of a scan, of which a progressive one has several.
+        yield data[: max(data.rfind(b"\xff\xc4"), data.rfind(b"\xff\xda"))] + _EOI, (*kinds, "damaged-end")
+    else:
+        # Pillow looks at every checksum before the pixels and at none behind them.
+        good = [chunk for kind, chunk, valid in _chunks(data) if valid or kind not in _ASIDE]
+        yield _PNG + b"".join(good), ("checksum",)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Kind of each chunk of a PNG, the whole chunk, and whether its checksum is right."""
+    place = len(_PNG)
+    while place + 8 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        chunk = data[place:end]
+        yield chunk[4:8], chunk, zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        place = end
+
+
+def _has_its_end(file: IO[bytes], size: int) -> bool:
+    file.seek(max(0, size - 12))
+    if file.read(12)[4:8] == b"IEND":
+        return True
+    file.seek(0)  # or something stands behind it
+    return any(kind == b"IEND" for kind, _, _ in _chunks(file.read()))
+
+
+def _lacks_its_bottom(image: Picture) -> bool:
+    """Whether the lowest tenth of a JPEG has one colour, that of what a decoder did not find."""
+    bottom = image.crop((0, image.height - max(1, image.height // 10), image.width, image.height))
+    bands: Any = bottom.getextrema()
+    # 128; 127 after Adobe's CMYK was inverted
+    return all(
+        low >= 127 and high <= 128 for low, high in (bands if isinstance(bands[0], tuple) else [bands])
+    )
 
 
 def _decode_picture(image: Picture) -> Picture:
@@ -253,7 +356,12 @@ def _rgb(image: Picture, name: str) -> Picture:
     if image.mode.startswith("I;16"):
         return _from_array(np.asarray(image), name)
     if image.mode == "F":
-        return _from_array(np.asarray(image), name)
+        array = np.asarray(image)
+        if not (array.min() >= 0 and 1 < array.max() <= 255):
+            return _from_array(array, name)
+        picture = _from_array(np.rint(array).astype(np.uint8), name)
+        _note(picture, "float-255")
+        return picture
     if image.mode == "I":
         raise _refused("32 bit integer pixels, of which no value is known to be white", name)
     if image.has_transparency_data:
@@ -291,11 +399,13 @@ def _reason(file: IO[bytes], size: int, error: Exception) -> str:
     """Why Pillow could not read these bytes, in one line."""
     file.seek(0)
     start = file.read(256)
-    known = next((known for known in _SIGNATURES if re.match(known[0], start, re.DOTALL)), None)
+    known = _known(start)
     if known is None:
         return f"not an image: it begins with {start[:16]!r}"
     _, name, is_read_here = known
-    if not is_read_here:
+    if name == "HEIC" and not _heif():
+        return "HEIC, which is read where pillow-heif is installed: pip install 'cnncodes[heif]'"
+    if not is_read_here and name != "HEIC":
         return f"{name}, which is not read here"
     text = str(error)
     if _declared_size(name, start, file, size) > size or re.search(
@@ -305,6 +415,11 @@ def _reason(file: IO[bytes], size: int, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"damaged {name}: its header cannot be read"
     return f"damaged {name}: {_one_line(text) or type(error).__name__}"
+
+
+def _known(start: bytes) -> tuple[bytes, str, bool] | None:
+    """The kind of file that begins so: pattern, name, whether it is read here."""
+    return next((known for known in _SIGNATURES if re.match(known[0], start, re.DOTALL)), None)
 
 
 def _declared_size(name: str, start: bytes, file: IO[bytes], size: int) -> int:

@@ -13,7 +13,21 @@ from cnncodes.errors import CatalogError
 SPLITS = ("none", "train", "val", "test")
 
 #: Suffixes of the image files that are looked for in folders, in any case.
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".avif",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".heic",
+    ".heif",
+)
 
 _SUFFIX_SET = frozenset(SUFFIXES)
 _SPLIT_CODES = {

@@ -15,6 +15,7 @@ from cnncodes.errors import ImageError, OptionError
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.decode import Source, decode
 from cnncodes.images.digests import file_digest
+from cnncodes.images.notes import NOTE
 from cnncodes.images.preprocess import CROPS, check_crops, crops_of
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -35,12 +36,16 @@ class Batch:
         Row of the catalog -> reason, for each image that cannot be read.
     digests : array of uint64 [B]
         :func:`~cnncodes.images.digests.file_digest` of each file; 0 for what is no file or cannot be read.
+    notes : dict of int to tuple of str
+        Row of the catalog -> kinds of what is amiss with an image that is read all the same, see
+        :data:`~cnncodes.images.notes.NOTES`.
     """
 
     rows: Sequence[int]
     pixels: npt.NDArray[np.uint8]
     problems: dict[int, str]
     digests: npt.NDArray[np.uint64]
+    notes: dict[int, tuple[str, ...]]
 
 
 class Loader:
@@ -137,8 +142,8 @@ class Loader:
                 batch = opened.popleft()
                 self.images += len(batch.rows)
                 self.unreadable += len(batch.problems)
-                problems = dict(sorted(batch.problems.items()))
-                yield Batch(batch.rows, batch.pixels, problems, batch.digests)
+                problems, notes = dict(sorted(batch.problems.items())), dict(sorted(batch.notes.items()))
+                yield Batch(batch.rows, batch.pixels, problems, batch.digests, notes)
                 del batch  # its memory is the consumer's now
         finally:
             work.stop()
@@ -161,6 +166,7 @@ class _OpenBatch:
     pixels: npt.NDArray[np.uint8]
     missing: int  # images that are not decoded yet
     problems: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.digests = np.zeros(len(self.rows), np.uint64)
@@ -222,10 +228,11 @@ class _Work:
     def _decode(self, batch: _OpenBatch, place: int) -> None:
         started = time.perf_counter()
         row = batch.rows[place]
-        problem = None
+        problem, note = None, ()
         try:
             source = self._sources[row]
             image = decode(source, self._preprocessing)
+            note = image.info.get(NOTE, ())
             crops_of(image, self._preprocessing, self._crops, out=batch.pixels[place])
             if isinstance(source, str):  # a catalog's; its bytes were read a moment ago, so this is cheap
                 batch.digests[place] = file_digest(source)
@@ -236,6 +243,8 @@ class _Work:
             self.busy_s += time.perf_counter() - started
             if problem is not None:
                 batch.problems[int(row)] = problem
+            elif note:
+                batch.notes[int(row)] = note
             batch.missing -= 1
             if batch.missing == 0:
                 self._batch_done.notify()

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.errors import CnnCodesError
-from cnncodes.weights.content import replacing
+from cnncodes.weights.content import remove_left, replacing
 
 if TYPE_CHECKING:  # "as" hands the types on to the other modules of this room
     from matplotlib.axes import Axes as Axes
@@ -335,6 +335,7 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
+    remove_left(path.parent, "*.png")  # of a command that was killed, whatever its picture was to be called
     with replacing(path, overwrite=True, error=CnnCodesError) as partial:
         figure.savefig(partial, format="png")
     return path

@@ -1,4 +1,4 @@
-"""The smallest step found in the pixels that changes a classifier's answer: adversarial images.
+"""The smallest step found in the pixels that makes a classifier sure of another answer: adversarial images.
 
 The fast gradient sign method takes one step of the same size in every pixel (Goodfellow, Shlens and Szegedy 2015, section 4);
 its iterated form takes small ones and stays inside the same box (Kurakin, Goodfellow and Bengio 2017, section 2). The
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cnncodes.weights.preprocessing import Preprocessing
 
 CLOSE = 0.5  # of the answer's probability: a class that has as much is as good as the answer
+SURE = 0.9  # the probability of the new answer that is gone on to
 STEPS = 20  # of the iterated form, at each size of the box
 
 
@@ -61,7 +62,7 @@ class Fooled:
     one_step : int or None
         The same for a single step of the fast gradient sign method; None if none does within the limit.
     doubts : tuple of str
-        Why the answer before was not worth much, as every picture about one class says it; none if it was sure.
+        What the answer before lacks, as every picture about one class says it, and the answer after; none if both are sure.
     """
 
     subject: str
@@ -111,9 +112,10 @@ def fool(
     view: View,
     to: str | int | None = None,
     limit: int = 32,
+    confidence: float = SURE,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Fooled:
-    """The smallest change found of an image that changes the answer, by bisection over the size of the change.
+    """The smallest change found of an image that makes another answer sure, by bisection over the size of the change.
 
     A smaller one may exist: each size is tried by one descent, which need not find what is there.
 
@@ -126,6 +128,9 @@ def fool(
         probability, as to swap two that are nearly alike shows nothing; where there is none, and for scores, the second.
     limit : int, default 32
         Largest change of a pixel, in grey levels of 255.
+    confidence : float, default 0.9
+        Probability of the new answer to go on to; 0 to be content as soon as it is the answer, as for scores in any case.
+        Where no change within the limit gets so far, the smallest that changes the answer, with a doubt that says so.
     progress : callable(done, total), optional
 
     Raises
@@ -133,13 +138,15 @@ def fool(
     NotFooledError
         If no step within the limit does it.
     OptionError
-        If the class does not exist or is the answer already, or the limit is not 1 to 255.
+        If the class does not exist or is the answer already, the limit is not 1 to 255, or the confidence not 0 to 1.
     """
+    if not 0 <= confidence <= 1:
+        raise OptionError(f"a confidence of {confidence:g} is not possible.", "Use 0 to 1, such as 0.9.")
     if not 1 <= limit <= 255:
         raise OptionError(f"a limit of {limit} grey levels is not possible.", "Use 1 to 255.")
     if len(subject.classes) < 2:
         raise OptionError(f"'{subject.name}' has one class only.", "Use a model with two classes or more.")
-    attack = _Attack(subject, view)
+    attack = _Attack(subject, view, confidence if subject.unit == "probability" else 0.0)
     with torch.no_grad():
         start = subject.values(attack.scores(attack.start))[0]
     old = int(start.argmax())
@@ -149,9 +156,12 @@ def fool(
             f"'{view.name}' is taken for '{subject.classes[old]}' already.", "Name another class with --to."
         )
     tell = _counted(progress, 2 * limit.bit_length() + 2)
-    single, found = (attack.smallest(new, steps, limit, tell) for steps in (1, STEPS))
-    if single is not None and (found is None or single[0] < found[0]):
-        found = single
+    single, found = attack.search(new, limit, tell)
+    doubts = ask(subject, view).cautions
+    if found is None and attack.confidence:
+        doubts = [*doubts, f"{100 * confidence:g} % is not reached by {limit} grey levels"]
+        attack.confidence = 0.0
+        single, found = attack.search(new, limit, tell)
     if found is None:
         raise NotFooledError(
             f"no step of at most {limit} grey levels makes '{subject.classes[new]}' of '{view.name}' "
@@ -168,7 +178,7 @@ def fool(
     return Fooled(
         subject.name, view.name, view.rgb, np.ascontiguousarray(fooled), (subject.classes[old], subject.classes[new]),
         pair[0], pair[1], subject.unit, epsilon, single[0] if single else None,
-        tuple(ask(subject, view).cautions),
+        tuple(doubts),
     )  # fmt: skip
 
 
@@ -188,10 +198,10 @@ def _counted(progress: Callable[[int, int], None], total: int) -> Callable[[], N
 
 
 class _Attack:
-    """Steps from one image, in grey levels of 0..255."""
+    """Steps from one image, in grey levels of 0..255, until a class has the confidence, or is the answer at least."""
 
-    def __init__(self, subject: Subject, view: View) -> None:
-        self.subject = subject
+    def __init__(self, subject: Subject, view: View, confidence: float) -> None:
+        self.subject, self.confidence = subject, confidence
         record = subject.preprocessing
         device = subject.device.torch_name
         rgb = view.rgb if record.channels == "RGB" else view.rgb[:, :, ::-1]
@@ -203,6 +213,15 @@ class _Attack:
     def scores(self, image: Tensor) -> Tensor:
         """Scores ``[1, classes]`` of grey levels; gradients flow."""
         return self.subject.scores((image / self.subject.preprocessing.scale - self._mean) / self._std)
+
+    def search(
+        self, wanted: int, limit: int, tell: Callable[[], None]
+    ) -> tuple[tuple[int, Tensor] | None, tuple[int, Tensor] | None]:
+        """What :meth:`smallest` finds by a single step, and the smaller of that and of what it finds by many."""
+        single, many = (self.smallest(wanted, steps, limit, tell) for steps in (1, STEPS))
+        return single, min(
+            (found for found in (many, single) if found), key=lambda found: found[0], default=None
+        )
 
     def step(self, wanted: int, epsilon: int, steps: int) -> Tensor | None:
         """The first image of the way that is taken for the wanted class, or None.
@@ -221,7 +240,9 @@ class _Attack:
             moved = image - size * gradient.sign()
             image = torch.minimum(torch.maximum(moved.round(), low), high)
             with torch.no_grad():
-                if int(self._as_read(image).argmax()) == wanted:
+                values = self.subject.values(self._as_read(image))[0]
+                sure = not self.confidence or bool(values[wanted] >= self.confidence)
+                if sure and int(values.argmax()) == wanted:
                     return image
         return None
 

@@ -157,9 +157,7 @@ def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = Weigh
             f"'{path}' exists already.", "Choose another name, or overwrite it (--overwrite)."
         )
     partial = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}{PARTIAL}")
-    with contextlib.suppress(OSError):
-        for left in filter(_is_left, partials(path.parent, glob.escape(path.name))):
-            left.unlink(missing_ok=True)
+    remove_left(path.parent, glob.escape(path.name))
     try:
         partial.write_bytes(b"")  # also over one of a killed process that had this one's number
         yield partial
@@ -191,6 +189,13 @@ def partials(folder: Path, pattern: str) -> list[Path]:
         for name in names
         if fnmatch.fnmatchcase(name.removesuffix(PARTIAL).rpartition(".")[0], f".{pattern}")
     )
+
+
+def remove_left(folder: Path, pattern: str) -> None:
+    """Remove those :func:`partials` whose writer was killed."""
+    with contextlib.suppress(OSError):
+        for left in filter(_is_left, partials(folder, pattern)):
+            left.unlink(missing_ok=True)
 
 
 def remove_partials(folder: Path, pattern: str) -> None:

@@ -67,7 +67,7 @@ def made_evidence(strengths: dict[str, float], each: int = 60, seed: int = 0) ->
         labels=catalog.labels.astype(np.int64), codes=codes, grids=dict.fromkeys(codes, 0),
         positions=dict.fromkeys(codes, 1), one_colour=np.zeros(len(catalog)),
         late=tuple(stage for stage in codes if stage.startswith("fc")), mean=np.zeros(20),
-        variance=np.ones(20), confidence=None, problems={}, images_per_second=100.0, device="CPU",
+        variance=np.ones(20), confidence=None, problems={}, notes={}, images_per_second=100.0, device="CPU",
     )  # fmt: skip
     return judge(sample, size)
 
@@ -325,6 +325,15 @@ def test_fine_tuning_is_expected_to_take_longer_the_more_of_the_network_learns(s
     assert linear == pytest.approx(36 / evidence.images_per_second)
     assert linear < few < all_ == pytest.approx((30 * 3 + 6) / evidence.images_per_second)
     assert seconds("large-different", "train.epochs=10") == pytest.approx(10 * all_)
+
+
+def test_files_that_are_read_though_they_are_damaged_are_a_finding(stripes) -> None:
+    for name in ("along/1.png", "along/2.png", "across/3.png"):
+        (stripes / name).write_bytes((stripes / name).read_bytes()[:-12])
+    advice = advise(read_catalog(stripes), tiny_weights())
+    (found,) = (finding for finding in advice.warnings if finding.kind == "damaged-end")
+    assert found.text == "3 files are damaged at the end"
+    assert set(found.files) == {"along/1.png", "along/2.png", "across/3.png"}
 
 
 def test_where_nothing_can_be_read_the_first_reason_is_told(tmp_path) -> None:

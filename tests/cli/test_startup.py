@@ -78,5 +78,6 @@ def test_public_names_are_all_there() -> None:
 
     assert [name for name in cnncodes.__all__ if not hasattr(cnncodes, name)] == []
     assert set(cnncodes.__all__) == set(cnncodes._HOMES)
+    assert cnncodes.__version__ == importlib.metadata.version("cnncodes")
     with pytest.raises(AttributeError, match="no attribute 'extrct'"):
         cnncodes.extrct  # noqa: B018

@@ -48,12 +48,13 @@ def read_csv(path):
 def test_npy(made, tmp_path, options):
     path = made(**options)
     written = export_codes(path, tmp_path / "codes.npy", to="npy")
-    assert written == [tmp_path / "codes.npy", tmp_path / "codes.csv"]
+    assert written == [tmp_path / "codes.npy", tmp_path / "codes.names.csv"]
     codes, labels = expected(path)
     found = np.load(tmp_path / "codes.npy")
     assert found.dtype == codes.dtype
     assert np.array_equal(found, codes)
-    assert read_csv(tmp_path / "codes.csv") == [["filename", "label", "split"], *map(list, labels)]
+    assert read_csv(tmp_path / "codes.names.csv") == [["filename", "label", "split"], *map(list, labels)]
+    export_codes(path, tmp_path / "codes.csv", to="csv")  # has a name of its own
 
 
 @pytest.mark.parametrize("options", [{}, {"dtype": "float16"}], ids=str)
@@ -104,16 +105,16 @@ def test_projector(made, tmp_path):
 
 def test_only_what_was_asked_is_overwritten(made, tmp_path):
     path = made()
-    (tmp_path / "codes.csv").write_text("mine")
-    with pytest.raises(OutputExistsError, match=r"codes\.csv"):
+    (tmp_path / "codes.names.csv").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"codes\.names\.csv"):
         export_codes(path, tmp_path / "codes.npy", to="npy")
-    assert (tmp_path / "codes.csv").read_text() == "mine"
+    assert (tmp_path / "codes.names.csv").read_text() == "mine"
     assert not (tmp_path / "codes.npy").exists()
     export_codes(path, tmp_path / "codes.npy", to="npy", overwrite=True)
     assert np.load(tmp_path / "codes.npy").shape == (8, 4096)
 
 
-def test_a_name_that_both_files_of_an_npy_export_would_have_is_refused(made, tmp_path):
+def test_the_name_of_a_csv_is_refused_for_npy(made, tmp_path):
     path = made()
     with pytest.raises(OptionError, match=r"out\.csv"):
         export_codes(path, tmp_path / "out.csv", to="npy")
@@ -181,6 +182,7 @@ def test_names_that_are_not_utf8_are_shown_escaped(photo_folder, small_weights, 
         pq = pytest.importorskip("pyarrow.parquet")
         labels = pq.read_table(tmp_path / "out.parquet").column("label").to_pylist()
     else:
-        lines = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+        table = tmp_path / ("out.names.csv" if to == "npy" else "out.csv")
+        lines = table.read_text(encoding="utf-8").splitlines()
         labels = [row["label"] for row in csv.DictReader(lines)]
     assert set(labels) == {"ant", r"caf\xe9"}

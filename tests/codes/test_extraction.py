@@ -1,6 +1,7 @@
 """Codes are torchvision's, whatever else is asked for; rows stay aligned, and what cannot be read is named."""
 
 import dataclasses
+import json
 import random
 
 import numpy as np
@@ -10,6 +11,7 @@ from codes_tools import content, pretend
 from PIL import Image
 from torchvision.models import AlexNet_Weights, alexnet
 
+from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract, plan_extraction, run_extraction
 from cnncodes.errors import (
     CodesFileError,
@@ -177,6 +179,27 @@ def test_unreadable_images_keep_their_rows_and_are_named(small_weights, broken, 
         for stage in ("conv5", "fc7"):
             assert np.isnan(codes.read(stage)[codes.state == 2]).all(), "nobody must learn from zeros"
             assert_equal_codes(codes.read(stage, np.array(good)), alone.read(stage))
+
+
+def test_images_that_are_read_though_they_are_damaged_are_told(photo_folder, tmp_path, capsys):
+    folder = photo_folder(4)
+    cut = folder / "photo2.jpg"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    words = [
+        "extract",
+        folder,
+        "-o",
+        tmp_path / "codes.h5",
+        "--weights",
+        "random:0",
+        "--layers",
+        "conv1",
+        "--json",
+    ]
+    assert main(list(map(str, words))) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["notes"] == {"photo2.jpg": ["damaged-end"]}
+    assert "1 file is damaged at the end: 'photo2.jpg'" in told.err
 
 
 def test_strict_stops_at_the_first_unreadable_image_and_without_it_goes_on(small_weights, broken, tmp_path):

@@ -33,6 +33,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "torchvision": {"weights": {"imagenet"}},
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
+    "pillow_heif": {"images": {"decode"}},
     "h5py": {"codes": {"file", "structure"}},
     "pyarrow": {"codes": {"export"}, "images": {"tables"}},
     "sklearn": {
@@ -67,6 +68,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
 }
 DISTRIBUTION = {
     "PIL": "Pillow",
+    "pillow_heif": "pillow-heif",
     "sklearn": "scikit-learn",
     "umap": "umap-learn",
 }  # name on PyPI, where it differs

@@ -315,18 +315,18 @@ def test_files_that_cannot_be_looked_at_have_no_size_and_no_time(tmp_path: Path)
 
 
 def test_files_that_are_no_images_are_left_out_and_told(tmp_path: Path) -> None:
-    """Or a person whose photographs end in .heic wonders where they went."""
-    for name in ("cat/1.jpg", "cat/2.HEIC", "dog/1.jpg", "dog/notes.txt", "dog/10.xml", "dog/9.xml"):
+    """Or a person whose photographs end in .dng wonders where they went."""
+    for name in ("cat/1.jpg", "cat/2.DNG", "dog/1.jpg", "dog/notes.txt", "dog/10.xml", "dog/9.xml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     for name in (".DS_Store", "Thumbs.db", "README.md", "cat/.hidden.txt"):
         (tmp_path / name).write_bytes(b"")
     catalog = read_catalog(tmp_path)
-    assert catalog.left_out == ("cat/2.HEIC", "dog/9.xml", "dog/10.xml", "dog/notes.txt")
+    assert catalog.left_out == ("cat/2.DNG", "dog/9.xml", "dog/10.xml", "dog/notes.txt")
     assert (
         catalog.subset([0])
         .describe()
-        .endswith("; 4 files that are no images left out: cat/2.HEIC, dog/9.xml, dog/10.xml, ...")
+        .endswith("; 4 files that are no images left out: cat/2.DNG, dog/9.xml, dog/10.xml, ...")
     )
     both = read_catalog([tmp_path / "dog", tmp_path / "cat" / "1.jpg"])
     assert both.left_out[0] == "dog/9.xml" and "3 files" in both.describe_left_out()

@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import struct
+import sys
 import threading
 import warnings
 import zlib
@@ -18,10 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from cnncodes.errors import ImageError
 from cnncodes.images import decode as decode_module
 from cnncodes.images.decode import LARGEST_PIXELS, decode, write_png
+from cnncodes.images.notes import NOTE
 from cnncodes.weights.preprocessing import Preprocessing
 
 Picture = Callable[..., Image.Image]
@@ -229,7 +232,8 @@ def test_arrays_that_mean_nothing_certain_are_refused(array: np.ndarray, reason:
 def test_float_and_integer_tiffs(encode: Encode) -> None:
     unit = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     assert np.array_equal(pixels(decode(encode(Image.fromarray(unit), "TIFF")))[:, :, 0], np.rint(unit * 255))
-    assert "float pixels" in problem_of(encode(Image.fromarray(unit * 900), "TIFF"))
+    for levels in (unit * 900, unit * 255 - 1):
+        assert "float pixels" in problem_of(encode(Image.fromarray(levels), "TIFF"))
     assert "32 bit integer" in problem_of(encode(Image.fromarray(np.ones((8, 8), np.int32)), "TIFF"))
 
 
@@ -241,9 +245,86 @@ def test_truncated_files_are_refused_and_called_that(
     data = encode(picture(), kind, **options)
     path = tmp_path / "x.jpg"
     path.write_bytes(data[: int(len(data) * share)])
+    if kind == "JPEG" and (share == 0.99 or (options.get("progressive") and share > 0.1)):
+        return  # nearly all of the picture is there, or all of it without details: see below
     problem = problem_of(path)
     assert f"{int(len(data) * share):,} bytes" in problem or "header cannot be read" in problem
     assert kind.lower() in problem.lower()
+
+
+def kinds_of(image: Image.Image) -> tuple[str, ...]:
+    return image.info.get(NOTE, ())
+
+
+def test_what_is_whole_has_no_note(picture: Picture, encode: Encode) -> None:
+    for kind, options in LOSSLESS + LOSSY:
+        assert kinds_of(decode(encode(picture(), kind, **options))) == ()
+    assert kinds_of(decode(encode(picture(), "PNG") + b"something behind it, as some programs write")) == ()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
+def test_a_jpeg_without_its_last_bytes_is_read_and_noted(
+    options: dict[str, Any], mode: str, picture: Picture, encode: Encode
+) -> None:
+    data = encode(picture(mode=mode), "JPEG", **options)
+    whole = pixels(decode(data))
+    for lost in (20, len(data) // 50):
+        cut = decode(data[:-lost])
+        assert kinds_of(cut) == ("damaged-end",)
+        assert mean_difference(pixels(cut), whole) < 4
+    assert np.array_equal(pixels(decode(data[:-2])), whole), "nothing of it is missing, noted or not"
+    half = decode(data[:-20], Preprocessing(resize=16, crop=16, decoding="reduced"))
+    assert half.width < 120 and kinds_of(half) == ("damaged-end",)
+    if "progressive" not in options:
+        assert "truncated JPEG" in problem_of(data[: len(data) * 3 // 4]), (
+            "a quarter of the picture is missing"
+        )
+
+
+def test_a_jpeg_with_junk_in_front_is_read_and_noted(picture: Picture, encode: Encode) -> None:
+    data = encode(picture(), "JPEG")
+    whole = pixels(decode(data))
+    for junk in (b"\n", b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n", b"\0" * 1024):
+        found = decode(junk + data)
+        assert kinds_of(found) == ("junk-in-front",) and np.array_equal(pixels(found), whole)
+    assert kinds_of(decode(b"\n" + data[:-2])) == ("junk-in-front", "damaged-end")
+    assert "not an image" in problem_of(b"\0" * 1025 + data)
+    assert "PDF" in problem_of(b"%PDF-1.4\n" + data), "a file that holds an image is none"
+
+
+def test_a_png_that_is_damaged_beside_its_pixels_is_read_and_noted(picture: Picture, encode: Encode) -> None:
+    about = PngInfo()
+    about.add_text("Comment", "taken at the lake")
+    data = encode(picture(), "PNG", pnginfo=about)
+    bad = data.replace(b"taken at the lake", b"taken at the sea!")
+    found = decode(bad)
+    assert kinds_of(found) == ("checksum",) and np.array_equal(pixels(found), pixels(picture()))
+    assert kinds_of(decode(data[:-12])) == ("damaged-end",)
+    place = data.index(b"IDAT") + 20
+    assert "PNG" in problem_of(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+
+
+def test_float_tiffs_of_grey_levels_are_read_and_noted(encode: Encode) -> None:
+    levels = np.linspace(0, 255, 64, dtype=np.float32).reshape(8, 8)
+    found = decode(encode(Image.fromarray(levels), "TIFF"))
+    assert kinds_of(found) == ("float-255",)
+    assert np.array_equal(pixels(found)[:, :, 0], np.rint(levels))
+
+
+def test_heic_is_read_where_its_library_is(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode_module._heif.cache_clear()
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pillow_heif", None)
+        assert "pip install 'cnncodes[heif]'" in problem_of(b"\0\0\0\x18ftypheic" + b"\0" * 100)
+        decode_module._heif.cache_clear()
+    heif = pytest.importorskip(
+        "pillow_heif", reason="pillow-heif is not installed: pip install 'cnncodes[heif]'"
+    )
+    buffer = io.BytesIO()
+    heif.from_pillow(picture(128, 96)).save(buffer, quality=95)
+    assert mean_difference(pixels(decode(buffer.getvalue())), pixels(picture(128, 96))) < 12
+    assert "HEIC" in problem_of(buffer.getvalue()[:100])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +334,7 @@ def test_truncated_files_are_refused_and_called_that(
         (b"hello, this is text\n", "not an image: it begins with b'hello, this is t'"),
         (b"\0" * 1000, "not an image"),
         (b"\xff\xd8\xff" + b"\0" * 1000, "JPEG"),
-        (b"\0\0\0\x18ftypheic" + b"\0" * 100, "HEIC, which is not read"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 100, "HEIC"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html>404</html>", "web page"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),

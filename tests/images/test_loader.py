@@ -75,6 +75,14 @@ def test_batches_are_the_same_for_any_number_of_threads(
     assert (loader.images, loader.unreadable) == (23, 1)
 
 
+def test_what_is_amiss_with_images_that_are_read_comes_with_their_batch(photos: Catalog) -> None:
+    whole = Path(photos.files[2]).read_bytes()
+    Path(photos.files[2]).write_bytes(whole[:-12])
+    one, two = Loader(photos, [range(5), range(5, 10)], SMALL)
+    Path(photos.files[2]).write_bytes(whole)
+    assert (one.notes, two.notes) == ({2: ("damaged-end",)}, {})
+
+
 def test_batches_may_name_any_rows(photos: Catalog) -> None:
     batches = [[3, 1, 3], range(0), range(20, 22)]
     got = list(Loader(photos, batches, SMALL))

@@ -92,6 +92,20 @@ def test_two_classes_that_are_nearly_alike_are_not_swapped_unless_asked_for(subj
     assert "Beware" in title and ask(subject, view).doubt in title
 
 
+def test_it_goes_on_until_the_network_is_sure(subject, photo):
+    """A change that is just enough ends at a tie, which shows little."""
+    view = view_of(photo, subject)
+    told = fool(subject, view, limit=255, confidence=0)
+    sure = fool(subject, view, limit=255)
+    assert told.after[1] < 0.9 <= sure.after[1] and told.epsilon < sure.epsilon
+    assert not any("not reached" in text for text in sure.cautions)
+    least = fool(subject, view, limit=told.epsilon)
+    assert (least.epsilon, least.after) == (told.epsilon, told.after)
+    assert any(f"90 % is not reached by {told.epsilon} grey" in text for text in least.cautions)
+    with pytest.raises(OptionError, match="90"):
+        fool(subject, view, confidence=90)
+
+
 def test_an_early_layer_gives_the_image_back_and_the_error_falls(subject, photo):
     view = view_of(photo, subject)
     before = state_of(subject.network)
@@ -156,5 +170,5 @@ def test_boxes_grow_until_one_does_it(subject, photo, monkeypatch):
     monkeypatch.setattr(fooling._Attack, "step", lambda self, wanted, epsilon, steps: tried.append(epsilon))
     tried.clear()
     with pytest.raises(NotFooledError):
-        fool(subject, view_of(photo, subject), limit=9)
+        fool(subject, view_of(photo, subject), limit=9, confidence=0)
     assert tried == [1, 2, 4, 8, 9] * 2, "one step, then many; no size twice, and the limit last"

@@ -1,4 +1,4 @@
-"""`cnncodes show fool`: the smallest step found that changes the answer."""
+"""`cnncodes show fool`: the smallest step found that makes another answer sure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def fool(
     network: options.Network = None,
     to: show_options.FoolTo = None,
     limit: show_options.Limit = 32,
+    confidence: show_options.Confidence = 0.9,
     keep: show_options.Keep = None,
     output: show_options.Picture = None,
     device: options.Device = "auto",
@@ -23,11 +24,12 @@ def fool(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """How little must change before the network says something else?
+    """How little must change before the network is sure of something else?
 
     Steps along the sign of the gradient (Goodfellow et al. 2015), many small ones inside a box (Kurakin et al.
-    2017); boxes are tried in whole grey levels, and the smallest found that does it is shown. One or two levels of
-    255, which nobody sees, are usual: what a network answers is no proof of what it has understood.
+    2017); boxes are tried in whole grey levels, and the smallest found is shown in which the other class has 90 %
+    (--confidence). A few levels of 255, which nobody sees, are usual: what a network answers is no proof of what it
+    has understood.
 
     Without --to it is the most probable class that has less than half of the answer's probability: to swap two
     that were nearly alike shows nothing. Where there is none, and for an SVM's scores, it is the second class.
@@ -51,7 +53,9 @@ def fool(
     subject = load_subject(weights, network=network, device=device)
     view = view_of(image, subject)
     with reporter.progress("searching a small step", 100) as update:
-        found = compute(subject, view, to, limit, lambda done, total: update(100 * done / total, ""))
+        found = compute(
+            subject, view, to, limit, confidence, lambda done, total: update(100 * done / total, "")
+        )
     reporter.result(
         f"{one_line(found.describe())}: no pixel changes by more than {found.epsilon} of 255 grey levels"
     )
