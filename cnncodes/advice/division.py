@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.codes.file import CodesFile
 from cnncodes.errors import CatalogError
 from cnncodes.files import LARGEST_TEXT, read_text
-from cnncodes.heads.splits import HELD_OUT, WATCHED, SplitRule, draw_rows, split_rows
+from cnncodes.heads.splits import HELD_OUT, WATCHED, SplitRule, draw_rows, split_rows, without_copies
 from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.digests import identical_files
 from cnncodes.weights.content import replacing
 
 Array = npt.NDArray[Any]
@@ -39,20 +42,25 @@ class Division:
         In words.
     record : dict
         See :meth:`cnncodes.heads.Split.record`; empty of runs of before it was kept.
+    left_out : int64 array
+        Test images that do not test, since they are copies of images to fit.
     """
 
     splits: Array
     groups: Array
     how: str
     record: dict[str, Any] = field(default_factory=dict)
+    left_out: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def applied(self, catalog: Catalog) -> Catalog:
         """The catalog with this split."""
         return dataclasses.replace(catalog, splits=self.splits)
 
 
-def own_division(catalog: Catalog) -> Division:
+def own_division(catalog: Catalog, codes: CodesFile | None = None, stage: str | None = None) -> Division:
     """The data's own split. A val split without a test split tests: whatever is chosen is chosen inside train.
+
+    Copies of images to fit do not test; parameters as for :func:`cnncodes.heads.splits.without_copies`.
 
     Raises
     ------
@@ -60,12 +68,14 @@ def own_division(catalog: Catalog) -> Division:
         If no labelled image is in train.
     """
     split = split_rows(catalog, np.ones(len(catalog), np.bool_))
+    split = without_copies(split, identical_files(catalog), codes, stage)
     splits = np.zeros(len(catalog), np.uint8)
     splits[split.train], splits[split.choose], splits[split.test] = _TRAIN, _VAL, _TEST
+    splits[split.left_out] = _TEST
     how = f"the data's own: {split.how}"
     if not len(split.choose) and not (catalog.splits == _TEST).any():
         how += "; settings are chosen inside train"
-    return Division(splits, np.arange(len(catalog)), how, split.record(catalog))
+    return Division(splits, np.arange(len(catalog)), how, split.record(catalog), split.left_out)
 
 
 def draw_division(
@@ -153,7 +163,9 @@ def write_division(path: Path, catalog: Catalog, division: Division) -> None:
             writer.writerow((name, kind, split, int(division.groups[row])))
 
 
-def read_division(path: Path, catalog: Catalog, how: str, record: dict[str, Any]) -> Division:
+def read_division(
+    path: Path, catalog: Catalog, how: str, record: dict[str, Any], left_out: Sequence[int]
+) -> Division:
     """Read what :func:`write_division` wrote for this catalog.
 
     Raises
@@ -173,7 +185,7 @@ def read_division(path: Path, catalog: Catalog, how: str, record: dict[str, Any]
             f"'{path}' is not the split of these images.",
             "Choose another folder with -o, or restore the file.",
         )
-    return Division(splits, groups, how, record)
+    return Division(splits, groups, how, record, np.array(left_out, np.int64))
 
 
 def _relative(path: Path, catalog: Catalog) -> list[str]:

@@ -77,6 +77,12 @@ class RunReport:
         When, as ISO 8601; empty in reports of before it was noted.
     stage : str
         That a linear head reads; empty for a training, and in reports of before it was noted.
+    left_out : tuple of int
+        Images of the data's own test split, by their row in ``split.csv``, that are copies of images to fit.
+    copies : int
+        How many of them could be read; they are not in ``evaluation``.
+    top1_with_copies : float or None
+        What the accuracy would be with them.
     """
 
     folder: str
@@ -105,6 +111,9 @@ class RunReport:
     command: str
     finished: str = ""
     stage: str = ""
+    left_out: tuple[int, ...] = ()
+    copies: int = 0
+    top1_with_copies: float | None = None
 
     def placed(self, folder: Path) -> RunReport:
         """The same with the paths of where its folder is now."""
@@ -128,7 +137,8 @@ class RunReport:
     def from_json(cls, text: str) -> RunReport:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
         values: dict[str, Any] = parse_json(text)
-        for name in ("reasons", "notes"):
+        values.setdefault("left_out", ())
+        for name in ("reasons", "notes", "left_out"):
             values[name] = tuple(values[name])
         values["problems"] = tuple(Finding.from_values(finding) for finding in values["problems"])
         for name, record in (("advice", Advice), ("evaluation", Evaluation)):

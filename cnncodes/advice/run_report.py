@@ -43,13 +43,13 @@ class Made:
     stage: str = ""
 
 
-def test_rows(divided: Catalog) -> Array:
-    """Labelled test images that are no copies of fitted ones."""
+def test_rows(divided: Catalog, left_out: npt.ArrayLike = ()) -> Array:
+    """Labelled test images that are no copies of fitted ones, in the same or (``left_out``) in other files."""
     test = np.flatnonzero(divided.splits == SPLITS.index("test"))
     same = identical_files(divided)
     fitted = np.isin(divided.splits, (SPLITS.index("train"), SPLITS.index("val")))
     copied = np.isin(same[test], same[fitted & (same >= 0)])
-    return test[~copied & (divided.labels[test] >= 0)]
+    return test[~copied & (divided.labels[test] >= 0) & ~np.isin(test, np.asarray(left_out, np.int64))]
 
 
 def make_report(
@@ -96,7 +96,13 @@ def make_report(
         evaluation=None if result is None else result.evaluation,
         stage=made.stage,
         tested_on="nothing" if result is None else f"{result.evaluation.n:,} images kept to test",
-        notes=(*_notes(test_rows(divided), divided, result), *(advice.reasons[2:] if advice else ())),
+        left_out=tuple(division.left_out.tolist()),
+        copies=0 if result is None else result.copies,
+        top1_with_copies=None if result is None else result.top1_with_copies,
+        notes=(
+            *_notes(test_rows(divided, division.left_out), divided, result),
+            *(advice.reasons[2:] if advice else ()),
+        ),
         files=files,
         versions=note["versions"],
         seconds=note["seconds"],

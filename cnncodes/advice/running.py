@@ -189,7 +189,7 @@ class _Road:
             if chosen.method == "linear"
             else self._train(chosen, division, advice)
         )
-        result = self._evaluate(made, divided)
+        result = self._evaluate(made, divided, division.left_out)
         report = make_report(self.folder, self.note, division, divided, advice, chosen, made, result)
         write_whole(path, report.to_json())
         return report
@@ -208,21 +208,31 @@ class _Road:
         path = self.folder / SPLIT
         if path.exists():
             values = self.note.values
-            division = read_division(path, self.catalog, values["split"], values.get("split_record", {}))
+            division = read_division(
+                path,
+                self.catalog,
+                values["split"],
+                values.get("split_record", {}),
+                values.get("left_out", ()),
+            )
         else:
             division = self._new_division()
-            self.note.keep(split=division.how, split_record=division.record)
+            self.note.keep(
+                split=division.how, split_record=division.record, left_out=division.left_out.tolist()
+            )
             write_division(path, self.catalog, division)
         if (self.folder / CODES).exists():
             carry_splits(self.folder / CODES, division.applied(self.catalog))
         return division
 
     def _new_division(self) -> Division:
-        if is_divided(self.catalog):
-            with self._timed("split"):
-                return own_division(self.catalog)
         codes = self._codes_for_copies()
         with self._timed("split"):
+            if is_divided(self.catalog):
+                if codes is None or self.weights is None:
+                    return own_division(self.catalog)
+                with CodesFile(codes) as file:
+                    return own_division(self.catalog, file, late_stages(self.weights.architecture)[-1])
             usable, same, groups = self._groups(codes)
             return draw_division(self.catalog, usable, groups, same=same, seed=self.seed)
 
@@ -382,23 +392,22 @@ class _Road:
         unreadable |= self.note.values.get("unreadable", {})
         return Made(path, None, self.note["chosen"], unreadable)
 
-    def _evaluate(self, made: Made, divided: Catalog) -> EvaluationResult | None:
+    def _evaluate(self, made: Made, divided: Catalog, copies: Array) -> EvaluationResult | None:
         """The test images, without copies of fitted ones and without classes that could not be learned."""
-        rows = test_rows(divided)
-        unreadable = np.isin(np.array(divided.names, object)[rows], list(made.unreadable))
         model = load_model(made.path)
-        known = np.array(
-            [divided.classes[label] in model.classes for label in divided.labels[rows]], np.bool_
+        known = np.isin(
+            divided.labels, [k for k, name in enumerate(divided.classes) if name in model.classes]
         )
-        rows = rows[known & ~unreadable.astype(np.bool_)]
+        known[[row for row, name in enumerate(divided.names) if name in made.unreadable]] = False
+        rows, copies = (part[known[part]] for part in (test_rows(divided, copies), copies))
         if not len(rows):
             return None
         with self._timed("test"):
             self.progress("testing", 0, len(rows), "")
             if made.codes is not None:
-                return evaluate(model, made.codes, rows=rows, temperature=False)
+                return evaluate(model, made.codes, rows=rows, copies=copies, temperature=False)
             return evaluate(
-                model, divided, rows=rows, temperature=False, device=self.device, workers=self.workers,
+                model, divided, rows=rows, copies=copies, temperature=False, device=self.device, workers=self.workers,
                 progress=lambda done, bad: self.progress("testing", done, len(rows), ""),
             )  # fmt: skip
 

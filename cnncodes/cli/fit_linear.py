@@ -85,7 +85,7 @@ def fit_linear(
     _print_choice(reporter, found)
     document: dict[str, Any] = {"model": output, **model.evidence}
     if len(found.split.test):
-        result = evaluate(model, codes, rows=found.split.test)
+        result = evaluate(model, codes, rows=found.split.test, copies=found.split.left_out)
         print_evaluation(reporter, result)
         document["evaluation"] = json_module.loads(result.to_json())
     if counts:

@@ -83,7 +83,7 @@ def evaluate_average(
         If no image is left to evaluate.
     """
     judged = judge(
-        models, data, split, rows, temperature,
+        models, data, split, rows, None, temperature,
         {
             "weights": weights, "device": device, "crops": crops,
             "batch_size": batch_size, "workers": workers,

@@ -137,7 +137,7 @@ def compare_models(
     called = tuple(names) if names is not None else (first.settings.weights, second.settings.weights)
     if len(called) != 2:
         raise OptionError(f"two models are compared, and {len(called)} names are given.", "Give two.")
-    judged = judge([first, second], data, split, None, False, {
+    judged = judge([first, second], data, split, None, None, False, {
         "weights": None, "device": device, "crops": None, "batch_size": None, "workers": workers,
         "progress": progress,
     })  # fmt: skip

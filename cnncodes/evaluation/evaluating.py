@@ -51,6 +51,10 @@ class EvaluationResult:
         Of a softmax head as it gives them; of an SVM log softmax(scores / T), with the temperature T of the
         calibration, or 1 where none could be fitted.
     calibration : Calibration
+    copies : int
+        Further images, copies of those that the model was fitted on, which are not evaluated.
+    top1_with_copies : float or None
+        What the accuracy would be if they were.
     """
 
     evaluation: Evaluation
@@ -61,6 +65,8 @@ class EvaluationResult:
     labels: np.ndarray
     log_probabilities: np.ndarray
     calibration: Calibration
+    copies: int = 0
+    top1_with_copies: float | None = None
 
     @property
     def all_seen(self) -> bool:
@@ -76,6 +82,8 @@ class EvaluationResult:
                 "how": self.how,
                 "seen_in_training": self.seen,
                 "all_seen_in_training": self.all_seen,
+                "copies_left_out": self.copies,
+                "top1_with_copies": self.top1_with_copies,
                 "calibration": json.loads(self.calibration.to_json()),
                 "unreadable": self.scores.problems,
             }
@@ -99,6 +107,7 @@ def evaluate(
     *,
     split: str = "auto",
     rows: np.ndarray | None = None,
+    copies: np.ndarray | None = None,
     temperature: bool = True,
     weights: Weights | None = None,
     device: str = "auto",
@@ -118,6 +127,9 @@ def evaluate(
         val. If it was fitted on all of them, all, and ``all_seen`` says so.
     rows : int ndarray, optional
         These rows of the catalog, whatever the split.
+    copies : int ndarray, optional
+        With ``rows``: further ones, copies of images that the model was fitted on, for ``top1_with_copies`` alone.
+        Without ``rows`` those of the split that the model was fitted on under this or another name.
     temperature : bool, default True
         Whether a temperature is fitted on the val split, where it is neither evaluated nor fitted on; of
         images, that split is then computed as well.
@@ -132,7 +144,7 @@ def evaluate(
         If no image is left to evaluate.
     """
     judged = judge(
-        [model], data, split, rows, temperature,
+        [model], data, split, rows, copies, temperature,
         {
             "weights": [weights] if weights else None, "device": device, "crops": crops,
             "batch_size": batch_size, "workers": workers,
@@ -172,6 +184,7 @@ def judge(
     data: Data,
     split: str,
     rows: np.ndarray | None,
+    copies: np.ndarray | None,
     temperature: bool,
     options: dict[str, Any],
 ) -> Judged:
@@ -185,15 +198,21 @@ def judge(
         require_one_head(model)
     orders = [class_order(model.classes, models[0].classes, place) for place, model in enumerate(models)]
     catalog = catalog_of(data)
-    sample = _sample(models, data, catalog, split, rows, temperature)
+    sample = _sample(models, data, catalog, split, rows, copies, temperature)
     scored = _score_rows(models, orders, data, catalog, sample, options)
-    if not scored.readable.any() and rows is None and split == "auto" and sample.seen.any():
+    if (
+        not (scored.readable & ~sample.copied).any()
+        and rows is None
+        and split == "auto"
+        and sample.seen.any()
+    ):
         # only broken files are left unseen
         everything, how = all_seen(sample.labels, _fitted(models))
         val, val_how = rows_for_temperature(catalog, sample.labels, sample.seen, everything)
-        sample = dataclasses.replace(sample, rows=everything, how=how, val=val, val_how=val_how)
+        none = np.zeros(len(everything), np.bool_)
+        sample = dataclasses.replace(sample, rows=everything, copied=none, how=how, val=val, val_how=val_how)
         scored = _score_rows(models, orders, data, catalog, sample, options)
-    if not scored.readable.any():
+    if not (scored.readable & ~sample.copied).any():
         name, reason = next(iter(scored.scores[0].problems.items()), ("", ""))
         raise CatalogError(
             f"none of the images could be read{f'; the first is {name!r}: {reason}' if name else ''}.",
@@ -209,6 +228,7 @@ class _Sample:
     labels: np.ndarray  # [N]
     seen: np.ndarray  # [N]
     rows: np.ndarray
+    copied: np.ndarray  # [rows]: not evaluated
     how: str
     val: np.ndarray
     val_how: str
@@ -220,6 +240,7 @@ def _sample(
     catalog: Catalog,
     split: str,
     rows: np.ndarray | None,
+    copies: np.ndarray | None,
     temperature: bool,
 ) -> _Sample:
     labels = labels_for(models[0].classes, catalog, slice(None) if rows is None else rows)
@@ -227,13 +248,15 @@ def _sample(
     seen = np.any([model.has_seen(digests) for model in models], axis=0)
     if rows is not None:
         rows = rows[labels[rows] >= 0]
+        copies = rows[:0] if copies is None else copies[labels[copies] >= 0]
         how = f"{len(rows):,} images"
     else:
-        rows, how = rows_to_evaluate(catalog, labels, seen, split, _fitted(models))
+        rows, copies, how = rows_to_evaluate(catalog, labels, seen, split, _fitted(models))
     val, val_how = rows_for_temperature(catalog, labels, seen, rows)
     if not temperature:
         val, val_how = val[:0], "no temperature is fitted: none was asked for"
-    return _Sample(labels, seen, rows, how, val, val_how)
+    copied = np.repeat([False, True], [len(rows), len(copies)])
+    return _Sample(labels, seen, np.concatenate([rows, copies]), copied, how, val, val_how)
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,11 +306,12 @@ def _score_rows(
 
 def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) -> Judged:
     """Metrics and calibration of each model, on the images that all of them could read."""
-    good, val_good = scored.readable, scored.val_readable
+    readable, val_good = scored.readable, scored.val_readable
+    good, copied = readable & ~sample.copied, readable & sample.copied
     labels, val_labels = sample.labels[sample.rows][good], sample.labels[sample.val][val_good]
     how, val_how = sample.how, sample.val_how
-    if not good.all():
-        how += f"; {int((~good).sum()):,} of them could not be read"
+    if bad := int((~readable & ~sample.copied).sum()):
+        how += f"; {bad:,} of them could not be read"
     if len(sample.val) and not val_good.any():
         val_how = "no temperature is fitted: none of the images of the val split could be read"
     results, val_logarithms = [], []
@@ -300,6 +324,7 @@ def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) ->
         used = (calibration.temperature or 1.0) if svm else 1.0
         evaluation = evaluate_scores(values, labels, models[0].classes)
         val_logarithms.append(log_softmax(val[val_good], used))
+        hits = (scores.values[scored.places].argmax(axis=1) == sample.labels[sample.rows])[good | copied]
         results.append(
             EvaluationResult(
                 evaluation=evaluation,
@@ -310,6 +335,8 @@ def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) ->
                 labels=labels,
                 log_probabilities=log_softmax(values, used),
                 calibration=calibration,
+                copies=int(copied.sum()),
+                top1_with_copies=float(hits.mean()) if copied.any() else None,
             )
         )
     return Judged(tuple(results), tuple(val_logarithms), val_labels, val_how, how)

@@ -64,8 +64,8 @@ def labels_for(classes: Sequence[str], catalog: Catalog, rows: np.ndarray | slic
 
 def rows_to_evaluate(
     catalog: Catalog, labels: np.ndarray, seen: np.ndarray, split: str, fitted: str = "the model was"
-) -> tuple[np.ndarray, str]:
-    """Rows, and what they are in words.
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Rows, those of their split that are left out since they were fitted on, and what the rows are in words.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def rows_to_evaluate(
     CatalogError
         If no image is left.
     """
-    labelled = labels >= 0
+    labelled, copies = labels >= 0, np.zeros(0, np.int64)
     if split in SPLITS[1:]:
         rows = np.flatnonzero(labelled & (catalog.splits == SPLITS.index(split)))
         how = f"the {len(rows):,} images of the {split} split"
@@ -97,11 +97,10 @@ def rows_to_evaluate(
         for name in ("test", "val"):
             in_split = catalog.splits == SPLITS.index(name)
             if in_split[rows].any():
-                repeated = int((labelled & in_split & seen).sum())
+                copies = np.flatnonzero(labelled & in_split & seen)
                 rows, how = rows[in_split[rows]], f"images of the {name} split"
-                how += (
-                    f", without {repeated:,} that were fitted under this or another name" if repeated else ""
-                )
+                if len(copies):
+                    how += f", without {len(copies):,} that were fitted under this or another name"
                 break
         how = f"the {len(rows):,} {how}"
         if not len(rows):
@@ -110,7 +109,7 @@ def rows_to_evaluate(
         raise OptionError(f"split '{split}' is not known.", "Use auto, all, train, val or test.")
     if not len(rows):
         raise CatalogError(f"there are no labelled images in {how}.", "Use --split all, or other data.")
-    return rows, how
+    return rows, copies, how
 
 
 def all_seen(labels: np.ndarray, fitted: str = "the model was") -> tuple[np.ndarray, str]:

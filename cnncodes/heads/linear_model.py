@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cnncodes.codes.export import deepest
 from cnncodes.codes.file import DONE, CodesFile, Provenance
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.errors import CnnCodesError, HeadError, ModelError, OptionError
@@ -48,8 +49,8 @@ class LinearModel:
     evidence : dict
         How the head came about (choice of C, layers compared, rows), for people.
     seen : uint64 ndarray
-        Digests of the files that the head was fitted on and of those that the weights were trained on, so that
-        an evaluation can leave them out.
+        Digests of the files that the head was fitted on, of copies of them in other files, and of those that the weights
+        were trained on, so that an evaluation can leave them out.
     class_sets : tuple of str
         The data set of each class, where each set has a head of its own; see :func:`cnncodes.heads.head_of`.
     """
@@ -260,8 +261,10 @@ def fit_linear(
     with CodesFile(codes) as file:
         file.require_complete()
         digests = file.digests()
-        drawn = split_rows(file.catalog, file.state == DONE, split, seed, same=identical_contents(digests))
-        rows = without_copies(drawn, digests)
+        same = identical_contents(digests)
+        rows = split_rows(file.catalog, file.state == DONE, split, seed, same=same)
+        own = rows.kind == "own"  # a draw keeps copies on one side
+        rows = without_copies(rows, same, file if own else None, deepest(file.stages))
         stages = file.stages if layer == "auto" else (file.settings.architecture.select_one(layer),)
         options: dict[str, Any] = {
             "kind": kind, "normalisation": normalisation, "class_weight": class_weight,
@@ -269,7 +272,10 @@ def fit_linear(
         }  # fmt: skip
         labels, classes = _compact(file.catalog, rows)
         rows = with_known_classes(file.catalog, rows, labels)
-        results = {stage: _fit(file, stage, rows, labels, classes, C, options) for stage in stages}
+        try:
+            results = {stage: _fit(file, stage, rows, labels, classes, C, options) for stage in stages}
+        except HeadError as error:
+            raise _left_to_learn(error, rows, labels) from None
         compared = {stage: result.choice.best_accuracy for stage, result in results.items() if result.choice}
         if len(stages) > 1 and not compared:  # one value leaves C no choice, but the stage
             compared = {
@@ -297,8 +303,19 @@ def fit_linear(
             "fit": json.loads(result.to_json()),
             "provenance": dataclasses.asdict(Provenance.now(file.provenance.weights_source)),
         }
-        seen = np.union1d(digests[fitted], weights_seen)
+        seen = np.union1d(digests[np.concatenate([fitted, rows.left_out])], weights_seen)
     return LinearFit(LinearModel(result.head, settings, evidence, seen), rows, result, compared, learned)
+
+
+def _left_to_learn(error: HeadError, rows: Split, labels: np.ndarray) -> HeadError:
+    """The error; where one image of each class is left to fit, that and why."""
+    if not len(rows.test) or len(rows.choose) or np.bincount(labels[rows.train]).max() > 1:
+        return error
+    return HeadError(
+        f"{len(rows.test):,} images are put aside to test, and of {len(rows.train):,} classes one image each is left to "
+        "learn from: none can be held out to choose C or a layer.",
+        "Add images, give one value of C and one layer, or test nothing with --split none.",
+    )
 
 
 def _with_warning(rows: Split, learned: int) -> Split:

@@ -13,11 +13,13 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.codes.search import mean_of_crops, nearest
 from cnncodes.errors import HeadError, OptionError
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
@@ -25,6 +27,10 @@ from cnncodes.images.listing import SPLITS
 
 SplitRule = Literal["auto", "none"] | float
 HELD_OUT = 0.2  # of each class, to test
+#: Of the usual distance between a test image and the nearest that is fitted: nearer is the same picture, stored anew.
+SAME_PICTURE = 0.0005
+MOST_PAIRS = 4 * 10**8  # of codes that are compared; so many take about a minute on two cores
+_EQUAL = 1e-10  # cosine distance of two codes of one picture: rounding
 WATCHED = 0.1  # of each class of the images to fit, where a training has to choose an epoch
 
 _NONE, _TRAIN, _VAL, _TEST = (SPLITS.index(name) for name in ("none", "train", "val", "test"))
@@ -51,6 +57,8 @@ class Split:
         Images with the same bytes as another, that a draw kept on one side.
     near_copies : int
         Further images that stay on one side. A command that does not know them may have these on another side, and no others.
+    left_out : int64 ndarray
+        Images of the test split that do not test, see :func:`without_copies`.
     """
 
     train: np.ndarray
@@ -62,12 +70,13 @@ class Split:
     seed: int = 0
     copies: int = 0
     near_copies: int = 0
+    left_out: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def record(self, catalog: Catalog) -> dict[str, Any]:
         """What the split is, for JSON; ``test_names`` is equal where the same images test, in whatever order and folder."""
         keys = _keys(catalog.names)
         names = b"\0".join(sorted(keys[row] for row in self.test.tolist()))
-        parts = {name: len(getattr(self, name)) for name in ("train", "choose", "test")}
+        parts = {name: len(getattr(self, name)) for name in ("train", "choose", "test", "left_out")}
         fields = {name: getattr(self, name) for name in ("kind", "share", "seed", "copies", "near_copies")}
         return {**fields, **parts, "test_names": hashlib.sha256(names).hexdigest()[:16]}
 
@@ -224,13 +233,46 @@ def with_known_classes(catalog: Catalog, rows: Split, labels: np.ndarray) -> Spl
     )
 
 
-def without_copies(split: Split, digests: np.ndarray) -> Split:
-    """The split whose test rows hold no copy of an image that is fitted or chooses C."""
-    copies = np.isin(digests[split.test], digests[np.concatenate([split.train, split.choose])])
-    if not copies.any():
-        return split
-    how = f"{split.how}; {int(copies.sum()):,} copies of fitted images are left out of the test"
-    return dataclasses.replace(split, test=split.test[~copies], how=how)
+def without_copies(
+    split: Split, same: np.ndarray, codes: CodesFile | None = None, stage: str | None = None
+) -> Split:
+    """The split whose test rows hold no copy of an image that is fitted or chooses: those are in ``left_out``.
+
+    Parameters
+    ----------
+    split : Split
+    same : int64 ndarray [N]
+        See :func:`cnncodes.images.digests.identical_files`.
+    codes : CodesFile, optional
+        Of the same images: pictures of the same content in other files are copies, too, by the codes of ``stage``.
+    """
+    fitted = np.concatenate([split.train, split.choose])
+    copied, unknown = np.isin(same[split.test], same[fitted][same[fitted] >= 0]), ""
+    if codes is not None and stage is not None:
+        rows, tested = (part[codes.state[part] == DONE] for part in (fitted, split.test))
+        if len(rows) * len(tested) <= MOST_PAIRS:
+            copied |= np.isin(split.test, tested[_same_pictures(codes, stage, rows, tested)])
+        else:
+            unknown = "; there are too many to look for copies in other files"
+    how = split.how
+    if copied.any():
+        how += f"; {int(copied.sum()):,} images of the test split are copies of fitted ones, and are left out"
+    return dataclasses.replace(
+        split, test=split.test[~copied], left_out=split.test[copied], how=how + unknown
+    )
+
+
+def _same_pictures(codes: CodesFile, stage: str, fitted: np.ndarray, tested: np.ndarray) -> np.ndarray:
+    """Whether each tested row has the code of a fitted one, but for rounding: bool ``[tested]``."""
+    if not len(fitted) or not len(tested):
+        return np.zeros(len(tested), np.bool_)
+    there, asked = (mean_of_crops(codes.read(stage, rows)) for rows in (fitted, tested))
+    distance = nearest(there, asked, 1)[1][:, 0]
+    apart = distance[distance > _EQUAL]
+    if not len(apart):  # all images have one code, which tells nothing
+        return np.zeros(len(tested), np.bool_)
+    found: np.ndarray = distance <= max(_EQUAL, SAME_PICTURE * float(np.median(apart)))
+    return found
 
 
 def _held_out(

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 from advice_tools import draw_stripes, striped, tiny, tiny_weights
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cnncodes import training
 from cnncodes.advice import RunReport, run, running
@@ -33,6 +35,7 @@ from cnncodes.errors import (
     OutputExistsError,
     ResumeError,
 )
+from cnncodes.evaluation import evaluate
 from cnncodes.heads import Split, fit_linear, load_model
 from cnncodes.images import Catalog, file_digests, read_catalog
 from cnncodes.images.decode import write_png
@@ -137,6 +140,31 @@ def test_every_command_tests_on_the_same_images(stripes, weights, tmp_path) -> N
     assert note["near_copies"] or note["test_names"] == fitted["test_names"]
     again = fit_linear(tmp_path / "out/codes.h5", layer="fc7", C=1.0)
     assert again.split.test.tolist() == np.flatnonzero(divided.splits == 3).tolist()
+
+
+@pytest.mark.parametrize("recipe", ["small-similar", FINE])
+def test_copies_in_the_datas_own_test_split_are_not_counted_first(weights, tmp_path, recipe) -> None:
+    """Three test images are training images saved anew: the same pixels, other bytes."""
+    data = draw_stripes(tmp_path / "data", each=12, split="train")
+    draw_stripes(data, each=3, split="test", seed=1)
+    for number in range(3):
+        again = PngInfo()
+        again.add_text("Comment", "saved anew")
+        image = Image.open(data / f"train/along/{number}.png")
+        image.save(data / f"test/along/copy{number}.png", pnginfo=again)
+    catalog = read_catalog(data)
+    options = {"recipe": recipe, "assignments": SHORT if recipe == FINE else ()}
+    report = run(catalog, weights, tmp_path / "out", **options)
+    copies = [row for row, name in enumerate(catalog.names) if "copy" in name]
+    assert report.left_out == tuple(copies) and report.copies == 3
+    assert report.evaluation.n == report.test == 9
+    hits = report.evaluation.top1 * 9
+    assert hits <= round(report.top1_with_copies * 12, 6) <= hits + 3
+    assert run(catalog, weights, tmp_path / "out", **options) == report
+    if recipe != FINE:
+        result = evaluate(load_model(report.model), catalog)
+        assert (result.evaluation.n, result.copies) == (9, 3)
+        assert result.top1_with_copies == pytest.approx(report.top1_with_copies)
 
 
 def test_a_run_says_when_its_weights_were_trained_on_the_test_images(stripes, weights, tmp_path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import struct
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from cnncodes.errors import (
     OptionError,
     OutputExistsError,
 )
+from cnncodes.evaluation import evaluate
 from cnncodes.heads import LinearModel, few_shot_codes, fit_linear, split_rows
 from cnncodes.images import Catalog
 
@@ -119,8 +121,6 @@ def test_the_head_sees_train_and_val_and_never_test(codes):
     with CodesFile(path) as file:
         seen = found.model.has_seen(file.digests())
     assert seen.tolist() == [True] * 45 + [False] * 15
-    import h5py
-
     with h5py.File(path, "r+") as file:
         file["layers/pool5"][45:] = 1e6
     again = fit_linear(path, layer="pool5", C=[0.1, 1.0], jobs=1)
@@ -145,6 +145,47 @@ def test_a_class_without_training_images_is_left_out_and_named(codes):
     assert "8 of these left out, since their class has no training image: 'cat'" in found.split.how
     assert len(found.split.choose) == len(found.split.test) == 8
     assert set(np.array(labels)[found.split.test]) == {0, 1}
+
+
+@pytest.mark.parametrize("layer", ["pool5", "auto"])
+def test_copies_in_the_test_split_are_not_counted_first(codes, layer):
+    """Five test images are training images stored anew (other bytes, the same codes), one is the same file."""
+    labels = [0, 1, 2] * 20
+    path = codes(labels, splits=[TRAIN] * 40 + [TEST] * 20, noise={"pool5": 3.0, "fc6": 3.0})
+    with h5py.File(path, "r+") as file:
+        for stage in ("pool5", "fc6"):
+            file[f"layers/{stage}"][40:45] = file[f"layers/{stage}"][:5] * np.float32(1 + 1e-6)
+        file["images/digest"][45] = file["images/digest"][5]
+        file["images/label"][40:45] = file["images/label"][:5]
+    found = fit_linear(path, layer=layer, **QUICK)
+    assert found.split.left_out.tolist() == [40, 41, 42, 43, 44, 45]
+    assert found.split.test.tolist() == list(range(46, 60))
+    assert found.model.evidence["split_record"]["left_out"] == 6
+    result = evaluate(found.model, path, rows=found.split.test, copies=found.split.left_out)
+    assert (result.evaluation.n, result.copies) == (14, 6)
+    everything = evaluate(found.model, path, split="test")
+    assert result.top1_with_copies == pytest.approx(everything.evaluation.top1)
+    assert result.evaluation.top1 < result.top1_with_copies, "copies are told as they were learned"
+    again = evaluate(found.model, path)
+    assert (again.evaluation.top1, again.copies) == (result.evaluation.top1, 6)
+    assert again.top1_with_copies == result.top1_with_copies
+    assert json.loads(again.to_json())["copies_left_out"] == 6
+
+
+def test_codes_that_are_all_equal_are_no_copies(codes):
+    path = codes([0, 1] * 10, splits=[TRAIN] * 12 + [TEST] * 8, noise={"fc6": 0.0})
+    with h5py.File(path, "r+") as file:
+        file["layers/fc6"][:] = 1.0
+    assert not len(fit_linear(path, layer="fc6", **QUICK).split.left_out)
+
+
+def test_two_images_a_class_are_one_once_the_other_tests(codes):
+    path = codes([0, 0, 1, 1, 2, 2])
+    with pytest.raises(HeadError, match="3 images are put aside to test") as caught:
+        fit_linear(path, layer="pool5")
+    assert "--split none" in caught.value.remedy
+    assert len(fit_linear(path, layer="pool5", split="none").split.train) == 6
+    assert len(fit_linear(path, layer="pool5", C=1.0).split.test) == 3
 
 
 def test_classes_that_no_image_has_are_not_classes_of_the_model(codes):
@@ -195,8 +236,6 @@ def test_kept_crops_are_averaged(small_weights, tmp_path):
     labels = [0, 1, 2] * 10
     kept = write_codes(tmp_path / "kept.h5", small_weights, labels, crops="mirror")
     write_codes(tmp_path / "mean.h5", small_weights, labels, crops="mirror-mean")
-    import h5py
-
     with h5py.File(tmp_path / "mean.h5", "r+") as file:
         file["layers/pool5"][:] = kept.mean(1)
     found = [fit_linear(tmp_path / name, layer="pool5", **QUICK) for name in ("kept.h5", "mean.h5")]

@@ -89,7 +89,7 @@ def ask(
         If the model or the codes cannot be read.
     """
     model = load_model(folder / MODEL)
-    tested = test_rows(catalog)
+    tested = test_rows(catalog, report.left_out)
     tested = tested[np.isin(np.array(catalog.classes, object)[catalog.labels[tested]], list(model.classes))]
     notes: tuple[str, ...] = ()
     if "codes" in report.files:
