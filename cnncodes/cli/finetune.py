@@ -59,9 +59,8 @@ def finetune(
          "--seed": ("train.seed", seed)},
     )  # fmt: skip
     settings = chosen.training_settings()
-    catalog, class_sets = read_sets(data, more or [], heads, reading)
+    catalog, class_sets = read_sets(reporter, data, more or [], heads, reading)
     loaded = load_weights(chosen.weights, network=model)
-    reporter.note(catalog.describe())
     with watch(reporter, chosen, output) as watching:
         result = finetune_network(
             catalog, loaded, output, settings, keep_head=keep_head,

@@ -51,8 +51,7 @@ def train(
     )  # fmt: skip
     settings = chosen.training_settings()
     network = get_network(chosen.network)
-    catalog, class_sets = read_sets(data, more or [], heads, reading)
-    reporter.note(catalog.describe())
+    catalog, class_sets = read_sets(reporter, data, more or [], heads, reading)
     with watch(reporter, chosen, output) as watching:
         result = train_network(
             catalog, network, chosen.images, output, settings, class_sets=class_sets, split=options.parse_split(split),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,19 +21,31 @@ if TYPE_CHECKING:
     from cnncodes.training.state import Epoch
 
 
-def read_sets(data: list[str], more: list[str], heads: str, reading: Reading) -> tuple[Catalog, Any]:
-    """The images to learn from, and the data set of each class where each has a head of its own."""
+def read_sets(
+    reporter: Reporter, data: list[str], more: list[str], heads: str, reading: Reading
+) -> tuple[Catalog, Any]:
+    """The images to learn from, and the data set of each class where each has a head of its own; says what they are."""
     from cnncodes.images import join_catalogs, read_catalog
+    from cnncodes.images.sources import is_list
 
     if heads not in ("joined", "each"):
         raise OptionError(f"--heads '{heads}' is not known.", "Use joined or each.")
-    if not more:
-        if heads == "each":
-            raise OptionError("--heads each needs several data sets.", "Name the others with --data.")
-        return read_catalog(data, **reading), None
-    catalogs = [read_catalog(source, **reading) for source in (data, *more)]
-    joined, sets = join_catalogs(catalogs, "apart" if heads == "each" else "name")
-    return joined, sets if heads == "each" else None
+    if heads == "each" and not more:
+        raise OptionError("--heads each needs several data sets.", "Name the others with --data.")
+    sources = [data, *([name] for name in more)]
+    listed = [all(map(is_list, source)) for source in sources]
+    catalogs = []
+    for source, lists in zip(sources, listed, strict=True):
+        own = reading
+        if any(listed) and not all(listed):  # what is said of tables is not said of folders
+            own = {name: value for name, value in reading.items() if (name == "classes_are") != lists}
+        catalogs.append(read_catalog(source, **own))
+    catalog, sets = catalogs[0], None
+    if more:
+        catalog, sets = join_catalogs(catalogs, "apart" if heads == "each" else "name")
+    if os.environ.get("RANK", "0") == "0":  # of several processes one tells
+        reporter.note(catalog.describe())
+    return catalog, sets if heads == "each" else None
 
 
 @contextmanager

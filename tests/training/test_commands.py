@@ -8,6 +8,8 @@ import shutil
 import pytest
 
 from cnncodes.cli import main
+from cnncodes.cli.console import Reporter
+from cnncodes.cli.training import read_sets
 from cnncodes.training import TrainingSettings, train
 
 
@@ -136,3 +138,15 @@ def test_what_cannot_be_trained_is_said(start, stripes, tmp_path, capsys, monkey
     assert main(["finetune", str(stripes.root), "-o", "run", "--weights", start, *extra]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_tables_and_folders_are_joined_and_each_is_read_as_it_is_said(stripes, tmp_path, capsys):
+    rows = [f"{name},{name.split('/')[1]}" for name in stripes.names if "/across/" in name]
+    (tmp_path / "more.csv").write_text("\n".join(["photo,kind", *rows]))
+    shutil.copytree(stripes.root, tmp_path / "folder")
+    read, _ = read_sets(
+        Reporter(), [str(tmp_path / "folder")], [str(tmp_path / "more.csv")], "joined",
+        {"root": str(stripes.root), "path_column": "photo", "label_column": "kind", "split_column": None, "classes_are": None},
+    )  # fmt: skip
+    assert capsys.readouterr().err.endswith(read.describe() + "\n")
+    assert read.counts()[read.classes.index("across")].sum() == 2 * len(rows)
