@@ -143,9 +143,20 @@ def _notes(test: Array, divided: Catalog, result: EvaluationResult | None) -> tu
             f"{result.seen:,} of the {result.evaluation.n:,} test images are among those that the weights were "
             "trained on: the figures say little about new ones"
         )
-    left = int((divided.splits == SPLITS.index("test")).sum()) - len(test)
+    copies = 0 if result is None else result.copies
+    if result is not None and result.top1_with_copies is not None:
+        which = (
+            "1 image of the test split is a copy"
+            if copies == 1
+            else f"{copies:,} images of the test split are copies"
+        )
+        counted = f"with {'it' if copies == 1 else 'them'} the accuracy would be {100 * result.top1_with_copies:.1f} %"
+        notes.append(f"{which} of images learned from, and left out; {counted}")
+    left = int((divided.splits == SPLITS.index("test")).sum()) - len(test) - copies
     if left:
-        notes.append(f"{left:,} test images are copies of fitted ones, or have no label, and were left out")
+        notes.append(
+            f"{left:,} {'further ' if copies else ''}test images are copies of fitted ones, or have no label, and were left out"
+        )
     untested = np.setdiff1d(divided.labels[divided.splits == SPLITS.index("train")], divided.labels[test])
     if len(untested) and result is not None:
         names = ", ".join(repr(divided.classes[label]) for label in untested[:5])

@@ -40,7 +40,11 @@ def print_evaluation(
         f"{top5_in_words(found)}, mean per class {percent(found.mean_per_class)}; always the largest class: {percent(found.majority)}"
     )
     if result.copies:
-        reporter.result(f"{copies_in_words(result.copies, result.top1_with_copies)}")
+        which = "image is a copy" if result.copies == 1 else "images are copies"
+        reporter.result(
+            f"{result.copies:,} further test {which} of images learned from, and left out; with "
+            f"{'it' if result.copies == 1 else 'them'} top-1 would be {percent(result.top1_with_copies)}"
+        )
     if matrix and len(rows) <= MATRIX_CLASSES:
         names = [shortened(name) for name in found.classes]
         reporter.table(
@@ -54,12 +58,6 @@ def print_evaluation(
         who = "the model was" if models == 1 else "at least one of the models was"
         which = "these very images" if result.all_seen else f"{result.seen:,} of these {found.n:,} images"
         reporter.warn(f"{who} fitted on {which}: the figures say little about new ones")
-
-
-def copies_in_words(count: int, top1: float | None) -> str:
-    """How many test images are not counted since they are copies, and the accuracy if they were."""
-    which = "1 further test image is a copy" if count == 1 else f"{count:,} further test images are copies"
-    return f"{which} of images learned from, and left out; counted, top-1 would be {percent(top1)}"
 
 
 def top5_in_words(found: Evaluation) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cnncodes.cli import advice_options, options
 from cnncodes.cli.advise import FIRST_UNREADABLE
 from cnncodes.cli.console import Reporter, counted, duration, one_line, percent, quoted, shell, size
-from cnncodes.cli.results import copies_in_words, top5_in_words
+from cnncodes.cli.results import top5_in_words
 
 if TYPE_CHECKING:
     from cnncodes.advice import RunReport
@@ -185,8 +185,6 @@ def _print_evaluation(reporter: Reporter, report: RunReport, found: Evaluation) 
         f"{100 * found.top1_high:.1f}){top5_in_words(found)}, mean per class {percent(found.mean_per_class)}; "
         f"always the largest class: {percent(found.majority)}"
     )
-    if report.copies:
-        reporter.result(copies_in_words(report.copies, report.top1_with_copies))
     for pair in found.worst_confusions(3):
         reporter.result(
             f"  {one_line(pair.true)} taken for {one_line(pair.predicted)}: "

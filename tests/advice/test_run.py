@@ -160,6 +160,7 @@ def test_copies_in_the_datas_own_test_split_are_not_counted_first(weights, tmp_p
     assert report.evaluation.n == report.test == 9
     hits = report.evaluation.top1 * 9
     assert hits <= round(report.top1_with_copies * 12, 6) <= hits + 3
+    assert any(note.startswith("3 images of the test split are copies") for note in report.notes)
     assert run(catalog, weights, tmp_path / "out", **options) == report
     if recipe != FINE:
         result = evaluate(load_model(report.model), catalog)
