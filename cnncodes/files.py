@@ -14,6 +14,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from cnncodes.errors import CnnCodesError
@@ -23,6 +24,10 @@ LARGEST_RECORD = 2**26  # bytes of a JSON record
 LARGEST_TOML = 2**16  # characters: recipes have 2,000, and tomllib is slow
 DAMAGED = "The file is damaged, or was written by another version of cnncodes."
 DEEPEST = 20  # brackets inside each other, and dots in a TOML key: records have less than ten
+
+# What a spreadsheet takes for a formula: also with the wide signs of East Asian keyboards. A number is none.
+_FORMULA = re.compile("[-=+@\\x00-\\x1f\\x7f\\uff0b\\uff0d\\uff1d\\uff20]")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(inf|nan)")
 
 # Strings are taken whole, to the end of the text where they have no end of their own: nothing is looked at twice.
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
@@ -100,6 +105,34 @@ def parse_toml(text: str) -> dict[str, Any]:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file; raises OSError and ValueError as :func:`read_text` and :func:`parse_json` do."""
     return parse_json(read_text(path))
+
+
+def output_file(path: Path, error: type[CnnCodesError] = CnnCodesError) -> Path:
+    """The file that is written under this name: where its links end, if it is one.
+
+    Raises
+    ------
+    CnnCodesError
+        If what is there is no regular file: a folder, a pipe, or a device, whose place a file must not take. Of the class ``error``.
+    """
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    try:
+        _require_regular(target.stat(), target)
+    except FileNotFoundError:
+        pass
+    except OSError as reason:
+        raise error(f"'{path}' cannot be written: {reason_of(reason)}.", "Choose another name.") from reason
+    return target
+
+
+def cells(*values: object) -> list[object]:
+    """A line of a CSV that people open, where no text is a formula: one that begins like it gets an apostrophe in front."""
+    return [
+        f"'{value}"
+        if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+        else value
+        for value in values
+    ]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnncodes.advice.draws import Shots
 from cnncodes.errors import CnnCodesError
-from cnncodes.files import parse_json, reading
+from cnncodes.files import cells, parse_json, reading
 
 Verdict = Literal["more help", "hardly", "unclear", "unknown"]
 
@@ -209,7 +209,7 @@ class ProbeResult:
             for place, (accuracy, C) in enumerate(zip(probe.accuracy, probe.C, strict=True)):
                 numbers = [f"{value:.6f}" for value in (accuracy, probe.mean, probe.sd)]
                 head = [probe.source, probe.layer, probe.shots, f"{probe.images:g}", place]
-                writer.writerow([*head, *numbers, f"{C:g}", probe.tested])
+                writer.writerow(cells(*head, *numbers, f"{C:g}", probe.tested))
         return text.getvalue()
 
     def to_json(self) -> str:

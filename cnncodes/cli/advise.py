@@ -125,8 +125,9 @@ def _row(depth: Depth, reference: bool) -> tuple[object, ...]:
 
 def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
     from cnncodes.pictures.depth import save_depth
+    from cnncodes.weights.content import write_whole
 
     picture = save_depth(advice.evidence, folder / PICTURE)
     record = folder / RECORD
-    record.write_text(json_module.dumps(json_module.loads(advice.to_json()), indent=2), encoding="utf-8")
+    write_whole(record, json_module.dumps(json_module.loads(advice.to_json()), indent=2))
     reporter.note(f"written: {picture}, {record}")

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from cnncodes.errors import OptionError, OutputExistsError
+from cnncodes.files import output_file
 
 if TYPE_CHECKING:
     from cnncodes.images import Catalog
@@ -282,6 +283,7 @@ def check_free(
         raise OutputExistsError(
             f"the folder '{path.parent}' does not exist.", f"Make it: mkdir -p '{path.parent}'."
         )
+    output_file(path, OutputExistsError)
     if path.exists() and not overwrite:
         raise OutputExistsError(
             f"'{path}' exists already.", f"Choose another name with {option}, or use --overwrite."

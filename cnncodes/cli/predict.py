@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cnncodes.cli import head_options, options
 from cnncodes.cli.console import Reporter, one_line, percent, printable, quoted
 from cnncodes.errors import OptionError
+from cnncodes.files import cells
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import Prediction
@@ -141,7 +142,7 @@ def _write_csv(predictions: list[Prediction]) -> None:
     for prediction in predictions:
         name = printable(prediction.name)
         if prediction.problem is not None:
-            writer.writerow((name, "", "", "", "", prediction.problem))
+            writer.writerow(cells(name, "", "", "", "", prediction.problem))
         for rank, (label, value) in enumerate(zip(prediction.classes, prediction.scores, strict=True)):
             odds = f"{prediction.probabilities[rank]:.6f}" if prediction.probabilities else ""
-            writer.writerow((name, rank + 1, printable(label), f"{value:.6f}", odds, ""))
+            writer.writerow(cells(name, rank + 1, printable(label), f"{value:.6f}", odds, ""))

@@ -52,6 +52,7 @@ def probe(
     """
     from cnncodes.advice.probing import probe as run_probe
     from cnncodes.evaluation import is_codes
+    from cnncodes.weights.content import write_whole
 
     reporter = Reporter(json, quiet)
     for path, suffix in ((output, ".png"), (csv, "")):
@@ -73,7 +74,7 @@ def probe(
 
         reporter.note(f"written: {draw_probe(result, output)}")
     if csv is not None:
-        Path(csv).write_text(result.to_csv(), encoding="utf-8", errors="surrogateescape")
+        write_whole(Path(csv), result.to_csv())
         reporter.note(f"written: {csv}")
     reporter.document(json_module.loads(result.to_json()))
     reporter.next(_next(result, data, reading, weights or []))

@@ -8,6 +8,7 @@ from cnncodes.cli import advice_options, options
 from cnncodes.cli.choice import check_recipe, say_next
 from cnncodes.cli.console import Reporter, printable, quoted, shell
 from cnncodes.errors import CnnCodesError
+from cnncodes.files import read_text
 
 SUMMARY = "Ways from images to a classifier."
 
@@ -30,7 +31,7 @@ def show(name: advice_options.RecipeName) -> None:
     """
     from cnncodes.advice import find_recipe, load_recipe
 
-    print(find_recipe(name).read_text(encoding="utf-8", errors="replace"), end="")
+    print(read_text(find_recipe(name), errors="replace"), end="")
     try:
         say_next(Reporter(), load_recipe(name))
     except CnnCodesError:  # it is shown all the same, mistakes and all
@@ -51,12 +52,13 @@ def copy(
     cnncodes train photos/ --recipe mine.toml -o run
     """
     from cnncodes.advice import find_recipe
+    from cnncodes.weights.content import write_whole
 
     reporter = Reporter()
     source = find_recipe(name)
     target = Path(output or f"{source.stem}.toml")
     options.check_free(target, overwrite, suffix=".toml", what="a recipe")
-    target.write_bytes(source.read_bytes())
+    write_whole(target, read_text(source))
     reporter.result(f"written: {printable(str(target))}")
     reporter.next(f"cnncodes recipes check {shell(target)}")
 

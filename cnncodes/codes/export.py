@@ -13,6 +13,7 @@ import numpy as np
 
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.errors import CodesFileError, DependencyError, OptionError, OutputExistsError, nearest
+from cnncodes.files import cells
 from cnncodes.images.decode import write_png
 from cnncodes.images.listing import SPLITS, visible
 from cnncodes.images.loader import Loader
@@ -144,7 +145,7 @@ def _npy(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> No
     with labels.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(("filename", "label", "split"))
-        writer.writerows(_labels(file, int(row)) for row in rows)
+        writer.writerows(cells(*_labels(file, int(row))) for row in rows)
 
 
 def _csv(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> None:
@@ -157,7 +158,7 @@ def _csv(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> No
             flat = values.reshape(len(part), -1)
             for row, line in zip(part, flat, strict=True):
                 # repr of the stored type: the shortest text that reads back to the same bits
-                writer.writerow((*_labels(file, int(row)), *(str(value) for value in line)))
+                writer.writerow((*cells(*_labels(file, int(row))), *(str(value) for value in line)))
 
 
 def _parquet(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> None:

@@ -25,7 +25,8 @@ def locked(path: Path) -> Iterator[None]:
     OutputBusyError
         If another process holds it.
     """
-    lock = path.with_name(path.name + ".lock")
+    place = Path(os.path.realpath(path))  # two links to one file have one lock
+    lock = place.with_name(place.name + ".lock")
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not (_try_lock(descriptor) and _is_same_file(lock, descriptor)):

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnncodes.errors import CnnCodesError
 from cnncodes.evaluation.evaluating import EvaluationResult
+from cnncodes.files import cells
 from cnncodes.images.listing import visible
 from cnncodes.weights.content import replacing
 
@@ -100,7 +101,7 @@ def write_verdicts(
 ) -> Path:
     """Write :func:`verdicts` as CSV (UTF-8, one line per image), whole or not at all; numbers that an SVM does not have are empty.
 
-    Bytes of a name that are not UTF-8 are written as ``\\xff``.
+    Bytes of a name that are not UTF-8 are written as ``\\xff``; a text that a spreadsheet would take for a formula begins with an apostrophe.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def write_verdicts(
         writer = csv.writer(stream)
         writer.writerow(HEADER)
         for verdict in verdicts(result):
-            writer.writerow(_line(verdict))
+            writer.writerow(cells(*_line(verdict)))
     return path
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from cnncodes.errors import DependencyError, OptionError, OutputExistsError, nearest
 from cnncodes.heads.head import Head
+from cnncodes.weights.content import replacing
 
 FORMATS = ("sklearn", "onnx")
 
@@ -44,7 +45,8 @@ def export_head(head: Head, path: str | Path, *, to: str, overwrite: bool = Fals
         raise OutputExistsError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
     pipeline = scikit.pipeline_of(head)
     content = _onnx(pipeline, head) if to == "onnx" else _skops(pipeline)
-    path.write_bytes(content)
+    with replacing(path, overwrite=overwrite) as whole:
+        whole.write_bytes(content)
     return path
 
 

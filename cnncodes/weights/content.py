@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.errors import CnnCodesError, OutputExistsError, WeightsError, WeightsMissingError
+from cnncodes.files import output_file
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.statistics import SourceStatistics
 
@@ -142,7 +143,7 @@ def file_sha256(path: Path) -> str:
 def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = WeightsError) -> Iterator[Path]:
     """An empty file beside ``path`` to write to, which takes its place once it is whole and on the disk.
 
-    Nothing stays beside ``path`` if it fails, and what a killed process has left there goes with the next writing. Two
+    A link stays one: the file that it leads to is replaced. Nothing stays beside ``path`` if it fails, and what a killed process has left there goes with the next writing. Two
     processes may write the same file at once: each has a name of its own, and the last one stays.
 
     Raises
@@ -150,20 +151,21 @@ def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = Weigh
     OutputExistsError
         If ``path`` exists and ``overwrite`` is false.
     CnnCodesError
-        If it cannot be written: of the class ``error``.
+        If it cannot be written, or something is there that is no regular file: of the class ``error``.
     """
+    target = output_file(path, error)
     if path.exists() and not overwrite:
         raise OutputExistsError(
             f"'{path}' exists already.", "Choose another name, or overwrite it (--overwrite)."
         )
-    partial = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}{PARTIAL}")
-    remove_left(path.parent, glob.escape(path.name))
+    partial = target.with_name(f".{target.name}.{_machine()}-{os.getpid()}{PARTIAL}")
+    remove_left(target.parent, glob.escape(target.name))
     try:
         partial.write_bytes(b"")  # also over one of a killed process that had this one's number
         yield partial
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
-        partial.replace(path)
+        partial.replace(target)
     except OSError as reason:
         raise error(
             f"'{path}' cannot be written: {_reason(reason)}.",
@@ -177,7 +179,7 @@ def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = Weigh
 def write_whole(path: Path, text: str, error: type[CnnCodesError] = CnnCodesError) -> None:
     """Write a small text file, over an old one; a kill leaves the old or the new one, never half a file."""
     with replacing(path, overwrite=True, error=error) as whole:
-        whole.write_text(text, encoding="utf-8")
+        whole.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def partials(folder: Path, pattern: str) -> list[Path]:

@@ -1,0 +1,100 @@
+"""An output takes the place of a file only: links stay links, devices and pipes stay what they are."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from cnncodes.cli import main
+from cnncodes.codes import CodesFile, extract
+from cnncodes.codes.lock import locked
+from cnncodes.errors import CnnCodesError, OutputBusyError
+from cnncodes.files import cells
+from cnncodes.images import read_catalog
+from cnncodes.weights.content import replacing, write_whole
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither such links nor such files")
+
+
+def test_what_is_no_regular_file_is_not_replaced(no_file: Path) -> None:
+    before = no_file.lstat()
+    with pytest.raises(CnnCodesError), replacing(no_file, overwrite=True, error=CnnCodesError):
+        pytest.fail("it was to be refused before anything is written")
+    assert (no_file.lstat().st_ino, no_file.lstat().st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "latest.txt").symlink_to(Path("store") / "first.txt")  # which is not there yet
+    write_whole(tmp_path / "latest.txt", "1")
+    write_whole(tmp_path / "latest.txt", "2")
+    assert (tmp_path / "latest.txt").is_symlink()
+    assert (tmp_path / "store" / "first.txt").read_text() == "2"
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["first.txt"]
+
+
+def test_a_ring_of_links_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(CnnCodesError):
+        write_whole(tmp_path / "a", "1")
+
+
+def test_codes_are_extracted_to_where_a_link_leads_and_packed_so(
+    photo_folder, small_weights, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    catalog = read_catalog(photo_folder(2, width=30, height=30))
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "codes.h5"
+    link.symlink_to(tmp_path / "disk" / "there.h5")
+    extract(catalog, link, small_weights, layers="pool5")
+    assert link.is_symlink()
+    with CodesFile(tmp_path / "disk" / "there.h5") as codes:
+        assert codes.state.tolist() == [1, 1]
+    assert extract(catalog, link, small_weights, layers="pool5").resumed == 2
+    with locked(tmp_path / "disk" / "there.h5"), pytest.raises(OutputBusyError), locked(link):
+        pytest.fail("two names of one file have one lock")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["recipes", "copy", "scratch", "-o", "{out}.toml"],
+        ["extract", "{photos}", "-o", "{out}.h5", "--weights", "random:0", "--layers", "pool5"],
+        ["weights", "convert", "random:0", "-o", "{out}.safetensors"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_refuse_a_pipe_as_output(command: list[str], photos: Path, tmp_path: Path) -> None:
+    for suffix in (".toml", ".h5", ".safetensors"):
+        os.mkfifo(tmp_path / f"out{suffix}")
+    words = [word.format(out=tmp_path / "out", photos=photos) for word in command]
+    assert main([*words, "--overwrite"]) in (1, 2)
+    assert all(stat.S_ISFIFO(path.lstat().st_mode) for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("a=1", "a=1"),
+        ("", ""),
+        ("-0.3", "-0.3"),
+        ("+1e-05", "+1e-05"),
+        ("-inf", "-inf"),
+        ("-1.5\n=1", "'-1.5\n=1"),
+    ],
+)
+def test_a_text_that_looks_like_a_formula_gets_an_apostrophe_and_a_number_does_not(
+    text: str, cell: str
+) -> None:
+    assert cells(text, -0.3, 7, None) == [cell, -0.3, 7, None]
