@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
+from made_codes import write_codes
 
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract
@@ -98,3 +102,31 @@ def test_a_text_that_looks_like_a_formula_gets_an_apostrophe_and_a_number_does_n
     text: str, cell: str
 ) -> None:
     assert cells(text, -0.3, 7, None) == [cell, -0.3, 7, None]
+
+
+def test_no_csv_holds_a_formula_and_all_keep_their_numbers(random_weights, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    path, model, answers = tmp_path / "codes.h5", tmp_path / "model.safetensors", tmp_path / "answers.csv"
+    kinds = ("=ant", "-bee", "@cat", "-1")
+    write_codes(path, random_weights, [0, 1, 2, 3] * 6, splits=[1, 1, 1, 1, 3, 3, 3, 3] * 3, classes=kinds)
+    shown = {"'=ant", "'-bee", "'@cat", "-1"}
+    assert main(["fit-linear", str(path), "-o", str(model), "--C", "1", "--layer", "pool5"]) == 0
+    assert main(["evaluate", str(model), str(path), "--csv", str(answers)]) == 0
+    assert main(["export", str(path), "--to", "csv", "-o", str(tmp_path / "codes.csv")]) == 0
+    assert main(["export", str(path), "--to", "npy", "-o", str(tmp_path / "other.npy")]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(model), str(path), "--csv"]) == 0
+    predicted = lines(capsys.readouterr().out)
+    assert {line["class"] for line in predicted} == shown
+    assert min(float(line["score"]) for line in predicted) < 0
+    assert {line["true"] for line in lines(answers.read_text())} == shown
+    assert min(float(line["margin"]) for line in lines(answers.read_text())) < 100
+    exported = lines((tmp_path / "codes.csv").read_text())
+    assert {line["label"] for line in exported} == shown
+    with CodesFile(path) as codes:
+        assert [np.float32(line["pool5_0"]) for line in exported] == codes.read("pool5")[:, 0].tolist()
+    (labels,) = tmp_path.glob("other*.csv")
+    assert {line["label"] for line in lines(labels.read_text())} == shown
+
+
+def lines(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
