@@ -38,7 +38,7 @@ from cnncodes.images.digests import identical_files
 from cnncodes.networks import stage_table
 
 if TYPE_CHECKING:
-    from cnncodes.weights import Weights
+    from cnncodes.weights import AnyWeights, Weights
 
 Amount = Literal["small", "large"]
 Similarity = Literal["similar", "different"]
@@ -151,7 +151,7 @@ class Advice:
 
 def advise(
     catalog: Catalog,
-    weights: Weights,
+    weights: AnyWeights,
     *,
     data: str | None = None,
     split: SplitRule = "auto",
@@ -169,7 +169,7 @@ def advise(
     ----------
     catalog : Catalog
         With labels.
-    weights : Weights
+    weights : Weights, name or path
         Where the recipe would start.
     data : str, optional
         How the images are named in a command; by default the catalog's folder.
@@ -199,7 +199,9 @@ def advise(
     OptionError
         If the thresholds cannot be used.
     """
-    numbers = load_thresholds(thresholds)
+    from cnncodes.weights import load_weights
+
+    weights, numbers = load_weights(weights), load_thresholds(thresholds)
     size, rows = measure_size(catalog, split, seed)
     sample = extract_sample(
         catalog, rows, weights, images=images, device=device, workers=workers, seed=seed, progress=progress

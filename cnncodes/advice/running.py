@@ -63,7 +63,7 @@ from cnncodes.training.state import InterruptedTrainingError
 from cnncodes.weights.content import write_whole
 
 if TYPE_CHECKING:
-    from cnncodes.weights import Weights
+    from cnncodes.weights import AnyWeights, Weights
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, float, int, str], None]  # step, images done, of how many, a word on it
@@ -71,7 +71,7 @@ Progress = Callable[[str, float, int, str], None]  # step, images done, of how m
 
 def run(
     catalog: Catalog,
-    weights: Weights | None,
+    weights: AnyWeights | None,
     folder: str | os.PathLike[str],
     *,
     recipe: str | os.PathLike[str] | None = None,
@@ -93,7 +93,7 @@ def run(
     catalog : Catalog
         With labels. Without val or test images a fifth of each class is kept to test, copies on one side. Of val
         and test without the other, that one tests, and whatever is chosen is chosen inside train.
-    weights : Weights or None
+    weights : Weights, name, path or None
         Where the network starts; None for a recipe that trains from new numbers.
     folder : path
         Made if it is missing.
@@ -126,6 +126,9 @@ def run(
     InterruptedTrainingError
         After SIGTERM or SIGINT while training, once everything is saved.
     """
+    from cnncodes.weights import load_weights
+
+    weights = None if weights is None else load_weights(weights)
     place = Path(folder)
     if place.exists() and not place.is_dir():
         raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")

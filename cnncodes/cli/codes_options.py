@@ -98,7 +98,7 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="FILE|NETWORK",
-        help="A codes file, a model file, or a network: alexnet, alexnet2012, bvlc_alexnet, caffenet, vgg16, alexnet-tf.",
+        help="A codes file, a model, a run's folder, or a network: alexnet, alexnet2012, bvlc_alexnet, caffenet, vgg16, alexnet-tf.",
         show_default=False,
     ),
 ]

@@ -15,7 +15,6 @@ from cnncodes.errors import OptionError
 if TYPE_CHECKING:
     from cnncodes.evaluation import AverageResult, EvaluationResult
     from cnncodes.heads import LinearModel
-    from cnncodes.weights import Weights
 
 
 @options.takes_data
@@ -92,6 +91,7 @@ def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
     from cnncodes.evaluation import is_codes
     from cnncodes.images.listing import has_image_suffix
     from cnncodes.images.sources import is_list
+    from cnncodes.weights import model_file
 
     if len(words) < 2:
         raise OptionError(
@@ -101,7 +101,8 @@ def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
     def is_data(word: str) -> bool:
         path = Path(word)
-        return path.is_dir() or is_codes(word) or has_image_suffix(word) or is_list(word) or "*" in word
+        folder = model_file(path).is_dir()
+        return folder or is_codes(word) or has_image_suffix(word) or is_list(word) or "*" in word
 
     count = 1
     while count < len(words) - 1 and not is_data(words[count]):
@@ -135,7 +136,7 @@ def _evaluate(
     workers: int | None,
 ) -> EvaluationResult | AverageResult:
     """One model evaluated, or several averaged; with a bar where images are computed."""
-    from cnncodes.evaluation import count_passes, evaluate_average, is_codes
+    from cnncodes.evaluation import count_passes, evaluate_average, is_codes, model_weights
     from cnncodes.evaluation import evaluate as evaluate_model
     from cnncodes.images import Catalog
 
@@ -150,7 +151,7 @@ def _evaluate(
         if single:
             return evaluate_model(models[0], data, split=split, temperature=temperature)
         return evaluate_average(models, data, split=split, temperature=temperature)
-    numbers = _weights(models, files, weights)
+    numbers = [model_weights(model, weights) for model in models]
     with reporter.progress("evaluating", len(source) * count_passes(models, crops), "images") as update:
 
         def progress(done: int, bad: int) -> None:
@@ -165,18 +166,6 @@ def _evaluate(
             models, source, split=split, temperature=temperature, weights=numbers, crops=crops,
             device=device, workers=workers, progress=progress,
         )  # fmt: skip
-
-
-def _weights(models: list[LinearModel], files: list[str], where: str | None) -> list[Weights]:
-    """The weights of each model, read once where several models have the same."""
-    from cnncodes.evaluation import model_weights
-
-    found: dict[str, Weights] = {}
-    for model, file in zip(models, files, strict=True):
-        fingerprint = model.settings.weights_sha256
-        if fingerprint not in found:
-            found[fingerprint] = model_weights(model, where, beside=Path(file))
-    return [found[model.settings.weights_sha256] for model in models]
 
 
 def _write(

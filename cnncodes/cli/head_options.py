@@ -12,7 +12,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A model file: of 'run' or 'fit-linear', or a trained network.",
+        help="A model: the folder of a run, a file of 'run' or 'fit-linear', or a trained network.",
         show_default=False,
     ),
 ]
@@ -111,7 +111,7 @@ ModelsAndData = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL... DATA",
-        help="One or more model files (of fit-linear, train or finetune), and last the data. "
+        help="One or more models (files of fit-linear, train or finetune, or folders of a run), and last the data. "
         + DATA_HELP.replace("images or globs", "or one codes file"),
         show_default=False,
     ),

@@ -22,18 +22,26 @@ def info(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """What is in a codes file or model; a network's stage table.
+    """What is in a codes file, a model or a run's folder; a network's stage table.
 
     cnncodes info codes.h5
+
+    cnncodes info out
 
     cnncodes info model.safetensors
 
     cnncodes info alexnet --input 227
     """
+    from cnncodes.weights import model_file
+
     reporter = Reporter(json, quiet)
-    path = Path(what)
+    path = model_file(what)
     if path.is_dir():
-        raise CodesFileError(f"'{what}' is a folder.", "Give a codes file, a model, weights, or a network.")
+        raise CodesFileError(
+            f"'{what}' is a folder without a model.",
+            "Give a run's folder, a codes file, a model, weights, or a network.",
+        )
+    what = str(path)
     if (
         what in ("starter", "imagenet")
         or what.startswith("random:")

@@ -64,7 +64,7 @@ def predict(
     if not isinstance(source, Catalog):
         scores = score(loaded, source)
     else:
-        numbers = model_weights(loaded, weights, beside=Path(model))
+        numbers = model_weights(loaded, weights)
         with reporter.progress("predicting", len(source), "images") as update:
             scores = score(
                 loaded, source, weights=numbers, device=device, workers=workers,

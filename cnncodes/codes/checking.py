@@ -14,7 +14,7 @@ from cnncodes.codes.pipeline import Pipeline
 from cnncodes.errors import WeightsMismatchError
 
 if TYPE_CHECKING:
-    from cnncodes.weights import Weights
+    from cnncodes.weights import AnyWeights
 
 #: Largest relative difference that other batches and other machines explain, by the precision of the arithmetic.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
@@ -47,14 +47,14 @@ class CheckReport:
 
 
 def check_codes(
-    path: str | Path, weights: Weights, *, sample: int = 64, seed: int = 0, root: Path | None = None
+    path: str | Path, weights: AnyWeights, *, sample: int = 64, seed: int = 0, root: Path | None = None
 ) -> CheckReport:
     """Extract a random sample of the rows that are done once more and compare.
 
     Parameters
     ----------
     path : path of the codes file
-    weights : Weights
+    weights : Weights, name or path
         Those that the file names.
     sample : int, default 64
     seed : int, default 0
@@ -72,7 +72,9 @@ def check_codes(
         If the weights are not those of the file.
     """
     from cnncodes.codes.compute import Encoder, choose_device
+    from cnncodes.weights import load_weights
 
+    weights = load_weights(weights)
     with CodesFile(path) as codes:
         settings, state, catalog = codes.settings, codes.state, codes.catalog
         if weights.fingerprint != settings.weights_sha256:

@@ -30,7 +30,7 @@ from cnncodes.weights.content import remove_partials, replacing
 
 if TYPE_CHECKING:
     from cnncodes.images.loader import Batch
-    from cnncodes.weights import Weights
+    from cnncodes.weights import AnyWeights
 
 Progress = Callable[[int, int], None]  # images done, images unreadable
 PROBE_IMAGES = 8
@@ -174,7 +174,7 @@ def _problems(path: Path) -> dict[str, str]:
 def extract(
     catalog: Catalog,
     output: str | os.PathLike[str],
-    weights: Weights,
+    weights: AnyWeights,
     *,
     progress: Progress | None = None,
     **options: Any,

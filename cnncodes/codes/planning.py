@@ -27,7 +27,7 @@ from cnncodes.images.catalog import Catalog, stat_files
 
 if TYPE_CHECKING:
     from cnncodes.codes.compute import Device, Encoder
-    from cnncodes.weights import Weights
+    from cnncodes.weights import AnyWeights, Weights
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Plan:
 def plan_extraction(
     catalog: Catalog,
     output: str | os.PathLike[str],
-    weights: Weights,
+    weights: AnyWeights,
     *,
     layers: str | Sequence[str] | None = None,
     crops: str = "center",
@@ -97,7 +97,7 @@ def plan_extraction(
     output : path of the codes file
         If it is there and belongs to the same images, weights and settings, its pending rows are planned, and those of
         unreadable images whose files have changed since (repaired, or there by now).
-    weights : Weights
+    weights : Weights, name or path
     layers : str or sequence of str, optional
         Names and ranges, see :func:`cnncodes.networks.parse_stages`; by default those of ``like``, else fc7.
     crops, precision, dtype
@@ -139,6 +139,9 @@ def plan_extraction(
     path = Path(output)
     if limit is not None and limit < 1:
         raise OptionError(f"a limit of {limit} images is not possible.", "Use 1 or more, or no limit.")
+    from cnncodes.weights import load_weights
+
+    weights = load_weights(weights)
     if limit is not None and limit < len(catalog):
         catalog = catalog.subset(np.unique(np.linspace(0, len(catalog) - 1, limit).astype(int)))
     if like is not None:

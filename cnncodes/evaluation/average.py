@@ -14,10 +14,10 @@ from cnncodes.evaluation.calibration import mean_log_probabilities
 from cnncodes.evaluation.evaluating import EvaluationResult, calibrate, judge
 from cnncodes.evaluation.metrics import evaluate_scores
 from cnncodes.evaluation.scores import Data, Progress
-from cnncodes.heads.linear_model import LinearModel
+from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 
 if TYPE_CHECKING:
-    from cnncodes.weights import Weights
+    from cnncodes.weights import AnyWeights
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +45,13 @@ class AverageResult:
 
 
 def evaluate_average(
-    models: Sequence[LinearModel],
+    models: Sequence[AnyModel],
     data: Data,
     *,
     split: str = "auto",
     rows: np.ndarray | None = None,
     temperature: bool = True,
-    weights: Sequence[Weights] | None = None,
+    weights: Sequence[AnyWeights] | None = None,
     device: str = "auto",
     crops: str | None = None,
     batch_size: int | None = None,
@@ -66,9 +66,9 @@ def evaluate_average(
 
     Parameters
     ----------
-    models : sequence of LinearModel
+    models : sequence of LinearModel, Weights, path or name
         With the same classes, in any order; the first one's order counts.
-    weights : sequence of Weights, optional
+    weights : sequence of Weights, name or path, optional
         One per model.
     data, split, rows, temperature, device, crops, batch_size, workers, progress
         As for :func:`evaluate`; ``progress`` as for :func:`~cnncodes.evaluation.score_models`.
@@ -82,8 +82,9 @@ def evaluate_average(
     CatalogError
         If no image is left to evaluate.
     """
+    loaded = [load_model(model) for model in models]
     judged = judge(
-        models, data, split, rows, None, temperature,
+        loaded, data, split, rows, None, temperature,
         {
             "weights": weights, "device": device, "crops": crops,
             "batch_size": batch_size, "workers": workers,
@@ -94,7 +95,7 @@ def evaluate_average(
     logarithms = mean_log_probabilities([result.log_probabilities for result in judged.results])
     values = np.full(first.scores.values.shape, np.nan)
     values[first.rows] = logarithms
-    evaluation = evaluate_scores(logarithms, first.labels, models[0].classes)
+    evaluation = evaluate_scores(logarithms, first.labels, loaded[0].classes)
     average = dataclasses.replace(
         first,
         evaluation=evaluation,
@@ -105,7 +106,7 @@ def evaluate_average(
             logarithms, first.labels, mean_log_probabilities(judged.val), judged.val_labels, judged.val_how
         ),
     )
-    return AverageResult(average, judged.results, _what_is_averaged(models, judged.results))
+    return AverageResult(average, judged.results, _what_is_averaged(loaded, judged.results))
 
 
 def _what_is_averaged(models: Sequence[LinearModel], results: Sequence[EvaluationResult]) -> str:

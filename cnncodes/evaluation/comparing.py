@@ -15,7 +15,7 @@ from cnncodes.errors import ModelError, OptionError
 from cnncodes.evaluation.evaluating import judge
 from cnncodes.evaluation.scores import Data, Progress
 from cnncodes.files import parse_json, reading
-from cnncodes.heads.linear_model import LinearModel
+from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 
 _Z = 1.959964  # 97.5 % quantile of the normal distribution
 
@@ -103,8 +103,8 @@ class Comparison:
 
 
 def compare_models(
-    first: LinearModel,
-    second: LinearModel,
+    first: AnyModel,
+    second: AnyModel,
     data: Data,
     *,
     names: Sequence[str] | None = None,
@@ -117,7 +117,7 @@ def compare_models(
 
     Parameters
     ----------
-    first, second : LinearModel
+    first, second : LinearModel, Weights, path or name
         With the same classes, in any order.
     data : as for :func:`~cnncodes.evaluation.score`, with labels
     names : two str, optional
@@ -134,6 +134,7 @@ def compare_models(
     OptionError
         If there are not two names.
     """
+    first, second = load_model(first), load_model(second)
     called = tuple(names) if names is not None else (first.settings.weights, second.settings.weights)
     if len(called) != 2:
         raise OptionError(f"two models are compared, and {len(called)} names are given.", "Give two.")

@@ -22,12 +22,12 @@ from cnncodes.evaluation.rows import (
     rows_to_evaluate,
 )
 from cnncodes.evaluation.scores import Data, Progress, Scores, is_codes, score_models
-from cnncodes.heads.linear_model import LinearModel
+from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.heads.sets import require_one_head
 from cnncodes.images.catalog import Catalog
 
 if TYPE_CHECKING:
-    from cnncodes.weights import Weights
+    from cnncodes.weights import AnyWeights
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +102,14 @@ class Judged:
 
 
 def evaluate(
-    model: LinearModel,
+    model: AnyModel,
     data: Data,
     *,
     split: str = "auto",
     rows: np.ndarray | None = None,
     copies: np.ndarray | None = None,
     temperature: bool = True,
-    weights: Weights | None = None,
+    weights: AnyWeights | None = None,
     device: str = "auto",
     crops: str | None = None,
     batch_size: int | None = None,
@@ -120,7 +120,8 @@ def evaluate(
 
     Parameters
     ----------
-    model : LinearModel
+    model : LinearModel, Weights, path or name
+        As for :func:`~cnncodes.evaluation.score`.
     data : as for :func:`~cnncodes.evaluation.score`, with labels
     split : {"auto", "all", "train", "val", "test"}, default "auto"
         "auto": the images that the model was not fitted on; of these the test split if there is one, else
@@ -144,7 +145,7 @@ def evaluate(
         If no image is left to evaluate.
     """
     judged = judge(
-        [model], data, split, rows, copies, temperature,
+        [load_model(model)], data, split, rows, copies, temperature,
         {
             "weights": [weights] if weights else None, "device": device, "crops": crops,
             "batch_size": batch_size, "workers": workers,

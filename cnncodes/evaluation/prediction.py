@@ -12,7 +12,7 @@ import numpy as np
 from cnncodes.errors import OptionError
 from cnncodes.evaluation.scores import NOT_FINITE, Data, Scores, is_codes, score
 from cnncodes.heads.choice import leads
-from cnncodes.heads.linear_model import LinearModel
+from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.heads.sets import require_one_head
 from cnncodes.images.catalog import Catalog, read_catalog
 
@@ -60,7 +60,7 @@ class Prediction:
 
 
 def predict(
-    model: LinearModel,
+    model: AnyModel,
     data: Data,
     *,
     top: int = 5,
@@ -68,7 +68,8 @@ def predict(
 ) -> list[Prediction]:
     """The most probable classes of each image, best first, in the order of the catalog.
 
-    ``top`` is the number of classes; the other options are those of :func:`score`.
+    ``model`` is a loaded model, a model's file, a run's folder or weights; ``top`` is the number of classes; the other
+    options are those of :func:`score`.
 
     Raises
     ------
@@ -77,15 +78,15 @@ def predict(
     ModelError
         If the model has a head for each of several data sets: choose one with :func:`cnncodes.heads.head_of`.
     """
-    _check(model, top)
+    model = _checked(model, top)
     if not isinstance(data, Catalog) and not is_codes(data):
         data = read_catalog(data, classes_are="none")  # nobody asks for the classes that the folders may be
     return predictions_of(model, score(model, data, **options), top)
 
 
-def predictions_of(model: LinearModel, scores: Scores, top: int = 5) -> list[Prediction]:
+def predictions_of(model: AnyModel, scores: Scores, top: int = 5) -> list[Prediction]:
     """Predictions from scores that are there; raises as :func:`predict`."""
-    _check(model, top)
+    model = _checked(model, top)
     found = []
     softmax, usual = model.head.kind == "softmax", model.usual_lead
     for name, values in zip(scores.catalog.names, scores.values, strict=True):
@@ -109,7 +110,9 @@ def predictions_of(model: LinearModel, scores: Scores, top: int = 5) -> list[Pre
     return found
 
 
-def _check(model: LinearModel, top: int) -> None:
-    require_one_head(model)
+def _checked(model: AnyModel, top: int) -> LinearModel:
     if top < 1:
         raise OptionError(f"the {top} best classes cannot be given.", "Use 1 or more.")
+    loaded = load_model(model)
+    require_one_head(loaded)
+    return loaded

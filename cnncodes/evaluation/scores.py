@@ -16,13 +16,14 @@ from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.errors import ModelError, OptionError, WeightsMismatchError, WeightsMissingError
 from cnncodes.evaluation.calibration import log_softmax, mean_log_probabilities
-from cnncodes.heads.linear_model import LinearModel, averaged, read_rows
+from cnncodes.heads.linear_model import AnyModel, LinearModel, averaged, load_model, read_rows
 from cnncodes.images.catalog import Catalog, read_catalog
+from cnncodes.weights import Weights
 
 if TYPE_CHECKING:
     from cnncodes.codes.compute import Encoder
     from cnncodes.images.loader import Batch
-    from cnncodes.weights import Weights
+    from cnncodes.weights import AnyWeights
 
 Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Catalog
 Progress = Callable[[int, int], None]
@@ -64,10 +65,10 @@ class Scores:
 
 
 def score(
-    model: LinearModel,
+    model: AnyModel,
     data: Data,
     *,
-    weights: Weights | None = None,
+    weights: AnyWeights | None = None,
     device: str = "auto",
     crops: str | None = None,
     batch_size: int | None = None,
@@ -78,10 +79,11 @@ def score(
 
     Parameters
     ----------
-    model : LinearModel
+    model : LinearModel, Weights, path or name
+        A loaded model, or what :func:`~cnncodes.heads.load_model` knows: a model's file, a run's folder, weights.
     data : images as for :func:`~cnncodes.images.read_catalog`, a Catalog, or one codes file (.h5)
-    weights : Weights, optional
-        Those of the model, if they are loaded already; else :func:`model_weights` finds them.
+    weights : Weights, name or path, optional
+        Those of the model; by default :func:`model_weights` finds them.
     device, batch_size, workers
         As for :func:`~cnncodes.codes.plan_extraction`.
     crops : str, optional
@@ -102,10 +104,10 @@ def score(
 
 
 def score_models(
-    models: Sequence[LinearModel],
+    models: Sequence[AnyModel],
     data: Data,
     *,
-    weights: Sequence[Weights] | None = None,
+    weights: Sequence[AnyWeights] | None = None,
     device: str = "auto",
     crops: str | None = None,
     batch_size: int | None = None,
@@ -116,8 +118,8 @@ def score_models(
 
     Parameters
     ----------
-    models : sequence of LinearModel
-    weights : sequence of Weights, optional
+    models : sequence of LinearModel, Weights, path or name
+    weights : sequence of Weights, name or path, optional
         One per model; else :func:`model_weights` finds them.
     data, device, batch_size, workers, crops
         As for :func:`score`.
@@ -138,24 +140,24 @@ def score_models(
             f"{len(models)} models and {'no' if weights is None else len(weights)} weights cannot be scored.",
             "Give one model or more, and the weights of each or none.",
         )
+    loaded = [load_model(model) for model in models]
     if not isinstance(data, Catalog):
         if is_codes(data):
-            return [_score_codes(model, one_path(data)) for model in models]
+            return [_score_codes(model, one_path(data)) for model in loaded]
         data = read_catalog(data)
     place = choose_device(device)
     # All weights before the first image, so that a missing file is said at once.
-    numbers = list(weights) if weights is not None else _load_once(models)
-    for model, own in zip(models, numbers, strict=True):
-        _verified(own, model.settings)
+    none: Sequence[None] = [None] * len(loaded)
+    numbers = [model_weights(model, own) for model, own in zip(loaded, weights or none, strict=True)]
     found: dict[int, Scores] = {}
-    for number, (settings, members) in enumerate(_passes(models, crops)):
+    for number, (settings, members) in enumerate(_passes(loaded, crops)):
         settings = dataclasses.replace(settings, batch_size=batch_size or default_batch_size(len(data)))
         encoder = Encoder(numbers[members[0]], settings, place)
         found |= _score_pass(
-            {member: models[member] for member in members}, data, encoder, workers or place.cores,
+            {member: loaded[member] for member in members}, data, encoder, workers or place.cores,
             _shifted(progress, number * len(data)),
         )  # fmt: skip
-    return [found[member] for member in range(len(models))]
+    return [found[member] for member in range(len(loaded))]
 
 
 def count_passes(models: Sequence[LinearModel], crops: str | None = None) -> int:
@@ -244,28 +246,14 @@ def _is_network(model: LinearModel) -> bool:
     return model.stage == model.settings.architecture.stage_names[-1] and np.array_equal(weight, picks)
 
 
-def _load_once(models: Sequence[LinearModel]) -> list[Weights]:
-    """The weights of each model, loaded once where several models have the same."""
-    loaded: dict[tuple[str, str], Weights] = {}
-    for model in models:
-        key = model.settings.weights, model.settings.weights_sha256
-        if key not in loaded:
-            loaded[key] = model_weights(model)
-    return [loaded[model.settings.weights, model.settings.weights_sha256] for model in models]
-
-
-def model_weights(
-    model: LinearModel, weights: str | os.PathLike[str] | None = None, beside: Path | None = None
-) -> Weights:
+def model_weights(model: AnyModel, weights: AnyWeights | None = None) -> Weights:
     """The weights that a model was fitted with, verified by their fingerprint.
 
     Parameters
     ----------
-    model : LinearModel
-    weights : name or path, optional
-        Where they are; by default the name that the model holds.
-    beside : Path, optional
-        The model's file: weights in a file are looked for in the same folder, too.
+    model : LinearModel, Weights, path or name
+    weights : Weights, name or path, optional
+        The weights, or where they are; by default what the model's record names, also looked for beside its file.
 
     Raises
     ------
@@ -276,30 +264,27 @@ def model_weights(
     """
     from cnncodes.weights import load_weights
 
-    settings = model.settings
-    name = str(weights or settings.weights)
-    near = None if beside is None or weights is not None else beside.parent / name
-    if near is not None and not Path(name).exists() and near.is_file():
-        name = str(near)
+    model = load_model(model)
+    settings, origin = model.settings, model.origin
+    if weights is None:
+        weights = origin if isinstance(origin, Weights) else settings.weights
+        if isinstance(origin, Path) and not Path(settings.weights).exists():
+            near = origin.parent / settings.weights
+            weights = near if near.is_file() else weights
     try:
-        found = load_weights(name, network=settings.network)
+        found = load_weights(weights, network=settings.network)
     except WeightsMissingError as error:
         raise WeightsMissingError(
             f"the model needs weights '{settings.weights}' ({settings.weights_sha256[:12]}): {error.problem}",
             f"{error.remedy} Or name their file with --weights.",
         ) from error
-    return _verified(found, settings)
-
-
-def _verified(weights: Weights, settings: ExtractionSettings) -> Weights:
-    """The weights, if they are the numbers that a model was fitted with; else raises WeightsMismatchError."""
-    if weights.fingerprint != settings.weights_sha256:
+    if found.fingerprint != settings.weights_sha256:
         raise WeightsMismatchError(
-            f"weights '{weights.name}' ({weights.fingerprint[:12]}) are not those that the model was fitted with "
+            f"weights '{found.name}' ({found.fingerprint[:12]}) are not those that the model was fitted with "
             f"({settings.weights_sha256[:12]}).",
             "Name the right file with --weights, or fit the model again.",
         )
-    return weights
+    return found
 
 
 def is_codes(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> bool:

@@ -29,7 +29,7 @@ from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_contents
 from cnncodes.images.listing import SUFFIXES
 from cnncodes.weights import Weights, read_arrays, write_arrays
-from cnncodes.weights.content import require_finite
+from cnncodes.weights.content import MODEL, model_file, require_finite
 from cnncodes.weights.safetensors_file import ENTRY
 
 FORMAT = 1
@@ -53,6 +53,8 @@ class LinearModel:
         were trained on, so that an evaluation can leave them out.
     class_sets : tuple of str
         The data set of each class, where each set has a head of its own; see :func:`cnncodes.heads.head_of`.
+    origin : Path, Weights or None
+        The model's file, beside which its weights may be, or the network whose own classifier it is. Not saved.
     """
 
     head: Head
@@ -60,6 +62,7 @@ class LinearModel:
     evidence: dict[str, Any] = field(default_factory=dict)
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     class_sets: tuple[str, ...] = ()
+    origin: Path | Weights | None = field(default=None, repr=False)
 
     @property
     def stage(self) -> str:
@@ -107,19 +110,20 @@ class LinearModel:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LinearModel:
-        """Read a model file.
+        """Read a model file, or the one in a run's folder.
 
         Raises
         ------
         ModelError
             If the file is not a model, is damaged, has numbers that are NaN or infinite, or was written by a newer version.
         """
-        if not Path(path).is_file():
+        path = model_file(path)
+        if not path.is_file():
             raise ModelError(
                 f"there is no model '{path}'.",
                 "Make one with 'cnncodes fit-linear codes.h5 -o model.safetensors'.",
             )
-        arrays, record = read_arrays(Path(path))
+        arrays, record = read_arrays(path)
         if record is None or record.get("kind") != KIND:
             raise ModelError(
                 f"'{path}' is a safetensors file, but not a model of cnncodes.",
@@ -139,6 +143,7 @@ class LinearModel:
                 evidence=dict(record["evidence"]),
                 seen=seen,
                 class_sets=tuple(map(str, record.get("class_sets", ()))),
+                origin=path,
             )
         except (KeyError, TypeError, ValueError, CnnCodesError) as error:
             reason = error.problem if isinstance(error, CnnCodesError) else f"{type(error).__name__} {error}"
@@ -148,32 +153,43 @@ class LinearModel:
             ) from error
 
 
-def load_model(model: str | os.PathLike[str]) -> LinearModel:
-    """A model by its file: a linear model, or weights, whose last stage is the classifier.
+AnyModel = LinearModel | Weights | str | os.PathLike[str]
+"""A loaded model or network, or the file, folder or name of one, as :func:`load_model` knows them."""
+
+
+def load_model(model: AnyModel) -> LinearModel:
+    """A model by its file or folder: a linear model, or weights, whose last stage is the classifier.
 
     Parameters
     ----------
-    model : path or name
-        A file of :func:`fit_linear`, the weights file of a training, or any other weights that
-        :func:`cnncodes.load_weights` knows.
+    model : path, name, LinearModel or Weights
+        A file of :func:`fit_linear`, the weights file of a training, the folder of a run or a training, or any other
+        weights that :func:`cnncodes.load_weights` knows. A loaded model is given back as it is.
 
     Raises
     ------
     ModelError
-        If there is no such file.
+        If there is no such file, or no model in the folder.
     WeightsError
         If it is damaged.
     """
     from cnncodes.weights import load_weights, read_tensors
 
-    path = Path(model)
-    if (path / "model.safetensors").is_file():
-        raise ModelError(f"'{path}' is a folder.", f"Name the model in it: {path / 'model.safetensors'}.")
-    if path.is_dir() or path.suffix.lower() in (*SUFFIXES, ".h5", ".hdf5", ".csv", ".txt"):
+    if isinstance(model, LinearModel):
+        return model
+    if isinstance(model, Weights):
+        return network_model(model)
+    path = model_file(model)
+    if path.is_dir():
+        raise ModelError(
+            f"there is no {path.name}/{MODEL}: '{path}' is no folder of a run that has made its model.",
+            "Name the folder of a run or a model's file, and then the images.",
+        )
+    if path.suffix.lower() in (*SUFFIXES, ".h5", ".hdf5", ".csv", ".txt"):
         raise ModelError(f"'{path}' is not a model.", "The model comes first: MODEL, then the images.")
     if path.suffix == ".safetensors" and (not path.is_file() or is_model(read_tensors(path)[1])):
         return LinearModel.load(path)
-    return network_model(load_weights(str(model)))
+    return network_model(load_weights(path))
 
 
 def is_model(metadata: dict[str, str]) -> bool:
@@ -207,7 +223,8 @@ def network_model(weights: Weights) -> LinearModel:
     )
     bias = np.zeros(network.classes, np.float32)
     head = Head("softmax", identity, bias, Normalisation("none"), 1.0, names)
-    return LinearModel(head, settings, {}, np.array(weights.seen, np.uint64), weights.class_sets)
+    seen = np.array(weights.seen, np.uint64)
+    return LinearModel(head, settings, {}, seen, weights.class_sets, origin=weights)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cnncodes.errors import ModelError, nearest
 from cnncodes.heads.head import Head
-from cnncodes.heads.linear_model import LinearModel
+from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 
 
 def set_names(classes: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ def require_one_head(model: LinearModel) -> None:
         )
 
 
-def head_of(model: LinearModel, name: str) -> LinearModel:
+def head_of(model: AnyModel, name: str) -> LinearModel:
     """The head of one data set: its classes alone, under the names that they have there.
 
     The heads of a training with ``--heads each`` share the network, and each has learned to tell its own classes
@@ -61,7 +61,7 @@ def head_of(model: LinearModel, name: str) -> LinearModel:
 
     Parameters
     ----------
-    model : LinearModel
+    model : LinearModel, Weights, path or name
         With :attr:`~cnncodes.heads.LinearModel.class_sets`.
     name : str
         The set.
@@ -71,6 +71,7 @@ def head_of(model: LinearModel, name: str) -> LinearModel:
     ModelError
         If the model has no such set.
     """
+    model = load_model(model)
     sets = data_sets(model)
     if name not in sets:
         has = f"has heads for {', '.join(map(repr, sets))}" if sets else "has one head for all its classes"

@@ -22,8 +22,8 @@ class CNNCodes(TransformerMixin, BaseEstimator):
     ----------
     layer : str, default "fc7"
         One stage, see :func:`cnncodes.networks.parse_stages`.
-    weights : str, default "imagenet"
-        ``imagenet``, ``random:SEED`` or a file, see :func:`cnncodes.load_weights`.
+    weights : str, path or Weights, default "imagenet"
+        ``imagenet``, ``random:SEED``, a file, or loaded weights, see :func:`cnncodes.load_weights`.
     network : str or None, default None
         Where the weights do not say.
     crops : {"center", "mirror-mean", "ten-mean"}, default "center"

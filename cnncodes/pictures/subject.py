@@ -26,7 +26,8 @@ from cnncodes.errors import (
     WeightsMissingError,
     nearest,
 )
-from cnncodes.heads import LinearModel, load_model
+from cnncodes.heads import LinearModel
+from cnncodes.heads.linear_model import AnyModel
 from cnncodes.images import crops_of, normalise
 from cnncodes.images.decode import decode
 from cnncodes.networks import TorchNetwork
@@ -186,7 +187,7 @@ class View:
 
 
 def load_subject(
-    model: str | os.PathLike[str],
+    model: AnyModel,
     *,
     network: str | None = None,
     device: str = "auto",
@@ -195,9 +196,9 @@ def load_subject(
 
     Parameters
     ----------
-    model : name or path
-        ``starter``, ``imagenet``, ``random:SEED``, a weights file, or a model file of ``fit-linear`` or ``run``,
-        whose linear classifier is asked then.
+    model : name, path, LinearModel or Weights
+        ``starter``, ``imagenet``, ``random:SEED``, a weights file, or a model file of ``fit-linear`` or ``run`` (or the
+        folder of one), whose linear classifier is asked then.
     network : str, optional
         Where the weights do not say it.
     device : str, default "auto"
@@ -209,21 +210,25 @@ def load_subject(
     """
     from cnncodes.evaluation.scores import model_weights
     from cnncodes.heads.linear_model import is_model
-    from cnncodes.weights import load_weights, read_tensors
+    from cnncodes.weights import load_weights, model_file, read_tensors
 
-    path = Path(model)
-    if path.is_dir():
-        raise _not_a_folder(path)
     place = choose_device(device)
-    if path.suffix == ".safetensors" and path.is_file() and is_model(read_tensors(path)[1]):
-        head = load_model(path)
+    if isinstance(model, str | os.PathLike):
+        path = model_file(model)
+        if path.is_dir():
+            raise ModelError(
+                f"'{path}' is a folder without a model.", "Name a run's folder, weights, or a model's file."
+            )
+        if path.suffix == ".safetensors" and path.is_file() and is_model(read_tensors(path)[1]):
+            model = LinearModel.load(path)
+    if isinstance(model, LinearModel):
+        origin, named = model.origin, model.settings.weights
+        name = origin.name if isinstance(origin, Path) else named
         try:
-            return Subject(path.name, model_weights(head, beside=path), place, head)
+            return Subject(name, model_weights(model), place, model)
         except (WeightsMissingError, WeightsMismatchError) as error:
-            raise type(error)(
-                error.problem, f"Put '{head.settings.weights}' into the folder of '{path}'."
-            ) from error
-    weights = load_weights(path if path.is_file() else str(model), network=network)
+            raise type(error)(error.problem, f"Put '{named}' into the folder of '{origin}'.") from error
+    weights = load_weights(model, network=network)
     return Subject(weights.name, weights, place)
 
 
@@ -285,13 +290,6 @@ def to_rgb(pixels: Tensor, preprocessing: Preprocessing) -> Bytes:
     values = (pixels.detach() * std + mean) * preprocessing.scale
     rgb = values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return np.ascontiguousarray(rgb if preprocessing.channels == "RGB" else rgb[..., ::-1])
-
-
-def _not_a_folder(path: Path) -> ModelError:
-    """A run's folder was named for the model in it, or any folder."""
-    model = path / "model.safetensors"
-    remedy = f"Name the model in it: {model}." if model.is_file() else "Name weights, or a model's file."
-    return ModelError(f"'{path}' is a folder.", remedy)
 
 
 def _close(text: str, names: tuple[str, ...]) -> list[str]:

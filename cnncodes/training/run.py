@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.compute import Device
-from cnncodes.heads.linear_model import LinearModel
+from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.heads.sets import set_names
 from cnncodes.heads.splits import Split, SplitRule
 from cnncodes.images.catalog import Catalog
@@ -31,7 +31,7 @@ from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.state import Epoch
 from cnncodes.training.task import Task, choose_task
 from cnncodes.training.teacher import Teacher, load_teacher
-from cnncodes.weights import Weights, save_weights
+from cnncodes.weights import AnyWeights, Weights, save_weights
 from cnncodes.weights.preprocessing import Preprocessing
 
 
@@ -63,12 +63,12 @@ class TrainingResult:
 
 def finetune(
     catalog: Catalog,
-    weights: Weights,
+    weights: AnyWeights,
     folder: str | os.PathLike[str],
     settings: TrainingSettings | None = None,
     *,
     keep_head: bool = False,
-    head: LinearModel | None = None,
+    head: AnyModel | None = None,
     class_sets: np.ndarray | None = None,
     split: SplitRule = "auto",
     device: str = "auto",
@@ -85,14 +85,14 @@ def finetune(
     ----------
     catalog : Catalog
         With labels; its val (or test) split is watched, else a fifth of each class is held out.
-    weights : Weights
+    weights : Weights, name or path
         Where the network starts.
     folder : path
         The run, made if it is missing.
     settings : TrainingSettings, optional
     keep_head : bool, default False
         Keep the last layer; by default it is replaced for the new classes.
-    head : LinearModel, optional
+    head : LinearModel, path or name, optional
         Fitted on codes of these weights' last hidden stage: the new last layer starts from it.
     class_sets : int ndarray [classes], optional
         As :func:`cnncodes.images.join_catalogs` gives them with "apart": each data set has a head of its own.
@@ -122,6 +122,9 @@ def finetune(
     InterruptedTrainingError
         After SIGTERM or SIGINT, once everything is saved.
     """
+    from cnncodes.weights import load_weights
+
+    weights, head = load_weights(weights), None if head is None else load_model(head)
     settings = settings or TrainingSettings()
     source = f"fine-tuned from {weights.name} ({weights.fingerprint[:16]}), freeze {settings.freeze}"
     job = _Job(

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
         default_output,
         stage_outputs,
     )
+    from cnncodes.weights.content import model_file
     from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
     from cnncodes.weights.random_numbers import RANDOM_SOURCE
-    from cnncodes.weights.record import Weights, build_network
+    from cnncodes.weights.record import AnyWeights, Weights, build_network
     from cnncodes.weights.resolve import WeightsReport, check, convert, load_weights
     from cnncodes.weights.safetensors_file import (
         read_arrays,
@@ -43,6 +44,7 @@ __all__ = [
     "CAFFE_PREPROCESSING",
     "RANDOM_SOURCE",
     "TORCHVISION_PREPROCESSING",
+    "AnyWeights",
     "CompressedWeights",
     "CompressionReport",
     "KnownWeights",
@@ -60,6 +62,7 @@ __all__ = [
     "fetch",
     "list_weights",
     "load_weights",
+    "model_file",
     "read_arrays",
     "read_class_names",
     "read_tensors",
@@ -91,7 +94,9 @@ _HOMES = {
     "KnownWeights": "imagenet",
     "fetch": "imagenet",
     "list_weights": "imagenet",
+    "AnyWeights": "record",
     "Weights": "record",
+    "model_file": "content",
     "build_network": "record",
     "WeightsReport": "resolve",
     "check": "resolve",

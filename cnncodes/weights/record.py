@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,6 +80,10 @@ class Weights:
         return self.classes
 
 
+AnyWeights = Weights | str | os.PathLike[str]
+"""Loaded weights, or their name, file or folder, as :func:`cnncodes.load_weights` knows them."""
+
+
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
     """sha256 (hex) over sorted ``key dtype shape`` lines, each followed by its little-endian numbers."""
     digest = hashlib.sha256()
@@ -91,8 +96,8 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def build_network(weights: Weights) -> TorchNetwork:
-    """The network of these weights, ready to compute: evaluation mode, no gradients.
+def build_network(weights: AnyWeights) -> TorchNetwork:
+    """The network of these weights (or of a name or file), ready to compute: evaluation mode, no gradients.
 
     The parameters are ``weights.tensors`` themselves, nothing is copied or initialised in vain. Code that
     trains must copy the module first (``copy.deepcopy``), or the record changes under its fingerprint.
@@ -105,7 +110,9 @@ def build_network(weights: Weights) -> TorchNetwork:
     import torch
 
     from cnncodes.networks import TorchNetwork
+    from cnncodes.weights.resolve import load_weights
 
+    weights = load_weights(weights)
     with torch.device("meta"):  # no memory, no random initialisation
         module = TorchNetwork(weights.architecture)
     module.load_state_dict(weights.tensors, assign=True)

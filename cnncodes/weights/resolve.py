@@ -13,12 +13,13 @@ from cnncodes.networks import Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
 from cnncodes.weights.changes import read_class_names, save_changed, with_class_names, with_input
 from cnncodes.weights.compressed_file import read_compressed_file
-from cnncodes.weights.content import FileContent, as_float32, damaged, file_sha256, require_finite
+from cnncodes.weights.content import FileContent, as_float32, damaged, file_sha256, model_file, require_finite
 from cnncodes.weights.imagenet import (
     PUBLISHED,
     STARTER,
     STARTER_FILE,
     Progress,
+    PublishedWeights,
     fetch,
     find_published,
     missing,
@@ -27,7 +28,7 @@ from cnncodes.weights.keys import fit_network
 from cnncodes.weights.npy_file import read_npy_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 from cnncodes.weights.random_numbers import PREFIX, random_weights
-from cnncodes.weights.record import Weights
+from cnncodes.weights.record import AnyWeights, Weights
 from cnncodes.weights.safetensors_file import read_safetensors_file
 from cnncodes.weights.torch_file import read_torch_file
 
@@ -42,19 +43,27 @@ READERS: dict[str, Callable[[Path], FileContent]] = {
 }
 
 
+OPENED = 3  # loaded weights that are kept in memory, with the state of their tensors; the last one used is the last to go
+_opened: dict[tuple[object, ...], tuple[Weights, tuple[object, ...]]] = {}
+
+
 def load_weights(
-    name: str | Path, *, network: str | None = None, download: bool = False, progress: Progress | None = None
+    name: AnyWeights, *, network: str | None = None, download: bool = False, progress: Progress | None = None
 ) -> Weights:
-    """Weights by name or file.
+    """Weights by name or file; what is loaded already is given back as it is.
+
+    The last three are kept in memory: loaded again, they are neither decoded nor verified again unless their file has
+    changed (by path, times and size), or their numbers were changed in place.
 
     Parameters
     ----------
-    name : str or Path
+    name : str, path or Weights
         - ``imagenet``: torchvision's, from torch's cache folder, its sha256 verified at every load;
         - ``starter``: the small weights that come with cnncodes, see docs/starter.md;
         - ``random:SEED``: untrained, the same numbers on every machine;
         - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.caffemodel``, ``.npy`` or ``.cnnz``
-          (compressed); nothing in it is ever run.
+          (compressed); nothing in it is ever run;
+        - the folder of a training, which has its network in ``model.safetensors``.
     network : str, optional
         Name of the network. Left out, ``alexnet`` for the named weights, and for files what the file says or
         what its keys and shapes fit.
@@ -74,28 +83,64 @@ def load_weights(
     OptionError
         For a bad seed or a network that does not exist.
     """
-    text = str(name)
-    if text in {entry.name for entry in PUBLISHED}:
-        return _published(text, network, download, progress)
-    if text == STARTER:
-        if network not in (None, "alexnet"):
-            raise WeightsMismatchError(
-                f"weights 'starter' are of network alexnet, not of {network}.",
-                "Leave out --model, or use random:0.",
-            )
-        return replace(_from_file(STARTER_FILE, "alexnet"), name=STARTER)
-    if re.match("random(:|$)", text):
-        return random_weights(text, network or "alexnet")
-    return _from_file(Path(name), network)
+    if isinstance(name, Weights):
+        return _of_network(name, network)
+    text, path = str(name), model_file(name)
+    entry = find_published(text, network) if text in {entry.name for entry in PUBLISHED} else None
+    if entry is not None:
+        path = entry.path
+        if not path.is_file():
+            if not download:
+                raise missing(entry, path.parent)
+            fetch(text, progress, network=entry.network)
+    elif text == STARTER:
+        path = STARTER_FILE
+    key = text, network, *_identity(path)
+    kept = _opened.pop(key, None)
+    if kept is None or kept[1] != _state(kept[0]):
+        if entry is not None:
+            found = _published(text, entry)
+        elif text == STARTER:
+            found = _of_network(replace(_from_file(path, "alexnet"), name=STARTER), network)
+        elif re.match("random(:|$)", text):
+            found = random_weights(text, network or "alexnet")
+        else:
+            found = _from_file(path, network)
+        kept = found, _state(found)
+    _opened[key] = kept
+    for old in list(_opened)[:-OPENED]:
+        _opened.pop(old, None)
+    return kept[0]
 
 
-def _published(name: str, network: str | None, download: bool, progress: Progress | None) -> Weights:
-    entry = find_published(name, network)
+def _of_network(weights: Weights, network: str | None) -> Weights:
+    if network not in (None, weights.network):
+        raise WeightsMismatchError(
+            f"weights '{weights.name}' are of network {weights.network}, not of {network}.",
+            "Leave out --model, or use random:0.",
+        )
+    return weights
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    """What changes when a file does, and where it is."""
+    try:
+        found = path.stat()
+        return str(path.resolve()), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    except (OSError, ValueError):
+        return ()
+
+
+def _state(weights: Weights) -> tuple[object, ...]:
+    """Which tensors these are, and how often each was changed in place, also through a network that was built of it."""
+    return tuple(
+        (key, id(tensor), 0 if tensor.is_inference() else tensor._version)
+        for key, tensor in weights.tensors.items()
+    )
+
+
+def _published(name: str, entry: PublishedWeights) -> Weights:
     path = entry.path
-    if not path.is_file():
-        if not download:
-            raise missing(entry, path.parent)
-        fetch(name, progress, network=entry.network)
     digest = file_sha256(path)
     if not digest.startswith(entry.sha256_prefix):
         raise WeightsError(
@@ -185,7 +230,7 @@ def usual_preprocessing(network: Network) -> Preprocessing:
 
 
 def convert(
-    name: str | Path,
+    name: AnyWeights,
     path: str | Path,
     *,
     network: str | None = None,
@@ -198,7 +243,7 @@ def convert(
 
     Parameters
     ----------
-    name : str or Path
+    name : str, path or Weights
         See :func:`load_weights`.
     path : str or Path
         Ends in ``.safetensors``; or in ``.cnnz``, if the weights are compressed already.
@@ -247,7 +292,7 @@ class WeightsReport:
     seen: int
 
 
-def check(name: str | Path, *, network: str | None = None) -> WeightsReport:
+def check(name: AnyWeights, *, network: str | None = None) -> WeightsReport:
     """Load weights: their digest, keys, shapes and numbers are verified.
 
     Raises what :func:`load_weights` raises for weights that are missing, damaged or of another network.

@@ -12,10 +12,11 @@ import numpy as np
 from cnncodes.errors import OptionError, WeightsError
 from cnncodes.weights.content import FileContent, damaged, replacing, require_file
 from cnncodes.weights.file_record import content_of, record_of
-from cnncodes.weights.record import Weights
 
 if TYPE_CHECKING:
     import torch
+
+    from cnncodes.weights.record import AnyWeights
 
 FORMAT = 1
 ENTRY = "cnncodes"  # one entry: the library writes several in an order that changes from run to run
@@ -122,8 +123,8 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | Non
     return arrays, record if isinstance(record, dict) else None
 
 
-def save_weights(weights: Weights, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write weights as safetensors with what must travel: network, preprocessing, classes, source.
+def save_weights(weights: AnyWeights, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write weights (or those of a name or file) as safetensors with what must travel: network, preprocessing, classes, source.
 
     Raises
     ------
@@ -132,11 +133,14 @@ def save_weights(weights: Weights, path: str | Path, *, overwrite: bool = False)
     OutputExistsError
         If the file exists and ``overwrite`` is false.
     """
+    from cnncodes.weights.resolve import load_weights
+
     path = Path(path)
     if path.suffix != SUFFIX:
         raise OptionError(
             f"'{path.name}' does not end in {SUFFIX}.", f"Weights are written as {SUFFIX} files only."
         )
+    weights = load_weights(weights)
     write_tensors(path, weights.tensors, record_of(weights, FORMAT), overwrite=overwrite)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from drawn import draw_photos
 
 from cnncodes.cli import main
-from cnncodes.weights import Weights, resolve
 
 
 @dataclass(frozen=True)
@@ -35,20 +33,6 @@ class Shared:
 
 
 Run = Callable[..., Ran]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def random_weights_once() -> Iterator[None]:
-    """61 million random numbers take a second; these tests ask for the same ones fifty times."""
-    real = functools.cache(resolve.load_weights)
-
-    def load(name: object, *, network: str | None = None) -> Weights:
-        once = str(name).startswith("random:")
-        return real(str(name), network=network) if once else real.__wrapped__(name, network=network)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resolve, "load_weights", load)
-        yield
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,23 @@ def test_fit_evaluate_predict(run, shared, tmp_path: Path) -> None:
     shown = run("info", model)
     assert shown.code == 0
     assert "classes  bird, cat, dog" in shown.out
+
+
+def test_a_runs_folder_is_named_for_the_model_in_it(run, shared, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(shared.svm, out / "model.safetensors")
+    photo = shared.photos / "cat" / "0.jpg"
+    assert run("predict", out, photo).out == run("predict", shared.svm, photo).out
+    assert run("evaluate", out, shared.photos).out == run("evaluate", shared.svm, shared.photos).out
+    assert run("evaluate", out, out, shared.photos).code == 0
+    assert run("info", out, "--json").out == run("info", shared.svm, "--json").out
+    shown = run("show", "filters", "--weights", out, "-o", tmp_path / "filters.png")
+    assert shown.code == 0
+    (out / "model.safetensors").unlink()
+    for command in (("predict", out, photo), ("evaluate", out, shared.photos), ("info", out)):
+        ended = run(*command)
+        assert ended.code == 1 and "model" in ended.err and len(ended.err.splitlines()) == 2
 
 
 def test_accuracy_with_few_images_per_class(run, shared, tmp_path: Path) -> None:

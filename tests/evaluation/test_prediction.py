@@ -19,7 +19,15 @@ from cnncodes.errors import (
     WeightsMismatchError,
     WeightsMissingError,
 )
-from cnncodes.evaluation import evaluate, is_codes, model_weights, predict, score
+from cnncodes.evaluation import (
+    compare_models,
+    evaluate,
+    evaluate_average,
+    is_codes,
+    model_weights,
+    predict,
+    score,
+)
 from cnncodes.heads import LinearModel, fit_linear
 from cnncodes.heads.linear_model import network_model
 from cnncodes.images import read_catalog
@@ -305,10 +313,40 @@ def test_weights_that_are_not_at_hand_are_named_with_what_to_do(made, small_weig
     save_weights(small_weights, tmp_path / "my weights.safetensors")
     with pytest.raises(WeightsMissingError):
         model_weights(model)
-    beside = model_weights(model, beside=tmp_path / "model.safetensors")
+    model.save(tmp_path / "model.safetensors")
+    beside = model_weights(tmp_path / "model.safetensors")
     assert beside.fingerprint == small_weights.fingerprint
     named = model_weights(model, tmp_path / "my weights.safetensors")
     assert named.fingerprint == small_weights.fingerprint
+
+
+def test_a_model_is_a_path_a_folder_or_loaded(made, small_weights, tmp_path):
+    photos, codes, fit = made
+    fit.model.save(tmp_path / "model.safetensors")
+    for data in (codes, photos):
+        expected = predict(fit.model, data)
+        for model in (str(tmp_path / "model.safetensors"), tmp_path, LinearModel.load(tmp_path)):
+            assert predict(model, data) == expected
+    assert evaluate(tmp_path, codes).to_json() == evaluate(fit.model, codes).to_json()
+    average = evaluate_average([tmp_path, fit.model], codes)
+    assert len({result.to_json() for result in average.models}) == 1
+    assert compare_models(tmp_path, fit.model, codes).difference == 0
+
+
+def test_a_network_is_a_model_by_its_folder_or_loaded(made, small_weights, tmp_path):
+    photos = made[0] / "bird"
+    save_weights(small_weights, tmp_path / "model.safetensors")
+    (tmp_path / "codes").mkdir()
+    expected = predict(network_model(small_weights), photos, top=1)
+    for model in (small_weights, tmp_path, str(tmp_path / "model.safetensors")):
+        assert predict(model, photos, top=1) == expected
+    with pytest.raises(ModelError, match=r"no codes/model\.safetensors"):
+        predict(tmp_path / "codes", photos)
+
+
+def test_weights_that_are_nowhere_but_in_memory_are_used(made, small_weights):
+    unsaved = dataclasses.replace(small_weights, name="of my own")
+    assert predict(unsaved, made[0] / "bird", top=1) == predict(small_weights, made[0] / "bird", top=1)
 
 
 def test_what_is_codes_and_what_is_images(tmp_path):

@@ -495,3 +495,60 @@ def test_float64_beyond_float32_is_refused(weights, tmp_path):
 def test_preprocessing_has_finite_numbers(value):
     with pytest.raises(OptionError):
         Preprocessing(**value)
+
+
+# ------------------------------------------------------------------ loaded again
+
+
+def test_a_file_is_read_again_only_when_it_has_changed(weights, tmp_path, monkeypatch):
+    path = tmp_path / "w.pth"
+    torch.save(weights.tensors, path)
+    first = load_weights(path)
+    monkeypatch.chdir(tmp_path)
+    assert load_weights(path) is load_weights(str(path)) is first
+    assert load_weights(path, network="alexnet-tf").fingerprint == first.fingerprint
+    status = path.stat()
+    other = {key: tensor + 1 for key, tensor in weights.tensors.items()}
+    torch.save(other, tmp_path / "other.pth")
+    os.replace(tmp_path / "other.pth", path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert same(load_weights(path).tensors, other), "a file of the same size and time"
+    (tmp_path / "w.pth").unlink()
+    with pytest.raises(WeightsMissingError):
+        load_weights(path)
+
+
+def test_numbers_that_somebody_changed_in_place_are_not_given_to_the_next(weights, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(weights.tensors, path)
+    load_weights(path).tensors["conv1.bias"] += 1
+    assert same(load_weights(path).tensors, weights.tensors)
+    build_network(load_weights(path)).get_parameter("conv2.weight").zero_()
+    assert same(load_weights(path).tensors, weights.tensors)
+    load_weights(path).tensors["conv1.bias"] = torch.ones(64)
+    assert same(load_weights(path).tensors, weights.tensors)
+
+
+def test_only_the_last_few_are_kept(weights, tmp_path):
+    paths = [tmp_path / f"{number}.pth" for number in range(4)]
+    for path in paths:
+        torch.save(weights.tensors, path)
+    loaded = [load_weights(path) for path in paths]
+    assert load_weights(paths[1]) is loaded[1]
+    assert load_weights(paths[0]) is not loaded[0]
+    assert load_weights(paths[1]) is loaded[1], "the last one used is the last to go"
+    assert load_weights(paths[2]) is not loaded[2]
+
+
+def test_loaded_weights_and_folders_are_weights_too(weights, tmp_path):
+    assert load_weights(weights) is weights
+    with pytest.raises(WeightsMismatchError, match="alexnet-tf"):
+        load_weights(weights, network="alexnet")
+    save_weights(weights, tmp_path / "model.safetensors")
+    save_weights(tmp_path, tmp_path / "copy.safetensors")
+    assert load_weights(tmp_path / "copy.safetensors").fingerprint == load_weights(tmp_path).fingerprint
+    assert same(build_network(tmp_path).state_dict(), weights.tensors)
+    with torch.inference_mode():
+        assert load_weights("random:17", network="alexnet-tf") is load_weights(
+            "random:17", network="alexnet-tf"
+        )
