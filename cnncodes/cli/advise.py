@@ -48,14 +48,13 @@ def advise(
     from cnncodes.advice import advise as ask
     from cnncodes.advice.sample import MOST_IMAGES
     from cnncodes.images import read_catalog
-    from cnncodes.weights import load_weights
 
     reporter = Reporter(json, quiet)
     if output is not None:
         options.check_folder(output, (PICTURE, RECORD))
     catalog = read_catalog(data, **reading)
-    loaded = load_weights(weights, network=model)
     reporter.note(catalog.describe())
+    loaded = options.load_weights(reporter, weights, model)
     with reporter.progress("looking", min(len(catalog), MOST_IMAGES), "images") as update:
         advice = ask(
             catalog, loaded, data=options.words(data, reading), split=options.parse_split(split),

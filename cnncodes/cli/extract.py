@@ -105,6 +105,8 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
     )
     if plan.weights.source.startswith(RANDOM_SOURCE):
         reporter.note("these weights are random, not trained: a baseline, not a feature extractor")
+    if plan.weights.left_out is not None:
+        reporter.note(f"weights '{settings.weights}': {plan.weights.left_out}")
     if note := precision_note(settings.precision, plan.device):
         reporter.warn(note)
     if plan.resumes:

@@ -49,7 +49,6 @@ def finetune(
     """
     from cnncodes.heads import load_model
     from cnncodes.training import finetune as finetune_network
-    from cnncodes.weights import load_weights
 
     reporter = Reporter(json, quiet)
     chosen = choose_recipe(
@@ -60,7 +59,7 @@ def finetune(
     )  # fmt: skip
     settings = chosen.training_settings()
     catalog, class_sets = read_sets(reporter, data, more or [], heads, reading)
-    loaded = load_weights(chosen.weights, network=model)
+    loaded = options.load_weights(reporter, chosen.weights, model)
     with watch(reporter, chosen, output) as watching:
         result = finetune_network(
             catalog, loaded, output, settings, keep_head=keep_head,

@@ -21,7 +21,9 @@ from cnncodes.errors import OptionError, OutputExistsError
 from cnncodes.files import output_file
 
 if TYPE_CHECKING:
+    from cnncodes.cli.console import Reporter
     from cnncodes.images import Catalog
+    from cnncodes.weights import Weights as LoadedWeights
 
 __all__ = ["Exit", "Typer", "TyperCommand"]  # and every option and argument below
 
@@ -314,3 +316,13 @@ def check_picture(output: str | Path, suffix: str, overwrite: bool) -> None:
             f"a picture ends in {suffix}, not '{Path(output).name}'.", "Rename the output (-o)."
         )
     check_free(output, overwrite)
+
+
+def load_weights(reporter: Reporter, name: str, network: str | None) -> LoadedWeights:
+    """Weights by name, with a note of what their file has beside the network, or lacks."""
+    from cnncodes.weights import load_weights as load
+
+    weights = load(name, network=network)
+    if weights.left_out is not None:
+        reporter.note(f"weights '{name}': {weights.left_out}")
+    return weights

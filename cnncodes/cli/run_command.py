@@ -55,8 +55,8 @@ def run(
     reporter = Reporter(json, quiet)
     check_outside(data, output)
     catalog = read_catalog(data, **reading)
-    loaded = _weights(weights, model, recipe, set_)
     reporter.note(catalog.describe())
+    loaded = _weights(reporter, weights, model, recipe, set_)
     before = None if overwrite else finished_on(output)
     with reporter.steps() as progress:
         report = run_all(
@@ -83,18 +83,21 @@ def local_time(stamp: str) -> str:
 
 
 def _weights(
-    name: str | None, network: str | None, recipe: str | None, assignments: list[str] | None
+    reporter: Reporter,
+    name: str | None,
+    network: str | None,
+    recipe: str | None,
+    assignments: list[str] | None,
 ) -> Weights | None:
     """Those of the option, else of the recipe, else imagenet; none for a recipe that trains from new numbers."""
     from cnncodes.advice import load_recipe
-    from cnncodes.weights import load_weights
 
     chosen = load_recipe(recipe, assignments or ()) if recipe is not None else None
     if name is None and chosen is not None:
         if chosen.method == "train":
             return None
         name = chosen.weights
-    return load_weights(name or "imagenet", network=network)
+    return options.load_weights(reporter, name or "imagenet", network)
 
 
 def _draw(report: RunReport) -> None:

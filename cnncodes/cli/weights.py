@@ -81,6 +81,8 @@ def check(
     reporter.result(f"fingerprint  {report.fingerprint}")
     if report.source_images:
         reporter.result(f"knows        how the codes of {report.source_images:,} of its training images lie")
+    if report.left_out is not None:
+        reporter.result(f"left out     {report.left_out}")
     if report.seen:
         reporter.result(f"knows        digests of {report.seen:,} images that it learned from")
     rows = [(key, "x".join(map(str, shape))) for key, shape in report.shapes.items()]
@@ -116,6 +118,8 @@ def convert(
         name, output, network=model, overwrite=overwrite, input_size=input_size, resize=resize,
         class_names=class_names,
     )  # fmt: skip
+    if weights.left_out is not None:
+        reporter.note(f"weights '{name}': {weights.left_out}")
     seen = weights.preprocessing
     reporter.result(f"{output}: {weights.network}, fingerprint {weights.fingerprint[:16]}...")
     reporter.result(
@@ -160,12 +164,12 @@ def describe(
 
     from cnncodes.advice import source_statistics
     from cnncodes.images import read_catalog
-    from cnncodes.weights import check_changed, load_weights, save_changed
+    from cnncodes.weights import check_changed, save_changed
 
     reporter = Reporter(json, quiet)
     options.check_free(output, overwrite)
     catalog = read_catalog(data, **reading)
-    weights = load_weights(name, network=model)
+    weights = options.load_weights(reporter, name, model)
     check_changed(weights, output)
     reporter.note(catalog.describe())
     with reporter.progress("looking", min(len(catalog), images), "images") as update:
@@ -214,7 +218,7 @@ def compress(
 
         cnncodes weights compress run/model.safetensors --table --data photos/
     """
-    from cnncodes.weights import default_output, load_weights
+    from cnncodes.weights import default_output
 
     reporter = Reporter(json, quiet)
     wanted = weights_options.parse_rank(rank)
@@ -224,7 +228,7 @@ def compress(
     path = output or (None if table else default_output(name))
     if path is not None:
         options.check_free(path, overwrite, suffix=".cnnz", what="a compressed weights file")
-    weights = load_weights(name, network=model)
+    weights = options.load_weights(reporter, name, model)
     document: dict[str, object] = {"weights": name, "network": weights.network}
     if table:
         document["table"] = _compression_table(reporter, weights, wanted, bits, images or None)

@@ -20,7 +20,7 @@ SAMPLE = 200  # training images whose codes' typical length is measured
 
 def check_head(model: LinearModel, weights: Weights, classes: tuple[str, ...]) -> None:
     """Raise ModelError or WeightsMismatchError if a head cannot stand for the last layer of these weights."""
-    network = weights.architecture
+    network = weights.whole
     last_hidden = network.stages[-2].name
     if model.stage != last_hidden:
         raise ModelError(

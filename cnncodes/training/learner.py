@@ -216,7 +216,7 @@ class DropoutMask:
 def start_from(
     weights: Weights, classes: tuple[str, ...], settings: TrainingSettings, *, keep_head: bool = False
 ) -> TorchNetwork:
-    """The network of some weights, copied, with a new last stage for ``classes``.
+    """The network of some weights, copied, with a new last stage for ``classes``; stages that their file lacks are new, too.
 
     Parameters
     ----------
@@ -231,18 +231,20 @@ def start_from(
     OptionError
         If the last stage cannot be kept.
     """
-    network = weights.architecture.with_classes(len(classes))
+    network = weights.whole.with_classes(len(classes))
     module = TorchNetwork(network)
     last = network.stages[-1]
+    missing = [stage for stage in network.stages[:-1] if stage.name not in weights.architecture.stage_names]
+    fresh = tuple(f"{stage.prefix}." for stage in (*missing, last))
     order = _order_of_kept(weights, classes) if keep_head else None
     with torch.no_grad():
         for key, parameter in module.named_parameters():
-            if not key.startswith(f"{last.prefix}."):
+            if not key.startswith(fresh):
                 parameter.copy_(weights.tensors[key])
             elif order is not None:
                 parameter.copy_(weights.tensors[key][order])
     if order is None:
-        initialise(module, [last], settings)
+        initialise(module, [*missing, last], settings)
     return module
 
 
@@ -251,7 +253,7 @@ def _order_of_kept(weights: Weights, classes: tuple[str, ...]) -> list[int]:
     there, names = weights.architecture.classes, weights.class_names()
     if there != len(classes):
         raise OptionError(
-            f"the last layer of '{weights.name}' has {there} classes and the data have {len(classes)}.",
+            f"the last layer of '{weights.name}' has {there or 'no'} classes and the data have {len(classes)}.",
             "Leave out --keep-head, so that it is replaced.",
         )
     if names is None:

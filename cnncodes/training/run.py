@@ -128,7 +128,7 @@ def finetune(
     settings = settings or TrainingSettings()
     source = f"fine-tuned from {weights.name} ({weights.fingerprint[:16]}), freeze {settings.freeze}"
     job = _Job(
-        catalog, weights.architecture, weights.preprocessing, settings, Path(folder), source,
+        catalog, weights.whole, weights.preprocessing, settings, Path(folder), source,
         lambda classes: start_from(weights, classes, settings, keep_head=keep_head), class_sets,
         None if head is None else (weights, head), keep_head, weights.seen,
     )  # fmt: skip

@@ -61,7 +61,12 @@ def _net(path: Path, net: Message) -> FileContent:
             f"the weights file '{path}' has no layer with numbers in it.",
             "It is no .caffemodel, or one of 2013, which Caffe's upgrade_net_proto_binary converts.",
         )
-    return FileContent(tensors, network=NETWORKS_BY_NAME.get(name), preprocessing=CAFFE_PREPROCESSING)
+    return FileContent(
+        tensors,
+        network=NETWORKS_BY_NAME.get(name),
+        preprocessing=CAFFE_PREPROCESSING,
+        hint=name.lower().replace("alexnet", "bvlc_alexnet"),  # FlickrStyleCaffeNet, PlacesAlexNet, ...
+    )
 
 
 def _layer(layer: Message, *, v1: bool) -> list[tuple[str, torch.Tensor]]:

@@ -55,6 +55,8 @@ class FileContent:
     statistics : SourceStatistics or None
     class_sets : tuple of str
         See :class:`~cnncodes.weights.Weights`.
+    hint : str
+        A name in the file that may tell networks of equal shapes apart.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -66,6 +68,7 @@ class FileContent:
     seen: tuple[int, ...] = ()
     statistics: SourceStatistics | None = None
     class_sets: tuple[str, ...] = ()
+    hint: str = ""
 
 
 def damaged(path: Path, reason: str) -> WeightsError:

@@ -1,19 +1,103 @@
-"""Which network a set of tensors belongs to, and what to say when it belongs to none."""
+"""Which network a set of tensors belongs to, what is left out, and what to say when it belongs to none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 from cnncodes.errors import WeightsMismatchError
-from cnncodes.networks import NETWORKS, Network, Shape, get_network
+from cnncodes.networks import NETWORKS, Linear, Network, Shape, get_network
 
 SHOWN = 3  # keys named in an error; the others are counted
+MOST_HEADS = 100  # layers of a file that may be left out because nothing that is used reads them
+INSIDE = (".module.", "._orig_mod.")  # DataParallel and torch.compile put these inside of a key
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a file has beside its network, and what of the network it lacks.
+
+    Parameters
+    ----------
+    tensors : dict of str to shape
+        Tensors that are not used: of a last layer by another name, or of other modules.
+    stages : tuple of str
+        Stages of the network that the file has no numbers for.
+    """
+
+    tensors: Mapping[str, Shape]
+    stages: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One sentence, or nothing if nothing was left out."""
+        parts = []
+        if self.stages:
+            parts.append(
+                f"the file has no numbers for {', '.join(self.stages)}: these layers cannot be asked for"
+            )
+        if self.tensors:
+            names = [f"{key[:80]} ({_text(shape)})" for key, shape in self.tensors.items()]
+            parts.append(_part(names, "tensor is not used", "tensors are not used"))
+        return "; ".join(parts)
+
+
+@cache
+def _known_keys() -> frozenset[str]:
+    return frozenset(key for name in NETWORKS for key in get_network(name).tensor_shapes())
+
+
+def unwrapped(keys: Iterable[str], name: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The keys of a network by their names without what wraps it, and the keys of other modules beside it.
+
+    Modules that hold a network put their name for it before each key: ``module.``, ``model.backbone.``, ... What they
+    hold beside it (a loss, a metric) has another beginning.
+
+    Raises
+    ------
+    WeightsMismatchError
+        If there are several networks.
+    """
+    plain = {key: _without_inside(key) for key in keys}
+    prefixes = Counter(
+        prefix for text in plain.values() if (prefix := _prefix(text)) is not None
+    ).most_common(2)
+    if len(prefixes) == 2 and prefixes[0][1] == prefixes[1][1]:
+        raise WeightsMismatchError(
+            f"'{name}' holds two networks: keys begin with '{prefixes[0][0]}' and '{prefixes[1][0]}'.",
+            "Save one of them to a file of its own: torch.save(model.state_dict(), FILE).",
+        )
+    prefix = prefixes[0][0] if prefixes else ""
+    names = {text.removeprefix(prefix): key for key, text in plain.items() if text.startswith(prefix)}
+    return names, tuple(key for key, text in plain.items() if not text.startswith(prefix))
+
+
+def _without_inside(key: str) -> str:
+    for wrapper in INSIDE:
+        key = key.replace(wrapper, ".")
+    return key
+
+
+def _prefix(key: str) -> str | None:
+    """What stands before the longest ending of a key that some network has; None if no network has any."""
+    start = 0
+    while True:
+        if key[start:] in _known_keys():
+            return key[:start]
+        start = key.find(".", start) + 1
+        if not start:
+            return None
 
 
 def fit_network(
     shapes: Mapping[str, Shape], name: str, *, network: str | None = None, hints: Sequence[str] = ()
 ) -> Network:
-    """The network with exactly these tensors, its classifier as wide as the last of them.
+    """The network with these tensors, its classifier as wide as the last of them; see :func:`left_out` for the rest.
+
+    It ends before the first fully connected stage that the tensors do not have, or have in another shape. Tensors
+    that it does not have are allowed if they can only be layers that it does not need: another classifier.
 
     Parameters
     ----------
@@ -31,15 +115,12 @@ def fit_network(
     WeightsMismatchError
         If the tensors are of another network, or of several and no hint decides.
     """
-    if network is not None:
-        wanted = _with_their_classes(get_network(network), shapes)
-        if wanted.tensor_shapes() != dict(shapes):
-            raise _mismatch(wanted, shapes, name)
-        return wanted
-    candidates = [_with_their_classes(get_network(known), shapes) for known in NETWORKS]
-    fitting = {
-        candidate.name: candidate for candidate in candidates if candidate.tensor_shapes() == dict(shapes)
-    }
+    candidates = [
+        _with_their_classes(get_network(known), shapes) for known in ([network] if network else NETWORKS)
+    ]
+    cuts = [cut for candidate in candidates if (cut := _cut_to_fit(candidate, shapes)) is not None]
+    most = max((len(cut.tensor_shapes()) for cut in cuts), default=0)
+    fitting = {cut.name: cut for cut in cuts if len(cut.tensor_shapes()) == most}
     if not fitting:
         nearest = max(candidates, key=lambda candidate: _agreement(candidate, shapes))
         raise _mismatch(nearest, shapes, name)
@@ -54,6 +135,55 @@ def fit_network(
             )
         return fitting[named.pop()]
     return next(iter(fitting.values()))
+
+
+def left_out(network: Network, shapes: Mapping[str, Shape]) -> LeftOut:
+    """What the tensors have beside a network that :func:`fit_network` found, and what of it they lack."""
+    wanted, whole = network.tensor_shapes(), get_network(network.name)
+    return LeftOut(
+        {key: shape for key, shape in shapes.items() if key not in wanted},
+        tuple(name for name in whole.stage_names if name not in network.stage_names),
+    )
+
+
+def _cut_to_fit(network: Network, shapes: Mapping[str, Shape]) -> Network | None:
+    """The network up to the last stage that the tensors have, at least all before its fully connected ones."""
+    stages = network.stages
+    first = next((place for place, stage in enumerate(stages) if isinstance(stage, Linear)), len(stages))
+    for end in range(len(stages), first - 1, -1):
+        cut = replace(network, stages=stages[:end])
+        wanted = cut.tensor_shapes()
+        rest = {key: shape for key, shape in shapes.items() if key not in wanted}
+        if all(shapes.get(key) == shape for key, shape in wanted.items()) and _are_heads(rest, cut):
+            return cut
+    return None
+
+
+def _are_heads(shapes: Mapping[str, Shape], network: Network) -> bool:
+    """Whether these tensors can only be layers beside or after a network's last ones: matrices that read its last map, a
+    fully connected stage, or each other.
+
+    A normalisation, a convolution or a matrix that gives what a stage reads is none: it may stand in between, and without
+    it the codes would be wrong.
+    """
+    layers: dict[str, dict[str, Shape]] = {}
+    for key, shape in shapes.items():
+        layer, _, end = key.rpartition(".")
+        layers.setdefault(layer, {})[end] = shape
+    if len(layers) > MOST_HEADS:
+        return False
+    last = [shape for shape in network.output_shapes().values() if len(shape) == 3][-1]
+    matrices = [shape for shape in network.tensor_shapes().values() if len(shape) == 2]
+    readable = {math.prod(last), last[0], *(shape[0] for shape in matrices)}
+    wanted = {shape[1] for shape in matrices}
+    for _ in range(len(layers)):
+        for layer, ends in list(layers.items()):
+            weight = ends.get("weight", ())
+            whole = len(weight) == 2 and ends in ({"weight": weight}, {"weight": weight, "bias": weight[:1]})
+            if whole and weight[1] in readable and weight[0] not in wanted:
+                readable.add(weight[0])
+                del layers[layer]
+    return not layers
 
 
 def _with_their_classes(network: Network, shapes: Mapping[str, Shape]) -> Network:

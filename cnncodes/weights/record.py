@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cnncodes.networks import Network
-from cnncodes.weights.keys import fit_network
+from cnncodes.networks import Network, get_network
+from cnncodes.weights.keys import LeftOut, fit_network
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.statistics import SourceStatistics
 
@@ -48,6 +48,9 @@ class Weights:
     class_sets : tuple of str, default ()
         The data set that each class belongs to, where each set was given a head of its own (``train --heads each``): such
         classes were not trained to be told from those of other sets. Empty: one head for all.
+    left_out : LeftOut or None, default None
+        What the file has beside the network, and what of the network it lacks: ``str(left_out)`` says it. The
+        architecture ends where the numbers end.
     """
 
     network: str
@@ -59,12 +62,19 @@ class Weights:
     seen: tuple[int, ...] = ()
     statistics: SourceStatistics | None = None
     class_sets: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
 
     @cached_property
     def architecture(self) -> Network:
         """The network record, with as many classes as these weights have; raises WeightsMismatchError."""
         shapes = {key: tuple(tensor.shape) for key, tensor in self.tensors.items()}
         return fit_network(shapes, self.name, network=self.network)
+
+    @property
+    def whole(self) -> Network:
+        """The network with all its stages, also those that the file has no numbers for: what can be trained."""
+        whole = get_network(self.network)
+        return whole if len(whole.stages) > len(self.architecture.stages) else self.architecture
 
     @cached_property
     def fingerprint(self) -> str:

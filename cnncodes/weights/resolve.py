@@ -24,7 +24,7 @@ from cnncodes.weights.imagenet import (
     find_published,
     missing,
 )
-from cnncodes.weights.keys import fit_network
+from cnncodes.weights.keys import LeftOut, fit_network, left_out, unwrapped
 from cnncodes.weights.npy_file import read_npy_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 from cnncodes.weights.random_numbers import PREFIX, random_weights
@@ -37,6 +37,7 @@ READERS: dict[str, Callable[[Path], FileContent]] = {
     ".pth": read_torch_file,
     ".pt": read_torch_file,
     ".tar": read_torch_file,  # Places365 and others publish .pth.tar
+    ".ckpt": read_torch_file,  # Lightning
     ".caffemodel": read_caffe_file,
     ".npy": read_npy_file,
     ".cnnz": read_compressed_file,
@@ -61,7 +62,7 @@ def load_weights(
         - ``imagenet``: torchvision's, from torch's cache folder, its sha256 verified at every load;
         - ``starter``: the small weights that come with cnncodes, see docs/starter.md;
         - ``random:SEED``: untrained, the same numbers on every machine;
-        - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.caffemodel``, ``.npy`` or ``.cnnz``
+        - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt``, ``.caffemodel``, ``.npy`` or ``.cnnz``
           (compressed); nothing in it is ever run;
         - the folder of a training, which has its network in ``model.safetensors``.
     network : str, optional
@@ -175,26 +176,31 @@ def _from_file(path: Path, network: str | None) -> Weights:
 
 def _weights(path: Path, content: FileContent, network: str | None, source: str) -> Weights:
     """The weights in a file, once its tensors are known to be those of a network."""
-    shapes: dict[str, Shape] = {key: tuple(tensor.shape) for key, tensor in content.tensors.items()}
-    record = fit_network(shapes, path.name, network=network or content.network, hints=(path.stem,))
+    keys, others = unwrapped(content.tensors, path.name)
+    shapes: dict[str, Shape] = {name: tuple(content.tensors[key].shape) for name, key in keys.items()}
+    record = fit_network(
+        shapes, path.name, network=network or content.network, hints=(path.stem, content.hint)
+    )
+    rest = left_out(record, shapes | {key: tuple(content.tensors[key].shape) for key in others})
     if content.fingerprint and network and content.network != network:
         raise WeightsMismatchError(
             f"'{path.name}' says that it holds weights of network '{content.network}', not of '{network}'.",
             f"Use --model {content.network}, or leave it out.",
         )
-    tensors = {key: as_float32(path, key, content.tensors[key]) for key in shapes}
+    tensors = {name: as_float32(path, name, content.tensors[keys[name]]) for name in record.tensor_shapes()}
     preprocessing = content.preprocessing or usual_preprocessing(record)
     _check_statistics(path, content, record, preprocessing)
     classes = content.classes if content.classes and len(content.classes) == record.classes else None
     weights = Weights(
         network=record.name,
         name=str(path),
-        tensors={key: tensors[key] for key in record.tensor_shapes()},
+        tensors=tensors,
         preprocessing=preprocessing,
         classes=classes,
         source=source,
         seen=content.seen,
         statistics=content.statistics,
+        left_out=rest if str(rest) else None,
         class_sets=content.class_sets if classes and len(content.class_sets) == len(classes) else (),
     )
     if content.fingerprint and content.fingerprint != weights.fingerprint:
@@ -277,7 +283,7 @@ class WeightsReport:
     """What ``cnncodes weights check`` found in weights that could be loaded and verified.
 
     ``source_images`` are those that its source statistics were taken over, ``seen`` those whose digests it knows;
-    ``shapes`` is in the order of the network.
+    ``shapes`` is in the order of the network, ``left_out`` what the file has beside it or lacks.
     """
 
     name: str
@@ -290,6 +296,7 @@ class WeightsReport:
     classes: int | None
     source_images: int
     seen: int
+    left_out: LeftOut | None = None
 
 
 def check(name: AnyWeights, *, network: str | None = None) -> WeightsReport:
@@ -309,4 +316,5 @@ def check(name: AnyWeights, *, network: str | None = None) -> WeightsReport:
         classes=weights.architecture.classes,
         source_images=weights.statistics.images if weights.statistics else 0,
         seen=len(weights.seen),
+        left_out=weights.left_out,
     )

@@ -1,4 +1,4 @@
-"""Reader of `.pth` and `.pt` files: state dicts only, nothing in the file is run."""
+"""Reader of `.pth`, `.pt` and `.ckpt` files: state dicts only, nothing in the file is run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,25 @@ from cnncodes.errors import WeightsError
 from cnncodes.weights.content import FileContent, damaged, require_file
 
 NESTED = ("state_dict", "model_state_dict", "model")
-WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and torch.compile put these before, or inside of, a key
+#: What checkpoints hold beside their tensors. None of it is made: a stand-in takes its place.
+HARMLESS = (
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    "numpy.dtype",
+    "numpy.ndarray",
+    "argparse.Namespace",
+    *(
+        f"{home}.{kind}Path"
+        for home in ("pathlib", "pathlib._local")
+        for kind in ("Posix", "Windows", "PurePosix")
+    ),
+)
 
 
 def read_torch_file(path: Path) -> FileContent:
     """The state dict in a file written by ``torch.save``, in today's format or the one before 2020.
 
     The file may hold the state dict itself, or a dictionary with it under ``state_dict``,
-    ``model_state_dict`` or ``model``; ``module.`` in the keys is dropped.
+    ``model_state_dict``, ``model``, or under any other name if there is only one.
 
     Raises
     ------
@@ -51,11 +62,29 @@ def _check_archive(path: Path, size: int) -> None:
         raise damaged(path, "its parts claim to be larger than the file")
 
 
+class _StandIn:
+    """In place of what a checkpoint names beside its tensors: it takes everything and keeps nothing."""
+
+    def __new__(cls, *_: object) -> _StandIn:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _stand_in(name: str) -> type:
+    module, _, last = name.rpartition(".")
+    return type(last, (_StandIn,), {"__module__": module})
+
+
 def _load(path: Path) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*map(_stand_in, HARMLESS)]):
             warnings.simplefilter("ignore")  # torch's own deprecations, nothing a user could act on
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -74,27 +103,25 @@ def _load(path: Path) -> Any:
 
 def _state_dict(path: Path, loaded: Any) -> dict[str, Any]:
     """The mapping of keys to tensors, wherever it is."""
-    import torch
-
     candidates = [loaded]
     if isinstance(loaded, Mapping):
         candidates += [loaded[name] for name in NESTED if name in loaded]
+        others = [value for value in loaded.values() if _is_state_dict(value)]
+        candidates += others if len(others) == 1 else []
     for candidate in candidates:
-        if (
-            isinstance(candidate, Mapping)
-            and candidate
-            and all(
-                isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in candidate.items()
-            )
-        ):
-            return {_without_wrappers(key): value for key, value in candidate.items()}
+        if _is_state_dict(candidate):
+            return dict(candidate)
     raise WeightsError(
         f"the weights file '{path}' holds no state dict, but a {type(loaded).__name__}.",
         f"Expected is a dictionary of tensors, or one under {', '.join(repr(name) for name in NESTED)}.",
     )
 
 
-def _without_wrappers(key: str) -> str:
-    for wrapper in WRAPPERS:
-        key = key.removeprefix(wrapper).replace(f".{wrapper}", ".")
-    return key
+def _is_state_dict(value: Any) -> bool:
+    import torch
+
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(key, str) and isinstance(entry, torch.Tensor) for key, entry in value.items())
+    )

@@ -8,9 +8,9 @@ import pytest
 import torch
 from weights_writers import blob, caffemodel, nested, number, prototxt, varint
 
-from cnncodes.errors import WeightsError, WeightsMismatchError
+from cnncodes.errors import StageError, WeightsError, WeightsMismatchError
 from cnncodes.networks import TorchNetwork, get_network
-from cnncodes.weights import CAFFE_PREPROCESSING, build_network, load_weights
+from cnncodes.weights import CAFFE_PREPROCESSING, build_network, load_weights, save_weights
 from cnncodes.weights.caffe_file import read_caffe_file
 
 
@@ -193,3 +193,25 @@ def test_a_record_keeps_bgr_and_the_mean(small, tmp_path):
     weights = load_weights(tmp_path / "x.caffemodel", network="alexnet-tf")
     assert weights.preprocessing == replace(CAFFE_PREPROCESSING, channels="BGR", scale=1.0)
     assert weights.preprocessing.mean == (104.00698793, 116.66876762, 122.67891434)
+
+
+def test_a_file_with_another_classifier_gives_the_codes_below_it(full, tmp_path):
+    """As finetune_flickr_style has it: the network is told by its name, and what is left out is named."""
+    network = get_network("caffenet")
+    convolutions = {key: values for key, values in full.items() if key.startswith("conv")}
+    blobs = [blob(np.ones(shape, np.float32), legacy=False) for shape in ((5, 9216), (5,))]
+    head = nested(100, nested(1, b"fc_flickr"), *(piece for b in blobs for piece in [nested(7, *b)]))
+    content = caffemodel("FlickrStyleCaffeNet", network, convolutions, v1=False) + head
+    (tmp_path / "style.caffemodel").write_bytes(content)
+    weights = load_weights(tmp_path / "style.caffemodel")
+    assert weights.network == "caffenet" and weights.architecture.stage_names[-1] == "pool5"
+    assert weights.left_out is not None
+    assert weights.left_out.stages == ("fc6", "fc7", "fc8")
+    assert weights.left_out.tensors == {"fc_flickr.weight": (5, 9216), "fc_flickr.bias": (5,)}
+    pixels = torch.zeros(1, 3, 227, 227)
+    assert build_network(weights).activations(pixels, "pool5")["pool5"].shape == (1, 256, 6, 6)
+    with pytest.raises(StageError, match="no stage 'fc7'"):
+        weights.architecture.select_one("fc7")
+    save_weights(weights, tmp_path / "style.safetensors")
+    assert load_weights(tmp_path / "style.safetensors").fingerprint == weights.fingerprint
+    assert weights.whole == network

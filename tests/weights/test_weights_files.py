@@ -1,5 +1,6 @@
 """Files that torch and safetensors wrote: what they hold arrives, and what is wrong with them is said."""
 
+import argparse
 import json
 import os
 import pickle
@@ -36,7 +37,7 @@ from cnncodes.weights import (
     write_arrays,
     write_tensors,
 )
-from cnncodes.weights.keys import fit_network
+from cnncodes.weights.keys import LeftOut, fit_network, left_out
 from cnncodes.weights.resolve import usual_preprocessing
 
 
@@ -164,6 +165,94 @@ def test_a_file_without_a_state_dict_says_what_it_holds(tmp_path, content):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=f"holds no state dict, but a {type(content).__name__}"):
         load_weights(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    "prefix", ["model.", "net.", "backbone.", "module.", "student.encoder.", "model._orig_mod.module."]
+)
+@pytest.mark.parametrize("entry", ["state_dict", "net"])
+def test_lightning_checkpoints_load_and_what_is_beside_the_network_is_named(weights, tmp_path, prefix, entry):
+    state = {prefix + key: tensor for key, tensor in weights.tensors.items()}
+    beside = {"criterion.weight": torch.ones(7), "head.0.weight": torch.ones(3, 12)}
+    content = {
+        entry: OrderedDict(state | beside),
+        "epoch": np.int64(3),
+        "callbacks": {"best": {"score": np.float64(0.5), "curve": np.arange(3.0), "path": tmp_path}},
+        "hyper_parameters": {"lr": np.float32(0.1), "args": argparse.Namespace(batch=8)},
+        "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"params": [0]}]}],
+    }
+    torch.save(content, tmp_path / "last.ckpt")
+    loaded = load_weights(tmp_path / "last.ckpt")
+    assert same(loaded.tensors, weights.tensors)
+    assert loaded.left_out == LeftOut({"criterion.weight": (7,), "head.0.weight": (3, 12)}, ())
+    report = check(tmp_path / "last.ckpt")
+    assert report.left_out == loaded.left_out and "criterion.weight (7)" in str(report.left_out)
+
+
+def test_nothing_is_said_where_nothing_is_left_out(weights, tmp_path):
+    torch.save(weights.tensors, tmp_path / "w.pth")
+    assert load_weights(tmp_path / "w.pth").left_out is None
+    assert str(LeftOut({}, ())) == ""
+
+
+def test_a_file_with_two_networks_is_refused(weights, tmp_path):
+    both = {f"{name}.{key}": tensor for name in ("model", "ema") for key, tensor in weights.tensors.items()}
+    torch.save({"state_dict": both}, tmp_path / "both.pth")
+    with pytest.raises(WeightsMismatchError, match=r"two networks: keys begin with 'model\.' and 'ema\.'"):
+        load_weights(tmp_path / "both.pth")
+
+
+HEADS = {"fc8_flickr.weight": (20, 4096), "fc8_flickr.bias": (20,)}
+CAFFENET = get_network("caffenet").tensor_shapes()
+HIDDEN = {key: shape for key, shape in CAFFENET.items() if not key.startswith("fc8")}
+CONVOLUTIONS = {key: shape for key, shape in CAFFENET.items() if key.startswith("conv")}
+TORCHVISION = {
+    key: shape for key, shape in get_network("alexnet").tensor_shapes().items() if "classifier.6" not in key
+}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "network", "last", "tensors", "stages"),
+    [
+        (HIDDEN | HEADS, "caffenet", "fc7", HEADS, ("fc8",)),
+        (HIDDEN, "caffenet", "fc7", {}, ("fc8",)),
+        (CAFFENET | HEADS, "caffenet", "fc8", HEADS, ()),
+        (HIDDEN | {"hash.weight": (48, 4096), "fc9.weight": (20, 48)}, "caffenet", "fc7",
+         {"hash.weight": (48, 4096), "fc9.weight": (20, 48)}, ("fc8",)),
+        (HIDDEN | {"fc6b.weight": (4096, 4096)}, "caffenet", "fc6",  # fc7 may read it
+         {"fc7.weight": (4096, 4096), "fc7.bias": (4096,), "fc6b.weight": (4096, 4096)}, ("fc7", "fc8")),
+        (CONVOLUTIONS, "caffenet", "pool5", {}, ("fc6", "fc7", "fc8")),
+        (CONVOLUTIONS | {"fc6.weight": (512, 9216), "fc6.bias": (512,), "fc7.weight": (3, 512)}, "caffenet", "pool5",
+         {"fc6.weight": (512, 9216), "fc6.bias": (512,), "fc7.weight": (3, 512)}, ("fc6", "fc7", "fc8")),
+        (TORCHVISION | {"classifier.6.1.weight": (5, 4096), "classifier.6.1.bias": (5,)}, None, "fc7",
+         {"classifier.6.1.weight": (5, 4096), "classifier.6.1.bias": (5,)}, ("fc8",)),
+        (TORCHVISION | {"classifier.6.weight": (5, 4096)}, None, "fc7", {"classifier.6.weight": (5, 4096)}, ("fc8",)),
+    ],
+)  # fmt: skip
+def test_a_last_layer_of_another_name_or_none_is_left_out(shapes, network, last, tensors, stages):
+    found = fit_network(shapes, "x", network=network)
+    assert (found.stage_names[-1], left_out(found, shapes)) == (last, LeftOut(tensors, stages))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"bn1.weight": (96,), "bn1.bias": (96,)},  # a normalisation in between: the codes would be wrong
+        {"conv6.weight": (256, 256, 3, 3)},
+        {"other.weight": (20, 17)},
+        {"fc8.weight": (20, 4096), "fc8.bias": (19,)},
+        {f"head{number}.weight": (2, 4096) for number in range(200)},
+    ],
+)
+@pytest.mark.parametrize("network", ["caffenet", None])
+def test_layers_that_may_stand_in_between_are_not_left_out(more, network):
+    with pytest.raises(WeightsMismatchError):
+        fit_network(HIDDEN | more, "caffenet", network=network, hints=("caffenet",))
+
+
+def test_without_a_convolution_a_file_is_of_no_network():
+    with pytest.raises(WeightsMismatchError, match="keys are missing"):
+        fit_network({key: shape for key, shape in CAFFENET.items() if not key.startswith("conv5")}, "x")
 
 
 # ------------------------------------------------------------------ safetensors
