@@ -45,7 +45,7 @@ def info(
     if (
         what in ("starter", "imagenet")
         or what.startswith("random:")
-        or path.suffix in (".pth", ".pt", ".caffemodel", ".npy", ".cnnz")
+        or path.suffix.lower() in (".pth", ".pt", ".ckpt", ".tar", ".caffemodel", ".npy", ".cnnz")
         or _is_weights(path)
     ):
         show_weights(what, None, json)
