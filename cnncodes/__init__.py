@@ -11,6 +11,8 @@ The public names are loaded when they are first used, so that importing the pack
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -101,3 +103,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__doc__", "__version__"]
+
+
+def _use_one_thread() -> None:
+    """In a child that was forked: the threads of torch's pool are the parent's, and waiting for them here would never end."""
+    set_threads = getattr(sys.modules.get("torch"), "set_num_threads", None)
+    if set_threads is not None:
+        set_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_use_one_thread)

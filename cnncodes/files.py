@@ -23,6 +23,7 @@ LARGEST_TEXT = 2**30  # bytes of a list of images: ten million lines
 LARGEST_RECORD = 2**26  # bytes of a JSON record
 LARGEST_TOML = 2**16  # characters: recipes have 2,000, and tomllib is slow
 DAMAGED = "The file is damaged, or was written by another version of cnncodes."
+MODEL = "model.safetensors"  # in the folder of a run or a training
 DEEPEST = 20  # brackets inside each other, and dots in a TOML key: records have less than ten
 
 # What a spreadsheet takes for a formula: also with the wide signs of East Asian keyboards. A number is none.
@@ -34,6 +35,12 @@ _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 _JSON_TOKEN = re.compile(_STRING + "|[][{}]", re.DOTALL)
 _TOML_STRINGS = r'"""(?:[^\\]|\\.)*?(?:"""|\Z)' + r"|'''.*?(?:'''|\Z)|'[^'\n]*+'?|" + _STRING
 _TOML_TOKEN = re.compile(_TOML_STRINGS + r"|#[^\n]*+|[][{}.,=\n]", re.DOTALL)
+
+
+def model_file(path: str | os.PathLike[str]) -> Path:
+    """The model in the folder of a run or a training; any other path as it is."""
+    inside = Path(path) / MODEL
+    return inside if os.path.isfile(inside) else Path(path)  # noqa: PTH113 - false for names that no file can have
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:

@@ -89,9 +89,9 @@ def evaluate(
 def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The first word is a model, the last is data; what is between is a model until something cannot be one."""
     from cnncodes.evaluation import is_codes
+    from cnncodes.files import model_file
     from cnncodes.images.listing import has_image_suffix
     from cnncodes.images.sources import is_list
-    from cnncodes.weights import model_file
 
     if len(words) < 2:
         raise OptionError(

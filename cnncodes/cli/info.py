@@ -32,7 +32,7 @@ def info(
 
     cnncodes info alexnet --input 227
     """
-    from cnncodes.weights import model_file
+    from cnncodes.files import model_file
 
     reporter = Reporter(json, quiet)
     path = model_file(what)

@@ -51,8 +51,15 @@ def choose_device(name: str = "auto") -> Device:
     Raises
     ------
     OptionError
-        If that device is not there.
+        If that device is not there, or a parent process that was forked has used CUDA.
     """
+    # A bad fork alone says little: to have asked whether there is a GPU is enough for it.
+    bad = name != "cpu" and torch.cuda._is_in_bad_fork()
+    if bad and (torch.cuda._initialized or torch.cuda.is_available()):
+        raise OptionError(
+            "CUDA was used before this process was forked, and cannot be used again in it.",
+            "Start processes by the method 'spawn' (multiprocessing.set_start_method('spawn')), or use device cpu.",
+        )
     cores = available_cores()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

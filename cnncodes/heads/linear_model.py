@@ -19,6 +19,7 @@ from cnncodes.codes.export import deepest
 from cnncodes.codes.file import DONE, CodesFile, Provenance
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.errors import CnnCodesError, HeadError, ModelError, OptionError
+from cnncodes.files import MODEL, model_file
 from cnncodes.heads.choice import ClassWeight, choose_C
 from cnncodes.heads.draws import FewShot, few_shot
 from cnncodes.heads.fit import FitResult, fit_head
@@ -29,7 +30,7 @@ from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_contents
 from cnncodes.images.listing import SUFFIXES
 from cnncodes.weights import Weights, read_arrays, write_arrays
-from cnncodes.weights.content import MODEL, model_file, require_finite
+from cnncodes.weights.content import require_finite
 from cnncodes.weights.safetensors_file import ENTRY
 
 FORMAT = 1

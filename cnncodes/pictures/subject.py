@@ -26,6 +26,7 @@ from cnncodes.errors import (
     WeightsMissingError,
     nearest,
 )
+from cnncodes.files import model_file
 from cnncodes.heads import LinearModel
 from cnncodes.heads.linear_model import AnyModel
 from cnncodes.images import crops_of, normalise
@@ -210,7 +211,7 @@ def load_subject(
     """
     from cnncodes.evaluation.scores import model_weights
     from cnncodes.heads.linear_model import is_model
-    from cnncodes.weights import load_weights, model_file, read_tensors
+    from cnncodes.weights import load_weights, read_tensors
 
     place = choose_device(device)
     if isinstance(model, str | os.PathLike):

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         default_output,
         stage_outputs,
     )
-    from cnncodes.weights.content import model_file
     from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
     from cnncodes.weights.random_numbers import RANDOM_SOURCE
     from cnncodes.weights.record import AnyWeights, Weights, build_network
@@ -62,7 +61,6 @@ __all__ = [
     "fetch",
     "list_weights",
     "load_weights",
-    "model_file",
     "read_arrays",
     "read_class_names",
     "read_tensors",
@@ -96,7 +94,6 @@ _HOMES = {
     "list_weights": "imagenet",
     "AnyWeights": "record",
     "Weights": "record",
-    "model_file": "content",
     "build_network": "record",
     "WeightsReport": "resolve",
     "check": "resolve",

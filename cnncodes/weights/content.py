@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 MEGABYTE = 2**20
 CHUNK = MEGABYTE  # read at a time
-MODEL = "model.safetensors"  # in the folder of a run or a training
 SHOWN = 3  # tensors named in an error; the others are counted
 PARTIAL = ".part"  # ends the names of files that are being written
 SILENT = 24 * 3600.0  # seconds without a byte after which a writer on another machine is taken for dead
@@ -104,12 +103,6 @@ def require_finite(what: str, arrays: Mapping[str, np.ndarray], error: type[CnnC
             f"{len(counts)} tensors: {', '.join(bad[:SHOWN])}{more}.",
             "Use a file from before the training failed, or copy it again: with these numbers every result would be NaN.",
         )
-
-
-def model_file(path: str | os.PathLike[str]) -> Path:
-    """The model in the folder of a run or a training; any other path as it is."""
-    inside = Path(path) / MODEL
-    return inside if os.path.isfile(inside) else Path(path)  # noqa: PTH113 - false for names that no file can have
 
 
 def require_file(path: Path) -> int:

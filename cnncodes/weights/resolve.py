@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnncodes.errors import InputSizeError, WeightsError, WeightsMismatchError, WeightsMissingError, nearest
+from cnncodes.files import model_file
 from cnncodes.networks import Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
 from cnncodes.weights.changes import read_class_names, save_changed, with_class_names, with_input
 from cnncodes.weights.compressed_file import read_compressed_file
-from cnncodes.weights.content import FileContent, as_float32, damaged, file_sha256, model_file, require_finite
+from cnncodes.weights.content import FileContent, as_float32, damaged, file_sha256, require_finite
 from cnncodes.weights.imagenet import (
     PUBLISHED,
     STARTER,
