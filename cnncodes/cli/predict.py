@@ -37,9 +37,10 @@ def predict(
 ) -> None:
     """Which classes are in these images?
 
-    A softmax head gives probabilities. An SVM gives a score for each class: above 0 speaks for the class, below
-    against it, and the farther from 0 the surer; scores are no probabilities. Close decisions, where the best class
-    leads by less than a third of the model's usual lead, are counted and named on standard error (--json: "close").
+    A softmax head gives probabilities. An SVM gives a score for each class, and the highest score is the answer. Scores
+    are not probabilities, and with more than two classes the best one is often below 0: compare the scores of one image
+    with each other. Close decisions, where the best class leads by less than a third of the model's usual lead, are
+    counted and named on standard error (--json: "close").
     An unreadable image is listed with its reason; the exit code is then 3.
 
         cnncodes predict model.safetensors a.jpg b.jpg
@@ -105,8 +106,8 @@ def _explain(reporter: Reporter, predictions: list[Prediction], usual: float | N
         )
     else:
         reporter.note(
-            "the numbers are scores: above 0 speaks for the class, below against it, the farther the surer; "
-            "they are no probabilities ('cnncodes fit-linear --head softmax' gives those)"
+            "the numbers are scores: the highest is the answer, and its lead over the next says how clear it is; the best "
+            "score may be below 0; they are not probabilities ('cnncodes fit-linear --head softmax' gives those)"
         )
     close = sorted((entry for entry in read if entry.close), key=lambda entry: entry.lead or 0.0)
     if close and usual:

@@ -32,8 +32,8 @@ class Prediction:
     name : str
     classes : tuple of str
     scores : tuple of float
-        Of these classes. Of an SVM: above 0 speaks for the class, below against it, and the farther the surer. How far is
-        far depends on C: the smaller C, the smaller all scores. Of softmax: the logarithm of the probability, but for a
+        Of these classes. Of an SVM: the highest is the answer, which may be below 0 where there are more than two classes; the
+        smaller C, the smaller all scores. Of softmax: the logarithm of the probability, but for a
         constant.
     probabilities : tuple of float or None
         None for an SVM, whose scores are distances and not odds.
