@@ -143,7 +143,9 @@ def test_predictions_best_first_with_odds_only_from_softmax(run, shared) -> None
 
 def test_what_the_numbers_mean_is_said_beside_the_result_and_not_in_it(run, shared) -> None:
     svm, softmax = (run("predict", model, shared.codes) for model in (shared.svm, shared.softmax))
-    assert "the highest is the answer" in svm.err and "above 0" not in svm.err and "probabilities" in softmax.err
+    assert (
+        "the highest is the answer" in svm.err and "above 0" not in svm.err and "probabilities" in softmax.err
+    )
     assert len(svm.out.splitlines()) == 18, "one line for each image, for a pipe"
     close = [
         entry
