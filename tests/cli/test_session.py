@@ -24,7 +24,9 @@ def test_codes_are_extracted_and_shown(run, shared, tmp_path: Path) -> None:
     assert made.code == 0
     assert made.out.startswith("18 images in ") and "images/s" in made.out and made.out.count("\n") == 1
     announced, *_ = made.err.splitlines()
-    assert announced == "18 images, 3 classes (bird 6, cat 6, dog 6)", "what was found is said once, before the start"
+    assert announced == "18 images, 3 classes (bird 6, cat 6, dog 6)", (
+        "what was found is said once, before the start"
+    )
     assert f"next: cnncodes fit-linear {output}" in made.err
 
     shown = run("info", output)
