@@ -37,20 +37,20 @@ def occlusion(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from captum.attr import Occlusion
 
+    from cnncodes.pictures.classifier import SeenImage, load_classifier
     from cnncodes.pictures.occlusion import occlude
-    from cnncodes.pictures.subject import View, load_subject
 
-    subject = load_subject(options.weights, device="cpu")
+    classifier = load_classifier(options.weights, device="cpu")
     size, patch, stride = options.size, options.patch, options.stride
     random = np.random.default_rng(0)
     coarse = random.normal(0, 1, (1, 3, size // 8, size // 8)).astype(np.float32)
     pixels = torch.nn.functional.interpolate(torch.from_numpy(coarse), (size, size), mode="bilinear")
-    view = View("noise", np.zeros((size, size, 3), np.uint8), pixels)
-    place = int(subject.scores(pixels).argmax())
-    network = subject.network
+    view = SeenImage("noise", np.zeros((size, size, 3), np.uint8), pixels)
+    place = int(classifier.scores(pixels).argmax())
+    network = classifier.network
 
     def ours() -> np.ndarray:
-        return occlude(subject, view, class_name=place, patch=patch, stride=stride).per_pixel
+        return occlude(classifier, view, class_name=place, patch=patch, stride=stride).per_pixel
 
     def theirs(batch: int) -> Side:
         method = Occlusion(lambda values: network(values).softmax(1))
@@ -72,7 +72,7 @@ def occlusion(options: argparse.Namespace) -> dict[str, Any]:
     for entry in measured.values():
         entry["largest_difference"] = float(np.abs(entry.pop("answer") - wanted).max())
     places = (-(-(size - patch) // stride) + 1) ** 2
-    print(f"{subject.name}, {size} px, patch {patch}, stride {stride}: {places:,} places\n")
+    print(f"{classifier.name}, {size} px, patch {patch}, stride {stride}: {places:,} places\n")
     print(table(measured, "largest_difference", "largest difference of a pixel's attribution"))
     return {"places": places, "largest_attribution": float(np.abs(wanted).max()), "sides": measured}
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from cnncodes.advice.meadow import meadow_folder
 from cnncodes.pictures import attribute, draw_attribution, draw_occlusion, occlude
+from cnncodes.pictures.classifier import load_classifier, see_image
 from cnncodes.pictures.drawing import save_png
-from cnncodes.pictures.subject import load_subject, view_of
 
 
 def main() -> None:
@@ -26,8 +26,8 @@ def main() -> None:
     parser.add_argument("--weights", default="starter")
     arguments = parser.parse_args()
 
-    subject = load_subject(arguments.weights)
-    view = view_of(arguments.image, subject)
+    subject = load_classifier(arguments.weights)
+    view = see_image(arguments.image, subject)
     chances = subject.values(subject.scores(view.pixels))[0].detach().numpy()
     for place in np.argsort(-chances)[:3]:
         print(f"{chances[place]:6.1%}  {subject.classes[place]}")

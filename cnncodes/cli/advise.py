@@ -123,7 +123,7 @@ def _row(depth: Depth, reference: bool) -> tuple[object, ...]:
 
 
 def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
-    from cnncodes.pictures.depth import save_depth
+    from cnncodes.pictures.curves import save_depth
     from cnncodes.weights.content import write_whole
 
     picture = save_depth(advice.evidence, folder / PICTURE)

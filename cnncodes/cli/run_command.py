@@ -103,8 +103,7 @@ def _weights(
 def _draw(report: RunReport) -> None:
     """The pictures of a run: what each stage knows, the curves of a training, and the confusions."""
     from cnncodes.pictures.confusion import save_confusion
-    from cnncodes.pictures.curves import FILE, draw_curves
-    from cnncodes.pictures.depth import save_depth
+    from cnncodes.pictures.curves import FILE, draw_curves, save_depth
 
     folder = Path(report.folder)
     if report.advice is not None:

@@ -9,7 +9,7 @@ import typer
 Image = Annotated[
     str, typer.Argument(metavar="IMAGE", help="A photograph: JPEG, PNG, WebP, ...", show_default=False)
 ]
-Subject = Annotated[
+Classifier = Annotated[
     str,
     typer.Option(
         "--weights",

@@ -101,9 +101,9 @@ class Watch:
         self._advance(done, f"loss {loss:.3f}" if learns else "")
 
     def _rate_found(self, test: RangeTest) -> None:
-        from cnncodes.pictures.rates import FILE, draw_rates
+        from cnncodes.pictures.curves import RATES_FILE, draw_rates
 
-        picture = draw_rates(test, Path(self._output) / FILE)
+        picture = draw_rates(test, Path(self._output) / RATES_FILE)
         self._keep(dataclasses.replace(self._recipe.training, learning_rate=test.rate))
         self._reporter.note(f"{test.explain()}; curve: {picture}")
 

@@ -13,57 +13,46 @@ import numpy.typing as npt
 import torch
 
 from cnncodes.errors import OptionError
-from cnncodes.pictures.confusion import shortened
-from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_figure, new_panels, plain, wrapped
-from cnncodes.pictures.mosaic import mosaic, tile_corners
-from cnncodes.pictures.overlay import set_title
+from cnncodes.pictures.classifier import crop_caution, crop_words
+from cnncodes.pictures.drawing import (
+    COLOURS,
+    CUT,
+    add_colour_bar,
+    cut_middle,
+    limit,
+    new_figure,
+    new_panels,
+    set_title,
+    show_image,
+    wrapped,
+)
 from cnncodes.pictures.question import short_file
-from cnncodes.pictures.subject import crop_caution, crop_words
+from cnncodes.pictures.thumbnails import mosaic, tile_corners
 
 if TYPE_CHECKING:
+    from cnncodes.pictures.classifier import Classifier, SeenImage
     from cnncodes.pictures.drawing import Axes, Figure
-    from cnncodes.pictures.subject import Subject, View
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 Count = TypeVar("Count", bound=int | None)
 SHOWN = 36  # maps, unless more are asked for
 BARS = 10  # of a fully connected stage, whose units have no places
-CUT = 0.995  # of the values in the maps: a few places would make all others dark
 FINEST = 32  # a map is drawn at least so many dots high, so that its label has room above it
 
 
 @dataclass(frozen=True, eq=False)
 class Activations:
-    """What all units of one stage give on one image.
+    """What all units of one stage give on one image."""
 
-    Parameters
-    ----------
-    weights : str
-        For titles: the weights' name, or the model's file.
-    stage : str
-    image : str
-        The file's name.
-    rgb : uint8 array [side, side, 3]
-        The image as the network sees it.
-    values : float32 array [units, height, width]
-        One place only (1 x 1) for a fully connected stage.
-    rectified : bool
-        Whether the values went through a ReLU, so that none is below 0 and "fires" means above 0.
-    names : tuple of str
-        The classes, where the stage is the network's classifier; else empty.
-    seen : float, default 1
-        Share of the photograph's area that the network sees.
-    """
-
-    weights: str
+    weights: str  # for titles: the weights' name, or the model's file
     stage: str
-    image: str
-    rgb: Bytes
-    values: Floats
-    rectified: bool
-    names: tuple[str, ...] = ()
-    seen: float = 1.0
+    image: str  # the file's name
+    rgb: Bytes  # [side, side, 3], as the network sees it
+    values: Floats  # [units, height, width]; 1 x 1 of a fully connected stage
+    rectified: bool  # whether they went through a ReLU, so that "fires" means above 0
+    names: tuple[str, ...] = ()  # the classes, where the stage is the network's classifier
+    seen: float = 1.0  # share of the photograph's area that the network sees
 
     @property
     def has_places(self) -> bool:
@@ -76,9 +65,10 @@ class Activations:
         return np.asarray(self.values.max(axis=(1, 2)))
 
     @property
-    def without_relu(self) -> str:
-        """Why values may be below 0, for people."""
-        return "before the ReLU" if self.stage.endswith(":linear") else "this stage has no ReLU"
+    def fires(self) -> str:
+        """What being above 0 is called: after a ReLU a unit fires."""
+        why = "before the ReLU" if self.stage.endswith(":linear") else "this stage has no ReLU"
+        return "fire" if self.rectified else f"are above 0 ({why})"
 
     @property
     def firing(self) -> float:
@@ -133,7 +123,7 @@ class Activations:
 
 
 def parse_units(text: str | None, count: Count) -> Count | tuple[int, ...]:
-    """Which units, as a person writes them: ``"1,7,42"`` or ``"7"``; without any, so many, or None for as many as usual.
+    """Which units, as a person writes them: ``"1,7,42"`` or ``"7"``; without any, ``count``.
 
     Raises
     ------
@@ -150,14 +140,14 @@ def parse_units(text: str | None, count: Count) -> Count | tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def read_activations(subject: Subject, view: View, stage: str = "conv5") -> Activations:
+def read_activations(classifier: Classifier, image: SeenImage, stage: str = "conv5") -> Activations:
     """What one stage gives on an image.
 
     Parameters
     ----------
-    subject : Subject
-    view : View
-        From :func:`~cnncodes.pictures.subject.view_of`.
+    classifier : Classifier
+    image : SeenImage
+        From :func:`~cnncodes.pictures.classifier.see_image`.
     stage : str, default "conv5"
         One stage; ``conv5:linear`` is before the ReLU.
 
@@ -166,22 +156,16 @@ def read_activations(subject: Subject, view: View, stage: str = "conv5") -> Acti
     StageError
         If the network has no such stage.
     """
-    network = subject.weights.architecture
+    network = classifier.weights.architecture
     name = network.select_one(stage)
     with torch.inference_mode():
-        values = subject.network.activations(view.pixels, [name])[name][0].float().cpu().numpy()
+        values = classifier.network.activations(image.pixels, [name])[name][0].float().cpu().numpy()
     values = values.reshape(len(values), *(values.shape[1:] or (1, 1)))
     is_classifier = name == network.stage_names[-1] and network.classes is not None
-    known = subject.weights.class_names() if is_classifier else None
+    known = classifier.weights.class_names() if is_classifier else None
+    rectified = network.is_rectified(name)
     return Activations(
-        subject.name,
-        name,
-        view.name,
-        view.rgb,
-        values,
-        network.is_rectified(name),
-        tuple(known or ()),
-        view.seen,
+        classifier.name, name, image.name, image.rgb, values, rectified, tuple(known or ()), image.seen
     )
 
 
@@ -208,41 +192,38 @@ def draw_activations(
     ordered = chosen == found.choose(len(chosen))
     few = len(chosen) < len(found.values)
     which = f"the {len(chosen)} most active" if few and ordered else f"{len(chosen)}"
-    fires = "fire" if found.rectified else f"are above 0 ({found.without_relu})"
-    name = f"{found.stage} of {plain(short_file(found.weights))} on {plain(short_file(found.image))}"
+    name = f"{found.stage} of {short_file(found.weights)} on {short_file(found.image)}"
     caution = crop_caution(found.seen)
     beware = f". Beware: {caution}" if caution else ""
     if not found.has_places:
         return _draw_profile(found, chosen, name, which, beware)
-    title = f"{name}: {which} of {len(found.values):,} units, of which {100 * found.firing:.0f} % {fires} somewhere"
+    title = (
+        f"{name}: {which} of {len(found.values):,} units; {100 * found.firing:.0f} % {found.fires} somewhere"
+    )
     return _draw_maps(found, chosen, each, title + beware)
 
 
 def _draw_maps(found: Activations, chosen: list[int], each: bool, title: str) -> Figure:
     columns = math.ceil(math.sqrt(len(chosen)))
     maps = found.values[chosen].astype(np.float64)
-    size = np.abs(maps)
-    limit = float(np.quantile(size, CUT)) or float(size.max()) or 1.0
+    top = limit(maps)
     heading = f"maps of {maps.shape[1]} x {maps.shape[2]} places, above each its unit's number"
     if each:
-        own = np.quantile(size, CUT, axis=(1, 2), keepdims=True)
-        own = np.where(own > 0, own, size.max(axis=(1, 2), keepdims=True))
-        maps, limit = maps / np.where(own > 0, own, 1), 1.0
+        maps, top = np.stack([own / limit(own) for own in maps]), 1.0
         heading = "each map scaled alone; above it its unit: largest value"
     cell = max(6.0, 0.66 * columns)
-    tiles, strip = _with_strip(maps)
+    tiles, strip = with_strip(maps, math.ceil(FINEST / min(maps.shape[1:])), 0.22)
     figure, (left, right) = new_panels(1, 2, cell=cell, title=title, aspect=0.9)
     gap = max(1, tiles.shape[2] // 16)
     picture = mosaic(tiles, columns, gap, np.nan)
-    left.imshow(found.rgb)
+    show_image(left, found.rgb, crop_words(found.seen))
     # As much room above the photograph as the first map has for its number: they begin and end at one height.
     side, high = len(found.rgb), picture.shape[0]
     left.set_ylim(side - 0.5, -0.5 - side * strip / (high - strip))
     for place in (left, right):
         place.set_anchor("NW")
-    set_title(left, crop_words(found.seen))
-    low, colours = (0.0, "magma") if found.rectified else (-limit, "RdBu_r")
-    image = right.imshow(picture, cmap=colours, vmin=low, vmax=limit, interpolation="nearest")
+    low, colours = (0.0, "magma") if found.rectified else (-top, "RdBu_r")
+    image = right.imshow(picture, cmap=colours, vmin=low, vmax=top, interpolation="nearest")
     set_title(right, heading)
     points = min(9.0, 72 * cell * 0.78 * strip / high * 0.85)
     corners = tile_corners(len(chosen), tiles.shape[1], tiles.shape[2], columns, gap)
@@ -250,32 +231,31 @@ def _draw_maps(found: Activations, chosen: list[int], each: bool, title: str) ->
         text = f"{unit}: {found.largest[unit]:#.3g}" if each else f"{unit}"
         right.text(x - 0.5, y + 0.82 * strip - 0.5, text, fontsize=points * (0.8 if each else 1))
     if not each:
-        label = "activation" if found.rectified else f"value ({found.without_relu})"
+        label = "activation" if found.rectified else "value"
         add_colour_bar(figure, image, right, f"{label}; the scale ends at {100 * CUT:g} % of the values")
     return figure
 
 
-def _with_strip(maps: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], int]:
-    """Maps enlarged by a whole number to a size that can be labelled, with an empty strip above; its height."""
-    factor = math.ceil(FINEST / min(maps.shape[1:]))
+def with_strip(
+    maps: npt.NDArray[Any], factor: int, height: float, fill: float = np.nan
+) -> tuple[npt.NDArray[Any], int]:
+    """Maps ``[n, height, width, ...]`` enlarged, with an empty strip above for a number, and the strip's height."""
     large = maps.repeat(factor, axis=1).repeat(factor, axis=2)
-    strip = max(6, round(0.22 * large.shape[1]))
-    return np.pad(large, ((0, 0), (strip, 0), (0, 0)), constant_values=np.nan), strip
+    strip = max(6, round(height * large.shape[1]))
+    pad = [(0, 0), (strip, 0), *[(0, 0)] * (large.ndim - 2)]
+    return np.pad(large, pad, constant_values=fill), strip
 
 
 def _draw_profile(found: Activations, chosen: list[int], title: str, which: str, beware: str) -> Figure:
     """Of a fully connected stage: all values in order of size, and bars of the chosen units."""
     values = found.values[:, 0, 0]
     firing = int((values > 0).sum())
-    fire = "fire" if found.rectified else f"are above 0 ({found.without_relu})"
-    height = max(4.9, 0.21 * len(chosen) + 1.2)
-    figure, (left, middle, right) = new_figure(14.0, height, 1, 3)
-    heading = f"{title}: {firing:,} of {len(values):,} units {fire}, {100 * found.firing:.0f} %{beware}"
-    figure.suptitle("\n".join(wrapped(heading, 150)), fontsize=13, x=0.01, ha="left", parse_math=False)
-    left.imshow(found.rgb)
+    figure, (left, middle, right) = new_figure(14.0, max(4.9, 0.21 * len(chosen) + 1.2), 1, 3)
+    share = f"{firing:,} of {len(values):,} units {found.fires}, {100 * found.firing:.0f} %"
+    figure.suptitle("\n".join(wrapped(f"{title}: {share}{beware}", 150)), fontsize=13, x=0.01, ha="left")
+    show_image(left, found.rgb, crop_words(found.seen))
     left.set_axis_off()
     left.set_anchor("N")
-    set_title(left, crop_words(found.seen))
     ordered, places = np.sort(values)[::-1], np.arange(1, len(values) + 1)
     middle.plot(places, ordered, color=COLOURS[0], linewidth=1.8)
     middle.fill_between(places, ordered, 0, color=COLOURS[0], alpha=0.2)
@@ -299,10 +279,9 @@ def _draw_profile(found: Activations, chosen: list[int], title: str, which: str,
 
 def _draw_bars(axes: Axes, found: Activations, chosen: list[int]) -> None:
     """One bar for each unit with its number, and its class where it has one; the first on top."""
-    labels = [str(unit) for unit in chosen]
-    if found.names:
-        names = shortened([plain(found.names[unit]) for unit in chosen], 26)
-        labels = [f"{name}  {unit}" for name, unit in zip(names, labels, strict=True)]
+    labels = [
+        (f"{cut_middle(found.names[unit], 26)}  " if found.names else "") + f"{unit}" for unit in chosen
+    ]
     places = np.arange(len(chosen))
     axes.barh(places, found.values[chosen, 0, 0], color=COLOURS[0], height=0.75)
     if found.rectified:

@@ -1,4 +1,4 @@
-"""Which pixels speak for a class: saliency, guided backpropagation, deconvolution, Grad-CAM. The door to captum.
+"""Which pixels speak for a class: saliency, guided backpropagation, deconvolution, Grad-CAM.
 
 All four follow the gradient of the class's *score* (the logit, or what an SVM gives), not of its probability: a
 probability also rises when other classes fall, and its gradient vanishes where the network is sure (Simonyan et
@@ -7,53 +7,61 @@ al. 2014, section 3).
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cnncodes.errors import NetworkError, OptionError, StageError, nearest
 from cnncodes.networks import Convolution, Linear, receptive_fields
-from cnncodes.pictures.chain import Chain
-from cnncodes.pictures.question import Question, ask
+from cnncodes.pictures.classifier import crop_words
+from cnncodes.pictures.drawing import (
+    add_ends_bar,
+    faded,
+    limit,
+    new_panels,
+    show_heat,
+    show_heat_over,
+    show_image,
+    wrapped,
+)
+from cnncodes.pictures.hookable import Hookable, gradcam, gradient
+from cnncodes.pictures.question import Question, ask, short
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnncodes.networks import Network, Stage
-    from cnncodes.pictures.subject import Subject, View
+    from cnncodes.networks import Network
+    from cnncodes.pictures.classifier import Classifier, SeenImage
+    from cnncodes.pictures.drawing import Axes, Figure
 
 Array = npt.NDArray[Any]
 Method = Literal["saliency", "guided", "deconv", "gradcam"]
 METHODS: tuple[Method, ...] = get_args(Method)
+COUNTS = "how much the score depends on a pixel"
+CELL, BELOW = 3.8, 0.6  # inches: width of a panel, and room for the legend below it
+#: How each is read, for the free place among all of them.
+HINTS = {
+    "saliency": "Saliency: single pixels; noisy, and no sign.",
+    "guided": "Guided backpropagation: clear patterns, but much the same for every class.",
+    "deconv": "Deconvolution: patterns that the network likes; hardly where, or for which class.",
+    "gradcam": "Grad-CAM: regions; coarse, but it can tell classes apart.",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """What the pixels of one image have to do with the score of one class.
-
-    Parameters
-    ----------
-    method : {"saliency", "guided", "deconv", "gradcam"}
-    question : Question
-    values : float32 array [side, side, 3] or [side, side]
-        Change of the score per grey level (of 255) of each pixel's red, green and blue, signed, as the method has
-        it. For "gradcam" one number per pixel, not negative: the map of ``layer``, laid on the centres of its units'
-        receptive fields and interpolated between them.
-    layer : str or None
-        The stage of "gradcam".
-    map : float32 array [height, width] or None
-        Of "gradcam": one number for each place of the layer.
-    """
+    """What the pixels of one image have to do with the score of one class."""
 
     method: Method
     question: Question
+    #: Change of the score per grey level (of 255) of each pixel's red, green and blue, signed, [side, side, 3]. Of
+    #: "gradcam" one number per pixel, [side, side], not negative: its map, laid on the centres of receptive fields.
     values: Array
-    layer: str | None = None
-    map: Array | None = None
+    layer: str | None = None  # the stage of "gradcam"
+    map: Array | None = None  # of "gradcam": one number for each place of the layer
 
     @property
     def strength(self) -> Array:
@@ -63,8 +71,8 @@ class Attribution:
 
 
 def attribute(
-    subject: Subject,
-    view: View,
+    classifier: Classifier,
+    image: SeenImage,
     method: Method,
     *,
     class_name: str | int | None = None,
@@ -74,9 +82,9 @@ def attribute(
 
     Parameters
     ----------
-    subject : Subject
-        Stays as it is: captum's hooks go to a chain of its own.
-    view : View
+    classifier : Classifier
+        Stays as it is: captum's hooks go to modules of their own.
+    image : SeenImage
     method : {"saliency", "guided", "deconv", "gradcam"}
         "saliency" is the gradient itself (Simonyan et al. 2014). On the way back through a ReLU, "guided" also stops
         what is negative (Springenberg et al. 2015), "deconv" stops only that (Zeiler and Fergus 2014). "gradcam"
@@ -96,42 +104,47 @@ def attribute(
     """
     if method not in METHODS:
         raise OptionError(f"method '{method}' is not known.", nearest(method, METHODS))
-    chain = Chain(subject)
-    stage = gradcam_layer(subject, chain, layer) if method == "gradcam" else None
-    if method in ("guided", "deconv") and subject.network.network.activation == "tanh":
+    hookable = Hookable(classifier)
+    record = classifier.network.network
+    stage = gradcam_layer(classifier, hookable, layer) if method == "gradcam" else None
+    if method in ("guided", "deconv") and record.activation == "tanh":
         raise NetworkError(
-            f"'{method}' changes what ReLUs let back, and network '{subject.weights.network}' has tanh instead.",
+            f"'{method}' changes what ReLUs let back, and network '{record.name}' has tanh instead.",
             "Use saliency or gradcam, which any nonlinearity allows.",
         )
-    question = ask(subject, view, class_name)
-    if stage is not None:
-        small = _gradcam(chain, view.pixels, question.place, stage)
-        side = len(view.rgb)
-        centres = field_centres(subject.network.network, stage, side)
-        return Attribution(method, question, spread(small, centres, side), stage, small)
-    gradient = _gradient(chain, view.pixels, question.place, method)
-    return Attribution(method, question, _per_grey_level(gradient, subject))
+    question = ask(classifier, image, class_name)
+    if stage is None:
+        found = gradient(hookable, image.pixels, question.place, method)
+        return Attribution(method, question, _per_grey_level(found, classifier))
+    small = gradcam(hookable, image.pixels, question.place, stage).cpu().numpy()
+    side = len(image.rgb)
+    values = spread(small, field_centres(record, stage, side), side)
+    return Attribution(method, question, values, stage, small)
 
 
 def attribute_all(
-    subject: Subject, view: View, *, class_name: str | int | None = None, layer: str | None = None
+    classifier: Classifier,
+    image: SeenImage,
+    *,
+    class_name: str | int | None = None,
+    layer: str | None = None,
 ) -> tuple[Attribution, ...]:
     """All methods that the network allows, in the order of :data:`METHODS`: without ReLUs saliency and Grad-CAM."""
-    relu = subject.network.network.activation == "relu"
+    relu = classifier.network.network.activation == "relu"
     methods = [method for method in METHODS if relu or method in ("saliency", "gradcam")]
-    return tuple(attribute(subject, view, m, class_name=class_name, layer=layer) for m in methods)
+    return tuple(attribute(classifier, image, m, class_name=class_name, layer=layer) for m in methods)
 
 
-def gradcam_layer(subject: Subject, chain: Chain, layer: str | None) -> str:
-    """The stage whose maps Grad-CAM weighs: the named one, else the last convolution with its ReLU in the chain."""
-    spatial = [stage for stage in chain.stages if _has_places(stage)]
-    if subject.stage.endswith(":linear") and chain.stages[-1] in spatial:
+def gradcam_layer(classifier: Classifier, hookable: Hookable, layer: str | None) -> str:
+    """The stage whose maps Grad-CAM weighs: the named one, else the last convolution with its ReLU."""
+    spatial = [stage for stage in hookable.stages if not isinstance(stage, Linear)]
+    if classifier.stage.endswith(":linear") and hookable.stages[-1] in spatial:
         spatial.pop()  # its ReLU is not computed
     names = [stage.name for stage in spatial]
     if layer is not None:
-        name = subject.network.network.select_one(layer)
+        name = classifier.network.network.select_one(layer)
         if name not in names:
-            reason = f"'{subject.name}' reads {subject.stage}, and Grad-CAM needs maps before or at it"
+            reason = f"'{classifier.name}' reads {classifier.stage}, and Grad-CAM needs maps before or at it"
             raise StageError(
                 f"Grad-CAM cannot use layer '{name}': {reason}.", f"Use one of {', '.join(names)}."
             )
@@ -139,7 +152,7 @@ def gradcam_layer(subject: Subject, chain: Chain, layer: str | None) -> str:
     convolutions = [stage.name for stage in spatial if isinstance(stage, Convolution)]
     if not convolutions:
         raise StageError(
-            f"'{subject.name}' reads {subject.stage}, and no convolution with its ReLU stands before that.",
+            f"'{classifier.name}' reads {classifier.stage}, and no convolution with its ReLU stands before that.",
             "Use saliency, which needs no layer.",
         )
     return convolutions[-1]
@@ -157,39 +170,76 @@ def spread(small: Array, centres: Array, side: int) -> Array:
     return np.stack([np.interp(pixels, centres, row) for row in rows]).astype(np.float32)
 
 
-def _has_places(stage: Stage) -> bool:
-    return not isinstance(stage, Linear)
-
-
-def _gradient(chain: Chain, pixels: Tensor, place: int, method: Method) -> Tensor:
-    """The (changed) gradient of a class's score for the pixels, ``[1, 3, side, side]``."""
-    from captum.attr import Deconvolution, GuidedBackprop, Saliency
-
-    asked = pixels.detach().clone().requires_grad_()
-    with warnings.catch_warnings():  # captum says that it sets hooks, which is what is wanted
-        warnings.simplefilter("ignore", UserWarning)
-        if method == "saliency":
-            found: Tensor = Saliency(chain).attribute(asked, target=place, abs=False)
-        else:
-            kind = GuidedBackprop if method == "guided" else Deconvolution
-            found = kind(chain).attribute(asked, target=place)
-    return found.detach()
-
-
-def _gradcam(chain: Chain, pixels: Tensor, place: int, stage: str) -> Array:
-    """The positive part of a layer's maps, weighed by their mean gradients, ``[height, width]``."""
-    from captum.attr import LayerGradCam
-
-    asked = pixels.detach().clone().requires_grad_()
-    method = LayerGradCam(chain, chain.result_of(stage))
-    found: Tensor = method.attribute(asked, target=place, relu_attributions=True)
-    small: Array = found.detach()[0, 0].cpu().numpy()
-    return small
-
-
-def _per_grey_level(gradient: Tensor, subject: Subject) -> Array:
+def _per_grey_level(found: Tensor, classifier: Classifier) -> Array:
     """A gradient for preprocessed pixels as one for grey levels, ``[side, side, 3]``, channels as RGB."""
-    preprocessing = subject.preprocessing
-    std = torch.tensor(preprocessing.std, dtype=gradient.dtype, device=gradient.device)[:, None, None]
-    values: Array = (gradient[0] / (std * preprocessing.scale)).permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(values if preprocessing.channels == "RGB" else values[..., ::-1])
+    record = classifier.preprocessing
+    std = found.new_tensor(record.std)[:, None, None]
+    values: Array = (found[0] / (std * record.scale)).permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(values if record.channels == "RGB" else values[..., ::-1])
+
+
+def draw_attribution(attribution: Attribution) -> Figure:
+    """One method beside the image, with a legend of its colours; saliency over the image, too."""
+    question = attribution.question
+    saliency = attribution.method == "saliency"
+    figure, axes = _panels(1, 3 if saliency else 2, question)
+    _draw(figure, axes[1], attribution)
+    if saliency:
+        top = limit(attribution.strength)
+        over = show_heat_over(axes[2], question.rgb, attribution.strength, "the same over the image", top)
+        add_ends_bar(figure, faded(over), axes[2], COUNTS, {0.0: "not at all", top: "most"})
+    return figure
+
+
+def draw_attributions(attributions: Sequence[Attribution]) -> Figure:
+    """Several methods, three panels in a row, all about one class in one image; each has its own scale.
+
+    Raises
+    ------
+    OptionError
+        If there is none.
+    """
+    if not attributions:
+        raise OptionError("there is no attribution to draw.", "Give at least one.")
+    count = len(attributions) + 1
+    columns = min(count, 3)
+    figure, axes = _panels(-(-count // columns), columns, attributions[0].question)
+    for place, attribution in zip(axes[1:], attributions, strict=False):
+        _draw(figure, place, attribution)
+    if len(axes) > count:
+        axes[count].set_title("How to read them", fontsize=11, loc="left")
+        hints = ["\n".join(wrapped(HINTS[found.method], int(12 * CELL))) for found in attributions]
+        text = "\n\n".join(hints)
+        axes[count].text(0, 0.97, text, transform=axes[count].transAxes, va="top", fontsize=11)
+    return figure
+
+
+def _panels(rows: int, columns: int, question: Question) -> tuple[Figure, list[Axes]]:
+    """Panels with room for a legend below each, the image in the first; images start at one height."""
+    figure, axes = new_panels(rows, columns, CELL, question.heading, aspect=(CELL + BELOW) / CELL)
+    for place in axes:
+        place.set_anchor("N")
+    show_image(axes[0], question.rgb, crop_words(question.seen))
+    return figure, axes
+
+
+def _draw(figure: Figure, axes: Axes, attribution: Attribution) -> None:
+    """One method with its legend below."""
+    method, values = attribution.method, attribution.values
+    name = short(attribution.question.name, 24)
+    if method == "saliency":
+        heat = show_heat(axes, attribution.strength, "saliency: |gradient| of the score")
+        add_ends_bar(figure, heat, axes, COUNTS, {0.0: "not at all", limit(attribution.strength): "most"})
+    elif method == "gradcam":
+        title = f"Grad-CAM of {attribution.layer}" + ("" if values.any() else ": nothing speaks for it")
+        top = float(values.max()) or 1.0
+        heat = show_heat_over(axes, attribution.question.rgb, values, title, top)
+        add_ends_bar(figure, faded(heat), axes, f"speaks for '{name}'", {0.0: "not at all", top: "most here"})
+    else:
+        around_grey = (128 + 127 * np.clip(values / limit(values), -1, 1)).round().astype(np.uint8)
+        show_image(axes, around_grey, "guided backpropagation" if method == "guided" else "deconvolution")
+        # Both are nearly the same whichever class is asked for: the words promise no more.
+        legend = (
+            f"grey: no influence; strong contrast or colour:\na pattern behind '{name}' and other classes"
+        )
+        axes.set_xlabel(legend, fontsize=10, loc="left")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from cnncodes.errors import ImageError, OptionError
-from cnncodes.images import crops_of
-from cnncodes.images.decode import decode
-from cnncodes.pictures.subject import refuse_folder, share_seen
+from cnncodes.errors import OptionError
+from cnncodes.pictures.classifier import read_crop, share_seen
+from cnncodes.pictures.drawing import COLOURS, new_panels, pale, plain, show_image, wrapped
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import load_weights
@@ -24,51 +23,40 @@ from cnncodes.weights.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe
     from cnncodes.images.decode import Source
+    from cnncodes.pictures.drawing import Axes, Figure
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
-VIEWS = 5
+VIEWS, MOST = 5, 1000
 STEP = 4  # pixels between those that colour axes are measured on, as a training does
-MOST = 1000
 NEARLY_ALL = 0.98  # of a photograph: what is left out is not worth a word
+IN_STEPS = 8  # views that have a column each; more are a sheet
+WIDE = 13.2  # inches
+HEADING, TITLE = 15, 12  # points
+STRONGEST, MOST_AMPLIFIED = (
+    90,
+    10,
+)  # levels that the strongest change of colour is amplified to, and times at most
+PALE = 0.35  # what is left of the grey outside a frame: of a few pixels, a pale rim would not be seen
+STRIP = 0.35  # part of a view's height that the change of colour is shown for
 
 
 @dataclass(frozen=True, eq=False)
 class Augmented:
-    """Views of one image.
+    """Views of one image; all pictures are RGB, 0..255."""
 
-    Parameters
-    ----------
-    image : str
-        The file's name.
-    square : uint8 array [resize, resize, 3]
-        What the views are cut from, RGB.
-    middle : uint8 array [side, side, 3]
-        The crop in the middle, as the network sees the image when it is asked about it.
-    cut : uint8 array [count, side, side, 3]
-        The views as they are cut, and mirrored where they are; their colours are the image's.
-    views : uint8 array [count, side, side, 3]
-        With their colours changed: what is learned from. RGB, rounded and cut to 0..255.
-    frames : float array [count, 4]
-        Left, top, right and bottom of each view in the square, in pixels.
-    mirrored : bool array [count]
-    crop : int
-        Side of a crop of whole pixels, before it is resized if the first epoch has an input of another size.
-    settings : TrainingSettings
-    photo : float
-        Share of the photograph's area that the square shows: its centre, unless it is squashed.
-    """
-
-    image: str
-    square: Bytes
-    middle: Bytes
-    cut: Bytes
-    views: Bytes
-    frames: Floats
-    mirrored: npt.NDArray[np.bool_]
-    crop: int
+    image: str  # the file's name
+    square: Bytes  # [resize, resize, 3], what the views are cut from
+    middle: (
+        Bytes  # [side, side, 3], the crop in the middle, as a network sees the image that it is asked about
+    )
+    cut: Bytes  # [count, side, side, 3], the views cut and mirrored, in the image's colours
+    views: Bytes  # [count, side, side, 3], with their colours changed: what is learned from
+    frames: Floats  # [count, 4]: left, top, right and bottom of each view in the square, in pixels
+    mirrored: npt.NDArray[np.bool_]  # [count]
+    crop: int  # side of a crop, before it is resized if the first epoch has an input of another size
     settings: TrainingSettings
-    photo: float = 1.0
+    photo: float = 1.0  # share of the photograph's area that the square shows
 
     @property
     def recolours(self) -> bool:
@@ -85,40 +73,25 @@ class Augmented:
     @property
     def away(self) -> Floats:
         """Mean magnitude of the difference of each view to the crop in the middle, in levels of 255, ``[count]``."""
-        apart = np.abs(self.views.astype(np.float64) - self.middle)
-        away: Floats = apart.mean(axis=(1, 2, 3))
-        return away
+        return np.asarray(np.abs(self.views.astype(np.float64) - self.middle).mean(axis=(1, 2, 3)))
 
     @property
     def shift(self) -> Floats:
         """Mean change of red, green and blue of each view, in levels of 255, ``[count, 3]``."""
-        shift: Floats = (self.views.astype(np.float64) - self.cut).mean(axis=(1, 2))
-        return shift
-
-    @property
-    def whole(self) -> str:
-        """What views are cut from, in words."""
-        return "centre square" if self.photo < NEARLY_ALL else "photo"
-
-    @property
-    def caution(self) -> str | None:
-        """How much of the photograph no view ever shows, if it is worth a word."""
-        if self.photo >= NEARLY_ALL:
-            return None
-        return f"only the centre square is ever seen, {100 * self.photo:.0f} % of the photo"
+        return np.asarray((self.views.astype(np.float64) - self.cut).mean(axis=(1, 2)))
 
     def describe(self) -> str:
         """What is drawn at random, and how strong it is."""
-        settings, side, resize = self.settings, self.views.shape[1], len(self.square)
+        settings, side, resize, crop = self.settings, self.views.shape[1], len(self.square), self.crop
+        some = self.photo < NEARLY_ALL
+        whole = "centre square" if some else "photo"
         if not settings.random_crop:
             cut = "the crop in the middle"
         elif settings.crop_area < 1:
-            cut = (
-                f"crops of {100 * settings.crop_area:.0f} to 100 % of the {self.whole}, resized to {side} px"
-            )
+            cut = f"crops of {100 * settings.crop_area:.0f} to 100 % of the {whole}, resized to {side} px"
         else:
-            crop = self.crop
-            cut = f"crops of {crop} of {resize} px at random places ({100 * (crop / resize) ** 2:.0f} % of the {self.whole})"
+            share = f"{100 * (crop / resize) ** 2:.0f} % of the {whole}"
+            cut = f"crops of {crop} of {resize} px at random places ({share})"
             cut += f", resized to {side} px" if crop != side else ""
         parts = [cut, "half of them mirrored" if settings.mirror else "never mirrored"]
         if settings.jitter:
@@ -127,12 +100,12 @@ class Augmented:
             )
         if settings.pca_noise:
             levels = settings.pca_noise * self.square[::STEP, ::STEP].reshape(-1, 3).std(axis=0).mean()
-            parts.append(
-                f"red, green and blue shifted (RGB noise of {settings.pca_noise:g} along the colour axes: here some "
-                f"{levels:.0f} levels of 255)"
-            )
+            noise = f"RGB noise of {settings.pca_noise:g}, about {levels:.0f} levels of 255"
+            parts.append(f"red, green and blue shifted ({noise})")
         told = ", ".join(parts if self.recolours else [*parts, "colours as they are"])
-        return f"{told}; {self.caution}" if self.caution else told
+        if not some:
+            return told
+        return f"{told}; only the centre square is ever seen, {100 * self.photo:.0f} % of the photo"
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels."""
@@ -160,9 +133,8 @@ def augment(
 ) -> Augmented:
     """Views of an image as a training makes them, by the training's own code.
 
-    They are what the first epoch of a training on 1000 images with these settings makes of the first ``count``, if all are
-    this one; more views are the same and others. The axes of the colour noise are this image's; a training measures
-    those of its images.
+    They are what the first epoch of a training on 1000 images with these settings makes of the first ``count``, if all
+    are this one. The axes of the colour noise are this image's; a training measures those of its images.
 
     Parameters
     ----------
@@ -182,35 +154,27 @@ def augment(
     """
     if not 1 <= count <= MOST:
         raise OptionError(f"{count} views cannot be shown.", f"Use 1 to {MOST}.")
-    refuse_folder(image)
     settings, record = settings or TrainingSettings(), preprocessing or Preprocessing()
-    name = Path(image).name if isinstance(image, str | Path) else "the image"
     whole = dataclasses.replace(record, crop=record.resize)  # crops are views
-    try:
-        picture = decode(image, whole)
-        square = crops_of(picture, whole)[0]
-    except ImageError as error:
-        raise ImageError(f"'{name}' cannot be read: {error.problem.rstrip('.')}.", error.remedy) from error
+    name, size, square = read_crop(image, whole)
     axes = ColourAxes.of([square[::STEP, ::STEP]]) if settings.pca_noise else None
-    plain = dataclasses.replace(settings, pca_noise=0.0, jitter=0.0)
-    still = dataclasses.replace(plain, random_crop=False, mirror=False)
+    uncoloured = dataclasses.replace(settings, pca_noise=0.0, jitter=0.0)
+    still = dataclasses.replace(uncoloured, random_crop=False, mirror=False)
     # All three draw the same numbers in the same order, whatever they use of them.
     middle = _views(square, still, record, 1)[0]
-    cut, views = (_views(square, part, record, count, axes) for part in (plain, settings))
-    frames, mirrored = _places(plain, record, count)
+    cut, views = (_views(square, part, record, count, axes) for part in (uncoloured, settings))
+    frames, mirrored = _places(uncoloured, record, count)
     if record.channels == "BGR":
         square, middle, cut, views = (part[..., ::-1] for part in (square, middle, cut, views))
     square, middle, cut, views = map(np.ascontiguousarray, (square, middle, cut, views))
-    return Augmented(name, square, middle, cut, views, frames, mirrored, record.crop, settings,
-                     share_seen(picture.size, whole))  # fmt: skip
+    photo = share_seen(size, whole)
+    return Augmented(name, square, middle, cut, views, frames, mirrored, record.crop, settings, photo)
 
 
 def augment_by(image: Source, recipe: Recipe, *, network: str | None = None, count: int = VIEWS) -> Augmented:
     """Views of an image as ``cnncodes finetune`` or ``train`` makes them by a recipe.
 
-    A recipe of the method "finetune" cuts as the preprocessing of its weights says, one of "train" as its own [images]. What
-    ``cnncodes finetune --weights W`` does without a recipe:
-    ``augment_by(image, plain_recipe("finetune", ["network.weights=W"]))``.
+    A recipe of the method "finetune" cuts as the preprocessing of its weights says, one of "train" as its own [images].
 
     Parameters
     ----------
@@ -230,16 +194,14 @@ def augment_by(image: Source, recipe: Recipe, *, network: str | None = None, cou
     ImageError
         If the image cannot be read.
     """
-    settings = recipe.training_settings()
-    record = recipe.images if recipe.method == "train" else _preprocessing(recipe.weights, network)
+    settings, weights = recipe.training_settings(), recipe.weights
+    if recipe.method == "train":
+        record = recipe.images
+    elif weights in {entry.name for entry in PUBLISHED}:  # known before anything is fetched
+        record = find_published(weights, network).preprocessing
+    else:
+        record = load_weights(weights, network=network).preprocessing
     return augment(image, settings, record, count=count)
-
-
-def _preprocessing(weights: str, network: str | None) -> Preprocessing:
-    """That of weights by their name; of published ones it is known before anything is fetched."""
-    if weights in {entry.name for entry in PUBLISHED}:
-        return find_published(weights, network).preprocessing
-    return load_weights(weights, network=network).preprocessing
 
 
 def _views(
@@ -250,14 +212,16 @@ def _views(
     axes: ColourAxes | None = None,
 ) -> Bytes:
     """Views ``[count, side, side, 3]`` of the first images, which are all this one, in the first epoch."""
-    draws = Augmentation(settings, MOST, record, 0, axes if settings.pca_noise else None)
-    made = draws.views(_repeated(square, count), range(count))
+    made = _drawn(
+        square, Augmentation(settings, MOST, record, 0, axes if settings.pca_noise else None), count
+    )
     views: Bytes = made.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return views
 
 
-def _repeated(square: npt.NDArray[Any], count: int) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(square)).expand(count, -1, -1, -1)
+def _drawn(square: npt.NDArray[Any], draws: Augmentation, count: int) -> torch.Tensor:
+    repeated = torch.from_numpy(np.ascontiguousarray(square)).expand(count, -1, -1, -1)
+    return draws.views(repeated, range(count))
 
 
 def _places(
@@ -267,13 +231,113 @@ def _places(
 
     Read off an image whose colours are its coordinates, cut by the same draws.
     """
-    side = record.resize
-    across = np.arange(side, dtype=np.float32)
-    coordinates = np.zeros((side, side, 3), np.float32)
+    across = np.arange(record.resize, dtype=np.float32)
+    coordinates = np.zeros((record.resize, record.resize, 3), np.float32)
     coordinates[:, :, 0], coordinates[:, :, 1] = across[None, :], across[:, None]
-    views = Augmentation(settings, MOST, record, 0).views(_repeated(coordinates, count), range(count))
-    found = views.numpy().astype(np.float64)
+    found = _drawn(coordinates, Augmentation(settings, MOST, record, 0), count).numpy().astype(np.float64)
     first, last = found[:, 0, 0, 0], found[:, 0, 0, -1]
     top, bottom = found[:, 1, 0, 0], found[:, 1, -1, 0]
     frames = np.stack([np.minimum(first, last), top, np.maximum(first, last) + 1, bottom + 1], axis=1)
     return frames, first > last
+
+
+def draw_augment(found: Augmented, whose: str = "") -> Figure:
+    """Up to eight views step by step: cut, mirrored, and, if that is asked for, recoloured and by how much.
+
+    Parameters
+    ----------
+    found : Augmented
+    whose : str, optional
+        Which training makes them, for the title: ``finetune --weights starter``.
+    """
+    by = f" ({plain(whose)})" if whose else ""
+    text = f"What training makes of {plain(found.image)}{by}: {found.describe()}"
+    if found.settings.mixup:
+        text += "; mixup, which needs other images, is not shown"
+    heading = wrapped(text, int(WIDE * 72 / (0.56 * HEADING)))
+    figure = _steps(found, len(heading)) if len(found.views) <= IN_STEPS else _sheet(found, len(heading))
+    figure.suptitle("\n".join(heading), fontsize=HEADING, x=0.01, ha="left")
+    return figure
+
+
+def _steps(found: Augmented, lines: int) -> Figure:
+    """A column for each view, a row for each step."""
+    count = len(found.views)
+    rows = 4 if found.recolours else 2
+    columns = max(count, 4)  # a single view would be too large
+    cell = WIDE / columns
+    size = min(TITLE - 1, 4.2 * cell)  # points
+    figure, axes = new_panels(rows, columns, cell=cell)
+    heights = [1.0, 1.0, 1.0, STRIP][:rows]
+    axes[0].get_gridspec().set_height_ratios(heights)  # type: ignore[union-attr]
+    figure.set_size_inches(WIDE, 0.94 * cell * sum(heights) + 0.3 * rows + 0.28 * lines + 0.2)
+    grid = np.array(axes, dtype=object).reshape(rows, columns)
+    strips, factor = _amplified(found)
+    for place in range(count):
+        column = list(grid[:, place])
+        _show_frame(column[0], found, place, size)
+        show_image(column[1], found.cut[place], "mirrored" if found.mirrored[place] else "not mirrored", size)
+        if found.recolours:
+            shift = zip(("red", "green", "blue"), found.shift[place], strict=True)
+            levels = ", ".join(f"{name} {round(float(value)):+d}" for name, value in shift)
+            show_image(column[2], found.views[place], levels, size)
+            show_image(column[3], strips[place])
+    names = ["where it is cut", "cut, mirrored" if found.settings.mirror else "cut"]
+    names += ["recoloured", f"change\nx {factor:g}"] if found.recolours else []
+    for row, name in enumerate(names):
+        grid[row, 0].set_ylabel(name, fontsize=TITLE)
+    for panel in grid[:, count:].flat:
+        panel.set_visible(False)
+    return figure
+
+
+def _sheet(found: Augmented, lines: int) -> Figure:
+    """All views side by side, as the network gets them."""
+    count = len(found.views)
+    columns = math.ceil(math.sqrt(1.6 * count))
+    rows = math.ceil(count / columns)
+    cell = WIDE / columns
+    figure, axes = new_panels(rows, columns, cell=cell)
+    size = max(4.0, min(TITLE, 5 * cell))
+    figure.set_size_inches(WIDE, rows * (0.96 * cell + 1.6 * size / 72) + 0.28 * lines + 0.2)
+    for place, panel in enumerate(axes[:count]):
+        text = f"{place + 1}{' mirrored' if found.mirrored[place] else ''}"
+        show_image(panel, found.views[place], text, size)
+    for panel in axes[count:]:
+        panel.set_visible(False)
+    return figure
+
+
+def _show_frame(axes: Axes, found: Augmented, place: int, size: float) -> None:
+    """The square, nearly white outside the frame of one view."""
+    left, top, right, bottom = found.frames[place]
+    outside = (255 - PALE * (255 - pale(found.square).astype(float))).astype(np.uint8)
+    rows, columns = slice(round(top), round(bottom)), slice(round(left), round(right))
+    outside[rows, columns] = found.square[rows, columns]
+    show_image(axes, outside, f"{place + 1}: {_where(found, place)}", size)
+    box = np.array([left, right, right, left, left]) - 0.5, np.array([top, top, bottom, bottom, top]) - 0.5
+    axes.plot(*box, color="white", linewidth=4)
+    axes.plot(*box, color=COLOURS[place % 6], linewidth=2.5)  # the seventh is black
+    axes.set_xlim(-2, len(outside) + 1)
+    axes.set_ylim(len(outside) + 1, -2)
+
+
+def _where(found: Augmented, place: int) -> str:
+    """How far a crop lies from the middle, or what part of the area it has."""
+    if found.settings.crop_area < 1 and found.settings.random_crop:
+        return f"{100 * found.area[place]:.0f} % of the square"
+    left, top, right, bottom = found.frames[place]
+    across, down = (round((a + b - len(found.square)) / 2) for a, b in ((left, right), (top, bottom)))
+    parts = [f"{abs(across)} px {'right' if across > 0 else 'left'}"] if across else []
+    parts += [f"{abs(down)} px {'down' if down > 0 else 'up'}"] if down else []
+    return ", ".join(parts) or "in the middle"
+
+
+def _amplified(found: Augmented) -> tuple[Bytes, float]:
+    """What colours changed by, around grey, of a strip in the middle of each view, and how many times as strong."""
+    side = len(found.middle)
+    top, height = round((1 - STRIP) / 2 * side), max(1, round(STRIP * side))
+    change = (found.views.astype(np.float64) - found.cut)[:, top : top + height]
+    strongest = float(np.abs(change).mean(axis=(1, 2)).max())
+    factor = float(np.clip(np.floor(STRONGEST / max(strongest, 0.1)), 1, MOST_AMPLIFIED))
+    return (128 + factor * change).round().clip(0, 255).astype(np.uint8), factor

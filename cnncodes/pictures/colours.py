@@ -1,36 +1,50 @@
-"""A colour and a mark for each class, and the legend that names them."""
+"""A colour and a mark for each class, the legend that names them, and an image coloured by its class at each place."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.pictures.confusion import shortened
-from cnncodes.pictures.drawing import drawable, legend_name, plain, text_size
+from cnncodes.pictures.drawing import cut_middle, drawable, legend_name, pale, plain, text_size
+from cnncodes.pictures.question import short
 
 if TYPE_CHECKING:
-    from cnncodes.pictures.drawing import Axes
+    from cnncodes.pictures.drawing import Axes, Figure
 
+Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 NO_CLASS = (150, 150, 150)
 NAMED = 30  # classes in a legend
 LONGEST_NAME = 28  # characters
 NUMBERED = 4  # classes that a note explains
+PLACED = 7  # classes with a colour of their own in an image; the rest share one
+STRENGTH = 0.6  # of the colours over the image
 #: Of Okabe and Ito (2008) like the house's colours, but in an order in which the first are as different as can be: two
 #: blues, or two yellows, come only where there are more classes than that.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9", "#F0E442")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
+#: From OKLab to linear RGB (Ottosson 2020).
+TO_CONES = [
+    [1, 0.3963377774, 0.2158037573],
+    [1, -0.1055613458, -0.0638541728],
+    [1, -0.0894841775, -1.2914855480],
+]
+TO_RGB = [
+    [4.0767416621, -3.3077115913, 0.2309699292],
+    [-1.2684380046, 2.6097574011, -0.3413193965],
+    [-0.0041960863, -0.7034186147, 1.7076147010],
+]
 
 
 def class_colours(count: int) -> Bytes:
     """Colours of ``count`` classes, uint8 ``[count, 3]``: chosen ones for up to eight, else evenly spaced hues.
 
-    Neighbouring hues differ in lightness, too. Hues are spaced in OKLCH (Ottosson 2020), where equal steps look equal.
+    Neighbouring hues differ in lightness, too. Hues are spaced in OKLCH, where equal steps look equal.
     """
     if count <= len(COLOURS):
         chosen = [tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5)) for colour in COLOURS]
@@ -38,17 +52,7 @@ def class_colours(count: int) -> Bytes:
     hue = 2 * np.pi * np.arange(count) / count + 0.5
     lightness = np.array([0.5, 0.82, 0.66])[np.arange(count) % 3]
     lab = np.stack([lightness, 0.15 * np.cos(hue), 0.15 * np.sin(hue)], axis=1)
-    to_cones = [
-        [1, 0.3963377774, 0.2158037573],
-        [1, -0.1055613458, -0.0638541728],
-        [1, -0.0894841775, -1.2914855480],
-    ]
-    to_rgb = [
-        [4.0767416621, -3.3077115913, 0.2309699292],
-        [-1.2684380046, 2.6097574011, -0.3413193965],
-        [-0.0041960863, -0.7034186147, 1.7076147010],
-    ]
-    linear = np.clip((lab @ np.array(to_cones).T) ** 3 @ np.array(to_rgb).T, 0, 1)
+    linear = np.clip((lab @ np.array(TO_CONES).T) ** 3 @ np.array(TO_RGB).T, 0, 1)
     curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.asarray(np.round(255 * curved), np.uint8)
 
@@ -76,7 +80,7 @@ def class_names(classes: Sequence[str]) -> list[str]:
 def unwritten(classes: Sequence[str]) -> str:
     """Which classes :func:`class_names` numbers, with the escapes of their names; empty where all are written."""
     entries = [
-        f"{number} is {shortened([name], 2 * LONGEST_NAME)[0]}"
+        f"{number} is {cut_middle(name, 2 * LONGEST_NAME)}"
         for name, number in zip(classes, class_names(classes), strict=True)
         if number != plain(name)
     ]
@@ -113,10 +117,10 @@ class Legend:
         largest = [label for label in np.argsort(-counts[1:], kind="stable") if counts[label + 1]][:NAMED]
         self.labels = sorted(int(label) for label in largest) + ([-1] if counts[0] else [])
         written = class_names(classes)
-        names = [written[label] if label >= 0 else "no class" for label in self.labels]
+        names = [cut_middle(written[k] if k >= 0 else "no class", LONGEST_NAME) for k in self.labels]
         self.names = [
             f"{name} ({counts[label + 1]:,})" if counted else name
-            for name, label in zip(shortened(names, LONGEST_NAME), self.labels, strict=True)
+            for name, label in zip(names, self.labels, strict=True)
         ]
         self.more = int((counts[1:] > 0).sum()) - len(largest)
         if self.more:
@@ -136,10 +140,40 @@ class Legend:
             handles.append(axes.scatter([], [], area, [colours[label]], marker=mark))
         if self.more:
             handles.append(axes.scatter([], [], 0))
-        legend = axes.figure.legend(
+        axes.figure.legend(
             handles, list(map(legend_name, self.names)), loc="upper left", ncols=self.columns, frameon=False, fontsize=size,
             bbox_to_anchor=(0, axes.get_position().y0), bbox_transform=axes.figure.transFigure,
             handletextpad=0.3, columnspacing=1.4, labelspacing=0.35, borderpad=0.2, borderaxespad=0.4,
         )  # fmt: skip
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+
+
+def draw_classes(
+    figure: Figure,
+    axes: Axes,
+    rgb: Bytes,
+    best: Array,
+    on_pixels: np.ma.MaskedArray[Any, Any],
+    names: Sequence[str],
+) -> None:
+    """Colour the image by the class that is the largest there, and name the commonest below with their shares.
+
+    ``best`` is the class at each place, ``on_pixels`` the same at each pixel, masked where there is no place.
+    """
+    found, counts = np.unique(best, return_counts=True)
+    named = found[np.argsort(-counts, kind="stable")[:PLACED]]
+    place = np.full(len(names), len(named))
+    place[named] = np.arange(len(named))
+    colours = label_colours(len(named))
+    shown = pale(rgb).astype(float)
+    inside = ~np.ma.getmaskarray(on_pixels)
+    over = colours[place[on_pixels.data[inside].astype(int)]]
+    shown[inside] = (1 - STRENGTH) * shown[inside] + STRENGTH * over
+    axes.imshow(shown.round().astype(np.uint8), interpolation="nearest")
+    entries = [(short(names[k], 24), float((best == k).mean())) for k in named]
+    if others := len(found) - len(named):
+        rest = 1 - sum(part for _, part in entries)
+        entries.append((f"{others} other class{'es' if others > 1 else ''}", rest))
+    for (name, part), colour in zip(entries, colours, strict=False):
+        label = legend_name(f"{name} {100 * part:.0f} %")
+        axes.plot([], [], marker="s", markersize=10, linestyle="", color=colour / 255, label=label)
+    figure.legend(loc="outside lower right", ncols=min(len(entries), 4), fontsize=11, frameon=False)

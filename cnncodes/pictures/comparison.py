@@ -1,4 +1,4 @@
-"""Two models side by side: how much of each class they name rightly, an example of the class below its bars."""
+"""Two models side by side: the accuracy of each on each class, an example of the class below its bars."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from cnncodes.errors import OptionError
 from cnncodes.images.decode import decode
+from cnncodes.pictures.curves import draw_chance
 from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, plain, save_png
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Axes, Figure
 
 MOST_CLASSES = 12  # so that names and examples can be seen
-_BAR = 0.36  # width, of 1 for a class
+BAR = 0.36  # width, of 1 for a class
 
 
 def comparison_figure(
@@ -33,7 +34,7 @@ def comparison_figure(
     examples : sequence of paths, optional
         One image for each class, in the order of the classes.
     title : str, optional
-        By default the comparison's own sentence, shortened.
+        By default both models and the difference of their accuracies.
 
     Raises
     ------
@@ -49,39 +50,29 @@ def comparison_figure(
     if examples and len(examples) != count:
         raise OptionError(f"{len(examples)} examples for {count} classes.", "Give one for each class.")
     figure, (axes,) = new_figure(max(6.5, 1.7 * count), 5.2 if examples else 3.8)
-    for place, (name, accuracy, shares) in enumerate(
-        zip(comparison.names, comparison.accuracy, comparison.per_class, strict=True)
-    ):
+    both = zip(comparison.names, comparison.accuracy, comparison.per_class, strict=True)
+    for place, (name, accuracy, shares) in enumerate(both):
         heights = [np.nan if share is None else 100 * share for share in shares]
         bars = axes.bar(
-            np.arange(count) + (place - 0.5) * (_BAR + 0.03), heights, _BAR,
+            np.arange(count) + (place - 0.5) * (BAR + 0.03), heights, BAR,
             color=COLOURS[place], label=legend_name(f"{name}: {100 * accuracy:.1f} % of all images"),
         )  # fmt: skip
-        axes.bar_label(
-            bars, fmt="%.0f", fontsize=9, padding=2,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # legible on the line of chance
-        )  # fmt: skip
-    axes.axhline(100 / count, color="grey", linestyle=(0, (1, 3)), linewidth=1.2)
-    axes.annotate(
-        "chance", (1, 100 / count), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-        fontsize=8, color="grey",
-    )  # fmt: skip
+        legible = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # on the line of chance
+        axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2, bbox=legible)
+    draw_chance(axes, 100 / count)
     axes.set_axisbelow(True)
     axes.set_ylim(0, 109)
     axes.set_yticks(range(0, 101, 20))
     axes.set_xlim(-0.6, count - 0.2)  # room for the word at the right
-    axes.set_ylabel("images named rightly (%)")
+    axes.set_ylabel("accuracy (%)")
     axes.set_xticks(range(count), [plain(name) for name in comparison.classes], fontsize=11, parse_math=False)
     axes.tick_params(axis="x", length=0)
     for place, example in enumerate(examples):
         _show(axes, place, example)
     figure.set_layout_engine("constrained", rect=(0, 0.025, 1, 0.975))  # the examples do not touch the edge
     first, second = comparison.names
-    axes.set_title(
-        title
-        or f"{first} against {second}: {100 * comparison.difference:+.1f} points on {comparison.n:,} images",
-        loc="left", fontsize=12, pad=28,
-    )  # fmt: skip
+    points = f"{100 * comparison.difference:+.1f} points on {comparison.n:,} images"
+    axes.set_title(title or f"{first} against {second}: {points}", loc="left", fontsize=12, pad=28)
     axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.01, 0.995), fontsize=10)
     return figure
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnncodes.errors import OptionError, OutputExistsError
-from cnncodes.pictures.drawing import drawable, new_figure, plain, save_png
+from cnncodes.pictures.drawing import cut_middle, new_figure, plain, save_png
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.metrics import Evaluation
@@ -53,8 +52,7 @@ def save_confusion(
     check_name(path)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
-    figure = confusion_figure(evaluation, title)
-    return save_png(figure, path)
+    return save_png(confusion_figure(evaluation, title), path)
 
 
 def check_name(path: str | os.PathLike[str]) -> None:
@@ -72,21 +70,14 @@ def confusion_figure(evaluation: Evaluation, title: str | None = None) -> Figure
     """
     counts = np.array(evaluation.confusion)
     K = len(counts)
-    names = [plain(name) for name in evaluation.classes]
-    side = min(K * _cell(K), LARGEST)  # inches
+    names = [cut_middle(name, LONGEST_NAME) for name in evaluation.classes]
+    cell = float(np.clip(9 / K, 0.13, 0.75))  # inches
+    side = min(K * cell, LARGEST)
+    text, small = float(np.clip(1.1 * side, 9, 15)), float(np.clip(cell * 72 * 0.8, 5.5, 10))  # points
     margin = 1.0
     if K <= NAMED_CLASSES:
-        margin += _name_size(K) / 72 * 0.55 * min(LONGEST_NAME, max(map(len, names)))
+        margin += small / 72 * 0.55 * max(map(len, names))
     figure, (axes,) = new_figure(max(4.6, 1.08 * side + margin + 1.0), max(3.4, side + margin))
-    draw_confusion(axes, counts, names)
-    text = title or f"{evaluation.n:,} images, top-1 {100 * evaluation.top1:.1f} %"
-    figure.suptitle(plain(text), fontsize=_text_size(side) + 1, parse_math=False)
-    return figure
-
-
-def draw_confusion(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
-    """Draw ``counts`` ``[K, K]`` (true x predicted) with the names of the classes and a colour bar."""
-    K = len(counts)
     counted = K <= COUNTED_CLASSES
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
@@ -94,71 +85,38 @@ def draw_confusion(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None
     axes.spines[:].set_visible(not counted)
     axes.spines[:].set_color("#bbbbbb")
     axes.set_facecolor("#dddddd")
-    image = axes.imshow(
-        shares if counted else np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, interpolation="nearest"
-    )
-    size = _text_size(min(K * _cell(K), LARGEST))
-    bar = axes.figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, shrink=0.8, aspect=30)
+    shown = shares if counted else np.sqrt(shares)
+    image = axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, shrink=0.8, aspect=30)
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0] if counted else [0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0]
     drawn = ticks if counted else [math.sqrt(share) for share in ticks]
     bar.set_ticks(drawn, labels=[f"{100 * share:.0f} %" for share in ticks])
-    bar.set_label("share of the true class", fontsize=size)
-    bar.ax.tick_params(labelsize=size)
+    bar.set_label("share of the true class", fontsize=text)
+    bar.ax.tick_params(labelsize=text)
     bar.outline.set_visible(False)
     number = "" if K <= NAMED_CLASSES else " (number of the class, from 0)"
-    axes.set_xlabel(f"predicted{number}", fontsize=size)
-    axes.set_ylabel(f"true{number}", fontsize=size)
+    axes.set_xlabel(f"predicted{number}", fontsize=text)
+    axes.set_ylabel(f"true{number}", fontsize=text)
     axes.tick_params(length=0)
     if K <= NAMED_CLASSES:
-        short = shortened(names, LONGEST_NAME)
-        upright = K <= 6 and max(map(len, short)) <= 8
-        small = _name_size(K)
-        axes.set_xticks(range(K), short, rotation=0 if upright else 90, fontsize=small, parse_math=False)
-        axes.set_yticks(range(K), short, fontsize=small, parse_math=False)
+        upright = K <= 6 and max(map(len, names)) <= 8
+        axes.set_xticks(range(K), names, rotation=0 if upright else 90, fontsize=small, parse_math=False)
+        axes.set_yticks(range(K), names, fontsize=small, parse_math=False)
     if counted:
-        _write_counts(axes, counts, shares)
+        _write_counts(axes, counts, shares, cell)
+    heading = title or f"{evaluation.n:,} images, top-1 {100 * evaluation.top1:.1f} %"
+    figure.suptitle(plain(heading), fontsize=text + 1)
+    return figure
 
 
-def shortened(names: Sequence[str], length: int) -> list[str]:
-    """Names of at most ``length`` characters: the middle of longer ones is left out, for both ends tell classes apart.
-
-    What no font has is escaped before: the escapes are longer, and they are what is drawn.
-    """
-    names = [drawable(plain(name)) for name in names]
-    head, tail = (length - 2) // 2, (length - 2) - (length - 2) // 2
-    return [name if len(name) <= length else f"{name[:head]}..{name[-tail:]}" for name in names]
-
-
-def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
+def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray, cell: float) -> None:
     """Counts in the cells, and white lines between these."""
-    K = len(counts)
-    size = float(np.clip(_cell(K) * 72 / max(len(f"{counts.max()}"), 2), 4, 11))
+    size = float(np.clip(cell * 72 / max(len(f"{counts.max()}"), 2), 4, 11))
     for row, column in np.argwhere(counts):
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]}",
-            ha="center",
-            va="center",
-            fontsize=size,
-            color="white" if shares[row, column] > DARK else "black",
-        )
+        ink = "white" if shares[row, column] > DARK else "black"
+        count = f"{counts[row, column]}"
+        axes.text(column, row, count, ha="center", va="center", fontsize=size, color=ink)
     for minor in (axes.set_xticks, axes.set_yticks):
-        minor(np.arange(K + 1) - 0.5, minor=True)
+        minor(np.arange(len(counts) + 1) - 0.5, minor=True)
     axes.grid(visible=True, which="minor", axis="both", color="white", linewidth=1)
     axes.tick_params(which="minor", length=0)
-
-
-def _cell(K: int) -> float:
-    """Side of a cell in inches."""
-    return float(np.clip(9 / K, 0.13, 0.75))
-
-
-def _name_size(K: int) -> float:
-    """Size of the classes' names in points: as large as the cells allow."""
-    return float(np.clip(_cell(K) * 72 * 0.8, 5.5, 10))
-
-
-def _text_size(side: float) -> float:
-    """Size of all other text in points, in proportion to the matrix (``side`` inches)."""
-    return float(np.clip(1.1 * side, 9, 15))

@@ -1,4 +1,4 @@
-"""The curves of a training: loss, accuracy and learning rate over the epochs."""
+"""Curves of accuracy and loss: of a training, of its rate test, and of the depth of a network."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.errors import OptionError
-from cnncodes.pictures.drawing import COLOURS, new_figure, save_png
+from cnncodes.pictures.drawing import COLOURS, new_figure, save_png, set_title
 
 if TYPE_CHECKING:
+    from cnncodes.advice.evidence import Evidence
     from cnncodes.pictures.drawing import Axes
+    from cnncodes.training.range_test import RangeTest
     from cnncodes.training.state import Epoch
 
-FILE = "curves.png"  # in a run's folder
+FILE, RATES_FILE = "curves.png", "learning_rate.png"  # in a run's folder
 MOST_MARKED = 40  # epochs: with more, the dots run together
 
 
@@ -43,7 +45,7 @@ def draw_curves(epochs: Sequence[Epoch], path: str | os.PathLike[str], *, title:
     loss.set_ylabel("loss")
     loss.legend(frameon=False, fontsize=9)
     _pair(accuracy, epochs, "accuracy", 100.0, kept)
-    accuracy.set_ylabel("images told right (%)")
+    accuracy.set_ylabel("accuracy (%)")
     places = [epoch.epoch for epoch in epochs]
     rate.plot(places, [epoch.learning_rate for epoch in epochs], color=COLOURS[2], **_mark(epochs))
     if any(epoch.learning_rate > 0 for epoch in epochs):
@@ -80,3 +82,59 @@ def _pair(axes: Axes, epochs: Sequence[Epoch], name: str, scale: float, kept: Ep
 def _mark(epochs: Sequence[Epoch]) -> dict[str, Any]:
     few = len(epochs) <= MOST_MARKED
     return {"linewidth": 1.5, "marker": "o" if few else "", "markersize": 3}
+
+
+def draw_rates(test: RangeTest, path: str | os.PathLike[str]) -> Path:
+    """Write the loss of each step of a range test over its rate as PNG, and the rate that was taken."""
+    figure, (axes,) = new_figure(7.0, 4.2)
+    axes.plot(test.rates, test.losses, color="0.75", linewidth=1, label="each step")
+    axes.plot(test.rates, test.smoothed, color=COLOURS[0], linewidth=2, label="smoothed")
+    axes.set_xscale("log")
+    low, high = min(test.smoothed), max(test.smoothed)
+    room = 0.15 * (high - low) or 0.1
+    axes.set_ylim(low - room, high + room)  # single steps may be far outside
+    for rate, label in ((test.steepest, "steepest fall"), (test.level, "down to guessing")):
+        if rate is not None:
+            axes.axvline(rate, color=COLOURS[2], linestyle="--", label=f"{label}: {rate:.2g}")
+    end = "blows up" if test.blew_up else "end of the range"
+    axes.axvline(test.blow_up, color=COLOURS[1], linestyle="--", label=f"{end}: {test.blow_up:.2g}")
+    axes.axvline(test.rate, color="black", linewidth=1.5, label=f"taken: {test.rate:g}")
+    axes.set_xlabel("learning rate (of new layers)")
+    axes.set_ylabel("training loss")
+    set_title(axes, "Range test: the loss at rising learning rates", 10)
+    legend_below(axes)
+    return save_png(figure, path)
+
+
+def save_depth(evidence: Evidence, path: str | os.PathLike[str]) -> Path:
+    """Write accuracy by stage, how much each knows about the classes of some images, with standard errors, as PNG."""
+    figure, (axes,) = new_figure(7.5, 4.2)
+    depths = evidence.depths
+    places = list(range(len(depths)))
+    for label, values in (
+        ("linear (ridge), each image left out", "linear"),
+        ("5 nearest neighbours", "neighbours"),
+    ):
+        mean, error = ([100 * getattr(depth, name) for depth in depths] for name in (values, f"{values}_se"))
+        axes.errorbar(places, mean, error, marker="o", markersize=4, capsize=3, linewidth=1.5, label=label)
+    guess = 100 * evidence.majority
+    axes.axhline(guess, color="0.4", linestyle="--", linewidth=1, label="always the largest class")
+    axes.set_xticks(places, [depth.stage for depth in depths], rotation=45 if len(depths) > 12 else 0)
+    axes.set_xlabel("stage of the network")
+    axes.set_ylabel("accuracy (%)")
+    title = f"Accuracy by stage: {evidence.judged:,} images, {evidence.size.classes:,} classes, with standard errors"
+    set_title(axes, title, 10)
+    legend_below(axes)
+    return save_png(figure, path)
+
+
+def legend_below(axes: Axes, size: float = 9) -> None:
+    """A legend below the panel, where it hides no line."""
+    axes.legend(frameon=False, fontsize=size, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+
+
+def draw_chance(axes: Axes, percent: float) -> None:
+    """A dotted line where guessing is."""
+    axes.axhline(percent, color="grey", linestyle=(0, (1, 3)), linewidth=1.2)
+    axes.annotate("chance", (1, percent), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                  fontsize=8, color="grey")  # fmt: skip

@@ -8,8 +8,7 @@ unit that answers to something else; :meth:`Firing.meaning` says what these can.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,16 +20,18 @@ from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.planning import batches_of
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CatalogError, OptionError, StageError, nearest
+from cnncodes.errors import CatalogError, OptionError, StageError
 from cnncodes.evaluation.scores import is_codes, one_path
-from cnncodes.images import SPLITS, Catalog, read_catalog
-from cnncodes.pictures.map_record import evenly
+from cnncodes.images import Catalog, read_catalog
+from cnncodes.pictures.codes_source import check_split, rows_of
+from cnncodes.pictures.drawing import new_figure, plain, wrapped
 from cnncodes.weights.random_numbers import PREFIX, RANDOM_SOURCE
 
 if TYPE_CHECKING:
-    from cnncodes.pictures.subject import Subject
+    from cnncodes.evaluation.scores import Data
+    from cnncodes.pictures.classifier import Classifier
+    from cnncodes.pictures.drawing import Axes, Figure
 
-Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Catalog
 Progress = Callable[[int, int], None]
 Counts = npt.NDArray[np.int64]
 
@@ -39,40 +40,28 @@ MOST_IMAGES = 16  # in a batch
 DOUBT = 0.05  # of a statement about images that were not looked at
 RARE = 0.01  # a unit that fires on so small a share of the images is worth waiting for
 TOO_RARE = 0.25  # where a silent unit may fire on more of the images than this, silence says nothing
+#: Per cent of the images between "none" and "all", and what is said of the units in between.
+EDGES = (10, 50)
+LABELS = ("none", "up to 10 %", "10 to 50 %", "over 50 %", "all of them")
+#: Dark grey for none, which is no alarm by itself; the more often, the darker the blue.
+FILLS = ("#4d4d4d", "#d6e6f4", "#9dc5e3", "#4a90c4", "#0b4a86")
+INKS = ("white", "black", "black", "white", "white")
+SMALLEST = 0.045  # share of a layer from which on its number fits into the bar
+WIDTH, LINE = 11.0, 118  # inches, and characters of a line of the foot in them
 
 
 @dataclass(frozen=True, eq=False)
 class Firing:
-    """On how many images each unit fires anywhere; a unit of a convolution is a channel.
+    """On how many images each unit fires anywhere; a unit of a convolution is a channel."""
 
-    Parameters
-    ----------
-    weights : str
-        For titles.
-    data : str
-        The folder or file that was looked at.
-    images : int
-        Images that were read.
-    counts : dict of str to int64 array [units]
-        Images with at least one place above 0, for each stage.
-    problems : dict of str to str
-        Name and reason of each unreadable image.
-    left_out : tuple of str
-        Stages that were not counted, since they have no ReLU: "fires" would mean nothing.
-    spatial : tuple of str
-        Stages whose units look at many places of each image.
-    untrained : bool
-        Whether the weights are random numbers.
-    """
-
-    weights: str
-    data: str
-    images: int
-    counts: dict[str, Counts]
-    problems: dict[str, str]
-    left_out: tuple[str, ...] = ()
-    spatial: tuple[str, ...] = ()
-    untrained: bool = False
+    weights: str  # for titles
+    data: str  # the folder or file that was looked at
+    images: int  # that were read
+    counts: dict[str, Counts]  # for each stage: images with at least one place above 0, int64 [units]
+    problems: dict[str, str]  # name and reason of each unreadable image
+    left_out: tuple[str, ...] = ()  # stages without a ReLU, where "fires" would mean nothing
+    spatial: tuple[str, ...] = ()  # stages whose units look at many places of each image
+    untrained: bool = False  # whether the weights are random numbers
 
     def dead(self, stage: str) -> list[int]:
         """Numbers of the units of a stage that never fire."""
@@ -81,10 +70,6 @@ class Firing:
     def share(self, stage: str) -> float:
         """Share of the units of a stage that never fire."""
         return float((self.counts[stage] == 0).mean())
-
-    def rates(self, stage: str) -> npt.NDArray[np.float64]:
-        """Share of the images on which each unit fires anywhere, ``[units]``."""
-        return self.counts[stage] / self.images
 
     @property
     def worst(self) -> str:
@@ -108,7 +93,7 @@ class Firing:
         return f"{self.worst}: {silent:,} of {units:,} units fired on none of the {self.images:,} images"
 
     def meaning(self) -> str:
-        """What may be concluded from it, and what not, in a few sentences."""
+        """What may be concluded from it, and what not."""
         silent = [stage for stage in self.counts if self.share(stage)]
         if not silent:
             return "Every unit fires on some image, so none of them is dead."
@@ -117,23 +102,21 @@ class Firing:
         enough = math.ceil(math.log(DOUBT) / math.log1p(-RARE))
         if self.unseen >= TOO_RARE:
             return f"So few images tell nothing: look at {enough} or more."
-        said = []
         places = [stage for stage in silent if stage in self.spatial]
+        rest = [stage for stage in silent if stage not in places]
+        said = []
         if places:
             said.append(
-                f"{', '.join(places)}: units of a convolution look at many places of each image, so those that fire "
-                "nowhere are probably dead: they learn nothing any more, a sign of a learning rate that was too high."
+                f"{', '.join(places)}: convolution units that fire nowhere are probably dead (learning rate too high)."
             )
-        if len(places) < len(silent):
-            rest = ", ".join(stage for stage in silent if stage not in places)
+        if rest:
             said.append(
-                f"{rest}: not fired is not dead. Units of a fully connected layer answer to few things, which may be on "
-                "none of these images."
+                f"{', '.join(rest)}: not fired is not dead, as fully connected units answer to few things."
             )
         more = "" if self.images >= enough else f"; {enough} images would bring that to {100 * RARE:.0f} %"
         said.append(
-            f"A unit that fired on none of {self.images:,} images fires on fewer than {100 * self.unseen:.2g} % of such "
-            f"images (95 % certain of each){more}."
+            f"A unit silent on {self.images:,} images fires on fewer than {100 * self.unseen:.2g} % of such images "
+            f"(95 % certain of each){more}."
         )
         return " ".join(said)
 
@@ -162,7 +145,7 @@ class Firing:
 
 def count_firing(
     data: Data,
-    subject: Subject | None = None,
+    classifier: Classifier | None = None,
     *,
     stages: str | None = None,
     split: str = "all",
@@ -175,7 +158,7 @@ def count_firing(
     Parameters
     ----------
     data : images as for :func:`~cnncodes.images.read_catalog`, a Catalog, or one codes file (.h5)
-    subject : Subject, optional
+    classifier : Classifier, optional
         The network; not needed for a codes file.
     stages : str, optional
         Names and ranges; by default all stages that end in a ReLU, or all that the codes file holds.
@@ -195,27 +178,24 @@ def count_firing(
     CatalogError, CodesFileError
         If nothing is there to be read.
     """
-    if split not in ("all", *SPLITS):
-        raise OptionError(f"split '{split}' is not known.", nearest(split, ("all", *SPLITS)))
-    if limit is not None and limit < 1:
-        raise OptionError(f"a limit of {limit} images is not possible.", "Use 1 or more, or no limit.")
+    check_split(split, limit)
     report = progress or (lambda done, total: None)
     if not isinstance(data, Catalog) and is_codes(data):
         return _in_codes(one_path(data), stages, split, limit, report)
-    if subject is None:
+    if classifier is None:
         raise OptionError("images alone have no units.", "Give a network too, or a codes file.")
     catalog = data if isinstance(data, Catalog) else read_catalog(data)
-    rows = _rows(catalog, np.ones(len(catalog), np.bool_), split, limit)
-    return _in_images(catalog.subset(rows), subject, stages, workers, report)
+    catalog = catalog.subset(rows_of(catalog, None, split, limit))
+    return _in_images(catalog, classifier, stages, workers, report)
 
 
 def _in_images(
-    catalog: Catalog, subject: Subject, stages: str | None, workers: int | None, report: Progress
+    catalog: Catalog, classifier: Classifier, stages: str | None, workers: int | None, report: Progress
 ) -> Firing:
     """One pass of all images through the network; what is kept is one number for each unit."""
     from cnncodes.codes.compute import Encoder
 
-    weights = subject.weights
+    weights = classifier.weights
     network = weights.architecture
     names = network.select(stages) if stages else tuple(stage.name for stage in network.stages if stage.relu)
     settings = ExtractionSettings(
@@ -224,14 +204,11 @@ def _in_images(
     names, left_out = _rectified(settings, names, asked=stages is not None)
     shapes = settings.stage_shapes()
     size = 4 * sum(int(np.prod(shapes[name])) for name in names)  # bytes for each image
-    batch = int(np.clip(ROOM // size, 1, MOST_IMAGES))
-    encoder = Encoder(weights, settings, subject.device)
+    batches = batches_of(len(catalog), int(np.clip(ROOM // size, 1, MOST_IMAGES)))
+    encoder = Encoder(weights, settings, classifier.device)
     counts = {name: np.zeros(shapes[name][0], np.int64) for name in names}
     problems: dict[str, str] = {}
-    pipeline = Pipeline(
-        catalog, batches_of(len(catalog), batch), encoder, workers=workers or subject.device.cores
-    )
-    for loaded, codes in pipeline:
+    for loaded, codes in Pipeline(catalog, batches, encoder, workers=workers or classifier.device.cores):
         good = [place for place, row in enumerate(loaded.rows) if row not in loaded.problems]
         for name in names:
             counts[name] += _fired(codes[name][good], len(counts[name]))
@@ -244,7 +221,7 @@ def _in_images(
             "Give images that can be opened.",
         )
     return Firing(
-        subject.name, catalog.root.name, len(catalog) - len(problems), counts, problems, left_out,
+        classifier.name, catalog.root.name, len(catalog) - len(problems), counts, problems, left_out,
         _spatial(settings, names), weights.source.startswith(RANDOM_SOURCE),
     )  # fmt: skip
 
@@ -261,7 +238,7 @@ def _in_codes(path: Path, stages: str | None, split: str, limit: int | None, rep
                 f"'{path}' holds no layer {', '.join(absent)}.", f"It has {', '.join(file.stages)}."
             )
         names, left_out = _rectified(settings, wanted, asked=stages is not None)
-        rows = _rows(file.catalog, file.state == DONE, split, limit)
+        rows = rows_of(file.catalog, file.state == DONE, split, limit)
         counts = {name: np.zeros(file.stage_shape(name)[0], np.int64) for name in names}
         for start in range(0, len(rows), MOST_IMAGES * 16):
             part = rows[start : start + MOST_IMAGES * 16]
@@ -294,10 +271,9 @@ def _rectified(
     """Stages that went through a ReLU, and the others; others that were asked for by name are refused."""
     kept = tuple(name for name in names if settings.relu(name))
     others = tuple(name for name in names if name not in kept)
+    stages = settings.architecture.stages
     if others and (asked or not kept):
-        known = [
-            stage.name for stage in settings.architecture.stages if stage.relu and settings.relu(stage.name)
-        ]
+        known = [stage.name for stage in stages if stage.relu and settings.relu(stage.name)]
         if not known:
             raise StageError(
                 f"network '{settings.network}' has no ReLU, so no unit of it can be dead.",
@@ -307,18 +283,55 @@ def _rectified(
             f"{', '.join(others)}: without a ReLU no unit can be dead, negative values count as well.",
             f"Name stages that end in one: {', '.join(known)}.",
         )
-    if not asked:
-        logits = settings.architecture.stages[-1]
-        others = tuple(dict.fromkeys([*others, *([] if logits.relu else [logits.name])]))
+    if not asked and not stages[-1].relu:
+        others = tuple(dict.fromkeys([*others, stages[-1].name]))
     return kept, others
 
 
-def _rows(catalog: Catalog, usable: npt.NDArray[np.bool_], split: str, limit: int | None) -> Counts:
-    """Rows of a split, at most ``limit`` of them."""
-    if split != "all":
-        usable = usable & (catalog.splits == SPLITS.index(split))
-    rows = np.flatnonzero(usable)
-    if not len(rows):
-        where = f" in split '{split}'" if split != "all" else ""
-        raise CatalogError(f"there is no readable image{where}.", "Name other data, or another split.")
-    return evenly(rows, limit)
+def draw_dead(firing: Firing) -> Figure:
+    """One bar for each layer: the shares of its units that fired on none, on some and on all of the images."""
+    foot = wrapped(firing.meaning(), LINE)
+    # In inches: title, legend and axis, then bars and foot. Bars stay apart from the words at any number of layers.
+    figure, (axes,) = new_figure(WIDTH, 1.95 + 0.46 * len(firing.counts) + 0.21 * len(foot))
+    figure.suptitle(plain(firing.summary()), fontsize=15, x=0.01, ha="left")
+    _draw_bars(axes, firing)
+    title = f"{plain(firing.weights)} on {plain(firing.data)}: on how many of the images does a unit fire?"
+    axes.set_title(title, fontsize=11, loc="left", pad=30)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=len(LABELS), fontsize=11, frameon=False,
+        handlelength=1, handletextpad=0.5, columnspacing=1.6, borderaxespad=0.3,
+    )  # fmt: skip
+    figure.supxlabel("\n".join(foot), fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def _draw_bars(axes: Axes, firing: Firing) -> None:
+    stages = list(firing.counts)
+    places, left = np.arange(len(stages)), np.zeros(len(stages))
+    for share, label, fill, ink in zip(how_often(firing).T, LABELS, FILLS, INKS, strict=True):
+        axes.barh(places, 100 * share, left=100 * left, color=fill, height=0.72, label=label)
+        for place in np.flatnonzero(share >= SMALLEST).tolist():
+            middle, text = 100 * (left[place] + share[place] / 2), f"{100 * share[place]:.0f} %"
+            axes.text(middle, place, text, ha="center", va="center", fontsize=11, color=ink)
+        left = left + share
+    for place, stage in enumerate(stages):
+        text = f"none: {len(firing.dead(stage)):,} of {len(firing.counts[stage]):,}"
+        axes.text(101, place, text, va="center", fontsize=11)
+    axes.set_yticks(places, stages, fontsize=12)
+    axes.set_ylim(len(stages) - 0.5, -0.5)
+    axes.set_xlim(0, 122)  # room for the numbers behind the bars
+    axes.set_xticks(range(0, 101, 20))
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_bounds(0, 100)
+    axes.set_xlabel("% of the layer's units", fontsize=11, loc="left")
+
+
+def how_often(firing: Firing) -> npt.NDArray[np.float64]:
+    """Share of each layer's units that fire on none, up to 10 %, 10 to 50 %, over 50 %, all of the images ``[stages, 5]``."""
+    rows = []
+    for counts in firing.counts.values():
+        # whole numbers: no share falls on the wrong side of an edge
+        places = 1 + sum((100 * counts > edge * firing.images).astype(np.int64) for edge in EDGES)
+        places = np.where(counts == 0, 0, np.where(counts == firing.images, len(EDGES) + 2, places))
+        rows.append(np.bincount(places, minlength=len(LABELS)) / len(counts))
+    return np.array(rows)

@@ -16,18 +16,17 @@ from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
 from cnncodes.networks.dense import DenseNetwork, dense_bytes, window_places
-from cnncodes.pictures.drawing import COLOURS, add_colour_bar, new_panels, plain
-from cnncodes.pictures.overlay import HEAT, pale, set_title
+from cnncodes.pictures.classifier import Bytes, refuse_folder
+from cnncodes.pictures.drawing import COLOURS, HEAT, add_colour_bar, new_panels, pale, set_title, show_image
 from cnncodes.pictures.question import as_text, short
-from cnncodes.pictures.subject import Bytes, refuse_folder
 
 if TYPE_CHECKING:
     import os
 
     from torch import Tensor
 
+    from cnncodes.pictures.classifier import Classifier
     from cnncodes.pictures.drawing import Figure
-    from cnncodes.pictures.subject import Subject
 
 Array = npt.NDArray[Any]
 LARGEST = 2 * 10**9  # bytes of activations
@@ -41,7 +40,7 @@ LEAST_SHARE = 0.005  # of the places: fewer are 0 %
 class DenseMap:
     """Classes of an image by place."""
 
-    subject: str  # name of the network or model
+    model: str  # name of the network or model
     image: str
     rgb: Bytes  # [height, width, 3], the whole image, resized
     classes: tuple[str, ...]
@@ -73,7 +72,7 @@ class DenseMap:
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it; of the classes those with a map."""
         return {
-            "model": self.subject,
+            "model": self.model,
             "image": self.image,
             "size": [self.rgb.shape[1], self.rgb.shape[0]],
             "places": list(self.values.shape[1:]),
@@ -86,7 +85,7 @@ class DenseMap:
 
 
 def dense_map(
-    subject: Subject,
+    classifier: Classifier,
     image: str | os.PathLike[str],
     size: int | None = None,
     *,
@@ -100,7 +99,7 @@ def dense_map(
 
     Parameters
     ----------
-    subject : Subject
+    classifier : Classifier
     image : path
     size : int, optional
         Shorter side in pixels after resizing; default one and a half times the network's crop.
@@ -117,11 +116,11 @@ def dense_map(
         If ``size`` is smaller than the crop, ``step`` does not divide the grid's, or the class is not there.
     """
     refuse_folder(image)
-    record, network = subject.preprocessing, subject.weights.architecture
-    asked = None if class_name is None else (subject.class_place(class_name),)
-    classes = subject.classes
-    dense = DenseNetwork(subject.network, record.crop)
-    first, own = window_places(network, subject.stage, record.crop)
+    record, network = classifier.preprocessing, classifier.weights.architecture
+    asked = None if class_name is None else (classifier.class_place(class_name),)
+    classes = classifier.classes
+    dense = DenseNetwork(classifier.network, record.crop)
+    first, own = window_places(network, classifier.stage, record.crop)
     times = _times(own, step)
     try:
         # Decoded in full: the reduced ways to decode serve crops.
@@ -136,30 +135,32 @@ def dense_map(
     except ImageError as error:
         name = Path(image).name
         raise ImageError(f"'{name}' cannot be shown: {error.problem.rstrip('.')}.", error.remedy) from error
-    pixels = torch.from_numpy(normalise(whole[None], record)).to(subject.device.torch_name)
+    pixels = torch.from_numpy(normalise(whole[None], record)).to(classifier.device.torch_name)
     with torch.inference_mode():
-        scores = finer_scores(subject, dense, pixels, own // times, times)
-        values = subject.values(scores[None])[0].cpu().numpy()
+        scores = finer_scores(classifier, dense, pixels, own // times, times)
+        values = classifier.values(scores[None])[0].cpu().numpy()
     # A last window can need less than the whole crop: where the crop would stick out, there is no place.
     rows, columns = ((length - record.crop) // (own // times) + 1 for length in (height, width))
     rgb = whole if record.channels == "RGB" else np.ascontiguousarray(whole[:, :, ::-1])
     found = DenseMap(
-        subject.name, Path(image).name, rgb, classes, (), np.ascontiguousarray(values[:, :rows, :columns]),
-        subject.unit, record.crop, first, own // times,
+        classifier.name, Path(image).name, rgb, classes, (), np.ascontiguousarray(values[:, :rows, :columns]),
+        classifier.unit, record.crop, first, own // times,
     )  # fmt: skip
     return DenseMap(**{**vars(found), "shown": asked or tuple(found.shares)[:MAPS]})
 
 
-def dense_scores(subject: Subject, dense: DenseNetwork, pixels: Tensor) -> Tensor:
+def dense_scores(classifier: Classifier, dense: DenseNetwork, pixels: Tensor) -> Tensor:
     """Scores ``[classes, rows, columns]`` of the classifier on each window of pixels ``[1, 3, height, width]``."""
-    codes = dense.activations(pixels, subject.stage)
-    side = dense.side(subject.stage)
+    codes = dense.activations(pixels, classifier.stage)
+    side = dense.side(classifier.stage)
     rows, columns = (length - side + 1 for length in codes.shape[2:])
     windows = F.unfold(codes, side)[0].T  # one row per window, ordered as flatten(1) does
-    return subject.classify(windows).T.reshape(-1, rows, columns)
+    return classifier.classify(windows).T.reshape(-1, rows, columns)
 
 
-def finer_scores(subject: Subject, dense: DenseNetwork, pixels: Tensor, shift: int, times: int) -> Tensor:
+def finer_scores(
+    classifier: Classifier, dense: DenseNetwork, pixels: Tensor, shift: int, times: int
+) -> Tensor:
     """Scores as :func:`dense_scores`, at ``times`` as many places in each direction, ``shift`` pixels apart.
 
     The image is moved by parts of a step, ``times * times`` passes in all, and the maps are put together
@@ -170,7 +171,7 @@ def finer_scores(subject: Subject, dense: DenseNetwork, pixels: Tensor, shift: i
         for across in range(times):
             part = pixels[:, :, shift * down :, shift * across :]
             if min(part.shape[2:]) >= dense.input_size:
-                maps[down, across] = dense_scores(subject, dense, part)
+                maps[down, across] = dense_scores(classifier, dense, part)
     rows = sum(scores.shape[1] for (_, across), scores in maps.items() if across == 0)
     columns = sum(scores.shape[2] for (down, _), scores in maps.items() if down == 0)
     stitched = pixels.new_empty(len(maps[0, 0]), rows, columns)
@@ -198,14 +199,13 @@ def draw_dense(found: DenseMap) -> Figure:
     count = 1 + len(found.shown)
     columns = 1 if width > 3 * height else min(count, 3)
     rows = -(-count // columns)
-    title = f"{found.image}: {found.describe()} of the windows ({found.subject})"
+    title = f"{found.image}: {found.describe()} of the windows ({found.model})"
     cell = min(12.5 / columns, 6 * width / height)
     figure, axes = new_panels(rows, columns, cell, title, aspect=height / width)
     shown = found.values[list(found.shown)]
     low = 0.0 if found.unit == "probability" else float(shown.min())
     high = max(float(shown.max()), low + 0.01)
-    axes[0].imshow(found.rgb, interpolation="nearest")
-    set_title(axes[0], f"{width} x {height} px; the frame is one window")
+    show_image(axes[0], found.rgb, f"{width} x {height} px; the frame is one window")
     _draw_window(axes[0], found)
     for panel, place in zip(axes[1:], found.shown, strict=False):
         values = found.values[place]
@@ -215,7 +215,7 @@ def draw_dense(found: DenseMap) -> Figure:
         )
         set_title(
             panel,
-            f"'{short(plain(found.classes[place]), 24)}': up to {as_text(float(values.max()), found.unit)}",
+            f"'{short(found.classes[place], 24)}': up to {as_text(float(values.max()), found.unit)}",
         )
     for panel in axes[count:]:
         panel.set_visible(False)

@@ -1,14 +1,10 @@
-"""How every picture of this project looks, and the one door to matplotlib.
-
-Figures are made without pyplot: no global state, no window, no backend to choose.
-"""
+"""How every picture looks, and the one door to matplotlib: figures without pyplot, so no global state and no window."""
 
 from __future__ import annotations
 
 import functools
 import os
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +19,15 @@ if TYPE_CHECKING:  # "as" hands the types on to the other modules of this room
     from matplotlib.backend_bases import RendererBase
     from matplotlib.cm import ScalarMappable as ScalarMappable
     from matplotlib.colorbar import Colorbar
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure as Figure
     from matplotlib.text import Text
-    from matplotlib.transforms import Transform
 
 Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
 #: Colours that stay apart in print and for most colour-blind readers (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+HEAT = "inferno"  # from black (nothing) to light yellow; even in grey print, and for colour-blind readers
+CUT = 0.995  # of the numbers: beyond, the scale ends, else a few pixels would make all others dark
 DOTS_PER_INCH = 144
 NOTE, QUIET = 0.72, "#444444"  # size of a note below a sheet, of the title's, and its colour
 #: Fonts with scripts and signs that matplotlib's lacks, as Linux, Windows and macOS have them.
@@ -45,10 +42,9 @@ MORE_FONTS = (
 def new_figure(
     width: float = 7.0, height: float = 4.5, rows: int = 1, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``width`` x ``height`` inches and its axes, row by row, with the house's look."""
+    """A figure of ``width`` x ``height`` inches and its axes, row by row."""
     figure = _written()(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    axes: list[Axes] = list(grid.flat)
+    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for place in axes:
         place.spines[["top", "right"]].set_visible(False)
         place.set_prop_cycle(color=list(COLOURS))
@@ -68,17 +64,14 @@ def new_panels(
     width, height = columns * cell, rows * (cell * aspect + 0.3) + head
     figure = _written()(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - head / height))
-    grid = figure.subplots(rows, columns, squeeze=False)
-    axes: list[Axes] = list(grid.flat)
+    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for place in axes:
         place.set_xticks([])
         place.set_yticks([])
         place.spines[:].set_visible(False)
     if lines:
         # In the room kept for it, so that there is air between it and the titles of the panels.
-        text = figure.suptitle(
-            "\n".join(lines), fontsize=11, x=0.04 / width, y=1 - 0.05 / height, ha="left", parse_math=False
-        )
+        text = figure.suptitle("\n".join(lines), fontsize=11, x=0.04 / width, y=1 - 0.05 / height, ha="left")
         text.set_in_layout(False)
     return figure, axes
 
@@ -97,7 +90,7 @@ def new_sheet(
     foot : float, default 0
         Lines of text that find place below the picture, such as a legend's.
     note : str, default ""
-        In small letters at the very bottom: what a reader asks second, such as settings.
+        In small letters at the very bottom, such as settings.
 
     Returns
     -------
@@ -106,14 +99,13 @@ def new_sheet(
     """
     margin = 0.12  # inches
     wide, size = text_size(width)
-    line = 1.4 * size / 72
-    lines = wrapped(title, int(wide * 72 / (0.52 * size)))
     small = max(NOTE * size, 8.0)
-    step = 1.4 * small / 72
+    line, step = 1.4 * size / 72, 1.4 * small / 72
+    lines = wrapped(title, int(wide * 72 / (0.52 * size)))
     notes = wrapped(note, int(wide * 72 / (0.52 * small))) if note else []
-    head, below = len(lines) * line + margin, foot * line + (margin if foot else 0)
-    below += len(notes) * step + (margin if notes and not foot else 0)
-    total_width, total_height = wide + 2 * margin, height / DOTS_PER_INCH + 2 * margin + head + below
+    below = foot * line + len(notes) * step + (margin if foot or notes else 0)
+    total_width = wide + 2 * margin
+    total_height = height / DOTS_PER_INCH + 3 * margin + len(lines) * line + below
     figure = _written()(figsize=(total_width, total_height), dpi=DOTS_PER_INCH)
     across, upwards = DOTS_PER_INCH * total_width, DOTS_PER_INCH * total_height
     # On whole dots: half a dot would blur every line of the picture.
@@ -124,11 +116,18 @@ def new_sheet(
     axes.set_ylim(height - 0.5, -0.5)
     for place, text in enumerate(lines):
         y = 1 - (margin + (place + 0.5) * line) / total_height
-        figure.text(margin / total_width, y, text, fontsize=size, va="center", parse_math=False)
+        figure.text(margin / total_width, y, text, fontsize=size, va="center")
     for place, text in enumerate(notes):
         y = (margin + (len(notes) - place - 0.5) * step) / total_height
-        figure.text(margin / total_width, y, text, fontsize=small, va="center", color=QUIET, parse_math=False)
+        figure.text(margin / total_width, y, text, fontsize=small, va="center", color=QUIET)
     return figure, axes, size
+
+
+def show_sheet(axes: Axes, sheet: Bytes) -> None:
+    """The picture of a :func:`new_sheet`, dot for dot."""
+    height, width = sheet.shape[:2]
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axes.imshow(sheet, interpolation="none", aspect="auto", extent=extent)
 
 
 def wrapped(text: str, characters: int) -> list[str]:
@@ -147,8 +146,7 @@ def wrapped(text: str, characters: int) -> list[str]:
 
 
 def text_size(width: int) -> tuple[float, float]:
-    """Inches across, and points of the text, of a sheet around a picture of ``width`` pixels: in proportion, so that
-    all sheets read alike when they fill a screen."""
+    """Inches across, and points of the text, of a sheet around ``width`` pixels: all sheets read alike on a screen."""
     inches = max(width / DOTS_PER_INCH, 6.0)
     return inches, min(max(10.0, 1.05 * inches), 18.0)
 
@@ -165,25 +163,20 @@ def _written() -> type[Figure]:
 
     class Written(Figure):
         def draw(self, renderer: RendererBase) -> None:
-            ticks = {
-                label
-                for axes in self.axes
-                for axis in (axes.xaxis, axes.yaxis)
-                for label in axis.get_ticklabels(which="both")
-            }
+            both = [axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)]
+            ticks = {label for axis in both for label in axis.get_ticklabels(which="both")}
             for text in self.findobj(Text):
                 if isinstance(text, Text) and text not in ticks and text.get_text():
                     text.set_parse_math(False)
                     text.set_text("\n".join(drawable(plain(line)) for line in text.get_text().split("\n")))
                     _complete_font(text)
-            for axes in self.axes:
-                for axis in (axes.xaxis, axes.yaxis):
-                    names = [label.get_text() for label in axis.get_majorticklabels()]
-                    shown = [drawable(name) for name in names]
-                    if shown != names:
-                        axis.set_ticklabels(shown)
-                    for label in axis.get_majorticklabels():
-                        _complete_font(label)
+            for axis in both:
+                names = [label.get_text() for label in axis.get_majorticklabels()]
+                shown = [drawable(name) for name in names]
+                if shown != names:
+                    axis.set_ticklabels(shown)
+                for label in axis.get_majorticklabels():
+                    _complete_font(label)
             super().draw(renderer)
 
     return Written
@@ -198,16 +191,23 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def legend_name(name: str) -> str:
-    """A name as the label of what a legend names: one that begins with an underscore would be left out of it."""
-    return f" {name}" if name.startswith("_") else name
-
-
 def drawable(text: str) -> str:
     """Text in which no character becomes an empty box: those that no font at hand has are escaped, as ``\\u732b``."""
     if text.isascii():
         return text
     return "".join(c if c.isascii() or _font_with(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def cut_middle(name: str, length: int) -> str:
+    """A name of at most ``length`` characters, as it is drawn: the middle of a longer one is left out."""
+    name = drawable(plain(name))
+    head, tail = (length - 2) // 2, (length - 2) - (length - 2) // 2
+    return name if len(name) <= length else f"{name[:head]}..{name[-tail:]}"
+
+
+def legend_name(name: str) -> str:
+    """A name as the label of what a legend names: one that begins with an underscore would be left out of it."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def _complete_font(text: Text) -> None:
@@ -239,10 +239,52 @@ def _families() -> tuple[str, ...]:
     return ("DejaVu Sans", *(family for family in MORE_FONTS if family in known))
 
 
+def set_title(axes: Axes, title: str, size: float = 11.0) -> None:
+    """What a panel shows, above it."""
+    axes.set_title(title, fontsize=size, loc="left")
+
+
+def show_image(axes: Axes, rgb: Bytes, title: str = "", size: float = 11.0) -> None:
+    """An image with its title."""
+    axes.imshow(rgb, interpolation="nearest")
+    set_title(axes, title, size)
+
+
+def pale(rgb: Bytes) -> Bytes:
+    """The image in light grey (ITU-R BT.601), so that colours over it stay what they are; still ``[height, width, 3]``."""
+    grey = 85 + rgb @ np.array([0.299, 0.587, 0.114]) * (170 / 255)
+    return np.repeat(grey.round().astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def limit(values: Array) -> float:
+    """Where the scale of magnitudes ends: the largest but for half a percent, and never 0."""
+    magnitude = np.abs(values)
+    return float(np.quantile(magnitude, CUT)) or float(magnitude.max()) or 1.0
+
+
+def opacity(parts: Array) -> Array:
+    """How much of the image below colours hide, by parts of their scale."""
+    return np.clip(1.3 * parts, 0, 0.85)
+
+
+def show_heat(axes: Axes, values: Array, title: str) -> ScalarMappable:
+    """Numbers ``[side, side]`` from 0 on, alone."""
+    set_title(axes, title)
+    return axes.imshow(values, cmap=HEAT, vmin=0, vmax=limit(values), interpolation="nearest")
+
+
+def show_heat_over(axes: Axes, rgb: Bytes, values: Array, title: str, top: float) -> ScalarMappable:
+    """Numbers ``[side, side]`` from 0 to ``top``, over the image in grey, which shows through where they are small."""
+    show_image(axes, pale(rgb), title)
+    heat = axes.imshow(values, cmap=HEAT, vmin=0, vmax=top, interpolation="nearest")
+    heat.set_alpha(opacity(values / top))
+    return heat
+
+
 def add_colour_bar(figure: Figure, image: ScalarMappable, axes: Axes | list[Axes], label: str) -> Colorbar:
     """A colour bar beside the axes with the unit of its numbers."""
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02)
-    bar.set_label(label, fontsize=9, parse_math=False)
+    bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     return bar
@@ -261,71 +303,46 @@ def add_change_bar(
     ticks = [tick for tick in bar.get_ticks() if low <= tick <= high and abs(tick - middle) > near]
     words = [f"{100 * tick:.3g} %" if unit == "probability" else f"{tick:.3g}" for tick in ticks]
     bar.set_ticks([*ticks, middle], labels=[*words, "no\npatch"])
-    bar.ax.tick_params(labelsize=10)
-    bar.ax.yaxis.label.set_fontsize(10)
     bar.ax.yaxis.labelpad = 8
 
 
-def _below(figure: Figure, axes: Axes) -> Transform:
-    """From parts of the axes' width and inches above their lower edge to dots."""
-    from matplotlib.transforms import ScaledTranslation, blended_transform_factory
-
-    inches = figure.dpi_scale_trans + ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]
-    return blended_transform_factory(axes.transAxes, inches)
-
-
-def faded(image: ScalarMappable, strength: Callable[[Array], Array], paper: float = 0.8) -> ScalarMappable:
-    """The scale of an image that is drawn over a grey one, its colours as they look there.
-
-    Parameters
-    ----------
-    image : ScalarMappable
-    strength : callable
-        From parts of the scale, 0 to 1, to the opacity of the colours.
-    paper : float, default 0.8
-        The grey below.
-    """
-    from matplotlib.colors import ListedColormap
-
+def faded(image: ScalarMappable, paper: float = 0.8) -> ScalarMappable:
+    """The scale of an image that is drawn over a grey one (``paper``), its colours as they look there."""
     parts = np.linspace(0, 1, 256)
-    opacity = strength(parts)[:, None]
-    colours = opacity * image.get_cmap()(parts)[:, :3] + (1 - opacity) * paper
+    strength = opacity(parts)[:, None]
     low, high = image.get_clim()
-    return scale(float(low or 0), float(high or 1), ListedColormap(colours))
+    colours = strength * image.get_cmap()(parts)[:, :3] + (1 - strength) * paper
+    return scale(float(low or 0), float(high or 1), colours)
 
 
-def scale(low: float, high: float, colours: str | Colormap) -> ScalarMappable:
-    """A scale of colours for a legend, where a picture has its colours already."""
+def scale(low: float, high: float, colours: str | Array) -> ScalarMappable:
+    """A scale of colours (a name, or rows of red, green and blue) for a legend."""
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import ListedColormap, Normalize
 
-    return ScalarMappable(Normalize(low, high), colours)
+    chosen = colours if isinstance(colours, str) else ListedColormap(colours)
+    return ScalarMappable(Normalize(low, high), chosen)
 
 
 def add_ends_bar(
     figure: Figure, image: ScalarMappable, axes: Axes, label: str, ends: dict[float, str]
 ) -> None:
-    """A colour bar below, with words in place of numbers that mean nothing to a reader.
+    """A colour bar below, as wide as the picture, with words by their numbers: ``{0: "nothing", 3.2: "most"}``."""
+    from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-    Parameters
-    ----------
-    figure, image, axes
-    label : str
-        What the colours stand for.
-    ends : dict of float to str
-        Words by the number that they stand at, such as ``{0: "nothing", 3.2: "most"}``.
-    """
-    place = axes.inset_axes((0, -0.22, 1, 0.14), transform=_below(figure, axes))  # as wide as the picture
+    inches = figure.dpi_scale_trans + ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]
+    below = blended_transform_factory(axes.transAxes, inches)
+    place = axes.inset_axes((0, -0.22, 1, 0.14), transform=below)
     place.set_in_layout(False)
     bar = figure.colorbar(image, cax=place, orientation="horizontal")
     bar.set_ticks(list(ends), labels=[plain(word) for word in ends.values()])
     # As the label of the picture's axes, so that room is kept for all of it.
-    axes.set_xlabel(label, fontsize=10, labelpad=32, parse_math=False)
+    axes.set_xlabel(label, fontsize=10, labelpad=32)
     bar.ax.tick_params(labelsize=10, length=0)
     labels = bar.ax.get_xticklabels()
     labels[0].set_horizontalalignment("left")
     labels[-1].set_horizontalalignment("right")
-    bar.outline.set_visible(False)
+    bar.outline.set_edgecolor("0.5")
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:

@@ -11,33 +11,24 @@ import numpy.typing as npt
 
 from cnncodes.errors import StageError
 from cnncodes.networks import Convolution
+from cnncodes.pictures.activations import with_strip
 from cnncodes.pictures.drawing import add_ends_bar, new_panels, new_sheet
-from cnncodes.pictures.mosaic import around_zero, mosaic, tile_corners
+from cnncodes.pictures.thumbnails import around_zero, mosaic, tile_corners
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
     from cnncodes.weights import Weights
-
 
 SHEET, LARGEST = 1560, 160  # dots of filters that read pixels: all side by side, and of one, about
 
 
 @dataclass(frozen=True, eq=False)
 class Filters:
-    """The filters of one stage.
+    """The filters of one stage."""
 
-    Parameters
-    ----------
-    weights : str
-        Name of the weights.
-    stage : str
-    values : float array [units, channels, height, width]
-        Channels as RGB where the stage reads pixels.
-    """
-
-    weights: str
+    weights: str  # name of the weights
     stage: str
-    values: npt.NDArray[Any]
+    values: npt.NDArray[Any]  # [units, channels, height, width]; channels as RGB where the stage reads pixels
 
 
 def read_filters(weights: Weights, stage: str = "conv1") -> Filters:
@@ -64,7 +55,7 @@ def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figu
     """Filters as a grid with the numbers of their units, grey for zero: in colour where they read pixels, else by channel.
 
     Every filter is scaled by its own largest magnitude, so that weak ones can be seen too. Of a stage that does not read
-    pixels, a row has the channels for which its unit has the largest weights: with most of the others it does little.
+    pixels, a row has the channels for which its unit has the largest weights.
 
     Parameters
     ----------
@@ -78,18 +69,12 @@ def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figu
         return _draw_by_channel(filters, channels)
     count, _, height, width = filters.values.shape
     drawn = around_zero(filters.values[:units]).transpose(0, 2, 3, 1)
-    strip, gap = 26, 10  # dots: room for a number above
+    gap = 10  # dots
     columns = min(len(drawn), max(8, math.ceil(math.sqrt(1.8 * len(drawn)))))
     large = max(1, round(min(SHEET / columns - gap, LARGEST) / width))  # whole dots for each weight
-    tiles = np.pad(
-        drawn.repeat(large, axis=1).repeat(large, axis=2), ((0, 0), (strip, 0), (0, 0), (0, 0)), constant_values=255
-    )  # fmt: skip
-    what = f"{len(drawn)} of the {count}" if len(drawn) < count else f"the {count}"
-    order = "first stage" if filters.stage == "conv1" else f"stage {filters.stage}"
-    title = (
-        f"What {what} units of the {order} look for ({filters.weights}; {height} x {width} px, each scaled alone, "
-        "grey: no weight)"
-    )
+    tiles, strip = with_strip(drawn, large, 26 / (large * height), 255)
+    what = f"{len(drawn)} of {count}" if len(drawn) < count else f"All {count}"
+    title = f"{what} filters of {filters.stage} ({filters.weights}): {height} x {width} px, each scaled alone, grey is 0"
     picture = mosaic(tiles, columns, gap)
     figure, axes, size = new_sheet(picture.shape[1], picture.shape[0], title)
     axes.imshow(picture, interpolation="nearest")
@@ -112,26 +97,20 @@ def _draw_by_channel(filters: Filters, most: int) -> Figure:
     chosen = strongest_channels(values, most)
     scaled = np.take_along_axis(around_zero(values), chosen[:, :, None, None], axis=1)
     rows, columns = chosen.shape
-    large = scaled.repeat(8, axis=2).repeat(8, axis=3).astype(float)  # room for a number above each
-    strip = max(10, round(0.3 * large.shape[2]))
-    tiles = np.pad(large, ((0, 0), (0, 0), (strip, 0), (0, 0)), constant_values=np.nan)
-    tiles = tiles.reshape(rows * columns, *tiles.shape[2:])
+    tiles, strip = with_strip(scaled.reshape(rows * columns, height, width).astype(float), 8, 0.3)
     title = (
-        f"How {filters.stage} combines what the stage before it gives ({filters.weights}). These weights cannot be read as "
-        f"pictures of what is looked for: 'cnncodes show strongest --layer {filters.stage}' shows that. Rows: units 0 to "
-        f"{rows - 1} of {count}; in each the {columns} of {depth} channels that count most, by number, {height} x {width} "
-        "weights"
+        f"Units 0 to {rows - 1} of {count} of {filters.stage} ({filters.weights}), a row each: the {columns} of {depth} "
+        f"channels with the largest weights. What they look for: cnncodes show strongest --layer {filters.stage}"
     )
     figure, (axes,) = new_panels(cell=8.0, title=title, aspect=1.06)
     gap = 4
-    image = axes.imshow(
-        mosaic(tiles, columns, gap, np.nan), interpolation="nearest", cmap="gray", vmin=0, vmax=255
-    )
+    picture = mosaic(tiles, columns, gap, np.nan)
+    image = axes.imshow(picture, interpolation="nearest", cmap="gray", vmin=0, vmax=255)
     corners = tile_corners(len(tiles), tiles.shape[1], tiles.shape[2], columns, gap)
     for channel, (x, y) in zip(chosen.ravel().tolist(), corners.tolist(), strict=True):
         axes.text(x, y + 0.85 * strip, f"{channel}", fontsize=8.5, color="0.35")
     for unit, (x, y) in enumerate(corners[::columns].tolist()):
-        middle = y + strip + large.shape[2] / 2
+        middle = y + strip + 4 * height
         axes.text(x - 2 * gap, middle, f"unit {unit}", fontsize=11, ha="right", va="center")
     ends = {0.0: "negative", 128.0: "0", 255.0: "positive"}
     add_ends_bar(figure, image, axes, "weight; each unit (row) is scaled alone", ends)

@@ -20,16 +20,15 @@ from cnncodes.errors import CnnCodesError, OptionError
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
-from cnncodes.pictures.drawing import add_ends_bar, new_panels, plain, scale
-from cnncodes.pictures.overlay import set_title, show_image
-from cnncodes.pictures.question import as_text, ask, short
-from cnncodes.pictures.subject import Bytes, Subject, View
+from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage
+from cnncodes.pictures.drawing import add_ends_bar, new_panels, scale, show_image
+from cnncodes.pictures.question import as_text, ask, number, short
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cnncodes.images.decode import Source
-    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.drawing import Figure
     from cnncodes.weights.preprocessing import Preprocessing
 
 CLOSE = 0.5  # of the answer's probability: a class that has as much is as good as the answer
@@ -43,39 +42,19 @@ class NotFooledError(CnnCodesError):
 
 @dataclass(frozen=True, eq=False)
 class Fooled:
-    """An image, and the nearest one found that is taken for something else.
+    """An image, and the nearest one found that is taken for something else."""
 
-    Parameters
-    ----------
-    subject, image : str
-        Names of the network (or model) and of the image.
-    rgb, fooled : uint8 array [side, side, 3]
-        The crop that the network sees, before and after.
-    classes : tuple of str
-        The answer before, and the answer after.
-    before, after : tuple of two floats
-        Probability (or score) of the first class, and of the second: before and after the step.
-    unit : str
-        "probability" or "score".
-    epsilon : int
-        Largest change of a pixel, in grey levels of 255; none smaller was found to do.
-    one_step : int or None
-        The same for a single step of the fast gradient sign method; None if none does within the limit.
-    doubts : tuple of str
-        What the answer before lacks, as every picture about one class says it, and the answer after; none if both are sure.
-    """
-
-    subject: str
+    model: str  # name of the network or model
     image: str
-    rgb: Bytes
-    fooled: Bytes
-    classes: tuple[str, str]
-    before: tuple[float, float]
+    rgb: Bytes  # [side, side, 3], the crop that the network sees
+    fooled: Bytes  # the same after the step
+    classes: tuple[str, str]  # the answer before, and the answer after
+    before: tuple[float, float]  # values of these two classes before the step
     after: tuple[float, float]
-    unit: str
-    epsilon: int
-    one_step: int | None
-    doubts: tuple[str, ...] = ()
+    unit: str  # "probability" or "score"
+    epsilon: int  # largest change of a pixel, in grey levels of 255; none smaller was found to do
+    one_step: int | None  # the same for a single step of the fast gradient sign method; None if none does
+    doubts: tuple[str, ...] = ()  # what the answers before and after lack; none if both are sure
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -87,14 +66,14 @@ class Fooled:
 
     def describe(self) -> str:
         """``'bee' (probability 90 %) becomes 'ant' (probability 60 %, before 1.2 %)``."""
-        old, new = (short(plain(name), 30) for name in self.classes)
-        first, before, after = (as_text(value, self.unit) for value in (*self.before, self.after[1]))
-        return f"'{old}' ({first}) becomes '{new}' ({after}, before {before.removeprefix(self.unit).strip()})"
+        old, new = (short(name) for name in self.classes)
+        first, after = as_text(self.before[0], self.unit), as_text(self.after[1], self.unit)
+        return f"'{old}' ({first}) becomes '{new}' ({after}, before {number(self.before[1], self.unit)})"
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
         return {
-            "model": self.subject,
+            "model": self.model,
             "image": self.image,
             "class": self.classes[0],
             "to": self.classes[1],
@@ -108,8 +87,8 @@ class Fooled:
 
 
 def fool(
-    subject: Subject,
-    view: View,
+    classifier: Classifier,
+    image: SeenImage,
     to: str | int | None = None,
     limit: int = 32,
     confidence: float = SURE,
@@ -121,8 +100,8 @@ def fool(
 
     Parameters
     ----------
-    subject : Subject
-    view : View
+    classifier : Classifier
+    image : SeenImage
     to : str or int, optional
         The class that is wanted, by name or number; default the most probable one that has less than half of the answer's
         probability, as to swap two that are nearly alike shows nothing; where there is none, and for scores, the second.
@@ -144,75 +123,72 @@ def fool(
         raise OptionError(f"a confidence of {confidence:g} is not possible.", "Use 0 to 1, such as 0.9.")
     if not 1 <= limit <= 255:
         raise OptionError(f"a limit of {limit} grey levels is not possible.", "Use 1 to 255.")
-    if len(subject.classes) < 2:
-        raise OptionError(f"'{subject.name}' has one class only.", "Use a model with two classes or more.")
-    attack = _Attack(subject, view, confidence if subject.unit == "probability" else 0.0)
-    with torch.no_grad():
-        start = subject.values(attack.scores(attack.start))[0]
-    old = int(start.argmax())
-    new = _usual(start, subject.unit) if to is None else subject.class_place(to)
+    names = classifier.classes
+    if len(names) < 2:
+        raise OptionError(f"'{classifier.name}' has one class only.", "Use a model with two classes or more.")
+    attack = _Attack(classifier, image, confidence if classifier.unit == "probability" else 0.0)
+    before = attack.values(attack.start)
+    old = int(before.argmax())
+    new = _usual(before, classifier.unit) if to is None else classifier.class_place(to)
     if new == old:
         raise OptionError(
-            f"'{view.name}' is taken for '{subject.classes[old]}' already.", "Name another class with --to."
+            f"'{image.name}' is taken for '{names[old]}' already.", "Name another class with --to."
         )
-    tell = _counted(progress, 2 * limit.bit_length() + 2)
+    trials, total = itertools.count(1), 2 * limit.bit_length() + 2  # a guess
+
+    def tell() -> None:
+        progress(min(next(trials), total), total)
+
     single, found = attack.search(new, limit, tell)
-    doubts = ask(subject, view).cautions
+    doubts = ask(classifier, image).cautions
     if found is None and attack.confidence:
-        doubts = [*doubts, f"{100 * confidence:g} % is not reached by {limit} grey levels"]
+        doubts.append(f"{100 * confidence:g} % is not reached by {limit} grey levels")
         attack.confidence = 0.0
         single, found = attack.search(new, limit, tell)
     if found is None:
         raise NotFooledError(
-            f"no step of at most {limit} grey levels makes '{subject.classes[new]}' of '{view.name}' "
-            f"('{subject.classes[old]}').",
+            f"no step of at most {limit} grey levels makes '{names[new]}' of '{image.name}' ('{names[old]}').",
             "Allow more with --limit, or name another class with --to.",
         )
     epsilon, pixels = found
-    with torch.no_grad():
-        values = [subject.values(attack.scores(image))[0].tolist() for image in (attack.start, pixels)]
+    after = attack.values(pixels)
     fooled = pixels[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy()
-    if subject.preprocessing.channels == "BGR":
-        fooled = fooled[:, :, ::-1]
-    pair = [(value[old], value[new]) for value in values]
+    fooled = fooled if classifier.preprocessing.channels == "RGB" else fooled[:, :, ::-1]
+    pair = [(float(values[old]), float(values[new])) for values in (before, after)]
     return Fooled(
-        subject.name, view.name, view.rgb, np.ascontiguousarray(fooled), (subject.classes[old], subject.classes[new]),
-        pair[0], pair[1], subject.unit, epsilon, single[0] if single else None,
-        tuple(doubts),
+        classifier.name, image.name, image.rgb, np.ascontiguousarray(fooled), (names[old], names[new]), pair[0], pair[1],
+        classifier.unit, epsilon, single[0] if single else None, tuple(doubts),
     )  # fmt: skip
 
 
 def _usual(values: Tensor, unit: str) -> int:
     """The class that an image shall be taken for if nobody says: of values ``[classes]``, the first clearly behind."""
     order = values.argsort(descending=True).tolist()
-    behind = [
-        place for place in order[1:] if unit == "probability" and values[place] < CLOSE * values[order[0]]
-    ]
+    least = CLOSE * values[order[0]]
+    behind = [place for place in order[1:] if unit == "probability" and values[place] < least]
     return int((behind or order[1:])[0])
-
-
-def _counted(progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
-    """A function that reports one more of ``total``, which may be a guess, each time it is called."""
-    trials = itertools.count(1)
-    return lambda: progress(min(next(trials), total), total)
 
 
 class _Attack:
     """Steps from one image, in grey levels of 0..255, until a class has the confidence, or is the answer at least."""
 
-    def __init__(self, subject: Subject, view: View, confidence: float) -> None:
-        self.subject, self.confidence = subject, confidence
-        record = subject.preprocessing
-        device = subject.device.torch_name
-        rgb = view.rgb if record.channels == "RGB" else view.rgb[:, :, ::-1]
+    def __init__(self, classifier: Classifier, image: SeenImage, confidence: float) -> None:
+        self.classifier, self.confidence = classifier, confidence
+        record = classifier.preprocessing
+        rgb = image.rgb if record.channels == "RGB" else image.rgb[:, :, ::-1]
         #: The image, float32 [1, 3, side, side] of whole numbers, channels in the network's order.
-        self.start = torch.from_numpy(rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(device)
+        self.start = torch.from_numpy(rgb.transpose(2, 0, 1)[None].astype(np.float32)).to(image.pixels.device)
         self._mean = self.start.new_tensor(record.mean)[:, None, None]
         self._std = self.start.new_tensor(record.std)[:, None, None]
 
     def scores(self, image: Tensor) -> Tensor:
         """Scores ``[1, classes]`` of grey levels; gradients flow."""
-        return self.subject.scores((image / self.subject.preprocessing.scale - self._mean) / self._std)
+        return self.classifier.scores((image / self.classifier.preprocessing.scale - self._mean) / self._std)
+
+    def values(self, image: Tensor) -> Tensor:
+        """Probabilities or scores ``[classes]`` of grey levels."""
+        with torch.no_grad():
+            return self.classifier.values(self.scores(image))[0]
 
     def search(
         self, wanted: int, limit: int, tell: Callable[[], None]
@@ -220,7 +196,7 @@ class _Attack:
         """What :meth:`smallest` finds by a single step, and the smaller of that and of what it finds by many."""
         single, many = (self.smallest(wanted, steps, limit, tell) for steps in (1, STEPS))
         return single, min(
-            (found for found in (many, single) if found), key=lambda found: found[0], default=None
+            [found for found in (many, single) if found], key=lambda found: found[0], default=None
         )
 
     def step(self, wanted: int, epsilon: int, steps: int) -> Tensor | None:
@@ -240,7 +216,7 @@ class _Attack:
             moved = image - size * gradient.sign()
             image = torch.minimum(torch.maximum(moved.round(), low), high)
             with torch.no_grad():
-                values = self.subject.values(self._as_read(image))[0]
+                values = self.classifier.values(self._as_read(image))[0]
                 sure = not self.confidence or bool(values[wanted] >= self.confidence)
                 if sure and int(values.argmax()) == wanted:
                     return image
@@ -273,8 +249,8 @@ class _Attack:
     def _as_read(self, image: Tensor) -> Tensor:
         """Scores of the image as it will be read from a file, by the same arithmetic as every other image."""
         pixels = image[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy()
-        batch = torch.from_numpy(normalise(pixels[None], self.subject.preprocessing))
-        return self.subject.scores(batch.to(image.device))
+        batch = torch.from_numpy(normalise(pixels[None], self.classifier.preprocessing))
+        return self.classifier.scores(batch.to(image.device))
 
 
 def in_whole(found: Fooled, image: Source, preprocessing: Preprocessing) -> Bytes:
@@ -295,13 +271,10 @@ def in_whole(found: Fooled, image: Source, preprocessing: Preprocessing) -> Byte
 def draw_fooled(found: Fooled) -> Figure:
     """The image, the amplified difference around grey, and the image that fools, each class with its value."""
     change = found.fooled.astype(int) - found.rgb.astype(int)
-    factor = max(1, 127 // max(int(np.abs(change).max()), 1))
-    old, new = (short(plain(name), 30) for name in found.classes)
-    single = "" if found.one_step is None else f"; a single step needs {found.one_step}"
-    title = (
-        f"{found.describe()} by a change of at most {found.epsilon} of 255 grey levels, the smallest found: {found.image} "
-        f"({found.subject})"
-    )
+    most = int(np.abs(change).max())
+    factor = max(1, 127 // max(most, 1))
+    old, new = (short(name) for name in found.classes)
+    title = f"{found.describe()} by a change of at most {found.epsilon} of 255 grey levels: {found.image} ({found.model})"
     if found.cautions:
         title += f". Beware: {'; '.join(found.cautions)}"
     figure, axes = new_panels(columns=3, cell=3.9, title=title, aspect=1.2)
@@ -309,23 +282,12 @@ def draw_fooled(found: Fooled) -> Figure:
         place.set_anchor("N")
     texts = [[as_text(value, found.unit) for value in pair] for pair in (found.before, found.after)]
     show_image(axes[0], found.rgb, f"'{old}' {texts[0][0]}\n('{new}' {texts[0][1]})")
-    axes[1].imshow((128 + factor * change).clip(0, 255).astype(np.uint8), interpolation="nearest")
-    set_title(
-        axes[1],
-        f"the difference, {factor} times as strong\nmean {np.abs(change).mean():.2f} grey levels{single}",
-    )
-    most = int(np.abs(change).max())
+    single = "" if found.one_step is None else f"; a single step needs {found.one_step}"
+    mean = f"mean {np.abs(change).mean():.2f} grey levels{single}"
+    amplified = (128 + factor * change).clip(0, 255).astype(np.uint8)
+    show_image(axes[1], amplified, f"the difference, {factor} times as strong\n{mean}")
     ends = {-128.0: f"{-most} level{'s' if most > 1 else ''}", 0.0: "0", 128.0: f"+{most}"}
     meaning = "change of red, green and blue each, in levels: grey is 0"
     add_ends_bar(figure, scale(-128, 128, "gray"), axes[1], meaning, ends)
-    _frame_bar(figure, axes[1])
     show_image(axes[2], found.fooled, f"'{new}' {texts[1][1]}\n('{old}' {texts[1][0]})")
     return figure
-
-
-def _frame_bar(figure: Figure, axes: Axes) -> None:
-    """A line around the colour bar below: its white end would vanish on white."""
-    for place in (*figure.axes, *axes.child_axes):
-        if "outline" in place.spines:
-            place.spines["outline"].set_visible(True)
-            place.spines["outline"].set_edgecolor("0.5")

@@ -14,48 +14,38 @@ import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.errors import OptionError
-from cnncodes.pictures.subject import Bytes, Subject, View, to_rgb
+from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caution, crop_words, to_rgb
+from cnncodes.pictures.drawing import COLOURS, new_panels, set_title, show_image, wrapped
+from cnncodes.pictures.question import SCORE_MEANS, number, short, short_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cnncodes.pictures.drawing import Axes, Figure
+
 Array = npt.NDArray[Any]
-ALPHA, BETA = 6, 2  # the paper's norms
+ALPHA = 6  # the paper's norm
 RANGE = 0.002  # weight of the alpha-norm: pictures stay in the range of photographs
 MEASURED = 25  # times that the error is measured on the way
 FIRST_WAVES = 0.02  # cycles in a pixel: what a descent from coarse to fine begins with
 #: Luminance, red against blue, and green against magenta; photographs vary along the first most.
 COLOUR_AXES = ((1, 1, 1), (1, 0, -1), (1, -2, 1))
+CELL, MOST_ACROSS = 3.6, 4  # inches, panels in a row
+SMALL = 10  # points
 
 
 @dataclass(frozen=True)
 class Way:
-    """How one descends to a code. All numbers were found by looking at what becomes of photographs.
+    """How one descends to a code. All numbers were found by looking at what becomes of photographs."""
 
-    Parameters
-    ----------
-    rate : float
-        Adam's first step.
-    variation : float
-        Weight of total variation, which smooths noise away.
-    falling : float
-        The spectrum is scaled by ``frequency ** -falling``. Photographs have about 1; with more, a step changes areas
-        rather than patterns: what a code without places leaves open is then filled with areas, not with grain.
-    colours : tuple of 3 float
-        Lengths of the axes of colour: how easily each changes.
-    coarse : bool
-        Whether coarse waves come first and fine ones join on the way, so that plain areas, of which early stages say
-        little, get their colour.
-    jitter : int
-        Largest shift in pixels at each step.
-    """
-
-    rate: float
-    variation: float
+    rate: float  # Adam's first step
+    variation: float  # weight of total variation, which smooths noise away
+    #: The spectrum is scaled by ``frequency ** -falling``. Photographs have about 1; with more, a step changes areas
+    #: rather than patterns: what a code without places leaves open is then filled with areas, not with grain.
     falling: float
-    colours: tuple[float, float, float]
-    coarse: bool
-    jitter: int
+    colours: tuple[float, float, float]  # lengths of the axes of colour: how easily each changes
+    coarse: bool  # whether coarse waves come first, so that plain areas get their colour
+    jitter: int  # largest shift in pixels at each step
 
 
 def way_to(side: int, places: int | None) -> Way:
@@ -74,31 +64,20 @@ class Inversion:
     """An image rebuilt from what one stage gives for it.
 
     All errors are squared distances from the code, in parts of that of a plain grey image's code: 0 is the same code, and 1
-    as far as an image with nothing on it. That makes stages comparable. The paper divides by a typical distance between
-    images, which needs other images and lies near: 0.9 to 1.3 times this one, from pool1 to fc7 of the starter weights over
-    photographs of ants and bees.
-
-    Parameters
-    ----------
-    stage : str
-    rgb : uint8 array [side, side, 3]
-        The rebuilt image.
-    steps : int array [n]
-        Steps after which the error was measured, the first 0 and the last ``iterations``.
-    errors : float array [n]
-        Of the image as it was then, not shifted.
-    mirrored : float
-        Error of the image's own mirror image: where this is small, the stage hardly tells left from right.
-    answer : tuple of str and float, or None
-        The network's class for the rebuilt image with its probability (or score); None without a classifier.
+    as far as an image with nothing on it. That makes stages comparable; the paper divides by a typical distance between
+    images, which is 0.9 to 1.3 times this one, from pool1 to fc7 of the starter weights over ants and bees.
     """
 
     stage: str
-    rgb: Bytes
-    steps: Array
-    errors: Array
-    mirrored: float
-    answer: tuple[str, float] | None = None
+    rgb: Bytes  # [side, side, 3]
+    steps: Array  # int [n]: steps after which the error was measured, the first 0 and the last all of them
+    errors: Array  # [n], of the image as it was then, not shifted
+    mirrored: (
+        float  # error of the image's own mirror image: where small, the stage hardly tells left from right
+    )
+    answer: tuple[str, float] | None = (
+        None  # the network's class for it, and its value; None without a classifier
+    )
 
     @property
     def error(self) -> float:
@@ -108,33 +87,16 @@ class Inversion:
 
 @dataclass(frozen=True, eq=False)
 class Inversions:
-    """An image, and what is rebuilt from its codes.
+    """An image, and what is rebuilt from its codes."""
 
-    Parameters
-    ----------
-    subject, image : str
-        Names of the network (or model) and of the image.
-    rgb : uint8 array [side, side, 3]
-        The image as the network sees it.
-    parts : tuple of Inversion
-        One per stage.
-    seed : int
-    unit : str
-        Of the answers: "probability" or "score".
-    answer : tuple of str and float, or None
-        The network's class for the image itself.
-    seen : float, default 1
-        Share of the photograph's area that the network sees.
-    """
-
-    subject: str
+    model: str  # name of the network or model
     image: str
-    rgb: Bytes
-    parts: tuple[Inversion, ...]
+    rgb: Bytes  # [side, side, 3], as the network sees it
+    parts: tuple[Inversion, ...]  # one per stage
     seed: int
-    unit: str = "probability"
-    answer: tuple[str, float] | None = None
-    seen: float = 1.0
+    unit: str = "probability"  # of the answers, or "score"
+    answer: tuple[str, float] | None = None  # for the image itself
+    seen: float = 1.0  # share of the photograph's area that the network sees
 
     @property
     def iterations(self) -> int:
@@ -145,15 +107,14 @@ class Inversions:
         """How the errors are counted, and what the mirror image says about what a stage forgets."""
         mirrored = ", ".join(f"{part.stage} {as_share(part.mirrored)}" for part in self.parts)
         return (
-            "Error: squared distance from the photograph's code; 100 % is as far as a plain grey image. A small one says "
-            "that the search succeeded, not that much is kept. Of the photograph mirrored left to right it is "
-            f"{mirrored}: where that is little, the layer hardly tells left from right."
+            "Error: squared distance from the photograph's code; 100 % is as far as a plain grey image. Of the mirror image: "
+            f"{mirrored}; where that is little, the layer hardly tells left from right."
         )
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
         return {
-            "model": self.subject,
+            "model": self.model,
             "image": self.image,
             "seed": self.seed,
             "iterations": self.iterations,
@@ -173,8 +134,8 @@ def as_share(share: float) -> str:
 
 
 def invert(
-    subject: Subject,
-    view: View,
+    classifier: Classifier,
+    image: SeenImage,
     stages: str | Iterable[str] = ("pool1", "conv3", "pool5", "fc6", "fc7"),
     iterations: int = 150,
     seed: int = 0,
@@ -188,13 +149,13 @@ def invert(
 
     The paper descends over pixels with momentum; here it is Adam (Kingma and Ba 2015), with a step that falls along a
     cosine, over the image's spectrum scaled by a power of the frequency, and over colours of which luminance is the largest
-    (Olah, Mordvintsev and Schubert 2017, Feature Visualization, "Preconditioning"): a step changes areas as easily as
-    fine patterns. Over pixels it finds faint patterns that give the same code and show nothing.
+    (Olah, Mordvintsev and Schubert 2017, Feature Visualization, "Preconditioning"): over pixels the descent finds faint
+    patterns that give the same code and show nothing.
 
     Parameters
     ----------
-    subject : Subject
-    view : View
+    classifier : Classifier
+    image : SeenImage
     stages : str or iterable of str
         Names and ranges, see :func:`cnncodes.networks.parse_stages`.
     iterations : int, default 150
@@ -212,8 +173,8 @@ def invert(
     """
     if iterations < 1:
         raise OptionError(f"{iterations} iterations rebuild nothing.", "Use 1 or more.")
-    names = subject.weights.architecture.select(stages)
-    subject.network  # noqa: B018 - made once, before several threads ask for it
+    names = classifier.weights.architecture.select(stages)
+    classifier.network  # noqa: B018 - made once, before several threads ask for it
     done = 0
     lock = threading.Lock()
 
@@ -223,54 +184,62 @@ def invert(
             done += 1
             progress(done, len(names) * iterations)
 
+    def one(name: str) -> Inversion:
+        return _invert_one(classifier, image, name, iterations, seed, report)
+
     # On a CPU a stage on each core with one thread: these steps are too small to be shared by several.
-    side_by_side = subject.device.cores if subject.device.is_cpu else 1
-    with exact_and_side_by_side(subject.device), ThreadPoolExecutor(side_by_side, "invert") as pool:
-        parts = list(pool.map(lambda name: _invert_one(subject, view, name, iterations, seed, report), names))
-    answer = _answer(subject, view.pixels)
-    unit = subject.unit
-    return Inversions(subject.name, view.name, view.rgb, tuple(parts), seed, unit, answer, view.seen)
+    side_by_side = classifier.device.cores if classifier.device.is_cpu else 1
+    with exact_and_side_by_side(classifier.device), ThreadPoolExecutor(side_by_side, "invert") as pool:
+        parts = tuple(pool.map(one, names))
+    answer = _answer(classifier, image.pixels)
+    return Inversions(
+        classifier.name, image.name, image.rgb, parts, seed, classifier.unit, answer, image.seen
+    )
 
 
 def _invert_one(
-    subject: Subject, view: View, stage: str, iterations: int, seed: int, progress: Callable[[], None]
+    classifier: Classifier,
+    image: SeenImage,
+    stage: str,
+    iterations: int,
+    seed: int,
+    progress: Callable[[], None],
 ) -> Inversion:
     """Descend from noise to the code of one stage."""
 
     def code(pixels: Tensor) -> Tensor:
-        return subject.network.activations(pixels, stage)[stage]
+        return classifier.network.activations(pixels, stage)[stage]
 
     def distance(pixels: Tensor) -> float:
         with torch.no_grad():
             return float((code(pixels) - wanted).square().sum())
 
     with torch.no_grad():
-        wanted = code(view.pixels)
+        wanted = code(image.pixels)
     square = wanted.square().sum()
     if not square > 0:
-        raise OptionError(f"'{stage}' gives only zeros for '{view.name}'.", "Name another stage.")
-    grey = distance(torch.zeros_like(view.pixels)) or float(square)  # the image may be grey itself
+        raise OptionError(f"'{stage}' gives only zeros for '{image.name}'.", "Name another stage.")
+    grey = distance(torch.zeros_like(image.pixels)) or float(square)  # the image may be grey itself
     # All is counted in units of the spread of pixels, so that networks that read 0..255 are treated alike.
-    record = subject.preprocessing
-    unit = 64 / record.scale / view.pixels.new_tensor(record.std)[:, None, None]  # 64 grey levels
-    side = view.pixels.shape[2]
-    way = way_to(side, wanted.shape[2] if wanted.dim() > 2 else None)
+    record = classifier.preprocessing
+    unit = 64 / record.scale / image.pixels.new_tensor(record.std)[:, None, None]  # 64 grey levels
+    way = way_to(image.pixels.shape[2], wanted.shape[2] if wanted.dim() > 2 else None)
     random = torch.Generator().manual_seed(seed)
-    spectrum, image_of = _start(view.pixels, random, way)
+    spectrum, image_of = _start(image.pixels, random, way)
     optimiser = torch.optim.Adam([spectrum], lr=way.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations, eta_min=way.rate / 20)
     every = max(1, iterations // MEASURED)
     steps, errors = [], []
     for step in range(iterations):
-        image = image_of(spectrum, step / iterations)
+        found = image_of(spectrum, step / iterations)
         if step % every == 0:
             steps.append(step)
-            errors.append(distance(image * unit) / grey)
+            errors.append(distance(found * unit) / grey)
         shift = torch.randint(-way.jitter, way.jitter + 1, (2,), generator=random).tolist()
-        error = (code(torch.roll(image, shift, (2, 3)) * unit) - wanted).square().sum() / square
-        across, down = image.diff(dim=3), image.diff(dim=2)
+        error = (code(torch.roll(found, shift, (2, 3)) * unit) - wanted).square().sum() / square
+        across, down = found.diff(dim=3), found.diff(dim=2)
         roughness = (across.square().mean() + down.square().mean()) * 3
-        loss = error + RANGE * (image / 2).abs().pow(ALPHA).mean() + way.variation * roughness
+        loss = error + RANGE * (found / 2).abs().pow(ALPHA).mean() + way.variation * roughness
         (spectrum.grad,) = torch.autograd.grad(loss, spectrum)
         optimiser.step()
         schedule.step()
@@ -279,20 +248,17 @@ def _invert_one(
         found = image_of(spectrum, 1.0) * unit
     return Inversion(
         stage, to_rgb(found, record)[0], np.array([*steps, iterations]), np.array([*errors, distance(found) / grey]),
-        distance(view.pixels.flip(3)) / grey, _answer(subject, found),
+        distance(image.pixels.flip(3)) / grey, _answer(classifier, found),
     )  # fmt: skip
 
 
-def _answer(subject: Subject, pixels: Tensor) -> tuple[str, float] | None:
+def _answer(classifier: Classifier, pixels: Tensor) -> tuple[str, float] | None:
     """The class with the largest value, and that value; None for a network without one classifier for all classes."""
-    if (subject.head or subject.weights).class_sets or (
-        subject.head is None and subject.weights.architecture.classes is None
-    ):
+    if not classifier.has_classes:
         return None
-    with torch.no_grad():
-        values = subject.values(subject.scores(pixels))[0]
+    values = classifier.answer(pixels)
     best = int(values.argmax())
-    return subject.classes[best], float(values[best])
+    return classifier.classes[best], float(values[best])
 
 
 def _start(
@@ -325,3 +291,57 @@ def _start(
         return torch.einsum("bkhw,kc->bchw", planes, colours)
 
     return start.to(pixels).requires_grad_(), image_of
+
+
+def draw_inversions(found: Inversions) -> Figure:
+    """The image and those rebuilt from each stage, in rows of four; the last panel has the errors by iteration."""
+    count = len(found.parts) + 2
+    rows = -(-count // MOST_ACROSS)
+    across = -(-count // rows)
+    title = f"{short_file(found.image)}, rebuilt from its codes alone ({short_file(found.model)}, {found.iterations} iterations)"
+    caution = crop_caution(found.seen)
+    title += f". Beware: {caution}" if caution else ""
+    figure, axes = new_panels(rows, across, CELL, title, aspect=1.13)
+    show_image(axes[0], found.rgb, f"{crop_words(found.seen)}\n{_said(found.answer, found.unit)}")
+    for place, part in zip(axes[1:], found.parts, strict=False):
+        show_image(place, part.rgb, f"rebuilt from {part.stage}\n{_said(part.answer, found.unit)}")
+    _draw_errors(axes[count - 1], found, 1 + len(axes) - count)
+    for place in axes[count:]:
+        place.set_visible(False)
+    meaning = found.meaning()
+    if found.unit != "probability" and found.answer is not None:
+        meaning += f" SVM scores: {SCORE_MEANS}."
+    foot = wrapped(meaning, int(13 * across * CELL))
+    figure.supxlabel("\n".join(foot), fontsize=SMALL, x=0.04 / (across * CELL), ha="left")
+    return figure
+
+
+def _said(answer: tuple[str, float] | None, unit: str) -> str:
+    """What the network says of a picture, in a line of its title."""
+    if answer is None:
+        return ""
+    score = "" if unit == "probability" else f"{unit} "
+    return f"network: '{short(answer[0], 20)}' {score}{number(answer[1], unit)}"
+
+
+def _draw_errors(panel: Axes, found: Inversions, width: int) -> None:
+    """Curves with their names at the right, in a panel and ``width - 1`` free ones beside it."""
+    set_title(panel, "error of the code by iteration")
+    panel.set_box_aspect(1)
+    # Its numbers stay inside the panels, and it is as high as the images.
+    axes = panel.inset_axes((0.16, 0.14, 0.48 + 0.95 * (width - 1), 0.84))
+    axes.set_in_layout(False)
+    for place, part in enumerate(found.parts):
+        label = f"{part.stage} {as_share(part.error)}"
+        axes.plot(part.steps, part.errors, label=label, color=COLOURS[place % len(COLOURS)], linewidth=2)
+    axes.set_yscale("log")
+    axes.set_xticks(sorted({0, found.iterations // 2, found.iterations}))
+    least = min(float(part.errors.min()) for part in found.parts)
+    ticks = [10.0**-power for power in range(5) if power == 0 or 10.0**-power > 0.5 * least]
+    axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+    axes.yaxis.minorticks_off()
+    axes.tick_params(labelsize=SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, axis="y", alpha=0.3, linewidth=0.5)
+    axes.set_xlabel("iteration", fontsize=SMALL)
+    axes.legend(fontsize=SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=1)

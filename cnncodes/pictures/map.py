@@ -1,25 +1,58 @@
-"""Codes as a map in two dimensions: images whose codes are alike lie close together."""
+"""Codes as a map in two dimensions: images whose codes are alike lie close together. The door to scikit-learn, umap, scipy.
+
+Everything runs with one thread, so that a seed gives the same bits whatever the number of cores: with several, the
+order in which partial sums meet decides the last bit, and t-SNE makes a different picture of it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import warnings
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import OptionError, nearest
+from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.codes.search import Metric, mean_of_crops
+from cnncodes.codes.search import nearest as nearest_rows
+from cnncodes.errors import CatalogError, CodesFileError, DependencyError, OptionError, nearest
+from cnncodes.images import Catalog
+from cnncodes.images.listing import SPLITS
+from cnncodes.pictures.codes_source import CodesSource, check_split, evenly, moved, rows_of
+from cnncodes.pictures.colours import Legend, class_mark, label_colours, unwritten
+from cnncodes.pictures.drawing import new_sheet, plain, show_sheet
+from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
+
+if TYPE_CHECKING:
+    from cnncodes.pictures.codes_source import PathLike
+    from cnncodes.pictures.drawing import Figure
 
 Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 Method: TypeAlias = Literal["tsne", "pca", "umap"]
 Progress: TypeAlias = Callable[[float, str], None]
 
 LABEL = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
-
 #: Principal components that t-SNE and UMAP start from (van der Maaten and Hinton 2008 keep 30): the neighbours are
 #: found among eighty times fewer numbers than fc7 has.
 COMPONENTS = 50
 SMALLEST = 5  # images, and numbers of each, that t-SNE and UMAP need: fewer have no neighbourhoods
+NEIGHBOURS = 10  # of each image, for the purity
+MOST = 2500  # images on a grid, and on a map if nothing else is asked for: the assignment grows with the cube
+WIDTH = 2400  # pixels that a grid of many images is wide; of few, tiles are at most this large:
+SMALLEST_TILE, LARGEST_TILE = 36, 128
+#: Of the tile's side, and pixels at least. Tiles touch, so that frames of one class grow together to a region: that
+#: is seen at a glance, when each frame alone is too thin to be.
+FRAME, THINNEST = 1 / 12, 4
+GAP = 1  # pixels around each image, in white, where there are no classes to be told
+POINTS_WIDTH, POINTS_HEIGHT = 1440, (640, 1050)  # pixels of the map of points
 
 
 def codes_map(
@@ -28,7 +61,7 @@ def codes_map(
     seed: int = 0,
     perplexity: float = 30.0,
     progress: Progress | None = None,
-) -> npt.NDArray[np.float64]:
+) -> Floats:
     """Places of codes on a map.
 
     Every row is first scaled to length 1: what counts is which units fire, not how strongly. (On ants and bees,
@@ -61,8 +94,6 @@ def codes_map(
     DependencyError
         If umap-learn is needed and missing.
     """
-    from cnncodes.pictures import projections
-
     report = progress or (lambda share, text: None)
     rows = _unit_rows(codes, method, perplexity)
     N = len(rows)
@@ -70,33 +101,22 @@ def codes_map(
         return np.zeros((N, 2))
     alone = method == "pca" or min(N, rows.shape[1]) < SMALLEST
     report(0.0, "principal components")
-    components = projections.principal_components(rows, 2 if alone else COMPONENTS, seed)
-    if alone:
-        places = components[:, :2]
-    else:
+    places = _principal_components(rows, 2 if alone else COMPONENTS, seed)
+    if not alone:
         report(0.1, f"{LABEL[method]} of {N:,} images")
         reach = min(perplexity, (N - 1) / 3)
-        if method == "tsne":
-            places = projections.tsne(components, reach, seed)
-        else:
-            places = projections.umap(components, max(2, round(reach)), seed)
+        places = _tsne(places, reach, seed) if method == "tsne" else _umap(places, max(2, round(reach)), seed)
     report(1.0, "")
     out = np.zeros((N, 2))
-    out[:, : places.shape[1]] = places
-    return out if alone else _lying(out)
-
-
-def _lying(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """A map turned by a quarter, if it is higher than wide: screens and slides are wide, and its axes mean nothing."""
-    width, height = np.ptp(places, axis=0)
-    return np.stack([places[:, 1], -places[:, 0]], axis=1) if height > width else places
+    out[:, : min(places.shape[1], 2)] = places[:, :2]
+    width, height = np.ptp(out, axis=0)
+    if not alone and height > width:  # turned by a quarter: screens are wide, and the axes mean nothing
+        return np.stack([out[:, 1], -out[:, 0]], axis=1)
+    return out
 
 
 def _unit_rows(codes: Array, method: str, perplexity: float) -> npt.NDArray[np.float32]:
-    """The rows with length 1, as float32, the one copy that a map makes; a row of zeros stays.
-
-    Raises OptionError for what has no map.
-    """
+    """The rows with length 1, as float32, the one copy that a map makes; OptionError for what has no map."""
     if method not in get_args(Method):
         raise OptionError(f"method '{method}' is not known.", nearest(method, get_args(Method)))
     if not perplexity >= 1:
@@ -115,3 +135,363 @@ def _unit_rows(codes: Array, method: str, perplexity: float) -> npt.NDArray[np.f
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
     rows /= np.where(length > 0, length, 1)
     return rows
+
+
+def _principal_components(X: Array, count: int, seed: int) -> Array:
+    """The first principal components of rows ``[N, d]``, by random projections (Halko, Martinsson and Tropp 2011).
+
+    ``X`` is centred in place: a copy of fc7's codes of 10,000 images would have 160 MB.
+    """
+    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    model = PCA(min(count, *X.shape), svd_solver="randomized", random_state=seed, copy=False)
+    with threadpool_limits(limits=1):
+        return np.asarray(model.fit_transform(X))
+
+
+def _tsne(X: Array, perplexity: float, seed: int) -> Array:
+    """t-SNE (van der Maaten and Hinton 2008) of principal components, started at the first two of them, so that far
+    groups keep their order (Kobak and Berens 2019)."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    start = (1e-4 * X[:, :2] / X[:, 0].std()).astype(np.float32)  # as small as theirs
+    with threadpool_limits(limits=1):
+        return np.asarray(TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(X))
+
+
+def _umap(X: Array, neighbours: int, seed: int) -> Array:
+    """UMAP (McInnes, Healy and Melville 2018) of rows ``[N, d]``; raises DependencyError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of what it could do with TensorFlow, and that a seed costs its threads
+        try:
+            from umap import UMAP
+        except ImportError as error:
+            raise DependencyError(
+                "a UMAP map needs umap-learn, which is not installed.",
+                "Run: pip install 'cnncodes[umap]', or use --method tsne.",
+            ) from error
+        model = UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1, init="pca")
+        return np.asarray(model.fit_transform(X))
+
+
+@dataclass(frozen=True)
+class Purity:
+    """Of the ten nearest neighbours of a labelled image, the share that has its class; the mean over images.
+
+    Of copies only the first takes part: that an image is like itself says nothing of the codes.
+    """
+
+    on_map: float  # by distance on the map
+    in_codes: float  # by the cosine of the codes: what the map can show at best, roughly
+    by_chance: float  # if neighbours were drawn at random
+
+
+@dataclass(frozen=True, eq=False)
+class CodesMap:
+    """N images of a codes file on a map."""
+
+    file: str  # name of the codes file
+    weights: str  # that made the codes
+    layer: str
+    method: Method
+    seed: int
+    perplexity: float
+    rows: Integers  # of the codes file, [N]
+    of: int  # how many there were to choose from: images of the split that were read
+    split: str  # "all", "none", "train", "val" or "test"
+    catalog: Catalog  # of these images
+    points: Floats  # [N, 2]: x to the right, y upwards, in no unit
+    purity: Purity | None  # None where fewer than two classes, or too few images, have labels
+    choice: str = ""  # why this layer, for the title; empty where it was named, or is the only one
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def label(self) -> str:
+        """Name of the method with what decides it: ``t-SNE, perplexity 30, seed 0``."""
+        settings = {"tsne": f", perplexity {self.perplexity:g}", "umap": f", {self.perplexity:g} neighbours"}
+        return LABEL[self.method] + settings.get(self.method, "") + f", seed {self.seed}"
+
+    def to_json(self) -> str:
+        """JSON object: the settings, the purity, and one entry with name, class, split and place for each image."""
+        catalog = self.catalog
+        images = [
+            {
+                "name": name,
+                "row": int(row),
+                "class": catalog.classes[label] if label >= 0 else None,
+                "split": SPLITS[split],
+                "x": float(x),
+                "y": float(y),
+            }
+            for name, row, label, split, (x, y) in zip(
+                catalog.names, self.rows, catalog.labels, catalog.splits, self.points, strict=True
+            )
+        ]
+        values = {
+            "codes": self.file, "weights": self.weights, "layer": self.layer, "method": self.method,
+            "seed": self.seed, "perplexity": self.perplexity, "split": self.split, "of": self.of,
+            "purity": None if self.purity is None else vars(self.purity), "images": images,
+        }  # fmt: skip
+        return json.dumps(values)
+
+
+def read_map(
+    codes: PathLike | CodesSource,
+    *,
+    layer: str | None = None,
+    method: Method = "tsne",
+    seed: int = 0,
+    perplexity: float = 30.0,
+    split: str = "all",
+    limit: int | None = MOST,
+    root: PathLike | None = None,
+    progress: Progress | None = None,
+) -> CodesMap:
+    """The map of the images of a codes file; see :func:`codes_map`.
+
+    Parameters
+    ----------
+    codes : path of a codes file, or CodesSource
+        Of images by way of :func:`~cnncodes.pictures.codes_source.codes_for`. Images that are pending or unreadable
+        are left out.
+    layer : str, optional
+        By default the deepest of the file.
+    method, seed, perplexity
+        As for :func:`codes_map`.
+    split : {"all", "train", "val", "test", "none"}, default "all"
+        Only images of this split.
+    limit : int or None, default 2500
+        At most so many images, spread evenly over the file; None for all. More have a map too, but
+        not all of them a cell of the grid.
+    root : path, optional
+        Where the images are now, if they were moved.
+    progress : callable(share, text), optional
+
+    Raises
+    ------
+    CodesFileError
+        If the file cannot be read, lacks the layer, or no image is left.
+    OptionError
+        If the split or the method is not known, or fewer than five images are left.
+    """
+    check_split(split, limit)
+    source = CodesSource.of(codes, layer, root)
+    where = f" of split '{split}'" if split != "all" else ""
+    with CodesFile(source.path) as file:
+        stage, choice = source.choose(file)
+        try:
+            usable = rows_of(file.catalog, file.state == DONE, split)
+        except CatalogError as error:
+            raise CodesFileError(
+                f"'{source.name}' has no extracted image{where}.", "Extract first, or name another split."
+            ) from error
+        rows = evenly(usable, limit)
+        if len(rows) < SMALLEST:
+            images = f"{len(rows)} image{'s' if len(rows) > 1 else ''}{where or f' of {source.name!r}'}"
+            raise OptionError(
+                f"{images} make{'' if len(rows) > 1 else 's'} no map: nearness means nothing among so few.",
+                f"Give {SMALLEST} or more, better hundreds; 'cnncodes show neighbours' compares a single image with others.",
+            )
+        values = mean_of_crops(file.read(stage, rows))
+        catalog = moved(file.catalog, source.root).subset(rows)
+        points = codes_map(values, method, seed, perplexity, progress)
+        pure = purity(values, points, catalog.labels, file.digests()[rows])
+        return CodesMap(
+            source.name, file.settings.weights, stage, method, seed, perplexity,
+            rows, source.images or len(usable), split, catalog, points, pure, choice,
+        )  # fmt: skip
+
+
+def purity(
+    codes: Array, points: Array, labels: npt.ArrayLike, digests: npt.ArrayLike | None = None
+) -> Purity | None:
+    """How pure the neighbourhoods are, on a map ``[N, 2]`` and in its codes ``[N, length]``; see :class:`Purity`.
+
+    Copies are images of equal codes (that are not all zero), or of equal ``digests`` ``[N]`` of their files, where 0 is
+    unknown. None with fewer than two classes, or with no more labelled images than ten.
+    """
+    known = np.flatnonzero((np.asarray(labels) >= 0) & ~_copies(codes, digests))
+    own = np.asarray(labels)[known]
+    count = len(known)
+    if count <= NEIGHBOURS or len(np.unique(own)) < 2:
+        return None
+
+    def share(rows: Array, metric: Metric) -> float:
+        places, _ = nearest_rows(rows[known], rows[known], NEIGHBOURS, metric, leave_out=np.arange(count))
+        return float((own[places] == own[:, None]).mean())
+
+    sizes = np.bincount(own)
+    by_chance = float((sizes * (sizes - 1)).sum() / (count * (count - 1)))
+    return Purity(share(points, "l2"), share(codes, "cosine"), by_chance)
+
+
+def _copies(codes: Array, digests: npt.ArrayLike | None) -> npt.NDArray[np.bool_]:
+    """Whether a row is a copy of an earlier one."""
+    seen: set[object] = set()
+    out = np.zeros(len(codes), np.bool_)
+    files = np.zeros(len(codes), np.uint64) if digests is None else np.asarray(digests)
+    for place, (code, file) in enumerate(zip(codes, files.tolist(), strict=True)):
+        marks = {hashlib.sha256(code.tobytes()).digest()} if code.any() else set()
+        marks |= {file} if file else set()
+        out[place] = not seen.isdisjoint(marks)
+        seen |= marks
+    return out
+
+
+def grid_shape(count: int, aspect: float = 4 / 3) -> tuple[int, int]:
+    """Rows and columns of the smallest grid for ``count`` cells that is about ``aspect`` times as wide as high.
+
+    >>> grid_shape(12), grid_shape(1)
+    ((3, 4), (1, 1))
+    """
+    columns = max(1, math.ceil(math.sqrt(count * aspect)))
+    return max(1, math.ceil(count / columns)), columns
+
+
+def grid_places(points: Array, rows: int, columns: int) -> Integers:
+    """A cell of its own for each point ``[N, 2]``, the sum of squared distances as small as can be: row and column.
+
+    The points are stretched to the grid first: the smallest box around them to its outer cells' centres. The
+    assignment is solved exactly (Crouse 2016), so no better arrangement exists. Raises OptionError if there are fewer
+    cells than points.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if rows * columns < len(points):
+        raise OptionError(
+            f"{len(points):,} points do not fit into {rows} x {columns} cells.", "Use a larger grid."
+        )
+    cells = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
+    wanted = on_grid(points, rows, columns)
+    cost = ((wanted[:, None] - cells) ** 2).sum(axis=-1)  # [N, cells]
+    _, chosen = linear_sum_assignment(cost)
+    return np.asarray(cells[chosen], np.int64)
+
+
+def on_grid(points: Array, rows: int, columns: int) -> Floats:
+    """Points ``[N, 2]`` (x, y upwards) in units of cells: float ``[N, 2]``, row and column."""
+    low, span = points.min(axis=0), np.ptp(points, axis=0)
+    scaled = np.where(span > 0, (points - low) / np.where(span > 0, span, 1), 0.5)  # [N, 2] in 0..1
+    return np.stack([(1 - scaled[:, 1]) * (rows - 1), scaled[:, 0] * (columns - 1)], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Images of a map on a grid."""
+
+    shown: Integers  # [n] places in the map of the images that are drawn
+    cells: Integers  # [n, 2] row and column of each; no two are the same
+    rows: int
+    columns: int
+    tile: int  # side of one cell in pixels, with its frame
+    labelled: bool  # whether any image has a class, which its frame tells
+
+    @property
+    def frame(self) -> int:
+        """Width of the frame in the colour of the class, in pixels."""
+        return max(THINNEST, round(FRAME * self.tile)) if self.labelled else GAP
+
+    @property
+    def thumbnail(self) -> int:
+        """Side of the image in a cell, in pixels."""
+        return self.tile - 2 * self.frame
+
+
+def arrange(found: CodesMap, largest: int = MOST) -> Grid:
+    """A cell for each image of the map; of more than ``largest``, so many are drawn, spread evenly over the file."""
+    shown = evenly(np.arange(len(found)), largest)
+    rows, columns = grid_shape(len(shown))
+    cells = grid_places(found.points[shown], rows, columns)
+    tile = int(np.clip(WIDTH // columns, SMALLEST_TILE, LARGEST_TILE))
+    return Grid(shown, cells, rows, columns, tile, bool((found.catalog.labels[shown] >= 0).any()))
+
+
+def map_thumbnails(found: CodesMap, grid: Grid, progress: Callable[[int], None] | None = None) -> Thumbnails:
+    """The images of a grid, in its order and as large as its cells; ``progress`` is told how many are read."""
+    return read_thumbnails([str(found.catalog.path(place)) for place in grid.shown], grid.thumbnail, progress)
+
+
+def draw_map(found: CodesMap, grid: Grid | None = None, thumbnails: Thumbnails | None = None) -> Figure:
+    """The images themselves, framed in the colours of their classes.
+
+    ``grid`` and ``thumbnails`` are those of :func:`arrange` and :func:`map_thumbnails` by default.
+    """
+    grid = grid or arrange(found)
+    thumbnails = thumbnails or map_thumbnails(found, grid)
+    sheet = _sheet(found, grid, thumbnails)
+    more = [f"{len(grid.shown):,} of them are drawn."] if len(grid.shown) < len(found) else []
+    more += [f"{len(lost):,} cannot be read any more (crosses)."] if (lost := thumbnails.problems) else []
+    height, width = sheet.shape[:2]
+    legend = Legend(found.catalog.labels, found.catalog.classes, width) if grid.labelled else None
+    note = _note(found, *more)
+    figure, axes, size = new_sheet(width, height, _title(found), legend.lines if legend else 0.0, note)
+    show_sheet(axes, sheet)
+    if legend:
+        legend.draw(axes, size, marks=False)
+    return figure
+
+
+def _sheet(found: CodesMap, grid: Grid, thumbnails: Thumbnails) -> Bytes:
+    """The grid itself, uint8 ``[rows * tile, columns * tile, 3]``; cells without an image are white."""
+    colours = label_colours(len(found.catalog.classes))[found.catalog.labels[grid.shown]]
+    if not grid.labelled:
+        colours[:] = 255
+    sheet = np.full((grid.rows * grid.tile, grid.columns * grid.tile, 3), 255, np.uint8)
+    for tile, (row, column) in zip(framed(thumbnails.rgb, colours, grid.frame), grid.cells, strict=True):
+        sheet[row * grid.tile :, column * grid.tile :][: grid.tile, : grid.tile] = tile
+    return sheet
+
+
+def draw_map_points(found: CodesMap) -> Figure:
+    """A point for each image in the colour of its class."""
+    low, span = found.points.min(axis=0), np.ptp(found.points, axis=0)
+    width = POINTS_WIDTH
+    height = int(np.clip(width * span[1] / (span[0] or 1.0), *POINTS_HEIGHT))
+    labels, classes = found.catalog.labels, len(found.catalog.classes)
+    legend = Legend(labels, found.catalog.classes, width)
+    figure, axes, size = new_sheet(width, height, _title(found), legend.lines, _note(found))
+    colours = label_colours(classes) / 255
+    # Both axes in one scale: distances are what a map shows.
+    sides = zip((width, height), span, strict=True)
+    room = 0.96 * min(side / length if length else 1.0 for side, length in sides)
+    apart = (found.points - low - span / 2) * room
+    x, y = width / 2 + apart[:, 0], height / 2 - apart[:, 1]
+    area = float(np.clip(45_000 / len(found), 9, 80))
+    # Classes take turns (in a fixed random order), so that the last does not cover all others.
+    order = np.random.default_rng(0).permutation(len(found))
+    for part in np.array_split(order, max(1, min(20, len(found) // 50))):
+        for label in np.unique(labels[part]):
+            chosen = part[labels[part] == label]
+            axes.scatter(
+                x[chosen], y[chosen], area, colours[label][None], marker=class_mark(int(label), classes),
+                alpha=0.8, edgecolor="white", linewidth=0.4,
+            )  # fmt: skip
+    legend.draw(axes, size, marks=True)
+    return figure
+
+
+def _title(found: CodesMap) -> str:
+    """What is seen: how far the classes lie apart, if that can be said, else of what this is a map."""
+    name = plain(found.catalog.root.name) or "/"
+    if found.purity is None:
+        return f"{name}: images whose {found.layer} codes are alike lie close together"
+    on_map, by_chance = round(100 * found.purity.on_map), round(100 * found.purity.by_chance)
+    return f"{name}: {on_map} % of an image's {NEIGHBOURS} nearest on the map share its class ({by_chance} % by chance)"
+
+
+def _note(found: CodesMap, *more: str) -> str:
+    """How the map was made, and what a viewer should know before believing it."""
+    part = f"{len(found):,} of {found.of:,}" if len(found) < found.of else f"{found.of:,}"
+    split = f" (split {found.split})" if found.split != "all" else ""
+    layer = f"{found.layer} codes" + (f" ({found.choice})" if found.choice else "")
+    made = f"{part} images{split} by their {layer}, weights {plain(found.weights)}: {found.label}."
+    codes = ""
+    if found.purity is not None:
+        codes = f"In the codes, {round(100 * found.purity.in_codes)} % of the {NEIGHBOURS} nearest share the class."
+    return " ".join(text for text in (made, *more, codes, unwritten(found.catalog.classes)) if text)

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +20,14 @@ from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops, nearest
 from cnncodes.errors import CodesFileError, OptionError, WeightsMismatchError
 from cnncodes.images import Catalog, crops_of, file_digest
-from cnncodes.pictures.map_record import moved
-from cnncodes.pictures.queries import find_row, read_query
-from cnncodes.pictures.sources import CodesSource
-from cnncodes.pictures.thumbnails import read_thumbnails
+from cnncodes.pictures.codes_source import CodesSource, find_row, moved, read_query
+from cnncodes.pictures.colours import Legend, label_colours, unwritten
+from cnncodes.pictures.drawing import cut_middle, new_sheet, plain, show_sheet
+from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
 
 if TYPE_CHECKING:
+    from cnncodes.pictures.codes_source import PathLike
+    from cnncodes.pictures.drawing import Figure
     from cnncodes.weights import Weights
 
 Array = npt.NDArray[Any]
@@ -33,112 +35,61 @@ Array = npt.NDArray[Any]
 PIXELS = 32  # side of the squares whose pixels are compared
 DRAWN = 12  # neighbours that a picture has room for
 FEW = 6  # neighbours unless more are asked for
+WIDTH = 2000  # pixels of the sheet, about; tiles are as large as that allows, between:
+SMALLEST_TILE, LARGEST_TILE = 56, 160
+FRAME = 1 / 18  # of the tile's side
+GAP = 6  # pixels between tiles
+METRICS = {"cosine": "cosine distance", "l2": "Euclidean distance"}
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One answer: an image of the file.
+    """One answer: an image of the file."""
 
-    Parameters
-    ----------
-    row : int
-        Of the codes file.
-    name : str
-    label : int
-        Its class; -1 for none.
-    class_name : str or None
-    distance : float
-        By the codes' metric, or between pixels of 0 to 1: their root mean square difference.
-    copy : bool
-        Whether the file is the query's, byte for byte, or the distance is 0.
-    """
-
-    row: int
+    row: int  # of the codes file
     name: str
-    label: int
+    label: int  # its class; -1 for none
     class_name: str | None
-    distance: float
-    copy: bool
+    distance: float  # by the codes' metric, or between pixels of 0 to 1: their root mean square difference
+    copy: bool  # whether the file is the query's, byte for byte, or the distance is 0
 
 
 @dataclass(frozen=True)
 class Query:
-    """An image with its neighbours, the nearest first.
+    """An image with its neighbours, the nearest first."""
 
-    Parameters
-    ----------
-    name : str
-        In the codes file, or of the new file.
-    path : str
-    row : int
-        Of the codes file; -1 for a new image.
-    label : int
-        Its class; -1 for none.
-    class_name : str or None
-    by_codes, by_pixels : tuple of Neighbour
-        ``by_pixels`` is empty if too few of the images can be read.
-    """
-
-    name: str
+    name: str  # in the codes file, or of the new file
     path: str
-    row: int
-    label: int
+    row: int  # of the codes file; -1 for a new image
+    label: int  # its class; -1 for none
     class_name: str | None
     by_codes: tuple[Neighbour, ...]
-    by_pixels: tuple[Neighbour, ...]
+    by_pixels: tuple[Neighbour, ...]  # empty if too few of the images can be read
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """What :func:`find_neighbours` found.
+    """What :func:`find_neighbours` found."""
 
-    Parameters
-    ----------
-    file : str
-        Name of the codes file.
-    weights, layer, metric : str
-    k : int
-    images : int
-        How many were compared by their codes.
-    problems : dict of str to str
-        Name and reason of each of these that cannot be read any more, and so has no pixels.
-    catalog : Catalog
-        Of the codes file.
-    queries : tuple of Query
-    choice : str, default ""
-        Why this layer, for the title; empty where it was named, or is the only one.
-    """
-
-    file: str
+    file: str  # name of the codes file
     weights: str
     layer: str
     metric: Metric
     k: int
-    images: int
-    problems: dict[str, str]
-    catalog: Catalog
+    images: int  # how many were compared by their codes
+    problems: dict[str, str]  # name and reason of each that cannot be read any more, and so has no pixels
+    catalog: Catalog  # of the codes file
     queries: tuple[Query, ...]
-    choice: str = ""
-
-    @property
-    def unreadable(self) -> int:
-        """How many images cannot be read any more."""
-        return len(self.problems)
+    choice: str = ""  # why this layer, for the title; empty where it was named, or is the only one
 
     @property
     def pictures(self) -> list[str]:
         """Paths of all images that are drawn: of each query itself, its first 12 neighbours by codes, and by pixels."""
-        return [
-            path
-            for query in self.queries
-            for path in (
-                query.path,
-                *(
-                    str(self.catalog.path(found.row))
-                    for found in query.by_codes[:DRAWN] + query.by_pixels[:DRAWN]
-                ),
-            )
-        ]
+        paths = []
+        for query in self.queries:
+            shown = query.by_codes[:DRAWN] + query.by_pixels[:DRAWN]
+            paths += [query.path, *(str(self.catalog.path(found.row)) for found in shown)]
+        return paths
 
     def share(self, by: str) -> float | None:
         """Share of the neighbours (``"by_codes"`` or ``"by_pixels"``) that have their query's class; None without
@@ -162,14 +113,14 @@ class Neighbours:
 
 
 def find_neighbours(
-    codes: str | os.PathLike[str] | CodesSource,
-    images: Sequence[str | os.PathLike[str]],
+    codes: PathLike | CodesSource,
+    images: Sequence[PathLike],
     *,
     k: int | None = None,
     layer: str | None = None,
     metric: Metric = "cosine",
     weights: Weights | str | None = None,
-    root: str | os.PathLike[str] | None = None,
+    root: PathLike | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Neighbours:
@@ -178,7 +129,7 @@ def find_neighbours(
     Parameters
     ----------
     codes : path of a codes file, or CodesSource
-        Of images by way of :func:`~cnncodes.pictures.sources.codes_for`.
+        Of images by way of :func:`~cnncodes.pictures.codes_source.codes_for`.
     images : sequence of names or paths
         Each is an image of the file (its name there, the end of it, or its path), which is no neighbour of itself, or
         any other image, whose code is computed first.
@@ -213,10 +164,10 @@ def find_neighbours(
     with CodesFile(source.path) as file:
         stage, choice = source.choose(file)
         catalog = moved(file.catalog, source.root)
-        rows = [_row_of(os.fspath(image), file, catalog, source.name) for image in images]
+        asked = [os.fspath(image) for image in images]
+        rows = [_row_of(image, file, catalog, source.name) for image in asked]
         paths = [
-            str(catalog.path(row)) if row >= 0 else os.fspath(image)
-            for image, row in zip(images, rows, strict=True)
+            str(catalog.path(row)) if row >= 0 else image for image, row in zip(asked, rows, strict=True)
         ]
         wanted = _codes_of(file, stage, rows, paths, weights or source.weights, device)
         done = np.flatnonzero(file.state == DONE)
@@ -226,7 +177,7 @@ def find_neighbours(
         by_pixels, problems = _by_pixels(catalog, done, rows, paths, k, progress)
         digests = file.digests()
         queries = tuple(
-            _query(catalog, digests, row, path, _answers(by_codes, place), _answers(by_pixels, place))
+            _query(catalog, digests, row, path, *(_answers(both, place) for both in (by_codes, by_pixels)))
             for place, (row, path) in enumerate(zip(rows, paths, strict=True))
         )
         return Neighbours(
@@ -239,13 +190,13 @@ def _row_of(image: str, file: CodesFile, catalog: Catalog, where: str) -> int:
     row = find_row(image, catalog, where)
     if row < 0:
         return row
-    names = catalog.names
-    if image == names[row]:
+    name = catalog.names[row]
+    if image == name:
         _refuse_two(image, row, file, catalog, where)
     if file.state[row] != DONE:
-        reason = file.problems().get(names[row])
+        reason = file.problems().get(name)
         raise CodesFileError(
-            f"'{where}' has no code of '{names[row]}': "
+            f"'{where}' has no code of '{name}': "
             + (f"it could not be read ({reason})." if reason else "it is not extracted yet."),
             "Name another image." if reason else "Repeat the extract command: it goes on where it stopped.",
         )
@@ -292,21 +243,18 @@ def _compute(
     from cnncodes.weights import Weights, load_weights
 
     settings = file.settings
-    crops = []
-    for path in paths:
-        picture = read_query(path, settings.preprocessing)
-        crops.append(crops_of(picture, settings.preprocessing, settings.crops))
-    if isinstance(weights, Weights):
-        loaded = weights
-    else:
-        loaded = load_weights(weights or settings.weights, network=settings.network)
+    record = settings.preprocessing
+    crops = np.stack([crops_of(read_query(path, record), record, settings.crops) for path in paths])
+    loaded = weights
+    if not isinstance(loaded, Weights):
+        loaded = load_weights(loaded or settings.weights, network=settings.network)
     if loaded.fingerprint != settings.weights_sha256:
         raise WeightsMismatchError(
             f"weights '{loaded.name}' ({loaded.fingerprint[:12]}) did not make '{file.path}' "
             f"({settings.weights_sha256[:12]}).",
             "Name the right weights with --weights.",
         )
-    return mean_of_crops(Encoder(loaded, settings, choose_device(device))(np.stack(crops))[stage])
+    return mean_of_crops(Encoder(loaded, settings, choose_device(device))(crops)[stage])
 
 
 def _by_pixels(
@@ -326,9 +274,8 @@ def _by_pixels(
     squares = small.rgb.reshape(len(files), -1)
     readable = np.array([place for place in range(len(done)) if place not in small.problems], np.int64)
     lost = {catalog.names[done[place]]: why for place, why in small.problems.items() if place < len(done)}
-    asked = range(len(done), len(files))
     others = len(readable) - any(row >= 0 for row in rows)  # a query of the file is no neighbour of itself
-    if others < k or any(place in small.problems for place in asked):
+    if others < k or any(place >= len(done) for place in small.problems):
         return None, lost
     place_of = {int(done[place]): count for count, place in enumerate(readable)}
     leave_out = [place_of.get(row, -1) for row in rows]
@@ -341,33 +288,113 @@ def _answers(found: tuple[Array, Array] | None, place: int) -> list[tuple[int, f
     return [] if found is None else list(zip(found[0][place].tolist(), found[1][place].tolist(), strict=True))
 
 
-def _query(
-    catalog: Catalog,
-    digests: Array,
-    row: int,
-    path: str,
-    by_codes: list[tuple[int, float]],
-    by_pixels: list[tuple[int, float]],
-) -> Query:
+def _query(catalog: Catalog, digests: Array, row: int, path: str, *both: list[tuple[int, float]]) -> Query:
     """One query (row -1: a new image) with its neighbours, in which copies of it are known by their files' digests."""
     own = int(digests[row]) if row >= 0 else file_digest(path)
-    label = int(catalog.labels[row]) if row >= 0 else -1
-    both = [
+
+    def classed(row: int) -> tuple[int, str | None]:
+        label = int(catalog.labels[row]) if row >= 0 else -1
+        return label, catalog.classes[label] if label >= 0 else None
+
+    by_codes, by_pixels = (
         tuple(
-            _neighbour(catalog, found, distance, own != 0 and int(digests[found]) == own)
+            Neighbour(
+                found, catalog.names[found], *classed(found), distance,
+                distance == 0 or (own != 0 and int(digests[found]) == own),
+            )
             for found, distance in answers
         )
-        for answers in (by_codes, by_pixels)
-    ]
+        for answers in both
+    )  # fmt: skip
     name = catalog.names[row] if row >= 0 else Path(path).name
-    return Query(name, path, row, label, _class_name(catalog, label), both[0], both[1])
+    return Query(name, path, row, *classed(row), by_codes, by_pixels)
 
 
-def _neighbour(catalog: Catalog, row: int, distance: float, same_file: bool) -> Neighbour:
-    label = int(catalog.labels[row])
-    copy = same_file or distance == 0
-    return Neighbour(row, catalog.names[row], label, _class_name(catalog, label), distance, copy)
+def thumbnail_side(found: Neighbours) -> int:
+    """Side in pixels of the thumbnails that :func:`draw_neighbours` wants."""
+    tile = _tile(found)
+    return tile - 2 * _frame(tile)
 
 
-def _class_name(catalog: Catalog, label: int) -> str | None:
-    return catalog.classes[label] if label >= 0 else None
+def draw_neighbours(found: Neighbours, thumbnails: Thumbnails | None = None) -> Figure:
+    """A row for each query, as in Krizhevsky et al. 2012, figure 4, with the distance below each neighbour.
+
+    ``thumbnails`` are those of ``found.pictures``, :func:`thumbnail_side` pixels wide; by default they are read.
+    """
+    thumbnails = thumbnails or read_thumbnails(found.pictures, thumbnail_side(found))
+    tile, k = _tile(found), min(found.k, DRAWN)
+    text = float(np.clip(0.075 * tile, 8.0, 10.5))  # points, of the captions
+    line, step, apart = round(2.6 * text), tile + GAP, tile // 3  # pixels
+    by_pixels = any(query.by_pixels for query in found.queries)
+    blocks = [step + apart + block * (k * step + apart) for block in range(2 if by_pixels else 1)]
+    width = blocks[-1] + k * step - GAP
+    sheet = np.full((line + len(found.queries) * (step + line), width, 3), 255, np.uint8)
+    rows = [(query, (query.by_codes[:k], query.by_pixels[:k])) for query in found.queries]
+    labels = np.array([label for query, both in rows for label in
+                       (query.label, *(answer.label for answers in both for answer in answers))], np.int32)  # fmt: skip
+    classes = found.catalog.classes
+    legend = Legend(labels, classes, width, counted=False) if (labels >= 0).any() else None
+    figure, axes, size = new_sheet(
+        width, len(sheet), _title(found), legend.lines if legend else 0.0, _note(found)
+    )
+    heads = ("query", f"by {found.layer} codes", f"by pixels at {PIXELS} x {PIXELS}")
+    for left, head in zip((0, *blocks), heads, strict=False):
+        head = cut_middle(head, max(6, int(k * step / (1.7 * text))))
+        axes.text(left, line / 2, head, fontsize=1.25 * text, va="center", fontweight="bold")
+    tiles = iter(framed(thumbnails.rgb, label_colours(len(classes))[labels], _frame(tile)))
+    room = max(6, int(step / (1.16 * text)))
+    for number, (query, both) in enumerate(rows):
+        top = line + number * (step + line)
+        drawn = [(0, plain(PurePosixPath(query.name).stem))]
+        for left, answers in zip(blocks, both, strict=False):
+            drawn += [(left + place * step, _caption(answer)) for place, answer in enumerate(answers)]
+        for left, caption in drawn:
+            sheet[top : top + tile, left : left + tile] = next(tiles)
+            axes.text(left, top + tile + line / 2, cut_middle(caption, room), fontsize=text, va="center")
+    show_sheet(axes, sheet)
+    if legend:
+        legend.draw(axes, size, marks=False)
+    return figure
+
+
+def _caption(answer: Neighbour) -> str:
+    if answer.copy:
+        return "copy" if answer.distance < 0.0005 else f"copy, {answer.distance:.3f}"
+    return f"{answer.distance:.3f}"
+
+
+def _title(found: Neighbours) -> str:
+    """What is seen: how many neighbours are of the query's class, if that can be said, else what they are."""
+    count = "nearest image" if found.k == 1 else f"{found.k} nearest"
+    both = {f"{found.layer} codes": found.share("by_codes"), "pixels": found.share("by_pixels")}
+    parts = [f"{100 * share:.0f} % by {words}" for words, share in both.items() if share is not None]
+    if parts:
+        return f"Of the query's class among the {count}: {', '.join(parts)}"
+    name = plain(found.catalog.root.name) or "/"
+    return f"The {count} of {found.images:,} images of {name} by {found.layer} codes"
+
+
+def _note(found: Neighbours) -> str:
+    """How the neighbours were found, and what the frames and numbers are."""
+    note = (
+        f"{found.images:,} images of {plain(found.catalog.root.name) or '/'}, weights {plain(found.weights)}"
+    )
+    note += f" ({found.layer} is {found.choice})" if found.choice else ""
+    note += f". Below each image its distance: the {METRICS[found.metric]} of codes"
+    if any(query.by_pixels for query in found.queries):
+        note += ", the root mean square difference of pixels (1: black against white)"
+    note += f". The first {DRAWN} are shown." if found.k > DRAWN else "."
+    if found.share("by_codes") is not None:
+        note += " The colour of the frame is the class."
+    if found.problems:
+        note += f" {len(found.problems):,} images cannot be read any more: not compared by pixels, crosses."
+    return f"{note} {unwritten(found.catalog.classes)}".rstrip()
+
+
+def _tile(found: Neighbours) -> int:
+    columns = 1 + 2 * min(found.k, DRAWN)
+    return int(np.clip(WIDTH / (columns + 0.67) - GAP, SMALLEST_TILE, LARGEST_TILE))
+
+
+def _frame(tile: int) -> int:
+    return max(3, round(FRAME * tile))

@@ -9,51 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.errors import OptionError
-from cnncodes.pictures.class_map import draw_classes
-from cnncodes.pictures.drawing import add_change_bar, new_panels, plain
-from cnncodes.pictures.overlay import pale, set_title
-from cnncodes.pictures.question import Question, as_text, ask, short
-from cnncodes.pictures.subject import crop_words, to_rgb
-from cnncodes.pictures.windows import PatchedScores, Span
+from cnncodes.pictures.classifier import crop_words, to_rgb
+from cnncodes.pictures.colours import draw_classes
+from cnncodes.pictures.drawing import add_change_bar, new_panels, pale, set_title, show_image
+from cnncodes.pictures.hookable import occlusion
+from cnncodes.pictures.question import Question, ask, number, short
 
 if TYPE_CHECKING:
+    from cnncodes.pictures.classifier import Classifier, SeenImage
     from cnncodes.pictures.drawing import Axes, Figure
-    from cnncodes.pictures.subject import Subject, View
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
-COLOURS = "RdBu"  # red where the patch costs, blue where it helps
 
 
 @dataclass(frozen=True, eq=False)
 class Occlusion:
-    """Answers for an image with a patch at every place of a grid.
-
-    Parameters
-    ----------
-    question : Question
-    patch, stride : int
-        Side of the patch, and distance between neighbouring places, in pixels.
-    starts : int array [n]
-        First row (or column) of the patch at each place: 0, stride, 2 stride, ... until the patch touches the far edge.
-        There it is clipped, if the stride does not end at the edge.
-    values : float32 array [n, n, classes]
-        Probabilities (or scores, see ``question.unit``) with the patch there; the first axis goes down.
-    classes : tuple of str
-    grey : tuple of 3 int
-        Colour of the patch, red, green and blue.
-    """
+    """Answers for an image with a patch at every place of a grid."""
 
     question: Question
-    patch: int
-    stride: int
-    starts: Array
-    values: Array
+    patch: int  # its side in pixels
+    stride: int  # pixels from one place to the next
+    starts: Array  # int [n]: first row (or column) of the patch at each place; clipped at the far edge
+    values: Array  # [n, n, classes], in `question.unit`; the first axis goes down
+    per_pixel: (
+        Array  # [side, side]: what the class loses where a pixel is covered, the mean over patches (captum)
+    )
     classes: tuple[str, ...]
-    grey: tuple[int, int, int]
+    grey: Array  # colour of the patch, red, green and blue
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it: the question, the grid, and the class's value at each place."""
@@ -66,11 +53,6 @@ class Occlusion:
             "changed": self.changed,
             "best": [[self.classes[k] for k in row] for row in self.best],
         }
-
-    @property
-    def side(self) -> int:
-        """Side of the image in pixels."""
-        return len(self.question.rgb)
 
     @property
     def asked(self) -> Array:
@@ -88,26 +70,10 @@ class Occlusion:
         """Share of the places where the largest class is another than without a patch."""
         return float((self.best != self.question.predicted_place).mean())
 
-    @property
-    def per_pixel(self) -> Array:
-        """How much the class loses where a pixel is covered: the mean over all patches that cover it, ``[side, side]``.
-
-        captum calls this its attribution by occlusion. Negative where covering helps the class.
-        """
-        total = np.zeros((self.side, self.side))
-        count = np.zeros((self.side, self.side))
-        for i, row in enumerate(self.starts):
-            for j, column in enumerate(self.starts):
-                covered = np.s_[row : row + self.patch, column : column + self.patch]
-                total[covered] += self.question.value - self.asked[i, j]
-                count[covered] += 1
-        mean: Array = total / count
-        return mean
-
 
 def occlude(
-    subject: Subject,
-    view: View,
+    classifier: Classifier,
+    image: SeenImage,
     *,
     class_name: str | int | None = None,
     patch: int = 32,
@@ -115,20 +81,16 @@ def occlude(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Occlusion:
-    """Slide a grey patch over an image and ask for the classes at each place.
-
-    Grey is the mean colour that the preprocessing subtracts, the same windows and the same baseline as
-    ``captum.attr.Occlusion`` with ``baselines=0``. Only what the patch changes is computed again, see
-    :mod:`cnncodes.pictures.windows`; results differ from computing everything by float32's rounding.
+    """Slide a grey patch over an image and ask for the classes at each place, by ``captum.attr.Occlusion``.
 
     Parameters
     ----------
-    subject : Subject
-    view : View
+    classifier : Classifier
+    image : SeenImage
     class_name : str or int, optional
         The predicted class by default.
     patch, stride : int, default 32 and 8
-        In pixels.
+        In pixels. Grey is the mean colour that the preprocessing subtracts.
     batch_size : int, default 64
         Patches computed together; on a CPU each core computes a batch of its own.
     progress : callable, optional
@@ -139,34 +101,30 @@ def occlude(
     OptionError
         If patch or stride do not fit the image, or the class is not there.
     """
-    side = len(view.rgb)
-    starts = places(side, patch, stride)
-    question = ask(subject, view, class_name)
-    spans = [Span(start, min(patch, side - start)) for start in starts]
-    boxes = [(rows, columns) for rows in spans for columns in spans]
-    values = np.empty((len(boxes), len(subject.classes)), np.float32)
-    workers = subject.device.cores if subject.device.is_cpu else 1
-    with exact_and_side_by_side(subject.device), ThreadPoolExecutor(workers) as pool:
-        scores = PatchedScores(subject, view.pixels, boxes)
+    starts = places(len(image.rgb), patch, stride)
+    question = ask(classifier, image, class_name)
+    values: list[torch.Tensor] = []  # first of the image without a patch
 
-        def compute(begin: int) -> int:
-            part = boxes[begin : begin + batch_size]
-            values[begin : begin + len(part)] = subject.values(scores(part)).cpu().numpy()
-            return begin + len(part)
+    def score(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():  # in each thread
+            return classifier.values(classifier.scores(pixels))
 
-        for done in pool.map(compute, range(0, len(boxes), batch_size)):
-            if progress:
-                progress(done, len(boxes))
-    shape = (len(starts), len(starts), -1)
-    grey = to_rgb(view.pixels.new_zeros(1, 3, 1, 1), subject.preprocessing)[0, 0, 0]
+    workers = classifier.device.cores if classifier.device.is_cpu else 1
+    with exact_and_side_by_side(classifier.device), ThreadPoolExecutor(workers) as pool:
+
+        def answer(pixels: torch.Tensor) -> torch.Tensor:
+            before = len(values)
+            for found in pool.map(score, pixels.split(batch_size)):
+                values.append(found)
+                if progress and len(values) > 1:
+                    progress(sum(map(len, values[1:])), len(starts) ** 2)
+            return torch.cat(values[before:])[:, question.place]
+
+        found = occlusion(answer, image.pixels, patch, stride, batch_size * workers)
+    grid = torch.cat(values[1:]).reshape(len(starts), len(starts), -1).cpu().numpy()
+    grey = to_rgb(image.pixels.new_zeros(1, 3, 1, 1), classifier.preprocessing)[0, 0, 0]
     return Occlusion(
-        question,
-        patch,
-        stride,
-        np.array(starts),
-        values.reshape(shape),
-        subject.classes,
-        (int(grey[0]), int(grey[1]), int(grey[2])),
+        question, patch, stride, np.array(starts), grid, found.cpu().numpy(), classifier.classes, grey
     )
 
 
@@ -193,75 +151,57 @@ def least_reach(value: float, unit: str) -> float:
     return min(0.1, max(value / 2, 0.005)) if unit == "probability" else 0.5
 
 
-def draw_occlusion(occlusion: Occlusion) -> Figure:
+def draw_occlusion(found: Occlusion) -> Figure:
     """The image with the patch where it costs most; what the patch costs or gains, and the largest class, by its centre.
 
     Where one class is the largest wherever the patch is, that is said in place of a third panel of one colour.
     """
-    question, unit = occlusion.question, occlusion.question.unit
-    found = np.unique(occlusion.best)
+    question, classes = found.question, np.unique(found.best)
     title = question.heading
-    if len(found) == 1:
-        answer = f"the answer '{short(plain(occlusion.classes[int(found[0])]))}'"
-        same = found[0] == question.predicted_place
+    if len(classes) == 1:
+        answer = f"the answer '{short(found.classes[int(classes[0])])}'"
+        same = classes[0] == question.predicted_place
         title += f". No patch changes {answer}" if same else f". With any patch, {answer} is given"
-    panels, aspect = (3, 1.06) if len(found) > 1 else (2, 0.98)
+    panels, aspect = (3, 1.06) if len(classes) > 1 else (2, 0.98)
     figure, axes = new_panels(columns=panels, cell=4.3, title=title, aspect=aspect)
-    lowest = np.unravel_index(occlusion.asked.argmin(), occlusion.asked.shape)
-    _draw_patch(axes[0], occlusion, *(int(occlusion.starts[place]) for place in lowest))
-    asked = as_text(float(occlusion.asked.min()), unit).removeprefix("probability ")
-    costs = "costs most" if occlusion.asked.min() < question.value else "helps least"
-    set_title(
-        axes[0],
-        f"{crop_words(question.seen)};\n{occlusion.patch} px of grey where it {costs}: {asked}",
-    )
-    _draw_change(figure, axes[1], occlusion)
-    if len(found) > 1:
-        places = _on_pixels(occlusion, occlusion.best)
-        draw_classes(
-            figure, axes[2], question.rgb, occlusion.best, places, occlusion.classes, size=11, shares=True
-        )
-        other = (
-            f"not '{short(plain(question.predicted), 24)}' at {100 * occlusion.changed:.0f} % of the places"
-        )
-        set_title(axes[2], f"the network's answer, by the patch's centre:\n{other}")
+    least = float(found.asked.min())
+    row, column = (found.starts[place] for place in np.unravel_index(found.asked.argmin(), found.asked.shape))
+    covered = question.rgb.copy()
+    covered[row : row + found.patch, column : column + found.patch] = found.grey
+    costs = "costs most" if least < question.value else "helps least"
+    where = f"{found.patch} px of grey where it {costs}: {number(least, question.unit)}"
+    show_image(axes[0], covered, f"{crop_words(question.seen)};\n{where}")
+    _draw_change(figure, axes[1], found)
+    if len(classes) > 1:
+        on_pixels = _on_pixels(found, found.best)
+        draw_classes(figure, axes[2], question.rgb, found.best, on_pixels, found.classes)
+        share = f"not '{short(question.predicted, 24)}' at {100 * found.changed:.0f} % of the places"
+        set_title(axes[2], f"the network's answer, by the patch's centre:\n{share}")
     return figure
 
 
-def _draw_change(figure: Figure, axes: Axes, occlusion: Occlusion) -> None:
+def _draw_change(figure: Figure, axes: Axes, found: Occlusion) -> None:
     """The class's value by the patch's centre: red below the value without a patch, blue above, clear where equal."""
-    question, unit = occlusion.question, occlusion.question.unit
-    values, plain_value = _on_pixels(occlusion, occlusion.asked), question.value
-    away = float(np.abs(occlusion.asked - plain_value).max())
-    least = least_reach(plain_value, unit)
+    unit, value = found.question.unit, found.question.value
+    values = _on_pixels(found, found.asked)
+    away, least = float(np.abs(found.asked - value).max()), least_reach(value, unit)
     reach = max(away, least)
-    axes.imshow(pale(question.rgb), interpolation="nearest")
-    heat = axes.imshow(values, cmap=COLOURS, vmin=plain_value - reach, vmax=plain_value + reach)
-    heat.set_alpha(np.clip(0.12 + 1.2 * np.abs(values.filled(plain_value) - plain_value) / reach, 0, 0.85))
-    ends = [as_text(float(end), unit).removeprefix(f"{unit} ") for end in (values.min(), values.max())]
-    span = " to ".join(dict.fromkeys(ends))
-    without = as_text(plain_value, unit).removeprefix(f"{unit} ")
-    little = "little changes" if away < least / 2 else f"without a patch {without}"
-    set_title(
-        axes,
-        f"red: covering costs, blue: covering helps\n({'' if unit == 'probability' else 'score '}{span}; {little})",
+    ends = [number(float(end), unit) for end in (values.min(), values.max())]
+    span = ("" if unit == "probability" else "score ") + " to ".join(dict.fromkeys(ends))
+    little = "little changes" if away < least / 2 else f"without a patch {number(value, unit)}"
+    show_image(
+        axes, pale(found.question.rgb), f"red: covering costs, blue: covering helps\n({span}; {little})"
     )
-    name = short(plain(question.name), 24)
-    # A probability ends at 0 and at 1: colours beyond are not in the bar.
-    add_change_bar(figure, heat, axes, f"{unit} of '{name}' with the patch there", plain_value, unit)
+    heat = axes.imshow(values, cmap="RdBu", vmin=value - reach, vmax=value + reach)
+    heat.set_alpha(np.clip(0.12 + 1.2 * np.abs(values.filled(value) - value) / reach, 0, 0.85))
+    label = f"{unit} of '{short(found.question.name, 24)}' with the patch there"
+    add_change_bar(figure, heat, axes, label, value, unit)
 
 
-def _draw_patch(axes: Axes, occlusion: Occlusion, row: int, column: int) -> None:
-    """The image with the patch at one place."""
-    covered = occlusion.question.rgb.copy()
-    covered[row : row + occlusion.patch, column : column + occlusion.patch] = occlusion.grey
-    axes.imshow(covered, interpolation="nearest")
-
-
-def _on_pixels(occlusion: Occlusion, values: Array) -> np.ma.MaskedArray[Any, Any]:
+def _on_pixels(found: Occlusion, values: Array) -> np.ma.MaskedArray[Any, Any]:
     """Values by place as values by pixel: a square of ``stride`` pixels around the patch's centre; masked beyond."""
-    stops = np.minimum(occlusion.starts + occlusion.patch, occlusion.side)
-    centres = (occlusion.starts + stops) / 2
-    away = np.abs(np.arange(occlusion.side)[:, None] + 0.5 - centres)
-    nearest, outside = away.argmin(axis=1), away.min(axis=1) > occlusion.stride / 2
+    side = len(found.question.rgb)
+    centres = (found.starts + np.minimum(found.starts + found.patch, side)) / 2
+    away = np.abs(np.arange(side)[:, None] + 0.5 - centres)
+    nearest, outside = away.argmin(axis=1), away.min(axis=1) > found.stride / 2
     return np.ma.masked_array(values[nearest][:, nearest], outside[:, None] | outside)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, save_png
+from cnncodes.pictures.curves import draw_chance, legend_below
+from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, save_png, set_title
 
 if TYPE_CHECKING:
     from cnncodes.advice.probe_result import Probe, ProbeResult
     from cnncodes.pictures.drawing import Axes
 
-_SHORT = 14  # characters of a source's name in a legend
-_THIN = 1.1  # points, of a line without bars
-_STYLES = ("-", "--", ":", "-.")
+LONGEST = 28  # characters of a source's name in a legend
+THIN = 1.1  # points, of a line without bars
+STYLES = ("-", "--", ":", "-.")
 
 
 def draw_probe(result: ProbeResult, path: str | os.PathLike[str]) -> Path:
     """Write the two panels as PNG.
 
     Left: accuracy by layer, one line for each source with the most images per class, and the first source with
-    fewer images as well (with three numbers at most). What has a single layer is a level line. Right: accuracy by images per class, the best
-    layer of each source; if there is one source, all its layers, of which only the best has bars, so that it can be
-    seen. Bars are one standard deviation over the draws.
+    fewer images as well (with three numbers at most). What has a single layer is a level line. Right: accuracy by
+    images per class, the best layer of each source; if there is one source, all its layers, of which only the best
+    has bars, so that it can be seen. Bars are one standard deviation over the draws.
     """
     figure, (depth, learning) = new_figure(11.5, 5.2, columns=2)
     _depth(depth, result)
@@ -31,13 +32,10 @@ def draw_probe(result: ProbeResult, path: str | os.PathLike[str]) -> Path:
     top = max(probe.mean + probe.sd for probe in result.probes)
     bottom = min(result.chance, *(probe.mean - probe.sd for probe in result.probes))
     for axes in (depth, learning):
-        axes.axhline(100 * result.chance, color="grey", linestyle=(0, (1, 3)), linewidth=1.2)
-        axes.annotate(
-            "chance", (1, 100 * result.chance), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-            fontsize=8, color="grey",
-        )  # fmt: skip
+        draw_chance(axes, 100 * result.chance)
         axes.set_ylim(max(0, 100 * bottom - 4), min(101.5, 100 * top + 4))
         axes.set_ylabel("accuracy, mean of the classes (%)")
+        legend_below(axes, 8)
     return save_png(figure, path)
 
 
@@ -45,45 +43,28 @@ def _depth(axes: Axes, result: ProbeResult) -> None:
     """One line per source over its layers."""
     deep = [name for name in result.sources if len(result.layers(name)) > 1]
     flat = [name for name in result.sources if name not in deep]
-    places: dict[str, int] = {}
-    for name in deep:
-        for layer in result.layers(name):
-            places.setdefault(layer, len(places))
+    layers = list(dict.fromkeys(layer for name in deep for layer in result.layers(name)))
     numbers = result.shots if len(deep) == 1 else result.shots[-1:]
     if len(numbers) > 3:  # more lines would hide each other
         numbers = (numbers[0], numbers[len(numbers) // 2], numbers[-1])
-    lines_each = len(numbers)
-    lines = len(deep) * lines_each
-    drawn = 0
-    for name in deep:
-        for turn, shots in enumerate(reversed(numbers)):
-            entries = [result.of(name, layer, shots) for layer in result.layers(name)]
-            axes.errorbar(
-                [places[entry.layer] + 0.07 * (drawn - (lines - 1) / 2) for entry in entries],
-                [100 * entry.mean for entry in entries],
-                [100 * entry.sd for entry in entries],
-                color=_colour(result, name), linestyle=_STYLES[turn % len(_STYLES)], marker="o", markersize=4,
-                capsize=2.5, linewidth=1.6 if turn == 0 else 1.1, alpha=1 if turn == 0 else 0.7,
-                label=_short(name) + (f", {_per_class(entries[0])}" if lines_each > 1 else ""),
-            )  # fmt: skip
-            drawn += 1
+    lines = [(name, turn, shots) for name in deep for turn, shots in enumerate(reversed(numbers))]
+    several = len(numbers) > 1
+    for drawn, (name, turn, shots) in enumerate(lines):
+        entries = [result.of(name, layer, shots) for layer in result.layers(name)]
+        x = [layers.index(entry.layer) + 0.07 * (drawn - (len(lines) - 1) / 2) for entry in entries]
+        label = _short(name) + (f", {_per_class(entries[0])}" if several else "")
+        style = STYLES[turn % len(STYLES)]
+        width, alpha = (1.6, 1.0) if turn == 0 else (THIN, 0.7)
+        _line(axes, x, entries, _colour(result, name), label, linestyle=style, linewidth=width, alpha=alpha)
     for name in flat:
         entry = result.best(name)
-        axes.axhline(
-            100 * entry.mean,
-            color=_colour(result, name),
-            linestyle=(0, (5, 3)),
-            linewidth=1.3,
-            label=_short(name) + (f", {_per_class(entry)}" if lines_each > 1 else ""),
-        )
-    axes.set_xticks(list(places.values()), list(places), rotation=0 if len(places) <= 8 else 45)
-    axes.set_xlim(-0.4, max(len(places) - 0.6, 0.4))
+        label = _short(name) + (f", {_per_class(entry)}" if several else "")
+        colour = _colour(result, name)
+        axes.axhline(100 * entry.mean, color=colour, linestyle=(0, (5, 3)), linewidth=1.3, label=label)
+    axes.set_xticks(range(len(layers)), layers, rotation=0 if len(layers) <= 8 else 45)
+    axes.set_xlim(-0.4, max(len(layers) - 0.6, 0.4))
     axes.set_xlabel("layer, from the pixels upwards")
-    most = result.best()
-    axes.set_title(
-        f"How deep? {_per_class(most)}" if lines_each == 1 else "How deep?", loc="left", fontsize=11
-    )
-    _legend(axes)
+    set_title(axes, "Accuracy by layer" + ("" if several else f", {_per_class(result.best())}"))
 
 
 def _learning(axes: Axes, result: ProbeResult) -> None:
@@ -92,7 +73,7 @@ def _learning(axes: Axes, result: ProbeResult) -> None:
         (name,) = result.sources
         best = result.best(name).layer
         lines = [
-            (name, layer, layer, COLOURS[place % len(COLOURS)], 2.2 if layer == best else _THIN)
+            (name, layer, layer, COLOURS[place % len(COLOURS)], 2.2 if layer == best else THIN)
             for place, layer in enumerate(result.layers(name))
         ]
     else:
@@ -101,33 +82,31 @@ def _learning(axes: Axes, result: ProbeResult) -> None:
             layer = result.best(name).layer
             label = f"{_short(name)}, {layer}" if len(result.layers(name)) > 1 else _short(name)
             lines.append((name, layer, label, _colour(result, name), 1.6))
-    count = len(lines)
     for place, (name, layer, label, colour, width) in enumerate(lines):
         entries = [result.of(name, layer, shots) for shots in result.shots]
-        shift = 1 + 0.012 * (place - (count - 1) / 2)  # so that bars do not hide one another
-        axes.errorbar(
-            [entry.images * shift for entry in entries],
-            [100 * entry.mean for entry in entries],
-            [100 * entry.sd for entry in entries] if width > _THIN else None,
-            color=colour, marker="o", markersize=4, capsize=2.5, linewidth=width, label=label,
-            linestyle="--" if len(result.layers(name)) == 1 else "-",
-        )  # fmt: skip
-    first = [result.of(lines[0][0], lines[0][1], shots) for shots in result.shots]
-    axes.set_xscale("log", base=2)
-    ticks = [entry.images for entry in first]
+        shift = 1 + 0.012 * (place - (len(lines) - 1) / 2)  # so that bars do not hide one another
+        style = "--" if len(result.layers(name)) == 1 else "-"
+        x = [entry.images * shift for entry in entries]
+        _line(axes, x, entries, colour, label, bars=width > THIN, linestyle=style, linewidth=width)
+    ticks = [result.of(lines[0][0], lines[0][1], shots).images for shots in result.shots]
     kept = [x for place, x in enumerate(ticks) if place + 1 == len(ticks) or ticks[place + 1] > 1.12 * x]
+    axes.set_xscale("log", base=2)
     axes.set_xticks(kept, [f"{x:.0f}" for x in kept])
     axes.set_xticks([], minor=True)
     axes.set_xlim(min(ticks) / 1.25, max(ticks) * 1.25)
     axes.set_xlabel("images per class to learn from")
-    title = "Would more pictures help?" + ("" if len(result.sources) == 1 else " The best layer of each")
-    axes.set_title(title, loc="left", fontsize=11)
-    _legend(axes)
+    set_title(
+        axes, "Accuracy by images per class" + ("" if len(result.sources) == 1 else ", best layer of each")
+    )
 
 
-def _legend(axes: Axes) -> None:
-    """Below the panel, where it hides no line."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False, fontsize=8)
+def _line(
+    axes: Axes, x: list[float], entries: list[Probe], colour: str, label: str, bars: bool = True, **style: Any
+) -> None:
+    """Accuracies with their standard deviations."""
+    mean = [100 * entry.mean for entry in entries]
+    error = [100 * entry.sd for entry in entries] if bars else None
+    axes.errorbar(x, mean, error, color=colour, label=label, marker="o", markersize=4, capsize=2.5, **style)
 
 
 def _colour(result: ProbeResult, name: str) -> str:
@@ -141,4 +120,4 @@ def _per_class(entry: Probe) -> str:
 def _short(name: str) -> str:
     """A source's name: the end of it, if it is a long path."""
     last = "/".join(name.split("/")[-2:])  # runs are told apart by their folder: run/model.safetensors
-    return legend_name(last if len(last) <= 2 * _SHORT else f"...{last[-2 * _SHORT :]}")
+    return legend_name(last if len(last) <= LONGEST else f"...{last[-LONGEST:]}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from cnncodes.pictures.subject import Bytes, Subject, View, crop_caution
+from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caution
+from cnncodes.pictures.drawing import plain
 
 UNSEEN = 0.01  # of a class that a person names: a network that gives it less does not see it at all
 #: Of the predicted class, on the way from chance to certainty (of an SVM: from 0 to its margin, which is 1).
@@ -19,42 +18,20 @@ LONGEST_FILE = 40  # characters of a file's name in a title
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A class, asked about in one image.
+    """A class, asked about in one image."""
 
-    Parameters
-    ----------
-    subject, image : str
-        Names of the network (or model) and of the image.
-    rgb : uint8 array [side, side, 3]
-        The image as the network sees it, for eyes.
-    place : int
-        The class's place among the scores.
-    name, predicted : str
-        The class that is asked about, and the one with the largest score.
-    predicted_place : int
-        That class's place: two classes can have one name.
-    value, predicted_value : float
-        Of these two: probabilities, or scores where the classifier has no probabilities (an SVM).
-    unit : str
-        "probability" or "score".
-    seen : float, default 1
-        Share of the photograph's area that the network sees.
-    known : tuple of str, default none
-        The classes, all that the classifier knows.
-    """
-
-    subject: str
-    image: str
-    rgb: Bytes
-    place: int
+    model: str  # name of the network or model
+    image: str  # and of the image
+    rgb: Bytes  # [side, side, 3], as the network sees it
+    place: int  # of the class among the scores; two classes can have one name
     name: str
-    predicted: str
+    predicted: str  # the class with the largest score
     predicted_place: int
-    value: float
+    value: float  # of the class that is asked about, in `unit`
     predicted_value: float
-    unit: str
-    seen: float = 1.0
-    known: tuple[str, ...] = ()
+    unit: str  # "probability", or "score" of an SVM
+    seen: float = 1.0  # share of the photograph's area that the network sees
+    known: tuple[str, ...] = ()  # all classes
 
     @property
     def title(self) -> str:
@@ -66,9 +43,7 @@ class Question:
         value = as_text(self.value, self.unit)
         if self.unit != "probability":
             value = f"SVM {value} ({SCORE_MEANS})"
-        return (
-            f"'{short(self.name)}' in {short_file(self.image)}: {value}, {rank} ({short_file(self.subject)})"
-        )
+        return f"'{short(self.name)}' in {short_file(self.image)}: {value}, {rank} ({short_file(self.model)})"
 
     @property
     def heading(self) -> str:
@@ -81,14 +56,6 @@ class Question:
         return [text for text in (self.doubt, crop_caution(self.seen)) if text]
 
     @property
-    def knows_only(self) -> str:
-        """``knows only ants and bees``: one of a few classes is named whatever is in the image; empty of many."""
-        if not 1 < len(self.known) <= FEW:
-            return ""
-        names = [short(name, 16) for name in self.known]
-        return f"knows only {', '.join(names[:-1])} and {names[-1]}"
-
-    @property
     def doubt(self) -> str | None:
         """Why not much may be read out of a picture about this class; None where the network is sure enough."""
         if self.place != self.predicted_place:
@@ -99,7 +66,10 @@ class Question:
         sure = (self.value - chance) / (1 - chance)
         if sure >= UNSURE:
             return None
-        few = f", and {self.knows_only}" if self.knows_only else ""
+        few = ""
+        if 1 < len(self.known) <= FEW:  # one of them is named whatever is in the image
+            names = [short(name, 16) for name in self.known]
+            few = f", and knows only {', '.join(names[:-1])} and {names[-1]}"
         if sure < GUESS:
             return f"the network only guesses{few}, so the picture explains a guess"
         return f"the network is unsure{few}"
@@ -107,7 +77,7 @@ class Question:
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
         return {
-            "model": self.subject,
+            "model": self.model,
             "image": self.image,
             "class": self.name,
             "place": self.place,
@@ -120,7 +90,7 @@ class Question:
         }
 
 
-def ask(subject: Subject, view: View, class_name: str | int | None = None) -> Question:
+def ask(classifier: Classifier, image: SeenImage, class_name: str | int | None = None) -> Question:
     """The question that a picture answers: about the class of that name or number, else the predicted one.
 
     Raises
@@ -130,38 +100,33 @@ def ask(subject: Subject, view: View, class_name: str | int | None = None) -> Qu
     ModelError
         If the network has no classifier.
     """
-    names = subject.classes
-    with torch.inference_mode():
-        values = subject.values(subject.scores(view.pixels))[0]
+    names = classifier.classes
+    values = classifier.answer(image.pixels)
     best = int(values.argmax())
-    place = best if class_name is None else subject.class_place(class_name)
+    place = best if class_name is None else classifier.class_place(class_name)
     return Question(
-        subject.name,
-        view.name,
-        view.rgb,
-        place,
-        names[place],
-        names[best],
-        best,
-        float(values[place]),
-        float(values[best]),
-        subject.unit,
-        view.seen,
-        tuple(names),
-    )
+        classifier.name, image.name, image.rgb, place, names[place], names[best], best,
+        float(values[place]), float(values[best]), classifier.unit, image.seen, tuple(names),
+    )  # fmt: skip
 
 
 def as_text(value: float, unit: str) -> str:
     """``probability 83 %`` or ``score -0.52``."""
+    return f"{unit} {number(value, unit)}"
+
+
+def number(value: float, unit: str) -> str:
+    """``83 %`` of a probability, ``-0.52`` of a score."""
     if unit != "probability":
-        return f"{unit} {round(value, 2) + 0.0:.{2 if abs(value) < 0.995 else 1}f}"
+        return f"{round(value, 2) + 0.0:.{2 if abs(value) < 0.995 else 1}f}"
     if 0 < value < 0.001:
-        return "probability under 0.1 %"
-    return f"probability {100 * value:.{0 if value >= 0.1 else 1}f} %"
+        return "under 0.1 %"
+    return f"{100 * value:.{0 if value >= 0.1 else 1}f} %"
 
 
 def short(name: str, length: int = 30) -> str:
-    """A class's name, cut where it would not fit into a picture."""
+    """A class's name on one line, cut where it would not fit into a picture."""
+    name = plain(name)
     return name if len(name) <= length else f"{name[: length - 3]}..."
 
 

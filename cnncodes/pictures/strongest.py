@@ -7,35 +7,48 @@ figure 2; Girshick et al. 2014, figure 4).
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 
 from cnncodes.codes import CodesFile, Pipeline
-from cnncodes.codes.compute import Encoder, available_cores, choose_device
+from cnncodes.codes.compute import Device, Encoder, available_cores, choose_device
 from cnncodes.codes.file import DONE
+from cnncodes.codes.planning import batches_of
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
-from cnncodes.errors import CatalogError, CodesFileError, OptionError, nearest
+from cnncodes.errors import CodesFileError, OptionError
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog
-from cnncodes.images.catalog import SPLITS
 from cnncodes.images.loader import Loader
 from cnncodes.networks import ReceptiveField, receptive_fields
-from cnncodes.pictures.best import Best, require_finite
-from cnncodes.pictures.map_record import moved, rows_of
-from cnncodes.pictures.sources import images_for
-from cnncodes.pictures.subject import load_subject
+from cnncodes.pictures.classifier import load_classifier
+from cnncodes.pictures.codes_source import (
+    check_split,
+    images_for,
+    moved,
+    refuse_root,
+    refuse_unreadable,
+    rows_of,
+)
+from cnncodes.pictures.colours import class_names, unwritten
+from cnncodes.pictures.drawing import cut_middle, new_sheet, plain, show_sheet
+from cnncodes.pictures.thumbnails import crossed
 from cnncodes.weights import Weights
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.scores import Data
+    from cnncodes.pictures.codes_source import PathLike
+    from cnncodes.pictures.drawing import Axes, Figure
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # top, bottom, left and right
 Progress = Callable[[int, int, int], None]
 Blocks = Iterator[tuple[Array, Array]]
 
@@ -46,64 +59,38 @@ LARGE_FIELD = (
 )
 BLOCK_NUMBERS = 2**24  # read from a codes file at once
 CENTRE_CROP = {"mirror": 0, "ten": 4}  # which of the kept crops it is
+WIDTH = 2000  # pixels of the sheet, about; tiles are as large as that allows, between:
+SMALLEST_TILE, LARGEST_TILE = 84, 200
+GAP = 6  # pixels between tiles
+HEADINGS = "what the unit sees", "where that is in the image"
+SHORT_HEADINGS = "seen", "in the image"  # above a single tile
+FRAME = (255, 214, 10)
+DIMMED = 0.6  # brightness outside the field
+DOT = 0.2  # of the crop's side: smaller fields are marked only, in the bright image
+BLANK = (228, 228, 228)  # of a patch, beyond the border of the crop: no image has just this all over
 
 
 @dataclass(frozen=True, eq=False)
 class Strongest:
-    """The images that excite some units most, the strongest first.
+    """The images that excite U units most, the strongest first."""
 
-    Parameters
-    ----------
-    weights : str
-        Name of the weights.
-    stage : str
-    units : tuple of int
-        U units, in the order in which they are shown.
-    of_units : int
-        How many the stage has.
-    names : tuple of str
-        Classes of the units, where the stage is the network's classifier and the weights name them; else empty.
-    rectified : bool
-        Whether the units end in a ReLU, so that only what is above 0 excites them.
-    side : int
-        Side of a crop in pixels.
-    field : ReceptiveField or None
-        Of the stage; None where it has no places and each unit sees the whole crop.
-    catalog : Catalog
-        All images that were looked at.
-    images : int
-        How many of these could be read.
-    values : float32 array [U, k]
-        Largest activation over the places of each image; NaN where there is no image: where a unit that ends in a
-        ReLU fires on fewer than k.
-    rows : int64 array [U, k]
-        Rows of the catalog; -1 for none.
-    places : int64 array [U, k, 2]
-        Row and column of the most excited place; of equal ones the first.
-    firing : float array [U]
-        Share of the images that excite the unit, that is, give it more than 0.
-    crops : dict of int to uint8 array [side, side, 3]
-        Row of the catalog -> RGB of the crop, of all images that are shown and can (still) be read.
-    problems : dict of str to str
-        Name and reason of every image that cannot be read.
-    """
-
-    weights: str
+    weights: str  # name of the weights
     stage: str
-    units: tuple[int, ...]
-    of_units: int
-    names: tuple[str, ...]
-    rectified: bool
-    side: int
-    field: ReceptiveField | None
-    catalog: Catalog
-    images: int
-    values: Array
-    rows: Array
-    places: Array
-    firing: Array
-    crops: dict[int, Bytes]
-    problems: dict[str, str]
+    units: tuple[int, ...]  # in the order in which they are shown
+    names: tuple[
+        str, ...
+    ]  # classes of the units, where the stage is the network's classifier and they are known
+    rectified: bool  # whether the units end in a ReLU, so that only what is above 0 excites them
+    side: int  # of a crop in pixels
+    field: ReceptiveField | None  # of the stage; None where each unit sees the whole crop
+    catalog: Catalog  # all images that were looked at
+    images: int  # how many of these could be read
+    values: Array  # float32 [U, k], the largest over the places of an image; NaN where fewer than k excite the unit
+    rows: Array  # int64 [U, k] of the catalog; -1 for none
+    places: Array  # int64 [U, k, 2], row and column of the most excited place; of equal ones the first
+    firing: Array  # [U], share of the images that give the unit more than 0
+    crops: dict[int, Bytes]  # row -> RGB of the crop, of all images that are shown and can (still) be read
+    problems: dict[str, str]  # name and reason of every image that cannot be read
 
     @property
     def is_small(self) -> bool:
@@ -115,11 +102,8 @@ class Strongest:
         """Images for each unit, at most."""
         return int(self.values.shape[1])
 
-    def box(self, unit: int, rank: int) -> tuple[int, int, int, int]:
-        """Top, bottom, left and right (exclusive) of the receptive field inside the crop, in pixels.
-
-        ``unit`` is a place in :attr:`units`, ``rank`` 0 for the strongest.
-        """
+    def box(self, unit: int, rank: int) -> Box:
+        """The receptive field inside the crop, in pixels; ``unit`` is a place in :attr:`units`."""
         if self.field is None:
             return 0, self.side, 0, self.side
         row, column = self.places[unit, rank]
@@ -143,21 +127,90 @@ class Strongest:
         }
 
     def _unit(self, place: int, unit: int) -> dict[str, Any]:
-        found = []
-        for rank, row in enumerate(self.rows[place].tolist()):
-            if row >= 0:
-                top, bottom, left, right = self.box(place, rank)
-                found.append(
-                    {
-                        "image": self.catalog.names[row],
-                        "class": self.class_name(row),
-                        "value": float(self.values[place, rank]),
-                        "place": self.places[place, rank].tolist() if self.field else None,
-                        "field": {"top": top, "bottom": bottom, "left": left, "right": right},
-                    }
-                )
+        found = [
+            {
+                "image": self.catalog.names[row],
+                "class": self.class_name(row),
+                "value": float(self.values[place, rank]),
+                "place": self.places[place, rank].tolist() if self.field else None,
+                "field": dict(zip(("top", "bottom", "left", "right"), self.box(place, rank), strict=True)),
+            }
+            for rank, row in enumerate(self.rows[place].tolist())
+            if row >= 0
+        ]
         named = {"class": self.names[place]} if self.names else {}
         return {"unit": unit, **named, "firing": float(self.firing[place]), "strongest": found}
+
+
+class Best:
+    """The k strongest images of each of C units, kept while blocks of images come in the order of their rows.
+
+    Parameters
+    ----------
+    units, k : int
+    positive : bool
+        Whether only activations above 0 count: a unit that ends in a ReLU is not excited by an image that gives 0.
+
+    Attributes
+    ----------
+    values : float32 array [C, k], rows and places : int64 arrays [C, k]
+        The strongest first; -inf and row -1 where there are fewer than k.
+    firing : int64 array [C]
+        Images that give more than 0.
+    count : int
+        Images that came.
+    """
+
+    def __init__(self, units: int, k: int, positive: bool) -> None:
+        self.values = np.full((units, k), -np.inf, np.float32)
+        self.rows = np.full((units, k), -1, np.int64)
+        self.places = np.zeros((units, k), np.int64)
+        self.firing = np.zeros(units, np.int64)
+        self.count = 0
+        self._positive = positive
+        self._mean = np.zeros(units)
+        self._squares = np.zeros(units)  # sum of squared distances from the mean (Welford 1962)
+
+    def add(self, rows: Array, codes: Array) -> None:
+        """Look at more images: rows ``[n]``, codes ``[n, C, places]``; equal values keep the order of rows."""
+        if not len(rows):
+            return
+        places = codes.argmax(axis=2)
+        values = np.take_along_axis(codes, places[..., None], axis=2)[..., 0].astype(np.float32)  # [n, C]
+        self._count(values)
+        if self._positive:
+            values = np.where(values > 0, values, -np.inf)
+        rows = np.where(np.isfinite(values), rows[:, None], -1)
+        kept = (self.values, self.rows, self.places)
+        joined = [
+            np.concatenate([old, new.T], axis=1)
+            for old, new in zip(kept, (values, rows, places), strict=True)
+        ]
+        order = np.argsort(-joined[0], axis=1, kind="stable")[:, : self.values.shape[1]]
+        self.values, self.rows, self.places = (np.take_along_axis(part, order, axis=1) for part in joined)
+
+    def most_varying(self, count: int) -> list[int]:
+        """Units whose largest activation in an image varies most over the images."""
+        return [int(unit) for unit in np.argsort(-self._squares, kind="stable")[:count]]
+
+    def _count(self, values: Array) -> None:
+        """Mean and variance of each unit, joined from blocks (Chan, Golub and LeVeque 1983, equation 2.1)."""
+        new, wide = len(values), values.astype(np.float64)
+        mean = wide.mean(axis=0)
+        apart = mean - self._mean
+        total = self.count + new
+        self._squares += ((wide - mean) ** 2).sum(axis=0) + apart**2 * self.count * new / total
+        self._mean += apart * new / total
+        self.firing += (values > 0).sum(axis=0)
+        self.count = total
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a person asks for: these units or so many, and ``k`` images of each."""
+
+    units: int | Sequence[int]
+    k: int | None
 
 
 def find_strongest(
@@ -165,12 +218,12 @@ def find_strongest(
     layer: str = "pool5",
     units: int | Sequence[int] = 6,
     *,
-    weights: Weights | str | os.PathLike[str] | None = None,
+    weights: Weights | PathLike | None = None,
     network: str | None = None,
     k: int | None = None,
     split: str = "all",
     limit: int | None = None,
-    root: str | os.PathLike[str] | None = None,
+    root: PathLike | None = None,
     device: str = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -187,7 +240,7 @@ def find_strongest(
     units : int or sequence of int, default 6
         So many units, those whose strongest activations in an image vary most over the images; or which.
     weights : Weights, name or path, optional
-        For images: as :func:`cnncodes.pictures.subject.load_subject` takes them, "imagenet" by default. A codes
+        For images: as :func:`cnncodes.pictures.classifier.load_classifier` takes them, "imagenet" by default. A codes
         file says itself what made it.
     network : str, optional
         Where the weights do not say it.
@@ -209,11 +262,11 @@ def find_strongest(
     CatalogError, CodesFileError
         If there are no images, none can be read, or the codes have no such layer or no places.
     """
-    if split not in ("all", *SPLITS):
-        raise OptionError(f"split '{split}' is not known.", nearest(split, ("all", *SPLITS)))
+    check_split(split, limit)
     if k is not None and not 1 <= k <= MOST_IMAGES:
         raise OptionError(f"{k} images for each unit cannot be shown.", f"Use 1 to {MOST_IMAGES}.")
     report = progress or (lambda done, total, unreadable: None)
+    asked = _Asked(units, k)
     if not isinstance(data, Catalog) and is_codes(data):
         if weights is not None:
             raise OptionError(
@@ -221,26 +274,26 @@ def find_strongest(
                 "Leave --weights out, or give the images instead of the codes file.",
             )
         with CodesFile(one_path(data)) as file:
-            return _in_codes(file, layer, units, k, split, limit, root, report)
-    if root is not None:
-        raise OptionError("--root is for codes files, and images are given.", "Leave it out.")
+            rows = rows_of(file.catalog, None, split, limit)
+            return _in_codes(file, layer, asked, rows, root, report)
+    refuse_root(root)
     if isinstance(weights, Weights):
         catalog, _ = images_for(data)
     else:
         catalog, named = images_for(data, weights)
-        weights = load_subject(named, network=network, device=device).weights
-    catalog = catalog.subset(rows_of(catalog, np.ones(len(catalog), bool), split, limit))
-    return _in_images(catalog, weights, layer, units, k, device, workers, report)
+        weights = load_classifier(named, network=network, device=device).weights
+    catalog = catalog.subset(rows_of(catalog, None, split, limit))
+    place = choose_device(device)
+    return _in_images(catalog, weights, layer, asked, place, workers or place.cores, report)
 
 
 def _in_images(
     catalog: Catalog,
     weights: Weights,
     layer: str,
-    units: int | Sequence[int],
-    k: int | None,
-    device: str,
-    workers: int | None,
+    asked: _Asked,
+    device: Device,
+    workers: int,
     report: Progress,
 ) -> Strongest:
     """From images, batch by batch as they come out of the network."""
@@ -249,24 +302,25 @@ def _in_images(
         weights.network, (network.select_one(layer),), weights.name, weights.fingerprint,
         weights.preprocessing, batch_size=default_batch_size(len(catalog)), classes=network.classes,
     )  # fmt: skip
-    _check_units(units, settings)
-    place = choose_device(device)
+    _check_units(asked.units, settings)
+    encoder, stage = Encoder(weights, settings, device), settings.stages[0]
     problems: dict[str, str] = {}
-    blocks = _computed(catalog, Encoder(weights, settings, place), workers or place.cores, problems, report)
-    last = settings.stages[0] == network.stage_names[-1]
-    names = weights.class_names() if last and network.classes else None
-    return _collect(settings, catalog, blocks, units, k, problems, names or ())
+
+    def blocks() -> Blocks:
+        batches = batches_of(len(catalog), settings.batch_size)
+        for batch, codes in Pipeline(catalog, batches, encoder, workers=workers):
+            problems.update({catalog.names[row]: reason for row, reason in batch.problems.items()})
+            own = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
+            yield np.array(batch.rows, np.int64)[own], codes[stage][own]
+            report(int(batch.rows[-1]) + 1, len(catalog), len(problems))
+
+    classifies = stage == network.stage_names[-1] and network.classes
+    names = weights.class_names() if classifies else None
+    return _collect(settings, catalog, blocks(), asked, problems, names or ())
 
 
 def _in_codes(
-    file: CodesFile,
-    layer: str,
-    units: int | Sequence[int],
-    k: int | None,
-    split: str,
-    limit: int | None,
-    root: str | os.PathLike[str] | None,
-    report: Progress,
+    file: CodesFile, layer: str, asked: _Asked, rows: Array, root: PathLike | None, report: Progress
 ) -> Strongest:
     """The same from a codes file, which is read block by block."""
     stage = file.settings.architecture.select_one(layer)
@@ -278,8 +332,7 @@ def _in_codes(
             f"'{file.path}' holds the mean of several crops ({settings.crops}), in which no place can be found.",
             "Give the images instead, or extract with --crops center.",
         )
-    _check_units(units, settings)
-    rows = rows_of(file.catalog, np.ones(len(file), bool), split, limit)
+    _check_units(asked.units, settings)
     catalog = moved(file.catalog, root).subset(rows)
     readable = file.state[rows] == DONE
     names = set(catalog.names)
@@ -296,70 +349,48 @@ def _in_codes(
             yield own, read
             report(min(start + step, len(rows)), len(rows), len(problems))
 
-    return _collect(settings, catalog, blocks(), units, k, problems)
-
-
-def _computed(
-    catalog: Catalog, encoder: Encoder, workers: int, problems: dict[str, str], report: Progress
-) -> Blocks:
-    """Rows that can be read and their codes, batch by batch; the names of others go to ``problems``."""
-    size = encoder.settings.batch_size
-    rows = range(len(catalog))
-    batches = [rows[start : start + size] for start in rows[::size]]
-    for batch, codes in Pipeline(catalog, batches, encoder, workers=workers):
-        problems |= {catalog.names[row]: reason for row, reason in batch.problems.items()}
-        own = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
-        yield np.array(batch.rows, np.int64)[own], codes[encoder.settings.stages[0]][own]
-        report(int(batch.rows[-1]) + 1, len(catalog), len(problems))
+    return _collect(settings, catalog, blocks(), asked, problems)
 
 
 def _collect(
     settings: ExtractionSettings,
     catalog: Catalog,
     blocks: Blocks,
-    units: int | Sequence[int],
-    k: int | None,
+    asked: _Asked,
     problems: dict[str, str],
     classes: Sequence[str] = (),
 ) -> Strongest:
     """Go over the blocks once, choose the units, and read what is shown of them."""
     stage = settings.stages[0]
     shape = settings.stage_shapes()[stage]
+    side, spatial = settings.preprocessing.crop, len(shape) == 3
+    field = receptive_fields(settings.architecture, side)[stage.partition(":")[0]] if spatial else None
     rectified = settings.relu(stage)
-    side = settings.preprocessing.crop
-    field = (
-        receptive_fields(settings.architecture, side)[stage.partition(":")[0]] if len(shape) == 3 else None
-    )
-    best = Best(shape[0], k or (PAIRS if _is_small(field, side) else IMAGES), positive=rectified)
+    best = Best(shape[0], asked.k or (PAIRS if _is_small(field, side) else IMAGES), positive=rectified)
     for rows, codes in blocks:
-        require_finite(codes, [catalog.names[row] for row in rows])
+        _require_finite(codes, [catalog.names[row] for row in rows])
         best.add(rows, codes.reshape(len(codes), shape[0], math.prod(shape[1:])))
-    if not best.count:
-        reason = f": {next(iter(problems.values()))}" if problems else ""
-        raise CatalogError(
-            f"none of the {len(catalog):,} images could be read{reason.rstrip('.')}.", "Look at the files."
-        )
+    refuse_unreadable(catalog, problems if not best.count else {})
+    units = asked.units
     chosen = best.most_varying(units) if isinstance(units, int) else list(dict.fromkeys(units))
     rows = best.rows[chosen]
-    found = Strongest(
-        settings.weights,
-        stage,
-        tuple(chosen),
-        shape[0],
-        tuple(classes[unit] for unit in chosen) if classes else (),
-        rectified,
-        side,
-        field,
-        catalog,
-        best.count,
-        np.where(rows >= 0, best.values[chosen], np.float32(np.nan)),
-        rows,
-        np.stack(np.divmod(best.places[chosen], shape[2] if len(shape) == 3 else 1), axis=-1),
-        best.firing[chosen] / best.count,
-        {},
-        problems,
-    )
-    return _with_crops(found, settings)
+    crops, lost = _read_crops(catalog, np.unique(rows[rows >= 0]).tolist(), settings)
+    return Strongest(
+        settings.weights, stage, tuple(chosen), tuple(classes[unit] for unit in chosen) if classes else (), rectified, side,
+        field, catalog, best.count, np.where(rows >= 0, best.values[chosen], np.float32(np.nan)), rows,
+        np.stack(np.divmod(best.places[chosen], shape[2] if spatial else 1), axis=-1),
+        best.firing[chosen] / best.count, crops, problems | lost,
+    )  # fmt: skip
+
+
+def _require_finite(codes: Array, names: Sequence[str]) -> None:
+    """Raise CodesFileError unless all codes ``[n, ...]`` of these images are finite: else a unit has no strongest one."""
+    finite = np.isfinite(codes).all(axis=tuple(range(1, codes.ndim)))
+    if not finite.all():
+        raise CodesFileError(
+            f"the code of '{names[int(finite.argmin())]}' holds NaN or infinity.",
+            "Extract it again, or leave that image out; if it stays so, the weights are not sound.",
+        )
 
 
 def _is_small(field: ReceptiveField | None, side: int) -> bool:
@@ -381,18 +412,163 @@ def _check_units(units: int | Sequence[int], settings: ExtractionSettings) -> No
         )
 
 
-def _with_crops(found: Strongest, settings: ExtractionSettings) -> Strongest:
-    """The record with the crops of its images, which are decoded once more."""
-    rows = np.unique(found.rows[found.rows >= 0]).tolist()
-    batches = [rows[start : start + 16] for start in range(0, len(rows), 16)]
+def _read_crops(
+    catalog: Catalog, rows: list[int], settings: ExtractionSettings
+) -> tuple[dict[int, Bytes], dict[str, str]]:
+    """RGB crops of rows, which are decoded once more, and name and reason of those that cannot be read."""
     crops: dict[int, Bytes] = {}
-    problems = dict(found.problems)
-    for batch in Loader(found.catalog, batches, settings.preprocessing, workers=available_cores()):
-        rgb = (
-            batch.pixels[:, 0] if settings.preprocessing.channels == "RGB" else batch.pixels[:, 0, :, :, ::-1]
-        )
-        crops |= {row: np.ascontiguousarray(rgb[place]) for place, row in enumerate(batch.rows)}
-        for row, reason in batch.problems.items():
-            crops.pop(row)
-            problems[found.catalog.names[row]] = reason
-    return replace(found, crops=crops, problems=problems)
+    problems: dict[str, str] = {}
+    batches = [rows[start : start + 16] for start in range(0, len(rows), 16)]
+    for batch in Loader(catalog, batches, settings.preprocessing, workers=available_cores()):
+        rgb = batch.pixels[:, 0, :, :, :: 1 if settings.preprocessing.channels == "RGB" else -1]
+        for place, row in enumerate(batch.rows):
+            if row in batch.problems:
+                problems[catalog.names[row]] = batch.problems[row]
+            else:
+                crops[row] = np.ascontiguousarray(rgb[place])
+    return crops, problems
+
+
+def draw_strongest(found: Strongest) -> Figure:
+    """A row for each unit, its strongest images from the left: the patches, and the crops that they were cut from.
+
+    Where the field covers most of the crop, only the crops are drawn, with the field as a frame; fully connected
+    stages see the whole crop.
+    """
+    small = found.is_small
+    blocks = 2 if small else 1
+    tile = int(np.clip((WIDTH - 150) / (blocks * found.k) - GAP, SMALLEST_TILE, LARGEST_TILE))
+    text = float(np.clip(0.085 * tile, 8.0, 12.5 if small else 11.0))  # points, of the captions
+    line, margin = round(2.9 * text), round(16 * text)  # pixels, of a caption and for the units' names
+    step_x, step_y = tile + GAP, tile + line + 2 * GAP
+    lefts = [margin, margin + found.k * step_x + tile // 4][:blocks]
+    head = line if small else 0
+    width, height = lefts[-1] + found.k * step_x - GAP, head + len(found.units) * step_y - GAP
+    sheet = np.full((height, width, 3), 255, np.uint8)
+    figure, axes, _ = new_sheet(width, height, _title(found), note=_note(found))
+    if small:
+        for left, heading in zip(lefts, HEADINGS if found.k > 1 else SHORT_HEADINGS, strict=True):
+            axes.text(left, head / 2, heading, fontsize=1.2 * text, va="center", fontweight="bold")
+    room = max(6, int((tile + GAP) / (1.14 * text)))
+    for place in range(len(found.units)):
+        top = head + place * step_y + line
+        _name_unit(found, place, axes, top + tile / 2, text)
+        for rank in range(int((found.rows[place] >= 0).sum())):
+            pictures, captions = _tiles(found, place, rank, tile), _captions(found, place, rank, blocks, room)
+            for left, picture, caption in zip(lefts, pictures, captions, strict=True):
+                x = left + rank * step_x
+                sheet[top : top + tile, x : x + tile] = picture
+                axes.text(x, top - line / 2 + 2, caption, fontsize=text, va="center")
+        if found.rows[place, 0] < 0:
+            none = "no image excites this unit"
+            axes.text(margin, top + tile / 2, none, fontsize=1.2 * text, va="center")
+    show_sheet(axes, sheet)
+    return figure
+
+
+def _name_unit(found: Strongest, place: int, axes: Axes, middle: float, text: float) -> None:
+    """Number of a unit, its class if it has one, and on how many of the images it fires."""
+    lines = [f"unit {found.units[place]}"]
+    if found.names:
+        lines.append(cut_middle(found.names[place], 14))
+    share = float(found.firing[place])
+    often = "over 99" if 0.995 <= share < 1 else f"{100 * share:.0f}"  # 100 % is said of all images alone
+    lines += [f"fires on {often} %"] if found.rectified else []
+    for number, words in enumerate(lines):
+        y = middle + (number - (len(lines) - 1) / 2) * 2.6 * text
+        weight, size = ("bold", 1.15) if number == 0 else ("normal", 0.9)
+        axes.text(0, y, words, fontsize=text * size, va="center", fontweight=weight)
+
+
+def _captions(found: Strongest, place: int, rank: int, blocks: int, room: int) -> tuple[str, ...]:
+    """Value and class (else the file's name); in two blocks the value above the patch, the class above the crop.
+
+    Of at most ``room`` characters: of a long name the middle is left out, the value stays.
+    """
+    row = int(found.rows[place, rank])
+    value = f"{found.values[place, rank]:#.3g}".rstrip(".")  # 5.80, 12.3, 104
+    label, name = found.catalog.labels[row], found.catalog.names[row]
+    kind = class_names(found.catalog.classes)[label] if label >= 0 else PurePosixPath(name).stem
+    if blocks == 2:
+        return value, cut_middle(kind, room)
+    return (f"{value}  {cut_middle(kind, max(6, room - len(value) - 2))}",)
+
+
+def _tiles(found: Strongest, place: int, rank: int, tile: int) -> list[Bytes]:
+    """The patch, if it is small, and the crop with the field in it, ``[tile, tile, 3]`` each."""
+    crop = found.crops.get(int(found.rows[place, rank]))
+    if crop is None:
+        return [crossed(tile)] * (2 if found.is_small else 1)
+    if found.field is None:
+        return [_resized(crop, tile, tile)]
+    with_field = _with_field(crop, found.box(place, rank), tile)
+    return (
+        [_patch(found, found.field, place, rank, crop, tile), with_field] if found.is_small else [with_field]
+    )
+
+
+def _patch(found: Strongest, field: ReceptiveField, place: int, rank: int, crop: Bytes, tile: int) -> Bytes:
+    """The field as large as the tile, ``[tile, tile, 3]``; blank where it leaves the crop."""
+    patch = np.full((tile, tile, 3), BLANK, np.uint8)
+    top, bottom, left, right = found.box(place, rank)
+    y, x = (field.start + field.jump * int(number) for number in found.places[place, rank])
+    inner = [round(edge * tile / field.size) for edge in (top - y, bottom - y, left - x, right - x)]
+    seen = _resized(crop[top:bottom, left:right], inner[1] - inner[0], inner[3] - inner[2])
+    patch[inner[0] : inner[1], inner[2] : inner[3]] = seen
+    return patch
+
+
+def _with_field(crop: Bytes, box: Box, tile: int) -> Bytes:
+    """A crop ``[tile, tile, 3]`` with the box's edge drawn: darker outside, unless the box is a mere dot."""
+    picture = _resized(crop, tile, tile)
+    top, bottom, left, right = (round(edge * tile / len(crop)) for edge in box)
+    width = max(2, tile // 64)
+    if (bottom - top) * (right - left) < (DOT * tile) ** 2:  # around the field, so that this can be seen
+        top, left = max(top - width, 0), max(left - width, 0)
+        bottom, right = min(bottom + width, tile), min(right + width, tile)
+        _draw_edge(picture, (max(top - 1, 0), bottom + 1, max(left - 1, 0), right + 1), 1, (0, 0, 0))
+        _draw_edge(picture, (top, bottom, left, right), width, FRAME)
+        return picture
+    out = (picture * DIMMED).astype(np.uint8)
+    out[top:bottom, left:right] = picture[top:bottom, left:right]
+    _draw_edge(out, (top, bottom, left, right), width, FRAME)
+    return out
+
+
+def _draw_edge(picture: Bytes, box: Box, width: int, colour: tuple[int, int, int]) -> None:
+    """Draw the edge of a box into a picture, inside the box."""
+    top, bottom, left, right = box
+    edge = np.zeros(picture.shape[:2], bool)
+    edge[top:bottom, left:right] = True
+    edge[top + width : bottom - width, left + width : right - width] = False
+    picture[edge] = colour
+
+
+def _resized(picture: Bytes, height: int, width: int) -> Bytes:
+    """A picture in another size, bicubic."""
+    values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    values = F.interpolate(values, size=(max(height, 1), max(width, 1)), mode="bicubic", antialias=True)
+    return np.asarray(values[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def _title(found: Strongest) -> str:
+    images = f"{found.images:,} image{'' if found.images == 1 else 's'}"
+    units = f"unit {found.units[0]}" if len(found.units) == 1 else f"{len(found.units)} units"
+    folder = plain(found.catalog.root.name) or "/"
+    return f"What excites {units} of {found.stage} most, of {images} of {folder}"
+
+
+def _note(found: Strongest) -> str:
+    """What the numbers and the frames are, and which images stand in several rows."""
+    value = "activation" if found.rectified else "value"
+    kind = "class" if (found.catalog.labels >= 0).any() else "name"
+    size = "the whole crop" if found.field is None else f"{found.field.size} x {found.field.size} pixels"
+    frame = ", framed" if found.field and not found.is_small else ""
+    images, counts = np.unique(found.rows[found.rows >= 0], return_counts=True)
+    several = int((counts > 1).sum())  # rows that look alike may well be the same images
+    shared = f"{several:,} of the {len(images):,} images drawn excite several of the units."
+    return " ".join([
+        f"Weights {plain(found.weights)}. Above: {value} and {kind}. A unit sees {size} of {found.side} x {found.side}{frame}.",
+        *([shared] if several else []),
+        unwritten(found.catalog.classes),
+    ]).rstrip()  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from cnncodes.cli.show.common import named
 from cnncodes.errors import OptionError, WeightsMissingError
 from cnncodes.heads import LinearModel
-from cnncodes.pictures import load_subject
+from cnncodes.pictures import load_classifier
 from cnncodes.weights import load_weights, save_weights
 
 
@@ -26,7 +26,7 @@ def test_the_next_command_looks_at_the_same_network(run, tmp_path) -> None:
 
 
 def test_a_class_is_found_by_name_or_number_and_nothing_else(shared) -> None:
-    subject = load_subject(shared.svm)
+    subject = load_classifier(shared.svm)
     assert subject.class_place("CAT") == subject.class_place(1) == 1
     for wrong in ("²", "3", "cow"):
         with pytest.raises(OptionError):
@@ -43,7 +43,7 @@ def test_a_model_whose_weights_are_gone_says_where_they_belong(shared, tmp_path)
     path = tmp_path / "model.safetensors"
     replace(model, settings=replace(model.settings, weights="mine.safetensors")).save(path)
     with pytest.raises(WeightsMissingError) as caught:
-        load_subject(path)
+        load_classifier(path)
     assert str(tmp_path) in caught.value.remedy and "--weights" not in caught.value.remedy
     (kept / "mine.safetensors").rename(tmp_path / "mine.safetensors")
-    assert load_subject(path).classes == model.classes
+    assert load_classifier(path).classes == model.classes

@@ -11,8 +11,8 @@ from cnncodes.heads import data_sets, head_of, load_model
 from cnncodes.heads.linear_model import network_model
 from cnncodes.heads.sets import set_names
 from cnncodes.images import read_catalog
+from cnncodes.pictures.classifier import load_classifier, see_image
 from cnncodes.pictures.question import ask
-from cnncodes.pictures.subject import load_subject, view_of
 from cnncodes.weights import load_weights, save_weights
 
 
@@ -106,13 +106,13 @@ def test_no_class_of_several_heads_is_the_best(shared_network, small_weights, ph
 def test_a_picture_asks_one_head_that_was_saved(shared_weights, photo_folder, tmp_path):
     image = next(photo_folder(1, classes=("ant",), width=70, height=70).rglob("*.*"))
     save_weights(shared_weights, tmp_path / "both.safetensors")
-    both = load_subject(tmp_path / "both.safetensors")
+    both = load_classifier(tmp_path / "both.safetensors")
     with pytest.raises(ModelError, match="'a', 'b', which cannot be compared") as caught:
-        ask(both, view_of(image, both))
+        ask(both, see_image(image, both))
     assert "head_of" in caught.value.remedy
     head_of(load_model(tmp_path / "both.safetensors"), "b").save(tmp_path / "b.safetensors")
-    one = load_subject(tmp_path / "b.safetensors")
-    assert one.classes[-2:] == ("ant", "bee") and ask(one, view_of(image, one)).name in one.classes
+    one = load_classifier(tmp_path / "b.safetensors")
+    assert one.classes[-2:] == ("ant", "bee") and ask(one, see_image(image, one)).name in one.classes
 
 
 def test_data_of_one_set_are_evaluated_by_its_head(shared_network, small_weights, photo_folder):

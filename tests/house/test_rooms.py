@@ -40,15 +40,15 @@ DOORS: dict[str, dict[str, set[str]]] = {
         "heads": {"scikit"},
         "evaluation": {"metrics"},
         "advice": {"digits"},
-        "pictures": {"projections"},
+        "pictures": {"map"},
     },
     "joblib": {"heads": {"parallel"}},
-    "threadpoolctl": {"heads": {"parallel"}, "pictures": {"projections"}},
-    "umap": {"pictures": {"projections"}},
+    "threadpoolctl": {"heads": {"parallel"}, "pictures": {"map"}},
+    "umap": {"pictures": {"map"}},
     "skl2onnx": {"heads": {"export"}},
     "skops": {"heads": {"export"}},
     "matplotlib": {"pictures": {"drawing"}},
-    "captum": {"pictures": {"attribution"}},
+    "captum": {"pictures": {"hookable"}},
     "typer": {
         "cli": {
             "options",
@@ -64,7 +64,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "rich": {"cli": {"console"}},
     # Arrays are the language between rooms.
     "numpy": {room: {"*"} for room in ROOMS if room != "cli"},
-    "scipy": {"heads": {"*"}, "pictures": {"grid"}},
+    "scipy": {"heads": {"*"}, "pictures": {"map"}},
 }
 DISTRIBUTION = {
     "PIL": "Pillow",

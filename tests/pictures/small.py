@@ -11,7 +11,7 @@ from cnncodes.codes.compute import choose_device
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.heads import Head, LinearModel, Normalisation
 from cnncodes.networks import NETWORKS, Network
-from cnncodes.pictures.subject import Subject, View
+from cnncodes.pictures.classifier import Classifier, SeenImage
 from cnncodes.weights import Preprocessing, Weights
 
 
@@ -28,22 +28,22 @@ def weights_of(monkeypatch: Any, network: Network, seed: int = 0, **preprocessin
     return Weights(network.name, "small", tensors, record, None, "a test")
 
 
-def subject_of(weights: Weights, head: LinearModel | None = None) -> Subject:
-    return Subject("small", weights, choose_device("cpu"), head)
+def subject_of(weights: Weights, head: LinearModel | None = None) -> Classifier:
+    return Classifier("small", weights, choose_device("cpu"), head)
 
 
-def view_for(subject: Subject, side: int, seed: int = 1) -> View:
+def view_for(subject: Classifier, side: int, seed: int = 1) -> SeenImage:
     """Noise that fits the network."""
     random = np.random.default_rng(seed)
     rgb = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
     pixels = random.normal(0, 1, (1, 3, side, side)).astype(np.float32)
-    return View("noise.png", rgb, torch.from_numpy(pixels))
+    return SeenImage("noise.png", rgb, torch.from_numpy(pixels))
 
 
-def in_double(subject: Subject, view: View) -> View:
+def in_double(subject: Classifier, view: SeenImage) -> SeenImage:
     """The subject's own network and the view in float64, so that finite differences mean something."""
     subject.network.double()
-    return View(view.name, view.rgb, view.pixels.double())
+    return SeenImage(view.name, view.rgb, view.pixels.double())
 
 
 def linear_model(

@@ -124,7 +124,7 @@ def test_numbers_of_units_are_never_taken_for_a_count():
 def test_the_command_line(monkeypatch, tmp_path, capsys, subject):
     from PIL import Image
 
-    monkeypatch.setattr("cnncodes.pictures.subject.load_subject", lambda *_, **__: subject)
+    monkeypatch.setattr("cnncodes.pictures.classifier.load_classifier", lambda *_, **__: subject)
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((40, 32), 80).convert("RGB").save("photo.png")
     assert main(["show", "activations", "photo.png", "--layer", "conv1", "--units", "3,1", "--json"]) == 0

@@ -13,10 +13,17 @@ from PIL import Image
 
 from cnncodes.errors import ModelError, NetworkError, OptionError, StageError
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network, get_network
-from cnncodes.pictures.attribution import METHODS, attribute, attribute_all, field_centres, spread
-from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
-from cnncodes.pictures.chain import Chain
+from cnncodes.pictures.attribution import (
+    METHODS,
+    attribute,
+    attribute_all,
+    draw_attribution,
+    draw_attributions,
+    field_centres,
+    spread,
+)
 from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.hookable import Hookable
 from cnncodes.pictures.occlusion import draw_occlusion, occlude
 from cnncodes.weights import load_weights
 
@@ -159,7 +166,7 @@ def test_the_chain_gives_the_same_scores(large, name, stage, normalisation):
     weights = large(name)
     subject = subject_of(weights, linear_model(weights, stage, normalisation) if stage else None)
     pixels = view_for(subject, weights.preprocessing.crop).pixels
-    chain = Chain(subject)
+    chain = Hookable(subject)
     before = state_of(subject.network)
     with torch.no_grad():
         torch.testing.assert_close(chain(pixels), subject.scores(pixels), rtol=1e-6, atol=1e-6)

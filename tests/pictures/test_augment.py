@@ -17,9 +17,8 @@ from cnncodes.errors import ImageError, OptionError
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import augmentation as room
-from cnncodes.pictures.augmentation import augment, augment_by
-from cnncodes.pictures.augmentation_drawing import draw_augment
-from cnncodes.pictures.subject import to_rgb
+from cnncodes.pictures.augmentation import augment, augment_by, draw_augment
+from cnncodes.pictures.classifier import to_rgb
 from cnncodes.training import finetune
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes
@@ -155,7 +154,7 @@ def test_each_step_alone_is_told_with_its_strength(photo):
     np.testing.assert_allclose(bare.area, (48 / 60) ** 2)
     assert "48 of 60 px" in bare.describe() and "64 % of the photo" in bare.describe()
     level = 0.2 * found.square[::4, ::4].reshape(-1, 3).std(0).mean()
-    assert f"some {level:.0f} levels" in found.describe()
+    assert f"about {level:.0f} levels" in found.describe()
     still = augment(photo, TrainingSettings(random_crop=False, mirror=False), RECORD, count=2)
     assert not still.away.any()
 
@@ -179,7 +178,7 @@ def test_of_a_photograph_that_is_not_square_it_is_said_what_no_view_shows(tmp_pa
     found = augment(tmp_path / "wide.png", TrainingSettings(), RECORD, count=2)
     assert "64 % of the centre square" in found.describe() and "40 % of the photo" in found.describe()
     squashed = augment(tmp_path / "wide.png", TrainingSettings(), dataclasses.replace(RECORD, fit="squash"))
-    assert squashed.photo == 1 and squashed.caution is None
+    assert squashed.photo == 1 and "is ever seen" not in squashed.describe()
 
 
 def test_what_cannot_be_shown(photo, tmp_path):

@@ -8,7 +8,8 @@ from PIL import Image
 
 from cnncodes.errors import OptionError, OutputExistsError
 from cnncodes.evaluation import evaluate_scores
-from cnncodes.pictures.confusion import confusion_figure, save_confusion, shortened
+from cnncodes.pictures.confusion import confusion_figure, save_confusion
+from cnncodes.pictures.drawing import cut_middle
 
 
 def evaluation(counts, names=None):
@@ -101,9 +102,9 @@ def test_names_are_drawn_as_they_are_and_break_nothing(tmp_path, recwarn):
 
 def test_long_names_stay_different_at_both_ends():
     long = [f"{start} {'very ' * 10}{end}" for start in ("red", "blue") for end in ("one", "two")]
-    assert len(set(shortened(long, 20))) == 4
-    assert all(len(name) == 20 for name in shortened(long, 20))
-    assert shortened(["short"], 20) == ["short"]
+    cut = [cut_middle(name, 20) for name in long]
+    assert len(set(cut)) == 4 and all(len(name) == 20 for name in cut)
+    assert cut_middle("short", 20) == "short"
 
 
 def test_what_is_there_is_not_replaced_and_other_formats_are_refused(tmp_path):

@@ -18,9 +18,8 @@ from cnncodes.errors import CatalogError, OptionError, StageError
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import dead
-from cnncodes.pictures.dead import count_firing
-from cnncodes.pictures.dead_drawing import draw_dead, how_often
-from cnncodes.pictures.subject import view_of
+from cnncodes.pictures.classifier import see_image
+from cnncodes.pictures.dead import count_firing, draw_dead, how_often
 
 STAGES = (
     Convolution("conv1", 9, kernel=5, stride=2, padding=2),
@@ -56,7 +55,7 @@ def by_hand(subject, catalog, stage):
     """On how many images each unit is above 0 anywhere, one image at a time."""
     fired = 0
     for row in range(len(catalog)):
-        pixels = view_of(catalog.path(row), subject).pixels
+        pixels = see_image(catalog.path(row), subject).pixels
         with torch.no_grad():
             value = subject.network.activations(pixels, [stage])[stage][0]
         fired = (
@@ -166,7 +165,7 @@ def test_what_may_be_concluded(subject, photos):
     assert 0.99**enough <= 0.05 < 0.99 ** (enough - 1)
     assert "would bring" not in dataclasses.replace(sparse, images=5000).meaning()
     both = dataclasses.replace(sparse, counts={"conv1": np.array([0, 3, 2]), **sparse.counts}).meaning()
-    assert "conv1: units of a convolution" in both and "learning rate" in both and "fc2: not fired" in both
+    assert "conv1: convolution units" in both and "learning rate" in both and "fc2: not fired" in both
     few = dataclasses.replace(
         sparse, images=3, counts={"conv1": np.array([0, 3, 2]), **sparse.counts}
     ).meaning()
@@ -177,7 +176,7 @@ def test_what_may_be_concluded(subject, photos):
 
 
 def test_the_command_line(monkeypatch, tmp_path, capsys, subject, photos):
-    monkeypatch.setattr("cnncodes.pictures.subject.load_subject", lambda *_, **__: subject)
+    monkeypatch.setattr("cnncodes.pictures.classifier.load_classifier", lambda *_, **__: subject)
     monkeypatch.chdir(tmp_path)
     assert main(["show", "dead", "photos", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

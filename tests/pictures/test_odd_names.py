@@ -21,27 +21,22 @@ from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import (
     activations,
     dead,
-    dead_drawing,
     dense,
     drawing,
     fooling,
     inversion,
-    inversion_drawing,
     probe,
 )
 from cnncodes.pictures import curves as curves_room
 from cnncodes.pictures import neighbours as neighbours_room
-from cnncodes.pictures.attribution import attribute, attribute_all
-from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
+from cnncodes.pictures.attribution import attribute, attribute_all, draw_attribution, draw_attributions
 from cnncodes.pictures.comparison import comparison_figure
 from cnncodes.pictures.confusion import confusion_figure
 from cnncodes.pictures.filters import draw_filters, read_filters
-from cnncodes.pictures.map_drawing import draw_map, draw_map_points
-from cnncodes.pictures.map_record import read_map
-from cnncodes.pictures.neighbours_drawing import draw_neighbours
+from cnncodes.pictures.map import draw_map, draw_map_points, read_map
+from cnncodes.pictures.neighbours import draw_neighbours
 from cnncodes.pictures.occlusion import draw_occlusion, occlude
-from cnncodes.pictures.strongest import find_strongest
-from cnncodes.pictures.strongest_drawing import draw_strongest
+from cnncodes.pictures.strongest import draw_strongest, find_strongest
 from cnncodes.training.state import Epoch
 
 BYTE = os.fsdecode(b"\xff")
@@ -110,7 +105,7 @@ def test_of_an_image_and_a_network(subject, view, photos):
     check(draw_attribution(attribute(subject, view, "gradcam", class_name=0)))
     check(draw_attributions(attribute_all(subject, view, class_name=2)))
     check(draw_occlusion(occlude(subject, view, class_name=0, patch=9, stride=5)), 2)
-    check(inversion_drawing.draw_inversions(inversion.invert(subject, view, "fc2", 2)))
+    check(inversion.draw_inversions(inversion.invert(subject, view, "fc2", 2)))
     photo = next(photos.rglob("*.png"))
     found = dense.dense_map(subject, photo)
     check(dense.draw_dense(found), 2)
@@ -128,7 +123,7 @@ def test_of_many_images(subject, photos, tmp_path):
         draw_neighbours(neighbours_room.find_neighbours(codes, [found.catalog.names[0]], k=2)), 3, legend=True
     )
     check(draw_strongest(find_strongest([str(codes)], "fc2", 2, k=2)), 2)
-    check(dead_drawing.draw_dead(dead.count_firing([str(codes)])))
+    check(dead.draw_dead(dead.count_firing([str(codes)])))
 
 
 def test_of_figures_about_a_model(saved):

@@ -11,10 +11,10 @@ from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract
 from cnncodes.errors import CatalogError, ImageError, ModelError, OptionError
 from cnncodes.images import read_catalog
-from cnncodes.pictures import subject
-from cnncodes.pictures.map_record import read_map
+from cnncodes.pictures import classifier
+from cnncodes.pictures.codes_source import codes_for
+from cnncodes.pictures.map import read_map
 from cnncodes.pictures.neighbours import find_neighbours
-from cnncodes.pictures.sources import codes_for
 from cnncodes.pictures.strongest import find_strongest
 from cnncodes.weights import Preprocessing, load_weights
 
@@ -33,13 +33,13 @@ def place(tmp_path_factory):
 @pytest.fixture
 def network(monkeypatch, tmp_path):
     """``random:0`` is the network that made the files; temporary files are made in ``tmp_path``."""
-    load = subject.load_subject
+    load = classifier.load_classifier
 
     def loaded(model, **options):
         found = load(model, **{**options, "network": "tiny" if model == "random:0" else None})
         return replace(found, weights=replace(found.weights, preprocessing=Preprocessing(resize=36, crop=32)))
 
-    monkeypatch.setattr(subject, "load_subject", loaded)
+    monkeypatch.setattr(classifier, "load_classifier", loaded)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -68,7 +68,7 @@ def test_one_rule_says_which_layer_is_looked_at(place, network):
     with codes_for(place / "run", layer="fc7") as source:
         assert (source.layer, source.choice) == ("fc7", "")
     with codes_for(place / "run") as source:
-        model = subject.load_subject(place / "run" / "model.safetensors").head
+        model = classifier.load_classifier(place / "run" / "model.safetensors").head
         assert source.layer == model.stage and "model reads" in read_map(source, method="pca").choice
         assert source.path.parent == place / "run", "the run's own codes, not computed again"
     with codes_for(place / "photos", weights=place / "run" / "model.safetensors", limit=9) as source:
@@ -84,7 +84,9 @@ def test_one_rule_says_which_layer_is_looked_at(place, network):
 
 def test_what_is_asked_about_is_looked_for_before_anything_is_computed(place, network, monkeypatch):
     """Else a misspelt name costs minutes, and the message names a temporary file."""
-    monkeypatch.setattr(subject, "load_subject", lambda *_, **__: pytest.fail("a network is loaded first"))
+    monkeypatch.setattr(
+        classifier, "load_classifier", lambda *_, **__: pytest.fail("a network is loaded first")
+    )
     for image, error, told in (
         ("nothere.jpg", OptionError, "no file 'nothere.jpg', and none of the 42 images of 'photos'"),
         (str(place / "codes.h5"), ImageError, "cannot be read"),

@@ -11,11 +11,10 @@ from cnncodes.images import normalise
 from cnncodes.images.decode import write_png
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import fooling
+from cnncodes.pictures.classifier import see_image
 from cnncodes.pictures.fooling import NotFooledError, draw_fooled, fool, in_whole
-from cnncodes.pictures.inversion import invert
-from cnncodes.pictures.inversion_drawing import draw_inversions
+from cnncodes.pictures.inversion import draw_inversions, invert
 from cnncodes.pictures.question import ask
-from cnncodes.pictures.subject import view_of
 
 NETWORK = Network(
     "small-steps",
@@ -51,12 +50,12 @@ def photo(tmp_path):
 def test_the_image_that_fools_still_fools_when_it_is_read_again(subject, photo, tmp_path, with_head):
     if with_head:
         subject = subject_of(subject.weights, linear_model(subject.weights, "fc3", kind=with_head))
-    view = view_of(photo, subject)
+    view = see_image(photo, subject)
     before = state_of(subject.network)
     found = fool(subject, view, limit=255)
     assert state_of(subject.network) == before
     write_png(tmp_path / "fooled.png", in_whole(found, photo, subject.preprocessing))
-    again = view_of(tmp_path / "fooled.png", subject)
+    again = see_image(tmp_path / "fooled.png", subject)
     np.testing.assert_array_equal(again.rgb, found.fooled)
     assert (
         ask(subject, again).predicted == found.classes[1] != found.classes[0] == ask(subject, view).predicted
@@ -67,19 +66,19 @@ def test_the_image_that_fools_still_fools_when_it_is_read_again(subject, photo, 
 
 
 def test_a_class_can_be_asked_for_and_what_cannot_be_done_is_said(subject, photo):
-    view = view_of(photo, subject)
+    view = see_image(photo, subject)
     wanted = int(subject.scores(view.pixels).argmin())
     assert fool(subject, view, wanted, limit=255).classes[1] == subject.classes[wanted]
     with pytest.raises(OptionError, match="already"):
         fool(subject, view, int(subject.scores(view.pixels).argmax()))
     subject.weights.tensors["fc4.bias"].sub_(torch.tensor([1e6 * (k == wanted) for k in range(4)]))
     with pytest.raises(NotFooledError, match="no step of at most 3 grey levels"):
-        fool(subject, view_of(photo, subject), wanted, limit=3)
+        fool(subject, see_image(photo, subject), wanted, limit=3)
 
 
 def test_two_classes_that_are_nearly_alike_are_not_swapped_unless_asked_for(subject, photo):
     """Else a tie would be shown as a fooled network; where one is asked for, the picture says so."""
-    view = view_of(photo, subject)
+    view = see_image(photo, subject)
     scores = subject.scores(view.pixels)[0]
     wanted = torch.log(torch.tensor([0.4, 0.35, 0.15, 0.1]))
     subject.weights.tensors["fc4.bias"].add_(wanted - scores)
@@ -94,7 +93,7 @@ def test_two_classes_that_are_nearly_alike_are_not_swapped_unless_asked_for(subj
 
 def test_it_goes_on_until_the_network_is_sure(subject, photo):
     """A change that is just enough ends at a tie, which shows little."""
-    view = view_of(photo, subject)
+    view = see_image(photo, subject)
     told = fool(subject, view, limit=255, confidence=0)
     sure = fool(subject, view, limit=255)
     assert told.after[1] < 0.9 <= sure.after[1] and told.epsilon < sure.epsilon
@@ -107,7 +106,7 @@ def test_it_goes_on_until_the_network_is_sure(subject, photo):
 
 
 def test_an_early_layer_gives_the_image_back_and_the_error_falls(subject, photo):
-    view = view_of(photo, subject)
+    view = see_image(photo, subject)
     before = state_of(subject.network)
     found = invert(subject, view, "pool1,fc3", iterations=150)
     assert state_of(subject.network) == before
@@ -121,7 +120,7 @@ def test_an_early_layer_gives_the_image_back_and_the_error_falls(subject, photo)
 
 def test_errors_count_in_the_distance_of_a_grey_image_and_the_answer_is_the_networks(subject, photo):
     """So that layers can be compared; a symmetric image is its own mirror image."""
-    view = view_of(photo, subject)
+    view = see_image(photo, subject)
     view.pixels.copy_((view.pixels + view.pixels.flip(3)) / 2)
     found = invert(subject, view, "pool1", iterations=1)
     with torch.no_grad():
@@ -150,7 +149,7 @@ def test_errors_count_in_the_distance_of_a_grey_image_and_the_answer_is_the_netw
 
 
 def test_the_seed_decides(subject, photo):
-    view = view_of(photo, subject)
+    view = see_image(photo, subject)
     one, same, other = (invert(subject, view, "fc3", 3, seed).parts[0].rgb for seed in (0, 0, 1))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
@@ -165,10 +164,10 @@ def test_boxes_grow_until_one_does_it(subject, photo, monkeypatch):
         return real(self, wanted, epsilon, steps) if 5 <= epsilon <= 100 else None
 
     monkeypatch.setattr(fooling._Attack, "step", step)
-    found = fool(subject, view_of(photo, subject), limit=255)
+    found = fool(subject, see_image(photo, subject), limit=255)
     assert 5 <= found.epsilon <= 100 and tried[:3] == [1, 2, 4]
     monkeypatch.setattr(fooling._Attack, "step", lambda self, wanted, epsilon, steps: tried.append(epsilon))
     tried.clear()
     with pytest.raises(NotFooledError):
-        fool(subject, view_of(photo, subject), limit=9, confidence=0)
+        fool(subject, see_image(photo, subject), limit=9, confidence=0)
     assert tried == [1, 2, 4, 8, 9] * 2, "one step, then many; no size twice, and the limit last"

@@ -17,9 +17,9 @@ from cnncodes.images import crops_of, read_catalog
 from cnncodes.images.decode import decode
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
 from cnncodes.pictures import draw_strongest, find_strongest
-from cnncodes.pictures.best import Best
+from cnncodes.pictures.classifier import Classifier
 from cnncodes.pictures.drawing import save_png
-from cnncodes.pictures.subject import Subject
+from cnncodes.pictures.strongest import Best
 
 SIDE = 40
 TINY = Network(
@@ -195,7 +195,7 @@ def test_unreadable_images_are_named_and_never_shown(weights, folder):
 
 
 def test_nothing_changes_the_weights_that_were_passed_in(weights, folder):
-    subject: Subject = subject_of(weights)
+    subject: Classifier = subject_of(weights)
     before = state_of(subject.network), {key: value.clone() for key, value in weights.tensors.items()}
     draw_strongest(find_strongest(folder, "pool2", 2, weights=weights, k=2))
     assert state_of(subject.network) == before[0]

@@ -9,7 +9,7 @@ from cnncodes.cli.show.common import finish, picture_path, tell_crop
 
 def activations(
     image: show_options.Image,
-    weights: show_options.Subject = "imagenet",
+    weights: show_options.Classifier = "imagenet",
     network: options.Network = None,
     layer: show_options.Layer = "conv5",
     units: show_options.Units = None,
@@ -32,18 +32,17 @@ def activations(
         cnncodes show activations bee.jpg --weights run/model.safetensors --units 1,7,42 --each
     """
     from cnncodes.pictures.activations import draw_activations, parse_units, read_activations
-    from cnncodes.pictures.subject import load_subject, view_of
+    from cnncodes.pictures.classifier import load_classifier, see_image
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "activations", overwrite, image)
     wanted = parse_units(units, count)
-    subject = load_subject(weights, network=network, device=device)
-    found = read_activations(subject, view_of(image, subject), layer)
+    subject = load_classifier(weights, network=network, device=device)
+    found = read_activations(subject, see_image(image, subject), layer)
     figure = draw_activations(found, wanted, each)
     document = found.to_json(wanted)
-    above = "fire" if found.rectified else f"are above 0 ({found.without_relu})"
     reporter.result(
-        f"{found.stage}: {percent(found.firing)} of {len(found.values):,} units {above} on this image"
+        f"{found.stage}: {percent(found.firing)} of {len(found.values):,} units {found.fires} on this image"
     )
     tell_crop(reporter, found.seen)
     finish(reporter, figure, path, document)

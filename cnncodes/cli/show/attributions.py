@@ -19,7 +19,7 @@ def _command(method: Method, text: str) -> Callable[..., None]:
 
     def command(
         image: show_options.Image,
-        weights: show_options.Subject = "imagenet",
+        weights: show_options.Classifier = "imagenet",
         network: options.Network = None,
         class_name: show_options.ClassName = None,
         layer: show_options.GradcamLayer = None,
@@ -30,9 +30,13 @@ def _command(method: Method, text: str) -> Callable[..., None]:
         json: options.Json = False,
         quiet: options.Quiet = False,
     ) -> None:
-        from cnncodes.pictures.attribution import attribute, attribute_all
-        from cnncodes.pictures.attribution_picture import draw_attribution, draw_attributions
-        from cnncodes.pictures.subject import load_subject, view_of
+        from cnncodes.pictures.attribution import (
+            attribute,
+            attribute_all,
+            draw_attribution,
+            draw_attributions,
+        )
+        from cnncodes.pictures.classifier import load_classifier, see_image
 
         if layer is not None and method != "gradcam" and not every:
             raise OptionError(
@@ -41,8 +45,8 @@ def _command(method: Method, text: str) -> Callable[..., None]:
             )
         reporter = Reporter(json, quiet)
         path = picture_path(output, "attributions" if every else method, overwrite, image)
-        subject = load_subject(weights, network=network, device=device)
-        view = view_of(image, subject)
+        subject = load_classifier(weights, network=network, device=device)
+        view = see_image(image, subject)
         if every:
             found = attribute_all(subject, view, class_name=class_name, layer=layer)
             figure = draw_attributions(found)

@@ -34,8 +34,7 @@ def augment(
         cnncodes show augment photo.jpg --recipe scratch --set train.crop_area=0.2 --seed 3
     """
     from cnncodes.advice import load_recipe, plain_recipe
-    from cnncodes.pictures.augmentation import augment_by
-    from cnncodes.pictures.augmentation_drawing import draw_augment
+    from cnncodes.pictures.augmentation import augment_by, draw_augment
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "augment", overwrite, image)

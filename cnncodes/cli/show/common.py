@@ -12,9 +12,9 @@ from cnncodes.cli.console import Reporter, one_line, quoted, shell
 
 if TYPE_CHECKING:
     from cnncodes.images import Catalog
+    from cnncodes.pictures.codes_source import CodesSource
     from cnncodes.pictures.drawing import Figure
     from cnncodes.pictures.question import Question
-    from cnncodes.pictures.sources import CodesSource
 
 
 FIRST_PROBLEMS = 5
@@ -43,8 +43,8 @@ def codes_at_hand(
     new_images: bool = False,
     queries: Sequence[str] = (),
 ) -> Iterator[CodesSource]:
-    """:func:`cnncodes.pictures.sources.codes_for` with a bar, and a word on what was computed."""
-    from cnncodes.pictures.sources import codes_for
+    """:func:`cnncodes.pictures.codes_source.codes_for` with a bar, and a word on what was computed."""
+    from cnncodes.pictures.codes_source import codes_for
 
     images, root = images_or_stored(data, reading)
     with ExitStack() as until_read:
@@ -67,7 +67,7 @@ def codes_at_hand(
 
 def images_or_stored(data: list[str], reading: options.Reading) -> tuple[list[str] | Catalog, str | None]:
     """The catalog of images, or what holds codes and the folder that its images are in now (--root)."""
-    from cnncodes.pictures.sources import is_stored
+    from cnncodes.pictures.codes_source import is_stored
 
     if not is_stored(data):
         return options.read_images(data, reading, stored=False), None
@@ -103,7 +103,7 @@ def file_word(path: str) -> str:
 
 def tell_crop(reporter: Reporter, seen: float) -> None:
     """What part of the photograph the network sees; a warning where that is little."""
-    from cnncodes.pictures.subject import NEARLY_ALL, crop_caution, crop_words
+    from cnncodes.pictures.classifier import NEARLY_ALL, crop_caution, crop_words
 
     caution = crop_caution(seen)
     if caution:

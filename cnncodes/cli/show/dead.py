@@ -17,7 +17,7 @@ FIRST_UNITS = 8  # of each layer, and unreadable images, on the screen; --json h
 @options.takes_data
 def dead(
     data: options.Data,
-    weights: show_options.Subject = "imagenet",
+    weights: show_options.Classifier = "imagenet",
     network: options.Network = None,
     layer: show_options.ReluLayers = None,
     split: show_options.OnlySplit = "all",
@@ -47,15 +47,14 @@ def dead(
     """
     from cnncodes.evaluation.scores import is_codes
     from cnncodes.images import Catalog
-    from cnncodes.pictures.dead import count_firing
-    from cnncodes.pictures.dead_drawing import draw_dead
-    from cnncodes.pictures.subject import load_subject
+    from cnncodes.pictures.classifier import load_classifier
+    from cnncodes.pictures.dead import count_firing, draw_dead
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "dead", overwrite)
     stored = is_codes(data)
     looked_at = options.read_images(data, reading, stored=stored)
-    subject = None if stored else load_subject(weights, network=network, device=device)
+    subject = None if stored else load_classifier(weights, network=network, device=device)
     with reporter.progress("counting", 100) as update:
         found = count_firing(
             looked_at, subject, stages=layer, split=split, limit=limit, workers=workers,

@@ -9,7 +9,7 @@ from cnncodes.cli.show.common import file_word, finish, named, picture_path
 
 def dense(
     image: show_options.Image,
-    weights: show_options.Subject = "imagenet",
+    weights: show_options.Classifier = "imagenet",
     network: options.Network = None,
     class_name: show_options.DenseClassName = None,
     size: head_options.MapSize = None,
@@ -30,12 +30,12 @@ def dense(
 
         cnncodes show dense bees.jpg --weights run/model.safetensors --class bees --size 384
     """
+    from cnncodes.pictures.classifier import load_classifier
     from cnncodes.pictures.dense import dense_map, draw_dense
-    from cnncodes.pictures.subject import load_subject
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "dense", overwrite, image)
-    subject = load_subject(weights, network=network, device=device)
+    subject = load_classifier(weights, network=network, device=device)
     with reporter.progress("computing all places", 1):
         found = dense_map(subject, image, size, step=step, class_name=class_name)
     rows, columns = found.values.shape[1:]

@@ -8,7 +8,7 @@ from cnncodes.cli.show.common import finish, named, picture_path
 
 
 def filters(
-    weights: show_options.Subject = "imagenet",
+    weights: show_options.Classifier = "imagenet",
     network: options.Network = None,
     layer: show_options.Layer = "conv1",
     output: show_options.Picture = None,
@@ -26,12 +26,12 @@ def filters(
 
         cnncodes show filters --weights run/model.safetensors --layer conv2 -o conv2.png
     """
+    from cnncodes.pictures.classifier import load_classifier
     from cnncodes.pictures.filters import draw_filters, read_filters
-    from cnncodes.pictures.subject import load_subject
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "filters", overwrite)
-    found = read_filters(load_subject(weights, network=network, device="cpu").weights, layer)
+    found = read_filters(load_classifier(weights, network=network, device="cpu").weights, layer)
     document = {"weights": found.weights, "stage": found.stage, "shape": list(found.values.shape)}
     finish(reporter, draw_filters(found), path, document)
     if found.values.shape[1] == 3:

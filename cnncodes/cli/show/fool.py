@@ -12,7 +12,7 @@ from cnncodes.errors import OptionError
 
 def fool(
     image: show_options.Image,
-    weights: show_options.Subject = "imagenet",
+    weights: show_options.Classifier = "imagenet",
     network: options.Network = None,
     to: show_options.FoolTo = None,
     limit: show_options.Limit = 32,
@@ -39,10 +39,10 @@ def fool(
         cnncodes show fool bee.jpg --weights run/model.safetensors --to ants --keep fooled.png
     """
     from cnncodes.images.decode import write_png
+    from cnncodes.pictures.classifier import load_classifier, see_image
     from cnncodes.pictures.fooling import draw_fooled, in_whole
     from cnncodes.pictures.fooling import fool as compute
     from cnncodes.pictures.question import ask
-    from cnncodes.pictures.subject import load_subject, view_of
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "fool", overwrite, image)
@@ -50,8 +50,8 @@ def fool(
         options.check_free(keep, overwrite, ".png", "an image that fools", "--keep")
         if Path(keep).resolve() == path.resolve():
             raise OptionError(f"'{keep}' is asked for twice.", "Give -o and --keep different names.")
-    subject = load_subject(weights, network=network, device=device)
-    view = view_of(image, subject)
+    subject = load_classifier(weights, network=network, device=device)
+    view = see_image(image, subject)
     with reporter.progress("searching a small step", 100) as update:
         found = compute(
             subject, view, to, limit, confidence, lambda done, total: update(100 * done / total, "")
@@ -64,7 +64,7 @@ def fool(
     document = found.to_json()
     if keep is not None:
         write_png(Path(keep), in_whole(found, image, subject.preprocessing))
-        again = ask(subject, view_of(keep, subject)).predicted
+        again = ask(subject, see_image(keep, subject)).predicted
         document |= {"kept": keep, "kept_class": again}
         reporter.result(f"written: {keep}, read again it is '{one_line(again)}'")
     finish(reporter, draw_fooled(found), path, document)

@@ -9,7 +9,7 @@ from cnncodes.cli.show.common import file_word, finish, named, picture_path, tel
 
 def invert(
     image: show_options.Image,
-    weights: show_options.Subject = "imagenet",
+    weights: show_options.Classifier = "imagenet",
     network: options.Network = None,
     layer: show_options.Layers = "pool1,conv3,pool5,fc6,fc7",
     iterations: show_options.Iterations = 150,
@@ -29,17 +29,16 @@ def invert(
 
         cnncodes show invert photo.jpg --weights run/model.safetensors --layer fc7 --iterations 300
     """
-    from cnncodes.pictures.inversion import as_share
+    from cnncodes.pictures.classifier import load_classifier, see_image
+    from cnncodes.pictures.inversion import as_share, draw_inversions
     from cnncodes.pictures.inversion import invert as compute
-    from cnncodes.pictures.inversion_drawing import draw_inversions
     from cnncodes.pictures.question import as_text
-    from cnncodes.pictures.subject import load_subject, view_of
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "invert", overwrite, image)
-    subject = load_subject(weights, network=network, device=device)
+    subject = load_classifier(weights, network=network, device=device)
     subject.weights.architecture.select(layer)  # before the image is read
-    view = view_of(image, subject)
+    view = see_image(image, subject)
     with reporter.progress("rebuilding the image", 100) as update:
         found = compute(
             subject, view, layer, iterations, seed, lambda done, total: update(100 * done / total, "")

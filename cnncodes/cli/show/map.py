@@ -12,9 +12,7 @@ from cnncodes.cli.show.common import MOVED, codes_at_hand, finish, next_on, pict
 from cnncodes.errors import OptionError
 
 if TYPE_CHECKING:
-    from cnncodes.pictures.map import Method
-    from cnncodes.pictures.map_drawing import Grid
-    from cnncodes.pictures.map_record import CodesMap
+    from cnncodes.pictures.map import CodesMap, Grid, Method
 
 
 @options.takes_data
@@ -50,8 +48,7 @@ def map_(
 
         cnncodes show map photos/ --weights starter --layer fc6 --split val --points points.png -o map.png
     """
-    from cnncodes.pictures.map_drawing import arrange, draw_map, map_thumbnails
-    from cnncodes.pictures.map_record import MOST, read_map
+    from cnncodes.pictures.map import MOST, arrange, draw_map, map_thumbnails, read_map
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "map", overwrite)
@@ -104,7 +101,7 @@ def _check_points(points: str | None, path: Path, overwrite: bool) -> None:
 
 def _draw_points(reporter: Reporter, found: CodesMap, points: str) -> None:
     from cnncodes.pictures.drawing import save_png
-    from cnncodes.pictures.map_drawing import draw_map_points
+    from cnncodes.pictures.map import draw_map_points
 
     save_png(draw_map_points(found), points)
     reporter.result(f"written: {points}")

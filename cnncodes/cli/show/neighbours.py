@@ -43,8 +43,7 @@ def neighbours(
 
         cnncodes show neighbours photos/ --weights starter --image new.jpg --image bees/3.jpg -k 8 -o nearest.png
     """
-    from cnncodes.pictures.neighbours import find_neighbours
-    from cnncodes.pictures.neighbours_drawing import draw_neighbours
+    from cnncodes.pictures.neighbours import draw_neighbours, find_neighbours
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "neighbours", overwrite)

@@ -9,7 +9,7 @@ from cnncodes.cli.show.common import file_word, finish, named, picture_path, tel
 
 def occlude(
     image: show_options.Image,
-    weights: show_options.Subject = "imagenet",
+    weights: show_options.Classifier = "imagenet",
     network: options.Network = None,
     class_name: show_options.ClassName = None,
     patch: show_options.Patch = 32,
@@ -30,14 +30,14 @@ def occlude(
 
         cnncodes show occlude bee.jpg --weights run/model.safetensors --class bees --patch 48 --stride 12
     """
+    from cnncodes.pictures.classifier import load_classifier, see_image
     from cnncodes.pictures.occlusion import draw_occlusion, places
     from cnncodes.pictures.occlusion import occlude as compute
-    from cnncodes.pictures.subject import load_subject, view_of
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "occlude", overwrite, image)
-    subject = load_subject(weights, network=network, device=device)
-    view = view_of(image, subject)
+    subject = load_classifier(weights, network=network, device=device)
+    view = see_image(image, subject)
     total = len(places(len(view.rgb), patch, stride)) ** 2
     with reporter.progress("sliding the patch", total, "places") as update:
         found = compute(

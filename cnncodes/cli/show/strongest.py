@@ -43,8 +43,7 @@ def strongest(
         cnncodes show strongest codes.h5 --layer pool5 --units 1,7,42 -o units.png
     """
     from cnncodes.pictures.activations import parse_units
-    from cnncodes.pictures.strongest import find_strongest
-    from cnncodes.pictures.strongest_drawing import draw_strongest
+    from cnncodes.pictures.strongest import draw_strongest, find_strongest
 
     reporter = Reporter(json, quiet)
     path = picture_path(output, "strongest", overwrite)

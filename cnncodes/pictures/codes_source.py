@@ -1,31 +1,39 @@
-"""Whatever a person names for a picture of many images: a codes file, the folder of a run, or the images themselves."""
+"""Codes for a picture of many images, of whatever a person names: a codes file, a run's folder, or images.
+
+Also which of the images: those of a split, at most so many, and the ones that are asked about.
+"""
 
 from __future__ import annotations
 
+import difflib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cnncodes.advice.run_record import MODEL, NOTE, SPLIT
 from cnncodes.advice.sample import probed_stages
 from cnncodes.codes import CodesFile
 from cnncodes.codes.export import deepest
-from cnncodes.errors import CatalogError, OptionError, nearest
+from cnncodes.errors import CatalogError, ImageError, OptionError, nearest
 from cnncodes.evaluation.scores import Data, is_codes, one_path
 from cnncodes.heads import load_model
 from cnncodes.images.catalog import SPLITS, Catalog, read_catalog
-from cnncodes.pictures.queries import check_queries
+from cnncodes.images.decode import decode
 
 if TYPE_CHECKING:
-    from cnncodes.pictures.subject import Subject
-    from cnncodes.weights import Weights
+    from cnncodes.images.decode import Picture
+    from cnncodes.pictures.classifier import Classifier
+    from cnncodes.weights import Preprocessing, Weights
 
+Array = npt.NDArray[Any]
+PathLike = str | os.PathLike[str]
 NETWORK_SUFFIXES = (".safetensors", ".pth", ".cnnz", ".caffemodel", ".npy")
 READ = "the layer that the model reads"  # why it was chosen, for titles
 DEEPEST = "the deepest before the classifier"
@@ -33,36 +41,20 @@ DEEPEST = "the deepest before the classifier"
 
 @dataclass(frozen=True, eq=False)
 class CodesSource:
-    """Codes that a picture can be made of.
+    """Codes that a picture can be made of."""
 
-    Parameters
-    ----------
-    path : Path
-        The codes file.
-    layer : str or None
-        The stage to look at; None for the deepest of the file.
-    choice : str
-        Why this stage, for titles; empty where a person named it.
-    catalog : Catalog or None
-        Of all images that there were to choose from; None where the file says it.
-    weights : Weights or None
-        What the codes were computed with just now; None where the file was there already.
-    name : str
-        The codes file's, or that of the images' folder.
-    problems : dict of str to str
-        Name and reason of each image that could not be read just now.
-    root : path or None
-        Where the images are now, if they were moved.
-    """
-
-    path: Path
-    layer: str | None
-    choice: str
-    catalog: Catalog | None
-    weights: Weights | None
-    name: str
-    problems: dict[str, str] = field(default_factory=dict)
-    root: str | os.PathLike[str] | None = None
+    path: Path  # of the codes file
+    layer: str | None  # the stage to look at; None for the deepest of the file
+    choice: str  # why this stage, for titles; empty where a person named it
+    catalog: Catalog | None  # of all images that there were to choose from; None where the file says it
+    weights: (
+        Weights | None
+    )  # what the codes were computed with just now; None where the file was there already
+    name: str  # the codes file's, or that of the images' folder
+    problems: dict[str, str] = field(
+        default_factory=dict
+    )  # name and reason of what could not be read just now
+    root: PathLike | None = None  # where the images are now, if they were moved
 
     @property
     def images(self) -> int | None:
@@ -71,10 +63,7 @@ class CodesSource:
 
     @classmethod
     def of(
-        cls,
-        codes: str | os.PathLike[str] | CodesSource,
-        layer: str | None = None,
-        root: str | os.PathLike[str] | None = None,
+        cls, codes: PathLike | CodesSource, layer: str | None = None, root: PathLike | None = None
     ) -> CodesSource:
         """A codes file by its path, or what :func:`codes_for` gave; a layer or root that is named counts."""
         if not isinstance(codes, CodesSource):
@@ -83,13 +72,7 @@ class CodesSource:
         return named if root is None else replace(named, root=root)
 
     def choose(self, file: CodesFile) -> tuple[str, str]:
-        """The stage of the opened file to look at, and in words why, where there was a choice.
-
-        Raises
-        ------
-        StageError
-            If the network has no such stage.
-        """
+        """The stage of the opened file to look at, and why, where there was a choice; raises StageError."""
         if self.layer:
             return file.settings.architecture.select_one(self.layer), self.choice
         count = len(file.stages)
@@ -101,15 +84,15 @@ def codes_for(
     data: Data,
     *,
     layer: str | None = None,
-    weights: str | os.PathLike[str] | None = None,
+    weights: PathLike | None = None,
     network: str | None = None,
     split: str = "all",
     limit: int | None = None,
-    root: str | os.PathLike[str] | None = None,
+    root: PathLike | None = None,
     device: str = "auto",
     workers: int | None = None,
     new_images: bool = False,
-    queries: Sequence[str | os.PathLike[str]] = (),
+    queries: Sequence[PathLike] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[CodesSource]:
     """Codes for a picture: those of a codes file or of a run, else computed from images, and not kept.
@@ -122,7 +105,7 @@ def codes_for(
     data : a codes file, the folder of a finished run, or images as for :func:`cnncodes.images.read_catalog`
     layer : str, optional
     weights, network
-        For images, as :func:`cnncodes.pictures.subject.load_subject` takes them; "imagenet" by default.
+        For images, as :func:`cnncodes.pictures.classifier.load_classifier` takes them; "imagenet" by default.
     split : {"all", "train", "val", "test", "none"}, default "all"
         Of images: only these are computed.
     limit : int, optional
@@ -154,34 +137,30 @@ def codes_for(
             )
         yield replace(stored, root=root)
         return
-    if root is not None:
-        raise OptionError("--root is for codes files, and images are given.", "Leave it out.")
+    refuse_root(root)
     from cnncodes.codes import plan_extraction, run_extraction
-    from cnncodes.pictures.map_record import evenly
+    from cnncodes.pictures.classifier import load_classifier
 
-    catalog, named = images_for(data, weights)
-    catalog = _of_split(catalog, split)
-    whole, catalog = catalog, catalog.subset(evenly(np.arange(len(catalog)), limit))
+    whole, named = images_for(data, weights)
+    if split != "all":
+        whole = whole.subset(rows_of(whole, None, split))
+    catalog = whole.subset(evenly(np.arange(len(whole)), limit))
     name = catalog.root.name or "images"
     check_queries(queries, catalog, name)
-    subject = _subject(named, network, device)
-    asked, choice = (layer, "") if layer else _read_by(subject)
+    classifier = load_classifier(named, network=network, device=device)
+    asked, choice = (layer, "") if layer else _read_by(classifier)
     with tempfile.TemporaryDirectory(prefix="cnncodes-") as folder:
         path = Path(folder) / "codes.h5"
-        plan = plan_extraction(catalog, path, subject.weights, layers=asked, device=device, workers=workers)
+        plan = plan_extraction(
+            catalog, path, classifier.weights, layers=asked, device=device, workers=workers
+        )
         result = run_extraction(plan, lambda done, bad: progress(done, plan.images) if progress else None)
-        problems = result.unreadable
-        if len(problems) == len(catalog):
-            reason = next(iter(problems.values())).rstrip(".")
-            raise CatalogError(
-                f"none of the {len(catalog):,} images could be read: {reason}.", "Look at the files."
-            )
-        yield CodesSource(path, plan.settings.stages[0], choice, whole, subject.weights, name, problems)
+        refuse_unreadable(catalog, result.unreadable)
+        stage = plan.settings.stages[0]
+        yield CodesSource(path, stage, choice, whole, classifier.weights, name, result.unreadable)
 
 
-def images_for(
-    data: Data, weights: str | os.PathLike[str] | None = None
-) -> tuple[Catalog, str | os.PathLike[str]]:
+def images_for(data: Data, weights: PathLike | None = None) -> tuple[Catalog, PathLike]:
     """The images that a person names, and the network to ask about them: of a run's folder both are its own.
 
     Raises
@@ -255,29 +234,12 @@ def _stored(data: Data, layer: str | None) -> CodesSource | None:
     return CodesSource(path, asked, "" if layer else READ, None, None, path.name) if there else None
 
 
-def _subject(named: str | os.PathLike[str], network: str | None, device: str) -> Subject:
-    from cnncodes.pictures.subject import load_subject
-
-    return load_subject(named, network=network, device=device)
-
-
-def _read_by(subject: Subject) -> tuple[str, str]:
+def _read_by(classifier: Classifier) -> tuple[str, str]:
     """The stage that a linear classifier reads, and why; of other networks the deepest before the classifier."""
-    network = subject.weights.architecture
-    if subject.head is not None and subject.head.stage != network.stage_names[-1]:
-        return subject.head.stage, READ
+    network = classifier.weights.architecture
+    if classifier.head is not None and classifier.head.stage != network.stage_names[-1]:
+        return classifier.head.stage, READ
     return probed_stages(network)[-1], DEEPEST
-
-
-def _of_split(catalog: Catalog, split: str) -> Catalog:
-    if split == "all":
-        return catalog
-    if split not in SPLITS:
-        raise OptionError(f"split '{split}' is not known.", nearest(split, ("all", *SPLITS)))
-    rows = np.flatnonzero(catalog.splits == SPLITS.index(split))
-    if not len(rows):
-        raise CatalogError(f"no image is in split '{split}'.", "Name another split, or all.")
-    return catalog.subset(rows)
 
 
 def _together(catalog: Catalog, files: list[str]) -> Catalog:
@@ -289,3 +251,99 @@ def _together(catalog: Catalog, files: list[str]) -> Catalog:
         return catalog
     names = tuple(os.path.relpath(file, root).replace(os.sep, "/") for file in files)
     return Catalog(Path(root), names, catalog.labels, catalog.splits, catalog.classes)
+
+
+def refuse_root(root: PathLike | None) -> None:
+    """Raise OptionError if a root is named beside images."""
+    if root is not None:
+        raise OptionError("--root is for codes files, and images are given.", "Leave it out.")
+
+
+def refuse_unreadable(catalog: Catalog, problems: dict[str, str]) -> None:
+    """Raise CatalogError if no image could be read."""
+    if len(problems) == len(catalog):
+        reason = next(iter(problems.values()), "no reason is known").rstrip(".")
+        raise CatalogError(
+            f"none of the {len(catalog):,} images could be read: {reason}.", "Look at the files."
+        )
+
+
+def check_split(split: str, limit: int | None = None) -> None:
+    """Raise OptionError if a split is not known, or a limit is not possible."""
+    if split not in ("all", *SPLITS):
+        raise OptionError(f"split '{split}' is not known.", nearest(split, ("all", *SPLITS)))
+    if limit is not None and limit < 1:
+        raise OptionError(f"a limit of {limit} images is not possible.", "Use 1 or more, or no limit.")
+
+
+def rows_of(catalog: Catalog, usable: Array | None, split: str, limit: int | None = None) -> Array:
+    """Usable rows (all of them for None) of a split, at most ``limit``, spread evenly; raises CatalogError for none."""
+    check_split(split, limit)
+    usable = np.ones(len(catalog), np.bool_) if usable is None else usable
+    if split != "all":
+        usable = usable & (catalog.splits == SPLITS.index(split))
+    rows = np.flatnonzero(usable)
+    if not len(rows):
+        where = f" in split '{split}'" if split != "all" else ""
+        raise CatalogError(f"there is no readable image{where}.", "Name other data, or another split.")
+    return evenly(rows, limit)
+
+
+def evenly(rows: Array, limit: int | None) -> Array:
+    """At most ``limit`` of the rows, spread evenly, the first and the last among them."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
+
+
+def moved(catalog: Catalog, root: PathLike | None) -> Catalog:
+    """The catalog, with its images below another root."""
+    if root is None:
+        return catalog
+    return Catalog(Path(root), catalog.names, catalog.labels, catalog.splits, catalog.classes)
+
+
+def find_row(image: str, catalog: Catalog, where: str) -> int:
+    """Row of an image of the catalog, by its name, its path, or the end of its name; -1 for another file.
+
+    ``where`` is what a person calls these images, such as the name of their codes file. Raises OptionError if there
+    is no such image and no such file, or several images end so.
+    """
+    names = catalog.names
+    if image in names:
+        return names.index(image)
+    path = os.path.normpath(os.path.abspath(image))  # noqa: PTH100 - links stay: they may be the catalog's
+    folder = os.path.join(os.path.abspath(catalog.root), "")  # noqa: PTH100, PTH118
+    inside = path.removeprefix(folder).replace(os.sep, "/")
+    if inside in names:
+        return names.index(inside)
+    if Path(image).exists():
+        return -1
+    ends = [row for row, name in enumerate(names) if name.endswith(f"/{image}")]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise OptionError(
+            f"image '{image}' is not one but {len(ends):,} of '{where}': {names[ends[0]]}, {names[ends[1]]}.",
+            "Give its whole name.",
+        )
+    close = difflib.get_close_matches(image, names, n=3, cutoff=0.6)
+    raise OptionError(
+        f"there is no file '{image}', and none of the {len(names):,} images of '{where}' is called so.",
+        f"Did you mean {', '.join(close)}?" if close else f"Its images are called like '{names[0]}'.",
+    )
+
+
+def check_queries(images: Sequence[PathLike], catalog: Catalog, where: str) -> None:
+    """Refuse at once what could not be asked about after minutes of computing: OptionError, ImageError."""
+    for image in [os.fspath(image) for image in images]:
+        row = find_row(image, catalog, where)
+        read_query(str(catalog.path(row)) if row >= 0 else image)
+
+
+def read_query(path: str, preprocessing: Preprocessing | None = None) -> Picture:
+    """Decode an image; raises ImageError that names it."""
+    try:
+        return decode(path, preprocessing)
+    except ImageError as error:
+        raise ImageError(f"'{path}' cannot be read: {error.problem.rstrip('.')}.", error.remedy) from error

@@ -1,0 +1,282 @@
+"""What is looked at: a network with its classifier, and an image as that network sees it.
+
+Every picture of a network starts here. Nothing in this room changes the network: its parameters are those of the
+weights (read-only), it stays in evaluation mode, and gradients are asked for pixels alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from cnncodes.codes.compute import Device, choose_device
+from cnncodes.errors import (
+    ImageError,
+    ModelError,
+    OptionError,
+    WeightsMismatchError,
+    WeightsMissingError,
+    nearest,
+)
+from cnncodes.files import model_file
+from cnncodes.heads import LinearModel
+from cnncodes.heads.linear_model import AnyModel
+from cnncodes.images import crops_of, normalise
+from cnncodes.images.decode import decode
+from cnncodes.networks import TorchNetwork
+from cnncodes.weights import Weights, build_network
+from cnncodes.weights.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnncodes.images.decode import Source
+
+Bytes = npt.NDArray[np.uint8]
+NEARLY_ALL = 0.9  # of a photograph's area: where the network sees more, nothing is said of its crop
+LITTLE = 0.4  # about half: below it the crop may miss the thing, and one is warned (a photograph of 16:9 gives 0.43 to 0.48)
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A network, and the classifier that is asked about it."""
+
+    name: str  # the weights' name, or the model's file
+    weights: Weights
+    device: Device
+    head: LinearModel | None = None  # on codes of one stage; None for the network's own last stage
+
+    @cached_property
+    def network(self) -> TorchNetwork:
+        """The network on its device, in evaluation mode, without gradients of its parameters."""
+        return build_network(self.weights).to(self.device.torch_name)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the network's input."""
+        return self.weights.preprocessing
+
+    @property
+    def stage(self) -> str:
+        """The stage that the classifier reads: a head's, or the network's last."""
+        return self.head.stage if self.head else self.weights.architecture.stage_names[-1]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the scores.
+
+        Raises
+        ------
+        ModelError
+            If the network ends before a classifier, and there is no head, or it has several (``train --heads each``).
+        """
+        if sets := tuple(dict.fromkeys((self.head or self.weights).class_sets)):
+            raise ModelError(
+                f"'{self.name}' has a head for each of {', '.join(map(repr, sets))}, which cannot be compared.",
+                f"Save one, and name that file: cnncodes.heads.head_of(cnncodes.heads.load_model({self.name!r}), "
+                f"{sets[0]!r}).save('{sets[0]}.safetensors').",
+            )
+        if self.head is not None:
+            return self.head.classes
+        count = self.weights.architecture.classes
+        if count is None:
+            raise ModelError(
+                f"network '{self.weights.network}' of weights '{self.name}' ends before a classifier.",
+                "Name a model with a head: --weights model.safetensors.",
+            )
+        return self.weights.class_names() or tuple(f"class {place}" for place in range(count))
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether there is one classifier for all classes."""
+        sets = (self.head or self.weights).class_sets
+        return not sets and (self.head is not None or self.weights.architecture.classes is not None)
+
+    @property
+    def unit(self) -> str:
+        """What :meth:`values` gives: "probability" where scores are logits, "score" of an SVM."""
+        return "probability" if self.head is None or self.head.head.kind == "softmax" else "score"
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Scores ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``; gradients flow."""
+        return self.classify(self.network.activations(pixels, [self.stage])[self.stage])
+
+    def classify(self, codes: Tensor) -> Tensor:
+        """Scores ``[batch, classes]`` of what the classifier's stage gives, ``[batch, ...]``; gradients flow.
+
+        The same numbers as :meth:`cnncodes.heads.head.Head.scores`, as torch operations.
+        """
+        if self.head is None:
+            return codes
+        head = self.head.head
+        rows = codes.flatten(1)
+        if head.normalisation.kind == "l2":
+            length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            rows = rows / torch.where(length > 0, length, torch.ones_like(length))
+        elif head.normalisation.kind == "standard":
+            rows = (rows - self._constant(head.normalisation.mean)) / self._constant(head.normalisation.scale)
+        return F.linear(rows, self._constant(head.weight), self._constant(head.bias))
+
+    def values(self, scores: Tensor) -> Tensor:
+        """What is shown of scores ``[batch, classes, ...]``: probabilities of logits, else the scores."""
+        return scores.softmax(1) if self.unit == "probability" else scores
+
+    def answer(self, pixels: Tensor) -> npt.NDArray[Any]:
+        """Values ``[classes]`` of one image's pixels ``[1, 3, side, side]``, without gradients."""
+        with torch.inference_mode():
+            return np.asarray(self.values(self.scores(pixels))[0].cpu().numpy())
+
+    def class_place(self, name: str | int) -> int:
+        """Place of a class by its name, in any case, or by its number; raises OptionError that names the nearest."""
+        text = str(name)
+        if text.isdecimal() and text.isascii() and text not in self.classes:
+            if int(text) < len(self.classes):
+                return int(text)
+            raise OptionError(
+                f"class {text} is not there: '{self.name}' has {len(self.classes):,} classes.",
+                f"Use a number from 0 to {len(self.classes) - 1}, or a name.",
+            )
+        folded = [entry.casefold() for entry in self.classes]
+        if text.casefold() in folded:
+            return folded.index(text.casefold())
+        if len(self.classes) <= 20:
+            names = sorted(self.classes)
+        else:
+            inside = [entry for entry in self.classes if text.casefold() in entry.casefold()]
+            names = inside[:8] or difflib.get_close_matches(text, self.classes, n=8, cutoff=0.5)
+        raise OptionError(f"class '{text}' is not one of the {len(self.classes):,} of '{self.name}'.",
+                          nearest(text, names) if names else "Use a class's number, from 0.")  # fmt: skip
+
+    def _constant(self, array: Any) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device.torch_name)
+
+
+@dataclass(frozen=True, eq=False)
+class SeenImage:
+    """An image as a network sees it."""
+
+    name: str  # the file's, for titles
+    rgb: Bytes  # [side, side, 3], the centre crop, for eyes
+    pixels: Tensor  # float32 [1, 3, side, side], the same, preprocessed, on the classifier's device
+    seen: float = 1.0  # share of the photograph's area that the crop covers
+
+
+def load_classifier(
+    model: AnyModel,
+    *,
+    network: str | None = None,
+    device: str = "auto",
+) -> Classifier:
+    """A network by the name of its weights, or by a model that reads its codes.
+
+    Parameters
+    ----------
+    model : name, path, LinearModel or Weights
+        ``starter``, ``imagenet``, ``random:SEED``, a weights file, or a model file of ``fit-linear`` or ``run`` (or the
+        folder of one), whose linear classifier is asked then.
+    network : str, optional
+        Where the weights do not say it.
+    device : str, default "auto"
+
+    Raises
+    ------
+    ModelError, WeightsError, WeightsMissingError
+        If it is not there, or cannot be read.
+    """
+    from cnncodes.evaluation.scores import model_weights
+    from cnncodes.heads.linear_model import is_model
+    from cnncodes.weights import load_weights, read_tensors
+
+    place = choose_device(device)
+    if isinstance(model, str | os.PathLike):
+        path = model_file(model)
+        if path.is_dir():
+            raise ModelError(
+                f"'{path}' is a folder without a model.", "Name a run's folder, weights, or a model's file."
+            )
+        if path.suffix == ".safetensors" and path.is_file() and is_model(read_tensors(path)[1]):
+            model = LinearModel.load(path)
+    if isinstance(model, LinearModel):
+        origin, named = model.origin, model.settings.weights
+        name = origin.name if isinstance(origin, Path) else named
+        try:
+            return Classifier(name, model_weights(model), place, model)
+        except (WeightsMissingError, WeightsMismatchError) as error:
+            raise type(error)(error.problem, f"Put '{named}' into the folder of '{origin}'.") from error
+    weights = load_weights(model, network=network)
+    return Classifier(weights.name, weights, place)
+
+
+def see_image(image: Source, classifier: Classifier) -> SeenImage:
+    """An image as the classifier's network sees it: decoded, resized, the centre crop.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read; names the file.
+    """
+    record = classifier.preprocessing
+    name, size, crop = read_crop(image, record)
+    rgb = crop if record.channels == "RGB" else np.ascontiguousarray(crop[:, :, ::-1])
+    pixels = torch.from_numpy(normalise(crop[None], record)).to(classifier.device.torch_name)
+    return SeenImage(name, rgb, pixels, share_seen(size, record))
+
+
+def read_crop(image: Source, record: Preprocessing) -> tuple[str, tuple[int, int], Bytes]:
+    """Name and size of an image and its centre crop ``[side, side, 3]``; raises ImageError that names the file."""
+    refuse_folder(image)
+    name = Path(image).name if isinstance(image, str | os.PathLike) else "the image"
+    try:
+        picture = decode(image, record)
+        return name, picture.size, np.ascontiguousarray(crops_of(picture, record)[0])
+    except ImageError as error:
+        raise ImageError(f"'{name}' cannot be read: {error.problem.rstrip('.')}.", error.remedy) from error
+
+
+def share_seen(size: tuple[int, int], preprocessing: Preprocessing) -> float:
+    """Share of a photograph's area that the centre crop covers; ``size`` is its width and height."""
+    part = (preprocessing.crop / preprocessing.resize) ** 2
+    return part if preprocessing.fit == "squash" else part * min(size) / max(size)
+
+
+def crop_words(seen: float) -> str:
+    """What the network is given, as pictures and commands call it; ``seen`` is the share of the photograph's area."""
+    if seen >= NEARLY_ALL:
+        return "the image, as the network sees it"
+    return f"the centre crop, {_per_cent(seen)} of the photo"
+
+
+def crop_caution(seen: float) -> str | None:
+    """A warning where the crop leaves out so much that the thing itself may be missing; else None."""
+    return f"the network sees only {_per_cent(seen)} of the photo, its centre" if seen < LITTLE else None
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.{0 if share >= 0.01 else 1}f} %"
+
+
+def refuse_folder(image: Source) -> None:
+    """Raise ImageError if a person named a folder where one image is looked at."""
+    if isinstance(image, str | os.PathLike) and Path(image).is_dir():
+        raise ImageError(f"'{image}' is a folder, and one image is looked at.", "Name an image in it.")
+
+
+def to_rgb(pixels: Tensor, preprocessing: Preprocessing) -> Bytes:
+    """Preprocessed pixels ``[batch, 3, height, width]`` as bytes ``[batch, height, width, 3]`` for eyes.
+
+    The inverse of :func:`cnncodes.images.normalise`, rounded and cut to 0..255, channels as RGB.
+    """
+    mean = pixels.new_tensor(preprocessing.mean)[:, None, None]
+    std = pixels.new_tensor(preprocessing.std)[:, None, None]
+    values = (pixels.detach() * std + mean) * preprocessing.scale
+    rgb = values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return np.ascontiguousarray(rgb if preprocessing.channels == "RGB" else rgb[..., ::-1])
