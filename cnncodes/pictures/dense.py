@@ -210,9 +210,9 @@ def draw_dense(found: DenseMap) -> Figure:
     for panel, place in zip(axes[1:], found.shown, strict=False):
         values = found.values[place]
         panel.imshow(pale(found.rgb), interpolation="nearest")
-        heat = panel.imshow(
-            on_pixels(found, values), HEAT, vmin=low, vmax=high, alpha=0.8, interpolation="nearest"
-        )
+        squares = on_pixels(found, values)
+        heat = panel.imshow(squares, HEAT, vmin=low, vmax=high, interpolation="nearest")
+        heat.set_alpha(0.25 + 0.6 * (squares.filled(low) - low) / (high - low))
         set_title(
             panel,
             f"'{short(found.classes[place], 24)}': up to {as_text(float(values.max()), found.unit)}",
