@@ -114,7 +114,8 @@ def occlude(
 
         def answer(pixels: torch.Tensor) -> torch.Tensor:
             before = len(values)
-            for found in pool.map(score, pixels.split(batch_size)):
+            parts = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
+            for found in pool.map(score, parts):
                 values.append(found)
                 if progress and len(values) > 1:
                     progress(sum(map(len, values[1:])), len(starts) ** 2)
