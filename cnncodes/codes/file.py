@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import os
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +28,8 @@ from cnncodes.networks import Shape
 FORMAT = 1
 PENDING, DONE, UNREADABLE = 0, 1, 2
 BLOCK_ROWS = 4096
+HEAP = b"GCOL\x01\0\0\0"  # begins a collection of texts (HDF5 file format, III.E: Global Heap)
+_HEAP_PIECE = struct.Struct("<H6xQ")  # the number of a text, 0 for the free rest, and its bytes
 WEIGHTS_SEEN = "weights_seen"  # optional: files of other weights, and older ones, lack it
 
 
@@ -105,6 +108,7 @@ class CodesFile:
                 f"'{self.path}' has format {file.attrs['format']}; this version reads format {FORMAT}.",
                 "Update cnncodes.",
             )
+        self._check_heaps()
         self.settings = ExtractionSettings.from_json(file.attrs["settings"])
         self.provenance = Provenance(
             command=_text(file.attrs["command"]),
@@ -123,6 +127,29 @@ class CodesFile:
         self.state: np.ndarray = file["images/state"][:]
         if (self.state > UNREADABLE).any():
             raise ValueError("images/state has numbers that mean nothing")
+
+    def _check_heaps(self) -> None:
+        """Before a text is read: HDF5 walks the heaps that hold texts, and does not end at a piece of no bytes.
+
+        All of them lie before the codes.
+        """
+        stages = [self.hdf5["layers"][name].id for name in self.hdf5["layers"]]
+        starts = [
+            stage.get_offset() or (stage.get_chunk_info(0).byte_offset if stage.get_num_chunks() else 0)
+            for stage in stages
+        ]
+        with self.path.open("rb") as file:
+            content = file.read(min(starts, default=0))
+        at = -1
+        while (at := content.find(HEAP, at + 1)) >= 0:
+            end = at + int.from_bytes(content[at + 8 : at + 16], "little")
+            place = at + 16
+            while place + 16 <= min(end, len(content)):
+                number, size = _HEAP_PIECE.unpack_from(content, place)
+                step = 16 + (size + 7) // 8 * 8 if number else size
+                if not 0 < step <= end - place:
+                    raise ValueError("a heap of texts is damaged")
+                place += step
 
     def _check_shapes(self) -> None:
         """Before anything is read: a wrong number of rows may be too large for the memory."""

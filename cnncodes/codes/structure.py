@@ -227,11 +227,7 @@ def pack(source: Path, target: Path, *, level: int = 1, overwrite: bool = False)
 
 
 def _copy_packed(codes: CodesFile, copy: h5py.File, level: int) -> None:
-    for name, value in codes.hdf5.attrs.items():
-        if isinstance(value, str):
-            _write_text(copy, name, value)
-        else:
-            copy.attrs[name] = value
+    _write_attributes(copy, codes.settings, codes.provenance, codes.catalog)
     codes.hdf5.copy("images", copy)
     codes.hdf5.copy("classes", copy)
     if WEIGHTS_SEEN in codes.hdf5:
@@ -248,8 +244,8 @@ def _copy_packed(codes: CodesFile, copy: h5py.File, level: int) -> None:
             compression="gzip",
             compression_opts=level,
         )
-        for name, value in original.attrs.items():
-            packed.attrs[name] = value
+        packed.attrs["shape"] = np.array(codes.stage_shape(stage), dtype="<i8")
+        packed.attrs["relu"] = codes.settings.relu(stage)
         for start in range(0, len(codes), chunk_rows):
             packed[start : start + chunk_rows] = original[start : start + chunk_rows]
     _link(copy, codes.stages[-1])

@@ -146,8 +146,9 @@ def file_sha256(path: Path) -> str:
 def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = WeightsError) -> Iterator[Path]:
     """An empty file beside ``path`` to write to, which takes its place once it is whole and on the disk.
 
-    A link stays one: the file that it leads to is replaced. Nothing stays beside ``path`` if it fails, and what a killed process has left there goes with the next writing. Two
-    processes may write the same file at once: each has a name of its own, and the last one stays.
+    A link stays one: the file that it leads to is replaced. Nothing stays beside that if it fails, and what a killed process
+    has left there goes with the next writing. Two processes may write the same file at once: each has a name of its own,
+    and the last one stays.
 
     Raises
     ------

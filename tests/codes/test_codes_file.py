@@ -353,3 +353,15 @@ def test_a_truncated_file_is_a_clear_error(made, keep):
 def test_a_missing_file_says_how_to_make_one(tmp_path):
     with pytest.raises(CodesFileError, match="cnncodes extract"):
         CodesFile(tmp_path / "codes.h5")
+
+
+def test_a_file_of_images_in_a_folder_that_is_not_utf8_can_be_packed(tmp_path, small_weights, photo_folder):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    photo_folder(2, width=30, height=30).rename(folder)
+    extract(read_catalog(folder), tmp_path / "codes.h5", small_weights, layers="pool5")
+    pack(tmp_path / "codes.h5", tmp_path / "packed.h5")
+    with CodesFile(tmp_path / "packed.h5") as packed, CodesFile(tmp_path / "codes.h5") as codes:
+        assert packed.catalog == codes.catalog
+        assert packed.catalog.root == folder
+        assert packed.settings == codes.settings
+        assert packed.provenance == codes.provenance
