@@ -127,4 +127,4 @@ def test_starter_knows_its_source_and_stays_small():
     statistics = load_weights("starter").statistics
     assert statistics.stage == "fc7" and statistics.images == 3000 and len(statistics.mean) == 4096
     assert (statistics.mean >= 0).all() and statistics.deviation.max() > 0  # after a ReLU
-    assert STARTER_FILE.stat().st_size < 5.2e6
+    assert STARTER_FILE.stat().st_size < 8e6
