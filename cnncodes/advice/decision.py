@@ -19,6 +19,7 @@ import numpy as np
 from cnncodes.advice.evidence import Evidence, judge, measure_size
 from cnncodes.advice.findings import Finding, find_problems
 from cnncodes.advice.reasons import (
+    Reason,
     close_reason,
     knows_little,
     opposite,
@@ -43,6 +44,13 @@ if TYPE_CHECKING:
 Amount = Literal["small", "large"]
 Similarity = Literal["similar", "different"]
 Progress = Callable[[int, int], None]  # images done, images unreadable
+DERIVED = (
+    "recipe",
+    "command",
+    "reasons",
+    "close",
+    "runner_up_reason",
+)  # in JSON for people; from the other fields
 
 
 @dataclass(frozen=True)
@@ -80,32 +88,44 @@ class Advice:
         What was measured.
     amount : {"small", "large"}
     similarity : {"similar", "different"}
-    reasons : tuple of str
-        One sentence each, in plain words and with the figures.
     advised, runner_up : Option
-    runner_up_reason : str
-        Why it is the next best, and what would make it the best.
     warnings : tuple of Finding
         What is wrong, or may be wrong, with the data.
     unreadable : dict of str to str
         Every image looked at that cannot be read, with the reason.
     thresholds : Thresholds
         The numbers that decided.
-    close : str
-        What else it could easily have been, and how to compare; empty where the case is clear.
+    untrained : bool
+        Whether the weights are random numbers, of which similar and different say little.
     """
 
     evidence: Evidence
     amount: Amount
     similarity: Similarity
-    reasons: tuple[str, ...]
     advised: Option
     runner_up: Option
-    runner_up_reason: str
     warnings: tuple[Finding, ...]
     unreadable: dict[str, str]
     thresholds: Thresholds
-    close: str = ""
+    untrained: bool = False
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why the set is small or large, and why the images are similar or different."""
+        return (
+            size_reason(self.evidence, self.thresholds, self.amount),
+            similarity_reason(self.evidence, self.thresholds, self.similarity),
+        )
+
+    @property
+    def close(self) -> Reason | None:
+        """What else it could easily have been, and how to compare; None where the case is clear."""
+        return close_reason(self.evidence, self.thresholds, self.amount, self.similarity)
+
+    @property
+    def runner_up_reason(self) -> Reason:
+        """Why it is the next best, and what would make it the best."""
+        return runner_up_reason(self.evidence, self.thresholds, self.amount, self.similarity)
 
     @property
     def recipe(self) -> str:
@@ -118,8 +138,15 @@ class Advice:
         return self.advised.command
 
     def to_json(self) -> str:
-        """JSON object with one entry per field, and recipe and command."""
-        return json.dumps({**dataclasses.asdict(self), "recipe": self.recipe, "command": self.command})
+        """JSON object with one entry per field, and :data:`DERIVED`."""
+        words = {
+            "recipe": self.recipe,
+            "command": self.command,
+            "reasons": [str(reason) for reason in self.reasons],
+            "close": str(self.close or ""),
+            "runner_up_reason": str(self.runner_up_reason),
+        }
+        return json.dumps({**dataclasses.asdict(self), **words})
 
     @classmethod
     @reading(
@@ -130,12 +157,12 @@ class Advice:
     def from_json(cls, text: str) -> Advice:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
         values: dict[str, Any] = parse_json(text)
-        del values["recipe"], values["command"]
+        said = {name: values.pop(name, ()) for name in DERIVED}
+        values.setdefault("untrained", len(said["reasons"]) > 2)  # older records have a third reason for it
         return cls(
             **values
             | {
                 "evidence": Evidence.from_values(values["evidence"]),
-                "reasons": tuple(values["reasons"]),
                 "advised": Option(**values["advised"]),
                 "runner_up": Option(**values["runner_up"]),
                 "warnings": tuple(Finding.from_values(finding) for finding in values["warnings"]),
@@ -207,26 +234,24 @@ def advise(
         catalog, rows, weights, images=images, device=device, workers=workers, seed=seed, progress=progress
     )
     evidence = judge(sample, size, source_statistics or _carried(weights, sample.deepest))
-    amount, similarity, reasons = decide(evidence, numbers)
-    other, why = next_best(evidence, numbers, amount, similarity)
+    amount, similarity = decide(evidence, numbers)
+    other = next_best(evidence, numbers, amount, similarity)
     words = data if data is not None else shlex.quote(str(catalog.root))
     return Advice(
         evidence=evidence,
         amount=amount,
         similarity=similarity,
-        reasons=(*reasons, *_caution(weights)),
         advised=_option(f"{amount}-{similarity}", evidence, numbers, weights, words),
         runner_up=_option(other, evidence, numbers, weights, words),
-        runner_up_reason=why,
         warnings=find_problems(catalog, rows, identical_files(catalog), sample, evidence, numbers),
         unreadable=sample.problems,
         thresholds=numbers,
-        close=close_reason(evidence, numbers, amount, similarity),
+        untrained=is_untrained(weights),
     )
 
 
-def decide(evidence: Evidence, thresholds: Thresholds) -> tuple[Amount, Similarity, tuple[str, ...]]:
-    """Small or large, similar or different, and why in words: one sentence for each."""
+def decide(evidence: Evidence, thresholds: Thresholds) -> tuple[Amount, Similarity]:
+    """Small or large, similar or different."""
     size, earlier = evidence.size, evidence.best_earlier
     large = size.train >= thresholds.large_images and size.median_per_class >= thresholds.large_per_class
     different = knows_little(evidence, thresholds) or (
@@ -234,21 +259,14 @@ def decide(evidence: Evidence, thresholds: Thresholds) -> tuple[Amount, Similari
     )
     amount: Amount = "large" if large else "small"
     similarity: Similarity = "different" if different else "similar"
-    return (
-        amount,
-        similarity,
-        (size_reason(evidence, thresholds, amount), similarity_reason(evidence, thresholds, similarity)),
-    )
+    return amount, similarity
 
 
-def next_best(
-    evidence: Evidence, thresholds: Thresholds, amount: Amount, similarity: Similarity
-) -> tuple[str, str]:
-    """The recipe on the other side of the closer of the two decisions, and why in words."""
-    why = runner_up_reason(evidence, thresholds, amount, similarity)
+def next_best(evidence: Evidence, thresholds: Thresholds, amount: Amount, similarity: Similarity) -> str:
+    """The recipe on the other side of the closer of the two decisions."""
     if size_is_closer(evidence, thresholds, similarity):
-        return f"{opposite(amount)}-{similarity}", why
-    return f"{amount}-{opposite(similarity)}", why
+        return f"{opposite(amount)}-{similarity}"
+    return f"{amount}-{opposite(similarity)}"
 
 
 def expected_seconds(recipe: Recipe, evidence: Evidence, thresholds: Thresholds, weights: Weights) -> float:
@@ -294,12 +312,8 @@ def _carried(weights: Weights, stage: str) -> tuple[np.ndarray, np.ndarray] | No
     return (known.mean, known.variance) if known is not None and known.stage == stage else None
 
 
-def _caution(weights: Weights) -> tuple[str, ...]:
+def is_untrained(weights: Weights) -> bool:
+    """Whether weights are random numbers, trained on nothing."""
     from cnncodes.weights import RANDOM_SOURCE
 
-    if not weights.source.startswith(RANDOM_SOURCE):
-        return ()
-    return (
-        f"The weights '{weights.name}' are random: they were trained on nothing, so similar and different mean "
-        "little. Ask again with trained weights.",
-    )
+    return weights.source.startswith(RANDOM_SOURCE)

@@ -40,17 +40,20 @@ class Finding:
     files : tuple of str
         Names in the catalog of the images that ``names`` speaks of, in the same order; empty where it is not about
         single images.
+    rows : tuple of int
+        Rows in the catalog of all images that ``names`` speaks of, in the same order.
     """
 
     kind: str
     text: str
     names: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Finding:
-        """From the plain values of JSON; records of before there were ``files`` lack them."""
-        lists = {name: tuple(values.get(name, ())) for name in ("names", "files")}
+        """From the plain values of JSON; records of before there were ``files`` and ``rows`` lack them."""
+        lists = {name: tuple(values.get(name, ())) for name in ("names", "files", "rows")}
         return cls(**{**values, **lists})
 
 
@@ -146,22 +149,29 @@ def _sizes(catalog: Catalog, split: Split, evidence: Evidence, thresholds: Thres
 
 
 def _identical(catalog: Catalog, part: Array, same: Array) -> list[Finding]:
-    across, contradicting = [], []
+    across: list[list[int]] = []
+    contradicting: list[list[int]] = []
     for group in np.unique(same[same >= 0]):
         rows = np.flatnonzero(same == group)
-        named = " = ".join(catalog.names[row] for row in rows)
         if {1, 3} <= set(part[rows].tolist()):
-            across.append(named)
+            across.append(rows.tolist())
         if len(set(catalog.labels[rows][catalog.labels[rows] >= 0].tolist())) > 1:
-            contradicting.append(named)
+            contradicting.append(rows.tolist())
     found = []
     if contradicting:
         text = f"{_count(len(contradicting), 'file')} that stand there twice with different labels"
-        found.append(Finding("identical-labels", text, tuple(contradicting[:MOST_NAMED])))
+        found.append(_groups("identical-labels", text, catalog, contradicting))
     if across:
         text = f"{_count(len(across), 'file')} both among the images to learn from and among those to test"
-        found.append(Finding("identical", text, tuple(across[:MOST_NAMED])))
+        found.append(_groups("identical", text, catalog, across))
     return found
+
+
+def _groups(kind: str, text: str, catalog: Catalog, groups: list[list[int]]) -> Finding:
+    """A finding on images that are equal to each other."""
+    shown = groups[:MOST_NAMED]
+    names = tuple(" = ".join(catalog.names[row] for row in rows) for rows in shown)
+    return Finding(kind, text, names, rows=tuple(row for rows in shown for row in rows))
 
 
 def _near(
@@ -178,7 +188,8 @@ def _near(
         for a, b, distance in zip(first[across], second[across], distances[across], strict=True)
     )
     text = f"{_count(len(names), 'pair')} of nearly the same picture, one to learn from and one to test"
-    return [Finding("near", text, names[:MOST_NAMED])]
+    pairs = rows[across][:MOST_NAMED]
+    return [Finding("near", text, names[:MOST_NAMED], rows=tuple(pairs.ravel().tolist()))]
 
 
 def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Finding]:
@@ -187,7 +198,7 @@ def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Fi
     empty = np.flatnonzero(sample.one_colour >= thresholds.one_colour)
     if len(empty):
         named = empty[np.argsort(-sample.one_colour[empty], kind="stable")][:MOST_NAMED]
-        files = tuple(catalog.names[sample.rows[row]] for row in named)
+        files, rows = _files(catalog, sample, named)
         highest = [highest_of_dark(catalog.path(sample.rows[row])) for row in named]
         words = [
             f"{name}: {colour_words(sample.one_colour[row], value)}"
@@ -195,7 +206,7 @@ def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Fi
         ]
         cause = stretch_words(len(named), [value for value in highest if value is not None])
         text = f"{_count(len(empty), 'image')} of nearly one colour{cause}"
-        found.append(Finding("one-colour", text, tuple(words), files))
+        found.append(Finding("one-colour", text, tuple(words), files, rows))
     spatial = [stage for stage in sample.codes if sample.positions[stage] > 1]
     stage = spatial[-1] if spatial else sample.deepest
     far, ratio = far_from_others(
@@ -205,11 +216,17 @@ def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Fi
     far, ratio = far[other], ratio[other]
     if len(far):
         most = min(MOST_NAMED, at_most(len(sample.rows)))
-        files = tuple(catalog.names[sample.rows[row]] for row in far[:most])
+        files, rows = _files(catalog, sample, far[:most])
         words = [f"{name}: {far_words(value)}" for name, value in zip(files, ratio[:most], strict=True)]
         text = f"{_count(len(far), 'image')} unlike all the others: look whether they belong in the set"
-        found.append(Finding("far", text, tuple(words), files))
+        found.append(Finding("far", text, tuple(words), files, rows))
     return found
+
+
+def _files(catalog: Catalog, sample: Sample, places: Array) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and rows in the catalog of images of a sample."""
+    rows = tuple(int(sample.rows[place]) for place in places)
+    return tuple(catalog.names[row] for row in rows), rows
 
 
 def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Thresholds) -> list[Finding]:
@@ -240,8 +257,7 @@ def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Th
         for row in suspected[:MOST_NAMED]
     )
     text = f"{_count(len(suspected), 'label')} may be wrong: a classifier that has not seen the image is sure of another"
-    files = tuple(catalog.names[sample.rows[known[row]]] for row in suspected[:MOST_NAMED])
-    return [Finding("labels", text, listed, files)]
+    return [Finding("labels", text, listed, *_files(catalog, sample, known[suspected[:MOST_NAMED]]))]
 
 
 def _places(catalog: Catalog, sample: Sample) -> list[tuple[int, int]]:

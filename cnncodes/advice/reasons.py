@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
+from dataclasses import dataclass
+from typing import Any
 
 from cnncodes.advice.evidence import Evidence
 from cnncodes.advice.thresholds import Thresholds
@@ -14,10 +15,28 @@ CLOSE_STANDARD_ERRORS = 1.5
 CLOSE_FACTOR = 1.25  # of the number of images: a rule of thumb
 
 
-def first_sentence(reason: str) -> tuple[str, str]:
-    """A reason's first sentence, which says it all, and the rest with the figures; the rest may be empty."""
-    first, *rest = re.split(r"(?<=\.) (?=[A-Z])", reason, maxsplit=1)
-    return first, "".join(rest)
+@dataclass(frozen=True)
+class Reason:
+    """Why something was chosen.
+
+    Parameters
+    ----------
+    conclusion : str
+        One sentence that says it all.
+    figures : str
+        Sentences with the numbers behind it; may be empty.
+    """
+
+    conclusion: str
+    figures: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.conclusion} {self.figures}".rstrip()
+
+    @classmethod
+    def from_value(cls, value: Any) -> Reason:
+        """From JSON; records of before there were figures of their own hold one text."""
+        return cls(value) if isinstance(value, str) else cls(**value)
 
 
 def opposite(answer: str) -> str:
@@ -26,31 +45,32 @@ def opposite(answer: str) -> str:
     return pairs[answer]
 
 
-def size_reason(evidence: Evidence, thresholds: Thresholds, amount: str) -> str:
+def size_reason(evidence: Evidence, thresholds: Thresholds, amount: str) -> Reason:
     """Why the set counts as small or large."""
     size = evidence.size
-    return (
-        f"The set is {amount}: {size.train:,} images to learn from, {size.median_per_class:,} in a typical class. "
+    return Reason(
+        f"The set is {amount}: {size.train:,} images to learn from, {size.median_per_class:,} in a typical class.",
         f"Large begins at {thresholds.large_images:,.0f} images with {thresholds.large_per_class:,.0f} in the typical "
-        "(median) class, which is a rule of thumb."
+        "(median) class, which is a rule of thumb.",
     )
 
 
-def similarity_reason(evidence: Evidence, thresholds: Thresholds, similarity: str) -> str:
+def similarity_reason(evidence: Evidence, thresholds: Thresholds, similarity: str) -> Reason:
     """Why the images count as similar to those that the network was trained on, or as different from them."""
     late, earlier = evidence.best_late, evidence.best_earlier
     images = f"{evidence.judged:,} images"
     if knows_little(evidence, thresholds):
-        return (
-            "The images count as different from those that the network was trained on: it knows little about these classes. A "
-            f"simple classifier on {late.stage}{_among(evidence)} is right for {_percent(late.linear)} of the {images}, and always "
-            f"naming the largest class for {_percent(evidence.majority)}."
+        return Reason(
+            "The images count as different from those that the network was trained on: it knows little about these classes.",
+            f"A simple classifier on {late.stage}{_among(evidence)} is right for {_percent(late.linear)} of the {images}, and always "
+            f"naming the largest class for {_percent(evidence.majority)}.",
         )
     if earlier is None:
-        return (
+        return Reason(
             "The images count as similar to those that the network was trained on: a simple classifier on "
             f"{late.stage} is right for {_percent(late.linear)} of the {images}, always naming the largest class for "
-            f"{_percent(evidence.majority)}. There is no earlier stage to compare with."
+            f"{_percent(evidence.majority)}.",
+            "There is no earlier stage to compare with.",
         )
     points = 100 * abs(earlier.behind)
     tie = (
@@ -58,26 +78,27 @@ def similarity_reason(evidence: Evidence, thresholds: Thresholds, similarity: st
         f"({thresholds.similar_standard_errors:g} standard errors)"
     )
     if similarity == "different":
-        return (
+        return Reason(
             "The images count as different from those that the network was trained on: an earlier stage of the network serves "
-            f"them better than its last ones. A simple classifier on {earlier.stage} is right for {_percent(earlier.linear)} of "
+            "them better than its last ones.",
+            f"A simple classifier on {earlier.stage} is right for {_percent(earlier.linear)} of "
             f"the {images}, on {late.stage}{_among(evidence)} for {_percent(late.linear)}: {points:.1f} points fewer, and up to "
-            f"{tie} would count as a tie."
+            f"{tie} would count as a tie.",
         )
     compared = (
         f"for {_percent(earlier.linear)}."
         if earlier.behind <= 0
         else f"for {_percent(earlier.linear)}: {points:.1f} points more, and up to {tie} count as a tie."
     )
-    return (
-        "The images count as similar to those that the network was trained on: its last stages serve them as well as any before. "
+    return Reason(
+        "The images count as similar to those that the network was trained on: its last stages serve them as well as any before.",
         f"A simple classifier on {late.stage}{_among(evidence)} is right for {_percent(late.linear)} of the {images}, on "
-        f"{earlier.stage}, the best of the earlier stages, {compared}"
+        f"{earlier.stage}, the best of the earlier stages, {compared}",
     )
 
 
-def close_reason(evidence: Evidence, thresholds: Thresholds, amount: str, similarity: str) -> str:
-    """What else it could easily have been, and what to compare with, then the figures; empty where the case is clear.
+def close_reason(evidence: Evidence, thresholds: Thresholds, amount: str, similarity: str) -> Reason | None:
+    """What else it could easily have been, and what to compare with, then the figures; None where the case is clear.
 
     Either the figures are near the other side of the closer of the two decisions, or the second judge, the five
     nearest images, contradicts the first.
@@ -103,23 +124,23 @@ def close_reason(evidence: Evidence, thresholds: Thresholds, amount: str, simila
             f"{_percent(late.neighbours)}."
         )
     if not reasons:
-        return ""
-    return " ".join([f"Close: {' and '.join(reasons)}; try --recipe {other} to compare.", *figures])
+        return None
+    return Reason(f"Close: {' and '.join(reasons)}; try --recipe {other} to compare.", " ".join(figures))
 
 
-def runner_up_reason(evidence: Evidence, thresholds: Thresholds, amount: str, similarity: str) -> str:
-    """Why the recipe beyond the closer decision is the next best, then the figure; no capital, no full stop."""
+def runner_up_reason(evidence: Evidence, thresholds: Thresholds, amount: str, similarity: str) -> Reason:
+    """Why the recipe beyond the closer decision is the next best, then the figure."""
     if size_is_closer(evidence, thresholds, similarity):
         factor = 2.0 ** abs(doublings(evidence, thresholds))
         change = f"{factor:.1f} times as many" if amount == "small" else f"1/{factor:.1f} of them"
-        return (
-            f"of the two questions, few or many images is the closer one. With {change} the set would count as "
-            f"{opposite(amount)}"
+        return Reason(
+            "Of the two questions, few or many images is the closer one.",
+            f"With {change} the set would count as {opposite(amount)}.",
         )
     errors = errors_to_the_other(evidence, thresholds, similarity)
-    far = f". Between the figures and the other answer lie {errors:.1f} standard errors"
-    return (
-        f"of the two questions, similar or different is the closer one{far if math.isfinite(errors) else ''}"
+    far = f"Between the figures and the other answer lie {errors:.1f} standard errors."
+    return Reason(
+        "Of the two questions, similar or different is the closer one.", far if math.isfinite(errors) else ""
     )
 
 

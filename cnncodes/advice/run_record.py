@@ -16,6 +16,7 @@ from typing import Any
 
 from cnncodes.advice.decision import Advice
 from cnncodes.advice.findings import Finding
+from cnncodes.advice.reasons import Reason
 from cnncodes.advice.recipe import KEPT
 from cnncodes.codes.file import Provenance
 from cnncodes.codes.lock import locked
@@ -55,8 +56,8 @@ class RunReport:
     recipe, method, summary : str
         What was followed: the recipe's name, its method, its own line about itself.
     chosen_by : {"advice", "person"}
-    reasons : tuple of str
-        What was chosen and why, at most four lines.
+    reasons : tuple of Reason
+        What was chosen and why, at most four.
     advice : Advice or None
         None for a network that was trained from new numbers.
     recipe_text : str
@@ -83,6 +84,8 @@ class RunReport:
         How many of them could be read; they are not in ``evaluation``.
     top1_with_copies : float or None
         What the accuracy would be with them.
+    untrained : bool
+        Whether the weights that it started from are random numbers.
     """
 
     folder: str
@@ -99,7 +102,7 @@ class RunReport:
     method: str
     summary: str
     chosen_by: str
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     advice: Advice | None
     recipe_text: str
     evaluation: Evaluation | None
@@ -114,6 +117,7 @@ class RunReport:
     left_out: tuple[int, ...] = ()
     copies: int = 0
     top1_with_copies: float | None = None
+    untrained: bool = False
 
     def placed(self, folder: Path) -> RunReport:
         """The same with the paths of where its folder is now."""
@@ -137,13 +141,16 @@ class RunReport:
     def from_json(cls, text: str) -> RunReport:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
         values: dict[str, Any] = parse_json(text)
+        values["reasons"] = tuple(Reason.from_value(reason) for reason in values["reasons"])
         values.setdefault("left_out", ())
-        for name in ("reasons", "notes", "left_out"):
+        for name in ("notes", "left_out"):
             values[name] = tuple(values[name])
         values["problems"] = tuple(Finding.from_values(finding) for finding in values["problems"])
         for name, record in (("advice", Advice), ("evaluation", Evaluation)):
             if values[name] is not None:
                 values[name] = record.from_json(json.dumps(values[name]))
+        if values["advice"] is not None:  # older reports do not say it themselves
+            values.setdefault("untrained", values["advice"].untrained)
         return cls(**values)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cnncodes.advice.decision import Advice
 from cnncodes.advice.division import Division
+from cnncodes.advice.reasons import Reason
 from cnncodes.advice.recipe import KEPT, Recipe
 from cnncodes.advice.run_record import (
     ADVICE,
@@ -38,7 +39,7 @@ class Made:
 
     path: Path
     codes: Path | None
-    chosen: str
+    chosen: Reason
     unreadable: dict[str, str]
     stage: str = ""
 
@@ -67,10 +68,10 @@ def make_report(
     unreadable = {**(advice.unreadable if advice else {}), **made.unreadable}
     unreadable |= result.scores.problems if result else {}
     by = note["chosen_by"]
-    why: tuple[str, ...] = ()
+    why: tuple[Reason, ...] = ()
     if advice:
-        other = f"The recipe was asked for; the advice would have been {advice.recipe}."
-        given = (*advice.reasons[:2], *filter(None, (advice.close,)))
+        other = Reason(f"The recipe was asked for; the advice would have been {advice.recipe}.")
+        given = (*advice.reasons, *filter(None, (advice.close,)))
         why = given if by == "advice" else (other,) if advice.recipe != note["recipe"] else ()
     files = {"model": MODEL, "split": SPLIT, "recipe": KEPT, "report": REPORT}
     files |= {"advice": ADVICE} if advice else {}
@@ -90,18 +91,18 @@ def make_report(
         method=recipe.method,
         summary=recipe.summary,
         chosen_by=by,
-        reasons=(f"{made.chosen}.", *why),
+        reasons=(made.chosen, *why),
         advice=advice,
         recipe_text=recipe.to_toml(),
         evaluation=None if result is None else result.evaluation,
         stage=made.stage,
+        untrained=note.values.get("untrained", False),
         tested_on="nothing" if result is None else f"{result.evaluation.n:,} images kept to test",
         left_out=tuple(division.left_out.tolist()),
         copies=0 if result is None else result.copies,
         top1_with_copies=None if result is None else result.top1_with_copies,
-        notes=(
-            *_notes(test_rows(divided, division.left_out), divided, result),
-            *(advice.reasons[2:] if advice else ()),
+        notes=_notes(
+            test_rows(divided, division.left_out), divided, result, note.values.get("untrained", False)
         ),
         files=files,
         versions=note["versions"],
@@ -111,24 +112,27 @@ def make_report(
     )
 
 
-def chosen_head(stage: str, evidence: dict[str, Any]) -> str:
-    """The stage that a head reads and what it is worth there; then the C, and what chose both. No full stop."""
+def chosen_head(stage: str, evidence: dict[str, Any]) -> Reason:
+    """The stage that a head reads and what it is worth there; then the C, and what chose both."""
     fit = evidence["fit"]
     choice = fit["choice"]
     if choice is None:
-        return f"The head, a linear classifier, reads the codes of {stage}"
+        return Reason(f"The head, a linear classifier, reads the codes of {stage}.")
     best = choice["accuracy"][choice["C"].index(choice["best"])]
     how = choice["how"]
     folds = "folds" in how
     held = "each held back once" if folds else f"the {how}"
     by = f"by cross-validation ({how})" if folds else "on these"
-    return (
+    return Reason(
         f"The head, a linear classifier, reads the codes of {stage}: {100 * best:.1f} % right on images that it had not "
-        f"learned from ({held}). Chosen {by}, with C = {choice['best']:g}, how closely it follows single images"
+        f"learned from ({held}).",
+        f"Chosen {by}, with C = {choice['best']:g}, how closely it follows single images.",
     )
 
 
-def _notes(test: Array, divided: Catalog, result: EvaluationResult | None) -> tuple[str, ...]:
+def _notes(
+    test: Array, divided: Catalog, result: EvaluationResult | None, untrained: bool
+) -> tuple[str, ...]:
     """What makes the figures less certain than they look."""
     notes = []
     if result is None:
@@ -161,4 +165,9 @@ def _notes(test: Array, divided: Catalog, result: EvaluationResult | None) -> tu
     if len(untested) and result is not None:
         names = ", ".join(repr(divided.classes[label]) for label in untested[:5])
         notes.append(f"{len(untested)} of the classes have no image to test: {names}")
+    if untrained:
+        notes.append(
+            "the weights are random: they were trained on nothing, so similar and different mean little; run again with "
+            "trained weights"
+        )
     return tuple(notes)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.advice.copies import groups_of, near_pairs, pairs_of
-from cnncodes.advice.decision import Advice, advise
+from cnncodes.advice.decision import Advice, advise, is_untrained
 from cnncodes.advice.division import (
     Division,
     draw_division,
@@ -28,6 +28,7 @@ from cnncodes.advice.division import (
     read_division,
     write_division,
 )
+from cnncodes.advice.reasons import Reason
 from cnncodes.advice.recipe import KEPT, Recipe, load_recipe
 from cnncodes.advice.run_inputs import check_inputs_stay, recipe_of_run
 from cnncodes.advice.run_record import (
@@ -315,7 +316,8 @@ class _Road:
             )
         if not kept.exists():
             by = "person" if asked else "advice"
-            self.note.keep(recipe=chosen.name, chosen_by=by, method=chosen.method)
+            untrained = self.weights is not None and is_untrained(self.weights)
+            self.note.keep(recipe=chosen.name, chosen_by=by, method=chosen.method, untrained=untrained)
             write_whole(kept, chosen.to_toml())
         return chosen
 
@@ -393,7 +395,7 @@ class _Road:
             )
             same_file(result.model, path)
         unreadable |= self.note.values.get("unreadable", {})
-        return Made(path, None, self.note["chosen"], unreadable)
+        return Made(path, None, Reason(f"{self.note['chosen']}."), unreadable)
 
     def _evaluate(self, made: Made, divided: Catalog, copies: Array) -> EvaluationResult | None:
         """The test images, without copies of fitted ones and without classes that could not be learned."""

@@ -99,10 +99,15 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
             f"on {evidence.device} {option.counted}"
         )
     for reason in (*advice.reasons, *filter(None, (advice.close,))):
-        reporter.result(f"- {one_line(reason)}")
-    reporter.result(f"- {advice.runner_up.recipe} is the runner-up: {advice.runner_up_reason}.")
-    for name, reason in list(advice.unreadable.items())[:FIRST_UNREADABLE]:
-        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+        reporter.result(f"- {one_line(str(reason))}")
+    reporter.result(f"- {advice.runner_up.recipe} is the runner-up. {advice.runner_up_reason}")
+    if advice.untrained:
+        reporter.result(
+            "- The weights are random: they were trained on nothing, so similar and different mean little. Ask again "
+            "with trained weights."
+        )
+    for name, problem in list(advice.unreadable.items())[:FIRST_UNREADABLE]:
+        reporter.warn(f"unreadable: {quoted(name)}: {problem}")
     if len(advice.unreadable) > FIRST_UNREADABLE:
         reporter.warn(f"unreadable: {len(advice.unreadable) - FIRST_UNREADABLE} more; --json lists all")
 

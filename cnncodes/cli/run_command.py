@@ -152,8 +152,6 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
 
     Of each reason the first sentence; the figures are on the page and in report.json.
     """
-    from cnncodes.advice.reasons import first_sentence
-
     reporter.result(f"split: {one_line(report.split)}")
     for finding in report.problems:
         if finding.kind == "unreadable":  # listed below, where all commands list them
@@ -164,13 +162,13 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
     by = "advised" if report.chosen_by == "advice" else "asked for"
     reporter.result(f"recipe: {one_line(report.recipe)} ({by}): {one_line(report.summary)}")
     for reason in report.reasons:
-        reporter.result(f"- {one_line(first_sentence(reason)[0])}")
+        reporter.result(f"- {one_line(reason.conclusion)}")
     if report.evaluation is not None:
         _print_evaluation(reporter, report, report.evaluation)
     for note in report.notes:
         reporter.result(f"beware: {one_line(note)}")
-    for name, reason in list(report.unreadable.items())[:FIRST_UNREADABLE]:
-        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    for name, problem in list(report.unreadable.items())[:FIRST_UNREADABLE]:
+        reporter.warn(f"unreadable: {quoted(name)}: {problem}")
     if len(report.unreadable) > FIRST_UNREADABLE:
         reporter.warn(f"unreadable: {len(report.unreadable) - FIRST_UNREADABLE} more; report.json lists all")
     steps = ", ".join(f"{step} {duration(took)}" for step, took in report.seconds.items() if took >= 0.05)

@@ -19,7 +19,7 @@ from cnncodes.advice import Advice, advise, load_recipe, source_statistics
 from cnncodes.advice.copies import groups_of, near_pairs
 from cnncodes.advice.decision import decide, expected_seconds, next_best
 from cnncodes.advice.evidence import Evidence, judge, measure_size, source_distance
-from cnncodes.advice.reasons import close_reason
+from cnncodes.advice.reasons import close_reason, similarity_reason, size_reason
 from cnncodes.advice.sample import Sample, average_pool, draw_sample, pooled_side
 from cnncodes.advice.thresholds import SHIPPED, load_thresholds
 from cnncodes.cli import main
@@ -88,18 +88,17 @@ def test_fc6_is_one_of_the_last_stages() -> None:
 
 
 def test_images_are_different_where_an_earlier_stage_knows_clearly_more() -> None:
-    amount, similarity, reasons = decide(
-        made_evidence({"pool5": 4.0, "fc6": 2.0, "fc7": 1.0}), load_thresholds()
-    )
-    assert (amount, similarity) == ("small", "different")
-    assert any("pool5" in reason and "fc6" in reason for reason in reasons), (
-        "the figures that decided are named"
-    )
+    evidence = made_evidence({"pool5": 4.0, "fc6": 2.0, "fc7": 1.0})
+    assert decide(evidence, load_thresholds()) == ("small", "different")
+    reason = similarity_reason(evidence, load_thresholds(), "different")
+    assert "pool5" in reason.figures and "fc6" in reason.figures, "the figures that decided are named"
 
 
 def test_images_of_which_the_network_knows_nothing_are_different() -> None:
-    _, similarity, reasons = decide(made_evidence({"pool5": 0.0, "fc6": 0.0, "fc7": 0.0}), load_thresholds())
-    assert similarity == "different" and "naming the largest class" in reasons[1]
+    evidence = made_evidence({"pool5": 0.0, "fc6": 0.0, "fc7": 0.0})
+    assert decide(evidence, load_thresholds())[1] == "different"
+    reason = similarity_reason(evidence, load_thresholds(), "different")
+    assert "naming the largest class" in reason.figures
 
 
 def test_many_images_of_every_class_are_large_and_the_numbers_can_be_changed(tmp_path) -> None:
@@ -129,16 +128,16 @@ def test_a_close_case_says_what_else_it_could_have_been_and_a_clear_one_does_not
     ):
         evidence = made_evidence(strengths)
         assert decide(evidence, shipped)[:2] == ("small", similarity)
-        assert close_reason(evidence, shipped, "small", similarity) == ""
+        assert close_reason(evidence, shipped, "small", similarity) is None
     clear = made_evidence({"pool5": 0.5, "fc7": 6.0})
     for behind, similarity, other in ((0.0, "similar", "different"), (0.03, "different", "similar")):
         pool5 = dataclasses.replace(clear.depths[0], behind=behind, behind_se=0.02)
         level = dataclasses.replace(clear, depths=(pool5, clear.depths[1]))
         assert decide(level, shipped)[1] == similarity
-        assert f"--recipe small-{other} to compare" in close_reason(level, shipped, "small", similarity)
+        assert f"--recipe small-{other} to compare" in str(close_reason(level, shipped, "small", similarity))
         assert next_best(level, shipped, "small", similarity)[0] == f"small-{other}"
     nearly_large = dataclasses.replace(shipped, large_images=100.0, large_per_class=50.0)
-    assert "--recipe large-similar" in close_reason(clear, nearly_large, "small", "similar")
+    assert "--recipe large-similar" in str(close_reason(clear, nearly_large, "small", "similar"))
 
 
 @pytest.mark.parametrize(
@@ -154,14 +153,15 @@ def test_a_close_case_says_what_else_it_could_have_been_and_a_clear_one_does_not
 def test_reasons_have_the_figures_and_no_signed_differences(strengths) -> None:
     """A biologist reads them once."""
     evidence = made_evidence(strengths)
-    amount, similarity, reasons = decide(evidence, load_thresholds())
-    why = reasons[1]
-    assert (
-        why.startswith(f"The images count as {similarity} ")
-        and f"{100 * evidence.best_late.linear:.1f} %" in why
+    thresholds = load_thresholds()
+    amount, similarity = decide(evidence, thresholds)
+    why = similarity_reason(evidence, thresholds, similarity)
+    assert similarity in why.conclusion and f"{100 * evidence.best_late.linear:.1f} %" in str(why)
+    size, close = (
+        size_reason(evidence, thresholds, amount),
+        close_reason(evidence, thresholds, amount, similarity),
     )
-    words = (*reasons, close_reason(evidence, load_thresholds(), amount, similarity))
-    assert not re.search(r"[-+]\d", " ".join(words)), words
+    assert not re.search(r"[-+]\d", f"{why} {size} {close}")
 
 
 def test_every_threshold_has_a_source_and_says_what_kind_it_is() -> None:
@@ -282,7 +282,7 @@ def test_unreadable_small_uneven_and_missing_classes_are_named(tmp_path) -> None
 
 def test_random_weights_are_said_to_know_nothing(stripes) -> None:
     advice = advise(read_catalog(stripes), tiny_weights(trained=False))
-    assert "random" in advice.reasons[-1] and advice.evidence.confidence is None
+    assert advice.untrained and advice.evidence.confidence is None
 
 
 def test_distance_to_the_source_is_shown_where_its_statistics_are_known(stripes) -> None:

@@ -309,7 +309,7 @@ def test_a_training_that_is_terminated_goes_on_to_the_same_weights(stripes, weig
     catalog = read_catalog(stripes)
     options = {"recipe": "large-different", "assignments": TRAINED}
     whole = run(catalog, weights, tmp_path / "whole", **options)
-    assert whole.method == "finetune" and "3 epochs of training" in whole.reasons[0]
+    assert whole.method == "finetune" and "3 epochs of training" in whole.reasons[0].conclusion
 
     def terminate(step: str, done: float, total: int, word: str) -> None:
         if step == "epoch 2 of 3":
