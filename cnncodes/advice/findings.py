@@ -53,7 +53,8 @@ class Finding:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Finding:
         """From the plain values of JSON; records of before there were ``files`` and ``rows`` lack them."""
-        lists = {name: tuple(values.get(name, ())) for name in ("names", "files", "rows")}
+        lists: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("names", "files")}
+        lists["rows"] = tuple(map(int, values.get("rows", ())))
         return cls(**{**values, **lists})
 
 

@@ -25,13 +25,23 @@ class Reason:
         One sentence that says it all.
     figures : str
         Sentences with the numbers behind it; may be empty.
+    compare : str
+        Of a close decision, whose conclusion has neither capital nor full stop, the recipe to compare with.
     """
 
     conclusion: str
     figures: str = ""
+    compare: str = ""
+
+    @property
+    def short(self) -> str:
+        """Without the figures."""
+        if self.compare:
+            return f"Close: {self.conclusion}; try --recipe {self.compare} to compare."
+        return self.conclusion
 
     def __str__(self) -> str:
-        return f"{self.conclusion} {self.figures}".rstrip()
+        return f"{self.short} {self.figures}".rstrip()
 
     @classmethod
     def from_value(cls, value: Any) -> Reason:
@@ -125,7 +135,7 @@ def close_reason(evidence: Evidence, thresholds: Thresholds, amount: str, simila
         )
     if not reasons:
         return None
-    return Reason(f"Close: {' and '.join(reasons)}; try --recipe {other} to compare.", " ".join(figures))
+    return Reason(" and ".join(reasons), " ".join(figures), other)
 
 
 def runner_up_reason(evidence: Evidence, thresholds: Thresholds, amount: str, similarity: str) -> Reason:

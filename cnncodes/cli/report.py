@@ -30,7 +30,7 @@ def report(
 
         cnncodes report out -o bees.html --title "Ants or bees?"
     """
-    from cnncodes.pictures.report import write_report
+    from cnncodes.page import write_report
 
     reporter = Reporter(json, quiet)
     with reporter.steps() as progress:

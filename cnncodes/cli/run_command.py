@@ -124,7 +124,7 @@ def _write_page(
 ) -> str | None:
     """Path of the run's page, which is written if it is not there yet. The run is complete without it, so a failure is said and no more."""
     from cnncodes.errors import CnnCodesError
-    from cnncodes.pictures.report import PAGE, page_is_current, write_report
+    from cnncodes.page import PAGE, page_is_current, write_report
 
     folder = Path(report.folder)
     if page_is_current(folder):
@@ -162,7 +162,7 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
     by = "advised" if report.chosen_by == "advice" else "asked for"
     reporter.result(f"recipe: {one_line(report.recipe)} ({by}): {one_line(report.summary)}")
     for reason in report.reasons:
-        reporter.result(f"- {one_line(reason.conclusion)}")
+        reporter.result(f"- {one_line(reason.short)}")
     if report.evaluation is not None:
         _print_evaluation(reporter, report, report.evaluation)
     for note in report.notes:

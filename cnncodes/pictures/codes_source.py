@@ -176,7 +176,7 @@ def images_for(data: Data, weights: PathLike | None = None) -> tuple[Catalog, Pa
         return data, weights or "imagenet"
     one = _single(data)
     if one is not None and is_run(one):
-        from cnncodes.pictures.report.reading import find_files, read_records, read_split
+        from cnncodes.advice.finished import find_files, read_records, read_split
 
         if weights is not None:
             raise OptionError(
@@ -223,7 +223,7 @@ def _stored(data: Data, layer: str | None) -> CodesSource | None:
         return CodesSource.of(one, layer)
     if not is_run(one):
         return None
-    from cnncodes.pictures.report.reading import read_records
+    from cnncodes.advice.finished import read_records
 
     report, _ = read_records(one)
     path, asked = one / report.files.get("codes", "-"), layer or load_model(one / MODEL).stage

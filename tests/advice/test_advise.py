@@ -115,9 +115,9 @@ def test_the_runner_up_is_beyond_the_closer_decision() -> None:
     clear = made_evidence({"pool5": 0.5, "fc7": 6.0})
     shipped = load_thresholds()
     nearly_large = dataclasses.replace(shipped, large_images=100.0, large_per_class=50.0)
-    assert next_best(clear, nearly_large, "small", "similar")[0] == "large-similar"
+    assert next_best(clear, nearly_large, "small", "similar") == "large-similar"
     close = made_evidence({"pool5": 2.0, "fc7": 2.0})
-    assert next_best(close, shipped, "small", "similar")[0] == "small-different"
+    assert next_best(close, shipped, "small", "similar") == "small-different"
 
 
 def test_a_close_case_says_what_else_it_could_have_been_and_a_clear_one_does_not() -> None:
@@ -135,7 +135,7 @@ def test_a_close_case_says_what_else_it_could_have_been_and_a_clear_one_does_not
         level = dataclasses.replace(clear, depths=(pool5, clear.depths[1]))
         assert decide(level, shipped)[1] == similarity
         assert f"--recipe small-{other} to compare" in str(close_reason(level, shipped, "small", similarity))
-        assert next_best(level, shipped, "small", similarity)[0] == f"small-{other}"
+        assert next_best(level, shipped, "small", similarity) == f"small-{other}"
     nearly_large = dataclasses.replace(shipped, large_images=100.0, large_per_class=50.0)
     assert "--recipe large-similar" in str(close_reason(clear, nearly_large, "small", "similar"))
 

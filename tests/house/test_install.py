@@ -51,9 +51,10 @@ def test_the_wheel_holds_recipes_types_and_nothing_else(wheel: Path) -> None:
     assert {f"cnncodes/recipes/{name}" for name in RECIPES} | {"cnncodes/py.typed"} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"cnncodes"}, "no tests, no benchmarks"
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "cnncodes").rglob("*.py")}
-    assert {f"cnncodes/pictures/report/page.{kind}" for kind in ("css", "js")} <= set(names), (
-        "the page's looks"
-    )
+    templates = {
+        str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "cnncodes/page/templates").iterdir()
+    }
+    assert len(templates) > 10 and templates <= set(names), "the page's templates, style and script"
     assert modules <= set(names)
 
 

@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "cnncodes"
 
 # A room imports from rooms that stand before it here, never from later ones.
 ROOMS = (
-    "errors", "files", "networks", "weights", "images", "codes", "heads", "training", "evaluation", "advice", "pictures", "cli",
+    "errors", "files", "networks", "weights", "images", "codes", "heads", "training", "evaluation", "advice", "pictures", "page", "cli",
 )  # fmt: skip
 LOWEST = ("__init__", "__main__")  # the public names and `python -m`: below all rooms, nobody imports them
 
@@ -49,6 +49,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "skops": {"heads": {"export"}},
     "matplotlib": {"pictures": {"drawing"}},
     "captum": {"pictures": {"hookable"}},
+    "jinja2": {"page": {"html"}},
     "typer": {
         "cli": {
             "options",

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_tools import finished_run, tiny_network  # noqa: F401 - a fixture
+from finished_runs import finished_run, tiny_network  # noqa: F401 - a fixture
 
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract

@@ -131,9 +131,9 @@ document.documentElement.classList.add("script");
     parent.appendChild(made);
   }
   function describe(parent, image) {
-    const parts = ["not used", "to learn from", "to choose with", "to test"];
+    const parts = ["not used", "training", "validation", "test"];
     line(parent, className(image.label) + " (" + parts[image.part] + ")");
-    if (image.wrong) line(parent, "taken for " + className(image.said), "wrong-text");
+    if (image.wrong) line(parent, "classified as " + className(image.said), "wrong-text");
     line(parent, image.name);
   }
   function hover(image, x, y) {
@@ -152,7 +152,7 @@ document.documentElement.classList.add("script");
     chosen = image; chosenBox.replaceChildren();
     if (image) {
       const heading = document.createElement("h3"), row = document.createElement("div");
-      heading.textContent = "This image, and its nearest neighbours by their codes";
+      heading.textContent = "This image and the images with the nearest codes";
       row.className = "chosen-row";
       [image].concat(image.near.map(function (place) { return images[place]; })).forEach(function (one, place) {
         const button = document.createElement("button");

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cnncodes.images.decode import decode
 from cnncodes.pictures.drawing import save_png
-from cnncodes.pictures.thumbnails import read_thumbnails
+from cnncodes.pictures.thumbnails import crossed, read_thumbnails
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 
 CARD = 176  # pixels, a side of the images that stand alone
+SHEET_QUALITIES = (62, 45, 30)  # of the map's thumbnails: the first with which they fit
+LARGEST_FILE = 5_000_000  # bytes of all thumbnails of the map
 MOST_PIXELS = 12_000_000  # pixels of all thumbnails of the map: telephones refuse images above 16 million
 
 
@@ -33,7 +35,7 @@ def tile_side(images: int) -> int:
 def read_images(
     files: Sequence[str], cards: Sequence[int], tiles: Sequence[int], progress: Callable[[int, int], None]
 ) -> tuple[dict[int, bytes], Bytes, dict[int, str]]:
-    """Thumbnails of rows.
+    """Thumbnails of rows, each image decoded once.
 
     Parameters
     ----------
@@ -51,18 +53,22 @@ def read_images(
     dict of int to str
         Rows that cannot be read, with the reason.
     """
-    total = len(cards) + len(tiles)
+    side, on_map = tile_side(len(tiles)), set(tiles)
+    alone = sorted(on_map - set(cards))
+    total = len(cards) + len(alone)
     large = read_thumbnails([files[row] for row in cards], CARD, lambda done: progress(done, total))
-    side = tile_side(len(tiles))
     small = read_thumbnails(
-        [files[row] for row in tiles], side, lambda done: progress(len(cards) + done, total)
+        [files[row] for row in alone], side, lambda done: progress(len(cards) + done, total)
     )
     missing = {int(cards[place]): reason for place, reason in large.problems.items()}
-    missing |= {int(tiles[place]): reason for place, reason in small.problems.items()}
-    drawn = {
-        int(row): webp(large.rgb[place], 72) for place, row in enumerate(cards) if place not in large.problems
-    }
-    return drawn, small.rgb, missing
+    missing |= {int(alone[place]): reason for place, reason in small.problems.items()}
+    drawn = {row: webp(large.rgb[place], 72) for place, row in enumerate(cards) if row not in missing}
+    pixels = dict(zip(alone, small.rgb, strict=True))
+    for row, rgb in zip(cards, large.rgb, strict=True):
+        if row in on_map:
+            pixels[row] = crossed(side) if row in missing else np.asarray(decode(rgb).resize((side, side)))
+    sheet = np.stack([pixels[row] for row in tiles]) if len(tiles) else np.zeros((0, side, side, 3), np.uint8)
+    return drawn, sheet, missing
 
 
 def sheet_of(tiles: Bytes) -> tuple[Bytes, int]:
@@ -73,6 +79,16 @@ def sheet_of(tiles: Bytes) -> tuple[Bytes, int]:
     sheet = np.full((rows, columns, side, side, 3), 255, np.uint8)
     sheet.reshape(-1, side, side, 3)[:count] = tiles
     return sheet.transpose(0, 2, 1, 3, 4).reshape(rows * side, columns * side, 3), columns
+
+
+def one_file(tiles: Bytes) -> tuple[bytes, int, int]:
+    """All tiles as one WebP file, as good as :data:`LARGEST_FILE` allows; their side, and how many stand in a row."""
+    for quality in SHEET_QUALITIES:
+        sheet, columns = sheet_of(tiles)
+        image = webp(sheet, quality)
+        if len(image) <= LARGEST_FILE:
+            return image, tiles.shape[1], columns
+    return one_file(tiles[:, ::2, ::2])
 
 
 def webp(rgb: Bytes, quality: int) -> bytes:

@@ -20,7 +20,7 @@ from cnncodes.heads import load_model
 from cnncodes.heads.linear_model import read_rows
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.networks import get_network
-from cnncodes.pictures.report.record import Answer, Answers
+from cnncodes.page.record import Answer, Answers
 
 if TYPE_CHECKING:
     from cnncodes.advice.run_record import RunReport

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report_tools import EVIL_CLASS, finished_run, tiny_network  # noqa: F401
+from finished_runs import EVIL_CLASS, finished_run, tiny_network  # noqa: F401
 
-from cnncodes.pictures.report import write_report
+from cnncodes.page import write_report
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
@@ -172,7 +172,7 @@ def test_the_map_zooms_moves_and_filters(opened) -> None:
 
 def test_everything_but_the_map_works_without_javascript(opened) -> None:
     page, wrong = opened(390, java_script_enabled=False)
-    for title in ("What was done", "The images", "The results", "Use it, repeat it"):
+    for title in ("What was done", "The images", "The results", "Use and repeat"):
         assert page.get_by_role("heading", name=title).is_visible()
     assert page.get_by_text("The map needs JavaScript").is_visible()
     assert not page.locator("#map-box").is_visible()

@@ -1,38 +1,31 @@
-"""One HTML file of a run: everything inside, no request to anywhere."""
+"""One HTML file of a run, from its records and the templates: everything inside, no request to anywhere."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cnncodes.advice.finished import read_records
 from cnncodes.advice.run_record import REPORT
 from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError
 from cnncodes.files import parse_json
-from cnncodes.pictures.report.advice import advice
-from cnncodes.pictures.report.answers import Progress
-from cnncodes.pictures.report.closing import network, repeat
-from cnncodes.pictures.report.data import data
-from cnncodes.pictures.report.map import codes_map
-from cnncodes.pictures.report.markup import escaped, listing
-from cnncodes.pictures.report.outcome import mistakes, results
-from cnncodes.pictures.report.overview import asked, headline
-from cnncodes.pictures.report.reading import read_records, read_run
-from cnncodes.pictures.report.record import RunPage
-from cnncodes.pictures.report.training import curves
+from cnncodes.page.answers import Progress
+from cnncodes.page.gather import read_run
+from cnncodes.page.record import RunPage
+from cnncodes.page.views import views
+from cnncodes.pictures.drawing import plain
 from cnncodes.weights.content import replacing
 
 PAGE = "report.html"  # in a run's folder
-#: The parts of a page between headline and end, in order: their names in the navigation, and what makes them.
-PARTS = (
-    ("how", asked), ("images", data), ("advice", advice), ("training", curves), ("results", results),
-    ("mistakes", mistakes), ("map", codes_map), ("network", network), ("repeat", repeat),
-)  # fmt: skip
+LONGEST_NAME = 36  # characters of a class's name that stands in a sentence
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,18 @@ def write_report(
     text = render(page).encode("utf-8")
     with replacing(path, overwrite=True, error=CnnCodesError) as partial:
         partial.write_bytes(text)
-    return PageFile(str(path), len(text), **{**page.counts(), "notes": page.notes})
+    answers = page.answers
+    return PageFile(
+        path=str(path),
+        bytes=len(text),
+        images=len(page.catalog),
+        tested=len(answers.answers) if answers else 0,
+        mistakes=len(answers.mistakes) if answers else 0,
+        on_map=len(page.map.rows) if page.map else 0,
+        pictures=len(page.pictures),
+        missing_images=len(page.missing),
+        notes=page.notes,
+    )
 
 
 def page_is_current(folder: str | os.PathLike[str]) -> bool:
@@ -132,7 +136,7 @@ def check_output(path: Path, overwrite: bool = True) -> None:
         raise OptionError(f"a page ends in .html, not '{path.name}'.", "Rename the output (-o).")
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else "is in a folder that does not exist"
-        raise OutputExistsError(f"'{path}' {what}.", "Name a file in a folder that is there with -o.")
+        raise OutputExistsError(f"'{path}' {what}.", "Name a file in an existing folder with -o.")
     if path.exists() and not overwrite:
         raise OutputExistsError(
             f"'{path}' exists already.", "Choose another name with -o, or use --overwrite."
@@ -145,28 +149,62 @@ def render(page: RunPage) -> str:
     A content security policy allows the one script by its hash and no request to anywhere, so that even a name that
     found its way around the escaping could do nothing.
     """
-    style, script = _resource("page.css"), _resource("page.js")
+    environment = _environment()
+    style, script = (_source(environment, name) for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    parts = [(name, part(page)) for name, part in PARTS]
-    links = "".join(f'<a href="#{text.split(chr(34), 2)[1]}">{name}</a>' for name, text in parts if text)
-    notes = (
-        f'<aside class="beware" aria-label="what is missing on this page"><strong>Missing on this page</strong>'
-        f"{listing([escaped(note) for note in page.notes])}</aside>"
-        if page.notes
-        else ""
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f"<title>{escaped(page.title)}: report</title><style>{style}</style></head><body>"
-        f'<nav aria-label="parts of this page">{links}</nav><main>{headline(page)}{notes}'
-        f"{''.join(text for _, text in parts)}</main>"
-        f'<footer><p class="quiet">This file holds everything it shows and sends nothing anywhere.</p></footer>'
-        f"<script>{script}</script></body></html>\n"
+    return environment.get_template("page.html").render(
+        page=page, report=page.report, view=views(page), style=style, script=script, digest=digest
     )
 
 
-def _resource(name: str) -> str:
-    return resources.files("cnncodes.pictures.report").joinpath(name).read_text(encoding="utf-8")
+@functools.cache
+def _environment() -> Environment:
+    """Templates in which every value is escaped, and made printable before."""
+    environment = Environment(
+        loader=PackageLoader("cnncodes.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: (
+            plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+        ),
+    )
+    environment.filters |= {
+        "n": "{:,}".format,
+        "counted": counted,
+        "data_uri": data_uri,
+        "duration": lambda seconds: f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min",
+        "percent": lambda share: "-" if share is None else f"{100 * share:.1f} %",
+        "plain": plain,
+        "sentence": sentence,
+        "shortened": shortened,
+    }
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """``1 image``, ``1,200 images``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def data_uri(image: bytes) -> str:
+    """A WebP file as the address of an image."""
+    return f"data:image/webp;base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def sentence(text: str) -> str:
+    """Text of another room with a capital at its start and a full stop at its end."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+
+
+def shortened(name: str) -> str:
+    """A name of at most :data:`LONGEST_NAME` characters: its beginning and its end."""
+    name = plain(name)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}...{name[-10:]}"

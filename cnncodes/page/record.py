@@ -1,8 +1,8 @@
-"""What a page shows: a run's report with the images, answers and pictures around it."""
+"""What a page shows, as records: a run's report with the images, answers and pictures around it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cnncodes.training.state import Epoch
 
 Bytes = npt.NDArray[np.uint8]
+
+NOISE = 0.15  # correlation of neighbouring numbers below which filters are called noise
 
 
 @dataclass(frozen=True)
@@ -75,32 +77,54 @@ class PageMap:
         In 0..1, y downwards.
     neighbours : int array [n, k]
         Places in ``rows`` of the nearest others by the cosine of their codes, the nearest first.
-    layer, method : str
-        What was drawn and how, in words.
-    tiles : uint8 array [n, side, side, 3]
-        A thumbnail of each image.
+    layer : str
+        Whose codes are drawn.
     numbers : int
         In the code of an image.
+    tiles : uint8 array [n, side, side, 3]
+        A thumbnail of each image.
     """
 
     rows: npt.NDArray[np.int64]
     points: npt.NDArray[np.float64]
     neighbours: npt.NDArray[np.int64]
     layer: str
-    method: str
+    numbers: int
     tiles: Bytes
-    numbers: int = 0
 
 
 @dataclass(frozen=True)
 class NetworkPicture:
-    """A picture of the network: an image file's bytes (PNG or WebP) with a title and what there is to see."""
+    """A picture of the network; its title and text are made of the other fields.
 
-    title: str
-    text: str
+    Parameters
+    ----------
+    kind : {"filters", "right", "wrong"}
+        The filters of the first stage, or where the model looks in an image that it is right or wrong about.
+    image : bytes
+        WebP.
+    width, height : int
+        Pixels.
+    smoothness : float or None
+        Of filters: see :func:`cnncodes.page.network_pictures.smoothness`; None where it is not known.
+    among : int
+        Of how many images the one that is shown changes most.
+    decides : bool
+        Whether covering a single place matters in it.
+    """
+
+    kind: str
     image: bytes
     width: int
     height: int
+    smoothness: float | None = None
+    among: int = 0
+    decides: bool = True
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether filters are hardly smoother than random numbers."""
+        return self.smoothness is not None and self.smoothness < NOISE
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +147,12 @@ class RunPage:
         None where nothing was tested, or the model could not be asked again.
     samples : dict of str to tuple of int
         Class -> rows of the images that stand for it.
-    named : dict of str to tuple of int
-        What a finding about the data names -> rows of the images meant.
+    split : dict
+        How the images were divided (:meth:`cnncodes.heads.Split.record`); empty for older runs.
+    weights : str
+        Name of the weights that the run began with; empty for a network trained from random numbers.
+    head : str
+        Kind of the head that the recipe asks for; empty for a training.
     cards : dict of int to bytes
         Row -> a WebP thumbnail.
     missing : dict of int to str
@@ -145,27 +173,13 @@ class RunPage:
     epochs: tuple[Epoch, ...] = ()
     range_test: RangeTest | None = None
     answers: Answers | None = None
-    samples: dict[str, tuple[int, ...]] | None = None
-    named: dict[str, tuple[int, ...]] | None = None
-    cards: dict[int, bytes] | None = None
-    missing: dict[int, str] | None = None
+    samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    head: str = ""
+    cards: dict[int, bytes] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
     map: PageMap | None = None
     pictures: tuple[NetworkPicture, ...] = ()
     notes: tuple[str, ...] = ()
     in_folder: tuple[str, ...] = ()
-
-    def name(self, row: int) -> str:
-        """An image's name."""
-        return self.catalog.names[row]
-
-    def counts(self) -> dict[str, Any]:
-        """For machines: what is on the page."""
-        return {
-            "images": len(self.catalog),
-            "tested": len(self.answers.answers) if self.answers else 0,
-            "mistakes": len(self.answers.mistakes) if self.answers else 0,
-            "on_map": len(self.map.rows) if self.map else 0,
-            "pictures": len(self.pictures),
-            "missing_images": len(self.missing or {}),
-            "notes": list(self.notes),
-        }

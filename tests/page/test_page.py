@@ -13,70 +13,76 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from report_tools import EVIL_CLASS, EVIL_FILE, EVIL_TITLE, finished_run, tiny_network  # noqa: F401
+from finished_runs import EVIL_CLASS, EVIL_FILE, EVIL_TITLE, finished_run, tiny_network  # noqa: F401
 
 from cnncodes.advice import Finding
 from cnncodes.cli import main
 from cnncodes.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.images import Catalog
+from cnncodes.page import PageFile, html, network_pictures, page_is_current, read_run, render, write_report
+from cnncodes.page.answers import answers_of, choose_rows
+from cnncodes.page.charts import Line, line_chart, nice_ticks
+from cnncodes.page.gather import choose_samples, shown_names
+from cnncodes.page.images import sheet_of, tile_side
+from cnncodes.page.network_pictures import smoothness
+from cnncodes.page.record import NOISE, Answer, Answers, PageMap
 from cnncodes.pictures.drawing import plain
-from cnncodes.pictures.report import (
-    PageFile,
-    network_pictures,
-    page_is_current,
-    read_run,
-    render,
-    write_report,
-)
-from cnncodes.pictures.report.answers import answers_of, choose_rows
-from cnncodes.pictures.report.charts import nice_ticks
-from cnncodes.pictures.report.closing import repeat
-from cnncodes.pictures.report.data import data
-from cnncodes.pictures.report.images import sheet_of, tile_side
-from cnncodes.pictures.report.markup import LONGEST_NAME, escaped, json_block, named
-from cnncodes.pictures.report.network_pictures import NOISE, smoothness
-from cnncodes.pictures.report.outcome import results
-from cnncodes.pictures.report.overview import asked
-from cnncodes.pictures.report.reading import choose_samples, find_named, shown_names
-from cnncodes.pictures.report.record import Answer, Answers, PageMap
 from cnncodes.training import RangeTest
 
 LIMIT = 10_000_000  # bytes
 
 
 class Seen(HTMLParser):
-    """The elements of a page with their attributes, its scripts, and its text."""
+    """What is on a page, or in one of its sections: elements with their attributes, scripts, and text; folded text apart."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, section: str = "") -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.scripts: list[str] = []
         self.words: list[str] = []
-        self._open = ""
+        self.folded: list[str] = []
+        self._wanted, self._section, self._open, self._details = section, "", "", 0
         self.feed(text)
 
     def handle_starttag(self, tag, attrs) -> None:  # type: ignore[no-untyped-def]
-        self.elements.append((tag, dict(attrs)))
+        self._section = dict(attrs)["id"] if tag == "section" else self._section
+        self._details += tag == "details"
         self._open = tag
-        if tag == "script":
-            self.scripts.append("")
+        if self._wanted in ("", self._section):
+            self.elements.append((tag, dict(attrs)))
+            if tag == "script":
+                self.scripts.append("")
 
     def handle_endtag(self, tag: str) -> None:
         self._open = ""
+        self._details -= tag == "details"
+        self._section = "" if tag == "section" else self._section
 
     def handle_data(self, data: str) -> None:
+        if self._wanted not in ("", self._section) or self._open == "style":
+            return
         if self._open == "script":
             self.scripts[-1] += data
-        elif self._open != "style":
-            self.words.append(data)
+        else:
+            (self.folded if self._details else self.words).append(data)
 
     @property
     def text(self) -> str:
-        return " ".join(self.words)
+        return re.sub(r"\s+", " ", " ".join(self.words))
 
     @property
     def map(self) -> dict:  # type: ignore[type-arg]
         return json.loads(self.scripts[0])
+
+
+def changed(page, **report):  # type: ignore[no-untyped-def]
+    """A page whose report says something else."""
+    return dataclasses.replace(page, report=dataclasses.replace(page.report, **report))
+
+
+def written(template: str, **values: object) -> str:
+    """What a template of the page makes of values."""
+    return html._environment().from_string(template).render(**values)
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +128,10 @@ def test_a_page_asks_for_nothing(linear, trained) -> None:
     "text", ["a\nb", "\x00", "\u202egpj.exe", os.fsdecode(b"\xff.jpg"), "\ud800", "<&>\"'"]
 )
 def test_every_name_can_be_written_into_a_page(text) -> None:
-    cleaned = plain(text)
-    assert cleaned.isprintable() and cleaned.encode("utf-8")
-    assert not set("<>\"'") & set(escaped(text))
-    block = json_block("name", [cleaned, "</script><!--"])
-    inside = block[block.index(">") + 1 : block.rindex("<")]
-    assert "<" not in inside and json.loads(inside) == [cleaned, "</script><!--"]
+    shown = written("{{ name }}", name=text)
+    assert shown.isprintable() and shown.encode("utf-8") and not set("<>\"'") & set(shown)
+    block = written("{{ names | tojson }}", names=[plain(text), "</script><!--"])
+    assert "<" not in block and json.loads(block) == [plain(text), "</script><!--"]
 
 
 def test_the_answers_are_those_of_the_report_and_the_surest_mistake_comes_first(linear, trained) -> None:
@@ -145,14 +149,17 @@ def test_the_answers_are_those_of_the_report_and_the_surest_mistake_comes_first(
 
 
 def test_a_mistake_names_its_image_both_classes_and_how_sure_the_model_was(trained) -> None:
-    worst = trained.page.answers.mistakes[0]
-    text = re.sub(r"\s+", " ", Seen(render(trained.page)).text)
-    part = text[text.index("The mistakes") :]
-    assert f"is {worst.true}" in part and f"taken for {worst.predicted}" in part
-    assert f"sureness {100 * worst.sureness:.0f} %" in part
-    assert part.index(trained.page.name(worst.row)) < part.index(
-        trained.page.name(trained.page.answers.mistakes[-1].row)
-    )
+    page = trained.page
+    worst, seen = page.answers.mistakes[0], Seen(render(page), "mistakes")
+    cards = [of["data-row"] for _, of in seen.elements if "data-row" in of]
+    assert cards == [str(answer.row) for answer in page.answers.mistakes[: len(cards)]], "the surest first"
+    for words in (
+        worst.true,
+        worst.predicted,
+        f"{100 * worst.sureness:.0f} %",
+        page.catalog.names[worst.row],
+    ):
+        assert words in seen.text
 
 
 def test_an_svms_sureness_is_its_margin_in_medians() -> None:
@@ -172,12 +179,15 @@ def test_an_svms_sureness_is_its_margin_in_medians() -> None:
 
 def test_the_page_says_what_happened(linear, trained) -> None:
     for run in (linear, trained):
-        found, text = run.report.evaluation, Seen(render(run.page)).text
-        assert f"{100 * found.top1:.1f} % of the test images" in text
-        assert run.report.recipe in text and run.report.command in text
-        assert "1 image could not be read" in text and "not an image" in text
-    assert "Loss" in Seen(render(trained.page)).text
-    assert "Loss" not in Seen(render(linear.page)).text
+        found, seen = run.report.evaluation, Seen(render(run.page))
+        assert f"{100 * found.top1:.1f} % of the test images" in seen.text
+        assert run.report.recipe in seen.text and run.report.command in seen.text
+        assert "1 image could not be read" in seen.text and "not an image" in " ".join(seen.folded)
+    sections = [
+        {of["id"] for tag, of in Seen(render(run.page)).elements if tag == "section"}
+        for run in (linear, trained)
+    ]
+    assert sections[1] - sections[0] == {"curves"} and sections[0] - sections[1] <= {"advice"}
 
 
 def test_images_that_were_moved_cost_their_pictures_only(linear, tmp_path) -> None:
@@ -191,9 +201,11 @@ def test_images_that_were_moved_cost_their_pictures_only(linear, tmp_path) -> No
     finally:
         away.rename(photos)
     assert set(page.map.rows.tolist()) <= set(page.missing)
-    assert any("cannot be read any more" in note for note in page.notes)
-    text = Seen(render(page)).text
-    assert "cannot be read any more" in text and "The mistakes" in text
+    assert any("can no longer be read" in note for note in page.notes)
+    seen = Seen(render(page))
+    assert page.notes[0] in seen.text and ("section", "mistakes") in [
+        (t, of.get("id")) for t, of in seen.elements
+    ]
     assert page.answers == linear.page.answers
 
 
@@ -267,7 +279,7 @@ def test_run_ends_with_its_page_and_survives_one_that_fails(tmp_path, capsys, mo
         raise RuntimeError("no ink")
 
     with monkeypatch.context() as broken:
-        broken.setattr("cnncodes.pictures.report.write_report", fails)
+        broken.setattr("cnncodes.page.write_report", fails)
         arguments = ["run", str(tmp_path / "photos" / "images.csv"), "-o", str(tmp_path / "run")]
         assert main([*arguments, "--weights", "random:0", "--model", "tiny"]) == 3, "one image is broken"
     told = capsys.readouterr()
@@ -325,7 +337,7 @@ def test_two_thousand_images_stay_below_ten_megabytes(linear) -> None:
         random.random((n, 2)),
         random.integers(0, n, (n, 5)),
         "fc7",
-        "t-SNE",
+        4096,
         tiles[:, :side, :side],
     )
     page = dataclasses.replace(linear.page, catalog=catalog, map=drawn, answers=None, samples={})
@@ -340,30 +352,48 @@ def test_a_tile_stands_where_the_script_looks_for_it() -> None:
         assert (sheet[y : y + 4, x : x + 4] == place).all()
 
 
-def test_the_images_that_a_finding_names_are_found() -> None:
-    files = ["/a/train/x/1.jpg", "/a/val/x/1.jpg", "/a/train/y/2 (b): c.jpg", "/a/train/y/3.jpg"]
-    lines = [
-        "train/x/1.jpg = val/x/1.jpg", "train/y/2 (b): c.jpg: looks like 'x' (97%), not 'y'",
-        "train/y/3.jpg ~ train/x/1.jpg (0.020 of the usual distance)", "3.jpg", "x/1.jpg: either", "few: 2",
-    ]  # fmt: skip
-    assert find_named(lines, files) == {lines[0]: (0, 1), lines[1]: (2,), lines[2]: (3, 0), lines[3]: (3,)}
+def test_findings_show_their_images_and_those_of_older_runs_are_found_by_name(linear, tmp_path) -> None:
+    shutil.copytree(linear.run, tmp_path / "run")
+    path, name = tmp_path / "run" / "report.json", linear.page.catalog.names[2]
+    said = f"{name}: 3 times as far"
+    for found in ({"rows": [2]}, {"files": [name]}):
+        report = json.loads(path.read_text())
+        report["problems"] = [
+            {"kind": "far", "text": "1 image unlike all the others", "names": [said], **found}
+        ]
+        path.write_text(json.dumps(report))
+        page = read_run(tmp_path / "run")
+        assert page.report.problems == (
+            Finding("far", "1 image unlike all the others", (said,), tuple(found.get("files", ())), (2,)),
+        )
+        seen = Seen(render(page), "data")
+        assert next(of["alt"] for tag, of in seen.elements if tag == "img") == plain(name), (
+            "before the samples"
+        )
+        assert said in "".join(seen.folded)
 
 
-def test_findings_show_their_images(linear) -> None:
-    name = linear.page.name(2)
-    report = dataclasses.replace(
-        linear.report, problems=(Finding("far", "1 image unlike all the others", (f"{name}: far",)),)
-    )
-    page = dataclasses.replace(linear.page, report=report, named={f"{name}: far": (2,)}, cards={2: b"webp"})
-    pictures = [of for tag, of in Seen(data(page)).elements if tag == "img"]
-    assert pictures[0]["alt"] == plain(name), "before the samples"
+def test_reports_of_older_runs_are_read(linear, tmp_path) -> None:
+    """Before reasons had their figures apart, findings their rows, and the note a record of the split."""
+    shutil.copytree(linear.run, tmp_path / "run")
+    path, note = tmp_path / "run" / "report.json", tmp_path / "run" / "run.json"
+    report, started = json.loads(path.read_text()), json.loads(note.read_text())
+    report["reasons"] = ["The head reads fc7. Chosen with C = 1."]
+    del report["untrained"], started["split_record"]
+    path.write_text(json.dumps(report))
+    note.write_text(json.dumps(started))
+    text = Seen(render(read_run(tmp_path / "run"))).text
+    assert report["reasons"][0] in text and report["split"] in text
 
 
 def test_how_a_rate_was_chosen_is_on_the_page_of_its_training(trained) -> None:
-    assert "How the learning rate was chosen" not in render(trained.page)
+    def charts(page) -> int:  # type: ignore[no-untyped-def]
+        return sum(tag == "svg" for tag, _ in Seen(render(page), "curves").elements)
+
     test = RangeTest((1e-4, 1e-3, 1e-2), (2.0, 1.0, 9.0), (2.0, 1.2, 4.0), 1e-3, 1e-3, None, 1e-2, True)
-    text = Seen(render(dataclasses.replace(trained.page, range_test=test))).text
-    assert "How the learning rate was chosen" in text and "by a range test of 3 steps" in text
+    page = dataclasses.replace(trained.page, range_test=test)
+    assert charts(page) == charts(trained.page) + 1
+    assert test.explain()[1:] in Seen(render(page), "curves").text
 
 
 def test_top_five_is_told_where_blind_guesses_would_not_do_as_well(linear) -> None:
@@ -373,8 +403,8 @@ def test_top_five_is_told_where_blind_guesses_would_not_do_as_well(linear) -> No
         evaluation = dataclasses.replace(
             found, top5=0.975, per_class=found.per_class[:1] * classes, confusion=nothing
         )
-        report = dataclasses.replace(linear.report, evaluation=evaluation)
-        assert ("97.5 %" in results(dataclasses.replace(linear.page, report=report))) == told
+        page = changed(linear.page, evaluation=evaluation)
+        assert ("97.5 %" in Seen(render(page), "results").text) == told
 
 
 def test_names_begin_where_the_files_differ() -> None:
@@ -389,36 +419,45 @@ def test_ticks_are_few_even_and_around_the_range(low, high) -> None:
     np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])
 
 
-def test_weights_are_told_by_what_they_have_learned_from(linear) -> None:
-    def said(weights: str) -> str:
-        recipe = f'[network]\nweights = "{weights}"\n'
-        report = dataclasses.replace(linear.report, recipe_text=recipe)
-        return Seen(asked(dataclasses.replace(linear.page, report=report))).text
+def test_a_chart_leaves_out_what_cannot_be_drawn() -> None:
+    chart = line_chart(
+        "loss", ["1", "2", "3"], [Line("train", [1.0, None, float("nan")])], level=(2.0, "chance")
+    )
+    assert chart and len(chart.curves[0].points) == 1 and float(chart.ticks[-1][1]) >= 2
+    assert line_chart("rate", ["1"], [Line("rate", [0.0])], logarithmic=True) is None
 
-    assert "small pictures" in said("starter") and "many other photographs" not in said("starter")
-    assert "learned from nothing" in said("random:3") and "photographs" not in said("random:3")
-    assert "ImageNet" in said("imagenet") and "ImageNet" not in said("mine.safetensors")
+
+def test_weights_are_told_by_what_they_were_trained_on(linear) -> None:
+    def said(weights: str, untrained: bool = False) -> str:
+        page = dataclasses.replace(changed(linear.page, untrained=untrained), weights=weights)
+        return Seen(render(page), "asked").text
+
+    assert "small pictures" in said("starter") and "of ImageNet" not in said("starter")
+    assert "trained on nothing" in said("random:3", True) and "photographs" not in said("random:3", True)
+    assert "of ImageNet" in said("imagenet") and "ImageNet" not in said("mine.safetensors")
 
 
 def test_figures_of_the_reasons_are_folded(linear) -> None:
-    text = render(linear.page)
-    open_at_first = re.sub("<details>.*?</details>", "", text, flags=re.DOTALL)
-    for words in ("cross-validation (", "with C = ", "rule of thumb"):
-        assert words in text and words not in open_at_first
+    seen = Seen(render(linear.page))
+    reasons = (linear.report.reasons[0], *linear.report.advice.reasons)
+    for reason in reasons:
+        assert reason.conclusion in seen.text and reason.figures not in seen.text
+        assert reason.figures in " ".join(seen.folded)
 
 
 def test_what_a_run_leaves_is_listed(linear) -> None:
-    text = Seen(repeat(linear.page)).text
+    text = Seen(render(linear.page), "repeat").text
     names = {path.name for path in linear.run.iterdir()} - {"run.lock"}
     assert {"model.safetensors", "run.json", "codes.h5"} < names
     assert [name for name in (*names, "report.html") if name not in text] == []
 
 
 def test_a_long_name_is_short_in_sentences_and_whole_at_the_pointer() -> None:
-    long = "Hymenoptera " * 8 + "<end>"
-    (tag, of), *_ = Seen(named(long)).elements
-    assert tag == "span" and of["title"] == long
-    assert len(Seen(named(long)).text) <= LONGEST_NAME and named("a & b") == "a &amp; b"
+    long, template = "Hymenoptera " * 8 + "<end>", '{% from "macros.html" import named %}{{ named(name) }}'
+    seen = Seen(written(template, name=long))
+    (tag, of), *_ = seen.elements
+    assert tag == "span" and of["title"] == long and len(seen.text) <= html.LONGEST_NAME
+    assert written(template, name="a & b") == "a &amp; b"
 
 
 def test_filters_of_random_numbers_are_called_noise_and_smooth_ones_are_not() -> None:
@@ -452,7 +491,9 @@ def test_the_picture_shows_an_image_in_which_covering_matters(linear, monkeypatc
     monkeypatch.setattr(network_pictures, "webp_of_figure", lambda figure: (b"", 1, 1))
     answers = Answers(tuple(Answer(row, "a", "a", 1.0) for row in scores), "margin")
     sitter = network_pictures.Sitter(None, answers, list(scores))  # type: ignore[arg-type]
-    assert network_pictures.where_right(sitter).title == "Where it looks, when right" and drawn == [1]
+    picture = network_pictures.where_right(sitter)
+    assert picture and (picture.kind, picture.among, picture.decides) == ("right", 3, True) and drawn == [1]
     scores[1] = 0.95
-    assert "no single spot decides" in network_pictures.where_right(sitter).title and drawn == [1, 2]
+    picture = network_pictures.where_right(sitter)
+    assert picture and not picture.decides and drawn == [1, 2]
     assert network_pictures.where_wrong(sitter) is None

@@ -1,0 +1,83 @@
+"""A finished run, read from its folder: its report, its note, its images."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnncodes.advice.run_record import KIND, NOTE, REPORT, SPLIT, RunReport
+from cnncodes.codes.file import CodesFile
+from cnncodes.errors import CnnCodesError, ModelError
+from cnncodes.files import read_json
+from cnncodes.files import read_text as read_file
+from cnncodes.images.catalog import Catalog
+from cnncodes.images.listing import class_places
+from cnncodes.images.lists import read_text
+from cnncodes.images.tables import parse_csv
+
+
+def read_records(folder: Path) -> tuple[RunReport, dict[str, Any]]:
+    """A run's report, and the note of how it was started; raises ModelError if the folder holds no finished run."""
+    try:
+        note = read_json(folder / NOTE)
+        known = isinstance(note, dict) and note.get("kind") == KIND
+    except (OSError, ValueError):
+        known, note = False, {}
+    if not known:
+        raise _no_run(folder, has_note=bool(note))
+    missing = [name for name in (REPORT, SPLIT) if not (folder / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"the run in '{folder}' is not finished: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.",
+            f"Repeat its command to continue it: {note.get('command', 'cnncodes run')}",
+        )
+    return RunReport.from_json(read_file(folder / REPORT)).placed(folder), note
+
+
+def _no_run(folder: Path, has_note: bool) -> ModelError:
+    """What is there in place of a run, and what to do."""
+    make = "make one with: cnncodes run photos/ -o out"
+    if not folder.exists():
+        return ModelError(f"there is no folder '{folder}'.", f"Name the folder of a run, or {make}")
+    if folder.is_file():
+        is_run = (folder.parent / NOTE).is_file() and (folder.parent / SPLIT).is_file()
+        return ModelError(
+            f"'{folder}' is a file, not the folder of a run.",
+            f"Write: cnncodes report {shlex.quote(str(folder.parent))}"
+            if is_run
+            else f"Name a folder, or {make}",
+        )
+    if has_note:
+        return ModelError(
+            f"'{folder}' is the folder of a training by itself, without the images' split and a test.",
+            "Give the same images and recipe to 'cnncodes run', which trains, tests and writes the page.",
+        )
+    return ModelError(f"'{folder}' is no folder of 'cnncodes run': it has no {NOTE}.", f"Name one, or {make}")
+
+
+def read_split(path: Path) -> Catalog:
+    """The catalog of a run's ``split.csv``, wherever its images are by now."""
+    listing = parse_csv(read_text(str(path)), os.fspath(path.resolve().parent), repr(str(path)))
+    classes, place_of = class_places(listing.labels)
+    labels = np.array([place_of.get(label, -1) for label in listing.labels], np.int32)
+    return Catalog(
+        Path(listing.root), tuple(listing.names), labels, np.array(listing.splits, np.uint8), classes
+    )
+
+
+def find_files(folder: Path, report: RunReport, catalog: Catalog) -> list[str]:
+    """Path of each image: beside the run as it was, or, if the run's folder was moved, where its codes were made of."""
+    files = [os.path.normpath(file) for file in catalog.files]
+    codes = folder / report.files.get("codes", "")
+    if not any(os.path.exists(file) for file in files[:20]) and codes.is_file():  # noqa: PTH110
+        try:
+            with CodesFile(codes) as file:
+                if len(file) == len(catalog):
+                    return list(file.catalog.files)
+        except CnnCodesError:
+            pass
+    return files

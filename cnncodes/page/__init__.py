@@ -1,0 +1,13 @@
+"""The page of a run: one HTML file that contains everything it shows and makes no request.
+
+``gather`` reads the run's folder into a :class:`RunPage` of records and numbers, ``views`` arranges them (charts, tables, map),
+``templates/`` has every sentence, and ``html`` puts them together.
+"""
+
+from __future__ import annotations
+
+from cnncodes.page.gather import read_run
+from cnncodes.page.html import PAGE, PageFile, page_is_current, render, write_report
+from cnncodes.page.record import RunPage
+
+__all__ = ["PAGE", "PageFile", "RunPage", "page_is_current", "read_run", "render", "write_report"]
