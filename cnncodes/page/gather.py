@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from cnncodes.advice.finished import find_files, read_records, read_split
 from cnncodes.advice.run_record import MODEL, SPLIT, RunReport
 from cnncodes.codes.search import nearest
 from cnncodes.errors import CnnCodesError
+from cnncodes.files import parse_toml, reading
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.page.answers import Asked, Progress, ask
 from cnncodes.page.images import read_images
@@ -93,7 +93,9 @@ def read_run(
         notes.append(_missing(missing, len({*cards, *on_map})))
     pictures, unmade = _pictures(place, answers, files, tell)
     epochs, range_test = _training(place, report)
-    recipe = tomllib.loads(report.recipe_text)
+    with reading("the recipe in the run's report"):
+        recipe = parse_toml(report.recipe_text)
+        weights, head = (recipe.get(a, {}).get(b, "") for a, b in (("network", "weights"), ("head", "kind")))
     return RunPage(
         title=title or place.resolve().name,
         report=report,
@@ -105,8 +107,8 @@ def read_run(
         answers=answers,
         samples=samples,
         split=dict(note.get("split_record") or {}),
-        weights=str(recipe.get("network", {}).get("weights", "")),
-        head=str(recipe.get("head", {}).get("kind", "")),
+        weights=str(weights),
+        head=str(head),
         cards=small,
         missing=missing,
         map=drawn and dataclasses.replace(drawn, tiles=tiles),
