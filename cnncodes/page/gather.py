@@ -21,8 +21,8 @@ from cnncodes.page.answers import Asked, Progress, ask
 from cnncodes.page.images import read_images
 from cnncodes.page.network_pictures import PICTURES, Sitter, draw_pictures
 from cnncodes.page.record import Answers, NetworkPicture, PageMap, RunPage
+from cnncodes.pictures.codes_source import evenly
 from cnncodes.pictures.drawing import plain
-from cnncodes.pictures.map_record import evenly
 
 if TYPE_CHECKING:
     from cnncodes.training.range_test import RangeTest
@@ -185,14 +185,15 @@ def _pictures(
     folder: Path, answers: Answers | None, files: Sequence[str], tell: Progress
 ) -> tuple[Iterable[NetworkPicture], Iterable[str]]:
     """Pictures of the network, and notes on those that could not be drawn."""
-    from cnncodes.pictures.subject import load_subject
+    from cnncodes.pictures.classifier import load_classifier
 
     try:
-        subject = load_subject(folder / MODEL)
+        classifier = load_classifier(folder / MODEL)
     except CnnCodesError as error:
         return (), (f"the network's pictures are missing: {plain(error.problem)}",)
     return draw_pictures(
-        Sitter(subject, answers, files), lambda done: tell("pictures of the network", done, len(PICTURES), "")
+        Sitter(classifier, answers, files),
+        lambda done: tell("pictures of the network", done, len(PICTURES), ""),
     )
 
 

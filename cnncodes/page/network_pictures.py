@@ -21,8 +21,8 @@ from cnncodes.pictures.drawing import plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cnncodes.pictures.classifier import Classifier, SeenImage
     from cnncodes.pictures.occlusion import Occlusion
-    from cnncodes.pictures.subject import Subject, View
 
 LOOKED_AT = 5  # images of which the most telling one is shown
 #: Of the class's probability or score (of at least 1, a margin): lost where a place is covered that decides.
@@ -35,14 +35,14 @@ class Sitter:
 
     Parameters
     ----------
-    subject : Subject
-        The run's network and classifier.
+    classifier : Classifier
+        The run's network with its head.
     answers : Answers or None
     files : sequence of str
         Path of each row of the run's catalog.
     """
 
-    subject: Subject
+    classifier: Classifier
     answers: Answers | None
     files: Sequence[str]
 
@@ -51,7 +51,7 @@ def filters(sitter: Sitter) -> NetworkPicture | None:
     """The first layer's filters."""
     from cnncodes.pictures.filters import draw_filters, read_filters
 
-    found = read_filters(sitter.subject.weights)
+    found = read_filters(sitter.classifier.weights)
     smooth = smoothness(found.values)
     return NetworkPicture(
         "filters",
@@ -80,7 +80,7 @@ def smoothness(values: npt.NDArray[np.floating]) -> float:
 class _Look:
     """An image, and what the model says while parts of it are covered."""
 
-    view: View
+    image: SeenImage
     found: Occlusion
 
     @property
@@ -132,21 +132,21 @@ def draw_pictures(sitter: Sitter, progress: Callable[[int], None]) -> tuple[list
 def _covered(sitter: Sitter, kind: str, rows: list[int]) -> NetworkPicture | None:
     """Of the first images, with a coarse grid of patches, the one in which covering matters most; None of none."""
     from cnncodes.errors import ImageError
+    from cnncodes.pictures.classifier import see_image
     from cnncodes.pictures.occlusion import draw_occlusion, occlude
-    from cnncodes.pictures.subject import view_of
 
     looks = []
     for row in rows[:LOOKED_AT]:
         try:
-            view = view_of(sitter.files[row], sitter.subject)
+            image = see_image(sitter.files[row], sitter.classifier)
         except ImageError:
             continue
-        patch = max(len(view.rgb) // 6, 2)
-        looks.append(_Look(view, occlude(sitter.subject, view, patch=patch, stride=patch)))
+        patch = max(len(image.rgb) // 6, 2)
+        looks.append(_Look(image, occlude(sitter.classifier, image, patch=patch, stride=patch)))
     if not looks:
         return None
-    view = max(looks, key=lambda look: look.change).view
-    side = len(view.rgb)
-    fine = occlude(sitter.subject, view, patch=max(side // 6, 2), stride=max(side // 10, 1))
+    image = max(looks, key=lambda look: look.change).image
+    side = len(image.rgb)
+    fine = occlude(sitter.classifier, image, patch=max(side // 6, 2), stride=max(side // 10, 1))
     picture = webp_of_figure(draw_occlusion(fine))
-    return NetworkPicture(kind, *picture, among=len(rows[:LOOKED_AT]), decides=_Look(view, fine).decides)
+    return NetworkPicture(kind, *picture, among=len(rows[:LOOKED_AT]), decides=_Look(image, fine).decides)

@@ -484,7 +484,7 @@ def test_the_picture_shows_an_image_in_which_covering_matters(linear, monkeypatc
     drawn: list[int] = []
     view = SimpleNamespace(rgb=np.zeros((30, 30, 3), np.uint8))
     monkeypatch.setattr(
-        "cnncodes.pictures.subject.view_of", lambda row, _: SimpleNamespace(rgb=view.rgb, row=row)
+        "cnncodes.pictures.classifier.see_image", lambda row, _: SimpleNamespace(rgb=view.rgb, row=row)
     )
     monkeypatch.setattr("cnncodes.pictures.occlusion.occlude", occlude)
     monkeypatch.setattr("cnncodes.pictures.occlusion.draw_occlusion", lambda found: drawn.append(found.row))
