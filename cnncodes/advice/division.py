@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import CatalogError
 from cnncodes.files import LARGEST_TEXT, read_text
-from cnncodes.heads.splits import HELD_OUT, WATCHED, SplitRule, draw_rows, split_rows, without_copies
+from cnncodes.heads.splits import HELD_OUT, Split, split_rows, with_watched, without_copies
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.digests import identical_files
 from cnncodes.weights.content import replacing
@@ -111,8 +111,8 @@ def draw_division(
     return Division(splits, groups, how, split.record(catalog))
 
 
-def for_training(catalog: Catalog, groups: Array, seed: int = 0) -> tuple[Catalog, SplitRule]:
-    """What a training gets, and its split rule: it watches val images or none at all, never those that test.
+def for_training(catalog: Catalog, groups: Array, seed: int = 0) -> Split:
+    """What a training learns from and watches: val images, else some of train, else none; never those that test.
 
     Parameters
     ----------
@@ -121,31 +121,9 @@ def for_training(catalog: Catalog, groups: Array, seed: int = 0) -> tuple[Catalo
     groups : int64 array [N]
         As in :class:`Division`.
     seed : int, default 0
-
-    Returns
-    -------
-    Catalog
-        With a val split. Where none can be kept out of train, only the images to learn from are labelled.
-    {"auto", "none"}
     """
-    divided = with_val(catalog, groups, seed)
-    if (divided.splits == _VAL).any():
-        return divided, "auto"
-    labels = np.where(divided.splits == _TRAIN, divided.labels, -1).astype(divided.labels.dtype)
-    return dataclasses.replace(divided, labels=labels), "none"
-
-
-def with_val(catalog: Catalog, groups: Array, seed: int = 0) -> Catalog:
-    """The catalog with a val split inside train, for a training that has to choose when to stop.
-
-    As :func:`cnncodes.heads.splits.with_watched` draws it; as it was, where every class is one group.
-    """
-    if (catalog.splits == _VAL).any():
-        return catalog
-    rows = np.flatnonzero(catalog.splits == _TRAIN)
-    splits = catalog.splits.copy()
-    splits[draw_rows(catalog, rows, WATCHED, seed, near=groups)] = _VAL
-    return dataclasses.replace(catalog, splits=splits)
+    train, val = (np.flatnonzero(catalog.splits == kind) for kind in (_TRAIN, _VAL))
+    return with_watched(catalog, Split(train, val, train[:0], "as the run has it", seed=seed), near=groups)
 
 
 def write_division(path: Path, catalog: Catalog, division: Division) -> None:

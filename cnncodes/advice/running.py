@@ -58,7 +58,7 @@ from cnncodes.evaluation import EvaluationResult, evaluate
 from cnncodes.files import read_text
 from cnncodes.heads import fit_linear, load_model
 from cnncodes.heads.splits import is_divided
-from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
 from cnncodes.training.state import InterruptedTrainingError
 from cnncodes.weights.content import write_whole
@@ -359,17 +359,16 @@ class _Road:
                 unreadable |= codes.problems()
         splits[[row for row, name in enumerate(self.catalog.names) if name in unreadable]] = 0
         divided = dataclasses.replace(self.catalog, splits=splits)
-        catalog, rule = for_training(divided, division.groups, self.seed)
+        split = for_training(divided, division.groups, self.seed)
         settings = recipe.training_settings()
         folder, path = self.folder / TRAINING, self.folder / MODEL
-        images = int((catalog.splits == SPLITS.index("train")).sum())
         options: dict[str, Any] = {
-            "split": rule,
+            "split": split,
             "device": self.device,
             "workers": self.workers,
             "resume": (folder / "run.json").exists(),
             "progress": lambda epoch, done, loss: self.progress(
-                f"epoch {epoch + 1} of {settings.epochs}", done, images, f"loss {loss:.3f}"
+                f"epoch {epoch + 1} of {settings.epochs}", done, len(split.train), f"loss {loss:.3f}"
             ),
             "notes": self.notes,
         }
@@ -378,11 +377,11 @@ class _Road:
                 if recipe.method == "train":
                     assert recipe.network is not None and recipe.images is not None
                     result = train(
-                        catalog, get_network(recipe.network), recipe.images, folder, settings, **options
+                        divided, get_network(recipe.network), recipe.images, folder, settings, **options
                     )
                 else:
                     assert self.weights is not None
-                    result = finetune(catalog, self.weights, folder, settings, **options)
+                    result = finetune(divided, self.weights, folder, settings, **options)
             best = result.best
             right = (
                 ""

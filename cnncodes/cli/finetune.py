@@ -37,7 +37,9 @@ def finetune(
     """Go on training a network on your images, all stages or only the later ones.
 
     The last layer is replaced for the new classes; the rate of pretrained stages is a tenth of its rate. What
-    is saved is the epoch of the least val loss. SIGTERM and Ctrl-C save, and --resume goes on at that step.
+    is saved is the epoch of the least val loss; it is tested once, at the end, on images that had no part in it: those of
+    the data's own test split, else the same that 'cnncodes run' keeps to test. SIGTERM and Ctrl-C save, and --resume
+    goes on at that step.
 
         cnncodes finetune photos/ --freeze conv1-3 -o run
 

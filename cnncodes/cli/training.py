@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.cli.console import Reporter, counted, duration, percent, quoted, shell
+from cnncodes.cli.console import Reporter, counted, duration, one_line, percent, quoted, shell
 from cnncodes.cli.options import Exit, Reading
 from cnncodes.errors import OptionError
 
@@ -81,6 +81,7 @@ class Watch:
         first = training.learner.module.network.stages[training.learner.first].name
         note(
             f"{self._images:,} images to learn from, {len(training.val_rows):,} to watch, "
+            f"{len(training.inputs.test_rows):,} to test at the end, "
             f"{counted(self._epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}, on {training.device.description}; "
             f"learning begins at {first}"
         )
@@ -136,6 +137,8 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
     reporter.result(
         f"{counted(len(result.epochs), 'epoch')} in {duration(seconds)}; kept: epoch {best.epoch}{accuracy}"
     )
+    reporter.result(f"split: {one_line(result.split.how)}")
+    test = _print_test(reporter, result)
     curves = draw_curves(
         result.epochs,
         result.folder / FILE,
@@ -151,6 +154,8 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
             "model": str(result.model),
             "images": learned,
             "watched": watched,
+            "split": result.split.how,
+            "test": test,
             "curves": str(curves),
             "classes": list(result.classes),
             "best": json.loads(json.dumps(dataclasses.asdict(best))),
@@ -166,6 +171,22 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
     reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg{head}")
     if result.unreadable:
         raise Exit(3)
+
+
+def _print_test(reporter: Reporter, result: TrainingResult) -> dict[str, Any] | None:
+    """What the network is worth on the images that had no part in it: printed, and as figures."""
+    if result.test is None:
+        reporter.result("tested on nothing: no image was kept to test")
+        return None
+    from cnncodes.evaluation.metrics import wilson_interval
+
+    found = result.test
+    low, high = wilson_interval(round(found.accuracy * found.images), found.images)
+    reporter.result(
+        f"test accuracy {percent(found.accuracy)} on {counted(found.images, 'image')} that had no part in the training "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    )
+    return dataclasses.asdict(found) | {"accuracy_low": low, "accuracy_high": high}
 
 
 def _print_epochs(reporter: Reporter, result: TrainingResult) -> None:

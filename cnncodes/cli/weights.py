@@ -84,7 +84,12 @@ def check(
     if report.left_out is not None:
         reporter.result(f"left out     {report.left_out}")
     if report.seen:
-        reporter.result(f"knows        digests of {report.seen:,} images that it learned from")
+        watched = f", and of {report.watched:,} that chose its epoch" if report.watched else ""
+        reporter.result(f"knows        digests of {report.seen:,} images that it learned from{watched}")
+    if test := report.evidence.get("test"):
+        reporter.result(
+            f"tested       {percent(test['accuracy'])} on {test['images']:,} images that had no part in it"
+        )
     rows = [(key, "x".join(map(str, shape))) for key, shape in report.shapes.items()]
     reporter.table("", ("tensor", "shape"), rows)
 

@@ -236,6 +236,7 @@ def _create(plan: Plan) -> None:
     provenance = codes_file.Provenance.now(plan.weights.source)
     # The lock is held: what has such a name is of a process that was killed here, and may be as large as the file.
     remove_partials(plan.output.parent, glob.escape(plan.output.name))
+    seen = (*plan.weights.seen, *plan.weights.watched)  # both had a part in the weights
     with replacing(plan.output, overwrite=True, error=CodesFileError) as whole:
-        create(whole, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, plan.weights.seen)
+        create(whole, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, seen)
         reserve(whole)

@@ -16,6 +16,7 @@ from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
 from cnncodes.evaluation.rows import (
     all_seen,
     catalog_of,
+    caution,
     digests_of,
     labels_for,
     rows_for_temperature,
@@ -45,6 +46,8 @@ class EvaluationResult:
         Which images these are, in words.
     seen : int
         On how many of them the model was fitted.
+    watched : int
+        On how many others of them something of the model was chosen: they are no test either.
     labels : int ndarray [n]
         Places in the classes.
     log_probabilities : float ndarray [n, K]
@@ -67,6 +70,7 @@ class EvaluationResult:
     calibration: Calibration
     copies: int = 0
     top1_with_copies: float | None = None
+    watched: int = 0
 
     @property
     def all_seen(self) -> bool:
@@ -84,6 +88,7 @@ class EvaluationResult:
                 "all_seen_in_training": self.all_seen,
                 "copies_left_out": self.copies,
                 "top1_with_copies": self.top1_with_copies,
+                "watched_in_training": self.watched,
                 "calibration": json.loads(self.calibration.to_json()),
                 "unreadable": self.scores.problems,
             }
@@ -124,8 +129,9 @@ def evaluate(
         As for :func:`~cnncodes.evaluation.score`.
     data : as for :func:`~cnncodes.evaluation.score`, with labels
     split : {"auto", "all", "train", "val", "test"}, default "auto"
-        "auto": the images that the model was not fitted on; of these the test split if there is one, else
-        val. If it was fitted on all of them, all, and ``all_seen`` says so.
+        "auto": the images on which the model was not fitted and nothing of it was chosen; of these the test split if
+        there is one, else val. If there are none, those on which something was chosen; if it was fitted on all of
+        them, all. ``how`` says so.
     rows : int ndarray, optional
         These rows of the catalog, whatever the split.
     copies : int ndarray, optional
@@ -228,6 +234,7 @@ class _Sample:
 
     labels: np.ndarray  # [N]
     seen: np.ndarray  # [N]
+    watched: np.ndarray  # [N]
     rows: np.ndarray
     copied: np.ndarray  # [rows]: not evaluated
     how: str
@@ -247,17 +254,21 @@ def _sample(
     labels = labels_for(models[0].classes, catalog, slice(None) if rows is None else rows)
     digests = digests_of(data, catalog)
     seen = np.any([model.has_seen(digests) for model in models], axis=0)
+    watched = np.any([model.has_watched(digests) for model in models], axis=0)
     if rows is not None:
         rows = rows[labels[rows] >= 0]
         copies = rows[:0] if copies is None else copies[labels[copies] >= 0]
         how = f"{len(rows):,} images"
     else:
-        rows, copies, how = rows_to_evaluate(catalog, labels, seen, split, _fitted(models))
+        rows, copies, how = rows_to_evaluate(catalog, labels, seen, watched, split, _fitted(models))
+        if not seen[rows].all() or split != "auto":  # else it is said already
+            how += caution(rows, seen, watched, _fitted(models))
     val, val_how = rows_for_temperature(catalog, labels, seen, rows)
     if not temperature:
         val, val_how = val[:0], "no temperature is fitted: none was asked for"
     copied = np.repeat([False, True], [len(rows), len(copies)])
-    return _Sample(labels, seen, np.concatenate([rows, copies]), copied, how, val, val_how)
+    rows = np.concatenate([rows, copies])
+    return _Sample(labels, seen, watched & ~seen, rows, copied, how, val, val_how)
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,6 +349,7 @@ def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) ->
                 calibration=calibration,
                 copies=int(copied.sum()),
                 top1_with_copies=float(hits.mean()) if copied.any() else None,
+                watched=int(sample.watched[sample.rows][good].sum()),
             )
         )
     return Judged(tuple(results), tuple(val_logarithms), val_labels, val_how, how)

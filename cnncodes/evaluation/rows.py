@@ -63,7 +63,12 @@ def labels_for(classes: Sequence[str], catalog: Catalog, rows: np.ndarray | slic
 
 
 def rows_to_evaluate(
-    catalog: Catalog, labels: np.ndarray, seen: np.ndarray, split: str, fitted: str = "the model was"
+    catalog: Catalog,
+    labels: np.ndarray,
+    seen: np.ndarray,
+    watched: np.ndarray,
+    split: str,
+    fitted: str = "the model was",
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Rows, those of their split that are left out since they were fitted on, and what the rows are in words.
 
@@ -74,6 +79,8 @@ def rows_to_evaluate(
         -1 for none.
     seen : bool ndarray [N]
         Whether a model was fitted on the image.
+    watched : bool ndarray [N]
+        Whether something of a model was chosen on it: "auto" takes such images only where there are no others.
     split : {"auto", "all", "train", "val", "test"}
     fitted : str
         Who may have been fitted on an image, with the verb.
@@ -94,6 +101,10 @@ def rows_to_evaluate(
         how = f"all {len(rows):,} images"
     elif split == "auto":
         rows, how = np.flatnonzero(labelled & ~seen), f"images that {_negated(fitted)} fitted on"
+        if not watched[rows].all():
+            left = int(watched[rows].sum())
+            rows = rows[~watched[rows]]
+            how += f", without {left:,} that chose an epoch" if left else ""
         for name in ("test", "val"):
             in_split = catalog.splits == SPLITS.index(name)
             if in_split[rows].any():
@@ -110,6 +121,14 @@ def rows_to_evaluate(
     if not len(rows):
         raise CatalogError(f"there are no labelled images in {how}.", "Use --split all, or other data.")
     return rows, copies, how
+
+
+def caution(rows: np.ndarray, seen: np.ndarray, watched: np.ndarray, fitted: str = "the model was") -> str:
+    """What must be said of rows that had a part in a model, to stand behind what they are; empty where none had one."""
+    learned, chose = int(seen[rows].sum()), int((watched & ~seen)[rows].sum())
+    words = [f"{fitted} fitted on {learned:,} of them"] if learned else []
+    words += [f"{chose:,} of them chose the epoch that was kept"] if chose else []
+    return f"; {' and '.join(words)}: this is no test of new images" if words else ""
 
 
 def all_seen(labels: np.ndarray, fitted: str = "the model was") -> tuple[np.ndarray, str]:

@@ -36,6 +36,7 @@ from cnncodes.weights.safetensors_file import ENTRY
 FORMAT = 1
 KIND = "linear model"
 _ENTRY = "seen"  # tensor with the digests of the training images
+_WATCHED = "watched"  # and of those that only chose
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,8 @@ class LinearModel:
         The data set of each class, where each set has a head of its own; see :func:`cnncodes.heads.head_of`.
     origin : Path, Weights or None
         The model's file, beside which its weights may be, or the network whose own classifier it is. Not saved.
+    watched : uint64 ndarray
+        Digests of the files on which something was chosen (a training's epoch) and nothing fitted: they are no test either.
     """
 
     head: Head
@@ -64,6 +67,7 @@ class LinearModel:
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     class_sets: tuple[str, ...] = ()
     origin: Path | Weights | None = field(default=None, repr=False)
+    watched: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     @property
     def stage(self) -> str:
@@ -93,6 +97,10 @@ class LinearModel:
         """
         return _among(digests, self.seen)
 
+    def has_watched(self, digests: np.ndarray) -> np.ndarray:
+        """Whether something of the model was chosen on images with these digests: bool ``[N]``."""
+        return _among(digests, self.watched)
+
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model file; raises OutputExistsError if it is there and ``overwrite`` is false."""
         path = Path(path)
@@ -107,7 +115,8 @@ class LinearModel:
             "class_sets": list(self.class_sets),
         }
         arrays = {name: np.asarray(array) for name, array in self.head.arrays().items()}
-        write_arrays(path, {**arrays, _ENTRY: self.seen.view(np.int64)}, record, overwrite=overwrite)
+        arrays |= {_ENTRY: self.seen.view(np.int64), _WATCHED: self.watched.view(np.int64)}
+        write_arrays(path, arrays, record, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LinearModel:
@@ -138,6 +147,7 @@ class LinearModel:
         require_finite(f"model '{path}'", arrays, ModelError)
         try:
             seen = arrays.pop(_ENTRY).view(np.uint64)
+            watched = arrays.pop(_WATCHED, np.zeros(0, np.int64)).view(np.uint64)
             return cls(
                 head=Head.from_arrays(arrays, json.dumps(record["head"])),
                 settings=ExtractionSettings.from_json(json.dumps(record["settings"])),
@@ -145,6 +155,7 @@ class LinearModel:
                 seen=seen,
                 class_sets=tuple(map(str, record.get("class_sets", ()))),
                 origin=path,
+                watched=watched,
             )
         except (KeyError, TypeError, ValueError, CnnCodesError) as error:
             reason = error.problem if isinstance(error, CnnCodesError) else f"{type(error).__name__} {error}"
@@ -224,8 +235,10 @@ def network_model(weights: Weights) -> LinearModel:
     )
     bias = np.zeros(network.classes, np.float32)
     head = Head("softmax", identity, bias, Normalisation("none"), 1.0, names)
-    seen = np.array(weights.seen, np.uint64)
-    return LinearModel(head, settings, {}, seen, weights.class_sets, origin=weights)
+    seen, watched = (np.array(digests, np.uint64) for digests in (weights.seen, weights.watched))
+    return LinearModel(
+        head, settings, dict(weights.evidence), seen, weights.class_sets, origin=weights, watched=watched
+    )
 
 
 @dataclass(frozen=True, eq=False)

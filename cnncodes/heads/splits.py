@@ -146,7 +146,7 @@ def split_rows(
     unnamed = int((split == _NONE).sum())
     others = f"; {unnamed:,} without a split are left out" if unnamed else ""
     if len(val) and len(test):
-        how = f"train {len(train):,}, val {len(val):,} (chooses C), test {len(test):,}{others}"
+        how = f"train {len(train):,}, val {len(val):,} (chooses), test {len(test):,}{others}"
         return Split(train, val, test, how, seed=seed)
     name, tested = ("test", test) if len(test) else ("val", val)
     how = f"train {len(train):,}, {name} {len(tested):,} (tests){others}"

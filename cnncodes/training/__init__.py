@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cnncodes.training.range_test import RangeTest
     from cnncodes.training.run import TrainingResult, finetune, train
     from cnncodes.training.settings import NetworkSettings, TeacherSettings, TrainingSettings
-    from cnncodes.training.state import Epoch, InterruptedTrainingError, read_epochs
+    from cnncodes.training.state import Epoch, InterruptedTrainingError, Tested, read_epochs
 
 _HOMES = {
     "Epoch": "state",
@@ -18,6 +18,7 @@ _HOMES = {
     "NetworkSettings": "settings",
     "TeacherSettings": "settings",
     "RangeTest": "range_test",
+    "Tested": "state",
     "Training": "loop",
     "TrainingResult": "run",
     "TrainingSettings": "settings",
@@ -32,6 +33,7 @@ __all__ = [
     "NetworkSettings",
     "RangeTest",
     "TeacherSettings",
+    "Tested",
     "Training",
     "TrainingResult",
     "TrainingSettings",

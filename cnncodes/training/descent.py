@@ -15,7 +15,7 @@ from cnncodes.training.learner import DropoutMask, Learner
 from cnncodes.training.objective import Objective
 from cnncodes.training.processes import Processes
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.state import autocast, make_optimizer
+from cnncodes.training.state import Tested, autocast, make_optimizer
 
 
 class Descent:
@@ -78,10 +78,8 @@ class Descent:
         count = torch.tensor(float(len(batch.rows)), device=losses.device)
         return torch.stack([losses.detach().sum(), right.float(), count])
 
-    def watch(
-        self, batches: Iterable[Batch], objective: Objective, *, cached: bool
-    ) -> tuple[float, float] | tuple[None, None]:
-        """Mean loss and top-1 accuracy (0..1) of all processes' images; None if none can be read. Nothing is learned."""
+    def watch(self, batches: Iterable[Batch], objective: Objective, *, cached: bool) -> Tested | None:
+        """What the network is worth on all processes' images; None if none can be read. Nothing is learned."""
         self._learner.eval()
         total = torch.zeros(3, dtype=torch.float64, device=self._device.torch_name)
         with torch.inference_mode():
@@ -95,4 +93,4 @@ class Descent:
                 count = right.new_tensor(len(batch.rows))
                 total += torch.stack([losses.sum().double(), right.double(), count.double()])
         loss, right_sum, seen = self._processes.sum(total).tolist()
-        return (loss / seen, right_sum / seen) if seen else (None, None)
+        return Tested(int(seen), loss / seen, right_sum / seen) if seen else None

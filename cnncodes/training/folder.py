@@ -102,7 +102,7 @@ def keep_rate(folder: Path, rate: float) -> None:
 
 
 def keep_result(folder: Path, result: dict[str, Any]) -> None:
-    """Write into the record of the folder's run what a finished training gives beside its model: epochs, images not read."""
+    """Write into the record of the folder's run what a finished training gives beside its model: epochs, test, images not read."""
     path = folder / RECORD
     write_whole(path, json.dumps(_read(path) | {"result": result}, indent=2))
 
@@ -168,7 +168,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _is_finished(folder: Path, record: dict[str, Any]) -> bool:
     result = record.get("result")
     return (
-        isinstance(result, dict) and {"epochs", "unreadable"} <= result.keys() and (folder / MODEL).exists()
+        isinstance(result, dict)
+        and {"epochs", "unreadable", "test"} <= result.keys()
+        and (folder / MODEL).exists()
     )
 
 

@@ -71,8 +71,8 @@ class Inputs:
 
     Attributes
     ----------
-    train_rows, val_rows : int ndarray
-        Rows that are learned from, and those that are watched.
+    train_rows, val_rows, test_rows : int ndarray
+        Rows that are learned from, those that are watched, and those that are looked at once, at the end.
     frozen : FrozenCache or None
         If there is one, its values enter the learner in the place of views.
     axes : ColourAxes or None
@@ -98,10 +98,10 @@ class Inputs:
     ) -> None:
         self.catalog, self.labels = catalog, labels
         self.preprocessing, self.settings = preprocessing, settings
-        self.train_rows, self.val_rows = split.train, split.choose
+        self.train_rows, self.val_rows, self.test_rows = split.train, split.choose, split.test
         self.axes: ColourAxes | None = None
         self.feature_scale: tuple[Tensor, Tensor] | None = None
-        self._unreadable: dict[str, str] = {}  # by an earlier process
+        self._unreadable: dict[str, str] = {}  # by an earlier process, or in the test
         self.class_sets = (
             None if class_sets is None else torch.as_tensor(class_sets, device=device.torch_name)
         )
@@ -148,15 +148,26 @@ class Inputs:
 
     def to_watch(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
         """This process's share of each batch of val rows: centre crops, nothing drawn at random."""
-        shares = [self._processes.share(batch) for batch in batches]
         if self.frozen is not None:
+            shares = [self._processes.share(batch) for batch in batches]
             kept = self.frozen.batches(0, shares, val=True)
             for batch, (rows, values) in zip(batches, kept, strict=True):
                 yield self._batch(batch, rows, values, self._targets(rows))
             return
-        for batch, (rows, squares) in zip(batches, self._val_squares.batches(shares), strict=True):
+        yield from self._centres(batches, self._val_squares)
+
+    def to_test(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
+        """As :meth:`to_watch`, of test rows; they enter the first stage, whatever is frozen, and no teacher is asked."""
+        squares = Squares(self.catalog, self.test_rows, self.preprocessing, self._device, self._workers)
+        yield from self._centres(batches, squares, ask=False)
+        self._unreadable |= {self.catalog.names[row]: reason for row, reason in squares.problems.items()}
+
+    def _centres(self, batches: Sequence[list[int]], source: Squares, *, ask: bool = True) -> Iterator[Batch]:
+        shares = [self._processes.share(batch) for batch in batches]
+        for batch, (rows, squares) in zip(batches, source.batches(shares), strict=True):
             views = squares.permute(0, 3, 1, 2).float()
-            yield self._batch(batch, rows, self._normalised(views), self._targets(rows, views))
+            targets = self._targets(rows, views if ask else None)
+            yield self._batch(batch, rows, self._normalised(views), targets)
 
     def _batch(self, whole: Sequence[int], rows: list[int], values: Tensor, targets: Targets) -> Batch:
         readable = set(rows)
@@ -190,10 +201,17 @@ class Inputs:
 
     def seen(self) -> tuple[int, ...]:
         """Digests of the images that are learned from, for who evaluates the network."""
-        found = self._squares.digests[self.train_rows]
+        return self._digests(self.train_rows, self._squares)
+
+    def watched(self) -> tuple[int, ...]:
+        """Digests of the images that are watched, which are no test either."""
+        return self._digests(self.val_rows, self._val_squares)
+
+    def _digests(self, rows: np.ndarray, squares: Squares) -> tuple[int, ...]:
+        found = squares.digests[rows]
         unknown = np.flatnonzero(found == 0)
         if len(unknown):  # decoded by an earlier process, or not readable
-            found[unknown] = file_digests(self.catalog.subset(self.train_rows[unknown]))
+            found[unknown] = file_digests(self.catalog.subset(rows[unknown]))
         return tuple(sorted(found[found != 0].tolist()))
 
     def fill(self, progress: Callable[[int], None] | None, stopped: Callable[[], bool]) -> bool:

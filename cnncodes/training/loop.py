@@ -35,6 +35,7 @@ from cnncodes.training.state import (
     Epoch,
     InterruptedTrainingError,
     State,
+    Tested,
     copied,
     exact_float32,
     large_blocks_stay,
@@ -64,7 +65,7 @@ class Training:
     labels : int ndarray [N]
         Places in the network's classes, -1 for none.
     split : Split
-        ``train`` learns; ``choose`` gives the val loss that schedules and early stopping watch.
+        ``train`` learns; ``choose`` gives the val loss that schedules and early stopping watch; ``test`` is for :meth:`test`.
     preprocessing : Preprocessing
     settings : TrainingSettings
     folder : Path
@@ -316,12 +317,22 @@ class Training:
 
     def _watch(self) -> tuple[float, float] | tuple[None, None]:
         """Mean loss and top-1 accuracy (0..1) of the centre crops of the val images; None where there are none."""
-        rows, size = self.val_rows, self.settings.batch_size
-        if not len(rows):
-            return None, None
-        batches = [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
-        watched = self.inputs.to_watch(batches)
-        return self._descent.watch(watched, self.objective, cached=self.frozen is not None)
+        watched = self.inputs.to_watch(self._in_batches(self.val_rows))
+        found = self._descent.watch(watched, self.objective, cached=self.frozen is not None)
+        return (found.loss, found.accuracy) if found else (None, None)
+
+    def test(self) -> Tested | None:
+        """What the kept weights are worth on the test images, once :meth:`run` is done; None where there are none.
+
+        Centre crops, and labels alone, whatever else was learned by.
+        """
+        with exact_float32(self.device, self.settings.precision):
+            images = self.inputs.to_test(self._in_batches(self.inputs.test_rows))
+            return self._descent.watch(images, self.objective, cached=False)
+
+    def _in_batches(self, rows: np.ndarray) -> list[list[int]]:
+        size = self.settings.batch_size
+        return [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
 
     def _is_over(self) -> bool:
         """Whether all epochs are done, or the val loss has not fallen for so long that the settings end the training."""

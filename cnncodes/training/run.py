@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.heads.sets import set_names
 from cnncodes.heads.splits import Split, SplitRule
 from cnncodes.images.catalog import Catalog
-from cnncodes.images.digests import catalog_digests, digest_of
+from cnncodes.images.digests import catalog_digests, digest_of, file_digests
 from cnncodes.networks import TANH, Network, TorchNetwork, get_network
 from cnncodes.training.checkpoints import keep_last
 from cnncodes.training.folder import MODEL, held, keep_result, open_run, result_of
@@ -28,7 +29,7 @@ from cnncodes.training.loop import Progress, Training
 from cnncodes.training.processes import processes
 from cnncodes.training.range_test import RangeTest
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.state import Epoch
+from cnncodes.training.state import Epoch, Tested
 from cnncodes.training.task import Task, choose_task
 from cnncodes.training.teacher import Teacher, load_teacher
 from cnncodes.weights import AnyWeights, Weights, save_weights
@@ -41,7 +42,8 @@ class TrainingResult:
 
     ``leads`` is false in all but one of several processes: that one writes and tells. ``unreadable`` has the name and the
     reason of each image that this process, or an earlier one of the same run, could not read. ``class_sets`` has the data set
-    of each class, where each set has a head of its own. ``already`` says that the run was finished before.
+    of each class, where each set has a head of its own. ``already`` says that the run was finished before. ``test`` is what
+    the network is worth on the images of ``split.test``, which had no part in it; None where there are none.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class TrainingResult:
     unreadable: dict[str, str] = field(default_factory=dict)
     class_sets: tuple[str, ...] = ()
     already: bool = False
+    test: Tested | None = None
 
     @property
     def best(self) -> Epoch:
@@ -70,7 +73,7 @@ def finetune(
     keep_head: bool = False,
     head: AnyModel | None = None,
     class_sets: np.ndarray | None = None,
-    split: SplitRule = "auto",
+    split: SplitRule | Split = "auto",
     device: str = "auto",
     workers: int | None = None,
     resume: bool = False,
@@ -84,7 +87,7 @@ def finetune(
     Parameters
     ----------
     catalog : Catalog
-        With labels; its val (or test) split is watched, else a fifth of each class is held out.
+        With labels.
     weights : Weights, name or path
         Where the network starts.
     folder : path
@@ -96,8 +99,10 @@ def finetune(
         Fitted on codes of these weights' last hidden stage: the new last layer starts from it.
     class_sets : int ndarray [classes], optional
         As :func:`cnncodes.images.join_catalogs` gives them with "apart": each data set has a head of its own.
-    split : {"auto", "none"} or float, default "auto"
-        See :func:`cnncodes.heads.split_rows`.
+    split : {"auto", "none"}, float or Split, default "auto"
+        Which images test, once, at the end, as for :func:`cnncodes.heads.split_rows`: the data's own, else a fifth of each
+        class. Where the data have no val split beside them, a tenth of the rest is watched, to choose the epoch. Or a
+        split of your own, in which an empty part means that nothing is watched or tested.
     device : str, default "auto"
     workers : int, optional
         Decoding threads.
@@ -130,7 +135,7 @@ def finetune(
     job = _Job(
         catalog, weights.whole, weights.preprocessing, settings, Path(folder), source,
         lambda classes: start_from(weights, classes, settings, keep_head=keep_head), class_sets,
-        None if head is None else (weights, head), keep_head, weights.seen,
+        None if head is None else (weights, head), keep_head, weights.seen, weights.watched,
     )  # fmt: skip
     return _train(
         job, split, device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
@@ -146,7 +151,7 @@ def train(
     settings: TrainingSettings | None = None,
     *,
     class_sets: np.ndarray | None = None,
-    split: SplitRule = "auto",
+    split: SplitRule | Split = "auto",
     device: str = "auto",
     workers: int | None = None,
     resume: bool = False,
@@ -188,11 +193,12 @@ class _Job:
     head: tuple[Weights, LinearModel] | None = None
     keep_head: bool = False
     seen: tuple[int, ...] = ()  # digests of what the weights to begin with have learned from
+    watched: tuple[int, ...] = ()  # and of what chose in their training
 
 
 def _train(
     job: _Job,
-    rule: SplitRule,
+    rule: SplitRule | Split,
     *,
     device: str,
     workers: int | None,
@@ -212,6 +218,7 @@ def _train(
         task = choose_task(
             job.catalog, job.settings, rule, teacher, job.class_sets, starts_from_head=job.head is not None
         )
+        task = dataclasses.replace(task, split=_untouched(job, task.split))
         learner = _learner(job, task, teacher, place)
         record = _record(job, task, learner) if together.leads else {}
         with held(job.folder) if together.leads else nullcontext():
@@ -233,12 +240,16 @@ def _train(
                 if ready and together.leads:
                     ready(training)
                 epochs = training.run(progress if together.leads else None)
+                tested = training.test()
                 found = {
+                    "split": task.split.how,
+                    "split_record": task.split.record(job.catalog),
+                    "test": None if tested is None else dataclasses.asdict(tested),
                     "epochs": [dataclasses.asdict(line) for line in epochs],
                     "unreadable": training.inputs.unreadable(),
                 }
                 if together.leads:
-                    _save(job, task, training)
+                    _save(job, task, training, found)
                     keep_result(job.folder, found)
             if together.leads:
                 keep_last(job.folder, 1 if keep_checkpoints else 0)
@@ -253,7 +264,27 @@ def _train(
         found["unreadable"],
         _class_sets(task),
         already,
+        None if found["test"] is None else Tested(**found["test"]),
     )
+
+
+def _untouched(job: _Job, split: Split) -> Split:
+    """The split without the test images that had a part in what the training begins with."""
+    had = _with_head(job, [*job.seen, *job.watched], "seen", "watched")
+    digests = (
+        file_digests(job.catalog.subset(split.test)) if had and len(split.test) else np.zeros(0, np.uint64)
+    )
+    known = np.isin(digests, np.array(sorted(had), np.uint64)) & (digests != 0)
+    if not known.any():
+        return split
+    how = f"{split.how}; {int(known.sum()):,} are left out of the test, since the start has learned from them or was chosen by them"
+    return dataclasses.replace(split, test=split.test[~known], how=how)
+
+
+def _with_head(job: _Job, digests: Iterable[int], *names: str) -> set[int]:
+    """Some digests and those that the head to begin with has under these names."""
+    head = () if job.head is None else (getattr(job.head[1], name).tolist() for name in names)
+    return {*digests, *itertools.chain.from_iterable(head)}
 
 
 def _teacher(job: _Job, place: Device) -> Teacher | None:
@@ -284,7 +315,7 @@ def _imitated(settings: TrainingSettings, teacher: Teacher | None) -> tuple[int,
 
 def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
     """What must be the same when the run is continued, as JSON."""
-    split = (np.ascontiguousarray(rows, "<i8").tobytes() for rows in (task.split.train, task.split.choose))
+    parts = (task.split.train, task.split.choose, task.split.test)
     return {
         "settings": json.loads(job.settings.to_json()),
         "source": job.source,
@@ -298,7 +329,9 @@ def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
         if job.head is None
         else "a fitted head",
         **catalog_digests(job.catalog),
-        "split into images to learn from and to watch": digest_of(*split),
+        "split into images to learn from, to watch and to test": digest_of(
+            *(np.ascontiguousarray(rows, "<i8").tobytes() for rows in parts)
+        ),
     }
 
 
@@ -306,10 +339,11 @@ def _class_sets(task: Task) -> tuple[str, ...]:
     return () if task.class_sets is None else set_names(task.classes, task.class_sets.tolist())
 
 
-def _save(job: _Job, task: Task, training: Training) -> None:
-    """The learner's weights as a file like any other, with the digests of all images that had a part in them."""
+def _save(job: _Job, task: Task, training: Training, found: dict[str, Any]) -> None:
+    """The learner's weights as a file like any other, with the digests of all images that had a part in them, and the test."""
     learner = training.learner
-    head = () if job.head is None else job.head[1].seen.tolist()
+    seen = _with_head(job, [*job.seen, *training.inputs.seen()], "seen")
+    watched = _with_head(job, [*job.watched, *training.inputs.watched()], "watched")
     weights = Weights(
         network=learner.module.network.name,
         name=str(job.folder / MODEL),
@@ -317,7 +351,9 @@ def _save(job: _Job, task: Task, training: Training) -> None:
         preprocessing=job.preprocessing,
         classes=task.classes,
         source=job.source,
-        seen=tuple(sorted({*job.seen, *head, *training.inputs.seen()})),
+        seen=tuple(sorted(seen)),
         class_sets=_class_sets(task),
+        watched=tuple(sorted(watched - seen)),
+        evidence={name: found[name] for name in ("split", "split_record", "test")},
     )
     save_weights(weights, job.folder / MODEL, overwrite=True)

@@ -48,6 +48,15 @@ class Epoch:
     images_per_second: float
 
 
+@dataclass(frozen=True)
+class Tested:
+    """A trained network on images that had no part in it: how many, their mean loss and top-1 accuracy (0..1)."""
+
+    images: int
+    loss: float
+    accuracy: float
+
+
 def read_epochs(folder: str | os.PathLike[str]) -> tuple[Epoch, ...]:
     """The epochs that a training wrote into its folder so far; empty if there is none."""
     path = Path(folder) / METRICS

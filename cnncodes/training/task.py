@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from cnncodes.errors import HeadError, OptionError
-from cnncodes.heads.splits import Split, SplitRule, split_rows
+from cnncodes.heads.splits import (
+    Split,
+    SplitRule,
+    split_rows,
+    with_known_classes,
+    with_watched,
+    without_copies,
+)
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.digests import identical_files
 from cnncodes.images.listing import SPLITS
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.teacher import Teacher
@@ -24,7 +31,7 @@ class Task:
     Parameters
     ----------
     split : Split
-        Rows of the catalog: ``train`` learns, ``choose`` is watched.
+        Rows of the catalog: ``train`` learns, ``choose`` is watched, and ``test`` has no part until all is done.
     labels : int64 ndarray [N]
         Places in ``classes``, -1 for none.
     classes : tuple of str
@@ -42,7 +49,7 @@ class Task:
 def choose_task(
     catalog: Catalog,
     settings: TrainingSettings,
-    rule: SplitRule,
+    rule: SplitRule | Split,
     teacher: Teacher | None = None,
     class_sets: np.ndarray | None = None,
     *,
@@ -54,8 +61,9 @@ def choose_task(
     ----------
     catalog : Catalog
     settings : TrainingSettings
-    rule : SplitRule
-        See :func:`cnncodes.heads.split_rows`.
+    rule : SplitRule or Split
+        See :func:`cnncodes.heads.split_rows`: the same images test as in every other command, and where no others choose,
+        a tenth of those to learn from is watched. Or a split that was made already.
     teacher : Teacher, optional
         Where ``settings.teacher.labels`` is 0, its answers are all that is learned.
     class_sets : int ndarray [K], optional
@@ -73,7 +81,7 @@ def choose_task(
     if teacher is not None and settings.teacher is not None and not settings.teacher.labels:
         _check_imitation(teacher, settings, labels_needed=class_sets is not None or starts_from_head)
         classes = teacher.classes or tuple(map(str, range(teacher.logits)))
-        split = _split_without_labels(catalog, rule, settings.seed)
+        split = rule if isinstance(rule, Split) else _split_without_labels(catalog, rule, settings.seed)
         return Task(split, np.array(catalog.labels, np.int64), classes)
     split, labels, classes = _split_of_labelled(catalog, rule, settings.seed)
     if class_sets is None:
@@ -88,10 +96,10 @@ def choose_task(
 
 
 def _split_of_labelled(
-    catalog: Catalog, rule: SplitRule, seed: int
+    catalog: Catalog, rule: SplitRule | Split, seed: int
 ) -> tuple[Split, np.ndarray, tuple[str, ...]]:
     """The split, labels as places in the classes that can be learned, and these classes."""
-    split = split_rows(catalog, np.ones(len(catalog), np.bool_), rule, seed)
+    split = rule if isinstance(rule, Split) else _drawn(catalog, rule, seed)
     present = np.unique(catalog.labels[split.train])
     if len(present) < 2:
         raise HeadError(
@@ -100,15 +108,17 @@ def _split_of_labelled(
     labels = np.full(len(catalog), -1, dtype=np.int64)
     for place, label in enumerate(present):
         labels[catalog.labels == label] = place
-    train, watched = split.train, split.choose if len(split.choose) else split.test
-    if (catalog.splits[watched] == SPLITS.index("test")).any():
-        # nothing is chosen on the data's own test images
-        inner = dataclasses.replace(catalog.subset(train), splits=np.zeros(len(train), np.uint8))
-        held = split_rows(inner, np.ones(len(train), np.bool_), "auto", seed)
-        train, watched = train[held.train], train[held.test]
-    watched = watched[labels[watched] >= 0]
     classes = tuple(catalog.classes[label] for label in present)
-    return Split(train, watched, split.test, split.how), labels, classes
+    return with_known_classes(catalog, split, labels), labels, classes
+
+
+def _drawn(catalog: Catalog, rule: SplitRule, seed: int) -> Split:
+    """The split that every command has by this rule, with images to watch, and no copies of those that learn in its test."""
+    same = identical_files(catalog)
+    split = split_rows(catalog, np.ones(len(catalog), np.bool_), rule, seed, same=same)
+    if split.kind != "none":
+        split = with_watched(catalog, split, same=same)
+    return without_copies(split, same)
 
 
 def _split_without_labels(catalog: Catalog, rule: SplitRule, seed: int) -> Split:

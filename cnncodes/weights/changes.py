@@ -43,7 +43,9 @@ def with_input(weights: Weights, size: int | None = None, resize: int | None = N
     resized = round(old.resize * size / old.crop) if resize is None else resize
     changed = replace(old, crop=size, resize=resized)
     # Codes of pictures of another size lie elsewhere, so statistics of the old ones would mislead.
-    return replace(weights, preprocessing=changed, statistics=weights.statistics if changed == old else None)
+    if changed == old:
+        return weights
+    return replace(weights, preprocessing=changed, statistics=None, evidence={})  # these are of the old input
 
 
 def with_class_names(weights: Weights, names: Sequence[str]) -> Weights:

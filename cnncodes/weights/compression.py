@@ -144,6 +144,7 @@ def compress(weights: Weights, *, rank: int | None = None, bits: int = DEFAULT_B
         tensors={key: entry.decode() for key, entry in stored.items()},
         classes=weights.class_names(),
         source=f"{weights.source}; compressed: {how}",
+        evidence={},  # of the numbers before
     )
     return CompressedWeights(stored, used, decoded)
 

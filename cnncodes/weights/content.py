@@ -13,9 +13,9 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnncodes.errors import CnnCodesError, OutputExistsError, WeightsError, WeightsMissingError
 from cnncodes.files import output_file
@@ -53,6 +53,8 @@ class FileContent:
     seen : tuple of int
     statistics : SourceStatistics or None
     class_sets : tuple of str
+    watched : tuple of int
+    evidence : dict
         See :class:`~cnncodes.weights.Weights`.
     hint : str
         A name in the file that may tell networks of equal shapes apart.
@@ -68,6 +70,8 @@ class FileContent:
     statistics: SourceStatistics | None = None
     class_sets: tuple[str, ...] = ()
     hint: str = ""
+    watched: tuple[int, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 def damaged(path: Path, reason: str) -> WeightsError:

@@ -32,12 +32,16 @@ def record_of(weights: Weights, file_format: int) -> dict[str, Any]:
         "name": weights.name,
         "source": weights.source,
         "fingerprint": weights.fingerprint,
-        "seen": b64encode(np.array(weights.seen, "<u8").tobytes()).decode(),
+        "seen": _text(weights.seen),
     }
     if weights.statistics is not None:
         record["statistics"] = weights.statistics.to_values()
     if weights.class_sets:
         record["class_sets"] = list(weights.class_sets)
+    if weights.watched:
+        record["watched"] = _text(weights.watched)
+    if weights.evidence:
+        record["evidence"] = weights.evidence
     return record
 
 
@@ -64,6 +68,12 @@ def content_of(
         statistics, sets = record.get("statistics"), record.get("class_sets", [])
         if not isinstance(sets, list) or not all(isinstance(name, str) for name in sets):
             raise ValueError("the data sets of its classes are not text")
+        evidence = dict(record.get("evidence", {}))
+        test = evidence.get("test")
+        if test is not None and not all(
+            isinstance(test[entry], int | float) for entry in ("images", "accuracy")
+        ):
+            raise ValueError("its test is not one of a training")
         return FileContent(
             tensors=tensors,
             network=record["network"],
@@ -71,9 +81,11 @@ def content_of(
             classes=None if classes is None else tuple(classes),
             source=record["source"],
             fingerprint=record["fingerprint"],
-            seen=tuple(np.frombuffer(b64decode(record.get("seen", ""), validate=True), "<u8").tolist()),
+            seen=_digests(record.get("seen", "")),
             statistics=None if statistics is None else SourceStatistics.from_values(statistics),
             class_sets=tuple(sets),
+            watched=_digests(record.get("watched", "")),
+            evidence=evidence,
         )
     except WeightsError:
         raise
@@ -81,6 +93,14 @@ def content_of(
         raise damaged(path, error.problem.rstrip(".")) from error
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise damaged(path, f"its record is not one of cnncodes ({_reason(error)})") from error
+
+
+def _text(digests: tuple[int, ...]) -> str:
+    return b64encode(np.array(digests, "<u8").tobytes()).decode()
+
+
+def _digests(text: str) -> tuple[int, ...]:
+    return tuple(np.frombuffer(b64decode(text, validate=True), "<u8").tolist())
 
 
 def _reason(error: BaseException) -> str:

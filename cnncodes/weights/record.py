@@ -6,9 +6,9 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnncodes.networks import Network, get_network
 from cnncodes.weights.keys import LeftOut, fit_network
@@ -51,6 +51,10 @@ class Weights:
     left_out : LeftOut or None, default None
         What the file has beside the network, and what of the network it lacks: ``str(left_out)`` says it. The
         architecture ends where the numbers end.
+    watched : tuple of int, default ()
+        Digests of the images on which a training chose the epoch that was kept: they were not learned from, and are no test.
+    evidence : dict, default {}
+        How a training came about and what it is worth, as JSON: its ``split``, and its ``test`` on images that had no part.
     """
 
     network: str
@@ -63,6 +67,8 @@ class Weights:
     statistics: SourceStatistics | None = None
     class_sets: tuple[str, ...] = ()
     left_out: LeftOut | None = None
+    watched: tuple[int, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def architecture(self) -> Network:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cnncodes.errors import InputSizeError, WeightsError, WeightsMismatchError, WeightsMissingError, nearest
 from cnncodes.files import model_file
@@ -203,6 +204,8 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
         statistics=content.statistics,
         left_out=rest if str(rest) else None,
         class_sets=content.class_sets if classes and len(content.class_sets) == len(classes) else (),
+        watched=content.watched,
+        evidence=content.evidence,
     )
     if content.fingerprint and content.fingerprint != weights.fingerprint:
         raise WeightsMismatchError(
@@ -283,7 +286,7 @@ def convert(
 class WeightsReport:
     """What ``cnncodes weights check`` found in weights that could be loaded and verified.
 
-    ``source_images`` are those that its source statistics were taken over, ``seen`` those whose digests it knows;
+    ``source_images`` are those that its source statistics were taken over, ``seen`` and ``watched`` those whose digests it knows;
     ``shapes`` is in the order of the network, ``left_out`` what the file has beside it or lacks.
     """
 
@@ -297,6 +300,8 @@ class WeightsReport:
     classes: int | None
     source_images: int
     seen: int
+    watched: int
+    evidence: dict[str, Any]
     left_out: LeftOut | None = None
 
 
@@ -318,4 +323,6 @@ def check(name: AnyWeights, *, network: str | None = None) -> WeightsReport:
         source_images=weights.statistics.images if weights.statistics else 0,
         seen=len(weights.seen),
         left_out=weights.left_out,
+        watched=len(weights.watched),
+        evidence=weights.evidence,
     )

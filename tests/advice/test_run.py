@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from cnncodes import training
 from cnncodes.advice import RunReport, run, running
-from cnncodes.advice.division import draw_division, for_training, own_division, with_val
+from cnncodes.advice.division import draw_division, for_training, own_division
 from cnncodes.advice.draws import find_pool
 from cnncodes.advice.evidence import measure_size
 from cnncodes.advice.run_record import finished_on, remove_run
@@ -201,10 +201,10 @@ def test_a_val_split_alone_tests_and_a_training_chooses_inside_train(tmp_path) -
     catalog = read_catalog(folder)
     division = own_division(catalog)
     assert ((division.splits == 3) == (catalog.splits == 2)).all() and "val 12 (tests)" in division.how
-    watched = with_val(division.applied(catalog), division.groups)
-    val = watched.splits == 2
-    assert val.sum() == 6 and (catalog.splits[val] == 1).all(), "a tenth of train, none of the test images"
-    assert ((watched.splits == 3) == (division.splits == 3)).all()
+    split = for_training(division.applied(catalog), division.groups)
+    assert len(split.choose) == 6 and not len(split.test)
+    rows = np.sort(np.concatenate([split.train, split.choose]))
+    assert rows.tolist() == np.flatnonzero(catalog.splits == 1).tolist(), "a tenth of train, no test images"
 
 
 @pytest.fixture
@@ -256,11 +256,10 @@ def test_copies_stay_together_in_a_val_split_and_no_class_is_lost() -> None:
     groups = np.array([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 6, 6])
     names = tuple(map(str, range(len(labels))))
     catalog = Catalog(Path("/made"), names, labels, np.ones(len(labels)), ("a", "b", "c"))
-    val = np.flatnonzero(with_val(catalog, groups).splits == 2)
+    val = for_training(catalog, groups).choose
     assert val[:2].tolist() == [6, 7] and len(val) == 4, "the smallest group of a and b; c is one group"
     assert groups[val[2]] == groups[val[3]]
-    catalog, rule = for_training(catalog, labels)
-    assert rule == "none" and not (catalog.splits == 2).any(), "each class is one group"
+    assert not len(for_training(catalog, labels).choose), "each class is one group"
 
 
 def interrupt(monkeypatch, name: str) -> None:

@@ -56,7 +56,7 @@ def test_train_val_and_test_are_used_as_they_are_named():
         [6, 7, 8, 9],
         [10, 11],
     ]
-    assert split.how == "train 6, val 4 (chooses C), test 2"
+    assert split.how == "train 6, val 4 (chooses), test 2"
 
 
 @pytest.mark.parametrize(("other", "name"), [(VAL, "val"), (TEST, "test")])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.images import read_catalog
+from cnncodes.heads.splits import Split
+from cnncodes.images import Catalog, read_catalog
 from cnncodes.images.decode import write_png
 from cnncodes.networks import NETWORKS, Convolution, Linear, MaxPool, Network
 from cnncodes.weights.preprocessing import Preprocessing
@@ -41,6 +42,17 @@ def one_thread():
 def network(monkeypatch):
     monkeypatch.setitem(NETWORKS, "tiny", tiny)
     return tiny()
+
+
+@pytest.fixture(scope="session")
+def watching_val():
+    """A function that gives a catalog's split in which all of train learns, val is watched and nothing tests."""
+
+    def split(catalog: Catalog) -> Split:
+        train, val = (np.flatnonzero(catalog.splits == place) for place in (1, 2))
+        return Split(train, val, train[:0], "val is watched")
+
+    return split
 
 
 @pytest.fixture(scope="session")

@@ -128,12 +128,13 @@ def test_the_advice_follows_from_the_figures():
     assert "All units fire" in said(1.1, 1.1, dead={"conv1": 0.0})
 
 
-def test_a_training_that_stands_still_says_so_once(network, pixels, stripes, tmp_path):
+def test_a_training_that_stands_still_says_so_once(network, pixels, stripes, tmp_path, watching_val):
     notes = []
     settings = dataclasses.replace(
         SETTINGS, schedule="constant", learning_rate=1e-30, dropout=0.0, random_crop=False
     )
-    train(stripes, network, pixels, tmp_path / "run", settings, notes=notes.append)
+    split = watching_val(stripes)
+    train(stripes, network, pixels, tmp_path / "run", settings, split=split, notes=notes.append)
     (note,) = notes
     assert "in epoch 2" in note and "guessing by class frequency gives 1.099" in note
     assert "Try a larger rate (--set train.learning_rate=1e-29)" in note

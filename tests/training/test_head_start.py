@@ -30,7 +30,7 @@ def codes(weights, stripes, tmp_path):
 
 
 def first_logits(stripes, weights, folder, head):
-    """Logits of the val images before the first step."""
+    """Watched images, and their logits before the first step."""
     kept = {}
 
     def look(training):
@@ -45,21 +45,21 @@ def first_logits(stripes, weights, folder, head):
     training.learner.eval()
     with torch.no_grad():
         batch = next(training.inputs.to_watch([training.val_rows.tolist()]))
-        return training.learner(batch.values)[1].numpy()
+        return training.val_rows, training.learner(batch.values)[1].numpy()
 
 
 @pytest.mark.parametrize("normalisation", ["none", "standard"])
 def test_the_last_layer_begins_as_the_head(weights, codes, stripes, tmp_path, normalisation):
     head = cnncodes.fit_linear(codes, layer="fc6", normalisation=normalisation).model
     expected = head.head.scores(cnncodes.CodesFile(codes).read("fc6"))
-    logits = first_logits(stripes, weights, tmp_path / "run", head)
-    np.testing.assert_allclose(logits, expected[stripes.splits == 2], rtol=1e-3, atol=1e-3)
+    rows, logits = first_logits(stripes, weights, tmp_path / "run", head)
+    np.testing.assert_allclose(logits, expected[rows], rtol=1e-3, atol=1e-3)
 
 
 def test_a_head_on_rows_of_length_one_keeps_its_answers(weights, codes, stripes, tmp_path):
     head = cnncodes.fit_linear(codes, layer="fc6", normalisation="l2").model
-    expected = head.head.scores(cnncodes.CodesFile(codes).read("fc6"))[stripes.splits == 2]
-    logits = first_logits(stripes, weights, tmp_path / "run", head)
+    rows, logits = first_logits(stripes, weights, tmp_path / "run", head)
+    expected = head.head.scores(cnncodes.CodesFile(codes).read("fc6"))[rows]
     assert (logits.argmax(1) == expected.argmax(1)).mean() > 0.8
     assert 0.5 < np.abs(logits).mean() / np.abs(expected).mean() < 2
 
@@ -78,7 +78,7 @@ def test_heads_that_do_not_fit_are_refused(weights, codes, stripes, tmp_path, pi
         finetune(renamed, weights, tmp_path / "c", SETTINGS, head=head)
 
 
-def test_each_data_set_has_a_head_of_its_own(network, pixels, stripes, tmp_path):
+def test_each_data_set_has_a_head_of_its_own(network, pixels, stripes, tmp_path, watching_val):
     """The same pictures under other names: joined by name they would contradict one another."""
     for name in ("one", "two"):
         (tmp_path / name).symlink_to(stripes.root, target_is_directory=True)
@@ -87,7 +87,9 @@ def test_each_data_set_has_a_head_of_its_own(network, pixels, stripes, tmp_path)
     settings = dataclasses.replace(
         SETTINGS, epochs=10, batch_size=8, learning_rate=0.005, optimizer="adamw", dropout=0.0
     )
-    result = train(joined, network, pixels, tmp_path / "run", settings, class_sets=class_sets)
+    result = train(
+        joined, network, pixels, tmp_path / "run", settings, class_sets=class_sets, split=watching_val(joined)
+    )
     assert (
         len(result.classes) == 6 and result.epochs[-1].val_accuracy > 0.6
     )  # a common head could reach a half

@@ -73,8 +73,9 @@ def test_a_run_with_batch_normalisation_saves_a_plain_network(network, pixels, s
     assert loss.item() == pytest.approx(result.best.val_loss, rel=1e-3)
 
 
-def test_a_last_batch_of_one_image_joins_the_one_before(network, pixels, stripes, tmp_path):
-    count = int((stripes.splits == 1).sum())
+def test_a_last_batch_of_one_image_joins_the_one_before(network, pixels, stripes, tmp_path, watching_val):
+    split = watching_val(stripes)
+    count = len(split.train)
     settings = dataclasses.replace(
         SETTINGS, epochs=1, batch_size=count - 1, network=NetworkSettings(batch_norm=True)
     )
@@ -85,6 +86,7 @@ def test_a_last_batch_of_one_image_joins_the_one_before(network, pixels, stripes
         pixels,
         tmp_path / "run",
         settings,
+        split=split,
         progress=lambda *figures: seen.append(figures[1]),
     )
     assert seen == [count]

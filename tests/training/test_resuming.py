@@ -74,7 +74,7 @@ def break_images(data):
     """Two images to learn from and one to watch, as no reader takes them; their names."""
     names = ("train/along/0.png", "train/across/5.png", "val/across/1.png")
     for name in names:
-        (data / name).write_bytes(b"no picture")
+        (data / name).write_bytes(f"no picture: {name}".encode())  # copies of one another would not test
     return sorted(names)
 
 
@@ -127,7 +127,7 @@ def test_frozen_work_of_replaced_images_is_done_anew(start, data, tmp_path, monk
         shutil.copy(tmp_path / "old" / "frozen.h5", training.folder)
 
     result = start(read_catalog(data), tmp_path / "new", FROZEN, ready=put_old)
-    assert sum(computed) == len(result.split.train) + len(result.split.choose)
+    assert sum(computed) == len(result.split.train) + len(result.split.choose) + len(result.split.test)
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, FROZEN])

@@ -26,7 +26,7 @@ def test_an_evaluation_leaves_out_what_was_learned_from(network, pixels, stripes
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{row}.png").write_bytes(Path(path).read_bytes())
     evaluated = evaluate(model, renamed, weights=load_weights(str(result.model)))
-    assert evaluated.evaluation.n == len(stripes) - len(result.split.train) and evaluated.seen == 0
+    assert evaluated.evaluation.n == len(result.split.test) and evaluated.seen == evaluated.watched == 0
 
 
 def test_a_run_with_a_frozen_cache_knows_them_too(network, pixels, stripes, tmp_path):
