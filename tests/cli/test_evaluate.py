@@ -84,7 +84,7 @@ def test_the_last_word_is_the_data_and_data_may_be_several(run, shared, tmp_path
     assert "a model and data" in alone.err
     swapped = run("evaluate", shared.photos, shared.svm)
     assert swapped.code == 1
-    assert "The model comes first" in swapped.err
+    assert "and then the images" in swapped.err
 
 
 def test_the_picture_and_the_csv_are_written(run, shared, tmp_path) -> None:
