@@ -273,7 +273,7 @@ def test_codes_that_were_made_otherwise_are_refused(codes_file, change, named):
             record[name] = record[name] | value if isinstance(value, dict) else value
         if "stages" in change:
             del file["layers/pool5"]
-            file["layers"].create_dataset("fc6", (20, 4096), "f4")
+            file["layers"].create_dataset("fc6", data=np.zeros((20, 4096), np.float32))
         file.attrs["settings"] = json.dumps(record)
     with pytest.raises(CodesFileError if "network" in change else ModelError, match=named):
         predict(model, path)
