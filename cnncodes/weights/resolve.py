@@ -11,7 +11,7 @@ from typing import Any
 
 from cnncodes.errors import InputSizeError, WeightsError, WeightsMismatchError, WeightsMissingError, nearest
 from cnncodes.files import model_file
-from cnncodes.networks import Network, Shape
+from cnncodes.networks import NETWORKS, Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
 from cnncodes.weights.changes import read_class_names, save_changed, with_class_names, with_input
 from cnncodes.weights.compressed_file import read_compressed_file
@@ -98,7 +98,7 @@ def load_weights(
             fetch(text, progress, network=entry.network)
     elif text == STARTER:
         path = STARTER_FILE
-    key = text, network, *_identity(path)
+    key = text, network, NETWORKS.get(network or "alexnet"), *_identity(path)
     kept = _opened.pop(key, None)
     if kept is None or kept[1] != _state(kept[0]):
         if entry is not None:
