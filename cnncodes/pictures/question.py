@@ -9,10 +9,10 @@ from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caut
 from cnncodes.pictures.drawing import plain
 
 UNSEEN = 0.01  # of a class that a person names: a network that gives it less does not see it at all
-#: Of the predicted class, on the way from chance to certainty (of an SVM: from 0 to its margin, which is 1).
+#: Of the predicted class, on the way from chance to certainty. How far apart an SVM's scores lie depends on C.
 GUESS, UNSURE = 0.1, 0.5
 FEW = 5  # so many classes are named where the network is not sure: it may know none that fits
-SCORE_MEANS = "above 0 speaks for the class, about 1 is sure"  # of an SVM
+SCORE_MEANS = "the highest is the answer"  # of an SVM
 LONGEST_FILE = 40  # characters of a file's name in a title
 
 
@@ -57,12 +57,14 @@ class Question:
 
     @property
     def doubt(self) -> str | None:
-        """Why not much may be read out of a picture about this class; None where the network is sure enough."""
+        """Why not much may be read out of a picture about this class; None where the network is sure enough, and of SVMs."""
         if self.place != self.predicted_place:
             if self.unit != "probability" or self.value >= UNSEEN:
                 return None
             return f"the network sees no '{short(self.name)}' here, so the picture shows the little that speaks for it"
-        chance = 1 / len(self.known) if self.unit == "probability" and len(self.known) > 1 else 0.0
+        if self.unit != "probability":
+            return None
+        chance = 1 / len(self.known) if len(self.known) > 1 else 0.0
         sure = (self.value - chance) / (1 - chance)
         if sure >= UNSURE:
             return None

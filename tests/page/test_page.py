@@ -432,7 +432,7 @@ def test_weights_are_told_by_what_they_were_trained_on(linear) -> None:
         page = dataclasses.replace(changed(linear.page, untrained=untrained), weights=weights)
         return Seen(render(page), "asked").text
 
-    assert "small pictures" in said("starter") and "of ImageNet" not in said("starter")
+    assert "by imitation" in said("starter") and "of ImageNet" not in said("starter")
     assert "trained on nothing" in said("random:3", True) and "photographs" not in said("random:3", True)
     assert "of ImageNet" in said("imagenet") and "ImageNet" not in said("mine.safetensors")
 
