@@ -174,7 +174,9 @@ def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, 
     place = question.predicted_place + 1 if asked else question.predicted_place
     question = replace(question, value=value, place=place, unit=unit)
     assert (said in question.doubt and question.doubt in question.heading) if said else question.doubt is None
-    few = replace(question, known=("ants", "bees"), place=question.predicted_place, value=0.6, unit="probability")
+    few = replace(
+        question, known=("ants", "bees"), place=question.predicted_place, value=0.6, unit="probability"
+    )
     assert "knows only ants and bees" in few.heading
     assert "above 0" not in replace(few, unit="score").heading, "the best of many scores may be below 0"
 
