@@ -94,7 +94,7 @@ def occlusion(
     """How much one number loses where a pixel is covered, the mean over the patches that cover it, ``[side, side]``.
 
     ``answer`` gives this number, ``[batch]``, for pixels ``[batch, 3, side, side]``: first for the image, then for it
-    with a patch of zeros at each place, row by row.
+    with a patch of zeros at each place, column by column.
     """
     from captum.attr import Occlusion
 

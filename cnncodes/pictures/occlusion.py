@@ -122,7 +122,8 @@ def occlude(
             return torch.cat(values[before:])[:, question.place]
 
         found = occlusion(answer, image.pixels, patch, stride, batch_size * workers)
-    grid = torch.cat(values[1:]).reshape(len(starts), len(starts), -1).cpu().numpy()
+    columns = torch.cat(values[1:]).reshape(len(starts), len(starts), -1)  # captum goes down first
+    grid = columns.transpose(0, 1).cpu().numpy()
     grey = to_rgb(image.pixels.new_zeros(1, 3, 1, 1), classifier.preprocessing)[0, 0, 0]
     return Occlusion(
         question, patch, stride, np.array(starts), grid, found.cpu().numpy(), classifier.classes, grey

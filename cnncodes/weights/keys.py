@@ -172,9 +172,13 @@ def _are_heads(shapes: Mapping[str, Shape], network: Network) -> bool:
         layers.setdefault(layer, {})[end] = shape
     if len(layers) > MOST_HEADS:
         return False
-    last = [shape for shape in network.output_shapes().values() if len(shape) == 3][-1]
+    maps = [shape for shape in network.output_shapes().values() if len(shape) == 3][
+        -1:
+    ]  # none of a network of matrices
     matrices = [shape for shape in network.tensor_shapes().values() if len(shape) == 2]
-    readable = {math.prod(last), last[0], *(shape[0] for shape in matrices)}
+    readable = {size for last in maps for size in (math.prod(last), last[0])} | {
+        shape[0] for shape in matrices
+    }
     wanted = {shape[1] for shape in matrices}
     for _ in range(len(layers)):
         for layer, ends in list(layers.items()):

@@ -199,7 +199,7 @@ def test_the_command_line(photo, tmp_path, capsys, monkeypatch):
     starter = ["-o", "starter.png", "--weights", "starter", "--json"]
     assert main(["show", "augment", *small, *starter]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["resize"], told["side"]) == (208, 192)
+    assert (told["resize"], told["side"]) == (256, 224)
     assert (tmp_path / "augment-photo.png").is_file()
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
