@@ -6,6 +6,7 @@ send its signal at a moment that it knows instead of after some seconds.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from typing import Any
@@ -27,5 +28,7 @@ def held(writer: RowWriter, *arguments: Any) -> None:
     write(writer, *arguments)
 
 
+# A suite that was started in the background ignores Ctrl-C, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 RowWriter.write = held  # type: ignore[method-assign]
 sys.exit(main(sys.argv[2:]))
