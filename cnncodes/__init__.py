@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe, advise, find_strays, load_recipe, probe, run
     from cnncodes.codes import CodesFile, check_codes, export_codes, extract, plan_extraction, run_extraction
-    from cnncodes.errors import CnnCodesError
+    from cnncodes.core.errors import CnnCodesError
     from cnncodes.evaluation import evaluate, evaluate_average, predict, score
     from cnncodes.heads import CNNCodes, LinearModel, fit_head, fit_linear
     from cnncodes.images import Catalog, read_catalog
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CnnCodesError": "errors",
+    "CnnCodesError": "core.errors",
     "get_network": "networks",
     "stage_table": "networks",
     "Preprocessing": "weights",

@@ -31,8 +31,8 @@ from cnncodes.advice.reasons import (
 from cnncodes.advice.recipe import Recipe, load_recipe
 from cnncodes.advice.sample import MOST_IMAGES, extract_sample
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
-from cnncodes.errors import CnnCodesError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.files import parse_json, reading
 from cnncodes.heads.splits import SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files

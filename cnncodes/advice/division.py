@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.errors import CatalogError
-from cnncodes.files import LARGEST_TEXT, read_text
+from cnncodes.core.errors import CatalogError
+from cnncodes.core.files import LARGEST_TEXT, read_text
+from cnncodes.core.outputs import replacing
 from cnncodes.heads.splits import HELD_OUT, Split, split_rows, with_watched, without_copies
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.digests import identical_files
-from cnncodes.weights.content import replacing
 
 Array = npt.NDArray[Any]
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import HeadError, OptionError
+from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.heads.splits import split_rows
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.listing import SPLITS

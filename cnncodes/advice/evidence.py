@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cnncodes.advice import quick_probes
 from cnncodes.advice.sample import Sample
-from cnncodes.errors import HeadError
+from cnncodes.core.errors import HeadError
 from cnncodes.heads.splits import Split, SplitRule, split_rows
 from cnncodes.images.catalog import Catalog
 

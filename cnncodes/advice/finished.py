@@ -11,9 +11,9 @@ import numpy as np
 
 from cnncodes.advice.run_record import KIND, NOTE, REPORT, SPLIT, RunReport
 from cnncodes.codes.file import CodesFile
-from cnncodes.errors import CnnCodesError, ModelError
-from cnncodes.files import read_json
-from cnncodes.files import read_text as read_file
+from cnncodes.core.errors import CnnCodesError, ModelError
+from cnncodes.core.files import read_json
+from cnncodes.core.files import read_text as read_file
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.listing import class_places
 from cnncodes.images.lists import read_text

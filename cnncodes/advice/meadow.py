@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

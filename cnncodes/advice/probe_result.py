@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from cnncodes.advice.draws import Shots
-from cnncodes.errors import CnnCodesError
-from cnncodes.files import cells, parse_json, reading
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.files import cells, parse_json, reading
 
 Verdict = Literal["more help", "hardly", "unclear", "unknown"]
 

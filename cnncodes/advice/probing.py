@@ -25,7 +25,7 @@ from cnncodes.advice.probe_result import Learning, Probe, ProbeResult
 from cnncodes.advice.sample import MOST_NUMBERS
 from cnncodes.advice.sources import Progress, Source
 from cnncodes.codes.file import DONE, CodesFile
-from cnncodes.errors import HeadError, OptionError, nearest
+from cnncodes.core.errors import HeadError, OptionError, nearest
 from cnncodes.heads.choice import DEFAULT_CS
 from cnncodes.heads.draws import ONE_SHOT_C
 from cnncodes.heads.fit import fit_head

@@ -20,11 +20,11 @@ from cnncodes.advice.recipe_schema import (
 )
 from cnncodes.advice.recipes import find_recipe
 from cnncodes.advice.toml_text import toml_value
-from cnncodes.errors import CnnCodesError, OptionError
-from cnncodes.files import read_text
+from cnncodes.core.errors import CnnCodesError, OptionError
+from cnncodes.core.files import read_text
+from cnncodes.core.outputs import write_whole
 from cnncodes.networks import Network, get_network
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.weights.content import write_whole
 from cnncodes.weights.preprocessing import Preprocessing
 
 #: The command that follows a recipe of each method.

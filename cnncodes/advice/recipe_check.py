@@ -19,7 +19,7 @@ from cnncodes.advice.recipe_schema import (
     sections,
 )
 from cnncodes.advice.toml_text import KeyPath, TomlError, line_of, read_toml
-from cnncodes.errors import CnnCodesError, OptionError, nearest
+from cnncodes.core.errors import CnnCodesError, OptionError, nearest
 
 Record = TypeVar("Record")
 

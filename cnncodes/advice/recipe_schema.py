@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights.preprocessing import Preprocessing
 

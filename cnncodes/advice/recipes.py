@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnncodes.errors import CnnCodesError, OptionError, nearest
-from cnncodes.files import parse_toml, read_text
+from cnncodes.core.errors import CnnCodesError, OptionError, nearest
+from cnncodes.core.files import parse_toml, read_text
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cnncodes.advice.recipe import Recipe, load_recipe
 from cnncodes.advice.recipes import find_recipe
 from cnncodes.advice.run_record import left_by_run
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.images.catalog import Catalog
 
 if TYPE_CHECKING:

@@ -19,14 +19,13 @@ from cnncodes.advice.findings import Finding
 from cnncodes.advice.reasons import Reason
 from cnncodes.advice.recipe import KEPT
 from cnncodes.codes.file import Provenance
-from cnncodes.codes.lock import locked
-from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
+from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
+from cnncodes.core.files import parse_json, parse_toml, read_json, read_text, reading
+from cnncodes.core.outputs import locked, partials, remove_partials, replacing, write_whole
 from cnncodes.evaluation import Evaluation
-from cnncodes.files import parse_json, parse_toml, read_json, read_text, reading
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests
 from cnncodes.weights import Weights
-from cnncodes.weights.content import partials, remove_partials, replacing, write_whole
 
 KIND = "cnncodes run"
 NOTE = "run.json"

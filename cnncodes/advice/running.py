@@ -52,16 +52,15 @@ from cnncodes.advice.run_report import Made, chosen_head, make_report, test_rows
 from cnncodes.advice.sample import MOST_IMAGES, late_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
-from cnncodes.codes.lock import locked
-from cnncodes.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
+from cnncodes.core.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
+from cnncodes.core.files import read_text
+from cnncodes.core.outputs import locked, write_whole
 from cnncodes.evaluation import EvaluationResult, evaluate
-from cnncodes.files import read_text
 from cnncodes.heads import fit_linear, load_model
 from cnncodes.heads.splits import is_divided
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
 from cnncodes.training.state import InterruptedTrainingError
-from cnncodes.weights.content import write_whole
 
 if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights, Weights

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cnncodes.advice.quick_probes import unit_rows
 from cnncodes.advice.strays import share_of_one_colour
-from cnncodes.errors import HeadError
+from cnncodes.core.errors import HeadError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnncodes.advice.sample import probed_stages
-from cnncodes.errors import HeadError
+from cnncodes.core.errors import HeadError
 from cnncodes.images.catalog import Catalog
 
 if TYPE_CHECKING:

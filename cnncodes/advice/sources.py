@@ -17,7 +17,7 @@ from cnncodes.advice.sample import average_pool, pooled_side
 from cnncodes.codes.extraction import run_extraction
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.planning import plan_extraction
-from cnncodes.errors import CodesFileError, OptionError, ResumeError
+from cnncodes.core.errors import CodesFileError, OptionError, ResumeError
 from cnncodes.images.catalog import Catalog
 from cnncodes.networks import Network
 

@@ -18,8 +18,8 @@ from cnncodes.advice.dark_images import colour_words, highest_of_dark
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import mean_of_crops, nearest
-from cnncodes.errors import CnnCodesError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.files import parse_json, reading
 from cnncodes.images.catalog import SPLITS, Catalog
 
 Array = npt.NDArray[Any]

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from cnncodes.errors import OptionError, nearest
-from cnncodes.files import parse_toml, read_text
+from cnncodes.core.errors import OptionError, nearest
+from cnncodes.core.files import parse_toml, read_text
 
 SHIPPED = Path(__file__).with_name("thresholds.toml")
 

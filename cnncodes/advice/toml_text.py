@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cnncodes.files import parse_toml
+from cnncodes.core.files import parse_toml
 
 KeyPath = tuple[str, ...]
 

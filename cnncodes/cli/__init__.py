@@ -9,7 +9,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code: 0 good, 1 a clear error, 2 wrong usage, 3 some images could not be read."""
     from cnncodes.cli.app import build_app
     from cnncodes.cli.console import escape_unknown_letters, print_error
-    from cnncodes.errors import CnnCodesError
+    from cnncodes.core.errors import CnnCodesError
 
     escape_unknown_letters()
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import advice_options, options
-from cnncodes.cli.console import Reporter, duration, one_line, percent, quoted
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import duration, one_line, percent, quoted
 
 if TYPE_CHECKING:
     from cnncodes.advice import Advice
@@ -128,8 +129,8 @@ def _row(depth: Depth, reference: bool) -> tuple[object, ...]:
 
 
 def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
+    from cnncodes.core.outputs import write_whole
     from cnncodes.pictures.curves import save_depth
-    from cnncodes.weights.content import write_whole
 
     picture = save_depth(advice.evidence, folder / PICTURE)
     record = folder / RECORD

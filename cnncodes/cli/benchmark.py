@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import benchmark_options, options
-from cnncodes.cli.console import Reporter, percent, size
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import percent, size
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.timing_record import PassTiming, Seconds, Timing

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import codes_options, options
-from cnncodes.cli.console import Reporter, one_line, quoted
-from cnncodes.errors import CodesFileError
+from cnncodes.cli.console import Reporter
+from cnncodes.core.errors import CodesFileError
+from cnncodes.core.words import one_line, quoted
 
 if TYPE_CHECKING:
     from cnncodes.advice import Strays

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnncodes.cli.console import Reporter, shell
-from cnncodes.errors import CnnCodesError
+from cnncodes.cli.console import Reporter
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.words import shell
 
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe

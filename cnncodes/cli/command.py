@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from cnncodes.cli.options import TyperCommand
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 
 
 class InterruptError(CnnCodesError):

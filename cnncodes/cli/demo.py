@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, duration, percent
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import duration, percent
 
 WEIGHTS, BASELINE = "starter", "random:0"
 DIGITS_EACH = 20  # scans of each digit: enough to advise on, in seconds
@@ -55,7 +56,7 @@ def demo(output: options.Folder = "demo") -> None:
 def _recipe(folder: Path) -> str:
     """Name of the recipe that a run has followed."""
     from cnncodes.advice.run_record import REPORT, RunReport
-    from cnncodes.files import read_text
+    from cnncodes.core.files import read_text
 
     return RunReport.from_json(read_text(folder / REPORT)).recipe
 
@@ -77,7 +78,7 @@ def _compare(reporter: Reporter, folder: Path, data: Path) -> None:
 def _both_verdicts(reporter: Reporter, folder: Path) -> None:
     """What the advice was decided by, for both kinds of image: a line for each."""
     from cnncodes.advice import Advice
-    from cnncodes.files import read_text
+    from cnncodes.core.files import read_text
 
     reporter.result()
     rows = []

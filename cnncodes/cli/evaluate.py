@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli import head_options, options
-from cnncodes.cli.console import Reporter, quoted, shell
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.results import print_average, print_calibration, print_evaluation
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
+from cnncodes.core.words import quoted, shell
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import AverageResult, EvaluationResult
@@ -88,8 +89,8 @@ def evaluate(
 
 def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The first word is a model, the last is data; what is between is a model until something cannot be one."""
+    from cnncodes.core.files import model_file
     from cnncodes.evaluation import is_codes
-    from cnncodes.files import model_file
     from cnncodes.images.listing import has_image_suffix
     from cnncodes.images.sources import is_list
 

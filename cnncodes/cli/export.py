@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cnncodes.cli import codes_options, options
-from cnncodes.cli.console import Reporter, shell, size
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import shell, size
 
 
 def export(

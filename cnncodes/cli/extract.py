@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import codes_options, options
-from cnncodes.cli.console import Reporter, duration, quoted, shell, size
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.results import fit_command
+from cnncodes.core.words import duration, quoted, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.codes import ExtractionResult, Plan

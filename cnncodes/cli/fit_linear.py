@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cnncodes.cli import head_options, options
 from cnncodes.cli.choice import choose_recipe
-from cnncodes.cli.console import Reporter, duration, percent, shell
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.results import print_evaluation
-from cnncodes.errors import OptionError, nearest
+from cnncodes.core.errors import OptionError, nearest
+from cnncodes.core.words import duration, percent, shell
 
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import codes_options, options
-from cnncodes.cli.console import Reporter, one_line, quoted, shell, size
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.results import fit_command
 from cnncodes.cli.weights import check as show_weights
-from cnncodes.errors import CodesFileError
+from cnncodes.core.errors import CodesFileError
+from cnncodes.core.words import one_line, quoted, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.codes import CodesFile
@@ -32,7 +33,7 @@ def info(
 
     cnncodes info alexnet --input 227
     """
-    from cnncodes.files import model_file
+    from cnncodes.core.files import model_file
 
     reporter = Reporter(json, quiet)
     path = model_file(what)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 from typer.core import TyperCommand
 
-from cnncodes.errors import OptionError, OutputExistsError
-from cnncodes.files import output_file
+from cnncodes.core.errors import OptionError, OutputExistsError
+from cnncodes.core.outputs import output_file
 
 if TYPE_CHECKING:
     from cnncodes.cli.console import Reporter

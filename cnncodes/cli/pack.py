@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, shell, size
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import shell, size
 
 
 def pack(

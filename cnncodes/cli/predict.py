@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import head_options, options
-from cnncodes.cli.console import Reporter, one_line, percent, printable, quoted
-from cnncodes.errors import OptionError
-from cnncodes.files import cells
+from cnncodes.cli.console import Reporter
+from cnncodes.core.errors import OptionError
+from cnncodes.core.files import cells
+from cnncodes.core.words import one_line, percent, printable, quoted
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import Prediction

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from cnncodes.cli import advice_options, options
-from cnncodes.cli.console import Reporter, percent, quoted, shell
-from cnncodes.errors import OptionError
+from cnncodes.cli.console import Reporter
+from cnncodes.core.errors import OptionError
+from cnncodes.core.words import percent, quoted, shell
 
 if TYPE_CHECKING:
     from cnncodes.advice.draws import Shots
@@ -51,8 +52,8 @@ def probe(
         cnncodes probe photos/ --weights run/model.safetensors --against random:0,pixels,histogram
     """
     from cnncodes.advice.probing import probe as run_probe
+    from cnncodes.core.outputs import write_whole
     from cnncodes.evaluation import is_codes
-    from cnncodes.weights.content import write_whole
 
     reporter = Reporter(json, quiet)
     for path, suffix in ((output, ".png"), (csv, "")):

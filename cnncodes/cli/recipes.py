@@ -6,9 +6,10 @@ from pathlib import Path
 
 from cnncodes.cli import advice_options, options
 from cnncodes.cli.choice import check_recipe, say_next
-from cnncodes.cli.console import Reporter, printable, quoted, shell
-from cnncodes.errors import CnnCodesError
-from cnncodes.files import read_text
+from cnncodes.cli.console import Reporter
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.files import read_text
+from cnncodes.core.words import printable, quoted, shell
 
 SUMMARY = "Ways from images to a classifier."
 
@@ -52,7 +53,7 @@ def copy(
     cnncodes train photos/ --recipe mine.toml -o run
     """
     from cnncodes.advice import find_recipe
-    from cnncodes.weights.content import write_whole
+    from cnncodes.core.outputs import write_whole
 
     reporter = Reporter()
     source = find_recipe(name)

@@ -6,7 +6,8 @@ import json as json_module
 from pathlib import Path
 
 from cnncodes.cli import advice_options, options
-from cnncodes.cli.console import Reporter, size
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import size
 
 
 def report(

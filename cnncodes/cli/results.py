@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnncodes.cli.console import Reporter, one_line, percent, shell
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import one_line, percent, shell
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import AverageResult, Evaluation, EvaluationResult

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from cnncodes.cli import advice_options, options
 from cnncodes.cli.advise import FIRST_UNREADABLE
-from cnncodes.cli.console import Reporter, counted, duration, one_line, percent, quoted, shell, size
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.results import top5_in_words
+from cnncodes.core.words import counted, duration, one_line, percent, quoted, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.advice import RunReport
@@ -123,7 +124,7 @@ def _write_page(
     reporter: Reporter, report: RunReport, device: str, workers: int | None, seed: int
 ) -> str | None:
     """Path of the run's page, which is written if it is not there yet. The run is complete without it, so a failure is said and no more."""
-    from cnncodes.errors import CnnCodesError
+    from cnncodes.core.errors import CnnCodesError
     from cnncodes.page import PAGE, page_is_current, write_report
 
     folder = Path(report.folder)

@@ -10,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.cli.console import Reporter, counted, duration, one_line, percent, quoted, shell
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.options import Exit, Reading
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
+from cnncodes.core.words import counted, duration, one_line, percent, quoted, shell
 
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe

@@ -7,8 +7,9 @@ import json as json_module
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli import options, weights_options
-from cnncodes.cli.console import Reporter, percent, quoted, shell, size
-from cnncodes.errors import OptionError
+from cnncodes.cli.console import Reporter
+from cnncodes.core.errors import OptionError
+from cnncodes.core.words import percent, quoted, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import CompressionTable

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 
 WeightsName = Annotated[
     str, typer.Argument(metavar="WEIGHTS", help="imagenet, random:SEED, or a file.", show_default=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnncodes.codes.file import DONE, PENDING, UNREADABLE, CodesFile
 from cnncodes.codes.pipeline import Pipeline
-from cnncodes.errors import WeightsMismatchError
+from cnncodes.core.errors import WeightsMismatchError
 
 if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights

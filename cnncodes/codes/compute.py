@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.weights import Weights, build_network
 from cnncodes.weights.preprocessing import Preprocessing
 

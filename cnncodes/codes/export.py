@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.file import DONE, CodesFile
-from cnncodes.errors import CodesFileError, DependencyError, OptionError, OutputExistsError, nearest
-from cnncodes.files import cells
+from cnncodes.core.errors import CodesFileError, DependencyError, OptionError, OutputExistsError, nearest
+from cnncodes.core.files import cells
+from cnncodes.core.outputs import replacing
+from cnncodes.core.words import visible
 from cnncodes.images.decode import write_png
-from cnncodes.images.listing import SPLITS, visible
+from cnncodes.images.listing import SPLITS
 from cnncodes.images.loader import Loader
-from cnncodes.weights.content import replacing
 from cnncodes.weights.preprocessing import Preprocessing
 
 BLOCK = 1024  # rows

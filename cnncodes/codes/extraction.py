@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.codes import file as codes_file
-from cnncodes.codes.lock import locked
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.planning import Plan, pending_batches, plan_extraction
 from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.structure import create, layout
-from cnncodes.errors import CodesFileError, ImageError, OutputBusyError
+from cnncodes.core.errors import CodesFileError, ImageError, OutputBusyError
+from cnncodes.core.outputs import locked, remove_partials, replacing
 from cnncodes.images.catalog import Catalog
-from cnncodes.weights.content import remove_partials, replacing
 
 if TYPE_CHECKING:
     from cnncodes.images.loader import Batch

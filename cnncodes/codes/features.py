@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cnncodes.codes.file import open_hdf5
-from cnncodes.errors import CodesFileError
-from cnncodes.files import reading
+from cnncodes.core.errors import CodesFileError
+from cnncodes.core.files import reading
 from cnncodes.images.catalog import Catalog
 
 

@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CodesFileError
-from cnncodes.files import open_file, parse_json, reading, reason_of
+from cnncodes.core.errors import CodesFileError
+from cnncodes.core.files import open_file, parse_json, reading, reason_of
 from cnncodes.images.catalog import Catalog
 from cnncodes.networks import Shape
 

@@ -16,7 +16,7 @@ from cnncodes.codes import file as codes_file
 from cnncodes.codes.rows import check_room
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.codes.structure import bytes_needed
-from cnncodes.errors import (
+from cnncodes.core.errors import (
     CodesFileError,
     OptionError,
     OutputExistsError,

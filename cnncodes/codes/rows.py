@@ -19,7 +19,7 @@ import numpy as np
 
 from cnncodes.codes.file import DONE, UNREADABLE, open_for_writing
 from cnncodes.codes.structure import PROBLEM_BYTES, Layout
-from cnncodes.errors import CodesFileError, DiskFullError
+from cnncodes.core.errors import CodesFileError, DiskFullError
 
 SYNC_SECONDS = 2.0  # at most this much work is lost by a kill
 SYNC_BYTES = 256 * 2**20  # and at most this much waits for the disk

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.codes.file import DONE, CodesFile
-from cnncodes.errors import OptionError
-from cnncodes.errors import nearest as nearest_name
+from cnncodes.core.errors import OptionError
+from cnncodes.core.errors import nearest as nearest_name
 
 Array = npt.NDArray[Any]
 Metric: TypeAlias = Literal["cosine", "l2"]

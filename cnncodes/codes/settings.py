@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
-from cnncodes.errors import OptionError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import OptionError
+from cnncodes.core.files import parse_json, reading
 from cnncodes.images.preprocess import check_crops, kept_crops
 from cnncodes.networks import Network, Shape, get_network
 from cnncodes.weights.preprocessing import Preprocessing

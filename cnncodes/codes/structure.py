@@ -16,12 +16,11 @@ import h5py
 import numpy as np
 
 from cnncodes.codes.file import FORMAT, WEIGHTS_SEEN, CodesFile, Provenance
-from cnncodes.codes.lock import locked
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CodesFileError, OutputExistsError
-from cnncodes.files import reason_of
+from cnncodes.core.errors import CodesFileError, OutputExistsError
+from cnncodes.core.files import reason_of
+from cnncodes.core.outputs import locked, replacing
 from cnncodes.images.catalog import SPLITS, Catalog
-from cnncodes.weights.content import replacing
 
 PROBLEM_BYTES = 160  # a fixed width, so that a reason is written in place like a row
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import ModelError, OptionError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import ModelError, OptionError
+from cnncodes.core.files import parse_json, reading
 
 Array = npt.NDArray[Any]
 

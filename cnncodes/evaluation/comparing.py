@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import ModelError, OptionError
+from cnncodes.core.errors import ModelError, OptionError
+from cnncodes.core.files import parse_json, reading
 from cnncodes.evaluation.evaluating import judge
 from cnncodes.evaluation.scores import Data, Progress
-from cnncodes.files import parse_json, reading
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 
 _Z = 1.959964  # 97.5 % quantile of the normal distribution

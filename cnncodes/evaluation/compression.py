@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.codes import extract
-from cnncodes.errors import CatalogError
+from cnncodes.core.errors import CatalogError
 from cnncodes.evaluation.evaluating import evaluate
 from cnncodes.heads import fit_linear
 from cnncodes.images import Catalog, Loader, read_catalog

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.errors import CatalogError, ModelError, OptionError
+from cnncodes.core.errors import CatalogError, ModelError, OptionError
 from cnncodes.evaluation.calibration import Calibration, Kind, calibration_error, fit_temperature, log_softmax
 from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
 from cnncodes.evaluation.rows import (

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.files import cells
+from cnncodes.core.outputs import replacing
+from cnncodes.core.words import visible
 from cnncodes.evaluation.evaluating import EvaluationResult
-from cnncodes.files import cells
-from cnncodes.images.listing import visible
-from cnncodes.weights.content import replacing
 
 HEADER = (
     "filename", "true", "predicted", "correct", "rank_true", "margin", "score_true", "score_predicted",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.evaluation.scores import NOT_FINITE, Data, Scores, is_codes, score
 from cnncodes.heads.choice import leads
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model

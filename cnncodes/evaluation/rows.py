@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.errors import CatalogError, ModelError, OptionError
+from cnncodes.core.errors import CatalogError, ModelError, OptionError
 from cnncodes.evaluation.scores import Data, is_codes, one_path
 from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.images.digests import file_digests

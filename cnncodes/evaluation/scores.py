@@ -14,7 +14,7 @@ import numpy as np
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
-from cnncodes.errors import ModelError, OptionError, WeightsMismatchError, WeightsMissingError
+from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError, WeightsMissingError
 from cnncodes.evaluation.calibration import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import AnyModel, LinearModel, averaged, load_model, read_rows
 from cnncodes.images.catalog import Catalog, read_catalog

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cnncodes.codes.compute import Device, choose_device, exact_and_side_by_side, is_out_of_memory
 from cnncodes.codes.settings import Precision
-from cnncodes.errors import DependencyError, OptionError, StageError
+from cnncodes.core.errors import DependencyError, OptionError, StageError
 from cnncodes.evaluation.peak_memory import PeakMemory
 from cnncodes.evaluation.timing_record import PassTiming, Seconds, StageTiming, Timing
 from cnncodes.networks import Network, TorchNetwork, stage_table

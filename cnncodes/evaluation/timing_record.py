@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cnncodes.errors import ModelError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import ModelError
+from cnncodes.core.files import parse_json, reading
 
 
 @dataclass(frozen=True)

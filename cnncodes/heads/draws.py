@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import HeadError, ModelError, OptionError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import HeadError, ModelError, OptionError
+from cnncodes.core.files import parse_json, reading
 from cnncodes.heads.checks import check_codes
 from cnncodes.heads.fit import fit_head
 from cnncodes.heads.head import HeadKind

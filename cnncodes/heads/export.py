@@ -6,9 +6,9 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from cnncodes.errors import DependencyError, OptionError, OutputExistsError, nearest
+from cnncodes.core.errors import DependencyError, OptionError, OutputExistsError, nearest
+from cnncodes.core.outputs import replacing
 from cnncodes.heads.head import Head
-from cnncodes.weights.content import replacing
 
 FORMATS = ("sklearn", "onnx")
 

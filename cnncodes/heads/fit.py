@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import OptionError, nearest
+from cnncodes.core.errors import OptionError, nearest
 from cnncodes.heads.checks import check_codes
 from cnncodes.heads.choice import (
     DEFAULT_CS,

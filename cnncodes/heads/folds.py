@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import HeadError
+from cnncodes.core.errors import HeadError
 
 Array = npt.NDArray[Any]
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import HeadError, ModelError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import HeadError, ModelError
+from cnncodes.core.files import parse_json, reading
 from cnncodes.heads.normalise import Normalisation
 
 HeadKind = Literal["svm", "softmax"]

@@ -18,8 +18,8 @@ import numpy as np
 from cnncodes.codes.export import deepest
 from cnncodes.codes.file import DONE, CodesFile, Provenance
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CnnCodesError, HeadError, ModelError, OptionError
-from cnncodes.files import MODEL, model_file
+from cnncodes.core.errors import CnnCodesError, HeadError, ModelError, OptionError
+from cnncodes.core.files import MODEL, model_file
 from cnncodes.heads.choice import ClassWeight, choose_C
 from cnncodes.heads.draws import FewShot, few_shot
 from cnncodes.heads.fit import FitResult, fit_head

@@ -9,8 +9,8 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import HeadError, ModelError, OptionError, nearest
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import HeadError, ModelError, OptionError, nearest
+from cnncodes.core.files import parse_json, reading
 
 NormalisationKind = Literal["none", "l2", "standard"]
 Array = npt.NDArray[Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from cnncodes.errors import ModelError, nearest
+from cnncodes.core.errors import ModelError, nearest
 from cnncodes.heads.head import Head
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 

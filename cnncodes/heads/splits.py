@@ -20,7 +20,7 @@ import numpy as np
 
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import mean_of_crops, nearest
-from cnncodes.errors import HeadError, OptionError
+from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
 from cnncodes.images.listing import SPLITS

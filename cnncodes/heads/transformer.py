@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.errors import ImageError, OptionError, WeightsMismatchError
+from cnncodes.core.errors import ImageError, OptionError, WeightsMismatchError
 from cnncodes.heads.scikit import BaseEstimator, TransformerMixin, check_is_fitted
 
 

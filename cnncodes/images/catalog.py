@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import CatalogError, OptionError, nearest
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import CatalogError, OptionError, nearest
+from cnncodes.core.files import parse_json, reading
+from cnncodes.core.words import visible
 from cnncodes.images.folders import CLASSES_ARE
-from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_places, visible
+from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_places
 from cnncodes.images.sources import LISTS, is_list, merge, read_source
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]

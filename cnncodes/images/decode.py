@@ -30,8 +30,8 @@ from PIL import (  # the plug-ins register their formats when they are imported
     WebPImagePlugin,
 )
 
-from cnncodes.errors import ImageError
-from cnncodes.files import open_file
+from cnncodes.core.errors import ImageError
+from cnncodes.core.files import open_file
 from cnncodes.images.notes import NOTE
 from cnncodes.weights.preprocessing import Preprocessing
 

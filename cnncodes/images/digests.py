@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.files import open_file
+from cnncodes.core.files import open_file
 from cnncodes.images.catalog import Catalog, stat_files
 
 BLOCK = 2**20  # bytes read at a time

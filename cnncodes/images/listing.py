@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cnncodes.errors import CatalogError
+from cnncodes.core.errors import CatalogError
 
 #: Names of the splits; a catalog stores their index as uint8.
 SPLITS = ("none", "train", "val", "test")
@@ -92,18 +92,6 @@ class Listing:
         self.names.append(name)
         self.labels.append(label)
         self.splits.append(split)
-
-
-def visible(name: str) -> str:
-    r"""A name as text that every program can show and store: bytes that are not UTF-8 become ``\xff``.
-
-    For people and for CSV files. JSON and codes files keep names exactly (docs/codes-file.md).
-
-    >>> visible("caf\udce9.jpg")
-    'caf\\xe9.jpg'
-    """
-    # not os.fsencode: in the C locale it knows no letter beyond ASCII, and a list of images may name some
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def has_image_suffix(name: str) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from cnncodes import files
-from cnncodes.errors import CatalogError
+from cnncodes.core import files
+from cnncodes.core.errors import CatalogError
 from cnncodes.images.listing import Listing, has_image_suffix
 from cnncodes.images.tables import checked, image_name, is_header
 

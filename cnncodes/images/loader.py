@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import ImageError, OptionError
+from cnncodes.core.errors import ImageError, OptionError
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.decode import Source, decode
 from cnncodes.images.digests import file_digest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import ImageError, OptionError, nearest
+from cnncodes.core.errors import ImageError, OptionError, nearest
 from cnncodes.images.decode import AFFINE, BICUBIC, BILINEAR, LARGEST_PIXELS, Picture
 from cnncodes.weights.preprocessing import Preprocessing
 

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from cnncodes.errors import CatalogError
+from cnncodes.core.errors import CatalogError
 from cnncodes.images.folders import scan_folder
 from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key
 from cnncodes.images.lists import parse_list, read_text

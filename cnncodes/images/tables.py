@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnncodes import files
-from cnncodes.errors import CatalogError, DependencyError, nearest
+from cnncodes.core import files
+from cnncodes.core.errors import CatalogError, DependencyError, nearest
 from cnncodes.images.listing import SPLITS, Listing, Reading, class_name, split_code
 
 # Names of columns as _key gives them, the first that is there counts.

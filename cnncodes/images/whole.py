@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.images.decode import AFFINE, BICUBIC, BILINEAR, Picture
 from cnncodes.images.preprocess import resized_size
 from cnncodes.weights.preprocessing import Preprocessing

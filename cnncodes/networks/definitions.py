@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from cnncodes.errors import NetworkError, nearest
+from cnncodes.core.errors import NetworkError, nearest
 from cnncodes.networks.network import Network
 from cnncodes.networks.stages import Convolution, Linear, LocalResponseNorm, MaxPool, Stage
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnncodes.errors import InputSizeError
+from cnncodes.core.errors import InputSizeError
 from cnncodes.networks.network import Network
 from cnncodes.networks.receptive_field import receptive_fields
 from cnncodes.networks.stages import DoesNotFitError, Linear, LocalResponseNorm, Shape

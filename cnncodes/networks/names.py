@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cnncodes.errors import StageError, nearest
+from cnncodes.core.errors import StageError, nearest
 
 if TYPE_CHECKING:
     from cnncodes.networks.network import Network

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from cnncodes.errors import InputSizeError, NetworkError, StageError
+from cnncodes.core.errors import InputSizeError, NetworkError, StageError
 from cnncodes.networks.names import parse_stages
 from cnncodes.networks.stages import DoesNotFitError, Linear, Shape, Stage
 

@@ -14,7 +14,7 @@ from cnncodes.advice.run_record import MODEL
 from cnncodes.advice.run_report import test_rows
 from cnncodes.advice.sample import probed_stages
 from cnncodes.codes.file import DONE, CodesFile
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 from cnncodes.evaluation import EvaluationResult, evaluate
 from cnncodes.heads import load_model
 from cnncodes.heads.linear_model import read_rows
@@ -194,7 +194,7 @@ def _extract(
 ) -> None:
     from cnncodes.codes.extraction import run_extraction
     from cnncodes.codes.planning import plan_extraction
-    from cnncodes.errors import ResumeError
+    from cnncodes.core.errors import ResumeError
     from cnncodes.weights import load_weights
 
     weights = load_weights(str(model))

@@ -14,8 +14,8 @@ import numpy as np
 from cnncodes.advice.finished import find_files, read_records, read_split
 from cnncodes.advice.run_record import MODEL, SPLIT, RunReport
 from cnncodes.codes.search import nearest
-from cnncodes.errors import CnnCodesError
-from cnncodes.files import parse_toml, reading
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.files import parse_toml, reading
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.page.answers import Asked, Progress, ask
 from cnncodes.page.images import read_images

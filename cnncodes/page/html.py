@@ -15,14 +15,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnncodes.advice.finished import read_records
 from cnncodes.advice.run_record import REPORT
-from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError
-from cnncodes.files import parse_json
+from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError
+from cnncodes.core.files import parse_json
+from cnncodes.core.outputs import replacing
 from cnncodes.page.answers import Progress
 from cnncodes.page.gather import read_run
 from cnncodes.page.record import RunPage
 from cnncodes.page.views import views
 from cnncodes.pictures.drawing import plain
-from cnncodes.weights.content import replacing
 
 PAGE = "report.html"  # in a run's folder
 LONGEST_NAME = 36  # characters of a class's name that stands in a sentence

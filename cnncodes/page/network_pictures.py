@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 from cnncodes.page.images import webp_of_figure
 from cnncodes.page.record import Answers, NetworkPicture
 from cnncodes.pictures.drawing import plain
@@ -131,7 +131,7 @@ def draw_pictures(sitter: Sitter, progress: Callable[[int], None]) -> tuple[list
 
 def _covered(sitter: Sitter, kind: str, rows: list[int]) -> NetworkPicture | None:
     """Of the first images, with a coarse grid of patches, the one in which covering matters most; None of none."""
-    from cnncodes.errors import ImageError
+    from cnncodes.core.errors import ImageError
     from cnncodes.pictures.classifier import see_image
     from cnncodes.pictures.occlusion import draw_occlusion, occlude
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.pictures.classifier import crop_caution, crop_words
 from cnncodes.pictures.drawing import (
     COLOURS,

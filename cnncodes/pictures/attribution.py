@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import NetworkError, OptionError, StageError, nearest
+from cnncodes.core.errors import NetworkError, OptionError, StageError, nearest
 from cnncodes.networks import Convolution, Linear, receptive_fields
 from cnncodes.pictures.classifier import crop_words
 from cnncodes.pictures.drawing import (

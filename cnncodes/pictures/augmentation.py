@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.pictures.classifier import read_crop, share_seen
 from cnncodes.pictures.drawing import COLOURS, new_panels, pale, plain, show_image, wrapped
 from cnncodes.training.settings import TrainingSettings

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from cnncodes.codes.compute import Device, choose_device
-from cnncodes.errors import (
+from cnncodes.core.errors import (
     ImageError,
     ModelError,
     OptionError,
@@ -27,7 +27,7 @@ from cnncodes.errors import (
     WeightsMissingError,
     nearest,
 )
-from cnncodes.files import model_file
+from cnncodes.core.files import model_file
 from cnncodes.heads import LinearModel
 from cnncodes.heads.linear_model import AnyModel
 from cnncodes.images import crops_of, normalise

@@ -21,7 +21,7 @@ from cnncodes.advice.run_record import MODEL, NOTE, SPLIT
 from cnncodes.advice.sample import probed_stages
 from cnncodes.codes import CodesFile
 from cnncodes.codes.export import deepest
-from cnncodes.errors import CatalogError, ImageError, OptionError, nearest
+from cnncodes.core.errors import CatalogError, ImageError, OptionError, nearest
 from cnncodes.evaluation.scores import Data, is_codes, one_path
 from cnncodes.heads import load_model
 from cnncodes.images.catalog import SPLITS, Catalog, read_catalog

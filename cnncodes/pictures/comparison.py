@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.images.decode import decode
 from cnncodes.pictures.curves import draw_chance
 from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, plain, save_png

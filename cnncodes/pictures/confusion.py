@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnncodes.errors import OptionError, OutputExistsError
+from cnncodes.core.errors import OptionError, OutputExistsError
 from cnncodes.pictures.drawing import cut_middle, new_figure, plain, save_png
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.planning import batches_of
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CatalogError, OptionError, StageError
+from cnncodes.core.errors import CatalogError, OptionError, StageError
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.pictures.codes_source import check_split, rows_of

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import CnnCodesError
-from cnncodes.weights.content import remove_left, replacing
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.outputs import remove_left, replacing
 
 if TYPE_CHECKING:  # "as" hands the types on to the other modules of this room
     from matplotlib.axes import Axes as Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import StageError
+from cnncodes.core.errors import StageError
 from cnncodes.networks import Convolution
 from cnncodes.pictures.activations import with_strip
 from cnncodes.pictures.drawing import add_ends_bar, new_panels, new_sheet

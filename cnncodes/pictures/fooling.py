@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cnncodes.errors import CnnCodesError, OptionError
+from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of

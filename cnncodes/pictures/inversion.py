@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caution, crop_words, to_rgb
 from cnncodes.pictures.drawing import COLOURS, new_panels, set_title, show_image, wrapped
 from cnncodes.pictures.question import SCORE_MEANS, number, short, short_file

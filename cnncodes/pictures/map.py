@@ -20,7 +20,7 @@ import numpy.typing as npt
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops
 from cnncodes.codes.search import nearest as nearest_rows
-from cnncodes.errors import CatalogError, CodesFileError, DependencyError, OptionError, nearest
+from cnncodes.core.errors import CatalogError, CodesFileError, DependencyError, OptionError, nearest
 from cnncodes.images import Catalog
 from cnncodes.images.listing import SPLITS
 from cnncodes.pictures.codes_source import CodesSource, check_split, evenly, moved, rows_of

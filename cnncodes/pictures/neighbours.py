@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops, nearest
-from cnncodes.errors import CodesFileError, OptionError, WeightsMismatchError
+from cnncodes.core.errors import CodesFileError, OptionError, WeightsMismatchError
 from cnncodes.images import Catalog, crops_of, file_digest
 from cnncodes.pictures.codes_source import CodesSource, find_row, moved, read_query
 from cnncodes.pictures.colours import Legend, label_colours, unwritten

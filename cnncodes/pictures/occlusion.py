@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.pictures.classifier import crop_words, to_rgb
 from cnncodes.pictures.colours import draw_classes
 from cnncodes.pictures.drawing import add_change_bar, new_panels, pale, set_title, show_image

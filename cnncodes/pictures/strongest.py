@@ -22,7 +22,7 @@ from cnncodes.codes.compute import Device, Encoder, available_cores, choose_devi
 from cnncodes.codes.file import DONE
 from cnncodes.codes.planning import batches_of
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
-from cnncodes.errors import CodesFileError, OptionError
+from cnncodes.core.errors import CodesFileError, OptionError
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog
 from cnncodes.images.loader import Loader

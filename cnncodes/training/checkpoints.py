@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from cnncodes.errors import ModelError
-from cnncodes.weights.content import remove_partials, replacing
+from cnncodes.core.errors import ModelError
+from cnncodes.core.outputs import remove_partials, replacing
 
 KEPT = 2
 

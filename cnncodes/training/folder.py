@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cnncodes.codes.file import Provenance
-from cnncodes.codes.lock import locked
-from cnncodes.errors import OptionError, OutputExistsError
-from cnncodes.files import read_json
+from cnncodes.core.errors import OptionError, OutputExistsError
+from cnncodes.core.files import read_json
+from cnncodes.core.outputs import locked, remove_partials, write_whole
 from cnncodes.training.checkpoints import checkpoints
 from cnncodes.training.events import FOLDER as EVENTS
 from cnncodes.training.frozen import FILE as FROZEN
 from cnncodes.training.state import METRICS
-from cnncodes.weights.content import remove_partials, write_whole
 
 KIND = "cnncodes training"
 MODEL = "model.safetensors"

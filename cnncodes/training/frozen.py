@@ -19,13 +19,13 @@ from cnncodes.codes.compute import Device
 from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.codes.structure import create, layout
-from cnncodes.errors import CnnCodesError, CodesFileError, OptionError
+from cnncodes.core.errors import CnnCodesError, CodesFileError, OptionError
+from cnncodes.core.outputs import replacing
 from cnncodes.images.catalog import Catalog, stat_files
 from cnncodes.networks import Linear
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.squares import SHARE, Squares, free_memory
-from cnncodes.weights.content import replacing
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.record import fingerprint
 

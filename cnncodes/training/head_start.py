@@ -9,7 +9,7 @@ import torch
 
 from cnncodes.codes.compute import Device, Encoder
 from cnncodes.codes.pipeline import Pipeline
-from cnncodes.errors import ModelError, WeightsMismatchError
+from cnncodes.core.errors import ModelError, WeightsMismatchError
 from cnncodes.heads.linear_model import LinearModel
 from cnncodes.images.catalog import Catalog
 from cnncodes.networks import TorchNetwork

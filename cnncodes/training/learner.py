@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.networks import Convolution, Linear, Network, Stage, TorchNetwork
 from cnncodes.training.settings import Initialisation, TrainingSettings
 from cnncodes.weights import Weights

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cnncodes.codes.compute import Device
-from cnncodes.errors import CnnCodesError, HeadError, OptionError
+from cnncodes.core.errors import CnnCodesError, HeadError, OptionError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
 from cnncodes.training.checkpoints import forget_after, last_checkpoint, save_checkpoint

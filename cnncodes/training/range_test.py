@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.errors import CnnCodesError, HeadError, OptionError
-from cnncodes.files import parse_json, read_text, reading
+from cnncodes.core.errors import CnnCodesError, HeadError, OptionError
+from cnncodes.core.files import parse_json, read_text, reading
+from cnncodes.core.outputs import write_whole
 from cnncodes.training.diagnosis import guessing_in
 from cnncodes.training.folder import RANGE_TEST, keep_rate
-from cnncodes.weights.content import write_whole
 
 if TYPE_CHECKING:
     from cnncodes.training.inputs import Batch, Inputs

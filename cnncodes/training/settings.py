@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from cnncodes.errors import OptionError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import OptionError
+from cnncodes.core.files import parse_json, reading
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "plateau", "step", "cosine", "one-cycle"]

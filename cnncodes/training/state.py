@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from cnncodes.codes.compute import Device
-from cnncodes.errors import CnnCodesError, ModelError
-from cnncodes.files import parse_json, read_text, reading
+from cnncodes.core.errors import CnnCodesError, ModelError
+from cnncodes.core.files import parse_json, read_text, reading
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
 

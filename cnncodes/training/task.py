@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnncodes.errors import HeadError, OptionError
+from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.heads.splits import (
     Split,
     SplitRule,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cnncodes.codes.compute import Device
 from cnncodes.codes.features import read_features
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.images.catalog import Catalog
 from cnncodes.training.settings import TeacherSettings
 

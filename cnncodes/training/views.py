@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnncodes.errors import ModelError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import ModelError
+from cnncodes.core.files import parse_json, reading
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights.preprocessing import Preprocessing
 

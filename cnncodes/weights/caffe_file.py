@@ -7,7 +7,7 @@ import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.errors import WeightsError
+from cnncodes.core.errors import WeightsError
 from cnncodes.weights.content import FileContent, damaged, require_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING
 from cnncodes.weights.protobuf import Message, WireError

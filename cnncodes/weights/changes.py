@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cnncodes.errors import OptionError, WeightsError, WeightsMismatchError
-from cnncodes.files import read_text
+from cnncodes.core.errors import OptionError, WeightsError, WeightsMismatchError
+from cnncodes.core.files import read_text
 from cnncodes.weights import compressed_file, safetensors_file
 from cnncodes.weights.imagenet import STARTER, STARTER_FILE
 from cnncodes.weights.record import Weights

@@ -37,9 +37,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import CnnCodesError, OptionError, WeightsError
+from cnncodes.core.errors import CnnCodesError, OptionError, WeightsError
+from cnncodes.core.outputs import replacing
 from cnncodes.networks import NETWORKS, Shape
-from cnncodes.weights.content import FileContent, damaged, replacing, require_file
+from cnncodes.weights.content import FileContent, damaged, require_file
 from cnncodes.weights.file_record import content_of, record_of
 from cnncodes.weights.keys import fit_network
 from cnncodes.weights.quantise import (

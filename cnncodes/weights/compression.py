@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.errors import OptionError, WeightsError
+from cnncodes.core.errors import OptionError, WeightsError
 from cnncodes.weights.compressed_file import BITS, SUFFIX, CompressedWeights, to_bytes
 from cnncodes.weights.quantise import (
     LARGEST_SCALE,

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fnmatch
-import functools
-import glob
 import hashlib
-import os
-import platform
-import re
 import stat
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.errors import CnnCodesError, OutputExistsError, WeightsError, WeightsMissingError
-from cnncodes.files import output_file
+from cnncodes.core.errors import CnnCodesError, WeightsError, WeightsMissingError
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.statistics import SourceStatistics
 
@@ -144,103 +135,6 @@ def file_sha256(path: Path) -> str:
             "Check its name and permissions.",
         ) from error
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def replacing(path: Path, *, overwrite: bool, error: type[CnnCodesError] = WeightsError) -> Iterator[Path]:
-    """An empty file beside ``path`` to write to, which takes its place once it is whole and on the disk.
-
-    A link stays one: the file that it leads to is replaced. Nothing stays beside that if it fails, and what a killed process
-    has left there goes with the next writing. Two processes may write the same file at once: each has a name of its own,
-    and the last one stays.
-
-    Raises
-    ------
-    OutputExistsError
-        If ``path`` exists and ``overwrite`` is false.
-    CnnCodesError
-        If it cannot be written, or something is there that is no regular file: of the class ``error``.
-    """
-    target = output_file(path, error)
-    if path.exists() and not overwrite:
-        raise OutputExistsError(
-            f"'{path}' exists already.", "Choose another name, or overwrite it (--overwrite)."
-        )
-    partial = target.with_name(f".{target.name}.{_machine()}-{os.getpid()}{PARTIAL}")
-    remove_left(target.parent, glob.escape(target.name))
-    try:
-        partial.write_bytes(b"")  # also over one of a killed process that had this one's number
-        yield partial
-        with partial.open("r+b") as file:
-            os.fsync(file.fileno())
-        partial.replace(target)
-    except OSError as reason:
-        raise error(
-            f"'{path}' cannot be written: {_reason(reason)}.",
-            "Check the folder, its permissions and the free space.",
-        ) from reason
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-
-
-def write_whole(path: Path, text: str, error: type[CnnCodesError] = CnnCodesError) -> None:
-    """Write a small text file, over an old one; a kill leaves the old or the new one, never half a file."""
-    with replacing(path, overwrite=True, error=error) as whole:
-        whole.write_text(text, encoding="utf-8", errors="surrogateescape")
-
-
-def partials(folder: Path, pattern: str) -> list[Path]:
-    """What was to take the place of the files of a glob pattern, and is still being written or was left by a kill."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.endswith(PARTIAL)]
-    return sorted(
-        folder / name
-        for name in names
-        if fnmatch.fnmatchcase(name.removesuffix(PARTIAL).rpartition(".")[0], f".{pattern}")
-    )
-
-
-def remove_left(folder: Path, pattern: str) -> None:
-    """Remove those :func:`partials` whose writer was killed."""
-    with contextlib.suppress(OSError):
-        for left in filter(_is_left, partials(folder, pattern)):
-            left.unlink(missing_ok=True)
-
-
-def remove_partials(folder: Path, pattern: str) -> None:
-    """Remove all :func:`partials`, for one who holds the lock of the output: nobody else is writing it."""
-    for left in partials(folder, pattern):
-        left.unlink(missing_ok=True)
-
-
-def _is_left(partial: Path) -> bool:
-    """Whether the process that was writing is dead; of one on another machine, whether it has written nothing for a day."""
-    found = re.fullmatch(r".*\.([0-9a-f]{8})-(\d{1,9})\.part", partial.name)
-    if (
-        found and found[1] == _machine() and os.name != "nt"
-    ):  # Windows would end the process that is asked for
-        return int(found[2]) != os.getpid() and not _is_alive(int(found[2]))
-    try:
-        return time.time() - partial.stat().st_mtime > SILENT
-    except FileNotFoundError:  # it has just taken its place
-        return False
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # sends nothing
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
-
-
-@functools.cache
-def _machine() -> str:
-    """Eight letters of this machine: process numbers mean something on it only."""
-    return hashlib.sha256(platform.node().encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def _reason(error: Exception) -> str:

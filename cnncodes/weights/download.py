@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from cnncodes.errors import CnnCodesError, DiskFullError, OutputBusyError, WeightsError
+from cnncodes.core.errors import CnnCodesError, DiskFullError, OutputBusyError, WeightsError
 from cnncodes.weights.content import CHUNK, MEGABYTE, file_sha256
 from cnncodes.weights.imagenet import Progress, PublishedWeights, missing
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.errors import CnnCodesError, WeightsError
+from cnncodes.core.errors import CnnCodesError, WeightsError
 from cnncodes.weights.content import FileContent, damaged
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.record import Weights

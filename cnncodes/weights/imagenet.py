@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnncodes.errors import OptionError, WeightsMissingError, nearest
+from cnncodes.core.errors import OptionError, WeightsMissingError, nearest
 from cnncodes.weights.preprocessing import TORCHVISION_PREPROCESSING, Preprocessing
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all

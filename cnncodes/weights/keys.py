@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from cnncodes.errors import WeightsMismatchError
+from cnncodes.core.errors import WeightsMismatchError
 from cnncodes.networks import NETWORKS, Linear, Network, Shape, get_network
 
 SHOWN = 3  # keys named in an error; the others are counted

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from cnncodes.errors import WeightsError
+from cnncodes.core.errors import WeightsError
 from cnncodes.networks import get_network
 from cnncodes.weights.content import FileContent, damaged, require_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING

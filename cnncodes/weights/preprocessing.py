@@ -7,8 +7,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
-from cnncodes.errors import OptionError
-from cnncodes.files import parse_json, reading
+from cnncodes.core.errors import OptionError
+from cnncodes.core.files import parse_json, reading
 
 Fit = Literal["shorter", "squash"]
 Interpolation = Literal["bilinear", "bilinear-point", "bicubic"]

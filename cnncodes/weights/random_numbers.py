@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.networks import Shape, get_network
 from cnncodes.weights.preprocessing import TORCHVISION_PREPROCESSING
 from cnncodes.weights.record import Weights

@@ -9,8 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnncodes.errors import InputSizeError, WeightsError, WeightsMismatchError, WeightsMissingError, nearest
-from cnncodes.files import model_file
+from cnncodes.core.errors import (
+    InputSizeError,
+    WeightsError,
+    WeightsMismatchError,
+    WeightsMissingError,
+    nearest,
+)
+from cnncodes.core.files import model_file
 from cnncodes.networks import NETWORKS, Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
 from cnncodes.weights.changes import read_class_names, save_changed, with_class_names, with_input

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.errors import OptionError, WeightsError
-from cnncodes.weights.content import FileContent, damaged, replacing, require_file
+from cnncodes.core.errors import OptionError, WeightsError
+from cnncodes.core.outputs import replacing
+from cnncodes.weights.content import FileContent, damaged, require_file
 from cnncodes.weights.file_record import content_of, record_of
 
 if TYPE_CHECKING:

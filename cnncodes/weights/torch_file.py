@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cnncodes.errors import WeightsError
+from cnncodes.core.errors import WeightsError
 from cnncodes.weights.content import FileContent, damaged, require_file
 
 NESTED = ("state_dict", "model_state_dict", "model")

@@ -23,7 +23,7 @@ from cnncodes.advice.reasons import close_reason, similarity_reason, size_reason
 from cnncodes.advice.sample import Sample, average_pool, draw_sample, pooled_side
 from cnncodes.advice.thresholds import SHIPPED, load_thresholds
 from cnncodes.cli import main
-from cnncodes.errors import HeadError, OptionError
+from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.heads import split_rows
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.images.decode import write_png

@@ -23,7 +23,7 @@ from cnncodes.advice.draws import check_shots, draw, find_pool
 from cnncodes.advice.probe_result import Probe, ProbeResult
 from cnncodes.advice.probing import mean_per_class, probe
 from cnncodes.cli import main
-from cnncodes.errors import CnnCodesError, CodesFileError, HeadError, OptionError
+from cnncodes.core.errors import CnnCodesError, CodesFileError, HeadError, OptionError
 from cnncodes.heads import split_rows
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.networks import NETWORKS, get_network

@@ -21,7 +21,7 @@ from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, section
 from cnncodes.advice.toml_text import line_of, read_toml, toml_value
 from cnncodes.cli import main
 from cnncodes.codes import extract
-from cnncodes.errors import CnnCodesError, OptionError
+from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.heads import fit_linear
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.images.preprocess import CROPS

@@ -27,7 +27,7 @@ from cnncodes.advice.evidence import measure_size
 from cnncodes.advice.run_record import finished_on, remove_run
 from cnncodes.cli import main
 from cnncodes.codes import extract
-from cnncodes.errors import (
+from cnncodes.core.errors import (
     CatalogError,
     CnnCodesError,
     HeadError,

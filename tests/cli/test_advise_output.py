@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnncodes.cli import main, options
-from cnncodes.errors import OutputExistsError
+from cnncodes.core.errors import OutputExistsError
 
 
 @pytest.fixture(autouse=True)

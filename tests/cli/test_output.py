@@ -14,7 +14,8 @@ import pytest
 from drawn import draw_photos
 
 from cnncodes.cli.app import COMMANDS, GROUPS
-from cnncodes.cli.console import Reporter, duration, printable, size
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import duration, printable, size
 
 R0 = ("--weights", "random:0")
 FUNCTIONS = dict(COMMANDS) | {f"{group} {name}": f for group, _, commands in GROUPS for name, f in commands}

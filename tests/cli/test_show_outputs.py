@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from cnncodes.cli.show.common import named
-from cnncodes.errors import OptionError, WeightsMissingError
+from cnncodes.core.errors import OptionError, WeightsMissingError
 from cnncodes.heads import LinearModel
 from cnncodes.pictures import load_classifier
 from cnncodes.weights import load_weights, save_weights

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cnncodes.cli.console import shell
+from cnncodes.core.words import shell
 from cnncodes.weights import default_output, load_weights
 
 TF = ("random:0", "--model", "alexnet-tf")  # 2.2 million numbers

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnncodes.codes import check_codes, extract
-from cnncodes.errors import WeightsMismatchError
+from cnncodes.core.errors import WeightsMismatchError
 from cnncodes.images import read_catalog
 from cnncodes.weights import load_weights
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cnncodes.codes import CodesFile, export_codes, extract
-from cnncodes.errors import CodesFileError, DependencyError, OptionError, OutputExistsError
+from cnncodes.core.errors import CodesFileError, DependencyError, OptionError, OutputExistsError
 from cnncodes.images import read_catalog
 
 

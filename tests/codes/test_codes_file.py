@@ -15,7 +15,7 @@ from cnncodes.codes import CodesFile, ExtractionSettings, extract, pack, plan_ex
 from cnncodes.codes.file import Provenance
 from cnncodes.codes.rows import Hdf5Rows, RowWriter, short
 from cnncodes.codes.structure import PROBLEM_BYTES, create, layout
-from cnncodes.errors import CodesFileError, OptionError, OutputExistsError
+from cnncodes.core.errors import CodesFileError, OptionError, OutputExistsError
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.weights import Preprocessing
 

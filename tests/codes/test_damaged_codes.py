@@ -15,7 +15,7 @@ from made_codes import write_codes
 
 from cnncodes.codes import CodesFile, export_codes, nearest, pack
 from cnncodes.codes.structure import layout
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 from cnncodes.evaluation import score
 from cnncodes.heads import LinearModel, fit_linear
 from cnncodes.weights import Preprocessing, Weights

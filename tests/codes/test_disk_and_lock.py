@@ -16,9 +16,9 @@ from codes_tools import content, pretend
 
 from cnncodes.codes import CodesFile, plan_extraction, run_extraction
 from cnncodes.codes import rows as rows_module
-from cnncodes.codes.lock import locked
 from cnncodes.codes.rows import reserve
-from cnncodes.errors import CnnCodesError, DiskFullError, OutputBusyError
+from cnncodes.core.errors import CnnCodesError, DiskFullError, OutputBusyError
+from cnncodes.core.outputs import locked
 from cnncodes.images import read_catalog
 
 HERE = Path(__file__).parent
@@ -51,7 +51,7 @@ def in_another_process(code: str, *arguments: object) -> subprocess.Popen[str]:
 HOLD = """
     import sys
     from pathlib import Path
-    from cnncodes.codes.lock import locked
+    from cnncodes.core.outputs import locked
     with locked(Path(sys.argv[1])):
         sys.stdout.write("locked\\n")
         sys.stdout.flush()
@@ -115,7 +115,7 @@ FSIZE = """
     from dataclasses import replace
     from pathlib import Path
     from cnncodes.codes import plan_extraction, run_extraction
-    from cnncodes.errors import CnnCodesError
+    from cnncodes.core.errors import CnnCodesError
     from cnncodes.images import read_catalog
     from cnncodes.weights import Preprocessing, load_weights
     from codes_tools import pretend

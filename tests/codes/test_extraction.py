@@ -13,7 +13,7 @@ from torchvision.models import AlexNet_Weights, alexnet
 
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract, plan_extraction, run_extraction
-from cnncodes.errors import (
+from cnncodes.core.errors import (
     CodesFileError,
     ImageError,
     InputSizeError,

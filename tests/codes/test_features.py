@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnncodes.codes.features import read_features
-from cnncodes.errors import CodesFileError
+from cnncodes.core.errors import CodesFileError
 from cnncodes.images import Catalog
 
 NAMES = ("ant/0.png", "ant/1.png", "bee/0.png")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cnncodes.codes.compute import choose_device
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 
 SCRIPT = """
 import os, signal, sys

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnncodes.codes import CodesFile, extract
-from cnncodes.errors import CodesFileError
+from cnncodes.core.errors import CodesFileError
 from cnncodes.images import read_catalog
 
 fcntl = pytest.importorskip("fcntl")

@@ -12,7 +12,7 @@ from codes_tools import content, pretend
 from cnncodes.codes import CodesFile, ExtractionSettings, extract, plan_extraction, run_extraction
 from cnncodes.codes.file import Provenance
 from cnncodes.codes.structure import create
-from cnncodes.errors import ImageError, ResumeError
+from cnncodes.core.errors import ImageError, ResumeError
 from cnncodes.images import Catalog, read_catalog, stat_files
 from cnncodes.weights import load_weights
 

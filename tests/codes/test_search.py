@@ -8,7 +8,7 @@ from made_codes import write_codes
 from scipy.spatial.distance import cdist
 
 from cnncodes.codes import CodesFile, nearest, search
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 
 SCIPY = {"cosine": "cosine", "l2": "euclidean"}
 

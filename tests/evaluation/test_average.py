@@ -10,7 +10,7 @@ from drawn import draw_photos
 from made_codes import write_codes
 
 from cnncodes.codes import CodesFile, extract
-from cnncodes.errors import ModelError, OptionError
+from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.evaluation import (
     calibration_error,
     count_passes,

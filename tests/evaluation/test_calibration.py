@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from cnncodes.errors import ModelError, OptionError
+from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.evaluation.calibration import Calibration, calibration_error, fit_temperature, log_softmax
 
 

@@ -9,7 +9,7 @@ import pytest
 from made_codes import write_codes
 
 from cnncodes.codes import CodesFile
-from cnncodes.errors import ModelError, OptionError
+from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.evaluation import Comparison, compare_models, evaluate
 from cnncodes.evaluation.comparing import paired_interval
 from cnncodes.heads import fit_linear

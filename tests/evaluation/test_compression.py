@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import CatalogError
+from cnncodes.core.errors import CatalogError
 from cnncodes.evaluation import compression_table
 from cnncodes.networks import NETWORKS, Convolution, Linear, MaxPool, Network
 from cnncodes.weights import Preprocessing, Weights, compress

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnncodes.errors import ModelError, OptionError
+from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.evaluation.metrics import Evaluation, evaluate_scores, wilson_interval
 
 ANIMALS = ["ant", "bee", "cat"]

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from cnncodes.errors import CnnCodesError, OutputExistsError
+from cnncodes.core.errors import CnnCodesError, OutputExistsError
 from cnncodes.evaluation import EvaluationResult, Scores, evaluate_scores, verdicts, write_verdicts
 from cnncodes.evaluation.calibration import Calibration, log_softmax
 from cnncodes.evaluation.mistakes import HEADER

@@ -12,7 +12,7 @@ from PIL import Image
 from cnncodes.codes import extract
 from cnncodes.codes.compute import Encoder, choose_device
 from cnncodes.codes.pipeline import Pipeline
-from cnncodes.errors import (
+from cnncodes.core.errors import (
     CatalogError,
     CodesFileError,
     ModelError,

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnncodes.cli import main
 from cnncodes.codes.compute import Device, choose_device
-from cnncodes.errors import CnnCodesError, DependencyError, ModelError, OptionError, StageError
+from cnncodes.core.errors import CnnCodesError, DependencyError, ModelError, OptionError, StageError
 from cnncodes.evaluation import Timing, benchmark_network, timing
 from cnncodes.evaluation.historic import HISTORIC_TIMES, historic_times
 from cnncodes.evaluation.peak_memory import PeakMemory

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from cnncodes.errors import DependencyError, OptionError, OutputExistsError
+from cnncodes.core.errors import DependencyError, OptionError, OutputExistsError
 from cnncodes.heads import export_head, fit_head
 
 CASES = [

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from cnncodes.errors import HeadError, ModelError, OptionError
+from cnncodes.core.errors import HeadError, ModelError, OptionError
 from cnncodes.heads import Choice, FewShot, Head, Normalisation, choose_C, draw_few, few_shot, fit_head
 from cnncodes.heads import scikit as scikit_module
 from cnncodes.heads.folds import stratified_folds

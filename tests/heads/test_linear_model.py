@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_codes import write_codes
 
 from cnncodes.codes import CodesFile
-from cnncodes.errors import (
+from cnncodes.core.errors import (
     CnnCodesError,
     CodesFileError,
     HeadError,

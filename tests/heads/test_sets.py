@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cnncodes.errors import ModelError
+from cnncodes.core.errors import ModelError
 from cnncodes.evaluation import evaluate, predict, predictions_of, score
 from cnncodes.heads import data_sets, head_of, load_model
 from cnncodes.heads.linear_model import network_model

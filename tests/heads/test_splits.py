@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.heads import Split, split_rows
 from cnncodes.heads.splits import draw_rows, with_watched
 from cnncodes.images import Catalog, read_catalog

@@ -17,7 +17,7 @@ from sklearn.utils import estimator_checks
 
 from cnncodes import CNNCodes
 from cnncodes.codes import CodesFile, extract
-from cnncodes.errors import (
+from cnncodes.core.errors import (
     ImageError,
     OptionError,
     StageError,

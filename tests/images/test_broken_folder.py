@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncodes.errors import CatalogError
+from cnncodes.core.errors import CatalogError
 from cnncodes.images import Loader, crops_of, read_catalog, stat_files
 from cnncodes.weights.preprocessing import Preprocessing
 

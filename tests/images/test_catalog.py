@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnncodes.errors import CatalogError, OptionError
+from cnncodes.core.errors import CatalogError, OptionError
 from cnncodes.images import SPLITS, Catalog, listing, natural_key, read_catalog, stat_files
 
 

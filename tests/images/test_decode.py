@@ -21,7 +21,7 @@ import pytest
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from cnncodes.errors import ImageError
+from cnncodes.core.errors import ImageError
 from cnncodes.images import decode as decode_module
 from cnncodes.images.decode import LARGEST_PIXELS, decode, write_png
 from cnncodes.images.notes import NOTE

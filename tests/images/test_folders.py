@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cnncodes.errors import CatalogError, OptionError
+from cnncodes.core.errors import CatalogError, OptionError
 from cnncodes.images import SPLITS, Catalog, read_catalog
 
 

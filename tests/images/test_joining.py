@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnncodes.errors import CatalogError
+from cnncodes.core.errors import CatalogError
 from cnncodes.images import SPLITS, Catalog, join_catalogs, read_catalog
 from cnncodes.images.decode import write_png
 

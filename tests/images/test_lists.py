@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnncodes.errors import CatalogError
+from cnncodes.core.errors import CatalogError
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.images.lists import parse_list
 from cnncodes.images.tables import parse_csv

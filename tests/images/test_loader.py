@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.images import Catalog, Loader, crops_of, loader, read_catalog
 from cnncodes.images.decode import decode
 from cnncodes.weights.preprocessing import Preprocessing

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncodes.errors import ImageError, OptionError
+from cnncodes.core.errors import ImageError, OptionError
 from cnncodes.images import CROPS, crops_of, kept_crops, normalise, preprocess
 from cnncodes.images.decode import decode
 from cnncodes.images.preprocess import resized_size

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cnncodes.errors import CatalogError, DependencyError, OptionError
+from cnncodes.core.errors import CatalogError, DependencyError, OptionError
 from cnncodes.images import SPLITS, Catalog, read_catalog
 
 IMAGES = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torchvision.models import alexnet
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from cnncodes.errors import StageError
+from cnncodes.core.errors import StageError
 from cnncodes.networks import NETWORKS, LocalResponseNorm, TorchNetwork, get_network
 from cnncodes.networks.torch_network import local_response_norm
 from cnncodes.weights import build_network

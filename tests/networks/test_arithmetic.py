@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from cnncodes.errors import InputSizeError, NetworkError
+from cnncodes.core.errors import InputSizeError, NetworkError
 from cnncodes.networks import NETWORKS, Convolution, MaxPool, TorchNetwork, get_network, stage_table
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cnncodes.errors import InputSizeError
+from cnncodes.core.errors import InputSizeError
 from cnncodes.networks import (
     Convolution,
     Linear,

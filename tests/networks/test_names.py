@@ -6,7 +6,7 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnncodes.errors import StageError
+from cnncodes.core.errors import StageError
 from cnncodes.networks import NETWORKS, get_network, parse_stages, torchvision_spellings
 from cnncodes.weights import build_network, load_weights
 

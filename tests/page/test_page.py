@@ -17,7 +17,7 @@ from finished_runs import EVIL_CLASS, EVIL_FILE, EVIL_TITLE, finished_run, tiny_
 
 from cnncodes.advice import Finding
 from cnncodes.cli import main
-from cnncodes.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
+from cnncodes.core.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.images import Catalog
 from cnncodes.page import PageFile, html, network_pictures, page_is_current, read_run, render, write_report
 from cnncodes.page.answers import answers_of, choose_rows

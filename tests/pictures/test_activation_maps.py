@@ -10,7 +10,7 @@ import torch
 from pictures.small import state_of, subject_of, view_for, weights_of
 
 from cnncodes.cli import main
-from cnncodes.errors import OptionError, StageError
+from cnncodes.core.errors import OptionError, StageError
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures.activations import draw_activations, parse_units, read_activations
 from cnncodes.pictures.filters import draw_filters, read_filters, strongest_channels

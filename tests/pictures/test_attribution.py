@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pictures.small import in_double, linear_model, state_of, subject_of, view_for, weights_of
 from PIL import Image
 
-from cnncodes.errors import ModelError, NetworkError, OptionError, StageError
+from cnncodes.core.errors import ModelError, NetworkError, OptionError, StageError
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network, get_network
 from cnncodes.pictures.attribution import (
     METHODS,

@@ -13,7 +13,7 @@ from small import weights_of
 
 from cnncodes.advice import load_recipe, plain_recipe
 from cnncodes.cli import main
-from cnncodes.errors import ImageError, OptionError
+from cnncodes.core.errors import ImageError, OptionError
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import augmentation as room

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.evaluation import Comparison
 from cnncodes.pictures.comparison import comparison_figure, save_comparison
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncodes.errors import OptionError, OutputExistsError
+from cnncodes.core.errors import OptionError, OutputExistsError
 from cnncodes.evaluation import evaluate_scores
 from cnncodes.pictures.confusion import confusion_figure, save_confusion
 from cnncodes.pictures.drawing import cut_middle

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cnncodes.cli import main
 from cnncodes.codes import plan_extraction, run_extraction
-from cnncodes.errors import CatalogError, OptionError, StageError
+from cnncodes.core.errors import CatalogError, OptionError, StageError
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import dead

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from small import linear_model, state_of, subject_of, weights_of
 
-from cnncodes.errors import ImageError, OptionError
+from cnncodes.core.errors import ImageError, OptionError
 from cnncodes.images import normalise
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures.dense import dense_map, draw_dense, on_pixels

@@ -11,7 +11,7 @@ import pytest
 from made_codes import write_codes
 from PIL import Image
 
-from cnncodes.errors import CodesFileError, DependencyError, OptionError
+from cnncodes.core.errors import CodesFileError, DependencyError, OptionError
 from cnncodes.pictures import codes_map, draw_map, draw_map_points, read_map
 from cnncodes.pictures import map as map_room
 from cnncodes.pictures.colours import class_colours, class_names, label_colours, unwritten

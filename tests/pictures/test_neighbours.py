@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract
-from cnncodes.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
+from cnncodes.core.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
 from cnncodes.images import read_catalog
 from cnncodes.pictures import draw_neighbours, find_neighbours
 from cnncodes.pictures.drawing import save_png

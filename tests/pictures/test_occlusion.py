@@ -10,7 +10,7 @@ import pytest
 import torch
 from pictures.small import linear_model, subject_of, view_for, weights_of
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
 from cnncodes.pictures.classifier import crop_caution, crop_words, share_seen
 from cnncodes.pictures.occlusion import draw_occlusion, occlude

@@ -14,7 +14,7 @@ from PIL import Image
 from small import linear_model, subject_of, view_for, weights_of
 
 from cnncodes.codes import extract
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 from cnncodes.evaluation import Comparison, evaluate_scores
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network

@@ -9,7 +9,7 @@ from finished_runs import finished_run, tiny_network  # noqa: F401 - a fixture
 
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract
-from cnncodes.errors import CatalogError, ImageError, ModelError, OptionError
+from cnncodes.core.errors import CatalogError, ImageError, ModelError, OptionError
 from cnncodes.images import read_catalog
 from cnncodes.pictures import classifier
 from cnncodes.pictures.codes_source import codes_for

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from small import linear_model, state_of, subject_of, weights_of
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.images import normalise
 from cnncodes.images.decode import write_png
 from cnncodes.networks import Convolution, Linear, MaxPool, Network

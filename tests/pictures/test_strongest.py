@@ -12,7 +12,7 @@ from cnncodes.cli import main
 from cnncodes.codes import extract
 from cnncodes.codes.compute import Encoder, choose_device
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.errors import CatalogError, CodesFileError, ImageError, OptionError, StageError
+from cnncodes.core.errors import CatalogError, CodesFileError, ImageError, OptionError, StageError
 from cnncodes.images import crops_of, read_catalog
 from cnncodes.images.decode import decode
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 from cnncodes.networks import TorchNetwork
 from cnncodes.training import TrainingSettings, train
 from cnncodes.training.diagnosis import advice, dead_units, guessing_in, guessing_loss, is_stalled

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cnncodes.codes import CodesFile
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.images import read_catalog
 from cnncodes.training import InterruptedTrainingError, TeacherSettings, TrainingSettings, finetune, train
 from cnncodes.training.learner import Learner

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cnncodes
-from cnncodes.errors import ModelError, OptionError, WeightsMismatchError
+from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError
 from cnncodes.images import join_catalogs
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
 from cnncodes.training.objective import Objective, Targets

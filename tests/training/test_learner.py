@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.training import NetworkSettings, TrainingSettings, train
 from cnncodes.training.learner import DropoutMask, Learner, LowRankLinear, from_scratch
@@ -129,7 +129,7 @@ def test_tanh_is_another_network_and_says_so_in_its_file(network, pixels, stripe
 def test_input_sizes_that_do_not_fit_are_refused_before_anything_is_decoded(pixels, stripes, tmp_path):
     with pytest.raises(OptionError, match="input_sizes"):
         TrainingSettings(input_sizes="32,big")
-    from cnncodes.errors import InputSizeError
+    from cnncodes.core.errors import InputSizeError
 
     with pytest.raises(InputSizeError, match="fit"):
         train(

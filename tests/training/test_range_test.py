@@ -12,7 +12,7 @@ import torch
 from cnncodes.advice import load_recipe
 from cnncodes.advice.recipe import Recipe
 from cnncodes.cli import main
-from cnncodes.errors import CnnCodesError, OptionError
+from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.training import InterruptedTrainingError, RangeTest, TrainingSettings, train
 from cnncodes.training import loop as training_loop
 from cnncodes.training.range_test import range_test

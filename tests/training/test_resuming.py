@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cnncodes.cli import main
-from cnncodes.errors import OptionError, OutputBusyError, OutputExistsError
+from cnncodes.core.errors import OptionError, OutputBusyError, OutputExistsError
 from cnncodes.images import read_catalog
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
 from cnncodes.training import run as run_module

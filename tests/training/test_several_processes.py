@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cnncodes.codes.compute import choose_device
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.heads.splits import Split
 from cnncodes.images import read_catalog
 from cnncodes.networks import Network

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cnncodes.codes.compute import choose_device
-from cnncodes.errors import CodesFileError, HeadError, OptionError
+from cnncodes.core.errors import CodesFileError, HeadError, OptionError
 from cnncodes.training import TeacherSettings, TrainingSettings, train
 from cnncodes.training.objective import Objective, Targets, mixed_views, soft_loss
 from cnncodes.training.task import choose_task

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import (
+from cnncodes.core.errors import (
     CnnCodesError,
     HeadError,
     InputSizeError,

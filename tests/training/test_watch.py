@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import pytest
 
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
 from cnncodes.images.decode import decode
 from cnncodes.pictures import draw_curves, draw_rates
 from cnncodes.training import Epoch, InterruptedTrainingError, TrainingSettings, train

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cnncodes.errors import InputSizeError, OptionError, WeightsError, WeightsMismatchError
+from cnncodes.core.errors import InputSizeError, OptionError, WeightsError, WeightsMismatchError
 from cnncodes.networks import NETWORKS, Convolution, Linear, Network, get_network
 from cnncodes.weights import (
     Preprocessing,

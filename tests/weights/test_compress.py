@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnncodes.errors import CnnCodesError, OptionError, OutputExistsError, WeightsError
+from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError, WeightsError
 from cnncodes.networks import NETWORKS, Convolution, Linear, MaxPool, Network
 from cnncodes.weights import (
     Preprocessing,

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from cnncodes.errors import DiskFullError, OptionError, OutputBusyError, WeightsError, WeightsMissingError
+from cnncodes.core.errors import (
+    DiskFullError,
+    OptionError,
+    OutputBusyError,
+    WeightsError,
+    WeightsMissingError,
+)
 from cnncodes.weights import check, fetch, imagenet, list_weights, load_weights
 from cnncodes.weights import download as download_module
 from cnncodes.weights.download import download

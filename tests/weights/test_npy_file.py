@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import WeightsError, WeightsMismatchError
+from cnncodes.core.errors import WeightsError, WeightsMismatchError
 from cnncodes.weights import CAFFE_PREPROCESSING, load_weights
 from cnncodes.weights.npy_file import read_npy_file
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnncodes.errors import NetworkError, OptionError
+from cnncodes.core.errors import NetworkError, OptionError
 from cnncodes.networks import get_network
 from cnncodes.weights import TORCHVISION_PREPROCESSING, load_weights
 from cnncodes.weights.random_numbers import parse_seed

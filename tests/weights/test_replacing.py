@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from cnncodes.errors import CnnCodesError, OutputExistsError
-from cnncodes.weights.content import remove_partials, replacing, write_whole
+from cnncodes.core.errors import CnnCodesError, OutputExistsError
+from cnncodes.core.outputs import remove_partials, replacing, write_whole
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cnncodes.weights.content import replacing
+from cnncodes.core.outputs import replacing
 with replacing(Path(sys.argv[1]), overwrite=True) as whole:
     whole.write_bytes(b"half, and large")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cnncodes.errors import WeightsMismatchError
+from cnncodes.core.errors import WeightsMismatchError
 from cnncodes.weights import build_network, list_weights, load_weights
 from cnncodes.weights.imagenet import STARTER_FILE
 

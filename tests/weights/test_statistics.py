@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import OptionError, OutputExistsError, WeightsError
+from cnncodes.core.errors import OptionError, OutputExistsError, WeightsError
 from cnncodes.networks import NETWORKS, Convolution, Linear, Network
 from cnncodes.weights import (
     Preprocessing,

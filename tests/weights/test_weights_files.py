@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cnncodes.errors import (
+from cnncodes.core.errors import (
     NetworkError,
     OptionError,
     OutputExistsError,

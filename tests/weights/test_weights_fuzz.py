@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from weights_writers import caffemodel, nested, varint
 
-from cnncodes.errors import CnnCodesError, WeightsError
+from cnncodes.core.errors import CnnCodesError, WeightsError
 from cnncodes.networks import get_network
 from cnncodes.weights import load_weights
 
@@ -204,7 +204,7 @@ def outcomes(tmp_path_factory):
 import resource, sys
 from pathlib import Path
 from cnncodes.weights import load_weights
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 load_weights("random:0", network="alexnet-tf")
 import numpy, torch, safetensors.torch, pickletools, zipfile
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

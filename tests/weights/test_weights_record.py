@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import WeightsMismatchError
+from cnncodes.core.errors import WeightsMismatchError
 from cnncodes.networks import get_network
 from cnncodes.weights import build_network, load_weights
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cnncodes.cli import options, show_options
-from cnncodes.cli.console import Reporter, percent, shell
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.show.common import finish, picture_path, tell_crop
+from cnncodes.core.words import percent, shell
 
 
 def activations(

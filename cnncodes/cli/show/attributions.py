@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import options, show_options
-from cnncodes.cli.console import Reporter, shell
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.show.common import file_word, finish, named, picture_path, tell_question
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
+from cnncodes.core.words import shell
 
 if TYPE_CHECKING:
     from cnncodes.pictures.attribution import Method

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cnncodes.cli import options, show_options, training_options
-from cnncodes.cli.console import Reporter, counted, shell
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.show.common import finish, picture_path
+from cnncodes.core.words import counted, shell
 
 
 def augment(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, one_line, quoted, shell
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import one_line, quoted, shell
 
 if TYPE_CHECKING:
     from cnncodes.images import Catalog

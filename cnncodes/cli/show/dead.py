@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import codes_options, options, show_options
-from cnncodes.cli.console import Reporter, percent, shell
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.show.common import finish, picture_path, tell_left_out, tell_unreadable
+from cnncodes.core.words import percent, shell
 
 if TYPE_CHECKING:
     from cnncodes.pictures.dead import Firing

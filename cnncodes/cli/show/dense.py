@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cnncodes.cli import head_options, options, show_options
-from cnncodes.cli.console import Reporter, one_line
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.show.common import file_word, finish, named, picture_path
+from cnncodes.core.words import one_line
 
 
 def dense(

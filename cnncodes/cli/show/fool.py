@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnncodes.cli import options, show_options
-from cnncodes.cli.console import Reporter, one_line
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.show.common import file_word, finish, named, picture_path
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
+from cnncodes.core.words import one_line
 
 
 def fool(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from cnncodes.cli import codes_options, options, show_options
-from cnncodes.cli.console import Reporter, percent, shell
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.show.common import MOVED, codes_at_hand, finish, next_on, picture_path, tell_unreadable
-from cnncodes.errors import OptionError
+from cnncodes.core.errors import OptionError
+from cnncodes.core.words import percent, shell
 
 if TYPE_CHECKING:
     from cnncodes.pictures.map import CodesMap, Grid, Method

@@ -6,8 +6,9 @@ import json as json_module
 from typing import TYPE_CHECKING, cast
 
 from cnncodes.cli import options, show_options
-from cnncodes.cli.console import Reporter, one_line
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.show.common import MOVED, codes_at_hand, finish, next_on, picture_path, tell_unreadable
+from cnncodes.core.words import one_line
 
 if TYPE_CHECKING:
     from cnncodes.codes.search import Metric

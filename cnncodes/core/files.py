@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 
 LARGEST_TEXT = 2**30  # bytes of a list of images: ten million lines
 LARGEST_RECORD = 2**26  # bytes of a JSON record
@@ -55,10 +55,10 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     ValueError
         If there is a zero byte in its name.
     """
-    _require_regular(os.stat(path), path)  # noqa: PTH116 - called for every image; opening a device can do something
+    require_regular(os.stat(path), path)  # noqa: PTH116 - called for every image; opening a device can do something
     file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115
     try:
-        _require_regular(os.fstat(file.fileno()), path)
+        require_regular(os.fstat(file.fileno()), path)
     except OSError:
         file.close()
         raise
@@ -112,24 +112,6 @@ def parse_toml(text: str) -> dict[str, Any]:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file; raises OSError and ValueError as :func:`read_text` and :func:`parse_json` do."""
     return parse_json(read_text(path))
-
-
-def output_file(path: Path, error: type[CnnCodesError] = CnnCodesError) -> Path:
-    """The file that is written under this name: where its links end, if it is one.
-
-    Raises
-    ------
-    CnnCodesError
-        If what is there is no regular file: a folder, a pipe, or a device, whose place a file must not take. Of the class ``error``.
-    """
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    try:
-        _require_regular(target.stat(), target)
-    except FileNotFoundError:
-        pass
-    except OSError as reason:
-        raise error(f"'{path}' cannot be written: {reason_of(reason)}.", "Choose another name.") from reason
-    return target
 
 
 def cells(*values: object) -> list[object]:
@@ -195,7 +177,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
+def require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", os.fspath(path))
     if not stat.S_ISREG(status.st_mode):

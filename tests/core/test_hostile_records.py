@@ -16,7 +16,7 @@ from cnncodes.advice.probe_result import ProbeResult
 from cnncodes.advice.run_record import KIND, NOTE, RunNote, recipe_differences
 from cnncodes.advice.strays import Strays
 from cnncodes.codes import ExtractionSettings
-from cnncodes.errors import CatalogError, CnnCodesError, OutputExistsError, ResumeError
+from cnncodes.core.errors import CatalogError, CnnCodesError, OutputExistsError, ResumeError
 from cnncodes.evaluation import Evaluation
 from cnncodes.evaluation.calibration import Calibration
 from cnncodes.evaluation.comparing import Comparison

@@ -14,11 +14,10 @@ from made_codes import write_codes
 
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract
-from cnncodes.codes.lock import locked
-from cnncodes.errors import CnnCodesError, OutputBusyError
-from cnncodes.files import cells
+from cnncodes.core.errors import CnnCodesError, OutputBusyError
+from cnncodes.core.files import cells
+from cnncodes.core.outputs import locked, replacing, write_whole
 from cnncodes.images import read_catalog
-from cnncodes.weights.content import replacing, write_whole
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither such links nor such files")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cnncodes.files import DEEPEST, LARGEST_TOML, open_file, parse_json, parse_toml, read_json, read_text
+from cnncodes.core.files import DEEPEST, LARGEST_TOML, open_file, parse_json, parse_toml, read_json, read_text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files in folders")
@@ -77,7 +77,7 @@ def test_wrong_or_deep_toml_is_a_value_error(text: str) -> None:
 
 def test_a_long_key_never_reaches_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take 20 s: the time grows with the square of the number of parts."""
-    monkeypatch.setattr("cnncodes.files.tomllib.loads", lambda _: pytest.fail("parsed"))
+    monkeypatch.setattr("cnncodes.core.files.tomllib.loads", lambda _: pytest.fail("parsed"))
     with pytest.raises(ValueError, match="parts"):
         parse_toml("a." * 20_000 + "a = 1")
 

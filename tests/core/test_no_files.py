@@ -18,7 +18,7 @@ from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile
 from cnncodes.codes.features import read_features
-from cnncodes.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError
 from cnncodes.heads import load_model
 from cnncodes.images import Catalog, file_digest, read_catalog
 from cnncodes.images.decode import decode, sixteen_bit_range

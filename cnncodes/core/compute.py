@@ -1,0 +1,47 @@
+"""How work is done: on which device, with how many threads, in which precision. Made once at the door, handed down whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+#: ``progress(step, done, total, word)``: what is being done, how many of how many images (or bytes, or steps) are done,
+#: and a word on it that may be empty. Called in the caller's thread.
+Progress: TypeAlias = Callable[[str, float, int, str], None]
+
+
+def no_progress(step: str, done: float, total: int, word: str) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How work is done; nothing of it changes a result beyond rounding.
+
+    Parameters
+    ----------
+    device : str, default "auto"
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``, as :func:`cnncodes.codes.compute.choose_device` reads it.
+    workers : int, optional
+        Threads that decode images; by default one for each core.
+    precision : {"float32", "bfloat16", "float16"}, default "float32"
+        Of the network's arithmetic.
+    batch_size : int, optional
+        Images per batch; by default what suits their number.
+    seed : int, default 0
+        Of everything that is drawn.
+    progress : Progress
+        Called after each batch or step.
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    precision: str = "float32"
+    batch_size: int | None = None
+    seed: int = 0
+    progress: Progress = no_progress
+
+    def quiet(self) -> Compute:
+        """The same without progress."""
+        return replace(self, progress=no_progress)
