@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnncodes.pictures.classifier import Classifier, SeenImage
     from cnncodes.pictures.occlusion import Occlusion
 
-LOOKED_AT = 5  # images of which the most telling one is shown
+LOOKED_AT = 3  # images of which the most telling one is shown
 #: Of the class's probability or score (of at least 1, a margin): lost where a place is covered that decides.
 DECIDES = 1 / 3
 
@@ -141,12 +141,12 @@ def _covered(sitter: Sitter, kind: str, rows: list[int]) -> NetworkPicture | Non
             image = see_image(sitter.files[row], sitter.classifier)
         except ImageError:
             continue
-        patch = max(len(image.rgb) // 6, 2)
+        patch = max(len(image.rgb) // 4, 2)
         looks.append(_Look(image, occlude(sitter.classifier, image, patch=patch, stride=patch)))
     if not looks:
         return None
     image = max(looks, key=lambda look: look.change).image
     side = len(image.rgb)
-    fine = occlude(sitter.classifier, image, patch=max(side // 6, 2), stride=max(side // 10, 1))
+    fine = occlude(sitter.classifier, image, patch=max(side // 6, 2), stride=max(side // 8, 1))
     picture = webp_of_figure(draw_occlusion(fine))
     return NetworkPicture(kind, *picture, among=len(rows[:LOOKED_AT]), decides=_Look(image, fine).decides)
