@@ -216,7 +216,7 @@ def test_a_list_names_files_by_its_own_letters_in_the_c_locale_too(tmp_path: Pat
     (tmp_path / "\u00fcn\u00ef.jpg").touch()
     (tmp_path / "all.csv").write_text("filename,label\n\u00fcn\u00ef.jpg,\u00c4pfel\n", encoding="utf-8")
     script = (
-        "import sys; from cnncodes.images import read_catalog; from cnncodes.images.listing import visible;"
+        "import sys; from cnncodes.images import read_catalog; from cnncodes.core.words import visible;"
         "read = read_catalog(sys.argv[1]); assert read.path(0).is_file();"
         "print(ascii([visible(read.names[0]), read.classes[0], visible(chr(252) + chr(0xdcff))]))"
     )
