@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--weights", default="starter", help="a file that both versions read, or a name")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the runs")
     options = parser.parse_args()
+    options.output = options.output.resolve()
     options.output.mkdir(parents=True, exist_ok=True)
     print("| images | recipe before | after | accuracy before | after | images with another class |")
     print("| --- | --- | --- | ---: | ---: | ---: |")
