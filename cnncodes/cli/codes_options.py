@@ -58,6 +58,24 @@ Limit = Annotated[
         show_default=False,
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only part I of N, such as 3/16: one job of many. 'cnncodes join' puts the parts together.",
+        show_default=False,
+    ),
+]
+Virtual = Annotated[
+    bool, typer.Option("--virtual", help="Refer to the parts instead of copying them: they must stay there.")
+]
+Parts = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PARTS...", help="Codes files that 'cnncodes extract --shard' made.", show_default=False
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Stop with exit code 1 at the first unreadable image.")

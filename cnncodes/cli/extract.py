@@ -31,6 +31,7 @@ def extract(
     workers: options.Workers = None,
     limit: codes_options.Limit = None,
     like: codes_options.Like = None,
+    shard: codes_options.Shard = None,
     dry_run: codes_options.DryRun = False,
     overwrite: options.Overwrite = False,
     strict: codes_options.Strict = False,
@@ -49,6 +50,8 @@ def extract(
         cnncodes extract photos/ -o codes.h5 --layers fc6,fc7
 
         cnncodes extract new_photos/ -o new.h5 --like codes.h5
+
+        cnncodes extract photos/ -o part3.h5 --shard 3/16        one of 16 jobs; then: cnncodes join part*.h5 -o codes.h5
     """
     from cnncodes.codes import CodesFile, estimate_seconds, plan_extraction, run_extraction
     from cnncodes.images import read_catalog
@@ -79,6 +82,7 @@ def extract(
         retry=retry,
         limit=limit,
         like=settings,
+        shard=shard,
     )
     if not quiet or dry_run:
         _announce(reporter, plan, estimate_seconds(plan))
@@ -153,6 +157,9 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
         }
     )
     labelled = (plan.catalog.labels >= 0).any()
+    if plan.shard is not None:
+        reporter.next(f"cnncodes join PARTS... -o codes.h5, when all {plan.shard.of} parts are there")
+        return
     reporter.next(
         fit_command(str(plan.output), plan.settings.stages)
         if labelled

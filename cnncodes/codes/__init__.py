@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cnncodes.codes.planning import Plan, plan_extraction
     from cnncodes.codes.search import nearest
     from cnncodes.codes.settings import ExtractionSettings
+    from cnncodes.codes.shards import join
     from cnncodes.codes.structure import pack
 
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "run_extraction": "extraction",
     "CodesFile": "file",
     "nearest": "search",
+    "join": "shards",
     "pack": "structure",
     "Pipeline": "pipeline",
     "ExtractionSettings": "settings",
@@ -52,6 +54,7 @@ __all__ = [
     "estimate_seconds",
     "export_codes",
     "extract",
+    "join",
     "nearest",
     "pack",
     "plan_extraction",

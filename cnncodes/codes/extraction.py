@@ -22,6 +22,7 @@ from cnncodes.codes import file as codes_file
 from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.planning import Plan, pending_batches, plan_extraction
 from cnncodes.codes.rows import RowWriter, reserve
+from cnncodes.codes.shards import write_shard
 from cnncodes.codes.structure import create, layout
 from cnncodes.core.errors import CodesFileError, ImageError, OutputBusyError
 from cnncodes.core.outputs import locked, remove_partials, replacing
@@ -238,4 +239,6 @@ def _create(plan: Plan) -> None:
     seen = (*plan.weights.seen, *plan.weights.watched)  # both had a part in the weights
     with replacing(plan.output, overwrite=True, error=CodesFileError) as whole:
         create(whole, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, seen)
+        if plan.shard is not None:
+            write_shard(whole, plan.shard)
         reserve(whole)

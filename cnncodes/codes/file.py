@@ -133,13 +133,14 @@ class CodesFile:
 
         All of them lie before the codes.
         """
-        stages = [self.hdf5["layers"][name].id for name in self.hdf5["layers"]]
+        layers = [self.hdf5["layers"][name] for name in self.hdf5["layers"]]
+        stages = [stage.id for stage in layers if not stage.is_virtual]  # else the codes are in other files
         starts = [
             stage.get_offset() or (stage.get_chunk_info(0).byte_offset if stage.get_num_chunks() else 0)
             for stage in stages
         ]
         with self.path.open("rb") as file:
-            content = file.read(min(starts, default=0))
+            content = file.read(min(starts, default=-1))
         at = -1
         while (at := content.find(HEAP, at + 1)) >= 0:
             end = at + int.from_bytes(content[at + 8 : at + 16], "little")

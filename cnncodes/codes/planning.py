@@ -15,6 +15,7 @@ import numpy as np
 from cnncodes.codes import file as codes_file
 from cnncodes.codes.rows import check_room
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
+from cnncodes.codes.shards import Shard, parse_shard, part_of
 from cnncodes.codes.structure import bytes_needed
 from cnncodes.core.errors import (
     CodesFileError,
@@ -51,6 +52,7 @@ class Plan:
     again: tuple[int, ...] = ()
     overwrite: bool = False
     strict: bool = False
+    shard: Shard | None = None
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -88,6 +90,7 @@ def plan_extraction(
     retry: bool = False,
     limit: int | None = None,
     like: ExtractionSettings | None = None,
+    shard: str | None = None,
 ) -> Plan:
     """Check everything that can be checked before the work starts.
 
@@ -120,6 +123,8 @@ def plan_extraction(
         Only so many images, spread evenly over the catalog.
     like : ExtractionSettings, optional
         Another file's settings, which replace crops, precision, dtype and decoding.
+    shard : str, optional
+        Only a part of the images: ``3/16`` is the third of sixteen; :func:`cnncodes.codes.join` puts them together.
 
     Raises
     ------
@@ -151,6 +156,9 @@ def plan_extraction(
     rows = default_batch_size(len(catalog)) if batch_size is None else batch_size
     settings = dataclasses.replace(settings, batch_size=rows)
     settings.stage_shapes()  # the crop must fit the network
+    part = None if shard is None else parse_shard(shard)
+    if part is not None:
+        catalog, part = part_of(catalog, part, rows)
     _check_folder(path)
     size, mtime = stat_files(catalog)
     resumes = path.exists() and not overwrite
@@ -179,6 +187,7 @@ def plan_extraction(
         again=again,
         overwrite=overwrite,
         strict=strict,
+        shard=part,
     )
 
 

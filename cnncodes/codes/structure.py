@@ -62,6 +62,7 @@ def create(
     size: np.ndarray,
     mtime: np.ndarray,
     weights_seen: Sequence[int] = (),
+    sources: Sequence[tuple[str, int]] = (),
 ) -> None:
     """Write the whole structure of a codes file with every row pending.
 
@@ -76,6 +77,8 @@ def create(
         Modification time of each in ns.
     weights_seen : sequence of int, default ()
         Digests of the images that the weights were trained on.
+    sources : sequence of (path, rows), default ()
+        Codes files in which the rows of the layers are, one after the other; by default they are in this one.
     """
     rows = len(catalog)
     with h5py.File(path, "w") as file:
@@ -95,7 +98,11 @@ def create(
         for stage, shape in settings.stage_shapes().items():
             length = int(np.prod(shape))
             whole = (rows, length) if settings.kept_crops == 1 else (rows, settings.kept_crops, length)
-            dataset = _allocate(layers, stage, whole, np.dtype(settings.dtype).newbyteorder("<"))
+            dtype = np.dtype(settings.dtype).newbyteorder("<")
+            if sources:
+                dataset = layers.create_virtual_dataset(stage, _stacked(stage, whole, dtype, sources))
+            else:
+                dataset = _allocate(layers, stage, whole, dtype)
             dataset.attrs["shape"] = np.array(shape, dtype="<i8")
             dataset.attrs["relu"] = settings.relu(stage)
         if len(weights_seen):
@@ -151,6 +158,17 @@ def _allocate(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any) 
     kind = h5py.h5t.py_create(dtype, logical=True)
     h5py.h5d.create(group.id, name.encode(), kind, space, creation).close()
     return group[name]
+
+
+def _stacked(
+    stage: str, shape: tuple[int, ...], dtype: np.dtype[Any], sources: Sequence[tuple[str, int]]
+) -> h5py.VirtualLayout:
+    """Rows of other files, one file after the other, as one dataset."""
+    whole, first = h5py.VirtualLayout(shape, dtype), 0
+    for path, rows in sources:
+        whole[first : first + rows] = h5py.VirtualSource(path, f"layers/{stage}", (rows, *shape[1:]), dtype)
+        first += rows
+    return whole
 
 
 def layout(path: Path) -> Layout:

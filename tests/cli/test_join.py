@@ -1,0 +1,18 @@
+"""`extract --shard` and `join`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def test_two_jobs_and_their_join(photo_folder, tmp_path: Path, run) -> None:
+    folder = photo_folder(8)
+    (folder / "damaged.jpg").write_bytes(b"no image")
+    for number in ("1", "2"):
+        shown = run(
+            "extract", folder, "-o", tmp_path / f"p{number}.h5", "--shard", f"{number}/2", "--batch-size", "4",
+            "--weights", "random:0",
+        )  # fmt: skip
+        assert shown.code in (0, 3) and "cnncodes join" in shown.err
+    shown = run("join", tmp_path / "p1.h5", tmp_path / "p2.h5", "-o", tmp_path / "all.h5")
+    assert shown.code == 3 and "9 images of 2 parts, 1 unreadable" in shown.out
