@@ -57,8 +57,8 @@ WITH_JSON = {
     "show fool": ("{broken}/cat/0.jpg", *R0, "-o", "{tmp}/fool.png"),
     "show gradcam": ("{broken}/cat/0.jpg", *R0, "--layer", "conv4", "-o", "{tmp}/gradcam.png"),
 }  # fmt: skip
-#: They have a small network of their own in tests/training/test_commands.py.
-WITH_JSON_THERE = {"train", "finetune", "report"}  # report: of a run, in tests/pictures/test_report.py
+#: Tested where their inputs are: tests/training/test_commands.py, tests/cli/test_join.py.
+WITH_JSON_THERE = {"train", "finetune", "report", "join"}  # report: of a run, in tests/pictures/test_report.py
 ESC = "\x1b"
 
 
