@@ -17,5 +17,7 @@ def test_two_jobs_and_their_join(photo_folder, tmp_path: Path, run) -> None:
         assert shown.code in (0, 3) and "cnncodes join" in shown.err
     shown = run("join", tmp_path / "p1.h5", tmp_path / "p2.h5", "-o", tmp_path / "all.h5")
     assert shown.code == 3 and "9 images of 2 parts, 1 unreadable" in shown.out
-    shown = run("join", tmp_path / "p1.h5", tmp_path / "p2.h5", "-o", tmp_path / "all.h5", "--overwrite", "--json")
+    shown = run(
+        "join", tmp_path / "p1.h5", tmp_path / "p2.h5", "-o", tmp_path / "all.h5", "--overwrite", "--json"
+    )
     assert list(json.loads(shown.out)["unreadable"]) == ["damaged.jpg"]

@@ -58,7 +58,12 @@ WITH_JSON = {
     "show gradcam": ("{broken}/cat/0.jpg", *R0, "--layer", "conv4", "-o", "{tmp}/gradcam.png"),
 }  # fmt: skip
 #: Tested where their inputs are: tests/training/test_commands.py, tests/cli/test_join.py.
-WITH_JSON_THERE = {"train", "finetune", "report", "join"}  # report: of a run, in tests/pictures/test_report.py
+WITH_JSON_THERE = {
+    "train",
+    "finetune",
+    "report",
+    "join",
+}  # report: of a run, in tests/pictures/test_report.py
 ESC = "\x1b"
 
 
