@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cnncodes.advice.recipes import find_recipe, recipe_files, recipe_summary
     from cnncodes.advice.run_record import RunReport
     from cnncodes.advice.running import run
-    from cnncodes.advice.source_codes import source_statistics
     from cnncodes.advice.strays import Stray, Strays, find_strays
 
 _HOMES = {
@@ -39,7 +38,6 @@ _HOMES = {
     "find_recipe": "recipes",
     "recipe_files": "recipes",
     "recipe_summary": "recipes",
-    "source_statistics": "source_codes",
     "Stray": "strays",
     "Strays": "strays",
     "find_strays": "strays",
@@ -68,7 +66,6 @@ __all__ = [
     "recipe_files",
     "recipe_summary",
     "run",
-    "source_statistics",
 ]
 
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from cnncodes.advice.evidence import Evidence, judge, measure_size
 from cnncodes.advice.findings import Finding, find_problems
 from cnncodes.advice.reasons import (
@@ -184,7 +182,6 @@ def advise(
     split: SplitRule = "auto",
     images: int = MOST_IMAGES,
     thresholds: str | os.PathLike[str] | None = None,
-    source_statistics: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "auto",
     workers: int | None = None,
     seed: int = 0,
@@ -206,9 +203,6 @@ def advise(
         At most so many are decoded, with each class's share.
     thresholds : path, optional
         A TOML file with entries that replace those of ``thresholds.toml``.
-    source_statistics : (mean, variance), optional
-        Float arrays ``[d]`` of the deepest stage's codes on the images that the weights were trained on. By
-        default those that the weights carry, if they do. They are shown and decide nothing.
     device : str, default "auto"
     workers : int, optional
         Decoding threads.
@@ -233,7 +227,7 @@ def advise(
     sample = extract_sample(
         catalog, rows, weights, images=images, device=device, workers=workers, seed=seed, progress=progress
     )
-    evidence = judge(sample, size, source_statistics or _carried(weights, sample.deepest))
+    evidence = judge(sample, size)
     amount, similarity = decide(evidence, numbers)
     other = next_best(evidence, numbers, amount, similarity)
     words = data if data is not None else shlex.quote(str(catalog.root))
@@ -304,12 +298,6 @@ def _option(name: str, evidence: Evidence, thresholds: Thresholds, weights: Weig
         else "to train, at most",
         f"cnncodes run {data} -o run --recipe {name}{chosen}",
     )
-
-
-def _carried(weights: Weights, stage: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean and variance of the source's codes of this stage, where the weights know them."""
-    known = weights.statistics
-    return (known.mean, known.variance) if known is not None and known.stage == stage else None
 
 
 def is_untrained(weights: Weights) -> bool:

@@ -105,8 +105,6 @@ class Evidence:
         Accuracy of always naming the largest class, on the judged images.
     confidence : float or None
         Mean of the largest probability that the network's own classifier gives; None without a trained one.
-    source_distance : float or None
-        See :func:`source_distance`; None where the weights carry no statistics.
     images_per_second : float
         Of decoding and the forward pass, on ``device``.
     device : str
@@ -118,7 +116,6 @@ class Evidence:
     depths: tuple[Depth, ...]
     majority: float
     confidence: float | None
-    source_distance: float | None
     images_per_second: float
     device: str
 
@@ -154,6 +151,7 @@ class Evidence:
         depths = tuple(
             Depth(**{"late": place == last, **depth}) for place, depth in enumerate(values["depths"])
         )
+        values = {key: value for key, value in values.items() if key != "source_distance"}  # of older records
         return cls(**{**values, "size": Size(**values["size"]), "depths": depths})
 
 
@@ -190,15 +188,13 @@ def measure_size(catalog: Catalog, rule: SplitRule = "auto", seed: int = 0) -> t
     return size, split
 
 
-def judge(sample: Sample, size: Size, source_statistics: tuple[Array, Array] | None = None) -> Evidence:
+def judge(sample: Sample, size: Size) -> Evidence:
     """Judge every stage on the sample's training rows.
 
     Parameters
     ----------
     sample : Sample
     size : Size
-    source_statistics : (mean, variance), optional
-        Of the deepest stage's codes on the images that the weights were trained on.
     """
     used = sample.fitted & (sample.labels >= 0)
     labels = np.unique(sample.labels[used], return_inverse=True)[1]
@@ -235,7 +231,6 @@ def judge(sample: Sample, size: Size, source_statistics: tuple[Array, Array] | N
         depths=tuple(depths),
         majority=float(np.bincount(labels).max() / len(labels)),
         confidence=sample.confidence,
-        source_distance=source_distance(sample.mean, sample.variance, source_statistics),
         images_per_second=sample.images_per_second,
         device=sample.device,
     )
@@ -257,22 +252,3 @@ def standard_error(values: Array) -> float:
     """Of the mean of independent values: sd / sqrt(n)."""
     values = np.asarray(values, np.float64)
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
-def source_distance(mean: Array, variance: Array, source: tuple[Array, Array] | None) -> float | None:
-    """How far these codes lie from those of the images that the weights were trained on; None without them.
-
-    Squared Frechet distance of two Gaussians with independent numbers, ``sum (m - m')^2 + (sd - sd')^2``, as a
-    part of the source's own variance ``sum sd'^2``: 0 for the same images, 1 for codes that moved by as much as
-    the source's own spread (Dowson and Landau 1982 for the distance).
-
-    Parameters
-    ----------
-    mean, variance : float array [d]
-    source : (mean [d], variance [d]) or None
-    """
-    if source is None:
-        return None
-    of_source, variance_of_source = (np.asarray(values, np.float64) for values in source)
-    moved = (mean - of_source) ** 2 + (np.sqrt(variance) - np.sqrt(variance_of_source)) ** 2
-    return float(moved.sum() / max(float(variance_of_source.sum()), 1e-12))

@@ -75,8 +75,6 @@ class Sample:
     positions: dict[str, int]
     one_colour: Array
     late: tuple[str, ...]
-    mean: Array
-    variance: Array
     confidence: float | None
     problems: dict[str, str]
     notes: dict[str, tuple[str, ...]]
@@ -180,8 +178,6 @@ def extract_sample(
         positions={stage: kept.positions(stage) for stage in stages},
         one_colour=kept.one_colour[readable],
         late=late_stages(weights.architecture),
-        mean=kept.mean,
-        variance=kept.variance,
         confidence=kept.confidence,
         problems=problems,
         notes={drawn.names[row]: kinds for row, kinds in kept.notes.items()},
@@ -242,8 +238,6 @@ class _Kept:
         self.one_colour = np.zeros(images)
         self.problems: dict[int, str] = {}
         self.notes: dict[int, tuple[str, ...]] = {}
-        deepest = int(np.prod(self._shapes[self._deepest]))
-        self._sums, self._squares = np.zeros(deepest), np.zeros(deepest)
         self._confidence, self._count = 0.0, 0
 
     def take(self, batch: Batch, codes: dict[str, Array]) -> None:
@@ -257,9 +251,6 @@ class _Kept:
             values = codes[stage] if not grid else average_pool(codes[stage], self._shapes[stage], grid)
             self.codes[stage][rows] = unit_rows(values)
         good = self.readable[rows]
-        deep = codes[self._deepest][good].astype(np.float64)
-        self._sums += deep.sum(axis=0)
-        self._squares += (deep**2).sum(axis=0)
         self._count += int(good.sum())
         if self._classifier:
             logits = codes[self._classifier][good].astype(np.float64)
@@ -269,18 +260,6 @@ class _Kept:
     def positions(self, stage: str) -> int:
         """Numbers of each channel, as they are kept."""
         return self.grids[stage] ** 2 or math.prod(self._shapes[stage][1:])
-
-    @property
-    def mean(self) -> Array:
-        """Of the deepest stage's codes [d], over the readable images."""
-        mean: Array = self._sums / self._count
-        return mean
-
-    @property
-    def variance(self) -> Array:
-        """Of the deepest stage's codes [d]."""
-        variance: Array = np.maximum(self._squares / self._count - self.mean**2, 0.0)
-        return variance
 
     @property
     def confidence(self) -> float | None:

@@ -82,11 +82,6 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
         reporter.result(
             f"the network's own confidence on these images: {percent(evidence.confidence)} on average"
         )
-    if evidence.source_distance is not None:
-        reporter.result(
-            f"distance of the codes to those of the weights' training images: {evidence.source_distance:.2f} "
-            "(0: the same, 1: as far as these spread; few classes alone give 0.5; it decides nothing)"
-        )
     for finding in advice.warnings:
         if finding.kind == "unreadable":  # listed below, where all commands list them
             continue

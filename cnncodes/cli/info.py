@@ -46,7 +46,7 @@ def info(
     if (
         what in ("starter", "imagenet")
         or what.startswith("random:")
-        or path.suffix.lower() in (".pth", ".pt", ".ckpt", ".tar", ".caffemodel", ".npy", ".cnnz")
+        or path.suffix.lower() in (".pth", ".pt", ".ckpt", ".tar", ".caffemodel", ".npy")
         or _is_weights(path)
     ):
         show_weights(what, None, json)

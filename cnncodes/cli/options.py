@@ -97,7 +97,7 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="WEIGHTS",
-        help="imagenet, random:SEED (untrained, a baseline), or a file: .pth .safetensors .cnnz .caffemodel .npy.",
+        help="imagenet, random:SEED (untrained, a baseline), or a file: .pth .safetensors .caffemodel .npy.",
     ),
 ]
 Device = Annotated[
@@ -165,7 +165,7 @@ StartWeights = Annotated[
     typer.Option(
         "--weights",
         metavar="WEIGHTS",
-        help="Where the network starts: imagenet, starter, random:SEED, or a file: .pth .safetensors .cnnz .caffemodel "
+        help="Where the network starts: imagenet, starter, random:SEED, or a file: .pth .safetensors .caffemodel "
         ".npy. [default: imagenet]",
         show_default=False,
     ),

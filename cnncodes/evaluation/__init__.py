@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from cnncodes.evaluation.average import AverageResult, evaluate_average
     from cnncodes.evaluation.calibration import Calibration, calibration_error, fit_temperature
     from cnncodes.evaluation.comparing import Comparison, compare_models
-    from cnncodes.evaluation.compression import CompressionRow, CompressionTable, compression_table
     from cnncodes.evaluation.evaluating import EvaluationResult, evaluate
     from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
     from cnncodes.evaluation.mistakes import Verdict, verdicts, write_verdicts
@@ -31,9 +30,6 @@ _HOMES = {
     "fit_temperature": "calibration",
     "Comparison": "comparing",
     "compare_models": "comparing",
-    "CompressionRow": "compression",
-    "CompressionTable": "compression",
-    "compression_table": "compression",
     "AverageResult": "average",
     "EvaluationResult": "evaluating",
     "evaluate": "evaluating",
@@ -60,8 +56,6 @@ __all__ = [
     "AverageResult",
     "Calibration",
     "Comparison",
-    "CompressionRow",
-    "CompressionTable",
     "Evaluation",
     "EvaluationResult",
     "Prediction",
@@ -71,7 +65,6 @@ __all__ = [
     "benchmark_network",
     "calibration_error",
     "compare_models",
-    "compression_table",
     "count_passes",
     "evaluate",
     "evaluate_average",

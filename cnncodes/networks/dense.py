@@ -106,7 +106,7 @@ class DenseNetwork:
         codes = F.unfold(value, self.grid).transpose(1, 2)  # [batch, rows * columns, channels * grid^2]
         for place, found in enumerate(self._linear):
             layer = self.network.get_submodule(found.prefix)
-            weight = self._kernel if place == 0 else layer.get_parameter("weight")
+            weight = self._kernel if place == 0 else self.network.matrix(found)
             linear = F.linear(codes, weight, layer.get_parameter("bias"))
             codes = self.network.activate(linear) if found.relu else linear
             if found.name == name:
@@ -119,7 +119,7 @@ class DenseNetwork:
 
         With A the matrix of the average pooling from ``grid`` to ``pool_to`` places, ``W (A x A') = (A' W A) x``.
         """
-        weight = self.network.get_submodule(stage.prefix).get_parameter("weight").detach()
+        weight = self.network.matrix(stage).detach()
         if stage.pool_to is None or stage.pool_to == self.grid:
             return weight
         pooling = adaptive_average(self.grid, stage.pool_to).to(weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -72,9 +72,7 @@ class Network:
         """Shape of every tensor of the state dict, in order: ``{"features.0.weight": (64, 3, 11, 11), ...}``."""
         shapes: dict[str, Shape] = {}
         for stage, incoming in zip(self.stages, self.incoming_shapes(), strict=True):
-            if shape := stage.weight_shape(incoming):
-                shapes[f"{stage.prefix}.weight"] = shape
-                shapes[f"{stage.prefix}.bias"] = shape[:1]
+            shapes |= {f"{stage.prefix}.{end}": shape for end, shape in stage.tensor_shapes(incoming).items()}
         return shapes
 
     @property
@@ -92,7 +90,18 @@ class Network:
             raise NetworkError(
                 f"a classifier of {classes} classes is not possible.", "Use 1 or more classes."
             )
-        return replace(self, stages=(*self.stages[:-1], replace(last, features=classes)))
+        rank = None if classes != last.features else last.rank  # the factors are of the old classes
+        return replace(self, stages=(*self.stages[:-1], replace(last, features=classes, rank=rank)))
+
+    def with_ranks(self, ranks: Mapping[str, int | None]) -> Network:
+        """The same network, its fully connected stages that are named products of two matrices; None: one matrix."""
+        stages = (
+            replace(stage, rank=ranks[stage.name])
+            if isinstance(stage, Linear) and stage.name in ranks
+            else stage
+            for stage in self.stages
+        )
+        return replace(self, stages=tuple(stages))
 
     @cached_property
     def fitting_sizes(self) -> tuple[int, ...]:

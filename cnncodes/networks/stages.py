@@ -56,10 +56,14 @@ class Stage(ABC):
         """Shape of the weight tensor, ``()`` for a stage without parameters. The bias has its first length."""
         return ()
 
+    def tensor_shapes(self, incoming: Shape) -> dict[str, Shape]:
+        """Shape of each tensor by the end of its key: weight and bias; empty for a stage without parameters."""
+        shape = self.weight_shape(incoming)
+        return {"weight": shape, "bias": shape[:1]} if shape else {}
+
     def parameters(self, incoming: Shape) -> int:
         """Number of weights and biases."""
-        shape = self.weight_shape(incoming)
-        return math.prod(shape) + shape[0] if shape else 0
+        return sum(math.prod(shape) for shape in self.tensor_shapes(incoming).values())
 
     def multiply_adds(self, incoming: Shape) -> int:
         """Multiplications (each with its addition) for one image, biases not counted."""
@@ -188,11 +192,14 @@ class Linear(Stage):
     pool_to : int or None, default None
         Average-pool the incoming grid to this side first (torchvision's AdaptiveAvgPool2d), so that other
         input sizes work; the identity at the network's own input size.
+    rank : int or None, default None
+        The matrix is a product of two, ``left [features, rank]`` and ``right [rank, in]``, and computed as such.
     """
 
     features: int = 0
     relu: bool = True
     pool_to: int | None = None
+    rank: int | None = None
 
     kind = "fc"
 
@@ -207,5 +214,12 @@ class Linear(Stage):
     def weight_shape(self, incoming: Shape) -> Shape:
         return (self.features, self._flat(incoming))
 
+    def tensor_shapes(self, incoming: Shape) -> dict[str, Shape]:
+        if self.rank is None:
+            return super().tensor_shapes(incoming)
+        rows, columns = self.weight_shape(incoming)
+        return {"left": (rows, self.rank), "right": (self.rank, columns), "bias": (rows,)}
+
     def multiply_adds(self, incoming: Shape) -> int:
-        return math.prod(self.weight_shape(incoming))
+        rows, columns = self.weight_shape(incoming)
+        return rows * columns if self.rank is None else self.rank * (rows + columns)

@@ -12,6 +12,33 @@ from cnncodes.networks.network import Network
 from cnncodes.networks.stages import Convolution, Linear, LocalResponseNorm, MaxPool, Stage
 
 
+class LowRankLinear(nn.Module):
+    """A fully connected layer whose weight is a product: ``left [out, rank] @ right [rank, in]``."""
+
+    def __init__(self, incoming: int, outgoing: int, rank: int) -> None:
+        super().__init__()
+        self.left = nn.Parameter(torch.empty(outgoing, rank))
+        self.right = nn.Parameter(torch.empty(rank, incoming))
+        self.bias = nn.Parameter(torch.empty(outgoing))
+
+    @property
+    def weight(self) -> Tensor:
+        """The product."""
+        return self.left @ self.right
+
+    def forward(self, value: Tensor) -> Tensor:
+        """``[batch, in]`` to ``[batch, out]``."""
+        return F.linear(F.linear(value, self.right), self.left, self.bias)
+
+
+def factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Two matrices of a rank whose product is as near to a matrix as possible (by a sketch): left and right."""
+    with torch.random.fork_rng(devices=[]):  # the sketch is random, and must not be
+        torch.manual_seed(0)
+        u, s, v = torch.svd_lowrank(weight.detach(), min(rank, *weight.shape), niter=2)
+    return (u * s.sqrt()).contiguous(), (v * s.sqrt()).T.contiguous()
+
+
 class TorchNetwork(nn.Module):
     """A :class:`Network` as a torch module, with torchvision's state-dict keys where torchvision has the network.
 
@@ -31,7 +58,12 @@ class TorchNetwork(nn.Module):
                     incoming[0], stage.channels, stage.kernel, stage.stride, groups=stage.groups
                 )
             elif isinstance(stage, Linear):
-                layer = nn.Linear(stage.weight_shape(incoming)[1], stage.features)
+                columns = stage.weight_shape(incoming)[1]
+                layer = (
+                    nn.Linear(columns, stage.features)
+                    if stage.rank is None
+                    else LowRankLinear(columns, stage.features, stage.rank)
+                )
             else:
                 continue
             container, _, place = stage.prefix.rpartition(".")
@@ -86,6 +118,11 @@ class TorchNetwork(nn.Module):
                     found[name] = result
                     left.remove(name)
         return {name: found[name] for name in wanted}
+
+    def matrix(self, stage: Stage) -> Tensor:
+        """The weight of a convolution or a fully connected stage, multiplied out where it is a product."""
+        weight: Tensor = self.get_submodule(stage.prefix).weight  # type: ignore[assignment]
+        return weight
 
     def compute(self, stage: Stage, value: Tensor) -> Tensor:
         """What one stage gives, its ReLU included, for what enters it: ``[batch, ...]``."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 PathLike = str | os.PathLike[str]
-NETWORK_SUFFIXES = (".safetensors", ".pth", ".cnnz", ".caffemodel", ".npy")
+NETWORK_SUFFIXES = (".safetensors", ".pth", ".caffemodel", ".npy")
 READ = "the layer that the model reads"  # why it was chosen, for titles
 DEEPEST = "the deepest before the classifier"
 

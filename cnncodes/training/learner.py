@@ -10,27 +10,11 @@ from torch import Tensor, nn
 
 from cnncodes.core.errors import OptionError
 from cnncodes.networks import Convolution, Linear, Network, Stage, TorchNetwork
+from cnncodes.networks.torch_network import LowRankLinear, factors
 from cnncodes.training.settings import Initialisation, TrainingSettings
 from cnncodes.weights import Weights
 
 PAPER_ONES = ("conv2", "conv4", "conv5")  # and the hidden fully connected stages
-
-
-class LowRankLinear(nn.Module):
-    """A fully connected layer whose weight is a product: ``left [out, rank] @ right [rank, in]``."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, rank: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):  # the sketch of the decomposition is random, and must not be
-            torch.manual_seed(0)
-            u, s, v = torch.svd_lowrank(weight.detach(), min(rank, *weight.shape), niter=2)
-        self.left = nn.Parameter((u * s.sqrt()).contiguous())
-        self.right = nn.Parameter((v * s.sqrt()).T.contiguous())
-        self.bias = nn.Parameter(bias.detach().clone())
-
-    def forward(self, value: Tensor) -> Tensor:
-        """``[batch, in]`` to ``[batch, out]``."""
-        return nn.functional.linear(nn.functional.linear(value, self.right), self.left, self.bias)
 
 
 class Learner(nn.Module):
@@ -80,15 +64,10 @@ class Learner(nn.Module):
         self.to_logits = _map(hidden, logits, settings.seed + 2) if logits else None
 
     def _equip(self, stage: Stage, settings: TrainingSettings) -> None:
-        layer = self.module.get_submodule(stage.prefix)
-        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
         if settings.network.batch_norm and stage.relu:
             kind = nn.BatchNorm2d if isinstance(stage, Convolution) else nn.BatchNorm1d
-            self.norms[stage.name] = kind(weight.shape[0])
-        if isinstance(stage, Linear) and 0 < settings.network.rank < min(weight.shape):
-            container, _, place = stage.prefix.rpartition(".")
-            owner = self.module.get_submodule(container) if container else self.module
-            setattr(owner, place, LowRankLinear(weight, bias, settings.network.rank))
+            bias = self.module.get_submodule(stage.prefix).get_parameter("bias")
+            self.norms[stage.name] = kind(len(bias))
 
     def _learns(self, stage: Stage) -> bool:
         return isinstance(stage, Convolution | Linear) and stage.name not in self.frozen
@@ -157,25 +136,20 @@ class Learner(nn.Module):
         """State dict of the plain network that computes what this one does in evaluation mode.
 
         Batch normalisation ``g (x - m) / sqrt(v + e) + b`` of ``x = W y + c`` is ``W' = W g / sqrt(v + e)``,
-        ``c' = (c - m) g / sqrt(v + e) + b`` (in float64, rounded once); products of low rank are multiplied out.
+        ``c' = (c - m) g / sqrt(v + e) + b`` (in float64, rounded once); of a product its left factor is scaled.
         """
         found: dict[str, Tensor] = {}
         for stage in self.module.network.stages:
             if not isinstance(stage, Convolution | Linear):
                 continue
             layer = self.module.get_submodule(stage.prefix)
-            bias = layer.get_parameter("bias").detach().cpu().double()
-            if isinstance(layer, LowRankLinear):
-                weight = layer.left.detach().cpu().double() @ layer.right.detach().cpu().double()
-            else:
-                weight = layer.get_parameter("weight").detach().cpu().double()
+            tensors = {name: value.detach().cpu().double() for name, value in layer.named_parameters()}
             if stage.name in self.norms:
-                norm = self.norms[stage.name]
-                scale, shift = norm_as_affine(norm)
-                weight = weight * scale.view(-1, *[1] * (weight.dim() - 1))
-                bias = bias * scale + shift
-            found[f"{stage.prefix}.weight"] = weight.float().contiguous()
-            found[f"{stage.prefix}.bias"] = bias.float()
+                scale, shift = norm_as_affine(self.norms[stage.name])
+                scaled = "left" if "left" in tensors else "weight"
+                tensors[scaled] *= scale.view(-1, *[1] * (tensors[scaled].dim() - 1))
+                tensors["bias"] = tensors["bias"] * scale + shift
+            found |= {f"{stage.prefix}.{name}": value.float().contiguous() for name, value in tensors.items()}
         return found
 
 
@@ -231,21 +205,48 @@ def start_from(
     OptionError
         If the last stage cannot be kept.
     """
-    network = weights.whole.with_classes(len(classes))
-    module = TorchNetwork(network)
-    last = network.stages[-1]
-    missing = [stage for stage in network.stages[:-1] if stage.name not in weights.architecture.stage_names]
-    fresh = tuple(f"{stage.prefix}." for stage in (*missing, last))
     order = _order_of_kept(weights, classes) if keep_head else None
-    with torch.no_grad():
-        for key, parameter in module.named_parameters():
-            if not key.startswith(fresh):
-                parameter.copy_(weights.tensors[key])
-            elif order is not None:
-                parameter.copy_(weights.tensors[key][order])
+    network = weights.whole.with_classes(len(classes))
+    last = network.stages[-1]
     if order is None:
-        initialise(module, [*missing, last], settings)
+        network = network.with_ranks({last.name: None})
+    network = _with_rank(network, settings)
+    module = TorchNetwork(network)
+    missing = [stage for stage in network.stages[:-1] if stage.name not in weights.architecture.stage_names]
+    new = [*missing, *(network.stages[-1:] if order is None else ())]
+    with torch.no_grad():
+        for stage in network.stages:
+            if not isinstance(stage, Convolution | Linear) or stage in new:
+                continue
+            layer = module.get_submodule(stage.prefix)
+            for name, value in _tensors_of(stage, weights).items():
+                rows = stage is network.stages[-1] and order is not None and name != "right"
+                layer.get_parameter(name).copy_(value[order] if rows else value)
+    initialise(module, new, settings)
     return module
+
+
+def _with_rank(network: Network, settings: TrainingSettings) -> Network:
+    """The network with the rank that the settings give to fully connected stages that learn and are larger."""
+    frozen, rank = network.select(settings.freeze), settings.network.rank
+    found = {
+        stage.name: rank
+        for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True)
+        if isinstance(stage, Linear) and stage.rank is None and stage.name not in frozen
+        if 0 < rank < min(stage.weight_shape(incoming))
+    }
+    return network.with_ranks(found)
+
+
+def _tensors_of(stage: Stage, weights: Weights) -> dict[str, Tensor]:
+    """What the weights have for a stage, by the end of the key; factors of their matrix if the stage is a product."""
+    start = f"{stage.prefix}."
+    found = {
+        key.removeprefix(start): value for key, value in weights.tensors.items() if key.startswith(start)
+    }
+    if isinstance(stage, Linear) and stage.rank is not None and "weight" in found:
+        found["left"], found["right"] = factors(found.pop("weight"), stage.rank)
+    return found
 
 
 def _order_of_kept(weights: Weights, classes: tuple[str, ...]) -> list[int]:
@@ -268,6 +269,7 @@ def _order_of_kept(weights: Weights, classes: tuple[str, ...]) -> list[int]:
 
 def from_scratch(network: Network, settings: TrainingSettings) -> TorchNetwork:
     """A network with new numbers in all stages."""
+    network = _with_rank(network, settings)
     module = TorchNetwork(network)
     initialise(module, network.stages, settings)
     return module
@@ -282,7 +284,11 @@ def initialise(module: TorchNetwork, stages: Iterable[Stage], settings: Training
             if not isinstance(stage, Convolution | Linear):
                 continue
             layer = module.get_submodule(stage.prefix)
-            weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+            if isinstance(layer, LowRankLinear):
+                weight = torch.empty(layer.left.shape[0], layer.right.shape[1])
+            else:
+                weight = layer.get_parameter("weight")
+            bias = layer.get_parameter("bias")
             if kind == "paper":
                 weight.normal_(0.0, 0.01, generator=generator)
                 ones = stage.name in PAPER_ONES or (isinstance(stage, Linear) and stage.relu)
@@ -292,3 +298,8 @@ def initialise(module: TorchNetwork, stages: Iterable[Stage], settings: Training
                 fan_in = math.prod(weight.shape[1:])
                 weight.normal_(0.0, math.sqrt(gain / fan_in), generator=generator)
                 bias.zero_()
+            if isinstance(layer, LowRankLinear):
+                for factor, value in zip(
+                    (layer.left, layer.right), factors(weight, layer.left.shape[1]), strict=True
+                ):
+                    factor.copy_(value)

@@ -12,19 +12,9 @@ from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREP
 
 if TYPE_CHECKING:
     from cnncodes.weights.changes import (
-        check_changed,
         read_class_names,
-        save_changed,
         with_class_names,
         with_input,
-    )
-    from cnncodes.weights.compressed_file import CompressedWeights, save_compressed
-    from cnncodes.weights.compression import (
-        CompressionReport,
-        compress,
-        compression_report,
-        default_output,
-        stage_outputs,
     )
     from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
     from cnncodes.weights.random_numbers import RANDOM_SOURCE
@@ -37,37 +27,26 @@ if TYPE_CHECKING:
         write_arrays,
         write_tensors,
     )
-    from cnncodes.weights.statistics import SourceStatistics
 
 __all__ = [
     "CAFFE_PREPROCESSING",
     "RANDOM_SOURCE",
     "TORCHVISION_PREPROCESSING",
     "AnyWeights",
-    "CompressedWeights",
-    "CompressionReport",
     "KnownWeights",
     "Preprocessing",
-    "SourceStatistics",
     "Weights",
     "WeightsReport",
     "build_network",
     "check",
-    "check_changed",
-    "compress",
-    "compression_report",
     "convert",
-    "default_output",
     "fetch",
     "list_weights",
     "load_weights",
     "read_arrays",
     "read_class_names",
     "read_tensors",
-    "save_changed",
-    "save_compressed",
     "save_weights",
-    "stage_outputs",
     "with_class_names",
     "with_input",
     "write_arrays",
@@ -75,19 +54,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SourceStatistics": "statistics",
-    "check_changed": "changes",
-    "save_changed": "changes",
     "read_class_names": "changes",
     "with_class_names": "changes",
     "with_input": "changes",
-    "CompressedWeights": "compressed_file",
-    "CompressionReport": "compression",
-    "compress": "compression",
-    "compression_report": "compression",
-    "default_output": "compression",
-    "stage_outputs": "compression",
-    "save_compressed": "compressed_file",
     "RANDOM_SOURCE": "random_numbers",
     "KnownWeights": "imagenet",
     "fetch": "imagenet",

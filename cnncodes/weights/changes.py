@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cnncodes.core.errors import OptionError, WeightsError, WeightsMismatchError
+from cnncodes.core.errors import WeightsError, WeightsMismatchError
 from cnncodes.core.files import read_text
-from cnncodes.weights import compressed_file, safetensors_file
-from cnncodes.weights.imagenet import STARTER, STARTER_FILE
 from cnncodes.weights.record import Weights
 
 WORDNET_ID = r"n\d{8}"  # ImageNet's own names of its classes: n01440764 is a tench
@@ -18,8 +16,6 @@ WORDNET_ID = r"n\d{8}"  # ImageNet's own names of its classes: n01440764 is a te
 
 def with_input(weights: Weights, size: int | None = None, resize: int | None = None) -> Weights:
     """The same weights with another preprocessing: a square of ``size`` pixels out of a picture resized to ``resize``.
-
-    Source statistics hold for the old preprocessing and are left out, unless nothing changes.
 
     Parameters
     ----------
@@ -42,10 +38,9 @@ def with_input(weights: Weights, size: int | None = None, resize: int | None = N
     weights.architecture.output_shapes(size)  # raises for what does not fit
     resized = round(old.resize * size / old.crop) if resize is None else resize
     changed = replace(old, crop=size, resize=resized)
-    # Codes of pictures of another size lie elsewhere, so statistics of the old ones would mislead.
     if changed == old:
         return weights
-    return replace(weights, preprocessing=changed, statistics=None, evidence={})  # these are of the old input
+    return replace(weights, preprocessing=changed, evidence={})  # a test was one of the old input
 
 
 def with_class_names(weights: Weights, names: Sequence[str]) -> Weights:
@@ -107,48 +102,3 @@ def read_class_names(path: str | Path, weights: Weights) -> tuple[str, ...]:
             f"Add a line for each: {missing[0]} NAME.",
         )
     return tuple(named[name] for name in present)
-
-
-def check_changed(weights: Weights, path: str | Path) -> None:
-    """Refuse early a name that :func:`save_changed` could not write these weights to; raises OptionError."""
-    suffix = Path(path).suffix
-    if suffix not in (compressed_file.SUFFIX, safetensors_file.SUFFIX):
-        raise OptionError(
-            f"weights are not written to a file that ends as '{Path(path).name}' does.",
-            "Name a .safetensors file.",
-        )
-    if suffix == compressed_file.SUFFIX and _original(weights).suffix != suffix:
-        raise OptionError(
-            f"weights '{weights.name}' are not compressed, so they cannot be copied to '{Path(path).name}'.",
-            "Write a .safetensors file, and make it small afterwards: cnncodes weights compress.",
-        )
-
-
-def _original(weights: Weights) -> Path:
-    """The file that weights were loaded from, as far as their name tells."""
-    return STARTER_FILE if weights.name == STARTER else Path(weights.name)
-
-
-def save_changed(weights: Weights, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write loaded weights of which only what travels was changed: safetensors, or compressed as they were.
-
-    Parameters
-    ----------
-    weights : Weights
-        Its ``name`` says where they were loaded from.
-    path : str or Path
-        Ends in ``.safetensors``; or in ``.cnnz``, if they came from such a file: its numbers are copied as they are.
-    overwrite : bool, default False
-
-    Raises
-    ------
-    OptionError
-        For another ending, and for ``.cnnz`` where the weights are not compressed yet.
-    OutputExistsError
-        If the file exists and ``overwrite`` is false.
-    """
-    check_changed(weights, path)
-    if Path(path).suffix == compressed_file.SUFFIX:
-        compressed_file.copy_compressed(weights, _original(weights), path, overwrite=overwrite)
-    else:
-        safetensors_file.save_weights(weights, path, overwrite=overwrite)

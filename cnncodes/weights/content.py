@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from cnncodes.core.errors import CnnCodesError, WeightsError, WeightsMissingError
 from cnncodes.weights.preprocessing import Preprocessing
-from cnncodes.weights.statistics import SourceStatistics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +41,6 @@ class FileContent:
     fingerprint : str or None
         What the file says it is; to be compared.
     seen : tuple of int
-    statistics : SourceStatistics or None
     class_sets : tuple of str
     watched : tuple of int
     evidence : dict
@@ -58,7 +56,6 @@ class FileContent:
     source: str | None = None
     fingerprint: str | None = None
     seen: tuple[int, ...] = ()
-    statistics: SourceStatistics | None = None
     class_sets: tuple[str, ...] = ()
     hint: str = ""
     watched: tuple[int, ...] = ()

@@ -15,7 +15,6 @@ from cnncodes.core.errors import CnnCodesError, WeightsError
 from cnncodes.weights.content import FileContent, damaged
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.record import Weights
-from cnncodes.weights.statistics import SourceStatistics
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +33,6 @@ def record_of(weights: Weights, file_format: int) -> dict[str, Any]:
         "fingerprint": weights.fingerprint,
         "seen": _text(weights.seen),
     }
-    if weights.statistics is not None:
-        record["statistics"] = weights.statistics.to_values()
     if weights.class_sets:
         record["class_sets"] = list(weights.class_sets)
     if weights.watched:
@@ -65,7 +62,7 @@ def content_of(
             raise ValueError("its network, source or fingerprint is not text")
         if not re.fullmatch("[0-9a-f]{64}", record["fingerprint"]):
             raise ValueError("its fingerprint is no sha256")
-        statistics, sets = record.get("statistics"), record.get("class_sets", [])
+        sets = record.get("class_sets", [])
         if not isinstance(sets, list) or not all(isinstance(name, str) for name in sets):
             raise ValueError("the data sets of its classes are not text")
         evidence = dict(record.get("evidence", {}))
@@ -82,7 +79,6 @@ def content_of(
             source=record["source"],
             fingerprint=record["fingerprint"],
             seen=_digests(record.get("seen", "")),
-            statistics=None if statistics is None else SourceStatistics.from_values(statistics),
             class_sets=tuple(sets),
             watched=_digests(record.get("watched", "")),
             evidence=evidence,

@@ -61,7 +61,7 @@ class PublishedWeights:
 
 STARTER = "starter"
 #: Comes with the package: trained by this project, small, always here.
-STARTER_FILE = Path(__file__).with_name("starter.cnnz")
+STARTER_FILE = Path(__file__).with_name("starter.safetensors")
 
 _TERMS = "BSD-3-Clause (torchvision); learned from ImageNet, whose terms allow research and teaching"
 

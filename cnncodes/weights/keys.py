@@ -46,7 +46,10 @@ class LeftOut:
 
 @cache
 def _known_keys() -> frozenset[str]:
-    return frozenset(key for name in NETWORKS for key in get_network(name).tensor_shapes())
+    networks = [get_network(name) for name in NETWORKS]
+    linear = [stage.prefix for network in networks for stage in network.stages if isinstance(stage, Linear)]
+    factors = {f"{prefix}.{end}" for prefix in linear for end in ("left", "right")}
+    return frozenset(key for network in networks for key in network.tensor_shapes()) | factors
 
 
 def unwrapped(keys: Iterable[str], name: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -116,7 +119,8 @@ def fit_network(
         If the tensors are of another network, or of several and no hint decides.
     """
     candidates = [
-        _with_their_classes(get_network(known), shapes) for known in ([network] if network else NETWORKS)
+        _with_their_ranks(_with_their_classes(get_network(known), shapes), shapes)
+        for known in ([network] if network else NETWORKS)
     ]
     cuts = [cut for candidate in candidates if (cut := _cut_to_fit(candidate, shapes)) is not None]
     most = max((len(cut.tensor_shapes()) for cut in cuts), default=0)
@@ -175,7 +179,11 @@ def _are_heads(shapes: Mapping[str, Shape], network: Network) -> bool:
     maps = [shape for shape in network.output_shapes().values() if len(shape) == 3][
         -1:
     ]  # none of a network of matrices
-    matrices = [shape for shape in network.tensor_shapes().values() if len(shape) == 2]
+    matrices = [
+        stage.weight_shape(incoming)
+        for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True)
+        if isinstance(stage, Linear)
+    ]
     readable = {size for last in maps for size in (math.prod(last), last[0])} | {
         shape[0] for shape in matrices
     }
@@ -192,8 +200,15 @@ def _are_heads(shapes: Mapping[str, Shape], network: Network) -> bool:
 
 def _with_their_classes(network: Network, shapes: Mapping[str, Shape]) -> Network:
     """The network with as many classes as the tensors of its last stage have rows."""
-    last = shapes.get(f"{network.stages[-1].prefix}.weight", ())
+    prefix = network.stages[-1].prefix
+    last = shapes.get(f"{prefix}.weight") or shapes.get(f"{prefix}.left", ())
     return network.with_classes(last[0]) if network.classes and len(last) == 2 and last[0] > 0 else network
+
+
+def _with_their_ranks(network: Network, shapes: Mapping[str, Shape]) -> Network:
+    """The network with the ranks that the tensors of its fully connected stages have."""
+    found = {stage.name: shapes.get(f"{stage.prefix}.left", ()) for stage in network.stages}
+    return network.with_ranks({name: shape[1] for name, shape in found.items() if len(shape) == 2})
 
 
 def _agreement(network: Network, shapes: Mapping[str, Shape]) -> tuple[int, int]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from cnncodes.networks import Network, get_network
 from cnncodes.weights.keys import LeftOut, fit_network
 from cnncodes.weights.preprocessing import Preprocessing
-from cnncodes.weights.statistics import SourceStatistics
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +42,6 @@ class Weights:
     seen : tuple of int, default ()
         Digests (:func:`cnncodes.images.file_digest`) of the images that `train` or `finetune` learned from, so that an
         evaluation can leave them out.
-    statistics : SourceStatistics or None, default None
-        How codes of such images lie, so that advice can say how far other images are from them.
     class_sets : tuple of str, default ()
         The data set that each class belongs to, where each set was given a head of its own (``train --heads each``): such
         classes were not trained to be told from those of other sets. Empty: one head for all.
@@ -64,7 +61,6 @@ class Weights:
     classes: tuple[str, ...] | None
     source: str
     seen: tuple[int, ...] = ()
-    statistics: SourceStatistics | None = None
     class_sets: tuple[str, ...] = ()
     left_out: LeftOut | None = None
     watched: tuple[int, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from cnncodes.core.errors import (
-    InputSizeError,
     WeightsError,
     WeightsMismatchError,
     WeightsMissingError,
@@ -19,9 +17,9 @@ from cnncodes.core.errors import (
 from cnncodes.core.files import model_file
 from cnncodes.networks import NETWORKS, Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
-from cnncodes.weights.changes import read_class_names, save_changed, with_class_names, with_input
-from cnncodes.weights.compressed_file import read_compressed_file
-from cnncodes.weights.content import FileContent, as_float32, damaged, file_sha256, require_finite
+from cnncodes.weights.changes import read_class_names, with_class_names, with_input
+from cnncodes.weights.compact import expanded, with_rank
+from cnncodes.weights.content import FileContent, as_float32, file_sha256, require_finite
 from cnncodes.weights.imagenet import (
     PUBLISHED,
     STARTER,
@@ -37,7 +35,7 @@ from cnncodes.weights.npy_file import read_npy_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 from cnncodes.weights.random_numbers import PREFIX, random_weights
 from cnncodes.weights.record import AnyWeights, Weights
-from cnncodes.weights.safetensors_file import read_safetensors_file
+from cnncodes.weights.safetensors_file import read_safetensors_file, save_weights
 from cnncodes.weights.torch_file import read_torch_file
 
 READERS: dict[str, Callable[[Path], FileContent]] = {
@@ -48,7 +46,6 @@ READERS: dict[str, Callable[[Path], FileContent]] = {
     ".ckpt": read_torch_file,  # Lightning
     ".caffemodel": read_caffe_file,
     ".npy": read_npy_file,
-    ".cnnz": read_compressed_file,
 }
 
 
@@ -70,8 +67,7 @@ def load_weights(
         - ``imagenet``: torchvision's, from torch's cache folder, its sha256 verified at every load;
         - ``starter``: the small weights that come with cnncodes, see docs/starter.md;
         - ``random:SEED``: untrained, the same numbers on every machine;
-        - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt``, ``.caffemodel``, ``.npy`` or ``.cnnz``
-          (compressed); nothing in it is ever run;
+        - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt``, ``.caffemodel`` or ``.npy``; nothing in it is ever run;
         - the folder of a training, which has its network in ``model.safetensors``.
     network : str, optional
         Name of the network. Left out, ``alexnet`` for the named weights, and for files what the file says or
@@ -197,7 +193,6 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
         )
     tensors = {name: as_float32(path, name, content.tensors[keys[name]]) for name in record.tensor_shapes()}
     preprocessing = content.preprocessing or usual_preprocessing(record)
-    _check_statistics(path, content, record, preprocessing)
     classes = content.classes if content.classes and len(content.classes) == record.classes else None
     weights = Weights(
         network=record.name,
@@ -207,7 +202,6 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
         classes=classes,
         source=source,
         seen=content.seen,
-        statistics=content.statistics,
         left_out=rest if str(rest) else None,
         class_sets=content.class_sets if classes and len(content.class_sets) == len(classes) else (),
         watched=content.watched,
@@ -222,20 +216,6 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
     arrays = {key: tensor.numpy() for key, tensor in weights.tensors.items()}
     require_finite(f"the weights file '{path}'", arrays, WeightsError)
     return weights
-
-
-def _check_statistics(
-    path: Path, content: FileContent, record: Network, preprocessing: Preprocessing
-) -> None:
-    """Refuse statistics that are not of the network's codes: advice would compare apples with pears."""
-    if content.statistics is None:
-        return
-    try:
-        shape = record.output_shapes(preprocessing.crop).get(content.statistics.stage, ())
-    except InputSizeError as error:
-        raise damaged(path, error.problem.rstrip(".")) from error
-    if math.prod(shape) != len(content.statistics.mean):
-        raise damaged(path, "its source statistics are not of its network")
 
 
 def usual_preprocessing(network: Network) -> Preprocessing:
@@ -254,6 +234,9 @@ def convert(
     input_size: int | None = None,
     resize: int | None = None,
     class_names: str | Path | None = None,
+    rank: int | None = None,
+    int8: bool = False,
+    expand: bool = False,
 ) -> Weights:
     """Load weights and write them to ``path`` with everything that must travel.
 
@@ -262,13 +245,19 @@ def convert(
     name : str, path or Weights
         See :func:`load_weights`.
     path : str or Path
-        Ends in ``.safetensors``; or in ``.cnnz``, if the weights are compressed already.
+        Ends in ``.safetensors``.
     network : str, optional
     overwrite : bool, default False
     input_size, resize : int, optional
         Pixels; another preprocessing, see :func:`cnncodes.weights.changes.with_input`.
     class_names : str or Path, optional
         A text file, see :func:`cnncodes.weights.changes.read_class_names`.
+    rank : int, optional
+        Fully connected matrices become two factors of this rank, see :func:`cnncodes.weights.compact.with_rank`.
+    int8 : bool, default False
+        Numbers are stored as 8-bit integers with a scale for each output: a quarter of the size.
+    expand : bool, default False
+        Factors are multiplied out: torchvision's keys and shapes.
 
     Raises
     ------
@@ -277,22 +266,27 @@ def convert(
     WeightsMismatchError
         If the class names do not fit the classes.
 
-    And what :func:`load_weights` and :func:`save_changed` raise.
+    And what :func:`load_weights` and :func:`save_weights` raise.
     """
     weights = load_weights(name, network=network)
     if input_size is not None or resize is not None:
         weights = with_input(weights, input_size, resize)
     if class_names is not None:
         weights = with_class_names(weights, read_class_names(class_names, weights))
-    save_changed(weights, path, overwrite=overwrite)
-    return weights
+    if int8 or rank is not None:
+        weights = replace(weights, evidence={})  # other numbers, of which nothing is known
+    if expand:
+        weights = expanded(weights)
+    if rank is not None:
+        weights = with_rank(weights, rank)
+    return save_weights(weights, path, overwrite=overwrite, int8=int8)
 
 
 @dataclass(frozen=True)
 class WeightsReport:
     """What ``cnncodes weights check`` found in weights that could be loaded and verified.
 
-    ``source_images`` are those that its source statistics were taken over, ``seen`` and ``watched`` those whose digests it knows;
+    ``seen`` and ``watched`` are the images whose digests it knows;
     ``shapes`` is in the order of the network, ``left_out`` what the file has beside it or lacks.
     """
 
@@ -304,7 +298,6 @@ class WeightsReport:
     shapes: dict[str, Shape]
     preprocessing: Preprocessing
     classes: int | None
-    source_images: int
     seen: int
     watched: int
     evidence: dict[str, Any]
@@ -326,7 +319,6 @@ def check(name: AnyWeights, *, network: str | None = None) -> WeightsReport:
         shapes={key: tuple(tensor.shape) for key, tensor in weights.tensors.items()},
         preprocessing=weights.preprocessing,
         classes=weights.architecture.classes,
-        source_images=weights.statistics.images if weights.statistics else 0,
         seen=len(weights.seen),
         left_out=weights.left_out,
         watched=len(weights.watched),

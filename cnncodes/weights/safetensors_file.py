@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from cnncodes.core.errors import OptionError, WeightsError
 from cnncodes.core.outputs import replacing
+from cnncodes.weights.compact import as_integers, from_integers
 from cnncodes.weights.content import FileContent, damaged, require_file
 from cnncodes.weights.file_record import content_of, record_of
 
 if TYPE_CHECKING:
     import torch
 
-    from cnncodes.weights.record import AnyWeights
+    from cnncodes.weights.record import AnyWeights, Weights
 
 FORMAT = 1
 ENTRY = "cnncodes"  # one entry: the library writes several in an order that changes from run to run
@@ -75,7 +77,7 @@ def write_tensors(
     from safetensors.torch import save_file
 
     path = Path(path)
-    with replacing(path, overwrite=overwrite) as partial:
+    with replacing(path, overwrite=overwrite, error=WeightsError) as partial:
         mode = partial.stat().st_mode  # what the umask says; the library's own files are private
         try:
             save_file(_apart(tensors), partial, {ENTRY: json.dumps(record)})
@@ -124,7 +126,9 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | Non
     return arrays, record if isinstance(record, dict) else None
 
 
-def save_weights(weights: AnyWeights, path: str | Path, *, overwrite: bool = False) -> None:
+def save_weights(
+    weights: AnyWeights, path: str | Path, *, overwrite: bool = False, int8: bool = False
+) -> Weights:
     """Write weights (or those of a name or file) as safetensors with what must travel: network, preprocessing, classes, source.
 
     Raises
@@ -142,7 +146,12 @@ def save_weights(weights: AnyWeights, path: str | Path, *, overwrite: bool = Fal
             f"'{path.name}' does not end in {SUFFIX}.", f"Weights are written as {SUFFIX} files only."
         )
     weights = load_weights(weights)
-    write_tensors(path, weights.tensors, record_of(weights, FORMAT), overwrite=overwrite)
+    stored = dict(weights.tensors)
+    if int8:
+        stored = as_integers(stored)
+        weights = replace(weights, tensors=from_integers(stored))
+    write_tensors(path, stored, record_of(weights, FORMAT), overwrite=overwrite)
+    return weights
 
 
 def read_safetensors_file(path: Path) -> FileContent:
@@ -159,7 +168,10 @@ def read_safetensors_file(path: Path) -> FileContent:
             f"'{path}' was written by cnncodes, but holds no weights: {str(record.get('kind', 'other'))[:40]}.",
             "Name a file that 'cnncodes weights convert' wrote, or imagenet, or random:0.",
         )
-    return content_of(path, record, tensors, FORMAT)
+    try:
+        return content_of(path, record, from_integers(tensors), FORMAT)
+    except (ValueError, RuntimeError) as error:
+        raise damaged(path, _reason(error)) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,10 @@ import pytest
 import torch
 from advice_tools import PATTERNS, draw_stripes, striped, tiny, tiny_weights
 
-from cnncodes.advice import Advice, advise, load_recipe, source_statistics
+from cnncodes.advice import Advice, advise, load_recipe
 from cnncodes.advice.copies import groups_of, near_pairs
 from cnncodes.advice.decision import decide, expected_seconds, next_best
-from cnncodes.advice.evidence import Evidence, judge, measure_size, source_distance
+from cnncodes.advice.evidence import Evidence, judge, measure_size
 from cnncodes.advice.reasons import close_reason, similarity_reason, size_reason
 from cnncodes.advice.sample import Sample, average_pool, draw_sample, pooled_side
 from cnncodes.advice.thresholds import SHIPPED, load_thresholds
@@ -66,8 +65,8 @@ def made_evidence(strengths: dict[str, float], each: int = 60, seed: int = 0) ->
         rows=np.arange(len(catalog)), fitted=np.isin(np.arange(len(catalog)), split.train),
         labels=catalog.labels.astype(np.int64), codes=codes, grids=dict.fromkeys(codes, 0),
         positions=dict.fromkeys(codes, 1), one_colour=np.zeros(len(catalog)),
-        late=tuple(stage for stage in codes if stage.startswith("fc")), mean=np.zeros(20),
-        variance=np.ones(20), confidence=None, problems={}, notes={}, images_per_second=100.0, device="CPU",
+        late=tuple(stage for stage in codes if stage.startswith("fc")),
+        confidence=None, problems={}, notes={}, images_per_second=100.0, device="CPU",
     )  # fmt: skip
     return judge(sample, size)
 
@@ -218,13 +217,6 @@ def test_large_stages_are_averaged_over_a_grid() -> None:
     )
 
 
-def test_distance_to_the_source_is_in_units_of_its_own_spread() -> None:
-    mean, variance = np.zeros(5), np.full(5, 4.0)
-    assert source_distance(mean, variance, (mean, variance)) == 0
-    assert source_distance(mean + 2, variance, (mean, variance)) == pytest.approx(1.0)
-    assert source_distance(mean, variance, None) is None
-
-
 def kinds(advice: Advice) -> dict[str, str]:
     return {finding.kind: " ".join((finding.text, *finding.names)) for finding in advice.warnings}
 
@@ -283,29 +275,6 @@ def test_unreadable_small_uneven_and_missing_classes_are_named(tmp_path) -> None
 def test_random_weights_are_said_to_know_nothing(stripes) -> None:
     advice = advise(read_catalog(stripes), tiny_weights(trained=False))
     assert advice.untrained and advice.evidence.confidence is None
-
-
-def test_distance_to_the_source_is_shown_where_its_statistics_are_known(stripes) -> None:
-    catalog, weights = read_catalog(stripes), tiny_weights()
-    assert advise(catalog, weights).evidence.source_distance is None
-    known = advise(catalog, weights, source_statistics=(np.zeros(12), np.full(12, 1e-6)))
-    assert known.evidence.source_distance > 1
-
-
-def test_weights_that_know_their_source_find_it_near_and_other_images_far(stripes, tmp_path) -> None:
-    catalog = read_catalog(stripes)
-    statistics, problems = source_statistics(tiny_weights(), catalog)
-    assert not problems and statistics.images == len(catalog) and statistics.stage == "fc7"
-    weights = replace(tiny_weights(), statistics=statistics)
-    assert advise(catalog, weights).evidence.source_distance < 0.05
-    for pattern in PATTERNS[:2]:  # without noise and much darker
-        for seed in range(6):
-            path = tmp_path / pattern / f"{seed}.png"
-            path.parent.mkdir(exist_ok=True)
-            write_png(path, striped(pattern, seed, noise=0) // 8)
-    assert advise(read_catalog(tmp_path), weights).evidence.source_distance > 0.2
-    elsewhere = replace(weights, statistics=replace(statistics, stage="fc6"))
-    assert advise(catalog, elsewhere).evidence.source_distance is None
 
 
 def test_fine_tuning_is_expected_to_take_longer_the_more_of_the_network_learns(stripes) -> None:

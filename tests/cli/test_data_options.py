@@ -11,8 +11,8 @@ from cnncodes.cli import options
 from cnncodes.cli.app import COMMANDS, GROUPS
 
 TAKE_DATA = {
-    "run", "advise", "extract", "finetune", "train", "predict", "evaluate", "probe", "weights describe",
-    "weights compress", "show strongest", "show dead", "show map", "show neighbours",
+    "run", "advise", "extract", "finetune", "train", "predict", "evaluate", "probe",
+    "show strongest", "show dead", "show map", "show neighbours",
 }  # fmt: skip
 FUNCTIONS = dict(COMMANDS) | {f"{group} {name}": f for group, _, commands in GROUPS for name, f in commands}
 R0 = ("--weights", "random:0")

@@ -1,8 +1,10 @@
-"""`cnncodes weights convert` with another input size, and `describe`: what is written is used."""
+"""`cnncodes weights convert` with another input size, or smaller: what is written is used."""
 
 from __future__ import annotations
 
 import json
+
+from cnncodes.weights import load_weights
 
 TF = ("random:0", "--model", "alexnet-tf")  # 2.2 million numbers
 
@@ -27,11 +29,12 @@ def test_what_cannot_be_is_told_before_anything_is_written(run, tmp_path) -> Non
     assert not path.exists()
 
 
-def test_described_weights_tell_advice_how_far_images_are(run, shared, tmp_path) -> None:
-    path = tmp_path / "known.safetensors"
-    made = run("weights", "describe", *TF, shared.photos, "-o", path)
-    assert made.code == 0 and "18 images" in made.out and "advise" in made.err
-    advice = run("advise", shared.photos, "--weights", path)
-    assert advice.code == 0 and "weights' training images: 0.0" in advice.out
-    again = run("weights", "describe", *TF, shared.photos, "-o", tmp_path / "known.cnnz")
-    assert again.code == 2 and "not compressed" in again.err
+def test_small_weights_are_used_like_any_and_become_plain_again(run, tmp_path) -> None:
+    small, plain = tmp_path / "small.safetensors", tmp_path / "plain.safetensors"
+    model = ("random:0", "--model", "alexnet")
+    assert run("weights", "convert", *model, "-o", small, "--rank", "8", "--int8").code == 0
+    assert small.stat().st_size < 4e6
+    assert run("weights", "convert", small, "-o", plain, "--expand", "--json").code == 0
+    shapes = load_weights(plain).architecture.tensor_shapes()
+    assert shapes == load_weights("random:0").architecture.tensor_shapes()
+    assert "classifier.1.left" in run("weights", "check", small).out

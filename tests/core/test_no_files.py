@@ -45,7 +45,6 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "f.h5": lambda path: read_features(path, Catalog(path.parent, ("a.jpg",), [-1], [0], ())),
     "x.pth": load_weights,
     "x.npy": load_weights,
-    "x.cnnz": load_weights,
     "x.caffemodel": load_weights,
     "x.safetensors": load_model,
     "classes.txt": lambda path: read_class_names(path, load_weights("random:0")),

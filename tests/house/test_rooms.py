@@ -34,7 +34,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
     "pillow_heif": {"images": {"decode"}},
-    "h5py": {"codes": {"file", "structure"}},
+    "h5py": {"codes": {"file", "structure", "shards"}},
     "pyarrow": {"codes": {"export"}, "images": {"tables"}},
     "sklearn": {
         "heads": {"scikit"},

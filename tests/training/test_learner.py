@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 
 from cnncodes.core.errors import OptionError
 from cnncodes.networks import TorchNetwork, get_network
+from cnncodes.networks.torch_network import factors
 from cnncodes.training import NetworkSettings, TrainingSettings, train
-from cnncodes.training.learner import DropoutMask, Learner, LowRankLinear, from_scratch
+from cnncodes.training.learner import DropoutMask, Learner, from_scratch
 from cnncodes.weights import build_network, load_weights
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=0.05, middle_rate=1.0, early_rate=1.0)
@@ -56,7 +56,7 @@ def test_a_run_with_batch_normalisation_saves_a_plain_network(network, pixels, s
     result = train(stripes, network, pixels, tmp_path / "run", settings)
     weights = load_weights(str(result.model))
     assert set(weights.tensors) == set(TorchNetwork(weights.architecture).state_dict())
-    assert np.linalg.matrix_rank(weights.tensors["fc6.weight"].numpy(), tol=1e-4) == 6
+    assert weights.architecture.stage("fc6").rank == 6 == weights.tensors["fc6.left"].shape[1]
     watched = result.split.choose
     logits = []
     for row in watched:
@@ -100,8 +100,8 @@ def test_frozen_stages_have_no_batch_normalisation(network):
 def test_low_rank_starts_as_near_as_a_rank_allows():
     random = torch.Generator().manual_seed(0)
     weight = torch.randn(30, 5, generator=random) @ torch.randn(5, 40, generator=random)
-    layer = LowRankLinear(weight, torch.zeros(30), 5)
-    torch.testing.assert_close(layer.left @ layer.right, weight, rtol=1e-4, atol=1e-4)
+    left, right = factors(weight, 5)
+    torch.testing.assert_close(left @ right, weight, rtol=1e-4, atol=1e-4)
 
 
 def test_dropout_is_the_same_however_a_batch_is_shared():

@@ -15,7 +15,7 @@ from cnncodes.heads import LinearModel, load_model, split_rows
 from cnncodes.heads.splits import Split
 from cnncodes.images import SPLITS, file_digests, read_catalog
 from cnncodes.training import TrainingSettings, finetune, train
-from cnncodes.weights import check, compress, load_weights
+from cnncodes.weights import check, convert, load_weights
 
 SETTINGS = TrainingSettings(
     epochs=2, batch_size=8, learning_rate=0.02, middle_rate=1.0, early_rate=1.0, mirror=False
@@ -70,7 +70,8 @@ def test_the_test_is_kept_in_the_folder_and_in_the_model(network, pixels, stripe
     assert check(result.model).evidence == weights.evidence
     assert main(["weights", "check", str(result.model)]) == 0
     assert "that had no part in it" in capsys.readouterr().out
-    assert not compress(weights).weights.evidence, "other numbers, of which nothing is known"
+    small = convert(weights, tmp_path / "small.safetensors", int8=True)
+    assert not small.evidence, "other numbers, of which nothing is known"
 
 
 def test_what_the_command_says(network, stripes, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,7 @@
 
 IMAGES: photographs with a shorter side of 224 px or more, in any folders; SMALL: smaller ones whose answers are in
 TEACHERS/source_teacher.h5; TEACHERS also holds alexnet_convolutions.ts and mobilenet_v2.ts. WORK gets checkpoints,
-progress.jsonl and at the end starter.safetensors (together.safetensors after the third part), which ``cnncodes weights compress`` makes small.
+progress.jsonl and at the end starter.safetensors (together.safetensors after the third part), which ``cnncodes weights convert --int8`` makes small.
 
 On glibc, memory that is given back and taken again costs half of the time; these keep it:
 

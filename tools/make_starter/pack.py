@@ -48,14 +48,15 @@ def tensors_of(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         classifier.load_state_dict(state["classifier"])
         classifier.double()
         for place, stage in ((1, classifier.fc6), (4, classifier.fc7), (6, classifier.fc8)):
-            weight = stage.left.weight @ stage.right.weight
-            bias = stage.left.bias
+            left, right, bias = stage.left.weight, stage.right.weight, stage.left.bias
             if place != 6:
-                weight, bias = folded(weight, stage.norm)
+                left, bias = folded(left, stage.norm)
             if place == 1:
-                scale = imitation.deviation_conv5.flatten().repeat_interleave(36).double()
-                weight = weight / scale
-            found[f"classifier.{place}.weight"], found[f"classifier.{place}.bias"] = weight, bias
+                right = right / imitation.deviation_conv5.flatten().repeat_interleave(36).double()
+            found |= {
+                f"classifier.{place}.{end}": v
+                for end, v in (("left", left), ("right", right), ("bias", bias))
+            }
     return {key: value.float().contiguous() for key, value in found.items()}
 
 
@@ -72,4 +73,4 @@ def pack(
         source="trained by this project (tools/make_starter) from random numbers: imitates the convolutions of an ImageNet "
         "AlexNet (BVLC) and the answers of MobileNet v2 (Google, Apache-2.0) on photographs of research image sets",
     )
-    save_weights(weights, path, overwrite=True)
+    save_weights(weights, path, overwrite=True, int8="classifier" in state)

@@ -1,0 +1,91 @@
+"""Weights made small, and plain again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cnncodes.core.errors import OptionError, WeightsError, WeightsMismatchError
+from cnncodes.networks import get_network
+from cnncodes.weights import build_network, convert, load_weights, save_weights
+from cnncodes.weights.compact import as_integers, expanded, from_integers, with_rank
+from cnncodes.weights.safetensors_file import read_tensors
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return load_weights("random:0")
+
+
+def test_the_factors_of_a_product_give_the_same_activations(weights):
+    low = with_rank(weights, 6)
+    plain = expanded(low)
+    assert plain.architecture == weights.architecture != low.architecture
+    assert sum(t.numel() for t in low.tensors.values()) < sum(t.numel() for t in plain.tensors.values())
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        small, whole = (build_network(each).activations(pixels, "all") for each in (low, plain))
+    for stage, value in whole.items():
+        torch.testing.assert_close(small[stage], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_larger_rank_than_a_matrix_has_leaves_it(weights):
+    assert with_rank(weights, 10**6).tensors.keys() == weights.tensors.keys()
+    with pytest.raises(OptionError, match="rank of 0"):
+        with_rank(weights, 0)
+
+
+def test_integers_are_within_half_a_step_and_read_back_the_same(weights, tmp_path):
+    low = with_rank(weights, 6)
+    stored = as_integers(low.tensors)
+    for key, value in from_integers(stored).items():
+        step = stored.get(f"{key}.scale", torch.zeros(1))
+        assert ((value - low.tensors[key]).abs() <= 0.501 * step).all(), key
+    saved = save_weights(low, tmp_path / "a.safetensors", int8=True)
+    assert (tmp_path / "a.safetensors").stat().st_size < 0.4 * sum(
+        4 * tensor.numel() for tensor in low.tensors.values()
+    )
+    again = load_weights(tmp_path / "a.safetensors")
+    assert again.fingerprint == saved.fingerprint != low.fingerprint
+    for key, value in saved.tensors.items():
+        assert torch.equal(again.tensors[key], value), key
+
+
+def test_a_matrix_of_zeros_stays_one():
+    zero = {"a.weight": torch.zeros(3, 4), "a.bias": torch.ones(3)}
+    assert all(torch.equal(from_integers(as_integers(zero))[key], value) for key, value in zero.items())
+
+
+@pytest.mark.parametrize("wrong", ["shape", "type", "gone"])
+def test_scales_that_do_not_fit_are_refused(weights, tmp_path, wrong):
+    from safetensors.torch import save_file
+
+    save_weights(weights, tmp_path / "a.safetensors", int8=True)
+    tensors, metadata = read_tensors(tmp_path / "a.safetensors")
+    key = next(key for key in tensors if key.endswith(".scale"))
+    if wrong == "gone":
+        del tensors[key]
+    else:
+        tensors[key] = torch.ones(7, 1, 1, 1) if wrong == "shape" else tensors[key].double()
+    save_file(tensors, tmp_path / "b.safetensors", metadata)
+    with pytest.raises(WeightsError):
+        load_weights(tmp_path / "b.safetensors")
+
+
+def test_factors_of_wrong_shapes_are_of_no_network(weights, tmp_path):
+    low = with_rank(weights, 6)
+    key = next(key for key in low.tensors if key.endswith(".right"))
+    broken = dict(low.tensors) | {key: low.tensors[key][:, :-1].contiguous()}
+    save_weights(low, tmp_path / "good.safetensors")
+    with pytest.raises(WeightsMismatchError):
+        save_weights(replace(low, tensors=broken), tmp_path / "a.safetensors")
+        load_weights(tmp_path / "a.safetensors")
+
+
+def test_converting_says_what_is_written(tmp_path):
+    made = convert("random:0", tmp_path / "a.safetensors", rank=4, int8=True)
+    assert made.architecture.stage("fc7").rank == 4
+    plain = convert(made, tmp_path / "b.safetensors", expand=True)
+    assert plain.architecture == get_network("alexnet")
