@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from cnncodes.advice.quick_probes import unit_rows
 from cnncodes.advice.strays import share_of_one_colour
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import HeadError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import Catalog
 
 if TYPE_CHECKING:
     from cnncodes.codes.settings import ExtractionSettings
-    from cnncodes.images.loader import Batch
+    from cnncodes.codes.stream import Block
     from cnncodes.networks import Network, Shape
     from cnncodes.weights import Weights
 
@@ -140,9 +141,8 @@ def extract_sample(
     seed : int, default 0
     progress : callable(done, unreadable), optional
     """
-    from cnncodes.codes.compute import Encoder, choose_device
-    from cnncodes.codes.pipeline import Pipeline
-    from cnncodes.codes.planning import batches_of
+    from cnncodes.codes.compute import choose_device
+    from cnncodes.codes.stream import stream
 
     place = choose_device(device)
     drawn = catalog.subset(rows := draw_sample(catalog, split, images, seed))
@@ -150,14 +150,8 @@ def extract_sample(
     settings = _settings(weights, stages, len(rows))
     kept = _Kept(settings, stages, len(rows), trained_classifier(weights))
     started = time.perf_counter()
-    pipeline = Pipeline(
-        drawn,
-        batches_of(len(rows), settings.batch_size),
-        Encoder(weights, settings, place),
-        workers=workers or place.cores,
-    )
-    for batch, codes in pipeline:
-        kept.take(batch, codes)
+    for batch in stream(drawn, weights, settings, Compute(place.torch_name, workers)):
+        kept.take(batch)
         if progress:
             progress(int(batch.rows[-1]) + 1, len(kept.problems))
     seconds = time.perf_counter() - started
@@ -197,19 +191,12 @@ def trained_classifier(weights: Weights) -> str:
 
 
 def _settings(weights: Weights, stages: tuple[str, ...], images: int) -> ExtractionSettings:
-    from cnncodes.codes.settings import ExtractionSettings, default_batch_size
+    from cnncodes.codes.stream import settings_of
 
     classifier = trained_classifier(weights)
-    settings = ExtractionSettings(
-        network=weights.network,
-        stages=(*stages, classifier) if classifier else stages,
-        weights=weights.name,
-        weights_sha256=weights.fingerprint,
-        preprocessing=weights.preprocessing,
-        classes=weights.architecture.classes,
-    )
+    settings = settings_of(weights, (*stages, classifier) if classifier else stages, images)
     per_image = 4 * sum(int(np.prod(shape)) for shape in settings.stage_shapes().values())
-    size = max(1, min(default_batch_size(images), _BATCH_BYTES // per_image))
+    size = max(1, min(settings.batch_size, _BATCH_BYTES // per_image))
     return dataclasses.replace(settings, batch_size=size)
 
 
@@ -240,9 +227,9 @@ class _Kept:
         self.notes: dict[int, tuple[str, ...]] = {}
         self._confidence, self._count = 0.0, 0
 
-    def take(self, batch: Batch, codes: dict[str, Array]) -> None:
-        """Keep a batch of the sample's rows."""
-        rows = np.asarray(batch.rows)
+    def take(self, batch: Block) -> None:
+        """Keep a block of the sample's rows."""
+        rows, codes = np.asarray(batch.rows), batch.codes
         self.problems |= batch.problems
         self.notes |= batch.notes
         self.readable[list(batch.problems)] = False

@@ -318,7 +318,7 @@ def _of_one_colour(
     codes: CodesFile, rows: Array, root: str | Path | None, least: float
 ) -> tuple[list[Stray], int]:
     """Those of some images that are of one colour, as the network sees them, and how many could be decoded."""
-    from cnncodes.codes.planning import batches_of
+    from cnncodes.codes.stream import batches_of
     from cnncodes.images.loader import Loader
 
     catalog = codes.catalog

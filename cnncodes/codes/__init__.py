@@ -18,11 +18,11 @@ if TYPE_CHECKING:
         run_extraction,
     )
     from cnncodes.codes.file import CodesFile
-    from cnncodes.codes.pipeline import Pipeline
     from cnncodes.codes.planning import Plan, plan_extraction
     from cnncodes.codes.search import nearest
     from cnncodes.codes.settings import ExtractionSettings
     from cnncodes.codes.shards import join
+    from cnncodes.codes.stream import Block, stream
     from cnncodes.codes.structure import pack
 
 _HOMES = {
@@ -39,16 +39,17 @@ _HOMES = {
     "nearest": "search",
     "join": "shards",
     "pack": "structure",
-    "Pipeline": "pipeline",
+    "Block": "stream",
+    "stream": "stream",
     "ExtractionSettings": "settings",
 }
 
 __all__ = [
+    "Block",
     "CheckReport",
     "CodesFile",
     "ExtractionResult",
     "ExtractionSettings",
-    "Pipeline",
     "Plan",
     "check_codes",
     "estimate_seconds",
@@ -59,6 +60,7 @@ __all__ = [
     "pack",
     "plan_extraction",
     "run_extraction",
+    "stream",
 ]
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnncodes.codes.file import DONE, PENDING, UNREADABLE, CodesFile
-from cnncodes.codes.pipeline import Pipeline
+from cnncodes.codes.stream import stream
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import WeightsMismatchError
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def check_codes(
     WeightsMismatchError
         If the weights are not those of the file.
     """
-    from cnncodes.codes.compute import Encoder, choose_device
     from cnncodes.weights import load_weights
 
     weights = load_weights(weights)
@@ -92,11 +92,9 @@ def check_codes(
         missing = tuple(catalog.names[row] for row in rows if int(row) not in set(present))
         size = settings.batch_size
         batches = [present[start : start + size] for start in range(0, len(present), size)]
-        device = choose_device("cpu")
-        encoder = Encoder(weights, settings, device)
         largest = dict.fromkeys(settings.stages, 0.0)
-        for batch, again in Pipeline(catalog, batches, encoder, workers=device.cores):
-            for stage, values in again.items():
+        for batch in stream(catalog, weights, settings, Compute(device="cpu"), blocks=batches):
+            for stage, values in batch.codes.items():
                 stored = codes.read(stage, np.array(batch.rows)).astype(np.float64)
                 scale = max(float(np.abs(stored).max()), 1e-12)
                 difference = np.abs(values.astype(np.float64) - stored).max() / scale

@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.codes import file as codes_file
-from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.planning import Plan, pending_batches, plan_extraction
 from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.shards import write_shard
+from cnncodes.codes.stream import Block, Work, stream
 from cnncodes.codes.structure import create, layout
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CodesFileError, ImageError, OutputBusyError
 from cnncodes.core.outputs import locked, remove_partials, replacing
 from cnncodes.images.catalog import Catalog
 
 if TYPE_CHECKING:
-    from cnncodes.images.loader import Batch
     from cnncodes.weights import AnyWeights
 
 Progress = Callable[[int, int], None]  # images done, images unreadable
@@ -100,14 +100,14 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
         _make_ready(plan)
         with codes_file.CodesFile(plan.output) as codes_there:
             wanted = codes_there.state == codes_file.PENDING
-        pipeline = Pipeline(plan.catalog, plan.pending, plan.encoder, workers=plan.workers)
+        work = Work()
         done = bad = 0
         notes: dict[str, tuple[str, ...]] = {}
         with (
             closing(RowWriter(plan.output, layout(plan.output))) as writer,
-            closing(iter(pipeline)) as computed,  # type: ignore[type-var]
+            closing(_blocks(plan, plan.pending, plan.workers, work)) as computed,  # type: ignore[type-var]
         ):
-            for batch, codes in computed:
+            for batch in computed:
                 rows = [row for row in batch.rows if wanted[row]]  # what is done already is left as it is
                 problems = {row: reason for row, reason in batch.problems.items() if wanted[row]}
                 if plan.strict and problems:
@@ -117,7 +117,7 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
                         "Repair or remove it, or leave out --strict to list such images at the end.",
                     )
                 notes |= {plan.catalog.names[row]: batch.notes[row] for row in rows if row in batch.notes}
-                _write(writer, batch, codes, rows)
+                _write(writer, batch, rows)
                 done, bad = done + len(batch.rows), bad + len(problems)
                 if progress:
                     progress(done, bad)
@@ -126,17 +126,22 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
         images=done,
         resumed=len(plan.catalog) - done,
         seconds=time.perf_counter() - started,
-        decoding_s=pipeline.loader.busy_s,
-        network_s=pipeline.network_s,
-        waited_s=pipeline.loader.waited_s,
+        decoding_s=work.decoding_s,
+        network_s=work.network_s,
+        waited_s=work.waited_s,
         on_cpu=plan.device.is_cpu,
-        batch_size=pipeline.batch_size,
+        batch_size=work.batch_size,
         unreadable=_problems(plan.output),
         notes=notes,
     )
 
 
-def _write(writer: RowWriter, batch: Batch, codes: Mapping[str, np.ndarray], rows: Sequence[int]) -> None:
+def _blocks(plan: Plan, rows: Sequence[Sequence[int]], workers: int, work: Work) -> Iterator[Block]:
+    compute = Compute(device=plan.device.torch_name, workers=workers)
+    return stream(plan.catalog, plan.weights, plan.settings, compute, blocks=rows, work=work)
+
+
+def _write(writer: RowWriter, batch: Block, rows: Sequence[int]) -> None:
     """Write some rows of a batch, those side by side together.
 
     An image that was read before may be out of reach now: its codes must not be lost for another's sake.
@@ -147,7 +152,7 @@ def _write(writer: RowWriter, batch: Batch, codes: Mapping[str, np.ndarray], row
             part = slice(int(run[0]), int(run[-1]) + 1)
             first, last = batch.rows[part.start], batch.rows[part.stop - 1]
             problems = {row: reason for row, reason in batch.problems.items() if first <= row <= last}
-            layers = {stage: values[part] for stage, values in codes.items()}
+            layers = {stage: values[part] for stage, values in batch.codes.items()}
             writer.write(first, layers, problems, batch.digests[part])
 
 
@@ -188,13 +193,12 @@ def estimate_seconds(plan: Plan) -> float:
     if not plan.images:
         return 0.0
     rows = np.unique(np.linspace(0, len(plan.catalog) - 1, PROBE_IMAGES).astype(int))
-    probe = Pipeline(plan.catalog, [[int(row) for row in rows]], plan.encoder, workers=1)
-    for _ in probe:  # the first call sets things up; the second counts
-        probe.network_s = probe.loader.busy_s = 0.0
-    for _ in probe:
-        pass
-    network = probe.network_s / len(rows) / (plan.device.cores if plan.device.is_cpu else 1)
-    decoding = probe.loader.busy_s / len(rows) / min(plan.workers, plan.device.cores)
+    work = Work()
+    for _ in range(2):  # the first time sets things up; the second counts
+        for _ in _blocks(plan, [rows.tolist()], 1, work):
+            pass
+    network = work.network_s / len(rows) / (plan.device.cores if plan.device.is_cpu else 1)
+    decoding = work.decoding_s / len(rows) / min(plan.workers, plan.device.cores)
     return plan.images * (network + decoding if plan.device.is_cpu else max(network, decoding))
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from cnncodes.codes import file as codes_file
 from cnncodes.codes.rows import check_room
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.codes.shards import Shard, parse_shard, part_of
+from cnncodes.codes.stream import batches_of, settings_of
 from cnncodes.codes.structure import bytes_needed
 from cnncodes.core.errors import (
     CodesFileError,
@@ -27,7 +27,7 @@ from cnncodes.core.errors import (
 from cnncodes.images.catalog import Catalog, stat_files
 
 if TYPE_CHECKING:
-    from cnncodes.codes.compute import Device, Encoder
+    from cnncodes.codes.compute import Device
     from cnncodes.weights import AnyWeights, Weights
 
 
@@ -53,13 +53,6 @@ class Plan:
     overwrite: bool = False
     strict: bool = False
     shard: Shard | None = None
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The network with its weights on the device; made when it is first needed."""
-        from cnncodes.codes.compute import Encoder
-
-        return Encoder(self.weights, self.settings, self.device)
 
     @property
     def images(self) -> int:
@@ -204,16 +197,12 @@ def _of_weights(
     preprocessing = weights.preprocessing
     if decoding is not None:
         preprocessing = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
-    return ExtractionSettings(
-        network=weights.network,
-        stages=stages,
-        weights=weights.name,
-        weights_sha256=weights.fingerprint,
+    return dataclasses.replace(
+        settings_of(weights, stages),
         preprocessing=preprocessing,
         crops=crops,
         precision=precision,  # type: ignore[arg-type]  # the record checks them
         dtype=dtype,  # type: ignore[arg-type]
-        classes=weights.architecture.classes,
     )
 
 
@@ -226,11 +215,6 @@ def _like(settings: ExtractionSettings, weights: Weights) -> ExtractionSettings:
             "Find the weights that the file was made with, or name layers and weights yourself.",
         )
     return settings
-
-
-def batches_of(rows: int, batch_size: int) -> list[range]:
-    """Fixed ranges of rows: ``[range(0, 64), range(64, 128), ...]``."""
-    return [range(start, min(start + batch_size, rows)) for start in range(0, rows, batch_size)]
 
 
 def _pending(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.codes.file import DONE, CodesFile
-from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
+from cnncodes.codes.stream import Block, stream
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError, WeightsMissingError
 from cnncodes.evaluation.calibration import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import AnyModel, LinearModel, averaged, load_model, read_rows
@@ -21,8 +22,6 @@ from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.weights import Weights
 
 if TYPE_CHECKING:
-    from cnncodes.codes.compute import Encoder
-    from cnncodes.images.loader import Batch
     from cnncodes.weights import AnyWeights
 
 Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Catalog
@@ -133,8 +132,6 @@ def score_models(
     ModelError, WeightsMissingError, WeightsMismatchError
         As :func:`score`.
     """
-    from cnncodes.codes.compute import Encoder, choose_device
-
     if not models or (weights is not None and len(weights) != len(models)):
         raise OptionError(
             f"{len(models)} models and {'no' if weights is None else len(weights)} weights cannot be scored.",
@@ -145,18 +142,19 @@ def score_models(
         if is_codes(data):
             return [_score_codes(model, one_path(data)) for model in loaded]
         data = read_catalog(data)
-    place = choose_device(device)
     # All weights before the first image, so that a missing file is said at once.
     none: Sequence[None] = [None] * len(loaded)
     numbers = [model_weights(model, own) for model, own in zip(loaded, weights or none, strict=True)]
     found: dict[int, Scores] = {}
     for number, (settings, members) in enumerate(_passes(loaded, crops)):
         settings = dataclasses.replace(settings, batch_size=batch_size or default_batch_size(len(data)))
-        encoder = Encoder(numbers[members[0]], settings, place)
+        blocks = stream(data, numbers[members[0]], settings, Compute(device, workers))
         found |= _score_pass(
-            {member: loaded[member] for member in members}, data, encoder, workers or place.cores,
+            {member: loaded[member] for member in members},
+            data,
+            blocks,
             _shifted(progress, number * len(data)),
-        )  # fmt: skip
+        )
     return [found[member] for member in range(len(loaded))]
 
 
@@ -191,16 +189,14 @@ def _passes(
 
 
 def _score_pass(
-    models: dict[int, LinearModel], catalog: Catalog, encoder: Encoder, workers: int, progress: Progress
+    models: dict[int, LinearModel], catalog: Catalog, blocks: Iterable[Block], progress: Progress
 ) -> dict[int, Scores]:
     """Go over the images once for all these models."""
-    rows, size = range(len(catalog)), encoder.settings.batch_size
-    batches = [rows[start : start + size] for start in rows[::size]]
     values = {key: np.full((len(catalog), len(model.classes)), np.nan) for key, model in models.items()}
     problems: dict[str, str] = {}
-    for batch, codes in Pipeline(catalog, batches, encoder, workers=workers):
+    for batch in blocks:
         for key, model in models.items():
-            values[key][batch.rows[0] : batch.rows[-1] + 1] = _batch_scores(model, batch, codes)
+            values[key][batch.rows[0] : batch.rows[-1] + 1] = _block_scores(model, batch)
         for row, reason in batch.problems.items():
             problems[catalog.names[row]] = reason
         progress(int(batch.rows[-1]) + 1, len(problems))
@@ -222,20 +218,20 @@ def _shifted(progress: Progress | None, before: int) -> Progress:
     return lambda done, unreadable: progress(before + done, unreadable)
 
 
-def _batch_scores(model: LinearModel, batch: Batch, codes: dict[str, np.ndarray]) -> np.ndarray:
-    """Scores ``[batch, K]`` of one batch; kept crops are averaged, unreadable images are NaN.
+def _block_scores(model: LinearModel, block: Block) -> np.ndarray:
+    """Scores ``[rows, K]`` of one block; kept crops are averaged, unreadable images are NaN.
 
     A head reads the mean of the crops' codes, as it was fitted. Of a network's own classifier the probabilities
     are averaged (Krizhevsky, Sutskever and Hinton 2012, section 4.1), and their logarithms are the scores.
     """
-    read = codes[model.stage].astype(np.float32, copy=False)
+    read = block.codes[model.stage].astype(np.float32, copy=False)
     values: np.ndarray
     if read.ndim == 3 and _is_network(model):
         crops = [log_softmax(model.head.scores(read[:, crop])) for crop in range(read.shape[1])]
         values = mean_log_probabilities(crops)
     else:
         values = model.head.scores(read if read.ndim == 2 else read.mean(1))
-    values[[row - batch.rows[0] for row in batch.problems]] = np.nan
+    values[[row - block.rows[0] for row in block.problems]] = np.nan
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -89,10 +90,10 @@ class CNNCodes(TransformerMixin, BaseEstimator):
             For parameters that do not fit.
         """
         images_of(X)
-        encoder = self._make_encoder()
-        self.stage_ = encoder.settings.stages[0]
-        self.weights_sha256_ = encoder.settings.weights_sha256
-        self.n_features_out_ = int(np.prod(encoder.settings.stage_shapes()[self.stage_]))
+        _, settings = self._open()
+        self.stage_ = settings.stages[0]
+        self.weights_sha256_ = settings.weights_sha256
+        self.n_features_out_ = int(np.prod(settings.stage_shapes()[self.stage_]))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -105,29 +106,30 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         WeightsMismatchError
             If the weights have changed since the fit.
         """
-        from cnncodes.codes import Pipeline
         from cnncodes.codes.settings import default_batch_size
+        from cnncodes.codes.stream import batches_of, stream
+        from cnncodes.core.compute import Compute
 
         check_is_fitted(self)
         images = images_of(X)
-        encoder = self._make_encoder()
-        if encoder.settings.weights_sha256 != self.weights_sha256_:
+        weights, settings = self._open()
+        if settings.weights_sha256 != self.weights_sha256_:
             raise WeightsMismatchError(
-                f"weights '{self.weights}' are not those of the fit: {encoder.settings.weights_sha256[:12]} now, "
+                f"weights '{self.weights}' are not those of the fit: {settings.weights_sha256[:12]} now, "
                 f"{self.weights_sha256_[:12]} then.",
                 "Find the weights of the fit, or fit again.",
             )
         size = default_batch_size(len(images)) if self.batch_size is None else self.batch_size
-        batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
         codes = np.empty((len(images), self.n_features_out_), dtype=np.float32)
-        pipeline = Pipeline(images, batches, encoder, workers=self.workers or encoder.device.cores)
-        with closing(iter(pipeline)) as computed:  # type: ignore[type-var]
-            for batch, found in computed:
-                for row, reason in batch.problems.items():
+        compute = Compute(self.device, self.workers)
+        blocks = stream(images, weights, settings, compute, blocks=batches_of(len(images), size))
+        with closing(blocks) as computed:  # type: ignore[type-var]
+            for block in computed:
+                for row, reason in block.problems.items():
                     image = images[row]
                     name = f"'{image}'" if isinstance(image, str | os.PathLike) else f"image {row}"
                     raise ImageError(f"{name} cannot be read: {reason}.", "Leave it out, or repair it.")
-                codes[batch.rows[0] : batch.rows[-1] + 1] = found[self.stage_]
+                codes[block.rows[0] : block.rows[-1] + 1] = block.codes[self.stage_]
         return codes
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -135,27 +137,22 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.array([f"{self.stage_}_{place}" for place in range(self.n_features_out_)], dtype=object)
 
-    def _make_encoder(self) -> Any:
-        """The network on its device; kept between calls, but neither cloned nor pickled."""
-        from cnncodes.codes.compute import Encoder, choose_device
-        from cnncodes.codes.settings import ExtractionSettings
+    def _open(self) -> Any:
+        """The weights and settings; kept between calls (the network with them), but neither cloned nor pickled."""
+        from cnncodes.codes.compute import choose_device
+        from cnncodes.codes.stream import settings_of
         from cnncodes.weights import load_weights
 
         asked = tuple(sorted(self.get_params().items()))
-        kept = self.__dict__.get("_encoder")
+        kept = self.__dict__.get("_opened")
         if kept is not None and kept[0] == asked:
             return kept[1]
         weights = load_weights(self.weights, network=self.network)
-        settings = ExtractionSettings(
-            network=weights.network,
-            stages=(weights.architecture.select_one(self.layer),),
-            weights=weights.name,
-            weights_sha256=weights.fingerprint,
-            preprocessing=weights.preprocessing,
+        settings = dataclasses.replace(
+            settings_of(weights, (weights.architecture.select_one(self.layer),)),
             crops=self.crops,
             precision=self.precision,  # type: ignore[arg-type]
             batch_size=64 if self.batch_size is None else self.batch_size,
-            classes=weights.architecture.classes,
         )
         if self.workers is not None and self.workers < 1:
             raise OptionError(f"{self.workers} workers cannot decode.", "Use 1 or more, or None.")
@@ -164,13 +161,13 @@ class CNNCodes(TransformerMixin, BaseEstimator):
                 f"crops '{self.crops}' give several rows per image.", f"Use center or {self.crops}-mean."
             )
         settings.stage_shapes()  # the crop must fit the network
-        encoder = Encoder(weights, settings, choose_device(self.device))
-        self._encoder = (asked, encoder)
-        return encoder
+        choose_device(self.device)  # is it there?
+        self._opened = (asked, (weights, settings))
+        return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the network, which is loaded again where it is needed."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_encoder"}
+        return {name: value for name, value in super().__getstate__().items() if name != "_opened"}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.codes.file import DONE, CodesFile
-from cnncodes.codes.pipeline import Pipeline
-from cnncodes.codes.planning import batches_of
 from cnncodes.codes.settings import ExtractionSettings
+from cnncodes.codes.stream import settings_of, stream
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CatalogError, OptionError, StageError
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog, read_catalog
@@ -193,25 +193,20 @@ def _in_images(
     catalog: Catalog, classifier: Classifier, stages: str | None, workers: int | None, report: Progress
 ) -> Firing:
     """One pass of all images through the network; what is kept is one number for each unit."""
-    from cnncodes.codes.compute import Encoder
-
     weights = classifier.weights
     network = weights.architecture
     names = network.select(stages) if stages else tuple(stage.name for stage in network.stages if stage.relu)
-    settings = ExtractionSettings(
-        weights.network, names, weights.name, weights.fingerprint, weights.preprocessing, classes=network.classes
-    )  # fmt: skip
+    settings = settings_of(weights, names)
     names, left_out = _rectified(settings, names, asked=stages is not None)
     shapes = settings.stage_shapes()
     size = 4 * sum(int(np.prod(shapes[name])) for name in names)  # bytes for each image
-    batches = batches_of(len(catalog), int(np.clip(ROOM // size, 1, MOST_IMAGES)))
-    encoder = Encoder(weights, settings, classifier.device)
+    settings = replace(settings, stages=names, batch_size=int(np.clip(ROOM // size, 1, MOST_IMAGES)))
+    compute = Compute(classifier.device.torch_name, workers)
     counts = {name: np.zeros(shapes[name][0], np.int64) for name in names}
     problems: dict[str, str] = {}
-    for loaded, codes in Pipeline(catalog, batches, encoder, workers=workers or classifier.device.cores):
-        good = [place for place, row in enumerate(loaded.rows) if row not in loaded.problems]
+    for loaded in stream(catalog, weights, settings, compute):
         for name in names:
-            counts[name] += _fired(codes[name][good], len(counts[name]))
+            counts[name] += _fired(loaded.codes[name][loaded.readable], len(counts[name]))
         problems |= {catalog.names[row]: reason for row, reason in loaded.problems.items()}
         report(int(loaded.rows[-1]) + 1, len(catalog))
     if len(problems) == len(catalog):

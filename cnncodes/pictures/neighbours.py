@@ -18,9 +18,11 @@ import numpy.typing as npt
 
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops, nearest
-from cnncodes.core.errors import CodesFileError, OptionError, WeightsMismatchError
-from cnncodes.images import Catalog, crops_of, file_digest
-from cnncodes.pictures.codes_source import CodesSource, find_row, moved, read_query
+from cnncodes.codes.stream import stream
+from cnncodes.core.compute import Compute
+from cnncodes.core.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
+from cnncodes.images import Catalog, file_digest
+from cnncodes.pictures.codes_source import CodesSource, find_row, moved
 from cnncodes.pictures.colours import Legend, label_colours, unwritten
 from cnncodes.pictures.drawing import cut_middle, new_sheet, plain, show_sheet
 from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
@@ -239,12 +241,9 @@ def _compute(
     file: CodesFile, stage: str, paths: Sequence[str], weights: Weights | str | None, device: str
 ) -> Array:
     """Codes ``[images, length]`` of new images, as the file's own were made."""
-    from cnncodes.codes.compute import Encoder, choose_device
     from cnncodes.weights import Weights, load_weights
 
     settings = file.settings
-    record = settings.preprocessing
-    crops = np.stack([crops_of(read_query(path, record), record, settings.crops) for path in paths])
     loaded = weights
     if not isinstance(loaded, Weights):
         loaded = load_weights(loaded or settings.weights, network=settings.network)
@@ -254,7 +253,15 @@ def _compute(
             f"({settings.weights_sha256[:12]}).",
             "Name the right weights with --weights.",
         )
-    return mean_of_crops(Encoder(loaded, settings, choose_device(device))(crops)[stage])
+    found = []
+    for block in stream([os.fspath(path) for path in paths], loaded, settings, Compute(device)):
+        for row, reason in block.problems.items():
+            path = paths[row]
+            raise ImageError(
+                f"'{path}' cannot be read: {reason.rstrip('.')}.", f"Replace or remove '{path}'."
+            )
+        found.append(mean_of_crops(block.codes[stage]))
+    return np.concatenate(found)
 
 
 def _by_pixels(

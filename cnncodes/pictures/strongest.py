@@ -17,11 +17,12 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from cnncodes.codes import CodesFile, Pipeline
-from cnncodes.codes.compute import Device, Encoder, available_cores, choose_device
+from cnncodes.codes import CodesFile
+from cnncodes.codes.compute import available_cores
 from cnncodes.codes.file import DONE
-from cnncodes.codes.planning import batches_of
-from cnncodes.codes.settings import ExtractionSettings, default_batch_size
+from cnncodes.codes.settings import ExtractionSettings
+from cnncodes.codes.stream import settings_of, stream
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CodesFileError, OptionError
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog
@@ -283,8 +284,7 @@ def find_strongest(
         catalog, named = images_for(data, weights)
         weights = load_classifier(named, network=network, device=device).weights
     catalog = catalog.subset(rows_of(catalog, None, split, limit))
-    place = choose_device(device)
-    return _in_images(catalog, weights, layer, asked, place, workers or place.cores, report)
+    return _in_images(catalog, weights, layer, asked, Compute(device, workers), report)
 
 
 def _in_images(
@@ -292,26 +292,21 @@ def _in_images(
     weights: Weights,
     layer: str,
     asked: _Asked,
-    device: Device,
-    workers: int,
+    compute: Compute,
     report: Progress,
 ) -> Strongest:
     """From images, batch by batch as they come out of the network."""
     network = weights.architecture
-    settings = ExtractionSettings(
-        weights.network, (network.select_one(layer),), weights.name, weights.fingerprint,
-        weights.preprocessing, batch_size=default_batch_size(len(catalog)), classes=network.classes,
-    )  # fmt: skip
+    settings = settings_of(weights, (network.select_one(layer),), len(catalog))
     _check_units(asked.units, settings)
-    encoder, stage = Encoder(weights, settings, device), settings.stages[0]
+    stage = settings.stages[0]
     problems: dict[str, str] = {}
 
     def blocks() -> Blocks:
-        batches = batches_of(len(catalog), settings.batch_size)
-        for batch, codes in Pipeline(catalog, batches, encoder, workers=workers):
+        for batch in stream(catalog, weights, settings, compute):
             problems.update({catalog.names[row]: reason for row, reason in batch.problems.items()})
-            own = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
-            yield np.array(batch.rows, np.int64)[own], codes[stage][own]
+            own = batch.readable
+            yield np.array(batch.rows, np.int64)[own], batch.codes[stage][own]
             report(int(batch.rows[-1]) + 1, len(catalog), len(problems))
 
     classifies = stage == network.stage_names[-1] and network.classes

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import torch
 
-from cnncodes.codes.compute import Device, Encoder
-from cnncodes.codes.pipeline import Pipeline
+from cnncodes.codes.compute import Device
+from cnncodes.codes.stream import stream
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import ModelError, WeightsMismatchError
 from cnncodes.heads.linear_model import LinearModel
 from cnncodes.images.catalog import Catalog
@@ -69,11 +70,9 @@ def typical_length(
     """Median Euclidean length of the codes that a head reads, over some training images."""
     chosen = np.unique(rows[np.linspace(0, len(rows) - 1, SAMPLE).astype(int)])
     settings = dataclasses.replace(model.settings, crops="center", batch_size=16)
-    encoder = Encoder(weights, settings, device)
-    batches = [range(start, min(start + 16, len(chosen))) for start in range(0, len(chosen), 16)]
-    lengths = []
-    for batch, codes in Pipeline(catalog.subset(chosen), batches, encoder, workers=device.cores):
-        good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
-        lengths.append(np.linalg.norm(codes[model.stage][good].astype(np.float64), axis=1))
+    lengths = [
+        np.linalg.norm(block.codes[model.stage][block.readable].astype(np.float64), axis=1)
+        for block in stream(catalog.subset(chosen), weights, settings, Compute(device=device.torch_name))
+    ]
     found = np.concatenate(lengths)
     return float(np.median(found)) if len(found) and np.median(found) > 0 else 1.0

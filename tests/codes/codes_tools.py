@@ -11,6 +11,7 @@ import numpy as np
 
 from cnncodes.codes import ExtractionSettings, Plan
 from cnncodes.codes.compute import Device
+from cnncodes.codes.stream import keep_encoder
 
 ONE_CORE = Device("cpu", "CPU, 1 core", 1)
 
@@ -75,5 +76,5 @@ class FakeEncoder:
 def pretend(plan: Plan, **options: object) -> FakeEncoder:
     """Give a plan an encoder that only pretends."""
     encoder = FakeEncoder(plan.settings, plan.device, **options)  # type: ignore[arg-type]
-    plan.__dict__["encoder"] = encoder
+    keep_encoder(plan.weights, encoder)  # type: ignore[arg-type]
     return encoder

@@ -1,11 +1,16 @@
 """A batch for which there is no memory is computed in parts; what else goes wrong is not swallowed."""
 
+import dataclasses
+
 import pytest
 import torch
 from codes_tools import ONE_CORE, FakeEncoder, content, pretend
 
-from cnncodes.codes import Pipeline, estimate_seconds, extract, plan_extraction, run_extraction
+from cnncodes.codes import estimate_seconds, extract, plan_extraction, run_extraction
 from cnncodes.codes.compute import Encoder, choose_device
+from cnncodes.codes.pipeline import Pipeline
+from cnncodes.codes.stream import local, settings_of, stream
+from cnncodes.core.compute import Compute
 from cnncodes.images import read_catalog
 
 
@@ -74,6 +79,25 @@ def test_batches_come_in_order_and_with_their_rows(catalog, small_weights, tmp_p
     assert [list(batch.rows) for batch, _ in found] == [list(rows) for rows in batches]
     single = list(Pipeline(catalog, [[21]], FakeEncoder(settings), workers=1))
     assert (found[2][1]["pool1"][0] == single[0][1]["pool1"][0]).all()
+
+
+def test_blocks_have_equal_bits_wherever_they_are_computed(catalog, small_weights):
+    settings = settings_of(small_weights, ("pool1", "fc7"), len(catalog))
+    elsewhere = []
+
+    def one_at_a_time(task):
+        for rows in task.blocks:
+            elsewhere.append(rows)
+            yield from local(dataclasses.replace(task, blocks=[rows]))
+
+    cpu = Compute(device="cpu")
+    both = [list(stream(catalog, small_weights, settings, cpu, executor=e)) for e in (local, one_at_a_time)]
+    assert elsewhere == [range(16), range(16, 22)] == [block.rows for block in both[0]]
+    for here, there in zip(*both, strict=True):
+        assert (here.digests == there.digests).all()
+        assert here.digests.all()
+        for stage in settings.stages:
+            assert (here.codes[stage] == there.codes[stage]).all()
 
 
 def test_torch_is_left_as_it_was(catalog, small_weights, tmp_path):

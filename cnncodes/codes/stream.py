@@ -1,0 +1,185 @@
+"""The only way from images to codes: fixed ranges of rows, each computed as it would be anywhere else, in order."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.codes.pipeline import Pipeline
+from cnncodes.codes.settings import ExtractionSettings, default_batch_size
+from cnncodes.core.compute import Compute
+from cnncodes.images.catalog import Catalog
+from cnncodes.weights import Weights
+
+if TYPE_CHECKING:
+    from cnncodes.codes.compute import Device, Encoder
+    from cnncodes.images.decode import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Codes of some rows.
+
+    Parameters
+    ----------
+    rows : sequence of int [B]
+    codes : dict of str to ndarray
+        ``[B, length]`` of each layer, or ``[B, crops, length]`` where crops are kept; an unreadable image has no meaning in it.
+    problems : dict of int to str
+        Row -> reason, for each image that cannot be read.
+    digests : uint64 ndarray [B]
+        Of the image files; 0 for what is no file or cannot be read.
+    notes : dict of int to tuple of str
+        Row -> what is amiss with an image that is read all the same, see :data:`~cnncodes.images.notes.NOTES`.
+    pixels : uint8 ndarray [B, crops, height, width, 3]
+        As the network saw them.
+    """
+
+    rows: Sequence[int]
+    codes: dict[str, np.ndarray]
+    problems: dict[int, str]
+    digests: npt.NDArray[np.uint64]
+    notes: dict[int, tuple[str, ...]]
+    pixels: npt.NDArray[np.uint8]
+
+    @property
+    def readable(self) -> npt.NDArray[np.intp]:
+        """Places in the block whose images could be read."""
+        return np.flatnonzero([row not in self.problems for row in self.rows])
+
+
+@dataclass
+class Work:
+    """How a stream's time was spent: seconds of decoding and computing summed over threads, seconds that the network waited,
+    and the images computed at once (fewer than planned if a GPU's memory ran out)."""
+
+    decoding_s: float = 0.0
+    network_s: float = 0.0
+    waited_s: float = 0.0
+    batch_size: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What an executor is asked for: the codes of these blocks of rows, in their order."""
+
+    images: Catalog | Sequence[Source]
+    blocks: Sequence[Sequence[int]]
+    weights: Weights
+    settings: ExtractionSettings
+    device: Device
+    workers: int
+    work: Work = field(default_factory=Work)
+
+
+Executor: TypeAlias = Callable[[Task], Iterator[Block]]
+
+
+def local(task: Task) -> Iterator[Block]:
+    """The executor of this process: threads decode ahead, and on a CPU each core computes a block of its own."""
+    encoder = encoder_of(task.weights, task.settings, task.device)
+    pipeline = Pipeline(task.images, task.blocks, encoder, workers=task.workers)
+    with closing(iter(pipeline)) as computed:  # type: ignore[type-var]
+        for batch, codes in computed:
+            yield Block(batch.rows, codes, batch.problems, batch.digests, batch.notes, batch.pixels)
+    task.work.decoding_s = pipeline.loader.busy_s
+    task.work.network_s = pipeline.network_s
+    task.work.waited_s = pipeline.loader.waited_s
+    task.work.batch_size = pipeline.batch_size
+
+
+def stream(
+    images: Catalog | Sequence[Source],
+    weights: Weights,
+    settings: ExtractionSettings,
+    compute: Compute,
+    *,
+    blocks: Sequence[Sequence[int]] | None = None,
+    executor: Executor = local,
+    work: Work | None = None,
+) -> Iterator[Block]:
+    """Codes of images, block by block.
+
+    Parameters
+    ----------
+    images : Catalog, or sequence of paths, Pillow images or arrays
+    weights : Weights
+    settings : ExtractionSettings
+        Which layers, and how; they say the precision.
+    compute : Compute
+        Its device and workers.
+    blocks : sequence of sequences of int, optional
+        Rows of each block; by default all of them, in ranges of the settings' batch size. Equal blocks have equal bits.
+    executor : callable, default :func:`local`
+        Computes the blocks.
+    work : Work, optional
+        Filled at the end.
+
+    Raises
+    ------
+    OptionError
+        If the device is not there.
+    """
+    from cnncodes.codes.compute import choose_device
+
+    device = choose_device(compute.device)
+    if blocks is None:
+        blocks = batches_of(len(images), settings.batch_size)
+    task = Task(images, blocks, weights, settings, device, compute.workers or device.cores, work or Work())
+    return executor(task)
+
+
+def batches_of(rows: int, batch_size: int) -> list[range]:
+    """Fixed ranges of rows: ``[range(0, 64), range(64, 128), ...]``."""
+    return [range(start, min(start + batch_size, rows)) for start in range(0, rows, batch_size)]
+
+
+# The encoder that was used last with some weights; it goes with them.
+_KEPT: weakref.WeakKeyDictionary[Weights, tuple[ExtractionSettings, Device, Encoder]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def encoder_of(weights: Weights, settings: ExtractionSettings, device: Device) -> Encoder:
+    """The network with its weights on the device, opened once for streams with the same settings that follow each other."""
+    from cnncodes.codes import compute
+
+    kept = _KEPT.get(weights)
+    if kept is not None and kept[:2] == (settings, device):
+        return kept[2]
+    encoder = compute.Encoder(weights, settings, device)
+    keep_encoder(weights, encoder)
+    return encoder
+
+
+def keep_encoder(weights: Weights, encoder: Encoder) -> None:
+    """Have the streams of these weights use an encoder, until one with other settings is asked for."""
+    _KEPT[weights] = (encoder.settings, encoder.device, encoder)
+
+
+def settings_of(weights: Weights, stages: tuple[str, ...], images: int = 0) -> ExtractionSettings:
+    """The settings for some layers of weights as they come: their own preprocessing, the centre crop, float32.
+
+    Parameters
+    ----------
+    weights : Weights
+    stages : tuple of str
+        Canonical names.
+    images : int, optional
+        Their number, which the batch size follows.
+    """
+    return ExtractionSettings(
+        network=weights.network,
+        stages=stages,
+        weights=weights.name,
+        weights_sha256=weights.fingerprint,
+        preprocessing=weights.preprocessing,
+        batch_size=default_batch_size(images) if images else 64,
+        classes=weights.architecture.classes,
+    )
