@@ -70,7 +70,7 @@ class Recipe:
     head : HeadSettings
         Of "linear".
     training : TrainingSettings
-        Of "finetune" and "train"; its ``network`` and ``teacher`` are the sections of these names.
+        Of "finetune" and "train"; its ``network`` is the section of this name.
     name : str
         How it was asked for; no part of what it says.
     """
@@ -120,12 +120,7 @@ class Recipe:
     def commands(self, data: str = "photos/") -> tuple[tuple[str, ...], ...]:
         """The commands that follow it, each as its words."""
         if self.method != "linear":
-            teacher = self.training.teacher
-            missing = teacher is not None and not (teacher.program or teacher.codes)
-            given = (
-                ("--set", "teacher.program=teacher.ts", "--set", "teacher.trusted=true") if missing else ()
-            )
-            return (("cnncodes", COMMANDS[self.method], data, "--recipe", self.name, *given, "-o", "run"),)
+            return (("cnncodes", COMMANDS[self.method], data, "--recipe", self.name, "-o", "run"),)
         extract = ["cnncodes", "extract", data, "-o", "codes.h5", "--layers", self.extract.layers]
         if self.extract.crops != "center":
             extract += ["--crops", self.extract.crops]

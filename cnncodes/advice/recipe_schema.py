@@ -116,7 +116,7 @@ def sections() -> Sections:
 
 
 def nested_records() -> dict[str, type]:
-    """The fields of TrainingSettings that are records, each a section of its own: network, teacher."""
+    """The fields of TrainingSettings that are records, each a section of its own: network."""
     found = {name: record_in(kind) for name, kind in get_type_hints(TrainingSettings).items()}
     return {name: record for name, record in found.items() if record is not None}
 

@@ -80,9 +80,6 @@ def _files_read(
         yield "the recipe", find_recipe(os.fspath(name))
     if weights is not None:
         yield "the weights file", Path(weights.name)
-    if recipe is not None and recipe.training.teacher is not None:
-        for file in filter(None, (recipe.training.teacher.program, recipe.training.teacher.codes)):
-            yield "the teacher", Path(file)
     with contextlib.suppress(ValueError):  # words for a person, no command
         yield from (("the list of images", Path(word)) for word in shlex.split(data or ""))
     for image in catalog.names:

@@ -120,7 +120,7 @@ def run(
     OutputExistsError
         If the folder holds anything else.
     OptionError
-        If ``overwrite`` would take away what is to be read: recipe, weights, teacher, list of images, an image.
+        If ``overwrite`` would take away what is to be read: recipe, weights, list of images, an image.
     HeadError, CatalogError
         If there are too few images or classes.
     InterruptedTrainingError

@@ -167,7 +167,7 @@ def from_features(path: Path, catalog: Catalog) -> Source:
 def _other_program(path: Path, catalog: Catalog) -> Source:
     from cnncodes.codes.features import read_features
 
-    values = read_features(path, catalog).values
+    values = read_features(path, catalog)
     return Source(
         path.name,
         ("features",),

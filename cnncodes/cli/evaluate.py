@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 def evaluate(
     models: head_options.ModelsAndData,
     split: head_options.EvaluateSplit = "auto",
-    of: head_options.Of = None,
     crops: head_options.OptionalCrops = None,
     no_temperature: head_options.NoTemperature = False,
     confusion: head_options.ConfusionFile = None,
@@ -47,22 +46,18 @@ def evaluate(
 
         cnncodes evaluate model.safetensors photos/ --confusion confusion.png --csv answers.csv
 
-        cnncodes evaluate run/model.safetensors birds/ --of birds
-
         cnncodes evaluate a.safetensors b.safetensors c.safetensors photos/
 
     The calibration error says how far probabilities and accuracy are apart: at 0 %, of the images predicted
     with probability 0.8, 80 % are right. A temperature T (softmax of score / T) often mends it.
     """
     from cnncodes.evaluation import AverageResult
-    from cnncodes.heads import head_of, load_model
+    from cnncodes.heads import load_model
 
     reporter = Reporter(json, quiet)
     files, data = _models_and_data(models)
     _check_outputs(confusion, csv, overwrite)
     loaded = [load_model(file) for file in files]
-    if of is not None:
-        loaded = [head_of(model, of) for model in loaded]
     results = _evaluate(
         reporter, loaded, files, data, reading, split=split, crops=crops, temperature=not no_temperature, weights=weights,
         device=device, workers=workers,
@@ -82,7 +77,7 @@ def evaluate(
     reporter.document(document)
     for name, reason in result.scores.problems.items():
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
-    reporter.next(f"cnncodes predict {shell(files[0])} photo.jpg{f' --of {shell(of)}' if of else ''}")
+    reporter.next(f"cnncodes predict {shell(files[0])} photo.jpg")
     if result.scores.problems:
         raise options.Exit(3)
 

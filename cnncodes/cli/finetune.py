@@ -20,7 +20,6 @@ def finetune(
     keep_head: training_options.KeepHead = False,
     head: training_options.StartHead = None,
     more: training_options.MoreData = None,
-    heads: training_options.Heads = "joined",
     split: options.SplitRule = "auto",
     set_: options.Set = None,
     seed: training_options.TrainingSeed = None,
@@ -60,12 +59,12 @@ def finetune(
          "--seed": ("train.seed", seed)},
     )  # fmt: skip
     settings = chosen.training_settings()
-    catalog, class_sets = read_sets(reporter, data, more or [], heads, reading)
+    catalog = read_sets(reporter, data, more or [], reading)
     loaded = options.load_weights(reporter, chosen.weights, model)
     with watch(reporter, chosen, output) as watching:
         result = finetune_network(
             catalog, loaded, output, settings, keep_head=keep_head,
-            head=load_model(head) if head else None, class_sets=class_sets, split=options.parse_split(split),
+            head=load_model(head) if head else None, split=options.parse_split(split),
             device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
             ready=watching.ready, progress=watching.progress, notes=reporter.warn,
         )  # fmt: skip

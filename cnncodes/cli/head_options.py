@@ -96,15 +96,6 @@ Images = Annotated[
         metavar="IMAGES...", help="Images, folders, globs, lists, or one codes file.", show_default=False
     ),
 ]
-Of = Annotated[
-    str | None,
-    typer.Option(
-        "--of",
-        metavar="SET",
-        help="Of a model with a head for each of several data sets (--heads each): the head of this one.",
-        show_default=False,
-    ),
-]
 Top = Annotated[int, typer.Option("--top", metavar="N", min=1, help="Classes per image, best first.")]
 Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: one line per image and class.")]
 ModelsAndData = Annotated[

@@ -26,7 +26,6 @@ def predict(
     model: head_options.Model,
     images: head_options.Images,
     top: head_options.Top = 5,
-    of: head_options.Of = None,
     weights: options.OptionalWeights = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
@@ -49,16 +48,13 @@ def predict(
         cnncodes predict model.safetensors photos/ --csv > predictions.csv
     """
     from cnncodes.evaluation import is_codes, model_weights, predictions_of, score
-    from cnncodes.heads import head_of, load_model, require_one_head
+    from cnncodes.heads import load_model
     from cnncodes.images import Catalog
 
     reporter = Reporter(json, quiet)
     if csv and json:
         raise OptionError("--csv and --json cannot both be on standard output.", "Leave one of them out.")
     loaded = load_model(model)
-    if of is not None:
-        loaded = head_of(loaded, of)
-    require_one_head(loaded)  # before the images are read
     stored = is_codes(images)
     if not stored:
         reading["classes_are"] = reading["classes_are"] or "none"

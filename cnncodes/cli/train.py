@@ -17,7 +17,6 @@ def train(
     activation: training_options.Activation = None,
     epochs: training_options.Epochs = None,
     more: training_options.MoreData = None,
-    heads: training_options.Heads = "joined",
     split: options.SplitRule = "auto",
     set_: options.Set = None,
     seed: training_options.TrainingSeed = None,
@@ -37,7 +36,7 @@ def train(
 
     cnncodes train photos/ -o run --recipe scratch
 
-    cnncodes train birds/ --data flowers/ --heads each -o run
+    cnncodes train birds/ --data flowers/ -o run
     """
     from cnncodes.networks import get_network
     from cnncodes.training import train as train_network
@@ -51,10 +50,10 @@ def train(
     )  # fmt: skip
     settings = chosen.training_settings()
     network = get_network(chosen.network)
-    catalog, class_sets = read_sets(reporter, data, more or [], heads, reading)
+    catalog = read_sets(reporter, data, more or [], reading)
     with watch(reporter, chosen, output) as watching:
         result = train_network(
-            catalog, network, chosen.images, output, settings, class_sets=class_sets, split=options.parse_split(split),
+            catalog, network, chosen.images, output, settings, split=options.parse_split(split),
             device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
             ready=watching.ready, progress=watching.progress, notes=reporter.warn,
         )  # fmt: skip

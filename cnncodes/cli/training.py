@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.options import Exit, Reading
-from cnncodes.core.errors import OptionError
 from cnncodes.core.words import counted, duration, one_line, percent, quoted, shell
 
 if TYPE_CHECKING:
@@ -22,17 +21,11 @@ if TYPE_CHECKING:
     from cnncodes.training.state import Epoch
 
 
-def read_sets(
-    reporter: Reporter, data: list[str], more: list[str], heads: str, reading: Reading
-) -> tuple[Catalog, Any]:
-    """The images to learn from, and the data set of each class where each has a head of its own; says what they are."""
+def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Reading) -> Catalog:
+    """The images to learn from, of one data set or several joined; says what they are."""
     from cnncodes.images import join_catalogs, read_catalog
     from cnncodes.images.sources import is_list
 
-    if heads not in ("joined", "each"):
-        raise OptionError(f"--heads '{heads}' is not known.", "Use joined or each.")
-    if heads == "each" and not more:
-        raise OptionError("--heads each needs several data sets.", "Name the others with --data.")
     sources = [data, *([name] for name in more)]
     listed = [all(map(is_list, source)) for source in sources]
     catalogs = []
@@ -41,12 +34,10 @@ def read_sets(
         if any(listed) and not all(listed):  # what is said of tables is not said of folders
             own = {name: value for name, value in reading.items() if (name == "classes_are") != lists}
         catalogs.append(read_catalog(source, **own))
-    catalog, sets = catalogs[0], None
-    if more:
-        catalog, sets = join_catalogs(catalogs, "apart" if heads == "each" else "name")
+    catalog = join_catalogs(catalogs) if more else catalogs[0]
     if os.environ.get("RANK", "0") == "0":  # of several processes one tells
         reporter.note(catalog.describe())
-    return catalog, sets if heads == "each" else None
+    return catalog
 
 
 @contextmanager
@@ -168,8 +159,7 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
         reporter.warn(f"unreadable: {quoted(name)}: {reason}")
     if result.unreadable:
         reporter.warn(f"so {learned:,} images were learned from and {watched:,} watched")
-    head = f" --of {shell(result.class_sets[0])}" if result.class_sets else ""
-    reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg{head}")
+    reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg")
     if result.unreadable:
         raise Exit(3)
 

@@ -40,14 +40,6 @@ MoreData = Annotated[
         show_default=False,
     ),
 ]
-Heads = Annotated[
-    str,
-    typer.Option(
-        "--heads",
-        metavar="joined|each",
-        help="Classes of several data sets: those of one name are one class, or each set has a head of its own.",
-    ),
-]
 StartHead = Annotated[
     str | None,
     typer.Option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +13,15 @@ from cnncodes.core.files import reading
 from cnncodes.images.catalog import Catalog
 
 
-@dataclass(frozen=True, eq=False)
-class Features:
-    """Another network's answers for the images of a catalog, row by row.
-
-    Parameters
-    ----------
-    values : float16 ndarray [N, D]
-        float32 where float16 could not hold the largest.
-    weight, bias : float32 ndarray [K, D] and [K], or None
-        Its last layer: logits = values @ weight.T + bias.
-    classes : tuple of K str, or None
-    """
-
-    values: np.ndarray
-    weight: np.ndarray | None
-    bias: np.ndarray | None
-    classes: tuple[str, ...] | None
-
-
-def read_features(path: str | os.PathLike[str], catalog: Catalog) -> Features:
+def read_features(path: str | os.PathLike[str], catalog: Catalog) -> np.ndarray:
     """Read ``images/name`` and ``layers/features`` (or ``image_names`` and ``features``) of an HDF5 file.
 
-    Features stored as uint8 with an attribute ``largest`` stand for ``largest * (stored / 255) ** 2``. ``logits/weight``,
-    ``logits/bias`` and ``classes`` are read where they are.
+    Features stored as uint8 with an attribute ``largest`` stand for ``largest * (stored / 255) ** 2``.
+
+    Returns
+    -------
+    float16 ndarray [N, D]
+        One row per image of the catalog; float32 where float16 could not hold the largest.
 
     Raises
     ------
@@ -68,17 +52,11 @@ def read_features(path: str | os.PathLike[str], catalog: Catalog) -> Features:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
             if stored.dtype == np.uint8:
                 table = float(dataset.attrs["largest"]) * (np.arange(256) / 255) ** 2
-                values = table.astype(_dtype_for(table))[stored]
+                values: np.ndarray = table.astype(_dtype_for(table))[stored]
             else:
                 values = stored.astype(_dtype_for(stored))
         _check_finite(values, path, catalog)
-        logits = "logits/weight" in file
-        return Features(
-            values=values,
-            weight=file["logits/weight"][:].astype(np.float32) if logits else None,
-            bias=file["logits/bias"][:].astype(np.float32) if logits else None,
-            classes=tuple(name.decode() for name in file["classes"][:]) if "classes" in file else None,
-        )
+        return values
 
 
 def _largest(values: np.ndarray) -> float:

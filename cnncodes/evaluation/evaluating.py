@@ -24,7 +24,6 @@ from cnncodes.evaluation.rows import (
 )
 from cnncodes.evaluation.scores import Data, Progress, Scores, is_codes, score_models
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
-from cnncodes.heads.sets import require_one_head
 from cnncodes.images.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -201,8 +200,6 @@ def judge(
     """
     if not models:
         raise OptionError("there is no model to evaluate.", "Name one or more.")
-    for model in models:
-        require_one_head(model)
     orders = [class_order(model.classes, models[0].classes, place) for place, model in enumerate(models)]
     catalog = catalog_of(data)
     sample = _sample(models, data, catalog, split, rows, copies, temperature)

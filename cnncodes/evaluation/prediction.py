@@ -13,7 +13,6 @@ from cnncodes.core.errors import OptionError
 from cnncodes.evaluation.scores import NOT_FINITE, Data, Scores, is_codes, score
 from cnncodes.heads.choice import leads
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
-from cnncodes.heads.sets import require_one_head
 from cnncodes.images.catalog import Catalog, read_catalog
 
 #: A decision is close where the best class leads the second by less than this share of the model's usual lead. Scores grow
@@ -75,8 +74,6 @@ def predict(
     ------
     OptionError
         If ``top`` is not 1 or more.
-    ModelError
-        If the model has a head for each of several data sets: choose one with :func:`cnncodes.heads.head_of`.
     """
     model = _checked(model, top)
     if not isinstance(data, Catalog) and not is_codes(data):
@@ -113,6 +110,4 @@ def predictions_of(model: AnyModel, scores: Scores, top: int = 5) -> list[Predic
 def _checked(model: AnyModel, top: int) -> LinearModel:
     if top < 1:
         raise OptionError(f"the {top} best classes cannot be given.", "Use 1 or more.")
-    loaded = load_model(model)
-    require_one_head(loaded)
-    return loaded
+    return load_model(model)

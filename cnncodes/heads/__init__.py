@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         load_model,
     )
     from cnncodes.heads.normalise import Normalisation
-    from cnncodes.heads.sets import data_sets, head_of, require_one_head
     from cnncodes.heads.splits import Split, split_rows
     from cnncodes.heads.transformer import CNNCodes
 
@@ -53,9 +52,6 @@ _HOMES = {
     "is_model": "linear_model",
     "load_model": "linear_model",
     "Normalisation": "normalise",
-    "data_sets": "sets",
-    "head_of": "sets",
-    "require_one_head": "sets",
     "Split": "splits",
     "split_rows": "splits",
     "CNNCodes": "transformer",
@@ -74,17 +70,14 @@ __all__ = [
     "Split",
     "check_exportable",
     "choose_C",
-    "data_sets",
     "draw_few",
     "export_head",
     "few_shot",
     "few_shot_codes",
     "fit_head",
     "fit_linear",
-    "head_of",
     "is_model",
     "load_model",
-    "require_one_head",
     "split_rows",
     "stratified_folds",
 ]

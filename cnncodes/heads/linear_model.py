@@ -31,6 +31,7 @@ from cnncodes.images.digests import identical_contents
 from cnncodes.images.listing import SUFFIXES
 from cnncodes.weights import Weights, read_arrays, write_arrays
 from cnncodes.weights.content import require_finite
+from cnncodes.weights.file_record import require_one_head
 from cnncodes.weights.safetensors_file import ENTRY
 
 FORMAT = 1
@@ -53,8 +54,6 @@ class LinearModel:
     seen : uint64 ndarray
         Digests of the files that the head was fitted on, of copies of them in other files, and of those that the weights
         were trained on, so that an evaluation can leave them out.
-    class_sets : tuple of str
-        The data set of each class, where each set has a head of its own; see :func:`cnncodes.heads.head_of`.
     origin : Path, Weights or None
         The model's file, beside which its weights may be, or the network whose own classifier it is. Not saved.
     watched : uint64 ndarray
@@ -65,7 +64,6 @@ class LinearModel:
     settings: ExtractionSettings
     evidence: dict[str, Any] = field(default_factory=dict)
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
-    class_sets: tuple[str, ...] = ()
     origin: Path | Weights | None = field(default=None, repr=False)
     watched: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
 
@@ -112,7 +110,6 @@ class LinearModel:
             "head": json.loads(self.head.to_json()),
             "settings": json.loads(self.settings.to_json()),
             "evidence": self.evidence,
-            "class_sets": list(self.class_sets),
         }
         arrays = {name: np.asarray(array) for name, array in self.head.arrays().items()}
         arrays |= {_ENTRY: self.seen.view(np.int64), _WATCHED: self.watched.view(np.int64)}
@@ -145,6 +142,7 @@ class LinearModel:
                 "Update cnncodes.",
             )
         require_finite(f"model '{path}'", arrays, ModelError)
+        require_one_head(f"the model '{path}'", record, ModelError)
         try:
             seen = arrays.pop(_ENTRY).view(np.uint64)
             watched = arrays.pop(_WATCHED, np.zeros(0, np.int64)).view(np.uint64)
@@ -153,7 +151,6 @@ class LinearModel:
                 settings=ExtractionSettings.from_json(json.dumps(record["settings"])),
                 evidence=dict(record["evidence"]),
                 seen=seen,
-                class_sets=tuple(map(str, record.get("class_sets", ()))),
                 origin=path,
                 watched=watched,
             )
@@ -236,9 +233,7 @@ def network_model(weights: Weights) -> LinearModel:
     bias = np.zeros(network.classes, np.float32)
     head = Head("softmax", identity, bias, Normalisation("none"), 1.0, names)
     seen, watched = (np.array(digests, np.uint64) for digests in (weights.seen, weights.watched))
-    return LinearModel(
-        head, settings, dict(weights.evidence), seen, weights.class_sets, origin=weights, watched=watched
-    )
+    return LinearModel(head, settings, dict(weights.evidence), seen, origin=weights, watched=watched)
 
 
 @dataclass(frozen=True, eq=False)

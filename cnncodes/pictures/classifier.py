@@ -77,14 +77,8 @@ class Classifier:
         Raises
         ------
         ModelError
-            If the network ends before a classifier, and there is no head, or it has several (``train --heads each``).
+            If the network ends before a classifier and there is no head.
         """
-        if sets := tuple(dict.fromkeys((self.head or self.weights).class_sets)):
-            raise ModelError(
-                f"'{self.name}' has a head for each of {', '.join(map(repr, sets))}, which cannot be compared.",
-                f"Save one, and name that file: cnncodes.heads.head_of(cnncodes.heads.load_model({self.name!r}), "
-                f"{sets[0]!r}).save('{sets[0]}.safetensors').",
-            )
         if self.head is not None:
             return self.head.classes
         count = self.weights.architecture.classes
@@ -97,9 +91,8 @@ class Classifier:
 
     @property
     def has_classes(self) -> bool:
-        """Whether there is one classifier for all classes."""
-        sets = (self.head or self.weights).class_sets
-        return not sets and (self.head is not None or self.weights.architecture.classes is not None)
+        """Whether there is a classifier."""
+        return self.head is not None or self.weights.architecture.classes is not None
 
     @property
     def unit(self) -> str:

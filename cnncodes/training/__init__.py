@@ -9,14 +9,13 @@ if TYPE_CHECKING:
     from cnncodes.training.loop import Training
     from cnncodes.training.range_test import RangeTest
     from cnncodes.training.run import TrainingResult, finetune, train
-    from cnncodes.training.settings import NetworkSettings, TeacherSettings, TrainingSettings
+    from cnncodes.training.settings import NetworkSettings, TrainingSettings
     from cnncodes.training.state import Epoch, InterruptedTrainingError, Tested, read_epochs
 
 _HOMES = {
     "Epoch": "state",
     "InterruptedTrainingError": "state",
     "NetworkSettings": "settings",
-    "TeacherSettings": "settings",
     "RangeTest": "range_test",
     "Tested": "state",
     "Training": "loop",
@@ -32,7 +31,6 @@ __all__ = [
     "InterruptedTrainingError",
     "NetworkSettings",
     "RangeTest",
-    "TeacherSettings",
     "Tested",
     "Training",
     "TrainingResult",

@@ -66,8 +66,8 @@ class Descent:
         self.optimizer.zero_grad(set_to_none=True)
         mask = DropoutMask(batch.size, batch.places)
         with autocast(self._settings.precision, self._device):
-            hidden, logits = self._forward(batch.values, mask, cached)
-        losses = objective(self._learner, hidden, logits, batch.targets)
+            logits = self._forward(batch.values, mask, cached)
+        losses = objective(logits, batch.targets)
         # DistributedDataParallel takes the mean over processes of what is the mean over the whole batch here
         (losses.sum() * (self._processes.count / max(batch.size, 1))).backward()  # type: ignore[no-untyped-call]
         if self._settings.clip_norm:
@@ -87,8 +87,8 @@ class Descent:
                 if not batch.rows:
                     continue
                 with autocast(self._settings.precision, self._device):
-                    hidden, logits = self._learner(batch.values, cached=cached)
-                losses = objective(self._learner, hidden, logits, batch.targets)
+                    logits = self._learner(batch.values, cached=cached)
+                losses = objective(logits, batch.targets)
                 right = objective.right(logits, batch.targets)
                 count = right.new_tensor(len(batch.rows))
                 total += torch.stack([losses.sum().double(), right.double(), count.double()])

@@ -56,13 +56,10 @@ def guessing_loss(
     return float((share * losses).sum())
 
 
-def is_stalled(
-    history: Sequence[Mapping[str, Any]], guessing: float | None, warmup_epochs: float = 0.0
-) -> bool:
+def is_stalled(history: Sequence[Mapping[str, Any]], guessing: float, warmup_epochs: float = 0.0) -> bool:
     """Whether the loss stands still.
 
-    Judged after two epochs and the warm-up, or three where guessing has no known loss (a teacher is imitated). A loss
-    moves that is 1 % below what guessing gives (without that, below the first epoch's), or 1 % below the epoch before.
+    Judged after two epochs and the warm-up. A loss moves that is 1 % below what guessing gives, or 1 % below the epoch before.
     Standing still means that neither the training loss nor the val loss moves; dropout and augmentation can hide in
     the former what the latter shows.
 
@@ -70,19 +67,18 @@ def is_stalled(
     ----------
     history : sequence of mappings
         Every :class:`~cnncodes.training.Epoch` so far as a mapping.
-    guessing : float or None
+    guessing : float
         See :func:`guessing_loss`.
     warmup_epochs : float, default 0
         In which the rate is too small to judge.
     """
-    if len(history) < (2 if guessing is not None else 3) or len(history) < warmup_epochs + 1:
+    if len(history) < max(2, warmup_epochs + 1):
         return False
-    first, before, last = history[0], history[-2], history[-1]
+    before, last = history[-2], history[-1]
     for name in ("loss", "val_loss"):
         if last.get(name) is None:
             continue
-        reference = first[name] if guessing is None else guessing
-        if last[name] <= (1 - LEAST) * max(reference, before[name]):
+        if last[name] <= (1 - LEAST) * max(guessing, before[name]):
             return False
     return True
 
@@ -123,7 +119,7 @@ def dead_units(learner: Learner, batches: Iterable[Tensor]) -> dict[str, float]:
 
 
 def advice(
-    history: Sequence[Mapping[str, Any]], guessing: float | None, rate: float, dead: Mapping[str, float]
+    history: Sequence[Mapping[str, Any]], guessing: float, rate: float, dead: Mapping[str, float]
 ) -> str:
     """What to say of a loss that stands still, and what to try.
 
@@ -134,17 +130,19 @@ def advice(
     ----------
     history : sequence of mappings
         Every :class:`~cnncodes.training.Epoch` so far as a mapping.
-    guessing : float or None
+    guessing : float
     rate : float
         The highest learning rate.
     dead : {stage: share}
         See :func:`dead_units`.
     """
     first, last = history[0], history[-1]
-    against = "" if guessing is None else f", and guessing by class frequency gives {guessing:.3f}"
-    text = f"the training loss stands still: {last['loss']:.3f} in epoch {last['epoch']}{against}."
+    text = (
+        f"the training loss stands still: {last['loss']:.3f} in epoch {last['epoch']}, and guessing by class frequency "
+        f"gives {guessing:.3f}."
+    )
     worst = max(dead, key=lambda name: dead[name], default=None)
-    too_large = last["loss"] > WORSE * max(first["loss"], guessing or 0.0)
+    too_large = last["loss"] > WORSE * max(first["loss"], guessing)
     if worst is not None:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in dead.items() if share)
         text += f" Units that never fire: {shares}; most in {worst}." if shares else " All units fire."
@@ -165,21 +163,10 @@ def never_at_full_rate(settings: TrainingSettings) -> str:
     )
 
 
-def guessing_in(inputs: Inputs) -> float | None:
-    """:func:`guessing_loss` of what a training learns from; None where a teacher is imitated."""
-    if inputs.settings.teacher is not None:
-        return None
-    labels, weight = inputs.labels[inputs.train_rows], inputs.class_weights()
-    classes = int(labels.max()) + 1
-    sets = inputs.class_sets
-    heads = np.zeros(classes, int) if sets is None else sets.cpu().numpy()
-    total = 0.0
-    for head in np.unique(heads):  # an image is told from those of its own data set only
-        own = np.flatnonzero(heads == head)
-        images = np.searchsorted(own, labels[np.isin(labels, own)])
-        its_weight = None if weight is None else weight[torch.from_numpy(own).to(weight.device)]
-        total += len(images) * guessing_loss(images, len(own), inputs.settings, its_weight)
-    return total / len(labels)
+def guessing_in(inputs: Inputs) -> float:
+    """:func:`guessing_loss` of what a training learns from."""
+    labels = inputs.labels[inputs.train_rows]
+    return guessing_loss(labels, int(labels.max()) + 1, inputs.settings, inputs.class_weights())
 
 
 class Diagnosis:

@@ -49,8 +49,8 @@ def views_to_keep(settings: TrainingSettings, learner: Learner, images: int) -> 
     reason = None
     if learner.first == 0:
         reason = "no stage before the first learning one is frozen"
-    elif settings.teacher is not None or settings.mixup or settings.input_sizes:
-        reason = "a teacher, mixup and input sizes need the pixels in every epoch"
+    elif settings.mixup or settings.input_sizes:
+        reason = "mixup and input sizes need the pixels in every epoch"
     if settings.cached_views > 0 and reason:
         raise OptionError(
             f"train.cached_views = {settings.cached_views} is not possible: {reason}.",

@@ -1,4 +1,4 @@
-"""What enters the learner, and what it should become: views or kept values of each batch, labels, a teacher's answers."""
+"""What enters the learner, and what it should become: views or kept values of each batch, and labels."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ from cnncodes.training.processes import Processes
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.squares import Squares
 from cnncodes.training.state import autocast
-from cnncodes.training.teacher import Teacher, feature_scale
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights.preprocessing import Preprocessing
 
-MEASURED = 500  # images for colour axes and for the scale of a teacher's features
+MEASURED = 500  # images for colour axes
 MEASURED_BATCH = 32
 SAMPLED = 200  # images of :meth:`Inputs.sample`
 SAMPLED_BATCH = 50
@@ -66,7 +65,7 @@ class Inputs:
     ----------
     learner : Learner
         On the device; its frozen stages fill the cache.
-    catalog, labels, split, preprocessing, settings, folder, device, workers, teacher, processes, class_sets
+    catalog, labels, split, preprocessing, settings, folder, device, workers, processes
         As for :class:`~cnncodes.training.Training`.
 
     Attributes
@@ -77,8 +76,6 @@ class Inputs:
         If there is one, its values enter the learner in the place of views.
     axes : ColourAxes or None
         Of the training images, once :meth:`measure` was called and the settings ask for colour noise.
-    feature_scale : (mean, deviation) or None
-        float32 Tensors [D] that standardise the teacher's features, once measured.
     """
 
     def __init__(
@@ -92,20 +89,14 @@ class Inputs:
         folder: Path,
         device: Device,
         workers: int,
-        teacher: Teacher | None = None,
         processes: Processes | None = None,
-        class_sets: np.ndarray | None = None,
     ) -> None:
         self.catalog, self.labels = catalog, labels
         self.preprocessing, self.settings = preprocessing, settings
         self.train_rows, self.val_rows, self.test_rows = split.train, split.choose, split.test
         self.axes: ColourAxes | None = None
-        self.feature_scale: tuple[Tensor, Tensor] | None = None
         self._unreadable: dict[str, str] = {}  # by an earlier process, or in the test
-        self.class_sets = (
-            None if class_sets is None else torch.as_tensor(class_sets, device=device.torch_name)
-        )
-        self._learner, self._device, self._workers, self._teacher = learner, device, workers, teacher
+        self._learner, self._device, self._workers = learner, device, workers
         self._processes = processes or Processes()
         self._whole = dataclasses.replace(preprocessing, crop=preprocessing.resize)  # crops are views
         self._squares = Squares(catalog, self.train_rows, self._whole, device, workers)
@@ -144,7 +135,7 @@ class Inputs:
             mix = None if parts is None else torch.from_numpy(parts).to(views.device)
             if mix is not None:
                 views = mixed_views(views, mix)
-            yield self._batch(batch, rows, self._normalised(views), self._targets(rows, views, mix))
+            yield self._batch(batch, rows, self._normalised(views), self._targets(rows, mix))
 
     def to_watch(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
         """This process's share of each batch of val rows: centre crops, nothing drawn at random."""
@@ -157,17 +148,16 @@ class Inputs:
         yield from self._centres(batches, self._val_squares)
 
     def to_test(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
-        """As :meth:`to_watch`, of test rows; they enter the first stage, whatever is frozen, and no teacher is asked."""
+        """As :meth:`to_watch`, of test rows; they enter the first stage, whatever is frozen."""
         squares = Squares(self.catalog, self.test_rows, self.preprocessing, self._device, self._workers)
-        yield from self._centres(batches, squares, ask=False)
+        yield from self._centres(batches, squares)
         self._unreadable |= {self.catalog.names[row]: reason for row, reason in squares.problems.items()}
 
-    def _centres(self, batches: Sequence[list[int]], source: Squares, *, ask: bool = True) -> Iterator[Batch]:
+    def _centres(self, batches: Sequence[list[int]], source: Squares) -> Iterator[Batch]:
         shares = [self._processes.share(batch) for batch in batches]
         for batch, (rows, squares) in zip(batches, source.batches(shares), strict=True):
             views = squares.permute(0, 3, 1, 2).float()
-            targets = self._targets(rows, views if ask else None)
-            yield self._batch(batch, rows, self._normalised(views), targets)
+            yield self._batch(batch, rows, self._normalised(views), self._targets(rows))
 
     def _batch(self, whole: Sequence[int], rows: list[int], values: Tensor, targets: Targets) -> Batch:
         readable = set(rows)
@@ -238,57 +228,27 @@ class Inputs:
         return True
 
     def measure(self) -> None:
-        """Measure on some training images what the settings need and is not known: colour axes, a teacher's scale."""
-        needs_axes = self.settings.pca_noise and self.axes is None
-        needs_scale = self._teacher is not None and self.feature_scale is None
-        if not needs_axes and not needs_scale:
-            return
-        place = self._device.torch_name
-        colours, features = [], []
-        for rows, pixels in self._some(self.train_rows, MEASURED, MEASURED_BATCH, self._whole):
-            colours.append(pixels[:, ::4, ::4])
-            if needs_scale:
-                views = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
-                answers = self._targets(rows, views.to(place)).answers
-                assert answers is not None
-                features.append(answers.features.cpu().numpy())
-        if needs_axes:
-            self.axes = ColourAxes.of(colours)
-        if needs_scale:
-            mean, deviation = feature_scale(np.concatenate(features))
-            self.feature_scale = (
-                torch.from_numpy(mean).float().to(place),
-                torch.from_numpy(deviation).float().to(place),
-            )
+        """Measure the colour axes on some training images, if the settings need them and they are not known."""
+        if self.settings.pca_noise and self.axes is None:
+            some = self._some(self.train_rows, MEASURED, MEASURED_BATCH, self._whole)
+            self.axes = ColourAxes.of(pixels[:, ::4, ::4] for _, pixels in some)
 
     def measured(self) -> dict[str, Any]:
         """What :meth:`measure` found, and which images cannot be read, for a checkpoint."""
         return {
             "axes": self.axes.to_json() if self.axes else None,
-            "feature_scale": self.feature_scale,
             "unreadable": self.unreadable(),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take over what :meth:`measured` gave."""
         self.axes = ColourAxes.from_json(saved["axes"]) if saved["axes"] else None
-        scale = saved["feature_scale"]
-        self.feature_scale = tuple(part.to(self._device.torch_name) for part in scale) if scale else None
         self._unreadable = dict(saved["unreadable"])
 
-    def _targets(
-        self, rows: Sequence[int], views: Tensor | None = None, mix: Tensor | None = None
-    ) -> Targets:
-        """What some images should become; ``views`` in 0..255 are shown to the teacher."""
-        labels = torch.from_numpy(self.labels[np.asarray(rows, dtype=np.int64)]).to(self._device.torch_name)
-        answers = None
-        if self._teacher is not None and views is not None:
-            colours = views.flip(1) if self.preprocessing.channels == "BGR" else views
-            answers = self._teacher(rows, (colours / 255).clamp(0, 1), mix)
-        allowed = None
-        if self.class_sets is not None:
-            allowed = self.class_sets[labels][:, None] == self.class_sets[None, :]
-        return Targets(labels, answers, mix, allowed)
+    def _targets(self, rows: Sequence[int], mix: Tensor | None = None) -> Targets:
+        """What some images should become."""
+        labels = torch.from_numpy(self.labels[np.asarray(rows, dtype=np.int64)])
+        return Targets(labels.to(self._device.torch_name), mix)
 
     def _normalised(self, views: Tensor) -> Tensor:
         """Views in 0..255 as the network wants them, in torchvision's order of operations."""

@@ -25,8 +25,6 @@ class Learner(nn.Module):
     module : TorchNetwork
         Becomes part of the learner; :meth:`plain` gives the network that was learned.
     settings : TrainingSettings
-    features, logits : int, default 0
-        Lengths of a teacher's features and logits that are imitated by linear maps of the last hidden stage; 0: none.
 
     Attributes
     ----------
@@ -36,9 +34,7 @@ class Learner(nn.Module):
         Place of the first stage that learns; everything before runs without gradients.
     """
 
-    def __init__(
-        self, module: TorchNetwork, settings: TrainingSettings, features: int = 0, logits: int = 0
-    ) -> None:
+    def __init__(self, module: TorchNetwork, settings: TrainingSettings) -> None:
         super().__init__()
         self.module = module
         self.dropout = settings.dropout
@@ -59,9 +55,6 @@ class Learner(nn.Module):
         for stage in network.stages:
             if self._learns(stage):
                 self._equip(stage, settings)
-        hidden = self._hidden_length()
-        self.to_features = _map(hidden, features, settings.seed + 1) if features else None
-        self.to_logits = _map(hidden, logits, settings.seed + 2) if logits else None
 
     def _equip(self, stage: Stage, settings: TrainingSettings) -> None:
         if settings.network.batch_norm and stage.relu:
@@ -72,13 +65,8 @@ class Learner(nn.Module):
     def _learns(self, stage: Stage) -> bool:
         return isinstance(stage, Convolution | Linear) and stage.name not in self.frozen
 
-    def _hidden_length(self) -> int:
-        return int(self.module.network.incoming_shapes()[-1][0])
-
-    def forward(
-        self, value: Tensor, mask: DropoutMask | None = None, cached: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Last hidden activations ``[batch, hidden]`` and logits.
+    def forward(self, value: Tensor, mask: DropoutMask | None = None, cached: bool = False) -> Tensor:
+        """Logits ``[batch, classes]``.
 
         ``value`` is preprocessed pixels ``[batch, 3, height, width]``, or with ``cached`` what the frozen stages gave
         for them.
@@ -94,20 +82,17 @@ class Learner(nn.Module):
             pixels = self.module.compute(stage, pixels)
         return pixels
 
-    def after(self, value: Tensor, mask: DropoutMask | None = None) -> tuple[Tensor, Tensor]:
-        """Hidden activations and logits from the value that enters the first learning stage."""
-        hidden = value
+    def after(self, value: Tensor, mask: DropoutMask | None = None) -> Tensor:
+        """Logits from the value that enters the first learning stage."""
         for stage in self.module.network.stages[self.first :]:
             value = self.module.linear(stage, value)
             if stage.name in self.norms:
                 value = self.norms[stage.name](value)
             if stage.relu:
                 value = self.module.activate(value)
-            if isinstance(stage, Linear) and stage.relu:
-                hidden = value
-                if self.training and self.dropout:
-                    value = (mask or DropoutMask())(value, self.dropout)
-        return hidden, value
+            if isinstance(stage, Linear) and stage.relu and self.training and self.dropout:
+                value = (mask or DropoutMask())(value, self.dropout)
+        return value
 
     def groups(self, settings: TrainingSettings) -> list[dict[str, object]]:
         """Parameter groups with their part of the learning rate: new, middle and early layers.
@@ -127,8 +112,6 @@ class Learner(nn.Module):
             if stage.name in self.norms:
                 own = list(self.norms[stage.name].parameters())
                 groups.append({"params": own, "rate": rate, "weight_decay": 0.0})
-        maps = [extra for extra in (self.to_features, self.to_logits) if extra is not None]
-        groups += [{"params": list(extra.parameters()), "rate": 1.0, "weight_decay": 0.0} for extra in maps]
         return groups
 
     @torch.no_grad()
@@ -151,16 +134,6 @@ class Learner(nn.Module):
                 tensors["bias"] = tensors["bias"] * scale + shift
             found |= {f"{stage.prefix}.{name}": value.float().contiguous() for name, value in tensors.items()}
         return found
-
-
-def _map(incoming: int, outgoing: int, seed: int) -> nn.Linear:
-    """A linear map with numbers by a seed, so that a run can be repeated."""
-    layer = nn.Linear(incoming, outgoing)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        layer.weight.normal_(0.0, math.sqrt(1 / incoming), generator=generator)
-        layer.bias.zero_()
-    return layer
 
 
 def norm_as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

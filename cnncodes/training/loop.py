@@ -44,7 +44,6 @@ from cnncodes.training.state import (
     set_random_state,
     stop_signals,
 )
-from cnncodes.training.teacher import Teacher
 from cnncodes.weights.preprocessing import Preprocessing
 
 Progress = Callable[[int, int, float], None]  # epoch, images done in it, loss so far
@@ -73,12 +72,8 @@ class Training:
     device : Device
     workers : int
         Decoding threads.
-    teacher : Teacher, optional
     processes : Processes, optional
         Those that train together; each has its share of every batch.
-    class_sets : int ndarray [K], optional
-        The data set that each class belongs to, where each set has a head of its own: an image can then only be of
-        the classes of its set.
     notes : callable(text), optional
         Told what a person should know: a restart, a loss that stands still and what to try.
     record : mapping, optional
@@ -109,10 +104,8 @@ class Training:
         device: Device,
         workers: int,
         *,
-        teacher: Teacher | None = None,
         processes: Processes | None = None,
         notes: Callable[[str], None] | None = None,
-        class_sets: np.ndarray | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings, self.folder, self.device = settings, folder, device
@@ -125,7 +118,7 @@ class Training:
         self.optimizer = self._descent.optimizer
         self.inputs = Inputs(
             self.learner, catalog, labels, split, preprocessing, settings, folder, device, workers,
-            teacher, self.processes, class_sets,
+            self.processes,
         )  # fmt: skip
         self.frozen = self.inputs.frozen
         self.steps_per_epoch = -(-len(self.train_rows) // settings.batch_size)
@@ -186,7 +179,7 @@ class Training:
             If the loss is not a number again after three restarts at a tenth of the rate.
         """
         self.inputs.measure()
-        self.objective = Objective(self.settings, self.inputs.class_weights(), self.inputs.feature_scale)
+        self.objective = Objective(self.settings, self.inputs.class_weights())
         with (
             stop_signals(self._stop),
             lent_random_numbers(self._random, self.device),
@@ -322,10 +315,7 @@ class Training:
         return (found.loss, found.accuracy) if found else (None, None)
 
     def test(self) -> Tested | None:
-        """What the kept weights are worth on the test images, once :meth:`run` is done; None where there are none.
-
-        Centre crops, and labels alone, whatever else was learned by.
-        """
+        """What the kept weights are worth on centre crops of the test images, after :meth:`run`; None where there are none."""
         with exact_float32(self.device, self.settings.precision):
             images = self.inputs.to_test(self._in_batches(self.inputs.test_rows))
             return self._descent.watch(images, self.objective, cached=False)

@@ -224,10 +224,9 @@ def find_rate(training: Training) -> RangeTest:
                 raise training.interrupted()
         return state.loss_sum / state.seen
 
-    guessing = guessing_in(training.inputs)
     steps = min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * training.steps_per_epoch))
     try:
-        return range_test(step, steps=steps, guessing=math.inf if guessing is None else guessing)
+        return range_test(step, steps=steps, guessing=guessing_in(training.inputs))
     finally:
         batches.close()
         training.settings = settings

@@ -16,7 +16,6 @@ import numpy as np
 
 from cnncodes.codes.compute import Device
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
-from cnncodes.heads.sets import set_names
 from cnncodes.heads.splits import Split, SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests, digest_of, file_digests
@@ -31,7 +30,6 @@ from cnncodes.training.range_test import RangeTest
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.state import Epoch, Tested
 from cnncodes.training.task import Task, choose_task
-from cnncodes.training.teacher import Teacher, load_teacher
 from cnncodes.weights import AnyWeights, Weights, save_weights
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -41,8 +39,7 @@ class TrainingResult:
     """What a training left: the run folder, the weights file in it, every epoch, and the split that was used.
 
     ``leads`` is false in all but one of several processes: that one writes and tells. ``unreadable`` has the name and the
-    reason of each image that this process, or an earlier one of the same run, could not read. ``class_sets`` has the data set
-    of each class, where each set has a head of its own. ``already`` says that the run was finished before. ``test`` is what
+    reason of each image that this process, or an earlier one of the same run, could not read. ``already`` says that the run was finished before. ``test`` is what
     the network is worth on the images of ``split.test``, which had no part in it; None where there are none.
     """
 
@@ -53,7 +50,6 @@ class TrainingResult:
     classes: tuple[str, ...]
     leads: bool = True
     unreadable: dict[str, str] = field(default_factory=dict)
-    class_sets: tuple[str, ...] = ()
     already: bool = False
     test: Tested | None = None
 
@@ -72,7 +68,6 @@ def finetune(
     *,
     keep_head: bool = False,
     head: AnyModel | None = None,
-    class_sets: np.ndarray | None = None,
     split: SplitRule | Split = "auto",
     device: str = "auto",
     workers: int | None = None,
@@ -97,8 +92,6 @@ def finetune(
         Keep the last layer; by default it is replaced for the new classes.
     head : LinearModel, path or name, optional
         Fitted on codes of these weights' last hidden stage: the new last layer starts from it.
-    class_sets : int ndarray [classes], optional
-        As :func:`cnncodes.images.join_catalogs` gives them with "apart": each data set has a head of its own.
     split : {"auto", "none"}, float or Split, default "auto"
         Which images test, once, at the end, as for :func:`cnncodes.heads.split_rows`: the data's own, else a fifth of each
         class. Where the data have no val split beside them, a tenth of the rest is watched, to choose the epoch. Or a
@@ -134,7 +127,7 @@ def finetune(
     source = f"fine-tuned from {weights.name} ({weights.fingerprint[:16]}), freeze {settings.freeze}"
     job = _Job(
         catalog, weights.whole, weights.preprocessing, settings, Path(folder), source,
-        lambda classes: start_from(weights, classes, settings, keep_head=keep_head), class_sets,
+        lambda classes: start_from(weights, classes, settings, keep_head=keep_head),
         None if head is None else (weights, head), keep_head, weights.seen, weights.watched,
     )  # fmt: skip
     return _train(
@@ -150,7 +143,6 @@ def train(
     folder: str | os.PathLike[str],
     settings: TrainingSettings | None = None,
     *,
-    class_sets: np.ndarray | None = None,
     split: SplitRule | Split = "auto",
     device: str = "auto",
     workers: int | None = None,
@@ -170,7 +162,7 @@ def train(
     job = _Job(
         catalog, network, preprocessing, settings, Path(folder),
         f"trained from new numbers ({settings.initialisation}, seed {settings.seed})",
-        lambda classes: from_scratch(network.with_classes(len(classes)), settings), class_sets,
+        lambda classes: from_scratch(network.with_classes(len(classes)), settings),
     )  # fmt: skip
     return _train(
         job, split, device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
@@ -189,7 +181,6 @@ class _Job:
     folder: Path
     source: str
     start: Callable[[tuple[str, ...]], TorchNetwork]  # the network to begin with, for these classes
-    class_sets: np.ndarray | None = None
     head: tuple[Weights, LinearModel] | None = None
     keep_head: bool = False
     seen: tuple[int, ...] = ()  # digests of what the weights to begin with have learned from
@@ -214,12 +205,9 @@ def _train(
             job, settings=dataclasses.replace(job.settings, learning_rate=measured.rate)
         )
     with processes(device) as (together, place):
-        teacher = _teacher(job, place)
-        task = choose_task(
-            job.catalog, job.settings, rule, teacher, job.class_sets, starts_from_head=job.head is not None
-        )
+        task = choose_task(job.catalog, rule, job.settings.seed)
         task = dataclasses.replace(task, split=_untouched(job, task.split))
-        learner = _learner(job, task, teacher, place)
+        learner = _learner(job, task, place)
         record = _record(job, task, learner) if together.leads else {}
         with held(job.folder) if together.leads else nullcontext():
             if together.leads:
@@ -232,8 +220,8 @@ def _train(
             if found is None:
                 training = Training(
                     learner, job.catalog, task.labels, task.split, job.preprocessing, job.settings, job.folder,
-                    place, workers or max(1, place.cores // together.count), teacher=teacher, processes=together,
-                    notes=notes if together.leads else None, class_sets=task.class_sets, record=record,
+                    place, workers or max(1, place.cores // together.count), processes=together,
+                    notes=notes if together.leads else None, record=record,
                 )  # fmt: skip
                 if resume and not training.resume() and notes and together.leads:
                     notes(f"there is no checkpoint in '{job.folder}' yet: this begins at epoch 1.")
@@ -262,7 +250,6 @@ def _train(
         task.classes,
         together.leads,
         found["unreadable"],
-        _class_sets(task),
         already,
         None if found["test"] is None else Tested(**found["test"]),
     )
@@ -287,14 +274,7 @@ def _with_head(job: _Job, digests: Iterable[int], *names: str) -> set[int]:
     return {*digests, *itertools.chain.from_iterable(head)}
 
 
-def _teacher(job: _Job, place: Device) -> Teacher | None:
-    if job.settings.teacher is None:
-        return None
-    half = job.settings.precision == "bfloat16"
-    return load_teacher(job.settings.teacher, job.catalog, place, half)
-
-
-def _learner(job: _Job, task: Task, teacher: Teacher | None, place: Device) -> Learner:
+def _learner(job: _Job, task: Task, place: Device) -> Learner:
     """The network to begin with, its last stage as the head where there is one."""
     module = job.start(task.classes)
     if job.head is not None:
@@ -302,15 +282,7 @@ def _learner(job: _Job, task: Task, teacher: Teacher | None, place: Device) -> L
         check_head(head, weights, task.classes)
         length = typical_length(head, weights, job.catalog, task.split.train, place)
         put_head(module, head, task.classes, length)
-    return Learner(module, job.settings, *_imitated(job.settings, teacher))
-
-
-def _imitated(settings: TrainingSettings, teacher: Teacher | None) -> tuple[int, int]:
-    """Lengths of a teacher's features and logits that maps beside the network imitate; 0: none."""
-    if teacher is None or settings.teacher is None:
-        return 0, 0
-    beside = settings.teacher.labels and settings.teacher.logits
-    return teacher.feature_length if settings.teacher.features else 0, teacher.logits if beside else 0
+    return Learner(module, job.settings)
 
 
 def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
@@ -320,7 +292,6 @@ def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
         "settings": json.loads(job.settings.to_json()),
         "source": job.source,
         "classes": list(task.classes),
-        "class sets": list(_class_sets(task)),
         "preprocessing": json.loads(job.preprocessing.to_json()),
         "network": learner.module.network.name,
         "start of the last stage": "kept"
@@ -333,10 +304,6 @@ def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
             *(np.ascontiguousarray(rows, "<i8").tobytes() for rows in parts)
         ),
     }
-
-
-def _class_sets(task: Task) -> tuple[str, ...]:
-    return () if task.class_sets is None else set_names(task.classes, task.class_sets.tolist())
 
 
 def _save(job: _Job, task: Task, training: Training, found: dict[str, Any]) -> None:
@@ -352,7 +319,6 @@ def _save(job: _Job, task: Task, training: Training, found: dict[str, Any]) -> N
         classes=task.classes,
         source=job.source,
         seen=tuple(sorted(seen)),
-        class_sets=_class_sets(task),
         watched=tuple(sorted(watched - seen)),
         evidence={name: found[name] for name in ("split", "split_record", "test")},
     )

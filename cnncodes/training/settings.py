@@ -13,7 +13,6 @@ from cnncodes.core.files import parse_json, reading
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "plateau", "step", "cosine", "one-cycle"]
 Initialisation = Literal["kaiming", "paper"]
-FeatureLoss = Literal["cosine", "squared"]
 
 
 @dataclass(frozen=True)
@@ -38,58 +37,6 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         _check(self, "network", {"activation": ("relu", "tanh")}, {"rank": (0, 65_536)})
-
-
-@dataclass(frozen=True)
-class TeacherSettings:
-    """Another network whose answers are imitated (Hinton, Vinyals and Dean 2015).
-
-    Parameters
-    ----------
-    program : str
-        TorchScript or ``torch.export`` file: float32 ``[batch, 3, height, width]`` RGB in [0, 1] to
-        ``(features, logits)``. It sees the same augmented view as the network that learns.
-    codes : str
-        HDF5 file of features computed elsewhere, matched by image name; they belong to whole images.
-    temperature : float, default 2
-        Softens both distributions; gradients are scaled by its square (section 2 of the paper).
-    logits, features, labels : float, default 1, 1, 0
-        Weights of the three parts of the loss: cross-entropy to the teacher's softened probabilities, likeness of
-        a linear map of the last hidden stage to its features, cross-entropy to the labels. With ``labels`` 0 the
-        last stage itself gives the teacher's logits; else it gives the labels', and a map beside it the teacher's.
-    feature_loss : {"cosine", "squared"}, default "cosine"
-        Of standardised features: 1 - cosine, or the mean squared difference.
-    input_size : int, default 0
-        Side in pixels to which views are resized for the program; 0: as the network sees them.
-    trusted : bool, default False
-        Needed for every program: TorchScript can read and write any file, and reading a ``torch.export`` file can run what
-        its author put into it.
-    """
-
-    program: str = ""
-    codes: str = ""
-    temperature: float = 2.0
-    logits: float = 1.0
-    features: float = 1.0
-    labels: float = 0.0
-    feature_loss: FeatureLoss = "cosine"
-    input_size: int = 0
-    trusted: bool = False
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "temperature": (0.01, 100),
-            "logits": (0, 1e6),
-            "features": (0, 1e6),
-            "labels": (0, 1e6),
-            "input_size": (0, 4096),
-        }
-        _check(self, "teacher", {"feature_loss": get_args(FeatureLoss)}, ranges)
-        if not self.logits and not self.features:
-            raise OptionError(
-                "teacher.logits and teacher.features are both 0.",
-                "Give one of them a weight, or leave out the teacher.",
-            )
 
 
 @dataclass(frozen=True)
@@ -154,7 +101,6 @@ class TrainingSettings:
         0: computed anew each epoch; -1: 4 where only fully connected stages learn, else 0.
     seed : int, default 0
     network : NetworkSettings
-    teacher : TeacherSettings, optional
     """
 
     epochs: int = 10
@@ -186,7 +132,6 @@ class TrainingSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    teacher: TeacherSettings | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.learning_rate, str) and self.learning_rate != "auto":
@@ -228,13 +173,13 @@ class TrainingSettings:
     def from_json(cls, text: str) -> TrainingSettings:
         """Inverse of :meth:`to_json`; raises OptionError for anything else."""
         values = parse_json(text)
+        if values.get("teacher", "") is None:
+            del values["teacher"]  # of earlier versions
         unknown = set(values) - {entry.name for entry in fields(cls)}
         if unknown:
             raise TypeError(f"unknown entries {sorted(unknown)}")
         if "network" in values:
             values["network"] = NetworkSettings(**values["network"])
-        if values.get("teacher") is not None:
-            values["teacher"] = TeacherSettings(**values["teacher"])
         return cls(**values)
 
     def rate_at(self, position: float, divisor: float = 1.0) -> float:

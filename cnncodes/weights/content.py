@@ -41,7 +41,6 @@ class FileContent:
     fingerprint : str or None
         What the file says it is; to be compared.
     seen : tuple of int
-    class_sets : tuple of str
     watched : tuple of int
     evidence : dict
         See :class:`~cnncodes.weights.Weights`.
@@ -56,7 +55,6 @@ class FileContent:
     source: str | None = None
     fingerprint: str | None = None
     seen: tuple[int, ...] = ()
-    class_sets: tuple[str, ...] = ()
     hint: str = ""
     watched: tuple[int, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)

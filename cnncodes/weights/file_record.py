@@ -33,13 +33,21 @@ def record_of(weights: Weights, file_format: int) -> dict[str, Any]:
         "fingerprint": weights.fingerprint,
         "seen": _text(weights.seen),
     }
-    if weights.class_sets:
-        record["class_sets"] = list(weights.class_sets)
     if weights.watched:
         record["watched"] = _text(weights.watched)
     if weights.evidence:
         record["evidence"] = weights.evidence
     return record
+
+
+def require_one_head(what: str, record: Mapping[str, Any], error: type[CnnCodesError]) -> None:
+    """Raise ``error`` for a file of an earlier version whose classes are those of several heads, one for each data set."""
+    sets = record.get("class_sets")
+    if isinstance(sets, list) and len(set(map(str, sets))) > 1:
+        raise error(
+            f"{what} has a head for each of several data sets, and this version reads models with one head.",
+            "Train a network for each data set, or join them: cnncodes train birds/ --data flowers/.",
+        )
 
 
 def content_of(
@@ -62,9 +70,7 @@ def content_of(
             raise ValueError("its network, source or fingerprint is not text")
         if not re.fullmatch("[0-9a-f]{64}", record["fingerprint"]):
             raise ValueError("its fingerprint is no sha256")
-        sets = record.get("class_sets", [])
-        if not isinstance(sets, list) or not all(isinstance(name, str) for name in sets):
-            raise ValueError("the data sets of its classes are not text")
+        require_one_head(f"the weights file '{path}'", record, WeightsError)
         evidence = dict(record.get("evidence", {}))
         test = evidence.get("test")
         if test is not None and not all(
@@ -79,7 +85,6 @@ def content_of(
             source=record["source"],
             fingerprint=record["fingerprint"],
             seen=_digests(record.get("seen", "")),
-            class_sets=tuple(sets),
             watched=_digests(record.get("watched", "")),
             evidence=evidence,
         )

@@ -42,9 +42,6 @@ class Weights:
     seen : tuple of int, default ()
         Digests (:func:`cnncodes.images.file_digest`) of the images that `train` or `finetune` learned from, so that an
         evaluation can leave them out.
-    class_sets : tuple of str, default ()
-        The data set that each class belongs to, where each set was given a head of its own (``train --heads each``): such
-        classes were not trained to be told from those of other sets. Empty: one head for all.
     left_out : LeftOut or None, default None
         What the file has beside the network, and what of the network it lacks: ``str(left_out)`` says it. The
         architecture ends where the numbers end.
@@ -61,7 +58,6 @@ class Weights:
     classes: tuple[str, ...] | None
     source: str
     seen: tuple[int, ...] = ()
-    class_sets: tuple[str, ...] = ()
     left_out: LeftOut | None = None
     watched: tuple[int, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)

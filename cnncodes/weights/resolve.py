@@ -203,7 +203,6 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
         source=source,
         seen=content.seen,
         left_out=rest if str(rest) else None,
-        class_sets=content.class_sets if classes and len(content.class_sets) == len(classes) else (),
         watched=content.watched,
         evidence=content.evidence,
     )

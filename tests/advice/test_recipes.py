@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from drawn import draw_photos
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 from cnncodes.advice import Recipe, RecipeError, find_recipe, load_recipe, plain_recipe, recipe_files
 from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, sections
@@ -51,14 +49,6 @@ def tiny() -> Network:
     )
 
 
-class Mean(nn.Module):
-    """A teacher: colours as features, and logits for three classes."""
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        colours = pixels.mean((2, 3))
-        return colours, 3 * colours
-
-
 @pytest.fixture(scope="module", autouse=True)
 def small_world():
     """One thread; and the tiny network under every name that a recipe has."""
@@ -88,7 +78,7 @@ def weights() -> Weights:
 
 
 def test_the_ways_of_the_course_and_the_paper_are_there() -> None:
-    assert set(NAMES) >= CS231N | {"scratch", "alexnet-2012", "few-shot", "distil"}
+    assert set(NAMES) >= CS231N | {"scratch", "alexnet-2012", "few-shot"}
     corners = {(load_recipe(name).when.size, load_recipe(name).when.similarity) for name in CS231N}
     assert len(corners) == 4, "each answers another case"
     for name in CS231N:
@@ -137,11 +127,6 @@ def test_every_recipe_takes_a_step(name: str, photos: Catalog, weights: Weights,
         assert fit.model.stage in tiny().select(recipe.extract.layers)
         assert fit.model.head.kind == head.kind
         return
-    if recipe.training.teacher is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.jit.save(torch.jit.script(Mean()), str(tmp_path / "teacher.ts"))
-        changes += [f"teacher.program={tmp_path / 'teacher.ts'}", "teacher.trusted=true"]
     if recipe.method == "train":
         recipe = load_recipe(name, ["network.name=tiny", *changes])
         run = train(photos, tiny(), recipe.images, tmp_path / "run", recipe.training_settings(), workers=1)
@@ -184,7 +169,7 @@ def test_the_kept_recipe_is_the_same_recipe(name: str, tmp_path: Path) -> None:
 
 def test_the_kept_recipe_has_every_number() -> None:
     """A later version may have other defaults; the run stays what it was."""
-    kept = tomllib.loads(load_recipe("distil").to_toml())
+    kept = tomllib.loads(load_recipe("scratch").to_toml())
     missing = {
         f"{section}.{key}"
         for section, keys in sections().items()
@@ -271,7 +256,6 @@ def test_each_mistake_alone_is_found_too() -> None:
     """What is told does not depend on what else is wrong."""
     good = 'summary = "x"\nmethod = "{method}"\nsource = "x"\n{rest}\n'
     for method, rest, line, word in (
-        ("train", "[teacher]\nlogits = 0\nfeatures = 0", 5, "both 0"),
         ("train", "[network]\nweights = 'imagenet'", 5, "'finetune'"),
         ("train", "network = 3", 4, "write [network]"),
         ("train", "[[train]]\nepochs = 1", 4, "write [train]"),
@@ -425,13 +409,12 @@ def test_a_damaged_text_is_refused_and_never_hangs() -> None:
 def test_assignments_and_options_change_a_recipe() -> None:
     changed = load_recipe(
         "scratch",
-        ["learning_rate=1e-3", "network.batch_norm=no", "teacher.temperature=4", "images.mean=0.1, 0.2,0.3"],
+        ["learning_rate=1e-3", "network.batch_norm=no", "images.mean=0.1, 0.2,0.3"],
         options={"--epochs": "train.epochs=7", "--learning-rate": "train.learning_rate=5"},
     )
     training = changed.training_settings(seed=3)
     assert training.learning_rate == 0.001, "--set has the last word"
     assert training.epochs == 7 and training.seed == 3 and not training.network.batch_norm
-    assert training.teacher is not None and training.teacher.temperature == 4
     assert changed.images.mean == (0.1, 0.2, 0.3)
     assert training.label_smoothing == load_recipe("scratch").training.label_smoothing, "the rest stays"
     assert load_recipe("few-shot", ["head.C=0.1,1"]).head.C == (0.1, 1.0)
@@ -450,7 +433,6 @@ def test_assignments_and_options_change_a_recipe() -> None:
         ("epochs=1.5", ("a whole number",)),
         ("mirror=perhaps", ("true or false",)),
         ("network.activation=tan", ("'tanh'",)),
-        ("teacher.temperature=0", ("100",)),
         ("images.crop=999", ("crop=999",)),
         ("head.C=1", ("[head]", "'linear'")),
         ("network.name=alexnett", ("'alexnet'",)),
@@ -492,8 +474,8 @@ def test_crops_are_those_of_extract() -> None:
 def test_a_file_comes_before_a_name(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = find_recipe("scratch").read_text(encoding="utf-8")
-    Path("distil").write_text(text, encoding="utf-8")
-    assert load_recipe("distil") == load_recipe("scratch")
+    Path("large-similar").write_text(text, encoding="utf-8")
+    assert load_recipe("large-similar") == load_recipe("scratch")
     Path("few-shot").mkdir()
     for name, word in (("few-shot", "folder"), ("mine.toml", "no recipe file"), ("scrach", "'scratch'")):
         with pytest.raises(OptionError, match=word):
@@ -510,10 +492,10 @@ def test_a_recipe_is_copied_changed_and_checked(tmp_path: Path, capsys, monkeypa
     assert main(["recipes", "copy", "scratch"]) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert mine.read_text(encoding="utf-8") == changed, "a person's work is not lost"
-    assert main(["recipes", "check", "scratch.toml", "distil"]) == 0
+    assert main(["recipes", "check", "scratch.toml", "few-shot"]) == 0
     assert capsys.readouterr().out.count("good") == 2
     mine.write_text(changed.replace("epochs = 9\n", "epoch = 9\n").replace("momentum", "momentun"))
-    assert main(["recipes", "check", "distil", "scratch.toml", "none.toml"]) == 1
+    assert main(["recipes", "check", "alexnet-2012", "scratch.toml", "none.toml"]) == 1
     out = capsys.readouterr().out
     assert "'momentum'" in out and "'epochs'" in out and "none.toml" in out and "good (train)" in out
     assert main(["recipes", "show", "scratch.toml"]) == 0, "a wrong recipe can be looked at"

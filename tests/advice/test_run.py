@@ -379,7 +379,6 @@ def test_what_a_new_run_is_to_read_is_not_taken_away(stripes, weights, tmp_path,
         ["--weights", str(out / "model.safetensors")],
         ["--weights", str(out / "training" / "model.safetensors")],
         ["--weights", str(tmp_path / "link.safetensors"), "--recipe", "small-similar"],
-        ["--weights", str(start), "--recipe", FINE, "--set", f"teacher.codes={out / 'codes.h5'}"],
     ):
         assert main([*anew, *inputs]) == 2, inputs
         assert "is of the run in" in capsys.readouterr().err and contents(out) == before, inputs

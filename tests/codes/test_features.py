@@ -33,7 +33,7 @@ def stored(tmp_path):
 
 def test_small_features_take_half_the_memory(stored):
     values = np.array([[0.5, -65504], [1, 2], [3, 65504]], np.float32)
-    found = read_features(stored(values), CATALOG).values
+    found = read_features(stored(values), CATALOG)
     assert found.dtype == np.float16 and np.array_equal(found, values)
 
 
@@ -41,11 +41,11 @@ def test_small_features_take_half_the_memory(stored):
 @pytest.mark.parametrize("large", [70000, -70000])
 def test_large_features_do_not_become_infinite(stored, large, kind):
     values = np.array([[1, 2], [3, 4], [5, large]], kind)
-    assert np.array_equal(read_features(stored(values), CATALOG).values, values)
+    assert np.array_equal(read_features(stored(values), CATALOG), values)
 
 
 def test_large_features_stored_in_bytes_do_not_become_infinite(stored):
-    found = read_features(stored(np.array([[0], [128], [255]], np.uint8), largest=1e6), CATALOG).values
+    found = read_features(stored(np.array([[0], [128], [255]], np.uint8), largest=1e6), CATALOG)
     np.testing.assert_allclose(found[:, 0], [0, 1e6 * (128 / 255) ** 2, 1e6], rtol=1e-6)
 
 

@@ -30,8 +30,8 @@ def labels_by_name(catalog):
 
 
 def test_classes_of_the_same_name_are_one(sets):
-    joined, groups = join_catalogs(sets)
-    assert joined.classes == ("ant", "cat", "dog") and groups.tolist() == [0, 0, 0]
+    joined = join_catalogs(sets)
+    assert joined.classes == ("ant", "cat", "dog")
     assert all(name.split("/")[1] == label for name, label in labels_by_name(joined).items())
     assert all(joined.path(row).is_file() for row in range(len(joined))) and len(joined) == 8
 
@@ -40,58 +40,30 @@ def test_one_class_written_in_two_ways_is_one_class_of_all_sets(tmp_path):
     for name in ("a/caf\u00e9", "b/cafe\u0301", "c/Caf\u00e9"):
         (tmp_path / name).mkdir(parents=True)
         write_png(tmp_path / name / "0.png", np.zeros((4, 4, 3), np.uint8))
-    joined, _ = join_catalogs([read_catalog(tmp_path / "a"), read_catalog(tmp_path / "b")])
+    joined = join_catalogs([read_catalog(tmp_path / "a"), read_catalog(tmp_path / "b")])
     assert joined.classes == ("caf\u00e9",) and joined.labels.tolist() == [0, 0]
     with pytest.raises(CatalogError, match="capitals"):
         join_catalogs([read_catalog(tmp_path / "a"), read_catalog(tmp_path / "c")])
-
-
-def test_sets_apart_keep_their_own_classes(sets):
-    joined, groups = join_catalogs(sets, "apart")
-    assert joined.classes == ("a/cat", "a/dog", "b/ant", "b/dog") and groups.tolist() == [0, 0, 1, 1]
-    assert all("/".join(name.split("/")[:2]) == label for name, label in labels_by_name(joined).items())
 
 
 def test_a_set_without_splits_learns_beside_one_that_has_them(sets, tmp_path):
     for split in ("train", "val"):
         (tmp_path / "c" / split / "dog").mkdir(parents=True)
         write_png(tmp_path / "c" / split / "dog" / "0.png", np.zeros((4, 4, 3), np.uint8))
-    joined, _ = join_catalogs([sets[0], read_catalog(tmp_path / "c")])
+    joined = join_catalogs([sets[0], read_catalog(tmp_path / "c")])
     assert [SPLITS[split] for split in joined.splits] == ["train"] * 5 + ["val"]
 
 
 def test_unlabelled_images_stay_so(tmp_path, sets):
     (tmp_path / "loose").mkdir()
     write_png(tmp_path / "loose" / "x.png", np.zeros((4, 4, 3), np.uint8))
-    joined, _ = join_catalogs([sets[0], read_catalog(tmp_path / "loose")])
+    joined = join_catalogs([sets[0], read_catalog(tmp_path / "loose")])
     assert joined.labels.tolist()[-1] == -1 and joined.names[-1] == "loose/x.png"
 
 
 def test_an_image_in_two_sets_is_refused(sets, tmp_path):
     with pytest.raises(CatalogError, match="two of the data sets"):
         join_catalogs([sets[0], read_catalog(tmp_path / "a" / "cat")])
-
-
-def test_folders_of_one_name_are_told_apart(tmp_path):
-    for folder in ("x/photos", "y/photos"):
-        (tmp_path / folder / "cat").mkdir(parents=True)
-        write_png(tmp_path / folder / "cat" / "0.png", np.zeros((4, 4, 3), np.uint8))
-    joined, _ = join_catalogs(
-        [read_catalog(tmp_path / "x/photos"), read_catalog(tmp_path / "y/photos")], "apart"
-    )
-    assert joined.classes == ("photos-1/cat", "photos-2/cat")
-
-
-def test_a_number_is_never_a_name_that_another_folder_has(tmp_path):
-    """Numbered by their places, the first of two folders `a` would be called as the third: `a-1`."""
-    folders = [tmp_path / name for name in ("p/a", "q/a", "r/a-1", "s/a-2")]
-    for kind, folder in enumerate(folders):
-        (folder / "cat").mkdir(parents=True)
-        write_png(folder / "cat" / f"{kind}.png", np.zeros((4, 4, 3), np.uint8))
-    joined, groups = join_catalogs([read_catalog(folder) for folder in folders], "apart")
-    assert len(set(joined.classes)) == 4 and groups.tolist() == [0, 1, 2, 3]
-    assert joined.labels.tolist() == [0, 1, 2, 3], "every set keeps a class of its own"
-    assert joined.classes[2:] == ("a-1/cat", "a-2/cat"), "who shares a name with nobody keeps it"
 
 
 def test_an_image_in_two_large_sets_is_found():

@@ -99,30 +99,6 @@ def test_training_from_new_numbers(network, stripes, tmp_path, capsys, monkeypat
     assert (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_the_commands_that_are_named_next_fit_a_head_for_each_set(
-    network, stripes, tmp_path, capsys, monkeypatch
-):
-    """Without --of nobody could predict with such a network: its heads cannot be compared."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("birds", "my flowers"):
-        shutil.copytree(stripes.root, tmp_path / name)
-    data = ["birds", "--data", "my flowers", "--heads", "each"]
-    assert main(["train", *data, "-o", "run", "--model", "tiny", "--epochs", "1", "--batch-size", "16"]) == 0
-    assert "next: cnncodes predict run/model.safetensors photo.jpg --of birds" in capsys.readouterr().err
-    asked, image = "run/model.safetensors", "birds/val/along/0.png"
-    for command in (["predict", asked, image], ["evaluate", asked, "birds"]):
-        assert main(command) == 1
-        assert "'birds', 'my flowers'" in (err := capsys.readouterr().err) and "--of birds" in err
-    assert main(["predict", asked, image, "--of", "my flowers", "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert sorted(found["classes"]) == ["across", "along", "checkered"]
-    assert sum(found["probabilities"]) == pytest.approx(1)
-    assert main(["evaluate", asked, "birds", "--of", "my flowers", "--split", "all"]) == 0
-    assert "photo.jpg --of 'my flowers'" in capsys.readouterr().err
-    assert main(["show", "occlude", image, "--weights", asked, "--patch", "8"]) == 1
-    assert "head_of" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
@@ -145,8 +121,8 @@ def test_tables_and_folders_are_joined_and_each_is_read_as_it_is_said(stripes, t
     rows = [f"{name},{name.split('/')[1]}" for name in stripes.names if "/across/" in name]
     (tmp_path / "more.csv").write_text("\n".join(["photo,kind", *rows]))
     shutil.copytree(stripes.root, tmp_path / "folder")
-    read, _ = read_sets(
-        Reporter(), [str(tmp_path / "folder")], [str(tmp_path / "more.csv")], "joined",
+    read = read_sets(
+        Reporter(), [str(tmp_path / "folder")], [str(tmp_path / "more.csv")],
         {"root": str(stripes.root), "path_column": "photo", "label_column": "kind", "split_column": None, "classes_are": None},
     )  # fmt: skip
     assert capsys.readouterr().err.endswith(read.describe() + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.networks import TorchNetwork
 from cnncodes.training import TrainingSettings, train
-from cnncodes.training.diagnosis import advice, dead_units, guessing_in, guessing_loss, is_stalled
+from cnncodes.training.diagnosis import advice, dead_units, guessing_loss, is_stalled
 from cnncodes.training.learner import Learner, from_scratch
 from cnncodes.weights import load_weights
 
@@ -48,18 +47,6 @@ def test_guessing_with_balanced_classes_says_all_are_alike():
     assert guessing_loss(labels, 2, TrainingSettings(), weight) == pytest.approx(np.log(2), abs=1e-6)
 
 
-def test_with_a_head_for_each_data_set_guessing_is_within_its_classes():
-    training = SimpleNamespace(
-        settings=TrainingSettings(),
-        labels=np.array([0, 0, 0, 1, 2, 2, 3, 4]),
-        train_rows=np.arange(8),
-        class_weights=lambda: None,
-        class_sets=torch.tensor([0, 1, 0, 1, 1]),  # {0, 2}: 3 and 2 images; {1, 3, 4}: one of each
-    )
-    two = -(0.6 * np.log(0.6) + 0.4 * np.log(0.4))
-    assert guessing_in(training) == pytest.approx((5 * two + 3 * np.log(3)) / 8, abs=1e-6)
-
-
 @pytest.mark.parametrize(
     ("history", "guessing", "warmup", "expected"),
     [
@@ -70,9 +57,6 @@ def test_with_a_head_for_each_data_set_guessing_is_within_its_classes():
         ((9.0, 9.0), 1.1, 0, True),
         ((1.1, 1.1), 1.1, 3, False),  # the rate is still small
         ((1.1, 1.1, 1.1, 1.1), 1.1, 3, True),
-        ((5.0, 5.0), None, 0, False),
-        ((5.0, 5.0, 5.0), None, 0, True),
-        ((5.0, 4.0, 4.0), None, 0, False),  # learned all that it could
     ],
 )
 def test_what_stands_still(history, guessing, warmup, expected):

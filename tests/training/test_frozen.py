@@ -11,7 +11,7 @@ import torch
 from cnncodes.codes import CodesFile
 from cnncodes.core.errors import OptionError
 from cnncodes.images import read_catalog
-from cnncodes.training import InterruptedTrainingError, TeacherSettings, TrainingSettings, finetune, train
+from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
 from cnncodes.training.learner import Learner
 from cnncodes.weights import load_weights
 
@@ -156,11 +156,3 @@ def test_views_that_cannot_be_kept_are_refused(start_weights, stripes, tmp_path,
         finetune(
             stripes, start_weights, tmp_path / "run", dataclasses.replace(SETTINGS, cached_views=2, **more)
         )
-
-
-def test_a_teacher_needs_pixels(start_weights, stripes, tmp_path):
-    from cnncodes.training.frozen import views_to_keep
-    from cnncodes.weights import build_network
-
-    settings = dataclasses.replace(SETTINGS, teacher=TeacherSettings(program="teacher.ts"))
-    assert views_to_keep(settings, Learner(build_network(start_weights), settings), 10) == 0

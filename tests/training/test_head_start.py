@@ -9,10 +9,8 @@ import pytest
 import torch
 
 import cnncodes
-from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError
-from cnncodes.images import join_catalogs
+from cnncodes.core.errors import ModelError, WeightsMismatchError
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
-from cnncodes.training.objective import Objective, Targets
 from cnncodes.weights import load_weights
 
 SETTINGS = TrainingSettings(epochs=1, batch_size=16, learning_rate=0.01, middle_rate=1.0, early_rate=1.0)
@@ -45,7 +43,7 @@ def first_logits(stripes, weights, folder, head):
     training.learner.eval()
     with torch.no_grad():
         batch = next(training.inputs.to_watch([training.val_rows.tolist()]))
-        return training.val_rows, training.learner(batch.values)[1].numpy()
+        return training.val_rows, training.learner(batch.values).numpy()
 
 
 @pytest.mark.parametrize("normalisation", ["none", "standard"])
@@ -76,39 +74,6 @@ def test_heads_that_do_not_fit_are_refused(weights, codes, stripes, tmp_path, pi
     renamed = dataclasses.replace(stripes, classes=("x", *stripes.classes[1:]))
     with pytest.raises(ModelError, match="2 classes"):
         finetune(renamed, weights, tmp_path / "c", SETTINGS, head=head)
-
-
-def test_each_data_set_has_a_head_of_its_own(network, pixels, stripes, tmp_path, watching_val):
-    """The same pictures under other names: joined by name they would contradict one another."""
-    for name in ("one", "two"):
-        (tmp_path / name).symlink_to(stripes.root, target_is_directory=True)
-    sets = [dataclasses.replace(stripes, root=tmp_path / name) for name in ("one", "two")]
-    joined, class_sets = join_catalogs(sets, "apart")
-    settings = dataclasses.replace(
-        SETTINGS, epochs=10, batch_size=8, learning_rate=0.005, optimizer="adamw", dropout=0.0
-    )
-    result = train(
-        joined, network, pixels, tmp_path / "run", settings, class_sets=class_sets, split=watching_val(joined)
-    )
-    assert (
-        len(result.classes) == 6 and result.epochs[-1].val_accuracy > 0.6
-    )  # a common head could reach a half
-    assert result.class_sets == load_weights(str(result.model)).class_sets == ("one",) * 3 + ("two",) * 3
-    with pytest.raises(OptionError, match="smoothing"):
-        train(
-            joined, network, pixels, tmp_path / "other", dataclasses.replace(settings, label_smoothing=0.1),
-            class_sets=class_sets,
-        )  # fmt: skip
-
-
-def test_a_head_is_a_softmax_over_the_classes_of_its_set():
-    logits = torch.tensor([[1.0, 2.0, 9.0], [1.0, 2.0, 3.0]])
-    allowed = torch.tensor([[True, True, False], [False, False, True]])
-    targets = Targets(torch.tensor([1, 2]), allowed=allowed)
-    objective = Objective(TrainingSettings())
-    loss = objective(None, logits, logits, targets)  # type: ignore[arg-type]
-    assert loss.tolist() == pytest.approx([np.log(1 + np.exp(-1.0)), 0.0], abs=1e-6)
-    assert objective.right(logits, targets) == 2
 
 
 def test_what_the_head_was_fitted_on_counts_as_seen(weights, codes, stripes, tmp_path):

@@ -12,6 +12,7 @@ from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.networks.torch_network import factors
 from cnncodes.training import NetworkSettings, TrainingSettings, train
 from cnncodes.training.learner import DropoutMask, Learner, from_scratch
+from cnncodes.training.objective import Objective, Targets, mixed_views
 from cnncodes.weights import build_network, load_weights
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=0.05, middle_rate=1.0, early_rate=1.0)
@@ -45,7 +46,7 @@ def test_the_plain_network_computes_what_was_learned(network, more):
     pixels = torch.randn(5, 3, 32, 32, generator=random)
     learner.eval()
     with torch.no_grad():
-        expected = learner(pixels)[1]
+        expected = learner(pixels)
         found = plain_network(learner)(pixels)
     assert expected.std() > 0.01
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -139,3 +140,13 @@ def test_input_sizes_that_do_not_fit_are_refused_before_anything_is_decoded(pixe
             tmp_path / "run",
             dataclasses.replace(SETTINGS, input_sizes="16"),
         )
+
+
+def test_mixed_images_have_mixed_labels():
+    views = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 3, 2, 2)
+    mixed = mixed_views(views, [1.0, 0.75, 0.5])[:, 0, 0, 0]
+    assert mixed.tolist() == [0.0, 0.75, 1.5]
+    logits = torch.log_softmax(torch.randn(3, 4, generator=torch.Generator().manual_seed(1)), 1)
+    targets = Targets(torch.tensor([0, 1, 2]), mix=torch.tensor([1.0, 0.75, 0.5]))
+    loss = Objective(TrainingSettings())(logits, targets)
+    assert loss[1].item() == pytest.approx(-(0.75 * logits[1, 1] + 0.25 * logits[1, 0]).item())
