@@ -34,6 +34,7 @@ TRAINING = "training"  # a folder
 TRAINED = ("finetune", "train")  # methods that leave it
 CODES = "codes.h5"  # of the last stages; LAYERS where a recipe wants others
 LAYERS = "layers.h5"
+PREDICTIONS = "predictions.h5"  # of the test images
 _LOCK = "run.lock"
 
 
@@ -262,7 +263,7 @@ def left_by_run(folder: Path) -> list[Path]:
     from cnncodes.training.folder import left_by_training
 
     method = _method(folder)
-    names = [REPORT, MODEL, "report.html", "confusion.png", CODES]
+    names = [REPORT, MODEL, PREDICTIONS, "report.html", "confusion.png", CODES]
     names += [LAYERS] if method == "linear" else []
     names += ["curves.png", "page.h5"] if method in TRAINED else []
     names += ["depth.png"] if (folder / ADVICE).exists() else []

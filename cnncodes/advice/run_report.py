@@ -17,6 +17,7 @@ from cnncodes.advice.recipe import KEPT, Recipe
 from cnncodes.advice.run_record import (
     ADVICE,
     MODEL,
+    PREDICTIONS,
     REPORT,
     SPLIT,
     TRAINING,
@@ -75,6 +76,7 @@ def make_report(
         why = given if by == "advice" else (other,) if advice.recipe != note["recipe"] else ()
     files = {"model": MODEL, "split": SPLIT, "recipe": KEPT, "report": REPORT}
     files |= {"advice": ADVICE} if advice else {}
+    files |= {"predictions": PREDICTIONS} if result else {}
     files |= {"codes": made.codes.name} if made.codes else {"training": TRAINING}
     return RunReport(
         folder=str(folder),

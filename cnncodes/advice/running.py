@@ -37,6 +37,7 @@ from cnncodes.advice.run_record import (
     LAYERS,
     MODEL,
     NOTE,
+    PREDICTIONS,
     REPORT,
     SPLIT,
     TRAINING,
@@ -55,7 +56,7 @@ from cnncodes.codes.file import DONE, CodesFile, open_for_writing
 from cnncodes.core.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.files import read_text
 from cnncodes.core.outputs import locked, write_whole
-from cnncodes.evaluation import EvaluationResult, evaluate
+from cnncodes.evaluation import EvaluationResult, Predictions, evaluate
 from cnncodes.heads import fit_linear, load_model
 from cnncodes.heads.splits import is_divided
 from cnncodes.images.catalog import Catalog
@@ -408,11 +409,16 @@ class _Road:
         with self._timed("test"):
             self.progress("testing", 0, len(rows), "")
             if made.codes is not None:
-                return evaluate(model, made.codes, rows=rows, copies=copies, temperature=False)
-            return evaluate(
-                model, divided, rows=rows, copies=copies, temperature=False, device=self.device, workers=self.workers,
-                progress=lambda done, bad: self.progress("testing", done, len(rows), ""),
-            )  # fmt: skip
+                result = evaluate(model, made.codes, rows=rows, copies=copies, temperature=False)
+                answers = Predictions.of(result)
+            else:
+                result = evaluate(
+                    model, divided, rows=rows, copies=copies, temperature=False, device=self.device, workers=self.workers,
+                    progress=lambda done, bad: self.progress("testing", done, len(rows), ""),
+                )  # fmt: skip
+                answers = Predictions.of(result, np.concatenate([rows, copies]))
+            answers.save(self.folder / PREDICTIONS)
+        return result
 
 
 def carry_splits(path: Path, catalog: Catalog) -> None:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from cnncodes.evaluation.comparing import Comparison, compare_models
     from cnncodes.evaluation.evaluating import EvaluationResult, evaluate
     from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
-    from cnncodes.evaluation.mistakes import Verdict, verdicts, write_verdicts
     from cnncodes.evaluation.prediction import Prediction, predict, predictions_of
+    from cnncodes.evaluation.predictions import Predictions, Verdict, verdicts, write_verdicts
     from cnncodes.evaluation.scores import (
         Scores,
         count_passes,
@@ -36,10 +36,11 @@ _HOMES = {
     "evaluate_average": "average",
     "Evaluation": "metrics",
     "evaluate_scores": "metrics",
-    "Verdict": "mistakes",
-    "verdicts": "mistakes",
-    "write_verdicts": "mistakes",
+    "Verdict": "predictions",
+    "verdicts": "predictions",
+    "write_verdicts": "predictions",
     "Prediction": "prediction",
+    "Predictions": "predictions",
     "predict": "prediction",
     "predictions_of": "prediction",
     "Scores": "scores",
@@ -59,6 +60,7 @@ __all__ = [
     "Evaluation",
     "EvaluationResult",
     "Prediction",
+    "Predictions",
     "Scores",
     "Timing",
     "Verdict",

@@ -1,8 +1,7 @@
-"""Ask a run's model again: its answers on the test images, and the codes that the map is made of."""
+"""A run's answers on the test images, as it saved them (of older runs its model is asked again), and the codes of the map."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.advice.run_record import MODEL
+from cnncodes.advice.run_record import MODEL, PREDICTIONS
 from cnncodes.advice.run_report import test_rows
 from cnncodes.advice.sample import probed_stages
 from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CnnCodesError
-from cnncodes.evaluation import EvaluationResult, evaluate
+from cnncodes.evaluation import Predictions, evaluate
+from cnncodes.evaluation.calibration import log_softmax
 from cnncodes.heads import load_model
-from cnncodes.heads.linear_model import read_rows
+from cnncodes.heads.linear_model import LinearModel, read_rows
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.networks import get_network
 from cnncodes.page.record import Answer, Answers
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from cnncodes.advice.run_record import RunReport
 
 Integers = npt.NDArray[np.int64]
-Progress = Callable[[str, float, int, str], None]  # step, images done, of how many, a word on it
-
 PAGE_CODES = "page.h5"  # codes of a trained network, kept so that the page can be made again at once
 MOST_TESTED = (
     1500  # test images that a trained network is asked about again, if there are also others to show
@@ -60,11 +59,7 @@ def ask(
     report: RunReport,
     catalog: Catalog,
     most: int,
-    *,
-    device: str,
-    workers: int | None,
-    seed: int,
-    progress: Progress,
+    compute: Compute,
 ) -> Asked:
     """Answers and codes of a run, from its codes file or, of a trained network, by asking it.
 
@@ -77,23 +72,22 @@ def ask(
         With the run's split.
     most : int
         Images that the map shows.
-    device, workers
-        For a trained network.
-    seed : int
-        Of the choice among more images.
-    progress : callable
+    compute : Compute
+        For a trained network; its seed is that of the choice among more images.
 
     Raises
     ------
     CnnCodesError
         If the model or the codes cannot be read.
     """
-    model = load_model(folder / MODEL)
-    tested = test_rows(catalog, report.left_out)
-    tested = tested[np.isin(np.array(catalog.classes, object)[catalog.labels[tested]], list(model.classes))]
+    saved = _saved(folder, len(catalog))
+    linear = "codes" in report.files
+    model = None if saved and linear and report.stage else load_model(folder / MODEL)
+    tested = saved.rows if saved else _tested(report, catalog, model)
     notes: tuple[str, ...] = ()
-    if "codes" in report.files:
-        path, layer, places = folder / report.files["codes"], model.stage, np.arange(len(catalog))
+    if linear:
+        path, places = folder / report.files["codes"], np.arange(len(catalog))
+        layer = model.stage if model else report.stage
         with CodesFile(path) as file:
             if len(file) != len(catalog):
                 raise CnnCodesError(
@@ -101,62 +95,68 @@ def ask(
                     "Run again into another folder.",
                 )
     else:
+        assert model is not None
         path, layer = folder / PAGE_CODES, probed_stages(get_network(model.settings.network))[-1]
-        places = choose_rows(catalog, tested, most, seed)
-        _extract(
-            catalog.subset(places), path, folder / MODEL, f"{layer},{model.stage}", device, workers, progress
-        )
-        if len(missed := np.setdiff1d(tested, places)):
+        places = choose_rows(catalog, tested, most, compute.seed)
+        layers = layer if saved else f"{layer},{model.stage}"
+        _extract(catalog.subset(places), path, folder / MODEL, layers, compute)
+        if not saved and len(missed := np.setdiff1d(tested, places)):
             notes = (
                 f"the network was asked again about {len(tested) - len(missed):,} of the {len(tested):,} test images, drawn "
                 "evenly from the classes: the mistakes below are among these",
             )
     with CodesFile(path) as file:
         done = np.flatnonzero(file.state == DONE)
-        asked = np.intersect1d(np.flatnonzero(np.isin(places, tested)), done)
-        answers = None
-        if len(asked):
-            answers = answers_of(
-                evaluate(model, path, rows=asked, temperature=False), places, model.head.kind
-            )
+        if saved is None:
+            assert model is not None
+            asked = np.intersect1d(np.flatnonzero(np.isin(places, tested)), done)
+            if len(asked):
+                saved = Predictions.of(evaluate(model, path, rows=asked, temperature=False), places)
+        answers = answers_of(saved) if saved and len(saved.rows) else None
         shown = (
             done
             if len(done) <= most
-            else np.searchsorted(places, choose_rows(catalog, tested, most, seed, places[done]))
+            else np.searchsorted(places, choose_rows(catalog, tested, most, compute.seed, places[done]))
         )
         codes = read_rows(file, layer, shown)
     return Asked(answers, places[shown], codes, layer, notes)
 
 
-def answers_of(result: EvaluationResult, places: Integers, kind: str) -> Answers:
-    """The answers of an evaluation, the surest first.
+def _saved(folder: Path, images: int) -> Predictions | None:
+    """The answers that the run saved; None of an older run, or if they cannot be read."""
+    try:
+        saved = Predictions.load(folder / PREDICTIONS)
+    except CnnCodesError:
+        return None
+    return saved if len(saved.rows) and saved.rows.max() < images and saved.rows.min() >= 0 else None
 
-    Parameters
-    ----------
-    result : EvaluationResult
-        Without a temperature.
-    places : int array
-        Row of the run's catalog for each row of the result's.
-    kind : {"svm", "softmax"}
-        Of the head: see :attr:`Answers.unit`.
-    """
-    classes, logarithms = result.evaluation.classes, result.log_probabilities
-    predicted = logarithms.argmax(axis=1)
-    two = np.sort(logarithms, axis=1)[:, -2:] if len(classes) > 1 else np.repeat(logarithms, 2, axis=1)
-    sureness = np.exp(two[:, 1])
-    if kind == "svm":
-        margin = two[:, 1] - two[:, 0]  # a difference of scores: log softmax takes the same from both
+
+def _tested(report: RunReport, catalog: Catalog, model: LinearModel | None) -> Integers:
+    """Test images of the classes that the model knows."""
+    assert model is not None
+    rows = test_rows(catalog, report.left_out)
+    return rows[np.isin(np.array(catalog.classes, object)[catalog.labels[rows]], list(model.classes))]
+
+
+def answers_of(predictions: Predictions) -> Answers:
+    """The answers of predictions, the surest first."""
+    classes, scores = predictions.classes, predictions.scores
+    if predictions.odds:
+        sureness = np.exp(log_softmax(scores).max(axis=1))
+    else:
+        two = np.sort(scores, axis=1)[:, -2:] if len(classes) > 1 else np.repeat(scores, 2, axis=1)
+        margin = two[:, 1] - two[:, 0]
         sureness = margin / (float(np.median(margin)) or 1.0)
     answers = tuple(
         Answer(
-            int(places[result.rows[place]]),
-            classes[int(result.labels[place])],
-            classes[int(predicted[place])],
+            int(predictions.rows[place]),
+            classes[int(predictions.labels[place])],
+            classes[int(predictions.predicted[place])],
             float(sureness[place]),
         )
         for place in np.argsort(-sureness, kind="stable")
     )
-    return Answers(answers, "margin" if kind == "svm" else "probability")
+    return Answers(answers, "probability" if predictions.odds else "margin")
 
 
 def choose_rows(
@@ -183,25 +183,18 @@ def _evenly(catalog: Catalog, rows: Integers, most: int, seed: int) -> Integers:
     return np.asarray(drawn[np.argsort(turn, kind="stable")][:most])
 
 
-def _extract(
-    catalog: Catalog,
-    path: Path,
-    model: Path,
-    layers: str,
-    device: str,
-    workers: int | None,
-    progress: Progress,
-) -> None:
+def _extract(catalog: Catalog, path: Path, model: Path, layers: str, compute: Compute) -> None:
     from cnncodes.codes.extraction import run_extraction
     from cnncodes.codes.planning import plan_extraction
     from cnncodes.core.errors import ResumeError
     from cnncodes.weights import load_weights
 
     weights = load_weights(str(model))
+    device, workers = compute.device, compute.workers
     try:
         plan = plan_extraction(catalog, path, weights, layers=layers, device=device, workers=workers)
     except ResumeError:  # other images are shown now: these codes are ours to replace
         plan = plan_extraction(
             catalog, path, weights, layers=layers, device=device, workers=workers, overwrite=True
         )
-    run_extraction(plan, lambda done, bad: progress("asking the network", done, plan.images, ""))
+    run_extraction(plan, lambda done, bad: compute.progress("asking the network", done, plan.images, ""))

@@ -14,10 +14,11 @@ import numpy as np
 from cnncodes.advice.finished import find_files, read_records, read_split
 from cnncodes.advice.run_record import MODEL, SPLIT, RunReport
 from cnncodes.codes.search import nearest
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.core.files import parse_toml, reading
 from cnncodes.images.catalog import SPLITS, Catalog
-from cnncodes.page.answers import Asked, Progress, ask
+from cnncodes.page.answers import Asked, ask
 from cnncodes.page.images import read_images
 from cnncodes.page.network_pictures import PICTURES, Sitter, draw_pictures
 from cnncodes.page.record import Answers, NetworkPicture, PageMap, RunPage
@@ -53,7 +54,7 @@ def read_run(
     title : str, optional
         By default the folder's name.
     device, workers
-        To ask a trained network again; a head on codes is asked on its codes file.
+        To compute the codes behind the map of a trained network; a head on codes has them in its codes file.
     seed : int, default 0
         Of the map, and of the choice among more images than the page shows.
     progress : callable(step, done, total, word), optional
@@ -65,7 +66,8 @@ def read_run(
     CnnCodesError
         If its report is damaged.
     """
-    place, tell = Path(folder), progress or (lambda *_: None)
+    place, tell = Path(folder), progress or no_progress
+    compute = Compute(device, workers, seed=seed, progress=tell)
     report, note = read_records(place)
     catalog = read_split(place / SPLIT)
     files = find_files(place, report, catalog)
@@ -73,9 +75,7 @@ def read_run(
     report = _with_rows(report, names)
     asked: Asked | None = None
     try:
-        asked = ask(
-            place, report, catalog, MOST_ON_MAP, device=device, workers=workers, seed=seed, progress=tell
-        )
+        asked = ask(place, report, catalog, MOST_ON_MAP, compute)
         notes = list(asked.notes)
     except CnnCodesError as error:
         notes = [

@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnncodes.advice.finished import read_records
 from cnncodes.advice.run_record import REPORT
+from cnncodes.core.compute import Progress
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError
 from cnncodes.core.files import parse_json
 from cnncodes.core.outputs import replacing
-from cnncodes.page.answers import Progress
 from cnncodes.page.gather import read_run
 from cnncodes.page.record import RunPage
 from cnncodes.page.views import views

@@ -1,15 +1,23 @@
 """The verdict on each image: the worst mistakes first, names as they are, a file that is whole or not there."""
 
 import csv
+import dataclasses
 import os
 
 import numpy as np
 import pytest
 
 from cnncodes.core.errors import CnnCodesError, OutputExistsError
-from cnncodes.evaluation import EvaluationResult, Scores, evaluate_scores, verdicts, write_verdicts
+from cnncodes.evaluation import (
+    EvaluationResult,
+    Predictions,
+    Scores,
+    evaluate_scores,
+    verdicts,
+    write_verdicts,
+)
 from cnncodes.evaluation.calibration import Calibration, log_softmax
-from cnncodes.evaluation.mistakes import HEADER
+from cnncodes.evaluation.predictions import HEADER
 from cnncodes.images import Catalog
 
 CLASSES = ("ant", "a,b", "two\nlines", '"so"')
@@ -49,6 +57,22 @@ def test_the_worst_mistake_comes_first(some):
     assert {verdict.name for verdict in found} == set(NAMES), "only what was evaluated, and all of it"
     right = sum(verdict.correct for verdict in found)
     assert right / len(NAMES) == pytest.approx(some.evaluation.top1)
+
+
+def test_predictions_are_read_as_they_were_saved(some, tmp_path):
+    path = tmp_path / "predictions.h5"
+    given = Predictions.of(some)
+    given = dataclasses.replace(given, problems={NAMES[5]: "no image"})
+    given.save(path)
+    found = Predictions.load(path)
+    for field in dataclasses.fields(Predictions):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(given, field.name))
+    assert verdicts(found) == verdicts(some)
+    content = path.read_bytes()
+    for bad in (b"", content[: len(content) // 2], b"no file at all"):
+        path.write_bytes(bad)
+        with pytest.raises(CnnCodesError, match=r"predictions\.h5' cannot be read"):
+            Predictions.load(path)
 
 
 def test_a_verdict_is_what_the_scores_say(some):
@@ -121,7 +145,7 @@ def test_the_file_is_written_whole_or_not_at_all(some, tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cnncodes.evaluation.mistakes._line", fail)
+        patch.setattr("cnncodes.evaluation.predictions._line", fail)
         with pytest.raises(CnnCodesError, match="disk full"):
             write_verdicts(some, path, overwrite=True)
     assert path.read_text() == "precious"

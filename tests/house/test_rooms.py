@@ -34,7 +34,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
     "pillow_heif": {"images": {"decode"}},
-    "h5py": {"codes": {"file", "structure", "shards"}},
+    "h5py": {"codes": {"file", "structure", "shards"}, "evaluation": {"predictions"}},
     "pyarrow": {"codes": {"export"}, "images": {"tables"}},
     "sklearn": {
         "heads": {"scikit"},

@@ -18,6 +18,7 @@ from finished_runs import EVIL_CLASS, EVIL_FILE, EVIL_TITLE, finished_run, tiny_
 from cnncodes.advice import Finding
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
+from cnncodes.evaluation import Predictions, verdicts
 from cnncodes.images import Catalog
 from cnncodes.page import PageFile, html, network_pictures, page_is_current, read_run, render, write_report
 from cnncodes.page.answers import answers_of, choose_rows
@@ -164,14 +165,9 @@ def test_a_mistake_names_its_image_both_classes_and_how_sure_the_model_was(train
 
 def test_an_svms_sureness_is_its_margin_in_medians() -> None:
     scores = np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 0.5], [5.0, 1.0, 0.0]])
-    logarithms = scores - np.log(np.exp(scores).sum(1, keepdims=True))
-    result = SimpleNamespace(
-        evaluation=SimpleNamespace(classes=("a", "b", "c")),
-        log_probabilities=logarithms,
-        labels=np.array([0, 0, 0]),
-        rows=np.array([2, 0, 1]),
-    )
-    answers = answers_of(result, np.array([10, 11, 12]), "svm").answers
+    names, labels = ("x", "y", "z"), np.array([0, 0, 0])
+    given = Predictions(np.array([12, 10, 11]), names, labels, scores, ("a", "b", "c"), odds=False)
+    answers = answers_of(given).answers
     assert [answer.row for answer in answers] == [11, 12, 10]
     np.testing.assert_allclose([answer.sureness for answer in answers], [4 / 2, 2 / 2, 0.5 / 2])
     assert [answer.predicted for answer in answers] == ["a", "a", "b"]
@@ -209,9 +205,30 @@ def test_images_that_were_moved_cost_their_pictures_only(linear, tmp_path) -> No
     assert page.answers == linear.page.answers
 
 
-def test_a_lost_model_costs_mistakes_and_map_only(linear, tmp_path) -> None:
+@pytest.mark.parametrize("kind", ["linear", "trained"])
+def test_a_run_of_before_predictions_were_saved_has_the_same_answers(kind, request, tmp_path) -> None:
+    finished = request.getfixturevalue(kind)
+    saved = Predictions.load(finished.run / "predictions.h5")
+    assert len(saved.rows) == finished.report.evaluation.n
+    assert [verdict.correct for verdict in verdicts(saved)].count(False) == len(
+        finished.page.answers.mistakes
+    )
+    (finished.run / "predictions.h5").rename(tmp_path / "predictions.h5")
+    try:
+        page = read_run(finished.run)
+    finally:
+        (tmp_path / "predictions.h5").rename(finished.run / "predictions.h5")
+    for old, new in zip(page.answers.answers, finished.page.answers.answers, strict=True):
+        assert (old.row, old.true, old.predicted) == (new.row, new.true, new.predicted)
+        assert old.sureness == pytest.approx(new.sureness, rel=1e-4)
+
+
+def test_a_lost_model_costs_nothing_that_was_saved(linear, tmp_path) -> None:
     shutil.copytree(linear.run, tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").write_bytes(b"damaged")
+    page = read_run(tmp_path / "run")
+    assert page.answers == linear.page.answers and page.map is not None
+    (tmp_path / "run" / "predictions.h5").write_bytes(b"damaged")
     page = read_run(tmp_path / "run")
     assert page.answers is None and page.map is None and len(page.notes) >= 2
     assert f"{100 * page.report.evaluation.top1:.1f} %" in render(page)

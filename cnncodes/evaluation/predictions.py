@@ -1,0 +1,247 @@
+"""One answer for each image: scores beside labels, saved by a run, and the verdict on each image, the worst first."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.files import cells, open_file, reading
+from cnncodes.core.outputs import replacing
+from cnncodes.core.words import visible
+from cnncodes.evaluation.calibration import log_softmax
+
+if TYPE_CHECKING:
+    from cnncodes.evaluation.evaluating import EvaluationResult
+
+HEADER = (
+    "filename", "true", "predicted", "correct", "rank_true", "margin", "score_true", "score_predicted",
+    "probability_true", "probability_predicted", "loss",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model answered on labelled images.
+
+    Parameters
+    ----------
+    rows : int64 ndarray [n]
+        Of the catalog.
+    names : tuple of str
+        Of the images, as the catalog has them.
+    labels : int64 ndarray [n]
+        Places in the classes.
+    scores : float64 ndarray [n, K]
+    classes : tuple of str
+    odds : bool
+        Whether softmax(scores) are probabilities; an SVM's are none.
+    problems : dict of str to str
+        Images without scores, with the reason.
+    """
+
+    rows: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float64]
+    classes: tuple[str, ...]
+    odds: bool
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, result: EvaluationResult, rows: np.ndarray | None = None) -> Predictions:
+        """The predictions of an evaluation.
+
+        Parameters
+        ----------
+        result : EvaluationResult
+        rows : int ndarray, optional
+            Row of the whole catalog for each row of the result's, where that is a part of it.
+        """
+        catalog = result.scores.catalog
+        return cls(
+            result.rows if rows is None else rows[result.rows],
+            tuple(catalog.names[row] for row in result.rows),
+            result.labels,
+            result.scores.values[result.rows],
+            result.evaluation.classes,
+            result.calibration.of == "probabilities",
+            result.scores.problems,
+        )
+
+    @property
+    def predicted(self) -> npt.NDArray[np.intp]:
+        """Place of the best-scored class of each image; the first of equal ones."""
+        return np.asarray(self.scores.argmax(axis=1))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write them as HDF5, over an old file, whole or not at all.
+
+        Datasets ``row``, ``name``, ``label``, ``score``, ``class``, ``problem/name`` and ``problem/reason``; attributes ``format``
+        (1) and ``odds``. Bytes of names that are not UTF-8 stay as they are.
+        """
+        text = h5py.string_dtype()
+        with replacing(Path(path), overwrite=True) as whole, h5py.File(whole, "w") as file:
+            file.attrs["format"], file.attrs["odds"] = 1, self.odds
+            numbers = {"row": self.rows, "label": self.labels, "score": self.scores}
+            for name, values in numbers.items():
+                file.create_dataset(name, data=values)
+            texts = {
+                "name": self.names,
+                "class": self.classes,
+                "problem/name": self.problems,
+                "problem/reason": self.problems.values(),
+            }
+            for name, words in texts.items():
+                encoded = [word.encode("utf-8", "surrogateescape") for word in words]
+                file.create_dataset(name, data=np.array(encoded, object), dtype=text, shape=(len(encoded),))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Predictions:
+        """Inverse of :meth:`save`; raises CnnCodesError if the file is missing, damaged or no such file."""
+        with reading(f"'{path}'"):
+            open_file(path).close()
+            with h5py.File(path, "r") as file:
+                rows, labels = file["row"][:].astype(np.int64), file["label"][:].astype(np.int64)
+                scores = file["score"][:].astype(np.float64)
+                names, classes, bad, reasons = (
+                    tuple(file[name].asstr(errors="surrogateescape")[:])
+                    for name in ("name", "class", "problem/name", "problem/reason")
+                )
+                odds = bool(file.attrs["odds"])
+            if not (
+                rows.shape == labels.shape == (len(names),) and scores.shape == (len(names), len(classes))
+            ):
+                raise ValueError("its parts do not fit each other")
+            if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
+                raise ValueError("a label is none of the classes")
+            return cls(rows, names, labels, scores, classes, odds, dict(zip(bad, reasons, strict=True)))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a model says of one image.
+
+    Parameters
+    ----------
+    name : str
+        Of the image, as the catalog has it.
+    true, predicted : str
+        Classes.
+    rank_true : int
+        Of the true class among all, 1 for the best score; of equal ones the earlier class is the better.
+    margin : float
+        How far the true class's score lies above the best other one: negative for a mistake, near 0 a close case.
+    score_true, score_predicted : float
+        Of an average of models, logarithms of probabilities.
+    probability_true, probability_predicted : float or None
+        None of an SVM, which has scores and no probabilities.
+    loss : float or None
+        - log(probability_true).
+    """
+
+    name: str
+    true: str
+    predicted: str
+    rank_true: int
+    margin: float
+    score_true: float
+    score_predicted: float
+    probability_true: float | None
+    probability_predicted: float | None
+    loss: float | None
+
+    @property
+    def correct(self) -> bool:
+        """Whether the predicted class is the true one."""
+        return self.rank_true == 1
+
+
+def verdicts(given: EvaluationResult | Predictions) -> list[Verdict]:
+    """One verdict per evaluated image, the worst mistake first; of equal ones in the catalog's order.
+
+    The worst has the largest loss or, of an SVM, the lowest margin.
+    """
+    answers = given if isinstance(given, Predictions) else Predictions.of(given)
+    scores, labels, classes = answers.scores, answers.labels, answers.classes
+    places, predicted = np.arange(len(labels)), answers.predicted
+    own = scores[places, labels]
+    earlier = np.arange(len(classes)) < labels[:, None]
+    rank = 1 + (scores > own[:, None]).sum(1) + ((scores == own[:, None]) & earlier).sum(1)
+    others = scores.copy()
+    others[places, labels] = -np.inf
+    margin = own - others.max(axis=1)
+    logarithms = log_softmax(scores) if answers.odds else None
+    badness = margin if logarithms is None else logarithms[places, labels]
+    found = []
+    for place in np.argsort(badness, kind="stable"):
+        true, said = labels[place], predicted[place]
+        odds: Sequence[float] | None = None if logarithms is None else logarithms[place]
+        found.append(
+            Verdict(
+                name=answers.names[place],
+                true=classes[true],
+                predicted=classes[said],
+                rank_true=int(rank[place]),
+                margin=float(margin[place]),
+                score_true=float(own[place]),
+                score_predicted=float(scores[place, said]),
+                probability_true=None if odds is None else float(np.exp(odds[true])),
+                probability_predicted=None if odds is None else float(np.exp(odds[said])),
+                loss=None if odds is None else float(-odds[true]),
+            )
+        )
+    return found
+
+
+def write_verdicts(
+    given: EvaluationResult | Predictions, output: str | os.PathLike[str], *, overwrite: bool = False
+) -> Path:
+    """Write :func:`verdicts` as CSV (UTF-8, one line per image), whole or not at all; numbers that an SVM does not have are empty.
+
+    Bytes of a name that are not UTF-8 are written as ``\\xff``; a text that a spreadsheet would take for a formula begins with an apostrophe.
+
+    Raises
+    ------
+    OutputExistsError
+        If the file is there and ``overwrite`` is false.
+    CnnCodesError
+        If it cannot be written.
+    """
+    path = Path(output)
+    with (
+        replacing(path, overwrite=overwrite, error=CnnCodesError) as whole,
+        whole.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        for verdict in verdicts(given):
+            writer.writerow(cells(*_line(verdict)))
+    return path
+
+
+def _line(verdict: Verdict) -> tuple[object, ...]:
+    numbers = (
+        verdict.margin,
+        verdict.score_true,
+        verdict.score_predicted,
+        verdict.probability_true,
+        verdict.probability_predicted,
+        verdict.loss,
+    )
+    return (
+        visible(verdict.name),
+        visible(verdict.true),
+        visible(verdict.predicted),
+        "yes" if verdict.correct else "no",
+        verdict.rank_true,
+        *("" if number is None else f"{number:.6g}" for number in numbers),
+    )
