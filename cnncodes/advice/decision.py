@@ -280,6 +280,9 @@ def expected_seconds(recipe: Recipe, evidence: Evidence, thresholds: Thresholds,
 def learning_share(weights: Weights, freeze: str) -> float:
     """Share of the network's multiply-adds in the stages from the first that learns on, 0..1."""
     network = weights.architecture
+    if not network.stages:  # by the number of its layers: their work is not known here
+        held = network.select(freeze) if freeze != "none" else ()
+        return 1.0 - len(held) / len(network.stage_names)
     frozen = set(network.select(freeze)) if freeze != "none" else set()
     work = [(row.name, row.multiply_adds) for row in stage_table(network, weights.preprocessing.crop).rows]
     first = next((place for place, (name, adds) in enumerate(work) if adds and name not in frozen), len(work))

@@ -90,17 +90,12 @@ class Sample:
 
 def probed_stages(network: Network) -> tuple[str, ...]:
     """Stages that are judged: all but normalisations and the classifier."""
-    names = network.stage_names[:-1] if network.classes is not None else network.stage_names
-    return tuple(name for name in names if not name.startswith("norm"))
+    return network.codes_layers
 
 
 def late_stages(network: Network) -> tuple[str, ...]:
     """The judged stages that are fully connected, fc6 and fc7 of an AlexNet; the deepest where there is none."""
-    from cnncodes.networks import Linear
-
-    probed = probed_stages(network)
-    late = tuple(name for name in probed if isinstance(network.stage(name), Linear))
-    return late or probed[-1:]
+    return network.late_layers
 
 
 def draw_sample(catalog: Catalog, split: Split, images: int = MOST_IMAGES, seed: int = 0) -> Array:
@@ -195,6 +190,8 @@ def _settings(weights: Weights, stages: tuple[str, ...], images: int) -> Extract
 
     classifier = trained_classifier(weights)
     settings = settings_of(weights, (*stages, classifier) if classifier else stages, images)
+    if not weights.architecture.stages:
+        settings = dataclasses.replace(settings, pool="mean")
     per_image = 4 * sum(int(np.prod(shape)) for shape in settings.stage_shapes().values())
     size = max(1, min(settings.batch_size, _BATCH_BYTES // per_image))
     return dataclasses.replace(settings, batch_size=size)

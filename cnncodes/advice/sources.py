@@ -72,11 +72,18 @@ def depth_stages(network: Network) -> tuple[str, ...]:
 
     These are the rows of Zeiler and Fergus (2014), table 7, and the layers of Yosinski et al. (2014).
     """
+    if not network.stages:
+        return network.codes_layers
     last = {}
     for name in network.stage_names[: -1 if network.classes is not None else None]:
         number = re.search(r"\d+", name)
         last[number[0] if number else name] = name
     return tuple(last.values())
+
+
+def _place(network: Network, stage: str) -> int:
+    names = list(network.output_shapes())
+    return names.index(stage.partition(":")[0])
 
 
 def from_weights(
@@ -117,7 +124,7 @@ def from_codes(path: Path, rows: Array, layers: str | Sequence[str], *, name: st
         names = {file.catalog.names[row] for row in rows}
         return Source(
             name or file.settings.weights,
-            tuple(sorted(stages, key=lambda stage: network.stage_names.index(stage.partition(":")[0]))),
+            tuple(sorted(stages, key=lambda stage: _place(network, stage))),
             file.state[rows] == DONE,
             lambda stage: _read_pooled(path, stage, rows),
             numbers,

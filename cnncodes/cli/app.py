@@ -15,6 +15,7 @@ from cnncodes.cli import (
     fit_linear,
     info,
     join,
+    networks,
     pack,
     predict,
     probe,
@@ -67,6 +68,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("demo", demo_command.demo),
 )
 GROUPS: tuple[tuple[str, str, tuple[tuple[str, Callable[..., None]], ...]], ...] = (
+    ("networks", networks.SUMMARY, networks.COMMANDS),
     ("weights", weights.SUMMARY, weights.COMMANDS),
     ("recipes", recipes.SUMMARY, recipes.COMMANDS),
     ("show", show.SUMMARY, show.COMMANDS),

@@ -58,6 +58,16 @@ Limit = Annotated[
         show_default=False,
     ),
 ]
+Pool = Annotated[
+    str | None,
+    typer.Option(
+        "--pool",
+        metavar="HOW",
+        help="What becomes of maps and tokens: none (kept whole), mean or max of each channel, cls (the first token). "
+        "[default: none; mean for a library's network with over 20,000 numbers in a layer]",
+        show_default=False,
+    ),
+]
 Shard = Annotated[
     str | None,
     typer.Option(

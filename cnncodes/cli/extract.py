@@ -23,6 +23,7 @@ def extract(
     weights: options.Weights = "imagenet",
     model: options.Network = None,
     crops: codes_options.Crops = "center",
+    pool: codes_options.Pool = None,
     precision: options.Precision = "float32",
     dtype: codes_options.Dtype = "float32",
     decoding: codes_options.Decoding = None,
@@ -71,6 +72,7 @@ def extract(
         loaded,
         layers=layers,
         crops=crops,
+        pool=pool,
         precision=precision,
         dtype=dtype,
         decoding=decoding,
@@ -108,6 +110,9 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
         f"{settings.network} with weights '{settings.weights}' ({settings.weights_sha256[:12]}), "
         f"layers {', '.join(settings.stages)}, {settings.crops} crop, on {plan.device.description}"
     )
+    if settings.pool != "none":
+        how = {"mean": "mean", "max": "largest value", "cls": "first token"}[settings.pool]
+        reporter.note(f"of maps and tokens the {how} of each channel is kept (--pool {settings.pool})")
     if plan.weights.source.startswith(RANDOM_SOURCE):
         reporter.note("these weights are random, not trained: a baseline, not a feature extractor")
     if plan.weights.left_out is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from cnncodes.core.words import one_line, quoted, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.codes import CodesFile
+    from cnncodes.networks import Network
 
 
 def info(
@@ -71,7 +73,11 @@ def _is_weights(path: Path) -> bool:
 def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
     from cnncodes.networks import get_network, stage_table
 
-    table = stage_table(get_network(name), input_size)
+    network = get_network(name)
+    if not network.stages:
+        _library_network(reporter, network, input_size)
+        return
+    table = stage_table(network, input_size)
     reporter.document(json_module.loads(table.to_json()))
     rows: list[tuple[object, ...]] = [
         (
@@ -106,6 +112,42 @@ def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
     )
     last = [row.name for row in table.rows if row.name != "fc8"][-1]
     reporter.next(f"cnncodes extract photos/ -o codes.h5 --model {name} --weights random:0 --layers {last}")
+
+
+def _library_network(reporter: Reporter, network: Network, input_size: int | None) -> None:
+    """The layers of a library's network: the usual ones by default, all of them as JSON."""
+    shapes, size_px = network.output_shapes(input_size), input_size or network.input_size
+    parameters = sum(math.prod(shape) for shape in network.tensor_shapes().values())
+    layers = [
+        {
+            "name": layer,
+            "shape": list(shape),
+            "rectified": network.is_rectified(layer),
+            "usual": layer in network.stage_names,
+        }
+        for layer, shape in shapes.items()
+    ]
+    reporter.document(
+        {
+            "network": network.name,
+            "input_size": size_px,
+            "parameters": parameters,
+            "classes": network.classes,
+            "layers": layers,
+        }
+    )
+    rows = [
+        (layer, "x".join(map(str, shapes[layer])), math.prod(shapes[layer]), network.is_rectified(layer))
+        for layer in network.stage_names
+    ]
+    title = f"{network.name}, input 3x{size_px}x{size_px}, {parameters:,} parameters, {network.classes or 'no'} classes"
+    reporter.table(title, ("layer", "output", "numbers", "rectified"), rows)
+    reporter.result(
+        f"any other of its {len(shapes):,} modules is a layer by its path: cnncodes info {network.name} --json lists them"
+    )
+    reporter.next(
+        f"cnncodes extract photos/ -o codes.h5 --model {network.name} --layers {network.usual_layer}"
+    )
 
 
 def _codes(reporter: Reporter, path: str) -> None:
@@ -152,6 +194,7 @@ def _made_from(reporter: Reporter, codes: CodesFile) -> None:
     reporter.result(
         f"pixels   {record.fit} side to {record.resize}, {record.interpolation}, crop {record.crop} ({settings.crops}), "
         f"{record.channels} / {record.scale:g}, mean {record.mean}, std {record.std}"
+        + ("" if settings.pool == "none" else f"; maps and tokens: {settings.pool} of each channel")
     )
     reporter.result(f"made     {codes.provenance.created} by: {codes.provenance.command}")
 

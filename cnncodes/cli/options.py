@@ -88,7 +88,8 @@ Network = Annotated[
     typer.Option(
         "--model",
         metavar="NETWORK",
-        help="The network, where the weights do not say: alexnet, caffenet, ...",
+        help="The network, where the weights do not say: alexnet, caffenet, torchvision/resnet50, timm/convnext_tiny, ... "
+        "(cnncodes networks list).",
         show_default=False,
     ),
 ]

@@ -9,6 +9,12 @@ import typer
 WeightsName = Annotated[
     str, typer.Argument(metavar="WEIGHTS", help="imagenet, random:SEED, or a file.", show_default=False)
 ]
+Pattern = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATTERN", help="A part of the name, or a pattern with * and ?.", show_default=False
+    ),
+]
 Rank = Annotated[
     int | None,
     typer.Option(

@@ -84,6 +84,7 @@ def plan_extraction(
     limit: int | None = None,
     like: ExtractionSettings | None = None,
     shard: str | None = None,
+    pool: str | None = None,
 ) -> Plan:
     """Check everything that can be checked before the work starts.
 
@@ -119,6 +120,10 @@ def plan_extraction(
     shard : str, optional
         Only a part of the images: ``3/16`` is the third of sixteen; :func:`cnncodes.codes.join` puts them together.
 
+    pool : {"none", "mean", "max", "cls"}, optional
+        What becomes of maps and tokens, see :class:`~cnncodes.codes.settings.ExtractionSettings`. By default they are kept whole;
+        of a library's network the mean is kept where a layer has more than 20,000 numbers.
+
     Raises
     ------
     StageError, OptionError, InputSizeError
@@ -145,7 +150,7 @@ def plan_extraction(
     if like is not None:
         settings = dataclasses.replace(_like(like, weights), stages=_stages(weights, layers, like.stages))
     else:
-        settings = _of_weights(weights, _stages(weights, layers, ("fc7",)), crops, precision, dtype, decoding)
+        settings = _of_weights(weights, _stages(weights, layers, ()), crops, precision, dtype, decoding, pool)
     rows = default_batch_size(len(catalog)) if batch_size is None else batch_size
     settings = dataclasses.replace(settings, batch_size=rows)
     settings.stage_shapes()  # the crop must fit the network
@@ -187,22 +192,31 @@ def plan_extraction(
 def _stages(
     weights: Weights, layers: str | Sequence[str] | None, otherwise: tuple[str, ...]
 ) -> tuple[str, ...]:
-    return weights.architecture.select(otherwise if layers is None else layers)
+    network = weights.architecture
+    return network.select((otherwise or network.usual_layer) if layers is None else layers)
 
 
 def _of_weights(
-    weights: Weights, stages: tuple[str, ...], crops: str, precision: str, dtype: str, decoding: str | None
+    weights: Weights,
+    stages: tuple[str, ...],
+    crops: str,
+    precision: str,
+    dtype: str,
+    decoding: str | None,
+    pool: str | None,
 ) -> ExtractionSettings:
     """Settings that follow the weights' own preprocessing, but for the decoding where one is named."""
     preprocessing = weights.preprocessing
     if decoding is not None:
         preprocessing = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
+    settings = settings_of(weights, stages)
     return dataclasses.replace(
-        settings_of(weights, stages),
+        settings,
         preprocessing=preprocessing,
         crops=crops,
         precision=precision,  # type: ignore[arg-type]  # the record checks them
         dtype=dtype,  # type: ignore[arg-type]
+        pool=pool or settings.pool,  # type: ignore[arg-type]
     )
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
 from cnncodes.core.errors import OptionError
 from cnncodes.core.files import parse_json, reading
 from cnncodes.images.preprocess import check_crops, kept_crops
-from cnncodes.networks import Network, Shape, get_network
+from cnncodes.networks import Network, Shape, channel_axis, get_network
 from cnncodes.weights.preprocessing import Preprocessing
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Dtype = Literal["float32", "float16"]
+Pool = Literal["none", "mean", "max", "cls"]
+MOST_NUMBERS = 20_000  # of a layer that a linear head reads: a larger one is pooled
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class ExtractionSettings:
         Images per batch. Recorded because equal bits need equal batches.
     classes : int or None, default None
         Number of logits of the weights' last stage; None for the network's own.
+    pool : {"none", "mean", "max", "cls"}, default "none"
+        What becomes of maps and tokens: kept whole, or one number for each channel, its mean or largest, or the first token's.
     """
 
     network: str
@@ -52,12 +57,17 @@ class ExtractionSettings:
     dtype: Dtype = "float32"
     batch_size: int = 64
     classes: int | None = None
+    pool: Pool = "none"
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise OptionError("no layer is asked for.", "Name at least one, such as --layers fc7.")
         check_crops(self.crops)
-        for name, allowed in (("precision", get_args(Precision)), ("dtype", get_args(Dtype))):
+        for name, allowed in (
+            ("precision", get_args(Precision)),
+            ("dtype", get_args(Dtype)),
+            ("pool", get_args(Pool)),
+        ):
             value = getattr(self, name)
             if value not in allowed:
                 raise OptionError(f"{name} '{value}' is not known.", f"Use one of {', '.join(allowed)}.")
@@ -77,7 +87,12 @@ class ExtractionSettings:
     def stage_shapes(self) -> dict[str, Shape]:
         """Shape of each stored stage for one crop; raises InputSizeError if the crop does not fit the network."""
         shapes = self.architecture.output_shapes(self.preprocessing.crop)
-        return {stage: shapes[stage.partition(":")[0]] for stage in self.stages}
+        found = {stage: shapes[stage.partition(":")[0]] for stage in self.stages}
+        return {stage: self.pooled(shape) for stage, shape in found.items()}
+
+    def pooled(self, shape: Shape) -> Shape:
+        """Shape of what is kept of a value."""
+        return shape if self.pool == "none" or len(shape) == 1 else (shape[channel_axis(shape)],)
 
     def relu(self, name: str) -> bool:
         """Whether stored values went through a ReLU; see :meth:`Network.is_rectified`."""
@@ -115,6 +130,14 @@ class ExtractionSettings:
         values["preprocessing"] = Preprocessing.from_json(json.dumps(values["preprocessing"]))
         values["stages"] = tuple(values["stages"])
         return cls(**values)
+
+
+def default_pool(network: Network, stages: tuple[str, ...], crop: int) -> Pool:
+    """ "mean" for a library's network of which a layer has more numbers than a linear head should read, else "none"."""
+    if network.stages:
+        return "none"
+    shapes = network.output_shapes(crop)
+    return "mean" if any(math.prod(shapes[stage]) > MOST_NUMBERS for stage in stages) else "none"
 
 
 def default_batch_size(images: int) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.codes.pipeline import Pipeline
-from cnncodes.codes.settings import ExtractionSettings, default_batch_size
+from cnncodes.codes.settings import ExtractionSettings, default_batch_size, default_pool
 from cnncodes.core.compute import Compute
 from cnncodes.images.catalog import Catalog
 from cnncodes.weights import Weights
@@ -182,4 +182,5 @@ def settings_of(weights: Weights, stages: tuple[str, ...], images: int = 0) -> E
         preprocessing=weights.preprocessing,
         batch_size=default_batch_size(images) if images else 64,
         classes=weights.architecture.classes,
+        pool=default_pool(weights.architecture, stages, weights.preprocessing.crop),
     )

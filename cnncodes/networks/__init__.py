@@ -11,7 +11,15 @@ from cnncodes.networks.definitions import NETWORKS, TANH, get_network
 from cnncodes.networks.names import parse_stages, torchvision_spellings
 from cnncodes.networks.network import Network
 from cnncodes.networks.receptive_field import ReceptiveField, receptive_fields
-from cnncodes.networks.stages import Convolution, Linear, LocalResponseNorm, MaxPool, Shape, Stage
+from cnncodes.networks.stages import (
+    Convolution,
+    Linear,
+    LocalResponseNorm,
+    MaxPool,
+    Shape,
+    Stage,
+    channel_axis,
+)
 from cnncodes.networks.table import StageRow, StageTable, stage_table
 
 if TYPE_CHECKING:
@@ -31,6 +39,7 @@ __all__ = [
     "StageRow",
     "StageTable",
     "TorchNetwork",
+    "channel_axis",
     "get_network",
     "parse_stages",
     "receptive_fields",

@@ -124,16 +124,23 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 
 
 def get_network(name: str, classes: int | None = None) -> Network:
-    """The network of that name (``alexnet-tanh``: with tanh for ReLU), its last stage widened or narrowed to ``classes`` if given.
+    """The network of that name (``alexnet-tanh``: with tanh for ReLU; ``torchvision/resnet18``), its last stage widened or narrowed to ``classes`` if given.
 
     Raises
     ------
     NetworkError
         For a name that does not exist; names the nearest.
     """
+    if "/" in name:
+        from cnncodes.networks.library import library_network
+
+        return library_network(name, classes)
     base = name.removesuffix(TANH)
     if base not in NETWORKS:
-        raise NetworkError(f"there is no network '{name}'.", nearest(name, NETWORKS))
+        raise NetworkError(
+            f"there is no network '{name}'.",
+            f"{nearest(name, NETWORKS)} Networks of torchvision and timm: torchvision/resnet18, timm/convnext_tiny.",
+        )
     network = NETWORKS[base]()
     if base != name:
         network = replace(network, name=name, activation="tanh")

@@ -76,6 +76,23 @@ class Network:
         return shapes
 
     @property
+    def usual_layer(self) -> str:
+        """The layer whose values are codes unless others are named: what the classifier reads."""
+        return "fc7"
+
+    @property
+    def codes_layers(self) -> tuple[str, ...]:
+        """Layers in order, without normalisations and the classifier: those whose codes are worth a look."""
+        names = self.stage_names[:-1] if self.classes is not None else self.stage_names
+        return tuple(name for name in names if not name.startswith("norm"))
+
+    @property
+    def late_layers(self) -> tuple[str, ...]:
+        """Those of them that are fully connected, fc6 and fc7 of an AlexNet; the last where there is none."""
+        found = tuple(name for name in self.codes_layers if isinstance(self.stage(name), Linear))
+        return found or self.codes_layers[-1:]
+
+    @property
     def classes(self) -> int | None:
         """Number of logits; None for a network cut before its classifier."""
         last = self.stages[-1]

@@ -223,3 +223,9 @@ class Linear(Stage):
     def multiply_adds(self, incoming: Shape) -> int:
         rows, columns = self.weight_shape(incoming)
         return rows * columns if self.rank is None else self.rank * (rows + columns)
+
+
+def channel_axis(shape: Shape) -> int:
+    """Where the channels of a value for one image are: first of ``(channels, height, width)``, last of tokens and of maps
+    that a network keeps as ``(height, width, channels)``."""
+    return 0 if len(shape) == 1 or (len(shape) == 3 and shape[0] != shape[1]) else len(shape) - 1

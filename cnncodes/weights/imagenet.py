@@ -51,7 +51,7 @@ class PublishedWeights:
     @property
     def sha256_prefix(self) -> str:
         """The first digits of the file's sha256, as its name says."""
-        return self.file_name.partition(".")[0].rpartition("-")[2]
+        return self.file_name.rpartition(".")[0].rpartition("-")[2]
 
     @property
     def path(self) -> Path:
@@ -143,6 +143,10 @@ def find_published(name: str, network: str | None = None) -> PublishedWeights:
     OptionError
         For a name or a network that nobody published weights for.
     """
+    if network is not None and network.startswith("torchvision/"):
+        from cnncodes.weights.library import torchvision_weights
+
+        return torchvision_weights(name, network)
     entries = [entry for entry in PUBLISHED if entry.name == name]
     if not entries:
         raise OptionError(
@@ -179,13 +183,17 @@ def fetch(name: str, progress: Progress | None = None, *, network: str | None = 
     """
     from cnncodes.weights.download import download
 
+    if network is not None and network.startswith("timm/"):
+        from cnncodes.weights.library import timm_file
+
+        return timm_file(network, download=True)[0]
     entry = find_published(name, network)
     return download(entry, entry.path, progress)
 
 
 def missing(entry: PublishedWeights, folder: Path, also: str = "") -> WeightsMissingError:
     """The error for weights that are not here: file, size, folder, digest and the ways out."""
-    choice = "" if entry is find_published(entry.name) else f" --model {entry.network}"
+    choice = "" if entry.network == "alexnet" else f" --model {entry.network}"
     return WeightsMissingError(
         f"weights '{entry.name}' are not on this machine: {entry.file_name} "
         f"({entry.size / 1e6:.0f} MB) is not in {folder}{also}.",

@@ -52,7 +52,9 @@ def _known_keys() -> frozenset[str]:
     return frozenset(key for network in networks for key in network.tensor_shapes()) | factors
 
 
-def unwrapped(keys: Iterable[str], name: str) -> tuple[dict[str, str], tuple[str, ...]]:
+def unwrapped(
+    keys: Iterable[str], name: str, network: str | None = None
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """The keys of a network by their names without what wraps it, and the keys of other modules beside it.
 
     Modules that hold a network put their name for it before each key: ``module.``, ``model.backbone.``, ... What they
@@ -63,9 +65,10 @@ def unwrapped(keys: Iterable[str], name: str) -> tuple[dict[str, str], tuple[str
     WeightsMismatchError
         If there are several networks.
     """
+    known = frozenset(get_network(network).tensor_shapes()) if network and "/" in network else _known_keys()
     plain = {key: _without_inside(key) for key in keys}
     prefixes = Counter(
-        prefix for text in plain.values() if (prefix := _prefix(text)) is not None
+        prefix for text in plain.values() if (prefix := _prefix(text, known)) is not None
     ).most_common(2)
     if len(prefixes) == 2 and prefixes[0][1] == prefixes[1][1]:
         raise WeightsMismatchError(
@@ -83,11 +86,11 @@ def _without_inside(key: str) -> str:
     return key
 
 
-def _prefix(key: str) -> str | None:
+def _prefix(key: str, known: frozenset[str]) -> str | None:
     """What stands before the longest ending of a key that some network has; None if no network has any."""
     start = 0
     while True:
-        if key[start:] in _known_keys():
+        if key[start:] in known:
             return key[:start]
         start = key.find(".", start) + 1
         if not start:
@@ -118,6 +121,8 @@ def fit_network(
     WeightsMismatchError
         If the tensors are of another network, or of several and no hint decides.
     """
+    if network and "/" in network:
+        return _library_network(network, shapes, name)
     candidates = [
         _with_their_ranks(_with_their_classes(get_network(known), shapes), shapes)
         for known in ([network] if network else NETWORKS)
@@ -141,9 +146,21 @@ def fit_network(
     return next(iter(fitting.values()))
 
 
+def _library_network(network: str, shapes: Mapping[str, Shape], name: str) -> Network:
+    """The library's network with the classes that the tensors have; what it lacks or has otherwise is an error."""
+    found = get_network(network)
+    key = next(reversed([key for key, shape in found.tensor_shapes().items() if key.endswith(".weight")]), "")
+    last = shapes.get(key, ())
+    if found.classes and last and last[0] != found.classes:
+        found = found.with_classes(last[0])
+    if any(shapes.get(key) != shape for key, shape in found.tensor_shapes().items()):
+        raise _mismatch(found, shapes, name)
+    return found
+
+
 def left_out(network: Network, shapes: Mapping[str, Shape]) -> LeftOut:
     """What the tensors have beside a network that :func:`fit_network` found, and what of it they lack."""
-    wanted, whole = network.tensor_shapes(), get_network(network.name)
+    wanted, whole = network.tensor_shapes(), network if "/" in network.name else get_network(network.name)
     return LeftOut(
         {key: shape for key, shape in shapes.items() if key not in wanted},
         tuple(name for name in whole.stage_names if name not in network.stage_names),

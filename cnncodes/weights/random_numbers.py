@@ -38,14 +38,9 @@ def random_weights(name: str, network: str) -> Weights:
     OptionError
         For anything else after ``random:``.
     """
-    import torch
-
     seed = parse_seed(name)
     record = get_network(network)
-    tensors = {
-        key: _uniform(seed, key, shape) if key.endswith(".weight") else torch.zeros(shape)
-        for key, shape in record.tensor_shapes().items()
-    }
+    tensors = {key: _drawn(seed, key, shape) for key, shape in record.tensor_shapes().items()}
     return Weights(
         network=network,
         name=f"{PREFIX}{seed}",
@@ -54,6 +49,16 @@ def random_weights(name: str, network: str) -> Weights:
         classes=None,
         source=f"{RANDOM_SOURCE} (Philox, Kaiming uniform, seed {seed})",
     )
+
+
+def _drawn(seed: int, key: str, shape: Shape) -> torch.Tensor:
+    """Matrices and kernels at random; scales and variances 1, what is added 0, so that each normalisation begins as the identity."""
+    import torch
+
+    if len(shape) > 1:
+        return _uniform(seed, key, shape)
+    scale = key.endswith((".weight", ".running_var", ".gamma", "layer_scale"))
+    return torch.ones(shape) if scale else torch.zeros(shape)
 
 
 def parse_seed(name: str) -> int:

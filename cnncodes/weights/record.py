@@ -81,7 +81,11 @@ class Weights:
 
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the logits, None where unknown; imports torchvision for ``imagenet`` (10 s cold)."""
-        if self.classes is None and self.name == "imagenet":
+        if (
+            self.classes is None
+            and self.name.lower().startswith("imagenet")
+            and self.architecture.classes == 1000
+        ):
             from cnncodes.weights.imagenet import imagenet_classes
 
             return imagenet_classes()
@@ -118,11 +122,16 @@ def build_network(weights: AnyWeights) -> TorchNetwork:
     import torch
 
     from cnncodes.networks import TorchNetwork
+    from cnncodes.networks.library import LibraryModule, LibraryNetwork
     from cnncodes.weights.resolve import load_weights
 
     weights = load_weights(weights)
-    with torch.device("meta"):  # no memory, no random initialisation
-        module = TorchNetwork(weights.architecture)
+    network = weights.architecture
+    if isinstance(network, LibraryNetwork):
+        module: TorchNetwork = LibraryModule(network)  # some of its buffers are in no file
+    else:
+        with torch.device("meta"):  # no memory, no random initialisation
+            module = TorchNetwork(network)
     module.load_state_dict(weights.tensors, assign=True)
     module.eval()
     module.requires_grad_(False)

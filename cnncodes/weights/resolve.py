@@ -31,6 +31,7 @@ from cnncodes.weights.imagenet import (
     missing,
 )
 from cnncodes.weights.keys import LeftOut, fit_network, left_out, unwrapped
+from cnncodes.weights.library import is_published, timm_file, timm_record
 from cnncodes.weights.npy_file import read_npy_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 from cnncodes.weights.random_numbers import PREFIX, random_weights
@@ -64,7 +65,8 @@ def load_weights(
     Parameters
     ----------
     name : str, path or Weights
-        - ``imagenet``: torchvision's, from torch's cache folder, its sha256 verified at every load;
+        - ``imagenet``: torchvision's or timm's for the network, from their own cache folders, torchvision's sha256 verified at
+          every load; or the name of one of torchvision's (``IMAGENET1K_V1``);
         - ``starter``: the small weights that come with cnncodes, see docs/starter.md;
         - ``random:SEED``: untrained, the same numbers on every machine;
         - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt``, ``.caffemodel`` or ``.npy``; nothing in it is ever run;
@@ -91,7 +93,12 @@ def load_weights(
     if isinstance(name, Weights):
         return _of_network(name, network)
     text, path = str(name), model_file(name)
-    entry = find_published(text, network) if text in {entry.name for entry in PUBLISHED} else None
+    library = is_published(text, network)
+    entry, source = None, ""
+    if library and str(network).startswith("timm/"):
+        path, source = timm_file(str(network), download=download)
+    elif library or text in {entry.name for entry in PUBLISHED}:
+        entry = find_published(text, network)
     if entry is not None:
         path = entry.path
         if not path.is_file():
@@ -105,6 +112,13 @@ def load_weights(
     if kept is None or kept[1] != _state(kept[0]):
         if entry is not None:
             found = _published(text, entry)
+        elif source:
+            content = read_safetensors_file(path)
+            found = replace(
+                _weights(path, content, network, f"{source} (sha256 {file_sha256(path)})"),
+                name=text,
+                preprocessing=timm_record(str(network)),
+            )
         elif text == STARTER:
             found = _of_network(replace(_from_file(path, "alexnet"), name=STARTER), network)
         elif re.match("random(:|$)", text):
@@ -180,7 +194,7 @@ def _from_file(path: Path, network: str | None) -> Weights:
 
 def _weights(path: Path, content: FileContent, network: str | None, source: str) -> Weights:
     """The weights in a file, once its tensors are known to be those of a network."""
-    keys, others = unwrapped(content.tensors, path.name)
+    keys, others = unwrapped(content.tensors, path.name, network or content.network)
     shapes: dict[str, Shape] = {name: tuple(content.tensors[key].shape) for name, key in keys.items()}
     record = fit_network(
         shapes, path.name, network=network or content.network, hints=(path.stem, content.hint)

@@ -34,6 +34,7 @@ WITH_JSON = {
     "pack": ("{codes}", "-o", "{tmp}/p.h5"),
     "benchmark": ("--batch-size", "1", "--until", "pool1", "--steps", "1", "--burn-in", "0", "--stages"),
     "weights list": (),
+    "networks list": ("alexnet",),
     "weights fetch": ("imagenet",),
     "weights check": ("random:0",),
     "weights convert": ("random:0", "-o", "{tmp}/w.safetensors"),

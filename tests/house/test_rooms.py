@@ -23,14 +23,16 @@ LOWEST = ("__init__", "__main__")  # the public names and `python -m`: below all
 # {library: {room: the modules of it that import the library}}; "*" stands for all of the room.
 DOORS: dict[str, dict[str, set[str]]] = {
     "torch": {
-        "networks": {"torch_network", "dense"},
+        "networks": {"torch_network", "dense", "library"},
         "weights": {"*"},
         "codes": {"compute"},
         "training": {"*"},
         "evaluation": {"timing", "peak_memory"},
         "pictures": {"*"},
     },
-    "torchvision": {"weights": {"imagenet"}},
+    "torchvision": {"networks": {"library"}, "weights": {"imagenet", "library"}},
+    "timm": {"networks": {"library"}, "weights": {"library"}},
+    "huggingface_hub": {"weights": {"library"}},
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
     "pillow_heif": {"images": {"decode"}},
@@ -74,7 +76,11 @@ DISTRIBUTION = {
     "sklearn": "scikit-learn",
     "umap": "umap-learn",
 }  # name on PyPI, where it differs
-COMES_WITH = {"scipy": "scikit-learn", "threadpoolctl": "scikit-learn"}  # declared by way of another library
+COMES_WITH = {
+    "huggingface_hub": "timm",
+    "scipy": "scikit-learn",
+    "threadpoolctl": "scikit-learn",
+}  # declared by way of another library
 
 
 BEHIND = {"tensorboard": "torch.utils.tensorboard"}  # a library that another one imports for us

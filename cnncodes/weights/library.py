@@ -1,0 +1,119 @@
+"""Weights that torchvision and timm publish for their networks, and the preprocessing that these expect, as a record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cnncodes.core.errors import OptionError, WeightsMissingError, nearest
+from cnncodes.weights.imagenet import PublishedWeights
+from cnncodes.weights.preprocessing import Preprocessing
+
+IMAGENET = "imagenet"  # the library's own choice among its weights
+FILE = "model.safetensors"  # of timm's repositories
+_PER_CENT = "ImageNet-1K"
+
+
+def is_published(name: str, network: str | None) -> bool:
+    """Whether a name means weights that a library publishes for its network: imagenet, or one of torchvision's."""
+    return (
+        network is not None and "/" in network and (name == IMAGENET or name.isupper() or "IMAGENET" in name)
+    )
+
+
+def torchvision_weights(name: str, network: str) -> PublishedWeights:
+    """The entry of torchvision's weights: ``imagenet`` is its DEFAULT, else the member's name (``IMAGENET1K_V1``).
+
+    Raises
+    ------
+    OptionError
+        If the network has no weights of that name.
+    """
+    from torchvision import models
+
+    members = models.get_model_weights(network.partition("/")[2]).__members__
+    member: Any = members.get("DEFAULT" if name == IMAGENET else name)
+    if member is None:
+        raise OptionError(
+            f"torchvision has no weights '{name}' for {network}.", nearest(name, [IMAGENET, *members])
+        )
+    accuracy = member.meta.get("_metrics", {}).get(_PER_CENT, {})
+    return PublishedWeights(
+        name=name,
+        network=network,
+        url=member.url,
+        size=int(member.meta.get("_file_size", 0) * 2**20),
+        top1=accuracy.get("acc@1", 0.0),
+        top5=accuracy.get("acc@5", 0.0),
+        preprocessing=torchvision_preprocessing(member.transforms()),
+        terms="BSD-3-Clause (torchvision); see the weights' own page for the data that they learned from",
+    )
+
+
+def torchvision_preprocessing(transform: Any) -> Preprocessing:
+    """torchvision's preset for classification as a record: the same pixels, which a test compares."""
+    kind = {"bilinear": "bilinear", "bicubic": "bicubic"}[transform.interpolation.value]
+    return Preprocessing(
+        resize=int(transform.resize_size[0]),
+        crop=int(transform.crop_size[0]),
+        interpolation=kind,  # type: ignore[arg-type]
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+    )
+
+
+def timm_preprocessing(configuration: Any) -> Preprocessing:
+    """timm's configuration of pretrained weights as a record: the shorter side is ``input size / crop_pct``, rounded down."""
+    crop = int(configuration.input_size[-1])
+    share = float(configuration.crop_pct or 0.875)
+    return Preprocessing(
+        resize=max(crop, int(crop / share)),
+        crop=crop,
+        fit="squash" if configuration.crop_mode == "squash" else "shorter",
+        interpolation="bicubic" if configuration.interpolation in ("bicubic", "random") else "bilinear",
+        mean=tuple(configuration.mean),
+        std=tuple(configuration.std),
+    )
+
+
+def timm_file(network: str, *, download: bool = False) -> tuple[Path, str]:
+    """The file of timm's weights in Hugging Face's own cache, and where it is from.
+
+    Raises
+    ------
+    OptionError
+        If timm has no weights for the network.
+    WeightsMissingError
+        If the file is not on this machine; with ``download``, if it cannot be fetched.
+    """
+    import timm
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    configuration = timm.get_pretrained_cfg(network.partition("/")[2])
+    repository = configuration.hf_hub_id if configuration is not None else None
+    if not repository:
+        raise OptionError(f"timm has no weights for {network}.", "Use --weights random:0, or a file.")
+    found = try_to_load_from_cache(repository, FILE)
+    if not isinstance(found, str) and download:
+        try:
+            found = hf_hub_download(repository, FILE)
+        except Exception as error:  # the library has a class for each way in which a network fails
+            raise WeightsMissingError(
+                f"{FILE} of huggingface.co/{repository} cannot be fetched: {str(error).splitlines()[0][:120]}.",
+                "Try again, or put the file into Hugging Face's cache by its own tool: "
+                f"huggingface-cli download {repository} {FILE}.",
+            ) from error
+    if not isinstance(found, str):
+        raise WeightsMissingError(
+            f"weights 'imagenet' of {network} are not on this machine: {FILE} of huggingface.co/{repository} is not in "
+            "Hugging Face's cache.",
+            f"Fetch it (cnncodes weights fetch imagenet --model {network}), or name another file (--weights FILE).",
+        )
+    return Path(found), f"https://huggingface.co/{repository}"
+
+
+def timm_record(network: str) -> Preprocessing:
+    """The preprocessing of timm's weights for a network."""
+    import timm
+
+    return timm_preprocessing(timm.get_pretrained_cfg(network.partition("/")[2]))
