@@ -46,8 +46,13 @@ class Mistake:
     reason: str = ""
 
 
-def to_value(record: Any) -> Any:
-    """A record as dicts, lists, strings and numbers; numpy's numbers and arrays too, paths as strings."""
+def to_value(record: Any, *names: str) -> Any:
+    """A record as dicts, lists, strings and numbers; numpy's numbers and arrays too, paths as strings.
+
+    With names, only these attributes (or properties) of it.
+    """
+    if names:
+        record = {name: getattr(record, name) for name in names}
     return msgspec.to_builtins(record, enc_hook=_plain)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from cnncodes.core.errors import OptionError
+from cnncodes.core.records import to_value
 from cnncodes.pictures.classifier import crop_caution, crop_words
 from cnncodes.pictures.drawing import (
     COLOURS,
@@ -26,7 +27,7 @@ from cnncodes.pictures.drawing import (
     show_image,
     wrapped,
 )
-from cnncodes.pictures.question import short_file
+from cnncodes.pictures.question import LONGEST_FILE, short
 from cnncodes.pictures.thumbnails import mosaic, tile_corners
 
 if TYPE_CHECKING:
@@ -110,16 +111,8 @@ class Activations:
             }
             for unit in self.choose(units)
         ]
-        return {
-            "weights": self.weights,
-            "stage": self.stage,
-            "image": self.image,
-            "seen": self.seen,
-            "shape": list(self.values.shape),
-            "rectified": self.rectified,
-            "firing": self.firing,
-            "units": chosen,
-        }
+        named = ("weights", "stage", "image", "seen", "rectified", "firing")
+        return {**to_value(self, *named), "shape": list(self.values.shape), "units": chosen}
 
 
 def parse_units(text: str | None, count: Count) -> Count | tuple[int, ...]:
@@ -192,7 +185,7 @@ def draw_activations(
     ordered = chosen == found.choose(len(chosen))
     few = len(chosen) < len(found.values)
     which = f"the {len(chosen)} most active" if few and ordered else f"{len(chosen)}"
-    name = f"{found.stage} of {short_file(found.weights)} on {short_file(found.image)}"
+    name = f"{found.stage} of {short(found.weights, LONGEST_FILE)} on {short(found.image, LONGEST_FILE)}"
     caution = crop_caution(found.seen)
     beware = f". Beware: {caution}" if caution else ""
     if not found.has_places:

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 
 from cnncodes.core.errors import OptionError
+from cnncodes.core.records import to_value
 from cnncodes.pictures.classifier import read_crop, share_seen
-from cnncodes.pictures.drawing import COLOURS, new_panels, pale, plain, show_image, wrapped
+from cnncodes.pictures.drawing import COLOURS, new_panels, pale, plain, show_image
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import load_weights
@@ -32,11 +33,8 @@ STEP = 4  # pixels between those that colour axes are measured on, as a training
 NEARLY_ALL = 0.98  # of a photograph: what is left out is not worth a word
 IN_STEPS = 8  # views that have a column each; more are a sheet
 WIDE = 13.2  # inches
-HEADING, TITLE = 15, 12  # points
-STRONGEST, MOST_AMPLIFIED = (
-    90,
-    10,
-)  # levels that the strongest change of colour is amplified to, and times at most
+TITLE = 12  # points
+STRONGEST, MOST_AMPLIFIED = 90, 10  # levels that the strongest change is amplified to, and times at most
 PALE = 0.35  # what is left of the grey outside a frame: of a few pixels, a pale rim would not be seen
 STRIP = 0.35  # part of a view's height that the change of colour is shown for
 
@@ -47,9 +45,7 @@ class Augmented:
 
     image: str  # the file's name
     square: Bytes  # [resize, resize, 3], what the views are cut from
-    middle: (
-        Bytes  # [side, side, 3], the crop in the middle, as a network sees the image that it is asked about
-    )
+    middle: Bytes  # [side, side, 3], the crop in the middle, which a network is asked about
     cut: Bytes  # [count, side, side, 3], the views cut and mirrored, in the image's colours
     views: Bytes  # [count, side, side, 3], with their colours changed: what is learned from
     frames: Floats  # [count, 4]: left, top, right and bottom of each view in the square, in pixels
@@ -109,19 +105,12 @@ class Augmented:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels."""
-        return {
-            "image": self.image,
-            "seed": self.settings.seed,
-            "what": self.describe(),
-            "resize": len(self.square),
-            "square_of_photo": round(self.photo, 4),
-            "side": self.views.shape[1],
-            "frames": self.frames.round(2).tolist(),
-            "area": self.area.round(4).tolist(),
-            "mirrored": self.mirrored.tolist(),
-            "difference_levels": self.away.round(2).tolist(),
-            "colour_shift_levels": self.shift.round(2).tolist(),
-        }
+        numbers = {"difference_levels": self.away.round(2), "colour_shift_levels": self.shift.round(2)}
+        cut = {"side": self.views.shape[1], "frames": self.frames.round(2), "area": self.area.round(4)}
+        square = {"resize": len(self.square), "square_of_photo": round(self.photo, 4)}
+        said = {"seed": self.settings.seed, "what": self.describe()}
+        found: dict[str, Any] = to_value({**said, **square, **cut, **numbers})
+        return {**to_value(self, "image", "mirrored"), **found}
 
 
 def augment(
@@ -160,15 +149,26 @@ def augment(
     axes = ColourAxes.of([square[::STEP, ::STEP]]) if settings.pca_noise else None
     uncoloured = dataclasses.replace(settings, pca_noise=0.0, jitter=0.0)
     still = dataclasses.replace(uncoloured, random_crop=False, mirror=False)
-    # All three draw the same numbers in the same order, whatever they use of them.
-    middle = _views(square, still, record, 1)[0]
-    cut, views = (_views(square, part, record, count, axes) for part in (uncoloured, settings))
-    frames, mirrored = _places(uncoloured, record, count)
-    if record.channels == "BGR":
-        square, middle, cut, views = (part[..., ::-1] for part in (square, middle, cut, views))
-    square, middle, cut, views = map(np.ascontiguousarray, (square, middle, cut, views))
-    photo = share_seen(size, whole)
-    return Augmented(name, square, middle, cut, views, frames, mirrored, record.crop, settings, photo)
+
+    def made(pixels: npt.NDArray[Any], part: TrainingSettings, count: int = count) -> npt.NDArray[Any]:
+        # Whatever is used of them, the same numbers are drawn in the same order.
+        draws = Augmentation(part, MOST, record, 0, axes if part.pca_noise else None)
+        repeated = torch.from_numpy(np.ascontiguousarray(pixels)).expand(count, -1, -1, -1)
+        return np.asarray(draws.views(repeated, range(count)).permute(0, 2, 3, 1))
+
+    pictures = [square, made(square, still, 1)[0], made(square, uncoloured), made(square, settings)]
+    order = slice(None, None, -1 if record.channels == "BGR" else 1)
+    square, middle, cut, views = (
+        np.ascontiguousarray(np.clip(np.round(part), 0, 255)[..., order], np.uint8) for part in pictures
+    )
+    # An image whose colours are its coordinates says where the views are cut.
+    x, y = np.meshgrid(*2 * [np.arange(record.resize, dtype=np.float32)])
+    places = made(np.dstack([x, y, y]), uncoloured)
+    first, last = places[:, 0, 0].astype(np.float64), places[:, -1, -1].astype(np.float64)
+    frames = np.hstack([np.minimum(first, last)[:, :2], np.maximum(first, last)[:, :2] + 1])
+    return Augmented(
+        name, square, middle, cut, views, frames, first[:, 0] > last[:, 0], record.crop, settings, share_seen(size, whole)
+    )  # fmt: skip
 
 
 def augment_by(image: Source, recipe: Recipe, *, network: str | None = None, count: int = VIEWS) -> Augmented:
@@ -204,43 +204,6 @@ def augment_by(image: Source, recipe: Recipe, *, network: str | None = None, cou
     return augment(image, settings, record, count=count)
 
 
-def _views(
-    square: Bytes,
-    settings: TrainingSettings,
-    record: Preprocessing,
-    count: int,
-    axes: ColourAxes | None = None,
-) -> Bytes:
-    """Views ``[count, side, side, 3]`` of the first images, which are all this one, in the first epoch."""
-    made = _drawn(
-        square, Augmentation(settings, MOST, record, 0, axes if settings.pca_noise else None), count
-    )
-    views: Bytes = made.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return views
-
-
-def _drawn(square: npt.NDArray[Any], draws: Augmentation, count: int) -> torch.Tensor:
-    repeated = torch.from_numpy(np.ascontiguousarray(square)).expand(count, -1, -1, -1)
-    return draws.views(repeated, range(count))
-
-
-def _places(
-    settings: TrainingSettings, record: Preprocessing, count: int
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Frames ``[count, 4]`` of the views in the square, and which are mirrored.
-
-    Read off an image whose colours are its coordinates, cut by the same draws.
-    """
-    across = np.arange(record.resize, dtype=np.float32)
-    coordinates = np.zeros((record.resize, record.resize, 3), np.float32)
-    coordinates[:, :, 0], coordinates[:, :, 1] = across[None, :], across[:, None]
-    found = _drawn(coordinates, Augmentation(settings, MOST, record, 0), count).numpy().astype(np.float64)
-    first, last = found[:, 0, 0, 0], found[:, 0, 0, -1]
-    top, bottom = found[:, 1, 0, 0], found[:, 1, -1, 0]
-    frames = np.stack([np.minimum(first, last), top, np.maximum(first, last) + 1, bottom + 1], axis=1)
-    return frames, first > last
-
-
 def draw_augment(found: Augmented, whose: str = "") -> Figure:
     """Up to eight views step by step: cut, mirrored, and, if that is asked for, recoloured and by how much.
 
@@ -254,23 +217,16 @@ def draw_augment(found: Augmented, whose: str = "") -> Figure:
     text = f"What training makes of {plain(found.image)}{by}: {found.describe()}"
     if found.settings.mixup:
         text += "; mixup, which needs other images, is not shown"
-    heading = wrapped(text, int(WIDE * 72 / (0.56 * HEADING)))
-    figure = _steps(found, len(heading)) if len(found.views) <= IN_STEPS else _sheet(found, len(heading))
-    figure.suptitle("\n".join(heading), fontsize=HEADING, x=0.01, ha="left")
-    return figure
+    return _steps(found, text) if len(found.views) <= IN_STEPS else _sheet(found, text)
 
 
-def _steps(found: Augmented, lines: int) -> Figure:
+def _steps(found: Augmented, title: str) -> Figure:
     """A column for each view, a row for each step."""
     count = len(found.views)
     rows = 4 if found.recolours else 2
     columns = max(count, 4)  # a single view would be too large
-    cell = WIDE / columns
-    size = min(TITLE - 1, 4.2 * cell)  # points
-    figure, axes = new_panels(rows, columns, cell=cell)
-    heights = [1.0, 1.0, 1.0, STRIP][:rows]
-    axes[0].get_gridspec().set_height_ratios(heights)  # type: ignore[union-attr]
-    figure.set_size_inches(WIDE, 0.94 * cell * sum(heights) + 0.3 * rows + 0.28 * lines + 0.2)
+    size = min(TITLE - 1, 4.2 * WIDE / columns)  # points
+    figure, axes = new_panels(rows, columns, WIDE / columns, title, aspect=(1.0, 1.0, 1.0, STRIP)[:rows])
     grid = np.array(axes, dtype=object).reshape(rows, columns)
     strips, factor = _amplified(found)
     for place in range(count):
@@ -291,18 +247,15 @@ def _steps(found: Augmented, lines: int) -> Figure:
     return figure
 
 
-def _sheet(found: Augmented, lines: int) -> Figure:
+def _sheet(found: Augmented, title: str) -> Figure:
     """All views side by side, as the network gets them."""
     count = len(found.views)
     columns = math.ceil(math.sqrt(1.6 * count))
-    rows = math.ceil(count / columns)
     cell = WIDE / columns
-    figure, axes = new_panels(rows, columns, cell=cell)
-    size = max(4.0, min(TITLE, 5 * cell))
-    figure.set_size_inches(WIDE, rows * (0.96 * cell + 1.6 * size / 72) + 0.28 * lines + 0.2)
+    figure, axes = new_panels(math.ceil(count / columns), columns, cell, title)
     for place, panel in enumerate(axes[:count]):
         text = f"{place + 1}{' mirrored' if found.mirrored[place] else ''}"
-        show_image(panel, found.views[place], text, size)
+        show_image(panel, found.views[place], text, max(4.0, min(TITLE, 5 * cell)))
     for panel in axes[count:]:
         panel.set_visible(False)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,33 +29,18 @@ STRENGTH = 0.6  # of the colours over the image
 #: blues, or two yellows, come only where there are more classes than that.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9", "#F0E442")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
-#: From OKLab to linear RGB (Ottosson 2020).
-TO_CONES = [
-    [1, 0.3963377774, 0.2158037573],
-    [1, -0.1055613458, -0.0638541728],
-    [1, -0.0894841775, -1.2914855480],
-]
-TO_RGB = [
-    [4.0767416621, -3.3077115913, 0.2309699292],
-    [-1.2684380046, 2.6097574011, -0.3413193965],
-    [-0.0041960863, -0.7034186147, 1.7076147010],
-]
 
 
 def class_colours(count: int) -> Bytes:
     """Colours of ``count`` classes, uint8 ``[count, 3]``: chosen ones for up to eight, else evenly spaced hues.
 
-    Neighbouring hues differ in lightness, too. Hues are spaced in OKLCH, where equal steps look equal.
+    Neighbouring hues differ in lightness, too.
     """
     if count <= len(COLOURS):
         chosen = [tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5)) for colour in COLOURS]
         return np.array(chosen[:count], np.uint8).reshape(count, 3)
-    hue = 2 * np.pi * np.arange(count) / count + 0.5
-    lightness = np.array([0.5, 0.82, 0.66])[np.arange(count) % 3]
-    lab = np.stack([lightness, 0.15 * np.cos(hue), 0.15 * np.sin(hue)], axis=1)
-    linear = np.clip((lab @ np.array(TO_CONES).T) ** 3 @ np.array(TO_RGB).T, 0, 1)
-    curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray(np.round(255 * curved), np.uint8)
+    hues = [colorsys.hls_to_rgb(k / count, (0.38, 0.72, 0.55)[k % 3], 0.65) for k in range(count)]
+    return np.asarray(np.round(255 * np.array(hues)), np.uint8)
 
 
 def class_mark(place: int, count: int) -> str:

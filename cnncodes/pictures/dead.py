@@ -21,6 +21,7 @@ from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.codes.stream import settings_of, stream
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CatalogError, OptionError, StageError
+from cnncodes.core.records import to_value
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.pictures.codes_source import check_split, rows_of
@@ -122,25 +123,23 @@ class Firing:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the list of dead units of each stage."""
-        return {
-            "weights": self.weights,
-            "data": self.data,
-            "images": self.images,
-            "untrained": self.untrained,
+        stages = {
+            stage: {
+                "units": len(counts),
+                "dead": self.dead(stage),
+                "share": self.share(stage),
+                "images_fired": counts,
+            }
+            for stage, counts in self.counts.items()
+        }
+        more = {
             "unseen_share": self.unseen,
-            "stages": {
-                stage: {
-                    "units": len(counts),
-                    "dead": self.dead(stage),
-                    "share": self.share(stage),
-                    "images_fired": counts.tolist(),
-                }
-                for stage, counts in self.counts.items()
-            },
-            "left_out": list(self.left_out),
+            "stages": stages,
             "meaning": self.meaning(),
             "unreadable": self.problems,
         }
+        found: dict[str, Any] = to_value({**more, "left_out": self.left_out})
+        return {**to_value(self, "weights", "data", "images", "untrained"), **found}
 
 
 def count_firing(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from cnncodes.core.errors import ImageError, OptionError
+from cnncodes.core.records import to_value
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
@@ -72,13 +73,11 @@ class DenseMap:
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it; of the classes those with a map."""
         return {
-            "model": self.model,
-            "image": self.image,
+            **to_value(self, "model", "image", "unit"),
             "size": [self.rgb.shape[1], self.rgb.shape[0]],
             "places": list(self.values.shape[1:]),
             "window_px": self.crop,
             "step_px": self.step,
-            "unit": self.unit,
             "mean": {self.classes[k]: float(self.values[k].mean()) for k in self.shown},
             "share_of_places": {self.classes[k]: share for k, share in self.shares.items()},
         }

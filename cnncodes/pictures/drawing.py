@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,18 +54,23 @@ def new_figure(
 
 
 def new_panels(
-    rows: int = 1, columns: int = 1, cell: float = 2.6, title: str | None = None, aspect: float = 1.0
+    rows: int = 1,
+    columns: int = 1,
+    cell: float = 2.6,
+    title: str | None = None,
+    aspect: float | Sequence[float] = 1.0,
 ) -> tuple[Figure, list[Axes]]:
     """A figure for images, ``rows`` x ``columns`` panels of ``cell`` inches (``cell * aspect`` high), without ticks.
 
-    Axes come row by row; the title stands above all of them, at the left, broken into lines that fit.
+    The aspect may be one for each row. Axes come row by row; the title stands above all of them, at the left, broken into lines that fit.
     """
     lines = wrapped(title, int(12 * columns * cell)) if title else []
     head = 0.21 + 0.19 * len(lines) if lines else 0.0
-    width, height = columns * cell, rows * (cell * aspect + 0.3) + head
-    figure = _written()(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+    aspects = [aspect] * rows if isinstance(aspect, float) else list(aspect)
+    width, height = columns * cell, cell * sum(aspects) + 0.3 * rows + head
+    figure = _written()(figsize=(width, height), dpi=DOTS_PER_INCH)
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - head / height))
-    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, height_ratios=aspects).flat)
     for place in axes:
         place.set_xticks([])
         place.set_yticks([])

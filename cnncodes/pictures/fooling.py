@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from cnncodes.core.errors import CnnCodesError, OptionError
+from cnncodes.core.records import to_value
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.whole import whole_of
@@ -72,18 +73,9 @@ class Fooled:
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
-        return {
-            "model": self.model,
-            "image": self.image,
-            "class": self.classes[0],
-            "to": self.classes[1],
-            "unit": self.unit,
-            "before": list(self.before),
-            "after": list(self.after),
-            "epsilon": self.epsilon,
-            "one_step_epsilon": self.one_step,
-            "cautions": list(self.cautions),
-        }
+        values = {"class": self.classes[0], "to": self.classes[1], "one_step_epsilon": self.one_step}
+        named = ("model", "image", "unit", "before", "after", "epsilon", "cautions")
+        return {**to_value(self, *named), **values}
 
 
 def fool(

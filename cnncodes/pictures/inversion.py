@@ -14,9 +14,10 @@ import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.core.errors import OptionError
+from cnncodes.core.records import to_value
 from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caution, crop_words, to_rgb
 from cnncodes.pictures.drawing import COLOURS, new_panels, set_title, show_image, wrapped
-from cnncodes.pictures.question import SCORE_MEANS, number, short, short_file
+from cnncodes.pictures.question import LONGEST_FILE, SCORE_MEANS, number, short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,7 @@ class Inversion:
     steps: Array  # int [n]: steps after which the error was measured, the first 0 and the last all of them
     errors: Array  # [n], of the image as it was then, not shifted
     mirrored: (
-        float  # error of the image's own mirror image: where small, the stage hardly tells left from right
+        float  # error of the image's own mirror image: small where left and right look alike to the stage
     )
     answer: tuple[str, float] | None = (
         None  # the network's class for it, and its value; None without a classifier
@@ -113,18 +114,13 @@ class Inversions:
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
+        stages = {
+            part.stage: {"error": part.error, "mirrored_error": part.mirrored, "answer": part.answer}
+            for part in self.parts
+        }
         return {
-            "model": self.model,
-            "image": self.image,
-            "seed": self.seed,
-            "iterations": self.iterations,
-            "unit": self.unit,
-            "answer": self.answer,
-            "seen": self.seen,
-            "stages": {
-                part.stage: {"error": part.error, "mirrored_error": part.mirrored, "answer": part.answer}
-                for part in self.parts
-            },
+            **to_value(self, "model", "image", "seed", "iterations", "unit", "answer", "seen"),
+            "stages": stages,
         }
 
 
@@ -298,7 +294,7 @@ def draw_inversions(found: Inversions) -> Figure:
     count = len(found.parts) + 2
     rows = -(-count // MOST_ACROSS)
     across = -(-count // rows)
-    title = f"{short_file(found.image)}, rebuilt from its codes alone ({short_file(found.model)}, {found.iterations} iterations)"
+    title = f"{short(found.image, LONGEST_FILE)}, rebuilt from its codes alone ({short(found.model, LONGEST_FILE)}, {found.iterations} iterations)"
     caution = crop_caution(found.seen)
     title += f". Beware: {caution}" if caution else ""
     figure, axes = new_panels(rows, across, CELL, title, aspect=1.13)

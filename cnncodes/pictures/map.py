@@ -7,7 +7,6 @@ order in which partial sums meet decides the last bit, and t-SNE makes a differe
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops
 from cnncodes.codes.search import nearest as nearest_rows
 from cnncodes.core.errors import CatalogError, CodesFileError, DependencyError, OptionError, nearest
+from cnncodes.core.records import to_value
 from cnncodes.images import Catalog
 from cnncodes.images.listing import SPLITS
 from cnncodes.pictures.codes_source import CodesSource, check_split, evenly, moved, rows_of
@@ -217,8 +217,8 @@ class CodesMap:
         settings = {"tsne": f", perplexity {self.perplexity:g}", "umap": f", {self.perplexity:g} neighbours"}
         return LABEL[self.method] + settings.get(self.method, "") + f", seed {self.seed}"
 
-    def to_json(self) -> str:
-        """JSON object: the settings, the purity, and one entry with name, class, split and place for each image."""
+    def to_json(self) -> dict[str, Any]:
+        """The settings, the purity, and one entry with name, class, split and place for each image."""
         catalog = self.catalog
         images = [
             {
@@ -233,12 +233,8 @@ class CodesMap:
                 catalog.names, self.rows, catalog.labels, catalog.splits, self.points, strict=True
             )
         ]
-        values = {
-            "codes": self.file, "weights": self.weights, "layer": self.layer, "method": self.method,
-            "seed": self.seed, "perplexity": self.perplexity, "split": self.split, "of": self.of,
-            "purity": None if self.purity is None else vars(self.purity), "images": images,
-        }  # fmt: skip
-        return json.dumps(values)
+        named = ("weights", "layer", "method", "seed", "perplexity", "split", "of", "purity")
+        return {**to_value(self, *named), "codes": self.file, "images": images}
 
 
 def read_map(

@@ -6,10 +6,9 @@ have nothing in common; images whose pixels are close have the same colours in t
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from cnncodes.codes.search import Metric, mean_of_crops, nearest
 from cnncodes.codes.stream import stream
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
+from cnncodes.core.records import to_value
 from cnncodes.images import Catalog, file_digest
 from cnncodes.pictures.codes_source import CodesSource, find_row, moved
 from cnncodes.pictures.colours import Legend, label_colours, unwritten
@@ -104,14 +104,11 @@ class Neighbours:
         ]
         return sum(same) / len(same) if same else None
 
-    def to_json(self) -> str:
-        """JSON object: the settings, and one entry for each query with its neighbours."""
-        values = {
-            "codes": self.file, "weights": self.weights, "layer": self.layer, "metric": self.metric, "k": self.k,
-            "images": self.images, "unreadable": self.problems, "pixels": PIXELS,
-            "queries": [asdict(query) for query in self.queries],
-        }  # fmt: skip
-        return json.dumps(values)
+    def to_json(self) -> dict[str, Any]:
+        """The settings, and one entry for each query with its neighbours."""
+        named = ("weights", "layer", "metric", "k", "images", "queries")
+        more = {"codes": self.file, "unreadable": self.problems, "pixels": PIXELS}
+        return {**to_value(self, *named), **more}
 
 
 def find_neighbours(

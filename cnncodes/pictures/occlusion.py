@@ -13,6 +13,7 @@ import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.core.errors import OptionError
+from cnncodes.core.records import to_value
 from cnncodes.pictures.classifier import crop_words, to_rgb
 from cnncodes.pictures.colours import draw_classes
 from cnncodes.pictures.drawing import add_change_bar, new_panels, pale, set_title, show_image
@@ -44,15 +45,9 @@ class Occlusion:
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it: the question, the grid, and the class's value at each place."""
-        return {
-            **self.question.to_json(),
-            "patch": self.patch,
-            "stride": self.stride,
-            "starts": self.starts.tolist(),
-            "values": self.asked.tolist(),
-            "changed": self.changed,
-            "best": [[self.classes[k] for k in row] for row in self.best],
-        }
+        best = [[self.classes[k] for k in row] for row in self.best]
+        grid = to_value(self, "patch", "stride", "starts", "changed")
+        return {**self.question.to_json(), **grid, "values": self.asked.tolist(), "best": best}
 
     @property
     def asked(self) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cnncodes.core.records import to_value
 from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caution
 from cnncodes.pictures.drawing import plain
 
@@ -43,7 +44,8 @@ class Question:
         value = as_text(self.value, self.unit)
         if self.unit != "probability":
             value = f"SVM {value} ({SCORE_MEANS})"
-        return f"'{short(self.name)}' in {short_file(self.image)}: {value}, {rank} ({short_file(self.model)})"
+        where = short(self.image, LONGEST_FILE)
+        return f"'{short(self.name)}' in {where}: {value}, {rank} ({short(self.model, LONGEST_FILE)})"
 
     @property
     def heading(self) -> str:
@@ -78,18 +80,9 @@ class Question:
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
-        return {
-            "model": self.model,
-            "image": self.image,
-            "class": self.name,
-            "place": self.place,
-            self.unit: self.value,
-            "predicted": self.predicted,
-            "predicted_place": self.predicted_place,
-            f"predicted_{self.unit}": self.predicted_value,
-            "doubt": self.doubt,
-            "seen": self.seen,
-        }
+        values = {"class": self.name, self.unit: self.value, f"predicted_{self.unit}": self.predicted_value}
+        named = ("model", "image", "place", "predicted", "predicted_place", "doubt", "seen")
+        return {**to_value(self, *named), **values}
 
 
 def ask(classifier: Classifier, image: SeenImage, class_name: str | int | None = None) -> Question:
@@ -127,14 +120,6 @@ def number(value: float, unit: str) -> str:
 
 
 def short(name: str, length: int = 30) -> str:
-    """A class's name on one line, cut where it would not fit into a picture."""
-    name = plain(name)
-    return name if len(name) <= length else f"{name[: length - 3]}..."
-
-
-def short_file(name: str, length: int = LONGEST_FILE) -> str:
-    """A file's name, cut in the middle where it would fill a title: its beginning and its suffix tell it apart."""
-    if len(name) <= length:
-        return name
-    end = length // 3
-    return f"{name[: length - end - 3]}...{name[-end:]}"
+    """A name on one line, cut in the middle where it would not fit: its beginning and end (a suffix) tell it apart."""
+    name, end = plain(name), length // 3
+    return name if len(name) <= length else f"{name[: length - end - 3]}...{name[-end:]}"

@@ -157,7 +157,7 @@ def test_no_two_images_share_a_cell_even_where_all_points_are_one():
 def test_the_map_of_a_file_is_of_what_was_read(codes):
     found = read_map(codes, method="pca")
     assert found.rows.tolist() == [row for row in range(24) if row not in (4, 9)]
-    document = json.loads(found.to_json())
+    document = found.to_json()
     assert [image["name"] for image in document["images"]] == [f"image{row}.jpg" for row in found.rows]
     assert [image["class"] for image in document["images"]] == [
         ["ant", "bee", "cat"][row % 3] for row in found.rows

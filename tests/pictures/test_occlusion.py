@@ -14,7 +14,7 @@ from cnncodes.core.errors import OptionError
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
 from cnncodes.pictures.classifier import crop_caution, crop_words, share_seen
 from cnncodes.pictures.occlusion import draw_occlusion, occlude
-from cnncodes.pictures.question import as_text, short_file
+from cnncodes.pictures.question import as_text, short
 from cnncodes.weights import Preprocessing
 
 VALID = (
@@ -217,6 +217,6 @@ def test_a_picture_says_what_part_of_the_photograph_it_is_about(size, record, se
 
 
 def test_a_long_file_name_is_cut_in_its_middle():
-    assert short_file("photo.jpg") == "photo.jpg"
-    cut = short_file("begin" + "a" * 200 + "end.jpg")
+    assert short("photo.jpg") == "photo.jpg"
+    cut = short("begin" + "a" * 200 + "end.jpg", 40)
     assert len(cut) <= 40 and cut.startswith("begin") and cut.endswith("end.jpg") and "..." in cut

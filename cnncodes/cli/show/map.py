@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cnncodes.cli import codes_options, options, show_options
 from cnncodes.cli.console import Reporter
@@ -108,12 +107,12 @@ def _draw_points(reporter: Reporter, found: CodesMap, points: str) -> None:
     reporter.result(f"written: {points}")
 
 
-def _document(found: CodesMap, grid: Grid) -> dict[str, object]:
+def _document(found: CodesMap, grid: Grid) -> dict[str, Any]:
     """The map as JSON, with the cell of every image that is drawn."""
-    document = json_module.loads(found.to_json())
+    document = found.to_json()
     for place, (row, column) in zip(grid.shown.tolist(), grid.cells.tolist(), strict=True):
         document["images"][place] |= {"grid_row": row, "grid_column": column}
-    return cast("dict[str, object]", document)
+    return document
 
 
 def _tell(reporter: Reporter, found: CodesMap) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from typing import TYPE_CHECKING, cast
 
 from cnncodes.cli import options, show_options
@@ -62,7 +61,7 @@ def neighbours(
     _tell(reporter, found)
     problems = source.problems | found.problems
     tell_unreadable(reporter, problems, MOVED)
-    document = json_module.loads(found.to_json()) | {"unreadable": problems}
+    document = found.to_json() | {"unreadable": problems}
     finish(reporter, draw_neighbours(found), path, document)
     next_on(reporter, "map", data, reading, weights)
     if problems:
