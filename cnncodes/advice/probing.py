@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.advice import sources as source_readers
-from cnncodes.advice.baselines import BASELINES
 from cnncodes.advice.draws import NOTHING_TESTS, Draw, Pool, Shots, check_shots, draw, find_pool
 from cnncodes.advice.probe_result import Learning, Probe, ProbeResult
 from cnncodes.advice.sample import MOST_NUMBERS
@@ -84,7 +83,7 @@ def probe(
     repeats : int, default 5
         Draws for each number.
     against : sequence of str
-        To compare with: "pixels", "histogram" (see :mod:`cnncodes.advice.baselines`), other weights, or the path of an
+        To compare with: "pixels" (32 x 32 RGB), other weights, or the path of an
         HDF5 file with features of the same images (a codes file, or see :func:`cnncodes.codes.features.read_features`).
     C : "auto" or float, default "auto"
         Chosen by five folds within each draw, from 0.01 to 1000 divided by the squared length of a row; with
@@ -149,8 +148,8 @@ def probe(
         for what in [*main, *others]:
             if isinstance(what, Source):
                 found.append(what)
-            elif isinstance(what, str) and what in BASELINES:
-                found.append(source_readers.from_baseline(what, chosen, workers=workers))
+            elif what == source_readers.PIXELS:
+                found.append(source_readers.from_pixels(chosen, workers=workers))
             else:
                 found.append(_from_weights(what, chosen, layers, folder, options))
         return _judge(
@@ -317,10 +316,10 @@ def _loaded(weights: str | Weights) -> str | Weights:
 
 
 def _other(name: str, catalog: Catalog) -> str | Weights | Source:
-    """What is compared with: a file of features, the name of a baseline, or weights."""
+    """What is compared with: a file of features, raw pixels, or weights."""
     if Path(name).suffix.lower() in CODES_SUFFIXES:
         return source_readers.from_features(Path(name), catalog)
-    return name if name in BASELINES else _loaded(name)
+    return name if name == source_readers.PIXELS else _loaded(name)
 
 
 def _from_weights(

@@ -1,4 +1,4 @@
-"""Where the numbers that a probe compares come from: weights, a codes file, baselines, another program's features."""
+"""Where the numbers that a probe compares come from: weights, a codes file, raw pixels, another program's features."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.advice.baselines import BASELINES, baseline_features
 from cnncodes.advice.sample import average_pool, pooled_side
 from cnncodes.codes.extraction import run_extraction
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.planning import plan_extraction
 from cnncodes.core.errors import CodesFileError, OptionError, ResumeError
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.loader import Loader
 from cnncodes.networks import Network
+from cnncodes.weights.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from cnncodes.weights import Weights
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
+PIXELS = "pixels"  # in place of weights: what codes must beat
+PIXELS_LAYER = "32 x 32 RGB"
+_PIXEL_SIDE = 32
 _READ = 256  # rows at a time
 
 
@@ -134,17 +138,22 @@ def from_codes(path: Path, rows: Array, layers: str | Sequence[str], *, name: st
         )
 
 
-def from_baseline(kind: str, catalog: Catalog, *, workers: int | None = None) -> Source:
-    """Raw pixels or the histogram of all images."""
-    features, problems = baseline_features(catalog, kind, workers=workers or 2)
-    usable = np.ones(len(catalog), np.bool_)
+def from_pixels(catalog: Catalog, *, workers: int | None = None) -> Source:
+    """All images squeezed to 32 x 32 RGB, 3,072 numbers from -1 (black) to 1 (white); zeros where one cannot be read."""
+    batches = [range(start, min(start + _READ, len(catalog))) for start in range(0, len(catalog), _READ)]
+    squeezed = Preprocessing(resize=_PIXEL_SIDE, crop=_PIXEL_SIDE, fit="squash")
+    parts, problems = [], {}
+    for batch in Loader(catalog, batches, squeezed, workers=workers or 2):
+        parts.append((batch.pixels.reshape(len(batch.pixels), -1) / np.float32(127.5) - 1).astype(np.float32))
+        problems.update(batch.problems)
+    features, usable = np.concatenate(parts), np.ones(len(catalog), np.bool_)
     usable[list(problems)] = False
     return Source(
-        kind,
-        (BASELINES[kind],),
+        PIXELS,
+        (PIXELS_LAYER,),
         usable,
         lambda _: features,
-        {BASELINES[kind]: features.shape[1]},
+        {PIXELS_LAYER: features.shape[1]},
         {catalog.names[row]: reason for row, reason in problems.items()},
     )
 
@@ -187,11 +196,11 @@ def _other_program(path: Path, catalog: Catalog) -> Source:
 
 def check_against(name: str) -> None:
     """Refuse before the work what can be no baseline: a word that is neither one nor weights nor a file."""
-    known = (*BASELINES, "imagenet", "starter")
+    known = (PIXELS, "imagenet", "starter")
     if name not in known and ":" not in name and not Path(name).exists():
         raise OptionError(
             f"'{name}' is nothing to compare with.",
-            f"Use {', '.join(BASELINES)}, random:0, other weights, or an HDF5 file of features.",
+            f"Use {PIXELS}, random:0, other weights, or an HDF5 file of features.",
         )
 
 

@@ -105,7 +105,7 @@ Against = Annotated[
     typer.Option(
         "--against",
         metavar="NAME,...",
-        help="To compare with: pixels (32 x 32), histogram (of colours and edges), random:0, other weights, "
+        help="To compare with: pixels (32 x 32), random:0, other weights, "
         "an HDF5 file of features of the same images.",
         show_default=False,
     ),

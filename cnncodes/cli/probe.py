@@ -49,7 +49,7 @@ def probe(
 
         cnncodes probe photos/ --shots 5,10,20 -o probe.png
 
-        cnncodes probe photos/ --weights run/model.safetensors --against random:0,pixels,histogram
+        cnncodes probe photos/ --weights run/model.safetensors --against random:0,pixels
     """
     from cnncodes.advice.probing import probe as run_probe
     from cnncodes.core.outputs import write_whole
