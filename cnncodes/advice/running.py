@@ -414,7 +414,7 @@ class _Road:
             else:
                 result = evaluate(
                     model, divided, rows=rows, copies=copies, temperature=False, device=self.device, workers=self.workers,
-                    progress=lambda done, bad: self.progress("testing", done, len(rows), ""),
+                    progress=lambda _, done, total, word: self.progress("testing", done, total, word),
                 )  # fmt: skip
                 answers = Predictions.of(result, np.concatenate([rows, copies]))
             answers.save(self.folder / PREDICTIONS)

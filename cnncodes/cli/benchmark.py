@@ -52,13 +52,13 @@ def benchmark(
     with reporter.progress("timing", 100) as update:
         timing = benchmark_network(
             network, batch_size, until, device, cast(Precision, precision), compile_, steps, burn_in, stages,
-            progress=lambda what, done, total: update(100 * done / total, what),
+            progress=lambda what, done, total, _: update(100 * done / total, what),
         )  # fmt: skip
     _report(reporter, timing)
 
 
 def _report(reporter: Reporter, timing: Timing) -> None:
-    from cnncodes.evaluation.historic import HISTORIC_TIMES
+    from cnncodes.evaluation.timing_record import HISTORIC_TIMES
 
     reporter.document(
         json_module.loads(timing.to_json())
@@ -141,7 +141,7 @@ def _stages(reporter: Reporter, timing: Timing) -> None:
 
 def _historic(reporter: Reporter, timing: Timing) -> None:
     """This machine's line above the published ones."""
-    from cnncodes.evaluation.historic import historic_times
+    from cnncodes.evaluation.timing_record import historic_times
 
     def line(seconds: float | None, sd: float | None) -> str | None:
         if seconds is None:

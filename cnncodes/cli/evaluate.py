@@ -132,8 +132,8 @@ def _evaluate(
     workers: int | None,
 ) -> EvaluationResult | AverageResult:
     """One model evaluated, or several averaged; with a bar where images are computed."""
-    from cnncodes.evaluation import count_passes, evaluate_average, is_codes, model_weights
     from cnncodes.evaluation import evaluate as evaluate_model
+    from cnncodes.evaluation import evaluate_average, is_codes, model_weights
     from cnncodes.images import Catalog
 
     single = len(models) == 1
@@ -148,11 +148,7 @@ def _evaluate(
             return evaluate_model(models[0], data, split=split, temperature=temperature)
         return evaluate_average(models, data, split=split, temperature=temperature)
     numbers = [model_weights(model, weights) for model in models]
-    with reporter.progress("evaluating", len(source) * count_passes(models, crops), "images") as update:
-
-        def progress(done: int, bad: int) -> None:
-            update(done, f"{bad} unreadable" if bad else "")
-
+    with reporter.steps() as progress:
         if single:
             return evaluate_model(
                 models[0], source, split=split, temperature=temperature, weights=numbers[0], crops=crops,

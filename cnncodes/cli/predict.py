@@ -63,11 +63,8 @@ def predict(
         scores = score(loaded, source)
     else:
         numbers = model_weights(loaded, weights)
-        with reporter.progress("predicting", len(source), "images") as update:
-            scores = score(
-                loaded, source, weights=numbers, device=device, workers=workers,
-                progress=lambda done, bad: update(done, f"{bad} unreadable" if bad else ""),
-            )  # fmt: skip
+        with reporter.steps() as progress:
+            scores = score(loaded, source, weights=numbers, device=device, workers=workers, progress=progress)
     root = scores.catalog.root
     predictions = [
         dataclasses.replace(found, name=_shown(root / found.name))
@@ -94,7 +91,7 @@ def _explain(reporter: Reporter, predictions: list[Prediction], usual: float | N
     read = [prediction for prediction in predictions if prediction.problem is None]
     if not read:
         return
-    from cnncodes.evaluation.prediction import CLOSE_SHARE
+    from cnncodes.evaluation.predictions import CLOSE_SHARE
 
     softmax = read[0].probabilities is not None
     if softmax:

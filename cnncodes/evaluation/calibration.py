@@ -1,4 +1,4 @@
-"""Can the probabilities be believed? Expected calibration error, and the temperature that mends them.
+"""Can the probabilities be believed? Expected calibration error, and the temperature that corrects them.
 
 Both after Guo, Pleiss, Sun and Weinberger 2017, 'On calibration of modern neural networks'.
 """
@@ -6,16 +6,14 @@ Both after Guo, Pleiss, Sun and Weinberger 2017, 'On calibration of modern neura
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.core.errors import ModelError, OptionError
-from cnncodes.core.files import parse_json, reading
+from cnncodes.core.errors import OptionError
 
 Array = npt.NDArray[Any]
 
@@ -65,18 +63,6 @@ class Calibration:
     ece_scaled: float | None
     how: str
     of: Kind
-
-    def to_json(self) -> str:
-        """JSON object with one entry per field."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    @reading("the calibration", ModelError)
-    def from_json(cls, text: str) -> Calibration:
-        """Inverse of :meth:`to_json`; raises :class:`ModelError` for anything else."""
-        values = parse_json(text)
-        values["bins"] = tuple(Bin(**entry) for entry in values["bins"])
-        return cls(**values)
 
 
 def log_softmax(scores: Array, temperature: float = 1.0) -> Array:

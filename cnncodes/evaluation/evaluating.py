@@ -1,17 +1,27 @@
-"""Compare one model, or the average of several, with labels."""
+"""Compare one model, the average of several, or two with each other, with labels."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CatalogError, ModelError, OptionError
-from cnncodes.evaluation.calibration import Calibration, Kind, calibration_error, fit_temperature, log_softmax
+from cnncodes.core.records import to_value
+from cnncodes.evaluation.calibration import (
+    Calibration,
+    Kind,
+    calibration_error,
+    fit_temperature,
+    log_softmax,
+    mean_log_probabilities,
+)
 from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
 from cnncodes.evaluation.rows import (
     all_seen,
@@ -22,12 +32,14 @@ from cnncodes.evaluation.rows import (
     rows_for_temperature,
     rows_to_evaluate,
 )
-from cnncodes.evaluation.scores import Data, Progress, Scores, is_codes, score_models
+from cnncodes.evaluation.scores import Data, Scores, is_codes, score_models
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.images.catalog import Catalog
 
 if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights
+
+_Z = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,31 +90,104 @@ class EvaluationResult:
 
     def to_json(self) -> str:
         """JSON object: the evaluation's entries, ``how``, the calibration, and the unreadable images."""
-        values: dict[str, Any] = json.loads(self.evaluation.to_json())
-        return json.dumps(
-            values
-            | {
-                "how": self.how,
-                "seen_in_training": self.seen,
-                "all_seen_in_training": self.all_seen,
-                "copies_left_out": self.copies,
-                "top1_with_copies": self.top1_with_copies,
-                "watched_in_training": self.watched,
-                "calibration": json.loads(self.calibration.to_json()),
-                "unreadable": self.scores.problems,
-            }
-        )
+        return json.dumps(self.to_value())
+
+    def to_value(self) -> dict[str, Any]:
+        """The entries of :meth:`to_json`."""
+        return {
+            **to_value(self.evaluation),
+            "how": self.how,
+            "seen_in_training": self.seen,
+            "all_seen_in_training": self.all_seen,
+            "copies_left_out": self.copies,
+            "top1_with_copies": self.top1_with_copies,
+            "watched_in_training": self.watched,
+            "calibration": to_value(self.calibration),
+            "unreadable": dict(self.scores.problems),
+        }
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """Results of all models on the same images, and what a temperature of their average is fitted on."""
+class AverageResult:
+    """Several models and their average, all on the same images and with the classes in the same order.
 
-    results: tuple[EvaluationResult, ...]
-    val: tuple[np.ndarray, ...]  # log probabilities [v, K] of each model on the val images
-    val_labels: np.ndarray  # [v]
-    val_how: str
-    how: str  # which images these are, in words
+    ``models`` has one result per model, in the order given; ``how`` says in words what was averaged.
+    """
+
+    average: EvaluationResult
+    models: tuple[EvaluationResult, ...]
+    how: str
+
+    def to_json(self) -> str:
+        """JSON object: the average's entries, ``averaged`` in words, and ``models`` with one entry for each."""
+        models = [model.to_value() for model in self.models]
+        return json.dumps({**self.average.to_value(), "averaged": self.how, "models": models})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two models say of the same images.
+
+    Parameters
+    ----------
+    names : tuple of two str
+        Of the models.
+    classes : tuple of str
+    n : int
+        Images.
+    accuracy : tuple of two float
+        0..1.
+    per_class : tuple of two tuples of float or None
+        Recall of each class, 0..1; None without images.
+    only_first, only_second : int
+        Images that this model alone names rightly.
+    low, high : float
+        95 % interval of ``difference``: see :func:`paired_interval`.
+    how : str
+        Which images these are, in words.
+    seen : int
+        Images that at least one of the models has learned from: above 0 it is no test.
+    """
+
+    names: tuple[str, str]
+    classes: tuple[str, ...]
+    n: int
+    accuracy: tuple[float, float]
+    per_class: tuple[tuple[float | None, ...], tuple[float | None, ...]]
+    only_first: int
+    only_second: int
+    low: float
+    high: float
+    how: str
+    seen: int
+
+    @property
+    def difference(self) -> float:
+        """Accuracy of the first model less that of the second, -1..1."""
+        return (self.only_first - self.only_second) / self.n
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval is on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def text(self) -> str:
+        """One sentence: both accuracies, the margin in points, and whether it is more than noise."""
+        new = f", of which {self.seen:,} were learned from" if self.seen else " that neither has learned from"
+        doubt = "" if self.is_clear else "; so few images cannot tell which is better"
+        first, second = (
+            f"{name} {100 * share:.1f} %" for name, share in zip(self.names, self.accuracy, strict=True)
+        )
+        return (
+            f"{first}, {second}: {100 * self.difference:+.1f} points on {self.n:,} images{new} "
+            f"(95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f}){doubt}"
+        )
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field, and ``difference``, ``is_clear`` and ``text``."""
+        derived = {"difference": self.difference, "is_clear": self.is_clear, "text": self.text}
+        return json.dumps(to_value(self) | derived)
 
 
 def evaluate(
@@ -118,7 +203,7 @@ def evaluate(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> EvaluationResult:
     """Compare a model's predictions with labels.
 
@@ -149,15 +234,149 @@ def evaluate(
     CatalogError
         If no image is left to evaluate.
     """
-    judged = judge(
-        [load_model(model)], data, split, rows, copies, temperature,
-        {
-            "weights": [weights] if weights else None, "device": device, "crops": crops,
-            "batch_size": batch_size, "workers": workers,
-            "progress": progress,
-        },
-    )  # fmt: skip
-    return judged.results[0]
+    asked = _Asked(split, rows, copies, temperature, crops)
+    compute = Compute(device, workers, batch_size=batch_size, progress=progress)
+    return _judge([load_model(model)], data, asked, None if weights is None else [weights], compute).results[
+        0
+    ]
+
+
+def evaluate_average(
+    models: Sequence[AnyModel],
+    data: Data,
+    *,
+    split: str = "auto",
+    temperature: bool = True,
+    weights: Sequence[AnyWeights] | None = None,
+    device: str = "auto",
+    crops: str | None = None,
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> AverageResult:
+    """Compare several models, and the average of their probabilities, with labels.
+
+    The average is that of Krizhevsky, Sutskever and Hinton 2012 (section 6: five networks, 18.2 % to 16.4 %
+    top-5 error). An SVM has scores and no probabilities: softmax(scores / T) stands for them, T fitted on the
+    val split as for :func:`evaluate`, or 1. Images are left out if any of the models was fitted on them.
+
+    Parameters
+    ----------
+    models : sequence of LinearModel, Weights, path or name
+        With the same classes, in any order; the first one's order counts.
+    weights : sequence of Weights, name or path, optional
+        One per model.
+    data, split, temperature, device, crops, workers, progress
+        As for :func:`evaluate`.
+
+    Raises
+    ------
+    ModelError
+        If the models' classes differ, or the data have others.
+    OptionError
+        If there is no model.
+    CatalogError
+        If no image is left to evaluate.
+    """
+    loaded = [load_model(model) for model in models]
+    asked = _Asked(split, temperature=temperature, crops=crops)
+    judged = _judge(loaded, data, asked, weights, Compute(device, workers, progress=progress))
+    first = judged.results[0]
+    logarithms = mean_log_probabilities([result.log_probabilities for result in judged.results])
+    values = np.full(first.scores.values.shape, np.nan)
+    values[first.rows] = logarithms
+    val = mean_log_probabilities(judged.val)
+    average = dataclasses.replace(
+        first,
+        evaluation=evaluate_scores(logarithms, first.labels, loaded[0].classes),
+        scores=dataclasses.replace(first.scores, values=values),
+        log_probabilities=logarithms,
+        calibration=_calibrate(logarithms, first.labels, val, judged.val_labels, judged.val_how),
+    )
+    return AverageResult(average, judged.results, _what_is_averaged(loaded, judged.results))
+
+
+def _what_is_averaged(models: Sequence[LinearModel], results: Sequence[EvaluationResult]) -> str:
+    pairs = zip(models, results, strict=True)
+    svms = [result.calibration for model, result in pairs if model.head.kind == "svm"]
+    if not svms:
+        return "the mean of the models' probabilities"
+    used = ", ".join(f"{found.temperature or 1:.3g}" for found in svms)
+    fitted = [found.how for found in svms if found.temperature is not None]
+    why = f"fitted on {fitted[0]}" if fitted else svms[0].how
+    return f"the mean of the models' probabilities; of an SVM, softmax(score / T) with T = {used} ({why})"
+
+
+def compare_models(
+    first: AnyModel,
+    second: AnyModel,
+    data: Data,
+    *,
+    names: Sequence[str] | None = None,
+    split: str = "auto",
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> Comparison:
+    """Compare two models on the same images, those left out that either was fitted on.
+
+    Parameters
+    ----------
+    first, second : LinearModel, Weights, path or name
+        With the same classes, in any order.
+    data : as for :func:`~cnncodes.evaluation.score`, with labels
+    names : two str, optional
+        By default those of the models' weights.
+    split, device, workers, progress
+        As for :func:`evaluate`.
+
+    Raises
+    ------
+    ModelError
+        If the models' classes differ, or the data have others.
+    CatalogError
+        If no image is left to compare on.
+    OptionError
+        If there are not two names.
+    """
+    models = load_model(first), load_model(second)
+    called = tuple(names) if names is not None else tuple(model.settings.weights for model in models)
+    if len(called) != 2:
+        raise OptionError(f"two models are compared, and {len(called)} names are given.", "Give two.")
+    asked = _Asked(split, temperature=False)
+    judged = _judge(models, data, asked, None, Compute(device, workers, progress=progress))
+    one, other = judged.results
+    hits = [result.log_probabilities.argmax(axis=1) == result.labels for result in judged.results]
+    only_first, only_second = int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum())
+    low, high = paired_interval(only_first, only_second, one.evaluation.n)
+    return Comparison(
+        names=(called[0], called[1]),
+        classes=one.evaluation.classes,
+        n=one.evaluation.n,
+        accuracy=(one.evaluation.top1, other.evaluation.top1),
+        per_class=(_recall(one), _recall(other)),
+        only_first=only_first,
+        only_second=only_second,
+        low=low,
+        high=high,
+        how=one.how,
+        seen=one.seen,
+    )
+
+
+def _recall(result: EvaluationResult) -> tuple[float | None, ...]:
+    return tuple(figures.recall for figures in result.evaluation.per_class)
+
+
+def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+    """95 % interval of the difference of two accuracies on the same ``n`` images, -1..1.
+
+    Only images that one of the two alone names rightly say anything. Half an image is added to each of the four
+    cells of the table, so that the interval holds for few images too (Agresti and Min 2005, section 3).
+    """
+    total = n + 2
+    difference = (only_first - only_second) / total
+    spread = math.sqrt(only_first + only_second + 1 - total * difference**2) / total
+    return max(difference - _Z * spread, -1.0), min(difference + _Z * spread, 1.0)
 
 
 def class_order(classes: Sequence[str], reference: Sequence[str], place: int = 1) -> np.ndarray:
@@ -185,44 +404,73 @@ def class_order(classes: Sequence[str], reference: Sequence[str], place: int = 1
     return order
 
 
-def judge(
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a person asks of an evaluation; see :func:`evaluate`."""
+
+    split: str
+    rows: np.ndarray | None = None
+    copies: np.ndarray | None = None
+    temperature: bool = True
+    crops: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Results of all models on the same images, and what a temperature of their average is fitted on."""
+
+    results: tuple[EvaluationResult, ...]
+    val: tuple[np.ndarray, ...]  # log probabilities [v, K] of each model on the val images
+    val_labels: np.ndarray  # [v]
+    val_how: str
+
+
+def _judge(
     models: Sequence[LinearModel],
     data: Data,
-    split: str,
-    rows: np.ndarray | None,
-    copies: np.ndarray | None,
-    temperature: bool,
-    options: dict[str, Any],
-) -> Judged:
-    """Results of all models on the same images; parameters as for :func:`evaluate`.
-
-    ``options`` are those of :func:`~cnncodes.evaluation.score_models`.
-    """
+    asked: _Asked,
+    weights: Sequence[AnyWeights] | None,
+    compute: Compute,
+) -> _Judged:
+    """Results of all models on the same images."""
     if not models:
         raise OptionError("there is no model to evaluate.", "Name one or more.")
     orders = [class_order(model.classes, models[0].classes, place) for place, model in enumerate(models)]
     catalog = catalog_of(data)
-    sample = _sample(models, data, catalog, split, rows, copies, temperature)
-    scored = _score_rows(models, orders, data, catalog, sample, options)
-    if (
-        not (scored.readable & ~sample.copied).any()
-        and rows is None
-        and split == "auto"
-        and sample.seen.any()
-    ):
+    sample = _sample(models, data, catalog, asked)
+
+    def scored(sample: _Sample) -> _Scored:
+        """Of images the sample alone is computed, in one go; of a codes file all scores are there."""
+        rows, val = sample.rows, sample.val
+        if isinstance(data, Catalog) or not is_codes(data):
+            part = catalog.subset(np.concatenate([rows, val]))
+            both = score_models(models, part, weights, asked.crops, compute)
+            rows, val = np.split(np.arange(len(rows) + len(val)), [len(rows)])
+            evaluated = [scores.subset(rows) for scores in both]
+        else:
+            evaluated = both = score_models(models, data, weights, asked.crops, compute)
+        ordered = [
+            dataclasses.replace(scores, values=scores.values[:, order])
+            for scores, order in zip(evaluated, orders, strict=True)
+        ]
+        vals = [scores.values[val][:, order] for scores, order in zip(both, orders, strict=True)]
+        return _Scored(ordered, rows, vals)
+
+    found = scored(sample)
+    if asked.rows is None and asked.split == "auto" and sample.seen.any() and not found.any_of(sample):
         # only broken files are left unseen
         everything, how = all_seen(sample.labels, _fitted(models))
         val, val_how = rows_for_temperature(catalog, sample.labels, sample.seen, everything)
         none = np.zeros(len(everything), np.bool_)
         sample = dataclasses.replace(sample, rows=everything, copied=none, how=how, val=val, val_how=val_how)
-        scored = _score_rows(models, orders, data, catalog, sample, options)
-    if not (scored.readable & ~sample.copied).any():
-        name, reason = next(iter(scored.scores[0].problems.items()), ("", ""))
+        found = scored(sample)
+    if not found.any_of(sample):
+        name, reason = next(iter(found.scores[0].problems.items()), ("", ""))
         raise CatalogError(
             f"none of the images could be read{f'; the first is {name!r}: {reason}' if name else ''}.",
             "Look at one: cnncodes predict MODEL IMAGE.",
         )
-    return _results(models, sample, scored)
+    return _results(models, sample, found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,11 +491,9 @@ def _sample(
     models: Sequence[LinearModel],
     data: Data,
     catalog: Catalog,
-    split: str,
-    rows: np.ndarray | None,
-    copies: np.ndarray | None,
-    temperature: bool,
+    asked: _Asked,
 ) -> _Sample:
+    split, rows, copies = asked.split, asked.rows, asked.copies
     labels = labels_for(models[0].classes, catalog, slice(None) if rows is None else rows)
     digests = digests_of(data, catalog)
     seen = np.any([model.has_seen(digests) for model in models], axis=0)
@@ -261,7 +507,7 @@ def _sample(
         if not seen[rows].all() or split != "auto":  # else it is said already
             how += caution(rows, seen, watched, _fitted(models))
     val, val_how = rows_for_temperature(catalog, labels, seen, rows)
-    if not temperature:
+    if not asked.temperature:
         val, val_how = val[:0], "no temperature is fitted: none was asked for"
     copied = np.repeat([False, True], [len(rows), len(copies)])
     rows = np.concatenate([rows, copies])
@@ -286,34 +532,12 @@ class _Scored:
         """Val images that all models could read: bool ``[v]``."""
         return _complete(self.val)
 
-
-def _score_rows(
-    models: Sequence[LinearModel],
-    orders: Sequence[np.ndarray],
-    data: Data,
-    catalog: Catalog,
-    sample: _Sample,
-    options: dict[str, Any],
-) -> _Scored:
-    """Scores of the sample: of images it alone is computed, in one go; of a codes file all scores are there."""
-    if isinstance(data, Catalog) or not is_codes(data):
-        both = score_models(models, catalog.subset(np.concatenate([sample.rows, sample.val])), **options)
-        places, val = np.split(np.arange(len(sample.rows) + len(sample.val)), [len(sample.rows)])
-        evaluated = [scores.subset(places) for scores in both]
-    else:
-        evaluated = both = score_models(models, data, **options)
-        places, val = sample.rows, sample.val
-    return _Scored(
-        [
-            dataclasses.replace(scores, values=scores.values[:, order])
-            for scores, order in zip(evaluated, orders, strict=True)
-        ],
-        places,
-        [scores.values[val][:, order] for scores, order in zip(both, orders, strict=True)],
-    )
+    def any_of(self, sample: _Sample) -> bool:
+        """Whether any image that is evaluated could be read."""
+        return bool((self.readable & ~sample.copied).any())
 
 
-def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) -> Judged:
+def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) -> _Judged:
     """Metrics and calibration of each model, on the images that all of them could read."""
     readable, val_good = scored.readable, scored.val_readable
     good, copied = readable & ~sample.copied, readable & sample.copied
@@ -327,7 +551,7 @@ def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) ->
     for model, scores, val in zip(models, scored.scores, scored.val, strict=True):
         values = scores.values[scored.places][good]
         svm = model.head.kind == "svm"
-        calibration = calibrate(
+        calibration = _calibrate(
             values, labels, val[val_good], val_labels, val_how, "softmax(score)" if svm else "probabilities"
         )
         used = (calibration.temperature or 1.0) if svm else 1.0
@@ -349,10 +573,10 @@ def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) ->
                 watched=int(sample.watched[sample.rows][good].sum()),
             )
         )
-    return Judged(tuple(results), tuple(val_logarithms), val_labels, val_how, how)
+    return _Judged(tuple(results), tuple(val_logarithms), val_labels, val_how)
 
 
-def calibrate(
+def _calibrate(
     scores: np.ndarray,
     labels: np.ndarray,
     val_scores: np.ndarray,

@@ -5,16 +5,15 @@ scikit-learn's metrics are loaded when the first evaluation is computed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.core import records
 from cnncodes.core.errors import ModelError, OptionError
-from cnncodes.core.files import parse_json, reading
 
 Array = npt.NDArray[Any]
 
@@ -120,16 +119,12 @@ class Evaluation:
 
     def to_json(self) -> str:
         """JSON object with one entry per field."""
-        return json.dumps(asdict(self))
+        return records.to_json(self)
 
     @classmethod
-    @reading("the evaluation", ModelError)
     def from_json(cls, text: str) -> Evaluation:
         """Inverse of :meth:`to_json`; raises :class:`ModelError` for anything else."""
-        values = {k: v for k, v in parse_json(text).items() if k not in ("dense", "size")}  # of older files
-        values["per_class"] = tuple(ClassFigures(**figures) for figures in values["per_class"])
-        values["confusion"] = tuple(tuple(int(count) for count in row) for row in values["confusion"])
-        return cls(**values)
+        return records.from_json(text, cls, "the evaluation", ModelError)
 
 
 def evaluate_scores(scores: Array, labels: Array, classes: Sequence[str]) -> Evaluation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.codes.stream import Block, stream
-from cnncodes.core.compute import Compute
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError, WeightsMissingError
 from cnncodes.evaluation.calibration import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import AnyModel, LinearModel, averaged, load_model, read_rows
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights
 
 Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Catalog
-Progress = Callable[[int, int], None]
 #: Why an image that could be read has no scores.
 NOT_FINITE = (
     "its codes are no numbers (NaN or infinity): extract it again, and look at the weights if it stays so"
@@ -72,7 +71,7 @@ def score(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Scores:
     """Scores of images, or of the rows of a codes file.
 
@@ -87,7 +86,7 @@ def score(
         As for :func:`~cnncodes.codes.plan_extraction`.
     crops : str, optional
         Other crops than the model was fitted with; kept crops are averaged.
-    progress : callable(done, unreadable), optional
+    progress : callable(step, done, total, word), optional
 
     Raises
     ------
@@ -96,34 +95,28 @@ def score(
     WeightsMissingError, WeightsMismatchError
         If the model's weights are not at hand or differ.
     """
-    return score_models(
-        [model], data, weights=[weights] if weights else None, device=device, crops=crops,
-        batch_size=batch_size, workers=workers, progress=progress,
-    )[0]  # fmt: skip
+    compute = Compute(device, workers, batch_size=batch_size, progress=progress)
+    return score_models([model], data, None if weights is None else [weights], crops, compute)[0]
 
 
 def score_models(
     models: Sequence[AnyModel],
     data: Data,
-    *,
     weights: Sequence[AnyWeights] | None = None,
-    device: str = "auto",
     crops: str | None = None,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    progress: Progress | None = None,
+    compute: Compute = Compute(),  # noqa: B008 - it cannot be changed
 ) -> list[Scores]:
     """Scores by several models, one record per model, all on the same catalog; equal networks share one pass over the images.
 
     Parameters
     ----------
     models : sequence of LinearModel, Weights, path or name
+    data : as for :func:`score`
     weights : sequence of Weights, name or path, optional
         One per model; else :func:`model_weights` finds them.
-    data, device, batch_size, workers, crops
-        As for :func:`score`.
-    progress : callable(done, unreadable), optional
-        ``done`` runs to the number of images times :func:`count_passes`.
+    crops : str, optional
+    compute : Compute
+        Its progress counts the images of all passes.
 
     Raises
     ------
@@ -146,21 +139,23 @@ def score_models(
     none: Sequence[None] = [None] * len(loaded)
     numbers = [model_weights(model, own) for model, own in zip(loaded, weights or none, strict=True)]
     found: dict[int, Scores] = {}
-    for number, (settings, members) in enumerate(_passes(loaded, crops)):
-        settings = dataclasses.replace(settings, batch_size=batch_size or default_batch_size(len(data)))
-        blocks = stream(data, numbers[members[0]], settings, Compute(device, workers))
-        found |= _score_pass(
-            {member: loaded[member] for member in members},
-            data,
-            blocks,
-            _shifted(progress, number * len(data)),
-        )
+    passes = _passes(loaded, crops)
+    total = len(passes) * len(data)
+    for number, (settings, members) in enumerate(passes):
+        size = compute.batch_size or default_batch_size(len(data))
+        settings = dataclasses.replace(settings, batch_size=size)
+        blocks = stream(data, numbers[members[0]], settings, compute)
+        values = {member: np.full((len(data), len(loaded[member].classes)), np.nan) for member in members}
+        problems: dict[str, str] = {}
+        for block in blocks:
+            done = int(block.rows[-1]) + 1
+            for member in members:
+                values[member][block.rows[0] : done] = _block_scores(loaded[member], block)
+            problems |= {data.names[row]: reason for row, reason in block.problems.items()}
+            word = f"{len(problems):,} unreadable" if problems else ""
+            compute.progress("scoring", number * len(data) + done, total, word)
+        found |= {member: _finite(data, values[member], problems) for member in members}
     return [found[member] for member in range(len(loaded))]
-
-
-def count_passes(models: Sequence[LinearModel], crops: str | None = None) -> int:
-    """How often :func:`score_models` goes over the images."""
-    return len(_passes(models, crops))
 
 
 def _passes(
@@ -188,34 +183,12 @@ def _passes(
     ]
 
 
-def _score_pass(
-    models: dict[int, LinearModel], catalog: Catalog, blocks: Iterable[Block], progress: Progress
-) -> dict[int, Scores]:
-    """Go over the images once for all these models."""
-    values = {key: np.full((len(catalog), len(model.classes)), np.nan) for key, model in models.items()}
-    problems: dict[str, str] = {}
-    for batch in blocks:
-        for key, model in models.items():
-            values[key][batch.rows[0] : batch.rows[-1] + 1] = _block_scores(model, batch)
-        for row, reason in batch.problems.items():
-            problems[catalog.names[row]] = reason
-        progress(int(batch.rows[-1]) + 1, len(problems))
-    return {key: _finite(catalog, values[key], problems) for key in models}
-
-
 def _finite(catalog: Catalog, values: np.ndarray, problems: dict[str, str]) -> Scores:
     """The scores, all NaN and with a reason where codes were not finite; a class without any probability may have -inf."""
     bad = np.isnan(values).any(axis=1) | np.isposinf(values).any(axis=1)
     values[bad] = np.nan
     reasons = {catalog.names[row]: NOT_FINITE for row in np.flatnonzero(bad)}
     return Scores(catalog, values, reasons | problems)
-
-
-def _shifted(progress: Progress | None, before: int) -> Progress:
-    """Progress that counts what earlier passes did; nothing is reported where nobody listens."""
-    if progress is None:
-        return lambda done, unreadable: None
-    return lambda done, unreadable: progress(before + done, unreadable)
 
 
 def _block_scores(model: LinearModel, block: Block) -> np.ndarray:

@@ -7,6 +7,7 @@ and forward with the gradients of all weights for the loss half the sum of squar
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import gc
@@ -14,6 +15,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -21,14 +23,13 @@ from torch import Tensor, nn
 
 from cnncodes.codes.compute import Device, choose_device, exact_and_side_by_side, is_out_of_memory
 from cnncodes.codes.settings import Precision
+from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import DependencyError, OptionError, StageError
-from cnncodes.evaluation.peak_memory import PeakMemory
 from cnncodes.evaluation.timing_record import PassTiming, Seconds, StageTiming, Timing
 from cnncodes.networks import Network, TorchNetwork, stage_table
 from cnncodes.training.learner import initialise
 from cnncodes.training.settings import TrainingSettings
 
-Progress = Callable[[str, int, int], None]  # what is timed, steps done of all, steps in all
 SEED = 0
 #: Sides of the matrices whose product is the machine's rate: large enough that a larger one is not faster.
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}
@@ -46,7 +47,7 @@ def benchmark_network(
     steps: int = 100,
     burn_in: int = 10,
     stages: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Timing:
     """Time a network on random pixels: forward, and forward with backward, per batch.
 
@@ -68,8 +69,7 @@ def benchmark_network(
         Counted steps, and those before them that are not.
     stages : bool, default False
         Time each stage alone, too, on the activation that it gets in the network.
-    progress : callable or None
-        Told what is timed, the steps done, and their number in all.
+    progress : callable(what is timed, steps done, steps in all, word)
 
     Returns
     -------
@@ -108,7 +108,7 @@ def benchmark_network(
         input_size=cut.input_size,
         device=place.description,
         torch_device=place.torch_name,
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),
         threads=torch.get_num_threads(),
         precision=precision,
         compiled=compile,
@@ -229,9 +229,7 @@ class _Chain(nn.Module):
 class _Protocol:
     """Burn in, count, tell how far it is."""
 
-    def __init__(
-        self, device: Device, burn_in: int, steps: int, progress: Progress | None, *, rounds: int
-    ) -> None:
+    def __init__(self, device: Device, burn_in: int, steps: int, progress: Progress, *, rounds: int) -> None:
         self.device, self.burn_in, self.steps = device, burn_in, steps
         self._progress, self._done, self._all = progress, 0, rounds * (burn_in + steps)
 
@@ -248,8 +246,7 @@ class _Protocol:
 
     def tell(self, what: str) -> None:
         """What is being done now."""
-        if self._progress:
-            self._progress(what, self._done, self._all)
+        self._progress(what, self._done, self._all, "")
 
 
 def time_step(step: Callable[[], object], device: Device) -> float:
@@ -384,3 +381,61 @@ def _check_memory(network: Network, batch_size: int, device: Device, precision: 
             f"and this machine has {there / 1e9:.1f} GB of memory.",
             "Use a smaller --batch-size, or cut the network with --until.",
         )
+
+
+class PeakMemory:
+    """Peak memory in bytes beyond what the process held when this was made.
+
+    On CUDA torch counts it. On a CPU the kernel does (VmHWM, the peak of the resident memory), where ``/proc``
+    is; where its counter cannot be set back, an earlier peak hides a lower one.
+
+    Attributes
+    ----------
+    measure : str or None
+        How it is measured, for people; None where it cannot be.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.measure: str | None = None
+        self._before = 0
+        if device.is_cuda:
+            self.measure = "torch.cuda.max_memory_allocated"
+            self._before = torch.cuda.memory_allocated(device.torch_name)
+        elif device.is_cpu:
+            _return_free_memory()
+            self.reset()
+            if (held := _high_water()) is not None:
+                self.measure, self._before = "growth of the process's resident memory (VmHWM)", held
+
+    def reset(self) -> None:
+        """Forget earlier peaks."""
+        if self._device.is_cuda:
+            torch.cuda.reset_peak_memory_stats(self._device.torch_name)
+        elif self._device.is_cpu:
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+    def peak(self) -> int | None:
+        """Since the last reset; None where it cannot be measured."""
+        if self.measure is None:
+            return None
+        if self._device.is_cuda:
+            return torch.cuda.max_memory_allocated(self._device.torch_name) - self._before
+        return max((_high_water() or 0) - self._before, 0)
+
+
+def _return_free_memory() -> None:
+    """Give back what was freed before: reused later, it would not count as growth (glibc has this, others not)."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _high_water() -> int | None:
+    """Peak of this process's resident memory in bytes, None where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]  # VmHWM:   123456 kB
+    return 1024 * int(sizes[0]) if sizes else None

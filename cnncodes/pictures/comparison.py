@@ -15,7 +15,7 @@ from cnncodes.pictures.curves import draw_chance
 from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, plain, save_png
 
 if TYPE_CHECKING:
-    from cnncodes.evaluation.comparing import Comparison
+    from cnncodes.evaluation.evaluating import Comparison
     from cnncodes.pictures.drawing import Axes, Figure
 
 MOST_CLASSES = 12  # so that names and examples can be seen

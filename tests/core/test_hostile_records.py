@@ -18,9 +18,6 @@ from cnncodes.advice.strays import Strays
 from cnncodes.codes import ExtractionSettings
 from cnncodes.core.errors import CatalogError, CnnCodesError, OutputExistsError, ResumeError
 from cnncodes.evaluation import Evaluation
-from cnncodes.evaluation.calibration import Calibration
-from cnncodes.evaluation.comparing import Comparison
-from cnncodes.evaluation.timing_record import Timing
 from cnncodes.heads.choice import Choice
 from cnncodes.images import Catalog
 from cnncodes.training.range_test import RangeTest
@@ -28,8 +25,8 @@ from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights import Preprocessing
 
 RECORDS: tuple[Any, ...] = (
-    Advice, Calibration, Catalog, Choice, Comparison, Evaluation, ExtractionSettings, Preprocessing, ProbeResult,
-    RangeTest, RunReport, Strays, Timing, TrainingSettings,
+    Advice, Catalog, Choice, Evaluation, ExtractionSettings, Preprocessing, ProbeResult,
+    RangeTest, RunReport, Strays, TrainingSettings,
 )  # fmt: skip
 DEEP = "[" * 100_000
 WRONG = ("", "{", "[]", "7", "null", '"text"', '{"": 1}', DEEP, '{"a":' * 100_000, "[" * 900 + "]" * 900)

@@ -10,10 +10,10 @@ from drawn import draw_photos
 from made_codes import write_codes
 
 from cnncodes.codes import CodesFile, extract
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.evaluation import (
     calibration_error,
-    count_passes,
     evaluate,
     evaluate_average,
     fit_temperature,
@@ -218,19 +218,22 @@ def test_models_of_the_same_network_share_one_pass_over_the_images(photos, small
 
     monkeypatch.setattr(compute, "Encoder", Counting)
     catalog = read_catalog(folder).subset(np.arange(9))
-    both = score_models(fits, catalog, weights=[small_weights] * 2, batch_size=4, workers=1)
+    counted = []
+    compute = Compute(workers=1, batch_size=4, progress=lambda *where: counted.append(where))
+    both = score_models(fits, catalog, [small_weights] * 2, compute=compute)
     assert sum(opened) == 9
-    assert count_passes(fits) == 1
+    assert counted[-1] == ("scoring", 9, 9, "")
     for model, scores in zip(fits, both, strict=True):
         alone = score(model, catalog, weights=small_weights, batch_size=4, workers=1)
         np.testing.assert_array_equal(scores.values, alone.values)
     mirrored = dataclasses.replace(
         fits[1], settings=dataclasses.replace(fits[1].settings, crops="mirror-mean")
     )
-    assert count_passes([fits[0], mirrored, fits[1]]) == 2
-    assert count_passes([fits[0], mirrored, fits[1]], "ten") == 1
+    for crops, passes in ((None, 2), ("ten", 1)):
+        score_models([fits[0], mirrored, fits[1]], catalog, [small_weights] * 3, crops, compute)
+        assert counted[-1] == ("scoring", 9 * passes, 9 * passes, "")
     with pytest.raises(OptionError, match="2 models and 1 weights"):
-        score_models(fits, catalog, weights=[small_weights])
+        score_models(fits, catalog, [small_weights])
 
 
 def test_from_images_only_the_test_and_val_splits_are_computed(photos, small_weights):
@@ -238,13 +241,13 @@ def test_from_images_only_the_test_and_val_splits_are_computed(photos, small_wei
     folder, fits = photos
     reports = []
     found = evaluate_average(
-        fits, folder, weights=[small_weights] * 2, progress=lambda done, bad: reports.append(done)
+        fits, folder, weights=[small_weights] * 2, progress=lambda _, done, *rest: reports.append(done)
     )
     assert reports[-1] == 6 + 9
     assert len(found.average.scores.catalog) == len(found.average.rows) == 6
     assert all(name.startswith("test/") for name in found.average.scores.catalog.names)
     reports.clear()
-    evaluate(fits[0], folder, weights=small_weights, temperature=False, progress=lambda done, bad: reports.append(done))  # fmt: skip
+    evaluate(fits[0], folder, weights=small_weights, temperature=False, progress=lambda _, done, *rest: reports.append(done))  # fmt: skip
     assert reports[-1] == 6
 
 

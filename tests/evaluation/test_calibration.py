@@ -1,13 +1,11 @@
 """Calibration: the error is what its definition says, the temperature is the best one, and both say when there is none."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from cnncodes.core.errors import ModelError, OptionError
-from cnncodes.evaluation.calibration import Calibration, calibration_error, fit_temperature, log_softmax
+from cnncodes.core.errors import OptionError
+from cnncodes.evaluation.calibration import calibration_error, fit_temperature, log_softmax
 
 
 def drawn(n=4000, K=5, seed=0):
@@ -102,12 +100,3 @@ def test_huge_scores_overflow_nothing():
         found = fit_temperature(np.array([[0.0, 1e4], [1e4, 0.0], [0.0, 2e4]]), np.array([1, 1, 1]))
         assert found is not None and np.isfinite(found)
         assert np.isfinite(log_softmax(np.array([[0.0, 1e6]]))).all()
-
-
-def test_the_record_comes_back_from_json_and_damage_is_named():
-    error, bins = calibration_error(np.array([[0.9, 0.1]]), np.array([0]))
-    record = Calibration(error, bins, 1.5, 0.02, "the 9 images of the val split", "probabilities")
-    assert Calibration.from_json(record.to_json()) == record
-    damaged = json.loads(record.to_json()) | {"bins": [{"low": 0}]}
-    with pytest.raises(ModelError, match="calibration cannot be read"):
-        Calibration.from_json(json.dumps(damaged))

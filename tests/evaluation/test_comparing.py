@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from made_codes import write_codes
 
 from cnncodes.codes import CodesFile
-from cnncodes.core.errors import ModelError, OptionError
+from cnncodes.core.errors import OptionError
+from cnncodes.core.records import from_value
 from cnncodes.evaluation import Comparison, compare_models, evaluate
-from cnncodes.evaluation.comparing import paired_interval
+from cnncodes.evaluation.evaluating import paired_interval
 from cnncodes.heads import fit_linear
 
 TRAIN, TEST = 1, 3
@@ -89,9 +91,13 @@ def test_images_that_were_learned_from_are_told(models, codes):
 
 def test_a_comparison_survives_json(models, codes):
     found = compare_models(*models, codes)
-    assert Comparison.from_json(found.to_json()) == found
-    with pytest.raises(ModelError, match="comparison"):
-        Comparison.from_json(found.to_json().replace('"only_first"', '"other"'))
+    values = json.loads(found.to_json())
+    assert from_value(values, Comparison) == found
+    assert (values["difference"], values["is_clear"], values["text"]) == (
+        found.difference,
+        found.is_clear,
+        found.text,
+    )
 
 
 def test_two_names_are_wanted(models, codes):

@@ -27,7 +27,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
         "weights": {"*"},
         "codes": {"compute"},
         "training": {"*"},
-        "evaluation": {"timing", "peak_memory"},
+        "evaluation": {"timing"},
         "pictures": {"*"},
     },
     "torchvision": {"networks": {"library"}, "weights": {"imagenet", "library"}},

@@ -1,0 +1,52 @@
+"""The public names of this room, and where each lives."""
+
+from cnncodes.evaluation.calibration import Calibration, calibration_error, fit_temperature
+from cnncodes.evaluation.evaluating import (
+    AverageResult,
+    Comparison,
+    EvaluationResult,
+    compare_models,
+    evaluate,
+    evaluate_average,
+)
+from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
+from cnncodes.evaluation.predictions import (
+    Prediction,
+    Predictions,
+    Verdict,
+    predict,
+    predictions_of,
+    verdicts,
+    write_verdicts,
+)
+from cnncodes.evaluation.scores import Scores, is_codes, model_weights, score, score_models
+from cnncodes.evaluation.timing import benchmark_network
+from cnncodes.evaluation.timing_record import Timing
+
+__all__ = [
+    "AverageResult",
+    "Calibration",
+    "Comparison",
+    "Evaluation",
+    "EvaluationResult",
+    "Prediction",
+    "Predictions",
+    "Scores",
+    "Timing",
+    "Verdict",
+    "benchmark_network",
+    "calibration_error",
+    "compare_models",
+    "evaluate",
+    "evaluate_average",
+    "evaluate_scores",
+    "fit_temperature",
+    "is_codes",
+    "model_weights",
+    "predict",
+    "predictions_of",
+    "score",
+    "score_models",
+    "verdicts",
+    "write_verdicts",
+]
