@@ -201,7 +201,7 @@ def drawable(text: str) -> str:
     """Text in which no character becomes an empty box: those that no font at hand has are escaped, as ``\\u732b``."""
     if text.isascii():
         return text
-    return "".join(c if c.isascii() or _font_with(c) else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isascii() or _can_draw(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 def cut_middle(name: str, length: int) -> str:
@@ -218,22 +218,17 @@ def legend_name(name: str) -> str:
 
 def _complete_font(text: Text) -> None:
     """Let a text be drawn with more fonts where its own lacks a character."""
-    more = dict.fromkeys(_font_with(c) for c in text.get_text() if not c.isascii())
-    families = [*text.get_fontfamily(), *(family for family in more if family)]
-    if len(families) > len(text.get_fontfamily()):
-        text.set_fontfamily(list(dict.fromkeys(families)))
+    if not text.get_text().isascii():
+        text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *_families()])))
 
 
 @functools.cache
-def _font_with(character: str) -> str | None:
-    """The family that has a character: matplotlib's own if it has it, else the first at hand that does, or None."""
+def _can_draw(character: str) -> bool:
+    """Whether matplotlib's own font has a character, or one at hand."""
     from matplotlib import font_manager
 
-    for family in _families():
-        font = font_manager.get_font(font_manager.findfont(family))
-        if font.get_char_index(ord(character)):
-            return family
-    return None
+    fonts = (font_manager.get_font(font_manager.findfont(family)) for family in _families())
+    return any(font.get_char_index(ord(character)) for font in fonts)
 
 
 @functools.cache

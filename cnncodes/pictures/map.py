@@ -94,18 +94,24 @@ def codes_map(
     DependencyError
         If umap-learn is needed and missing.
     """
+    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     report = progress or (lambda share, text: None)
     rows = _unit_rows(codes, method, perplexity)
     N = len(rows)
     if N < 2 or not np.any(rows != rows[0]):
         return np.zeros((N, 2))
     alone = method == "pca" or min(N, rows.shape[1]) < SMALLEST
-    report(0.0, "principal components")
-    places = _principal_components(rows, 2 if alone else COMPONENTS, seed)
-    if not alone:
-        report(0.1, f"{LABEL[method]} of {N:,} images")
-        reach = min(perplexity, (N - 1) / 3)
-        places = _tsne(places, reach, seed) if method == "tsne" else _umap(places, max(2, round(reach)), seed)
+    with threadpool_limits(limits=1):
+        report(0.0, "principal components")  # by random projections (Halko, Martinsson and Tropp 2011)
+        count = min(2 if alone else COMPONENTS, *rows.shape)
+        model = PCA(count, svd_solver="randomized", random_state=seed, copy=False)
+        places = np.asarray(model.fit_transform(rows))
+        if not alone:
+            report(0.1, f"{LABEL[method]} of {N:,} images")
+            reach = min(perplexity, (N - 1) / 3)
+            places = (_tsne if method == "tsne" else _umap)(places, reach, seed)
     report(1.0, "")
     out = np.zeros((N, 2))
     out[:, : min(places.shape[1], 2)] = places[:, :2]
@@ -137,36 +143,22 @@ def _unit_rows(codes: Array, method: str, perplexity: float) -> npt.NDArray[np.f
     return rows
 
 
-def _principal_components(X: Array, count: int, seed: int) -> Array:
-    """The first principal components of rows ``[N, d]``, by random projections (Halko, Martinsson and Tropp 2011).
-
-    ``X`` is centred in place: a copy of fc7's codes of 10,000 images would have 160 MB.
-    """
-    from sklearn.decomposition import PCA
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    model = PCA(min(count, *X.shape), svd_solver="randomized", random_state=seed, copy=False)
-    with threadpool_limits(limits=1):
-        return np.asarray(model.fit_transform(X))
-
-
 def _tsne(X: Array, perplexity: float, seed: int) -> Array:
-    """t-SNE (van der Maaten and Hinton 2008) of principal components, started at the first two of them, so that far
-    groups keep their order (Kobak and Berens 2019)."""
+    """t-SNE (van der Maaten and Hinton 2008) of principal components ``[N, d]``.
+
+    Started at the first two of them, so that far groups keep their order (Kobak and Berens 2019).
+    """
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
 
     start = (1e-4 * X[:, :2] / X[:, 0].std()).astype(np.float32)  # as small as theirs
-    with threadpool_limits(limits=1):
-        return np.asarray(TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(X))
+    return np.asarray(TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(X))
 
 
-def _umap(X: Array, neighbours: int, seed: int) -> Array:
+def _umap(X: Array, neighbours: float, seed: int) -> Array:
     """UMAP (McInnes, Healy and Melville 2018) of rows ``[N, d]``; raises DependencyError."""
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of what it could do with TensorFlow, and that a seed costs its threads
+        # Of what it could do with TensorFlow, and that a seed costs its threads.
+        warnings.simplefilter("ignore")
         try:
             from umap import UMAP
         except ImportError as error:
@@ -174,7 +166,7 @@ def _umap(X: Array, neighbours: int, seed: int) -> Array:
                 "a UMAP map needs umap-learn, which is not installed.",
                 "Run: pip install 'cnncodes[umap]', or use --method tsne.",
             ) from error
-        model = UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1, init="pca")
+        model = UMAP(n_neighbors=max(2, round(neighbours)), random_state=seed, n_jobs=1, init="pca")
         return np.asarray(model.fit_transform(X))
 
 
@@ -341,11 +333,7 @@ def _copies(codes: Array, digests: npt.ArrayLike | None) -> npt.NDArray[np.bool_
 
 
 def grid_shape(count: int, aspect: float = 4 / 3) -> tuple[int, int]:
-    """Rows and columns of the smallest grid for ``count`` cells that is about ``aspect`` times as wide as high.
-
-    >>> grid_shape(12), grid_shape(1)
-    ((3, 4), (1, 1))
-    """
+    """Rows and columns of the smallest grid for ``count`` cells that is about ``aspect`` times as wide as high."""
     columns = max(1, math.ceil(math.sqrt(count * aspect)))
     return max(1, math.ceil(count / columns)), columns
 
@@ -353,25 +341,17 @@ def grid_shape(count: int, aspect: float = 4 / 3) -> tuple[int, int]:
 def grid_places(points: Array, rows: int, columns: int) -> Integers:
     """A cell of its own for each point ``[N, 2]``, the sum of squared distances as small as can be: row and column.
 
-    The points are stretched to the grid first: the smallest box around them to its outer cells' centres. The
-    assignment is solved exactly (Crouse 2016), so no better arrangement exists. Raises OptionError if there are fewer
-    cells than points.
+    The points are stretched to the grid first. The assignment is solved exactly (Crouse 2016).
     """
     from scipy.optimize import linear_sum_assignment
 
-    if rows * columns < len(points):
-        raise OptionError(
-            f"{len(points):,} points do not fit into {rows} x {columns} cells.", "Use a larger grid."
-        )
-    cells = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
-    wanted = on_grid(points, rows, columns)
-    cost = ((wanted[:, None] - cells) ** 2).sum(axis=-1)  # [N, cells]
-    _, chosen = linear_sum_assignment(cost)
-    return np.asarray(cells[chosen], np.int64)
+    cells = np.indices((rows, columns)).reshape(2, -1).T
+    cost = ((on_grid(points, rows, columns)[:, None] - cells) ** 2).sum(axis=-1)  # [N, cells]
+    return np.asarray(cells[linear_sum_assignment(cost)[1]], np.int64)
 
 
 def on_grid(points: Array, rows: int, columns: int) -> Floats:
-    """Points ``[N, 2]`` (x, y upwards) in units of cells: float ``[N, 2]``, row and column."""
+    """Points ``[N, 2]`` (x, y upwards) in units of cells, their box to the outer cells' centres: row and column."""
     low, span = points.min(axis=0), np.ptp(points, axis=0)
     scaled = np.where(span > 0, (points - low) / np.where(span > 0, span, 1), 0.5)  # [N, 2] in 0..1
     return np.stack([(1 - scaled[:, 1]) * (rows - 1), scaled[:, 0] * (columns - 1)], axis=1)

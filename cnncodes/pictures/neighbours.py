@@ -223,15 +223,12 @@ def _codes_of(
     device: str,
 ) -> Array:
     """Codes of the queries, ``[Q, length]``: from the file, or computed for those that are not in it (row -1)."""
-    new = [place for place, row in enumerate(rows) if row < 0]
-    old = [place for place, row in enumerate(rows) if row >= 0]
-    parts = []
-    if old:
-        parts.append(mean_of_crops(file.read(stage, np.array([rows[place] for place in old]))))
-    if new:
-        parts.append(_compute(file, stage, [paths[place] for place in new], weights, device))
-    found = np.concatenate(parts).astype(np.float32)
-    return found[np.argsort(np.array(old + new))]
+    new = [path for row, path in zip(rows, paths, strict=True) if row < 0]
+    computed = iter(_compute(file, stage, new, weights, device) if new else ())
+    return np.array(
+        [next(computed) if row < 0 else mean_of_crops(file.read(stage, np.array([row])))[0] for row in rows],
+        np.float32,
+    )
 
 
 def _compute(

@@ -55,9 +55,7 @@ Blocks = Iterator[tuple[Array, Array]]
 
 MOST_UNITS, MOST_IMAGES = 24, 16  # of one picture
 IMAGES, PAIRS = 9, 6  # of each unit, if nothing is asked for; pairs where what a unit sees is drawn as well
-LARGE_FIELD = (
-    0.6  # of the crop's side: from there a patch shows little else than the crop, and only this is drawn
-)
+LARGE_FIELD = 0.6  # of the crop's side: from there only the crop is drawn, as a patch shows little else
 BLOCK_NUMBERS = 2**24  # read from a codes file at once
 CENTRE_CROP = {"mirror": 0, "ten": 4}  # which of the kept crops it is
 WIDTH = 2000  # pixels of the sheet, about; tiles are as large as that allows, between:
@@ -146,20 +144,9 @@ class Strongest:
 class Best:
     """The k strongest images of each of C units, kept while blocks of images come in the order of their rows.
 
-    Parameters
-    ----------
-    units, k : int
-    positive : bool
-        Whether only activations above 0 count: a unit that ends in a ReLU is not excited by an image that gives 0.
-
-    Attributes
-    ----------
-    values : float32 array [C, k], rows and places : int64 arrays [C, k]
-        The strongest first; -inf and row -1 where there are fewer than k.
-    firing : int64 array [C]
-        Images that give more than 0.
-    count : int
-        Images that came.
+    ``values`` (float32), ``rows`` and ``places`` (int64) are ``[C, k]``, the strongest first; -inf and row -1 where there
+    are fewer than k. Where ``positive``, an image that gives a unit 0 does not excite it. ``firing`` ``[C]`` counts the
+    images that give more than 0, ``count`` all.
     """
 
     def __init__(self, units: int, k: int, positive: bool) -> None:
@@ -169,8 +156,7 @@ class Best:
         self.firing = np.zeros(units, np.int64)
         self.count = 0
         self._positive = positive
-        self._mean = np.zeros(units)
-        self._squares = np.zeros(units)  # sum of squared distances from the mean (Welford 1962)
+        self._sum, self._squares = np.zeros(units), np.zeros(units)
 
     def add(self, rows: Array, codes: Array) -> None:
         """Look at more images: rows ``[n]``, codes ``[n, C, places]``; equal values keep the order of rows."""
@@ -178,7 +164,10 @@ class Best:
             return
         places = codes.argmax(axis=2)
         values = np.take_along_axis(codes, places[..., None], axis=2)[..., 0].astype(np.float32)  # [n, C]
-        self._count(values)
+        self.count += len(values)
+        self.firing += (values > 0).sum(axis=0)
+        self._sum += values.sum(axis=0, dtype=np.float64)
+        self._squares += np.square(values, dtype=np.float64).sum(axis=0)
         if self._positive:
             values = np.where(values > 0, values, -np.inf)
         rows = np.where(np.isfinite(values), rows[:, None], -1)
@@ -192,18 +181,8 @@ class Best:
 
     def most_varying(self, count: int) -> list[int]:
         """Units whose largest activation in an image varies most over the images."""
-        return [int(unit) for unit in np.argsort(-self._squares, kind="stable")[:count]]
-
-    def _count(self, values: Array) -> None:
-        """Mean and variance of each unit, joined from blocks (Chan, Golub and LeVeque 1983, equation 2.1)."""
-        new, wide = len(values), values.astype(np.float64)
-        mean = wide.mean(axis=0)
-        apart = mean - self._mean
-        total = self.count + new
-        self._squares += ((wide - mean) ** 2).sum(axis=0) + apart**2 * self.count * new / total
-        self._mean += apart * new / total
-        self.firing += (values > 0).sum(axis=0)
-        self.count = total
+        spread = self._squares - self._sum**2 / max(self.count, 1)
+        return [int(unit) for unit in np.argsort(-spread, kind="stable")[:count]]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def random_counts(K):
     return np.random.default_rng(K).integers(0, 9, (K, K)) + 20 * np.eye(K, dtype=int)
 
 
-@pytest.mark.parametrize("K", [2, 30, 100])
+@pytest.mark.parametrize("K", [2, 100])
 def test_the_picture_opens_and_grows_with_the_classes_up_to_a_page(K, tmp_path):
     path = save_confusion(evaluation(random_counts(K)), tmp_path / "confusion.png")
     assert list(tmp_path.iterdir()) == [path]

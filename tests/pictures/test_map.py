@@ -13,10 +13,9 @@ from PIL import Image
 
 from cnncodes.core.errors import CodesFileError, DependencyError, OptionError
 from cnncodes.pictures import codes_map, draw_map, draw_map_points, read_map
-from cnncodes.pictures import map as map_room
 from cnncodes.pictures.colours import class_colours, class_names, label_colours, unwritten
-from cnncodes.pictures.drawing import cut_middle, save_png
-from cnncodes.pictures.map import Grid, arrange, grid_places, grid_shape, map_thumbnails, on_grid, purity
+from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.map import arrange, grid_places, grid_shape, map_thumbnails, on_grid, purity
 from cnncodes.pictures.thumbnails import crossed, read_thumbnails
 
 LABELS = [0, 1, 2] * 8
@@ -150,8 +149,6 @@ def test_no_two_images_share_a_cell_even_where_all_points_are_one():
         cells = grid_places(np.zeros((count, 2)), rows, columns)
         assert len({tuple(cell) for cell in cells}) == count
         assert (cells >= 0).all() and (cells < (rows, columns)).all()
-    with pytest.raises(OptionError, match="do not fit"):
-        grid_places(np.zeros((7, 2)), 2, 3)
 
 
 def test_the_map_of_a_file_is_of_what_was_read(codes):
@@ -208,13 +205,6 @@ def test_of_many_images_the_grid_says_that_it_shows_a_part(codes):
     assert "6 of them" in " ".join(text.get_text() for text in draw_map(found, grid).texts)
 
 
-@pytest.mark.parametrize("columns", [9, 23, 58])
-def test_frames_can_be_seen_however_many_images_there_are(columns):
-    tile = int(np.clip(map_room.WIDTH // columns, map_room.SMALLEST_TILE, map_room.LARGEST_TILE))
-    grid = Grid(np.arange(0), np.zeros((0, 2), np.int64), 1, columns, tile, labelled=True)
-    assert 0.15 < 1 - (grid.thumbnail / tile) ** 2 < 0.4, "share of the picture that has a class's colour"
-
-
 def test_where_there_are_no_classes_nothing_is_framed_or_named(codes):
     found = read_map(codes, method="pca")
     none = np.full(len(found), -1, np.int32)
@@ -260,11 +250,6 @@ def test_a_name_that_no_font_has_is_a_number_in_the_legend_and_told_once(codes):
     words = " ".join(text.get_text() for text in figure.texts)
     assert words.count(r"class 1 is \U00012000\U00012001\U00012002") == 1 and "no font" in words
     assert class_names(classes[::2]) == ["ant", "cat"] and unwritten(classes[::2]) == ""
-
-
-def test_long_names_are_shortened_as_they_are_drawn():
-    short = cut_middle(NO_FONT, 12)
-    assert short.isascii() and len(short) == 12
 
 
 def test_thumbnails_are_the_central_squares_in_their_order(tmp_path):

@@ -14,7 +14,6 @@ from cnncodes.core.errors import OptionError
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
 from cnncodes.pictures.classifier import crop_caution, crop_words, share_seen
 from cnncodes.pictures.occlusion import draw_occlusion, occlude
-from cnncodes.pictures.question import as_text, short
 from cnncodes.weights import Preprocessing
 
 VALID = (
@@ -51,9 +50,7 @@ def by_loop(subject, view, patch, stride):
     return np.array(rows).reshape(len(starts), len(starts), -1)
 
 
-@pytest.mark.parametrize(
-    ("side", "patch", "stride"), [(48, 8, 4), (48, 9, 5), (47, 7, 7), (24, 3, 1), (48, 47, 40), (17, 1, 1)]
-)
+@pytest.mark.parametrize(("side", "patch", "stride"), [(48, 8, 4), (47, 7, 7), (24, 3, 1), (48, 47, 40)])
 def test_it_gives_what_a_loop_gives(monkeypatch, side, patch, stride):
     subject = subject_of(weights_of(monkeypatch, Network("small", side, VALID)))
     view = view_for(subject, side)
@@ -94,20 +91,6 @@ def test_an_image_whose_class_hangs_on_one_spot(monkeypatch):
     )
     assert set(found.best[found.asked < 0.5]) == {0} and set(found.best[found.asked > 0.5]) == {1}
     assert found.per_pixel[13, 5] == found.per_pixel.max()
-
-
-def test_progress_counts_the_places(monkeypatch):
-    subject = subject_of(weights_of(monkeypatch, Network("small", 48, VALID)))
-    told = []
-    occlude(
-        subject,
-        view_for(subject, 48),
-        patch=16,
-        stride=8,
-        batch_size=10,
-        progress=lambda *now: told.append(now),
-    )
-    assert told == [(10, 25), (20, 25), (25, 25)]
 
 
 @pytest.mark.parametrize(("patch", "stride"), [(0, 1), (48, 8), (100, 8), (8, 0), (8, 9)])
@@ -181,13 +164,6 @@ def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, 
     assert "above 0" not in replace(few, unit="score").heading, "the best of many scores may be below 0"
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.897, "0.90"), (1.04, "1.0"), (-0.5239, "-0.52"), (-0.001, "0.00")]
-)
-def test_scores_have_two_digits(value, text):
-    assert as_text(value, "score") == f"score {text}"
-
-
 def test_a_third_panel_says_how_often_the_answer_changes(monkeypatch):
     subject = subject_of(weights_of(monkeypatch, Network("small", 24, VALID)))
     found = occlude(subject, view_for(subject, 24), patch=12, stride=6)
@@ -214,9 +190,3 @@ def test_a_picture_says_what_part_of_the_photograph_it_is_about(size, record, se
     share = share_seen(size, Preprocessing(**record))
     assert share == pytest.approx(seen, rel=1e-3) and crop_words(share) == caption
     assert (crop_caution(share) is not None) == (seen < 0.4)
-
-
-def test_a_long_file_name_is_cut_in_its_middle():
-    assert short("photo.jpg") == "photo.jpg"
-    cut = short("begin" + "a" * 200 + "end.jpg", 40)
-    assert len(cut) <= 40 and cut.startswith("begin") and cut.endswith("end.jpg") and "..." in cut

@@ -192,7 +192,7 @@ def test_a_character_without_a_font_is_escaped_and_never_a_box(monkeypatch, tmp_
     """In titles, and in names at an axis; whatever a font at hand has is drawn as it is."""
     monkeypatch.setattr(drawing, "MORE_FONTS", ())
     drawing._families.cache_clear()
-    drawing._font_with.cache_clear()
+    drawing._can_draw.cache_clear()
     figure, (axes,) = drawing.new_panels(title="\u732b Mücke \U0001f41d.jpg")
     axes.set_title("\u732b")
     axes.set_yticks([0, 1], ["\u732b", "é"])
