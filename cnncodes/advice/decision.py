@@ -6,7 +6,6 @@ that the weights were trained on? The answers come from the figures and from ``t
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shlex
@@ -31,6 +30,7 @@ from cnncodes.advice.sample import MOST_IMAGES, extract_sample
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.core.files import parse_json, reading
+from cnncodes.core.records import from_value, to_value
 from cnncodes.heads.splits import SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
@@ -42,13 +42,7 @@ if TYPE_CHECKING:
 Amount = Literal["small", "large"]
 Similarity = Literal["similar", "different"]
 Progress = Callable[[int, int], None]  # images done, images unreadable
-DERIVED = (
-    "recipe",
-    "command",
-    "reasons",
-    "close",
-    "runner_up_reason",
-)  # in JSON for people; from the other fields
+DAMAGED_ADVICE = "The file is damaged, or was written by another version of cnncodes; ask for advice again."
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,7 @@ class Advice:
         return self.advised.command
 
     def to_json(self) -> str:
-        """JSON object with one entry per field, and :data:`DERIVED`."""
+        """JSON object with one entry per field, and what follows from them in words."""
         words = {
             "recipe": self.recipe,
             "command": self.command,
@@ -144,34 +138,23 @@ class Advice:
             "close": str(self.close or ""),
             "runner_up_reason": str(self.runner_up_reason),
         }
-        return json.dumps({**dataclasses.asdict(self), **words})
+        return json.dumps({**to_value(self), **words})
 
     @classmethod
-    @reading(
-        "the advice",
-        CnnCodesError,
-        "The file is damaged, or was written by another version of cnncodes; ask for advice again.",
-    )
+    @reading("the advice", CnnCodesError, DAMAGED_ADVICE)
     def from_json(cls, text: str) -> Advice:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
-        values: dict[str, Any] = parse_json(text)
-        said = {name: values.pop(name, ()) for name in DERIVED}
-        values.setdefault("untrained", len(said["reasons"]) > 2)  # older records have a third reason for it
-        return cls(
-            **values
-            | {
-                "evidence": Evidence.from_values(values["evidence"]),
-                "advised": Option(**values["advised"]),
-                "runner_up": Option(**values["runner_up"]),
-                "warnings": tuple(Finding.from_values(finding) for finding in values["warnings"]),
-                "thresholds": Thresholds(
-                    **{
-                        **dataclasses.asdict(load_thresholds()),
-                        **values["thresholds"],
-                    }  # an older record has fewer
-                ),
-            }
-        )
+        return cls.from_values(parse_json(text))
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Advice:
+        """From the plain values of JSON, also of older records; raises ValueError or KeyError."""
+        depths = values["evidence"]["depths"]
+        for place, depth in enumerate(depths):  # of before fc6 counted among the last stages
+            depth.setdefault("late", place == len(depths) - 1)
+        values.setdefault("untrained", len(values.get("reasons", ())) > 2)  # once a reason of its own
+        values["thresholds"] = to_value(load_thresholds()) | values["thresholds"]  # once there were fewer
+        return from_value(values, cls)
 
 
 def advise(

@@ -5,7 +5,7 @@ Nothing is decided here, and the test images' labels are not looked at: what the
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -137,22 +137,6 @@ class Evidence:
         """
         earlier = (depth for depth in reversed(self.depths) if not depth.late)
         return max(earlier, key=lambda depth: depth.linear, default=None)
-
-    def to_values(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> Evidence:
-        """Inverse of :meth:`to_values`."""
-        last = (
-            len(values["depths"]) - 1
-        )  # records of before fc6 counted among the last stages do not say "late"
-        depths = tuple(
-            Depth(**{"late": place == last, **depth}) for place, depth in enumerate(values["depths"])
-        )
-        values = {key: value for key, value in values.items() if key != "source_distance"}  # of older records
-        return cls(**{**values, "size": Size(**values["size"]), "depths": depths})
 
 
 def measure_size(catalog: Catalog, rule: SplitRule = "auto", seed: int = 0) -> tuple[Size, Split]:

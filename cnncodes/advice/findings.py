@@ -50,13 +50,6 @@ class Finding:
     files: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
 
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> Finding:
-        """From the plain values of JSON; records of before there were ``files`` and ``rows`` lack them."""
-        lists: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("names", "files")}
-        lists["rows"] = tuple(map(int, values.get("rows", ())))
-        return cls(**{**values, **lists})
-
 
 def find_problems(
     catalog: Catalog, split: Split, same: Array, sample: Sample, evidence: Evidence, thresholds: Thresholds

@@ -6,14 +6,14 @@ import csv
 import io
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from cnncodes.advice.draws import Shots
-from cnncodes.core.errors import CnnCodesError
-from cnncodes.core.files import cells, parse_json, reading
+from cnncodes.core.files import cells
+from cnncodes.core.records import from_json, to_value
 
 Verdict = Literal["more help", "hardly", "unclear", "unknown"]
 
@@ -62,18 +62,6 @@ class Probe:
     def sd(self) -> float:
         """Sample standard deviation over the draws (n - 1); 0 for one draw."""
         return float(np.std(self.accuracy, ddof=1)) if len(self.accuracy) > 1 else 0.0
-
-    def to_json(self) -> str:
-        """JSON object with one entry per field, and mean and sd."""
-        return json.dumps({**asdict(self), "mean": self.mean, "sd": self.sd})
-
-    @classmethod
-    @reading("the probe", CnnCodesError)
-    def from_json(cls, text: str) -> Probe:
-        """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
-        values = parse_json(text)
-        del values["mean"], values["sd"]
-        return cls(**{**values, "accuracy": tuple(values["accuracy"]), "C": tuple(values["C"])})
 
 
 @dataclass(frozen=True)
@@ -214,24 +202,18 @@ class ProbeResult:
 
     def to_json(self) -> str:
         """JSON object with one entry per field, the best layer of each source, and the verdict on more images."""
-        values = asdict(self)
-        values["probes"] = [json.loads(probe.to_json()) for probe in self.probes]
+        values = to_value(self)
+        for probe, entry in zip(self.probes, values["probes"], strict=True):
+            entry |= {"mean": probe.mean, "sd": probe.sd}
         values["chance"] = self.chance
         values["best"] = {name: self.best(name).layer for name in self.sources}
-        values["learning"] = asdict(self.learning())
+        values["learning"] = to_value(self.learning())
         return json.dumps(values)
 
     @classmethod
-    @reading("the probe", CnnCodesError)
     def from_json(cls, text: str) -> ProbeResult:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
-        values = parse_json(text)
-        for derived in ("chance", "best", "learning"):
-            del values[derived]
-        values["probes"] = tuple(Probe.from_json(json.dumps(probe)) for probe in values["probes"])
-        for name in ("classes", "against", "notes"):
-            values[name] = tuple(values[name])
-        return cls(**values)
+        return from_json(text, cls, "the probe")
 
 
 def _half_width(before: Probe, after: Probe) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from cnncodes.advice.evidence import Evidence
 from cnncodes.advice.thresholds import Thresholds
@@ -42,11 +41,6 @@ class Reason:
 
     def __str__(self) -> str:
         return f"{self.short} {self.figures}".rstrip()
-
-    @classmethod
-    def from_value(cls, value: Any) -> Reason:
-        """From JSON; records of before there were figures of their own hold one text."""
-        return cls(value) if isinstance(value, str) else cls(**value)
 
 
 def opposite(answer: str) -> str:

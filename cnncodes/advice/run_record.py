@@ -22,6 +22,7 @@ from cnncodes.codes.file import Provenance
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.files import parse_json, parse_toml, read_json, read_text, reading
 from cnncodes.core.outputs import locked, partials, remove_partials, replacing, write_whole
+from cnncodes.core.records import from_value, to_value
 from cnncodes.evaluation import Evaluation
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests
@@ -125,11 +126,10 @@ class RunReport:
         return dataclasses.replace(self, folder=str(folder), model=model, command=predict_command(model))
 
     def to_json(self) -> str:
-        """JSON object with one entry per field; advice and evaluation as objects of their own."""
-        values = dataclasses.asdict(dataclasses.replace(self, advice=None, evaluation=None))
-        for name in ("advice", "evaluation"):
-            record: Any = getattr(self, name)
-            values[name] = None if record is None else json.loads(record.to_json())
+        """JSON object with one entry per field; of the advice also what follows from it in words."""
+        values = to_value(self)
+        if self.advice is not None:
+            values["advice"] = parse_json(self.advice.to_json())
         return json.dumps(values)
 
     @classmethod
@@ -141,17 +141,13 @@ class RunReport:
     def from_json(cls, text: str) -> RunReport:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
         values: dict[str, Any] = parse_json(text)
-        values["reasons"] = tuple(Reason.from_value(reason) for reason in values["reasons"])
-        values.setdefault("left_out", ())
-        for name in ("notes", "left_out"):
-            values[name] = tuple(values[name])
-        values["problems"] = tuple(Finding.from_values(finding) for finding in values["problems"])
-        for name, record in (("advice", Advice), ("evaluation", Evaluation)):
-            if values[name] is not None:
-                values[name] = record.from_json(json.dumps(values[name]))
-        if values["advice"] is not None:  # older reports do not say it themselves
-            values.setdefault("untrained", values["advice"].untrained)
-        return cls(**values)
+        values["reasons"] = [
+            {"conclusion": reason} if isinstance(reason, str) else reason for reason in values["reasons"]
+        ]  # once each was one text
+        if values["advice"] is not None:
+            values["advice"] = advice = Advice.from_values(values["advice"])
+            values.setdefault("untrained", advice.untrained)  # older reports do not say it themselves
+        return from_value(values, cls)
 
 
 def predict_command(model: str) -> str:

@@ -5,9 +5,8 @@ None of this says that an image is wrong. It says where to look first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -18,8 +17,7 @@ from cnncodes.advice.dark_images import colour_words, highest_of_dark
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import mean_of_crops, nearest
-from cnncodes.core.errors import CnnCodesError
-from cnncodes.core.files import parse_json, reading
+from cnncodes.core.records import from_json, to_json
 from cnncodes.images.catalog import SPLITS, Catalog
 
 Array = npt.NDArray[Any]
@@ -90,14 +88,12 @@ class Strays:
 
     def to_json(self) -> str:
         """JSON object with one entry per field."""
-        return json.dumps(asdict(self))
+        return to_json(self)
 
     @classmethod
-    @reading("the list of strays", CnnCodesError)
     def from_json(cls, text: str) -> Strays:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
-        values = parse_json(text)
-        return cls(**{**values, "found": tuple(Stray(**entry) for entry in values["found"])})
+        return from_json(text, cls, "the list of strays")
 
 
 def at_most(images: int) -> int:
