@@ -16,8 +16,7 @@ from cnncodes.core.files import read_json
 from cnncodes.core.files import read_text as read_file
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.listing import class_places
-from cnncodes.images.lists import read_text
-from cnncodes.images.tables import parse_csv
+from cnncodes.images.tables import parse_csv, read_text
 
 
 def read_records(folder: Path) -> tuple[RunReport, dict[str, Any]]:

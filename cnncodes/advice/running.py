@@ -276,9 +276,7 @@ class _Road:
         )
         run_extraction(
             plan,
-            lambda done, bad: self.progress(
-                f"extracting {layers}", done, plan.images, f"{bad} unreadable" if bad else ""
-            ),
+            lambda _, *where: self.progress(f"extracting {layers}", *where),
         )
 
     def _advise(self, divided: Catalog, needed: bool) -> Advice | None:

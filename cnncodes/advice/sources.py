@@ -113,7 +113,9 @@ def from_weights(
         plan = plan_extraction(catalog, path, weights, overwrite=True, **options)
     run_extraction(
         plan,
-        (lambda done, bad: progress(f"codes of {weights.name}", done, plan.images)) if progress else None,
+        lambda _, done, total, word: (
+            progress(f"codes of {weights.name}", int(done), total) if progress else None
+        ),
     )
     return from_codes(path, np.arange(len(catalog)), stages, name=weights.name)
 

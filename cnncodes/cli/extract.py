@@ -93,8 +93,8 @@ def extract(
             {"images": plan.images, "file_bytes": plan.file_bytes, "device": plan.device.description}
         )
         return
-    with reporter.progress("extracting", plan.images, "images") as update:
-        result = run_extraction(plan, lambda done, bad: update(done, f"{bad} unreadable" if bad else ""))
+    with reporter.steps() as progress:
+        result = run_extraction(plan, progress)
     _report(reporter, plan, result)
     if result.unreadable:
         raise options.Exit(3)

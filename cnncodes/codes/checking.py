@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from cnncodes.codes.file import DONE, PENDING, UNREADABLE, CodesFile
 from cnncodes.codes.stream import stream
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import WeightsMismatchError
+from cnncodes.core.records import to_value
 
 if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights
@@ -44,7 +45,7 @@ class CheckReport:
 
     def to_json(self) -> str:
         """JSON object with one entry per field, and ``good``."""
-        return json.dumps(asdict(self) | {"good": self.good})
+        return json.dumps(to_value(self) | {"good": self.good})
 
 
 def check_codes(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.shards import write_shard
 from cnncodes.codes.stream import Block, Work, stream
 from cnncodes.codes.structure import create, layout
-from cnncodes.core.compute import Compute
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CodesFileError, ImageError, OutputBusyError
 from cnncodes.core.outputs import locked, remove_partials, replacing
 from cnncodes.images.catalog import Catalog
@@ -32,7 +32,6 @@ from cnncodes.images.catalog import Catalog
 if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights
 
-Progress = Callable[[int, int], None]  # images done, images unreadable
 PROBE_IMAGES = 8
 
 
@@ -75,14 +74,14 @@ class ExtractionResult:
         return f"limited by {what} (the network was idle {100 * idle:.0f} % of the time)"
 
 
-def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionResult:
+def run_extraction(plan: Plan, progress: Progress = no_progress) -> ExtractionResult:
     """Carry out a plan. Killed at any moment, a new plan of the same extraction goes on where it stopped.
 
     Parameters
     ----------
     plan : Plan
-    progress : callable(done, unreadable), optional
-        Called in this thread after each batch.
+    progress : callable(step, done, total, word), optional
+        Called in this thread after each batch; the word says how many images could not be read.
 
     Raises
     ------
@@ -119,8 +118,7 @@ def run_extraction(plan: Plan, progress: Progress | None = None) -> ExtractionRe
                 notes |= {plan.catalog.names[row]: batch.notes[row] for row in rows if row in batch.notes}
                 _write(writer, batch, rows)
                 done, bad = done + len(batch.rows), bad + len(problems)
-                if progress:
-                    progress(done, bad)
+                progress("extracting", done, plan.images, f"{bad:,} unreadable" if bad else "")
     return ExtractionResult(
         output=plan.output,
         images=done,
@@ -181,7 +179,7 @@ def extract(
     output: str | os.PathLike[str],
     weights: AnyWeights,
     *,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     **options: Any,
 ) -> ExtractionResult:
     """:func:`plan_extraction` and :func:`run_extraction` in one call, with the options of the former."""

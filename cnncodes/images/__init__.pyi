@@ -1,8 +1,7 @@
 """The public names of this room, and where each lives."""
 
-from cnncodes.images.catalog import Catalog, read_catalog, stat_files
+from cnncodes.images.catalog import Catalog, join_catalogs, read_catalog, stat_files
 from cnncodes.images.digests import file_digest, file_digests
-from cnncodes.images.joining import join_catalogs
 from cnncodes.images.listing import SPLITS, SUFFIXES, natural_key
 from cnncodes.images.loader import Batch, Loader
 from cnncodes.images.preprocess import CROPS, crops_of, kept_crops, normalise

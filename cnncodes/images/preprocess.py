@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,7 @@ CROPS = {"center": 1, "mirror": 2, "mirror-mean": 2, "ten": 10, "ten-mean": 10}
 
 #: With fit="shorter", longer pictures are refused: 1 x 5000 would be resized to 256 x 1,280,000.
 LARGEST_ASPECT = 200
+LARGEST_SIZE = 4096  # of a preprocessing record
 
 
 def kept_crops(crops: str) -> int:
@@ -177,3 +180,44 @@ def normalise(batch: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt
     pixels -= np.array(preprocessing.mean, np.float32)[:, None, None]
     pixels /= np.array(preprocessing.std, np.float32)[:, None, None]
     return pixels
+
+
+def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = None) -> npt.NDArray[np.uint8]:
+    """Resize a picture as the preprocessing record says, and take all of it.
+
+    At ``preprocessing.resize`` the centre crop of the result is what ``crops_of`` gives with exact decoding.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        RGB, as :func:`~cnncodes.images.decode.decode` gives it.
+    preprocessing : Preprocessing
+    size : int, optional
+        Shorter side in pixels after resizing, or both sides with ``fit="squash"``; default ``preprocessing.resize``.
+
+    Returns
+    -------
+    array of uint8 [height, width, 3]
+        Values 0..255, channels in the order that ``preprocessing`` names.
+
+    Raises
+    ------
+    OptionError
+        If ``size`` is smaller than the crop, or more than 4,096.
+    ImageError
+        If the picture is too long and thin.
+    """
+    if size is not None and not preprocessing.crop <= size <= LARGEST_SIZE:
+        raise OptionError(
+            f"a size of {size:,} px is not possible: the network's crop has {preprocessing.crop} px.",
+            f"Use {preprocessing.crop} to {LARGEST_SIZE}.",
+        )
+    record = preprocessing if size is None else replace(preprocessing, resize=size)
+    shape = resized_size(image.width, image.height, record)
+    if record.interpolation == "bilinear-point":
+        steps = (image.width / shape[0], 0, 0, 0, image.height / shape[1], 0)
+        resized = image.transform(shape, AFFINE, steps, resample=BILINEAR)
+    else:
+        resized = image.resize(shape, BICUBIC if record.interpolation == "bicubic" else BILINEAR)
+    pixels = np.asarray(resized)
+    return np.array(pixels if record.channels == "RGB" else pixels[:, :, ::-1])

@@ -13,8 +13,7 @@ from pathlib import Path
 from cnncodes.core.errors import CatalogError
 from cnncodes.images.folders import scan_folder
 from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key
-from cnncodes.images.lists import parse_list, read_text
-from cnncodes.images.tables import is_header, parse_csv, parse_json_lines, read_parquet
+from cnncodes.images.tables import is_header, parse_csv, parse_json_lines, parse_list, read_parquet, read_text
 
 LISTS = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", ".parquet")
 

@@ -197,4 +197,4 @@ def _extract(catalog: Catalog, path: Path, model: Path, layers: str, compute: Co
         plan = plan_extraction(
             catalog, path, weights, layers=layers, device=device, workers=workers, overwrite=True
         )
-    run_extraction(plan, lambda done, bad: compute.progress("asking the network", done, plan.images, ""))
+    run_extraction(plan, lambda _, *where: compute.progress("asking the network", *where))

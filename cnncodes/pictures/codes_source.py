@@ -154,7 +154,9 @@ def codes_for(
         plan = plan_extraction(
             catalog, path, classifier.weights, layers=asked, device=device, workers=workers
         )
-        result = run_extraction(plan, lambda done, bad: progress(done, plan.images) if progress else None)
+        result = run_extraction(
+            plan, lambda _, done, total, word: progress(int(done), total) if progress else None
+        )
         refuse_unreadable(catalog, result.unreadable)
         stage = plan.settings.stages[0]
         yield CodesSource(path, stage, choice, whole, classifier.weights, name, result.unreadable)

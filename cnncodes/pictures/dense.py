@@ -15,7 +15,7 @@ from cnncodes.core.errors import ImageError, OptionError
 from cnncodes.core.records import to_value
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
-from cnncodes.images.whole import whole_of
+from cnncodes.images.preprocess import whole_of
 from cnncodes.networks.dense import DenseNetwork, dense_bytes, window_places
 from cnncodes.pictures.classifier import Bytes, refuse_folder
 from cnncodes.pictures.drawing import COLOURS, HEAT, add_colour_bar, new_panels, pale, set_title, show_image

@@ -20,7 +20,7 @@ from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.core.records import to_value
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
-from cnncodes.images.whole import whole_of
+from cnncodes.images.preprocess import whole_of
 from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage
 from cnncodes.pictures.drawing import add_ends_bar, new_panels, scale, show_image
 from cnncodes.pictures.question import as_text, ask, number, short

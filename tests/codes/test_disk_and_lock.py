@@ -80,7 +80,7 @@ def test_the_lock_is_held_from_the_first_row_to_the_last_and_readers_are_not_ref
     path = tmp_path / "codes.h5"
     refused = []
 
-    def while_it_runs(_done, _bad):
+    def while_it_runs(*_where):
         with pytest.raises(OutputBusyError), locked(path):
             pass
         with CodesFile(path) as codes:  # looking is allowed
@@ -190,7 +190,7 @@ def test_space_that_vanishes_between_planning_and_writing_is_an_error_and_leaves
 def test_once_started_the_space_cannot_be_taken_away(small_disk, plan_for):
     """The space is reserved: another file may fill the disk, and the extraction still ends well."""
 
-    def fill(done, _bad):
+    def fill(_step, done, *_rest):
         if done == 5:
             with pytest.raises(OSError, match="No space"), (small_disk / "other").open("wb") as file:
                 for _ in range(100):

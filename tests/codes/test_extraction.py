@@ -294,9 +294,9 @@ def test_progress_and_the_result_count_every_image(small_weights, broken, tmp_pa
     )
     pretend(plan)
     calls = []
-    result = run_extraction(plan, lambda done, bad: calls.append((done, bad)))
-    assert [done for done, _ in calls] == [8, 16, 24, 30]
-    assert calls[-1] == (30, 3)
+    result = run_extraction(plan, lambda *where: calls.append(where))
+    assert [done for _, done, *_ in calls] == [8, 16, 24, 30]
+    assert calls[-1] == ("extracting", 30, 30, "3 unreadable")
     assert (result.images, result.resumed, len(result.unreadable)) == (30, 0, 3)
     assert result.images_per_second > 0
     assert result.limit().startswith("limited by")

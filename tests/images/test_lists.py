@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from cnncodes.core.errors import CatalogError
 from cnncodes.images import Catalog, read_catalog
-from cnncodes.images.lists import parse_list
-from cnncodes.images.tables import parse_csv
+from cnncodes.images.tables import parse_csv, parse_list
 
 
 def labels_of(catalog: Catalog) -> dict[str, str | None]:
