@@ -8,7 +8,6 @@ unit that answers to something else; :meth:`Firing.meaning` says what these can.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.codes.stream import settings_of, stream
-from cnncodes.core.compute import Compute
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CatalogError, OptionError, StageError
 from cnncodes.core.records import to_value
 from cnncodes.evaluation.scores import is_codes, one_path
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from cnncodes.pictures.classifier import Classifier
     from cnncodes.pictures.drawing import Axes, Figure
 
-Progress = Callable[[int, int], None]
 Counts = npt.NDArray[np.int64]
 
 ROOM = 64e6  # bytes of codes in a batch: maps of first convolutions are large
@@ -150,7 +148,7 @@ def count_firing(
     split: str = "all",
     limit: int | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Firing:
     """Count on how many images each unit fires.
 
@@ -166,7 +164,7 @@ def count_firing(
         Only so many images, spread evenly.
     workers : int, optional
         Decoding threads.
-    progress : callable(done, total), optional
+    progress : Progress, optional
 
     Raises
     ------
@@ -178,19 +176,18 @@ def count_firing(
         If nothing is there to be read.
     """
     check_split(split, limit)
-    report = progress or (lambda done, total: None)
     if not isinstance(data, Catalog) and is_codes(data):
-        return _in_codes(one_path(data), stages, split, limit, report)
+        return _in_codes(one_path(data), stages, split, limit, progress)
     if classifier is None:
         raise OptionError("images alone have no units.", "Give a network too, or a codes file.")
     catalog = data if isinstance(data, Catalog) else read_catalog(data)
     catalog = catalog.subset(rows_of(catalog, None, split, limit))
-    return _in_images(catalog, classifier, stages, workers, report)
+    return _in_images(
+        catalog, classifier, stages, Compute(classifier.device.torch_name, workers, progress=progress)
+    )
 
 
-def _in_images(
-    catalog: Catalog, classifier: Classifier, stages: str | None, workers: int | None, report: Progress
-) -> Firing:
+def _in_images(catalog: Catalog, classifier: Classifier, stages: str | None, compute: Compute) -> Firing:
     """One pass of all images through the network; what is kept is one number for each unit."""
     weights = classifier.weights
     network = weights.architecture
@@ -200,14 +197,13 @@ def _in_images(
     shapes = settings.stage_shapes()
     size = 4 * sum(int(np.prod(shapes[name])) for name in names)  # bytes for each image
     settings = replace(settings, stages=names, batch_size=int(np.clip(ROOM // size, 1, MOST_IMAGES)))
-    compute = Compute(classifier.device.torch_name, workers)
     counts = {name: np.zeros(shapes[name][0], np.int64) for name in names}
     problems: dict[str, str] = {}
-    for loaded in stream(catalog, weights, settings, compute):
+    for loaded in stream(catalog, weights, settings, compute.quiet()):
         for name in names:
             counts[name] += _fired(loaded.codes[name][loaded.readable], len(counts[name]))
         problems |= {catalog.names[row]: reason for row, reason in loaded.problems.items()}
-        report(int(loaded.rows[-1]) + 1, len(catalog))
+        compute.progress("counting", int(loaded.rows[-1]) + 1, len(catalog), "")
     if len(problems) == len(catalog):
         name, reason = next(iter(problems.items()))
         raise CatalogError(
@@ -220,7 +216,7 @@ def _in_images(
     )  # fmt: skip
 
 
-def _in_codes(path: Path, stages: str | None, split: str, limit: int | None, report: Progress) -> Firing:
+def _in_codes(path: Path, stages: str | None, split: str, limit: int | None, progress: Progress) -> Firing:
     """The stored rows, block by block."""
     with CodesFile(path) as file:
         file.require_complete()
@@ -238,7 +234,7 @@ def _in_codes(path: Path, stages: str | None, split: str, limit: int | None, rep
             part = rows[start : start + MOST_IMAGES * 16]
             for name in names:
                 counts[name] += _fired(file.read(name, part), len(counts[name]))
-            report(start + len(part), len(rows))
+            progress("counting", start + len(part), len(rows), "")
         wrong = file.problems() if split == "all" and limit is None else {}
         return Firing(
             settings.weights, path.name, len(rows), counts, wrong, left_out, _spatial(settings, names),

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.core.records import to_value
 from cnncodes.images import normalise
@@ -84,7 +85,7 @@ def fool(
     to: str | int | None = None,
     limit: int = 32,
     confidence: float = SURE,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Fooled:
     """The smallest change found of an image that makes another answer sure, by bisection over the size of the change.
 
@@ -102,7 +103,7 @@ def fool(
     confidence : float, default 0.9
         Probability of the new answer to go on to; 0 to be content as soon as it is the answer, as for scores in any case.
         Where no change within the limit gets so far, the smallest that changes the answer, with a doubt that says so.
-    progress : callable(done, total), optional
+    progress : Progress, optional
 
     Raises
     ------
@@ -129,7 +130,7 @@ def fool(
     trials, total = itertools.count(1), 2 * limit.bit_length() + 2  # a guess
 
     def tell() -> None:
-        progress(min(next(trials), total), total)
+        progress("searching a small step", min(next(trials), total), total, "")
 
     single, found = attack.search(new, limit, tell)
     doubts = ask(classifier, image).cautions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
+from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
 from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caution, crop_words, to_rgb
@@ -135,7 +136,7 @@ def invert(
     stages: str | Iterable[str] = ("pool1", "conv3", "pool5", "fc6", "fc7"),
     iterations: int = 150,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Inversions:
     """Rebuild an image from its codes at several stages.
 
@@ -157,8 +158,8 @@ def invert(
     iterations : int, default 150
     seed : int, default 0
         Of the noise that the descent starts from.
-    progress : callable(done, total), optional
-        In iterations, over all stages.
+    progress : Progress, optional
+        In iterations, over all stages; called in the threads that compute.
 
     Raises
     ------
@@ -171,14 +172,10 @@ def invert(
         raise OptionError(f"{iterations} iterations rebuild nothing.", "Use 1 or more.")
     names = classifier.weights.architecture.select(stages)
     classifier.network  # noqa: B018 - made once, before several threads ask for it
-    done = 0
-    lock = threading.Lock()
+    done = itertools.count(1)  # safe among threads
 
     def report() -> None:
-        nonlocal done
-        with lock:
-            done += 1
-            progress(done, len(names) * iterations)
+        progress("rebuilding the image", next(done), len(names) * iterations, "")
 
     def one(name: str) -> Inversion:
         return _invert_one(classifier, image, name, iterations, seed, report)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops
 from cnncodes.codes.search import nearest as nearest_rows
+from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import CatalogError, CodesFileError, DependencyError, OptionError, nearest
 from cnncodes.core.records import to_value
 from cnncodes.images import Catalog
@@ -37,7 +38,6 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Method: TypeAlias = Literal["tsne", "pca", "umap"]
-Progress: TypeAlias = Callable[[float, str], None]
 
 LABEL = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
 #: Principal components that t-SNE and UMAP start from (van der Maaten and Hinton 2008 keep 30): the neighbours are
@@ -60,7 +60,7 @@ def codes_map(
     method: Method = "tsne",
     seed: int = 0,
     perplexity: float = 30.0,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Floats:
     """Places of codes on a map.
 
@@ -79,8 +79,7 @@ def codes_map(
         The same codes and seed give the same bits.
     perplexity : float, default 30
         About how many neighbours count (t-SNE; for UMAP their number). At most a third of the images is used.
-    progress : callable(share, text), optional
-        Called with the share of the steps that are done, and the name of the next.
+    progress : Progress, optional
 
     Returns
     -------
@@ -97,22 +96,23 @@ def codes_map(
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    report = progress or (lambda share, text: None)
     rows = _unit_rows(codes, method, perplexity)
     N = len(rows)
     if N < 2 or not np.any(rows != rows[0]):
         return np.zeros((N, 2))
     alone = method == "pca" or min(N, rows.shape[1]) < SMALLEST
     with threadpool_limits(limits=1):
-        report(0.0, "principal components")  # by random projections (Halko, Martinsson and Tropp 2011)
+        progress(
+            "mapping", 0.0, 1, "principal components"
+        )  # by random projections (Halko, Martinsson and Tropp 2011)
         count = min(2 if alone else COMPONENTS, *rows.shape)
         model = PCA(count, svd_solver="randomized", random_state=seed, copy=False)
         places = np.asarray(model.fit_transform(rows))
         if not alone:
-            report(0.1, f"{LABEL[method]} of {N:,} images")
+            progress("mapping", 0.1, 1, f"{LABEL[method]} of {N:,} images")
             reach = min(perplexity, (N - 1) / 3)
             places = (_tsne if method == "tsne" else _umap)(places, reach, seed)
-    report(1.0, "")
+    progress("mapping", 1.0, 1, "")
     out = np.zeros((N, 2))
     out[:, : min(places.shape[1], 2)] = places[:, :2]
     width, height = np.ptp(out, axis=0)
@@ -239,7 +239,7 @@ def read_map(
     split: str = "all",
     limit: int | None = MOST,
     root: PathLike | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> CodesMap:
     """The map of the images of a codes file; see :func:`codes_map`.
 
@@ -259,7 +259,7 @@ def read_map(
         not all of them a cell of the grid.
     root : path, optional
         Where the images are now, if they were moved.
-    progress : callable(share, text), optional
+    progress : Progress, optional
 
     Raises
     ------

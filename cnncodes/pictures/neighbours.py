@@ -7,7 +7,7 @@ have nothing in common; images whose pixels are close have the same colours in t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops, nearest
 from cnncodes.codes.stream import stream
-from cnncodes.core.compute import Compute
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
 from cnncodes.core.records import to_value
 from cnncodes.images import Catalog, file_digest
@@ -121,7 +121,7 @@ def find_neighbours(
     weights: Weights | str | None = None,
     root: PathLike | None = None,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Neighbours:
     """The nearest images by codes and by pixels, both exact.
 
@@ -144,7 +144,7 @@ def find_neighbours(
         Where the images are now, if they were moved.
     device : str, default "auto"
         For new images: auto, cpu, cuda, cuda:N or mps.
-    progress : callable(done, total), optional
+    progress : Progress, optional
         Called while the images are read.
 
     Raises
@@ -264,14 +264,14 @@ def _by_pixels(
     rows: Sequence[int],
     paths: Sequence[str],
     k: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress,
 ) -> tuple[tuple[Array, Array] | None, dict[str, str]]:
     """Rows and distances, each ``[Q, k]``, by pixels, and name and reason of the images that cannot be read.
 
     None instead, if a query cannot be read, or too few of the others.
     """
     files = [str(catalog.path(row)) for row in done] + list(paths)
-    small = read_thumbnails(files, PIXELS, (lambda count: progress(count, len(files))) if progress else None)
+    small = read_thumbnails(files, PIXELS, lambda count: progress("reading images", count, len(files), ""))
     squares = small.rgb.reshape(len(files), -1)
     readable = np.array([place for place in range(len(done)) if place not in small.problems], np.int64)
     lost = {catalog.names[done[place]]: why for place, why in small.problems.items() if place < len(done)}

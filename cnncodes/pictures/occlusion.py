@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
+from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
 from cnncodes.pictures.classifier import crop_words, to_rgb
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Axes, Figure
 
 Array = npt.NDArray[Any]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,7 @@ def occlude(
     patch: int = 32,
     stride: int = 8,
     batch_size: int = 64,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Occlusion:
     """Slide a grey patch over an image and ask for the classes at each place, by ``captum.attr.Occlusion``.
 
@@ -88,8 +87,7 @@ def occlude(
         In pixels. Grey is the mean colour that the preprocessing subtracts.
     batch_size : int, default 64
         Patches computed together; on a CPU each core computes a batch of its own.
-    progress : callable, optional
-        Called with places done and places in all.
+    progress : Progress, optional
 
     Raises
     ------
@@ -112,8 +110,8 @@ def occlude(
             parts = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
             for found in pool.map(score, parts):
                 values.append(found)
-                if progress and len(values) > 1:
-                    progress(sum(map(len, values[1:])), len(starts) ** 2)
+                if len(values) > 1:
+                    progress("sliding a patch", sum(map(len, values[1:])), len(starts) ** 2, "")
             return torch.cat(values[before:])[:, question.place]
 
         found = occlusion(answer, image.pixels, patch, stride, batch_size * workers)

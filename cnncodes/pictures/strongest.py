@@ -7,7 +7,7 @@ figure 2; Girshick et al. 2014, figure 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from cnncodes.codes.compute import available_cores
 from cnncodes.codes.file import DONE
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.codes.stream import settings_of, stream
-from cnncodes.core.compute import Compute
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CodesFileError, OptionError
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # top, bottom, left and right
-Progress = Callable[[int, int, int], None]
 Blocks = Iterator[tuple[Array, Array]]
 
 MOST_UNITS, MOST_IMAGES = 24, 16  # of one picture
@@ -206,7 +205,7 @@ def find_strongest(
     root: PathLike | None = None,
     device: str = "auto",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Strongest:
     """The images, and the places in them, that excite units of a stage most; at most one place of each image.
 
@@ -233,7 +232,7 @@ def find_strongest(
         Where the images of a codes file are now, if they were moved.
     device, workers
         Where the network runs, and the decoding threads; as for extraction.
-    progress : callable(done, total, unreadable), optional
+    progress : Progress, optional
 
     Raises
     ------
@@ -245,7 +244,7 @@ def find_strongest(
     check_split(split, limit)
     if k is not None and not 1 <= k <= MOST_IMAGES:
         raise OptionError(f"{k} images for each unit cannot be shown.", f"Use 1 to {MOST_IMAGES}.")
-    report = progress or (lambda done, total, unreadable: None)
+    compute = Compute(device, workers, progress=progress)
     asked = _Asked(units, k)
     if not isinstance(data, Catalog) and is_codes(data):
         if weights is not None:
@@ -255,7 +254,7 @@ def find_strongest(
             )
         with CodesFile(one_path(data)) as file:
             rows = rows_of(file.catalog, None, split, limit)
-            return _in_codes(file, layer, asked, rows, root, report)
+            return _in_codes(file, layer, asked, rows, root, progress)
     refuse_root(root)
     if isinstance(weights, Weights):
         catalog, _ = images_for(data)
@@ -263,7 +262,7 @@ def find_strongest(
         catalog, named = images_for(data, weights)
         weights = load_classifier(named, network=network, device=device).weights
     catalog = catalog.subset(rows_of(catalog, None, split, limit))
-    return _in_images(catalog, weights, layer, asked, Compute(device, workers), report)
+    return _in_images(catalog, weights, layer, asked, compute)
 
 
 def _in_images(
@@ -272,7 +271,6 @@ def _in_images(
     layer: str,
     asked: _Asked,
     compute: Compute,
-    report: Progress,
 ) -> Strongest:
     """From images, batch by batch as they come out of the network."""
     network = weights.architecture
@@ -282,11 +280,11 @@ def _in_images(
     problems: dict[str, str] = {}
 
     def blocks() -> Blocks:
-        for batch in stream(catalog, weights, settings, compute):
+        for batch in stream(catalog, weights, settings, compute.quiet()):
             problems.update({catalog.names[row]: reason for row, reason in batch.problems.items()})
             own = batch.readable
             yield np.array(batch.rows, np.int64)[own], batch.codes[stage][own]
-            report(int(batch.rows[-1]) + 1, len(catalog), len(problems))
+            compute.progress("looking", int(batch.rows[-1]) + 1, len(catalog), "")
 
     classifies = stage == network.stage_names[-1] and network.classes
     names = weights.class_names() if classifies else None
@@ -294,7 +292,7 @@ def _in_images(
 
 
 def _in_codes(
-    file: CodesFile, layer: str, asked: _Asked, rows: Array, root: PathLike | None, report: Progress
+    file: CodesFile, layer: str, asked: _Asked, rows: Array, root: PathLike | None, progress: Progress
 ) -> Strongest:
     """The same from a codes file, which is read block by block."""
     stage = file.settings.architecture.select_one(layer)
@@ -321,7 +319,7 @@ def _in_codes(
             if read.ndim == 3:
                 read = read[:, CENTRE_CROP[settings.crops]]
             yield own, read
-            report(min(start + step, len(rows)), len(rows), len(problems))
+            progress("looking", min(start + step, len(rows)), len(rows), "")
 
     return _collect(settings, catalog, blocks(), asked, problems)
 

@@ -71,7 +71,7 @@ def test_it_is_a_direct_count(subject, photos, monkeypatch):
     monkeypatch.setattr(dead, "MOST_IMAGES", 3)
     catalog = read_catalog(photos)
     told = []
-    found = count_firing(photos, subject, progress=lambda *now: told.append(now))
+    found = count_firing(photos, subject, progress=lambda _, done, total, word: told.append((done, total)))
     assert list(found.counts) == ["conv1", "fc2"] and found.left_out == ("fc3",) and found.images == 11
     for stage, counts in found.counts.items():
         np.testing.assert_array_equal(counts, by_hand(subject, catalog, stage))

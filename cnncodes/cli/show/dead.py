@@ -59,7 +59,7 @@ def dead(
     with reporter.progress("counting", 100) as update:
         found = count_firing(
             looked_at, subject, stages=layer, split=split, limit=limit, workers=workers,
-            progress=lambda done, total: update(100 * done / total, f"{done:,} of {total:,} images"),
+            progress=lambda _, done, total, word: update(100 * done / total, f"{done:,.0f} of {total:,} images"),
         )  # fmt: skip
     if isinstance(looked_at, Catalog):
         tell_left_out(reporter, looked_at)

@@ -55,7 +55,12 @@ def fool(
     view = see_image(image, subject)
     with reporter.progress("searching a small step", 100) as update:
         found = compute(
-            subject, view, to, limit, confidence, lambda done, total: update(100 * done / total, "")
+            subject,
+            view,
+            to,
+            limit,
+            confidence,
+            lambda _, done, total, word: update(100 * done / total, word),
         )
     reporter.result(
         f"{one_line(found.describe())}: no pixel changes by more than {found.epsilon} of 255 grey levels"

@@ -42,7 +42,12 @@ def invert(
     view = see_image(image, subject)
     with reporter.progress("rebuilding the image", 100) as update:
         found = compute(
-            subject, view, layer, iterations, seed, lambda done, total: update(100 * done / total, "")
+            subject,
+            view,
+            layer,
+            iterations,
+            seed,
+            lambda _, done, total, word: update(100 * done / total, word),
         )
     for part in found.parts:
         answer = (

@@ -70,7 +70,7 @@ def map_(
     ):
         found = read_map(
             source, method=cast("Method", method), seed=seed, perplexity=perplexity, split=split,
-            limit=limit or MOST, progress=update,
+            limit=limit or MOST, progress=lambda _, done, total, word: update(done, word),
         )  # fmt: skip
     with reporter.progress("arranging on a grid", 1):
         grid = arrange(found)

@@ -56,7 +56,7 @@ def neighbours(
         found = find_neighbours(
             source, image, k=k, metric=cast("Metric", metric), weights=None if source.weights else weights,
             device=device,
-            progress=lambda done, total: update(done / total, f"pixels of {total:,} images"),
+            progress=lambda _, done, total, word: update(done / total, f"pixels of {total:,} images"),
         )  # fmt: skip
     _tell(reporter, found)
     problems = source.problems | found.problems

@@ -46,7 +46,7 @@ def occlude(
             class_name=class_name,
             patch=patch,
             stride=stride,
-            progress=lambda done, _: update(done, ""),
+            progress=lambda _, done, total, word: update(done, word),
         )
     tell_question(reporter, found.question)
     finish(reporter, draw_occlusion(found), path, found.to_json())

@@ -53,7 +53,7 @@ def strongest(
         found = find_strongest(
             images, layer, parse_units(units, count), weights=weights, network=network, k=k, split=split, limit=limit, root=root,
             device=device, workers=workers,
-            progress=lambda done, total, bad: update(done / total, f"{done:,} of {total:,} images"),
+            progress=lambda _, done, total, word: update(done / total, f"{done:,.0f} of {total:,} images"),
         )  # fmt: skip
     if units is None:
         reporter.note(f"the {len(found.units)} units that vary most over the images; --units names others")
