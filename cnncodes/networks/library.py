@@ -156,6 +156,10 @@ class LibraryNetwork(Network):
         return (PENULTIMATE,)
 
     @property
+    def rectified_layers(self) -> tuple[str, ...]:
+        return tuple(name for name in self.codes_layers if self.is_rectified(name))
+
+    @property
     def classes(self) -> int | None:
         return self.logits
 

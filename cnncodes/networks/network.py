@@ -93,6 +93,11 @@ class Network:
         return found or self.codes_layers[-1:]
 
     @property
+    def rectified_layers(self) -> tuple[str, ...]:
+        """Layers that end in a ReLU."""
+        return tuple(stage.name for stage in self.stages if stage.relu)
+
+    @property
     def classes(self) -> int | None:
         """Number of logits; None for a network cut before its classifier."""
         last = self.stages[-1]

@@ -7,6 +7,7 @@ al. 2014, section 3).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.core.errors import NetworkError, OptionError, StageError, nearest
-from cnncodes.networks import Convolution, Linear, receptive_fields
+from cnncodes.networks import Convolution, Linear, channel_axis, receptive_fields
 from cnncodes.pictures.classifier import crop_words
 from cnncodes.pictures.drawing import (
     add_ends_bar,
@@ -107,6 +108,11 @@ def attribute(
     hookable = Hookable(classifier)
     record = classifier.network.network
     stage = gradcam_layer(classifier, hookable, layer) if method == "gradcam" else None
+    if method in ("guided", "deconv") and not record.stages:
+        raise NetworkError(
+            f"'{method}' changes what each ReLU lets back, and the modules of '{record.name}' are not single steps.",
+            "Use saliency or gradcam, which any network allows.",
+        )
     if method in ("guided", "deconv") and record.activation == "tanh":
         raise NetworkError(
             f"'{method}' changes what ReLUs let back, and network '{record.name}' has tanh instead.",
@@ -130,13 +136,16 @@ def attribute_all(
     layer: str | None = None,
 ) -> tuple[Attribution, ...]:
     """All methods that the network allows, in the order of :data:`METHODS`: without ReLUs saliency and Grad-CAM."""
-    relu = classifier.network.network.activation == "relu"
+    record = classifier.network.network
+    relu = record.activation == "relu" and bool(record.stages)
     methods = [method for method in METHODS if relu or method in ("saliency", "gradcam")]
     return tuple(attribute(classifier, image, m, class_name=class_name, layer=layer) for m in methods)
 
 
 def gradcam_layer(classifier: Classifier, hookable: Hookable, layer: str | None) -> str:
     """The stage whose maps Grad-CAM weighs: the named one, else the last convolution with its ReLU."""
+    if not hookable.stages:
+        return _library_layer(classifier, layer)
     spatial = [stage for stage in hookable.stages if not isinstance(stage, Linear)]
     if classifier.stage.endswith(":linear") and hookable.stages[-1] in spatial:
         spatial.pop()  # its ReLU is not computed
@@ -159,8 +168,33 @@ def gradcam_layer(classifier: Classifier, hookable: Hookable, layer: str | None)
 
 
 def field_centres(network: Network, stage: str, side: int) -> Array:
-    """Centres of the receptive fields of a stage's units along one side of an image of ``side`` pixels, ``[n]``."""
+    """Centres of the receptive fields of a stage's units along one side of an image of ``side`` pixels, ``[n]``.
+
+    Of a library's network they are not known: the units are taken to lie evenly.
+    """
+    if not network.stages:
+        shape = network.output_shapes(side)[stage]
+        axis = channel_axis(shape)
+        count = math.isqrt(math.prod(shape) // shape[axis])
+        return (np.arange(count) + 0.5) * side / count
     return np.array(receptive_fields(network, side)[stage].centres)
+
+
+def _library_layer(classifier: Classifier, layer: str | None) -> str:
+    """The layer of a library's network that Grad-CAM weighs: the named one, else the last with places."""
+    network = classifier.weights.architecture
+    shapes = network.output_shapes(classifier.preprocessing.crop)
+    names = [
+        name
+        for name in network.codes_layers
+        if len(shapes[name]) > 1 and math.prod(shapes[name]) > shapes[name][0]
+    ]
+    chosen = names[-1] if layer is None else network.select_one(layer)
+    if len(shapes[chosen]) < 2:
+        raise StageError(
+            f"Grad-CAM cannot use layer '{chosen}': it has no places.", f"Use one of {', '.join(names)}."
+        )
+    return chosen
 
 
 def spread(small: Array, centres: Array, side: int) -> Array:

@@ -191,8 +191,10 @@ def _in_images(catalog: Catalog, classifier: Classifier, stages: str | None, com
     """One pass of all images through the network; what is kept is one number for each unit."""
     weights = classifier.weights
     network = weights.architecture
-    names = network.select(stages) if stages else tuple(stage.name for stage in network.stages if stage.relu)
+    names = network.select(stages) if stages else network.rectified_layers
     settings = settings_of(weights, names)
+    if not network.stages:
+        settings = replace(settings, pool="max")  # a unit fires where its largest value does
     names, left_out = _rectified(settings, names, asked=stages is not None)
     shapes = settings.stage_shapes()
     size = 4 * sum(int(np.prod(shapes[name])) for name in names)  # bytes for each image
@@ -261,9 +263,9 @@ def _rectified(
     """Stages that went through a ReLU, and the others; others that were asked for by name are refused."""
     kept = tuple(name for name in names if settings.relu(name))
     others = tuple(name for name in names if name not in kept)
-    stages = settings.architecture.stages
+    network = settings.architecture
     if others and (asked or not kept):
-        known = [stage.name for stage in stages if stage.relu and settings.relu(stage.name)]
+        known = [name for name in network.rectified_layers if settings.relu(name)]
         if not known:
             raise StageError(
                 f"network '{settings.network}' has no ReLU, so no unit of it can be dead.",
@@ -273,8 +275,8 @@ def _rectified(
             f"{', '.join(others)}: without a ReLU no unit can be dead, negative values count as well.",
             f"Name stages that end in one: {', '.join(known)}.",
         )
-    if not asked and not stages[-1].relu:
-        others = tuple(dict.fromkeys([*others, stages[-1].name]))
+    if not asked and network.classes is not None and network.stage_names[-1] not in kept:
+        others = tuple(dict.fromkeys([*others, network.stage_names[-1]]))
     return kept, others
 
 

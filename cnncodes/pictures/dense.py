@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from cnncodes.core.errors import ImageError, OptionError
+from cnncodes.core.errors import ImageError, NetworkError, OptionError
 from cnncodes.core.records import to_value
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
@@ -118,6 +118,11 @@ def dense_map(
     record, network = classifier.preprocessing, classifier.weights.architecture
     asked = None if class_name is None else (classifier.class_place(class_name),)
     classes = classifier.classes
+    if not network.stages:
+        raise NetworkError(
+            f"the fully convolutional form of '{network.name}' is not known here.",
+            "Use a network that is written stage by stage, such as alexnet; 'show occlude' works with any.",
+        )
     dense = DenseNetwork(classifier.network, record.crop)
     first, own = window_places(network, classifier.stage, record.crop)
     times = _times(own, step)

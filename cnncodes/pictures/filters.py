@@ -40,6 +40,8 @@ def read_filters(weights: Weights, stage: str = "conv1") -> Filters:
         If the stage is none of the network's convolutions.
     """
     network = weights.architecture
+    if not network.stages:
+        return _of_library(weights, stage)
     name = network.select_one(stage)
     found = network.stage(name)
     if not isinstance(found, Convolution):
@@ -49,6 +51,22 @@ def read_filters(weights: Weights, stage: str = "conv1") -> Filters:
     if values.shape[1] == 3 and weights.preprocessing.channels == "BGR":
         values = values[:, ::-1]
     return Filters(weights.name, found.name, values)
+
+
+def _of_library(weights: Weights, layer: str) -> Filters:
+    """The kernels of a module, or of the first one that reads pixels where the network has no layer of that name."""
+    kernels = {
+        key.removesuffix(".weight"): value for key, value in weights.tensors.items() if value.dim() == 4
+    }
+    known = weights.architecture.output_shapes()
+    reading = next((path for path, value in kernels.items() if value.shape[1] == 3), "")
+    path = layer if layer in known or not reading else reading
+    if path not in kernels:
+        raise StageError(
+            f"layer '{layer}' of {weights.network} has no filters.",
+            f"Name one of its {len(kernels)} convolutions, such as {', '.join(list(kernels)[:3])}.",
+        )
+    return Filters(weights.name, path, kernels[path].float().numpy())
 
 
 def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figure:

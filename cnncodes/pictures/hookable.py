@@ -8,6 +8,7 @@ network, whose parameters are used where they are.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from cnncodes.networks import Stage, channel_axis
+from cnncodes.networks.library import LibraryModule
 
 if TYPE_CHECKING:
     from cnncodes.pictures.classifier import Classifier
@@ -40,6 +44,11 @@ class Hookable(nn.Module):
         super().__init__()
         network = classifier.network
         record = network.network
+        self.stages: tuple[Stage, ...] = ()
+        self.classifier = classifier
+        self.library = network if isinstance(network, LibraryModule) else None
+        if self.library is not None:
+            return
         last = record.stages.index(record.stage(classifier.stage))
         self.stages = record.stages[: last + 1]  # up to the one that the classifier reads
         steps: OrderedDict[str, nn.Module] = OrderedDict()
@@ -53,6 +62,8 @@ class Hookable(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Scores ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``."""
+        if not self.stages:
+            return self.classifier.scores(pixels)
         scores: Tensor = self.steps(pixels)
         return scores
 
@@ -78,9 +89,41 @@ def gradient(hookable: Hookable, pixels: Tensor, place: int, method: str) -> Ten
     return found.detach()
 
 
+def library_gradcam(
+    classifier: Classifier, network: LibraryModule, pixels: Tensor, place: int, layer: str
+) -> Tensor:
+    """As :func:`gradcam`, for a layer of a library's network: maps, or tokens that are a grid behind those for the whole image.
+
+    Not captum's, which takes the first axis for the channels.
+    """
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, given: Any, value: Tensor) -> Tensor:
+        kept.append(value)
+        return value.clone()  # what works on it in place changes the copy
+
+    handle = network.model.get_submodule(network.network.layers()[layer].path).register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            score = classifier.scores(pixels.detach().clone().requires_grad_())[0, place]
+            (gradient,) = torch.autograd.grad(score, kept[-1])
+    finally:
+        handle.remove()
+    axis = 1 + channel_axis(tuple(kept[-1].shape[1:]))
+    others = [each for each in range(1, gradient.dim()) if each != axis]
+    weighed = (kept[-1] * gradient.mean(others, keepdim=True)).sum(axis).relu().detach()[0]
+    if weighed.dim() == 1:
+        side = math.isqrt(len(weighed))
+        weighed = weighed[len(weighed) - side * side :].reshape(side, side)
+    return weighed
+
+
 def gradcam(hookable: Hookable, pixels: Tensor, place: int, stage: str) -> Tensor:
     """The positive part of a stage's maps, weighed by their mean gradients, ``[height, width]``."""
     from captum.attr import LayerGradCam
+
+    if isinstance(hookable.library, LibraryModule):
+        return library_gradcam(hookable.classifier, hookable.library, pixels, place, stage)
 
     asked = pixels.detach().clone().requires_grad_()
     method = LayerGradCam(hookable, hookable.result_of(stage))

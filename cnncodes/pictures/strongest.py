@@ -275,6 +275,8 @@ def _in_images(
     """From images, batch by batch as they come out of the network."""
     network = weights.architecture
     settings = settings_of(weights, (network.select_one(layer),), len(catalog))
+    if not network.stages:
+        settings = replace(settings, pool="max")
     _check_units(asked.units, settings)
     stage = settings.stages[0]
     problems: dict[str, str] = {}
@@ -335,7 +337,8 @@ def _collect(
     """Go over the blocks once, choose the units, and read what is shown of them."""
     stage = settings.stages[0]
     shape = settings.stage_shapes()[stage]
-    side, spatial = settings.preprocessing.crop, len(shape) == 3
+    side = settings.preprocessing.crop
+    spatial = len(shape) == 3 and bool(settings.architecture.stages)  # else the fields are not known
     field = receptive_fields(settings.architecture, side)[stage.partition(":")[0]] if spatial else None
     rectified = settings.relu(stage)
     best = Best(shape[0], asked.k or (PAIRS if _is_small(field, side) else IMAGES), positive=rectified)

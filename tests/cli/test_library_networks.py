@@ -1,0 +1,103 @@
+"""A network with skips and batch normalisation goes where AlexNet goes, by the same commands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from drawn import draw_photos
+
+from cnncodes.codes import CodesFile
+from cnncodes.weights import Preprocessing, load_weights, save_weights
+
+NETWORK = "torchvision/resnet18"
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """A folder with small images, and random weights for inputs of 64 px."""
+    folder = tmp_path_factory.mktemp("library")
+    weights = load_weights("random:0", network=NETWORK)
+    small = replace(weights, preprocessing=Preprocessing(resize=64, crop=64))
+    save_weights(small, folder / "w.safetensors")
+    draw_photos(folder / "photos", ("cat", "dog"), each=6)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo(there):
+    return next((there / "photos").rglob("*.jpg"))
+
+
+def test_codes_a_head_and_its_answers(run, there, tmp_path) -> None:
+    codes, model = tmp_path / "c.h5", tmp_path / "m.safetensors"
+    shown = run(
+        "extract", there / "photos", "-o", codes, "--weights", there / "w.safetensors",
+        "--layers", "layer2,layer4,layer4.1.conv2,penultimate",
+    )  # fmt: skip
+    assert shown.code == 0, shown.err
+    with CodesFile(codes) as file:
+        assert file.settings.pool == "none" and file.settings.network == NETWORK
+        assert file.stage_shape("layer2") == (128, 8, 8) and file.read("penultimate").shape == (12, 512)
+        assert file.settings.relu("layer4") and not file.settings.relu("layer4.1.conv2")
+    assert run("fit-linear", codes, "--layer", "layer4", "-o", model, "--folds", "2").code == 0
+    assert run("evaluate", model, there / "photos", "--split", "all").code == 0
+    found = json.loads(run("predict", model, there / "photos", "--json").out)
+    assert len(found) == 12 and all(answer["classes"][0] in ("cat", "dog") for answer in found)
+
+
+@pytest.mark.parametrize(("pool", "shape"), [("mean", (128,)), ("max", (128,)), ("none", (128, 8, 8))])
+def test_maps_are_pooled_as_asked(run, there, tmp_path, pool: str, shape: tuple[int, ...]) -> None:
+    shown = run(
+        "extract", there / "photos", "-o", tmp_path / "c.h5", "--weights", there / "w.safetensors", "--layers", "layer2",
+        "--pool", pool,
+    )  # fmt: skip
+    assert shown.code == 0, shown.err
+    with CodesFile(tmp_path / "c.h5") as file:
+        assert file.stage_shape("layer2") == shape and file.settings.pool == pool
+
+
+def test_the_first_token_is_one_of_tokens(run, there, tmp_path) -> None:
+    shown = run(
+        "extract", there / "photos", "-o", tmp_path / "c.h5", "--weights", there / "w.safetensors", "--layers", "layer2",
+        "--pool", "cls",
+    )  # fmt: skip
+    assert shown.code == 2 and "first token" in shown.err and "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    "picture",
+    ["occlude", "gradcam", "saliency", "activations --layer layer2", "filters", "invert --layer layer1 --iterations 2", "fool"],
+)  # fmt: skip
+def test_pictures_of_an_image_and_of_the_network(run, there, photo, tmp_path, picture: str) -> None:
+    name, *options = picture.split()
+    asked = [] if name == "filters" else [photo]
+    options += ["--patch", "32", "--stride", "32"] if name == "occlude" else []
+    output = tmp_path / "picture.png"
+    shown = run("show", name, *asked, "--weights", there / "w.safetensors", *options, "-o", output)
+    assert shown.code == 0, shown.err
+    assert output.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("picture", ["strongest --layer layer4 --count 2 -k 2", "dead", "map"])
+def test_pictures_of_many_images(run, there, tmp_path, picture: str) -> None:
+    name, *options = picture.split()
+    output = tmp_path / "picture.png"
+    shown = run("show", name, there / "photos", "--weights", there / "w.safetensors", *options, "-o", output)
+    assert shown.code == 0, shown.err
+    assert output.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("picture", ["guided", "deconv", "dense"])
+def test_what_needs_single_steps_says_why_not(run, there, photo, tmp_path, picture: str) -> None:
+    shown = run("show", picture, photo, "--weights", there / "w.safetensors", "-o", tmp_path / "a.png")
+    assert shown.code == 2 and NETWORK in shown.err and "Traceback" not in shown.err
+
+
+def test_info_and_the_list_of_networks(run) -> None:
+    found = json.loads(run("info", NETWORK, "--json").out)
+    layers = {layer["name"]: layer for layer in found["layers"]}
+    assert found["parameters"] == 11_699_112 and layers["layer4"]["shape"] == [512, 7, 7]
+    assert [name for name, layer in layers.items() if layer["usual"]][-2:] == ["penultimate", "classifier"]
+    assert NETWORK in json.loads(run("networks", "list", "resnet", "--json").out)
