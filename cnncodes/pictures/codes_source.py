@@ -49,11 +49,10 @@ class CodesSource:
     catalog: Catalog | None  # of all images that there were to choose from; None where the file says it
     weights: (
         Weights | None
-    )  # what the codes were computed with just now; None where the file was there already
+    )  # that the codes were computed with just now; None where the file was there already
     name: str  # the codes file's, or that of the images' folder
-    problems: dict[str, str] = field(
-        default_factory=dict
-    )  # name and reason of what could not be read just now
+    #: Name and reason of what could not be read just now.
+    problems: dict[str, str] = field(default_factory=dict)
     root: PathLike | None = None  # where the images are now, if they were moved
 
     @property

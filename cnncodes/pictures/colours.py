@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.pictures.drawing import cut_middle, drawable, legend_name, pale, plain, text_size
+from cnncodes.pictures.drawing import cut_middle, drawable, legend_name, new_sheet, pale, plain, text_size
 from cnncodes.pictures.question import short
 
 if TYPE_CHECKING:
@@ -75,24 +75,10 @@ def unwritten(classes: Sequence[str]) -> str:
 
 
 class Legend:
-    """Classes with their colours, as many columns as fit; for the foot of a sheet.
+    """Classes with their colours, as many columns as fit, for the foot of a sheet of ``width`` pixels.
 
-    Of more than 30 classes the largest are named.
-
-    Parameters
-    ----------
-    labels : int array [N]
-        Of the images that are drawn; -1 for none.
-    classes : sequence of str
-    width : int
-        Of the sheet, in pixels.
-    counted : bool, default True
-        Whether the number of images stands beside a name.
-
-    Attributes
-    ----------
-    lines : float
-        Its height in lines of text.
+    ``labels`` ``[N]`` are those of the images that are drawn, -1 for none; of more than 30 classes the largest are named,
+    with their images if ``counted``. ``lines`` is the height in lines of text.
     """
 
     def __init__(
@@ -131,6 +117,16 @@ class Legend:
             bbox_to_anchor=(0, axes.get_position().y0), bbox_transform=axes.figure.transFigure,
             handletextpad=0.3, columnspacing=1.4, labelspacing=0.35, borderpad=0.2, borderaxespad=0.4,
         )  # fmt: skip
+
+
+def class_sheet(
+    size: tuple[int, int], title: str, note: str, legend: Legend | None, marks: bool = False
+) -> tuple[Figure, Axes]:
+    """A :func:`~cnncodes.pictures.drawing.new_sheet` of ``size`` (height and width) with a legend, if there is one."""
+    figure, axes, text = new_sheet(size[1], size[0], title, legend.lines if legend else 0.0, note)
+    if legend:
+        legend.draw(axes, text, marks)
+    return figure, axes
 
 
 def draw_classes(

@@ -75,11 +75,9 @@ class Inversion:
     steps: Array  # int [n]: steps after which the error was measured, the first 0 and the last all of them
     errors: Array  # [n], of the image as it was then, not shifted
     mirrored: (
-        float  # error of the image's own mirror image: small where left and right look alike to the stage
+        float  # error of the image's own mirror image: small where the stage cannot tell left from right
     )
-    answer: tuple[str, float] | None = (
-        None  # the network's class for it, and its value; None without a classifier
-    )
+    answer: tuple[str, float] | None = None  # the class for it, and its value; None without a classifier
 
     @property
     def error(self) -> float:

@@ -25,8 +25,8 @@ from cnncodes.core.records import to_value
 from cnncodes.images import Catalog
 from cnncodes.images.listing import SPLITS
 from cnncodes.pictures.codes_source import CodesSource, check_split, evenly, moved, rows_of
-from cnncodes.pictures.colours import Legend, class_mark, label_colours, unwritten
-from cnncodes.pictures.drawing import new_sheet, plain, show_sheet
+from cnncodes.pictures.colours import Legend, class_mark, class_sheet, label_colours, unwritten
+from cnncodes.pictures.drawing import plain, show_sheet
 from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
 
 if TYPE_CHECKING:
@@ -403,13 +403,9 @@ def draw_map(found: CodesMap, grid: Grid | None = None, thumbnails: Thumbnails |
     sheet = _sheet(found, grid, thumbnails)
     more = [f"{len(grid.shown):,} of them are drawn."] if len(grid.shown) < len(found) else []
     more += [f"{len(lost):,} cannot be read any more (crosses)."] if (lost := thumbnails.problems) else []
-    height, width = sheet.shape[:2]
-    legend = Legend(found.catalog.labels, found.catalog.classes, width) if grid.labelled else None
-    note = _note(found, *more)
-    figure, axes, size = new_sheet(width, height, _title(found), legend.lines if legend else 0.0, note)
+    legend = Legend(found.catalog.labels, found.catalog.classes, sheet.shape[1]) if grid.labelled else None
+    figure, axes = class_sheet((sheet.shape[0], sheet.shape[1]), _title(found), _note(found, *more), legend)
     show_sheet(axes, sheet)
-    if legend:
-        legend.draw(axes, size, marks=False)
     return figure
 
 
@@ -431,7 +427,7 @@ def draw_map_points(found: CodesMap) -> Figure:
     height = int(np.clip(width * span[1] / (span[0] or 1.0), *POINTS_HEIGHT))
     labels, classes = found.catalog.labels, len(found.catalog.classes)
     legend = Legend(labels, found.catalog.classes, width)
-    figure, axes, size = new_sheet(width, height, _title(found), legend.lines, _note(found))
+    figure, axes = class_sheet((height, width), _title(found), _note(found), legend, marks=True)
     colours = label_colours(classes) / 255
     # Both axes in one scale: distances are what a map shows.
     sides = zip((width, height), span, strict=True)
@@ -448,7 +444,6 @@ def draw_map_points(found: CodesMap) -> Figure:
                 x[chosen], y[chosen], area, colours[label][None], marker=class_mark(int(label), classes),
                 alpha=0.8, edgecolor="white", linewidth=0.4,
             )  # fmt: skip
-    legend.draw(axes, size, marks=True)
     return figure
 
 

@@ -23,9 +23,9 @@ from cnncodes.core.errors import CodesFileError, ImageError, OptionError, Weight
 from cnncodes.core.records import to_value
 from cnncodes.images import Catalog, file_digest
 from cnncodes.pictures.codes_source import CodesSource, find_row, moved
-from cnncodes.pictures.colours import Legend, label_colours, unwritten
-from cnncodes.pictures.drawing import cut_middle, new_sheet, plain, show_sheet
-from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
+from cnncodes.pictures.colours import Legend, class_sheet, label_colours, unwritten
+from cnncodes.pictures.drawing import cut_middle, plain, show_sheet
+from cnncodes.pictures.thumbnails import framed, read_thumbnails
 
 if TYPE_CHECKING:
     from cnncodes.pictures.codes_source import PathLike
@@ -311,19 +311,12 @@ def _query(catalog: Catalog, digests: Array, row: int, path: str, *both: list[tu
     return Query(name, path, row, *classed(row), by_codes, by_pixels)
 
 
-def thumbnail_side(found: Neighbours) -> int:
-    """Side in pixels of the thumbnails that :func:`draw_neighbours` wants."""
-    tile = _tile(found)
-    return tile - 2 * _frame(tile)
-
-
-def draw_neighbours(found: Neighbours, thumbnails: Thumbnails | None = None) -> Figure:
-    """A row for each query, as in Krizhevsky et al. 2012, figure 4, with the distance below each neighbour.
-
-    ``thumbnails`` are those of ``found.pictures``, :func:`thumbnail_side` pixels wide; by default they are read.
-    """
-    thumbnails = thumbnails or read_thumbnails(found.pictures, thumbnail_side(found))
-    tile, k = _tile(found), min(found.k, DRAWN)
+def draw_neighbours(found: Neighbours) -> Figure:
+    """A row for each query, as in Krizhevsky et al. 2012, figure 4, with the distance below each neighbour."""
+    k = min(found.k, DRAWN)
+    tile = int(np.clip(WIDTH / (1.67 + 2 * k) - GAP, SMALLEST_TILE, LARGEST_TILE))
+    frame = max(3, round(FRAME * tile))
+    thumbnails = read_thumbnails(found.pictures, tile - 2 * frame)
     text = float(np.clip(0.075 * tile, 8.0, 10.5))  # points, of the captions
     line, step, apart = round(2.6 * text), tile + GAP, tile // 3  # pixels
     by_pixels = any(query.by_pixels for query in found.queries)
@@ -335,14 +328,12 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails | None = None) -> 
                        (query.label, *(answer.label for answers in both for answer in answers))], np.int32)  # fmt: skip
     classes = found.catalog.classes
     legend = Legend(labels, classes, width, counted=False) if (labels >= 0).any() else None
-    figure, axes, size = new_sheet(
-        width, len(sheet), _title(found), legend.lines if legend else 0.0, _note(found)
-    )
+    figure, axes = class_sheet((len(sheet), width), _title(found), _note(found), legend)
     heads = ("query", f"by {found.layer} codes", f"by pixels at {PIXELS} x {PIXELS}")
     for left, head in zip((0, *blocks), heads, strict=False):
         head = cut_middle(head, max(6, int(k * step / (1.7 * text))))
         axes.text(left, line / 2, head, fontsize=1.25 * text, va="center", fontweight="bold")
-    tiles = iter(framed(thumbnails.rgb, label_colours(len(classes))[labels], _frame(tile)))
+    tiles = iter(framed(thumbnails.rgb, label_colours(len(classes))[labels], frame))
     room = max(6, int(step / (1.16 * text)))
     for number, (query, both) in enumerate(rows):
         top = line + number * (step + line)
@@ -353,8 +344,6 @@ def draw_neighbours(found: Neighbours, thumbnails: Thumbnails | None = None) -> 
             sheet[top : top + tile, left : left + tile] = next(tiles)
             axes.text(left, top + tile + line / 2, cut_middle(caption, room), fontsize=text, va="center")
     show_sheet(axes, sheet)
-    if legend:
-        legend.draw(axes, size, marks=False)
     return figure
 
 
@@ -390,12 +379,3 @@ def _note(found: Neighbours) -> str:
     if found.problems:
         note += f" {len(found.problems):,} images cannot be read any more: not compared by pixels, crosses."
     return f"{note} {unwritten(found.catalog.classes)}".rstrip()
-
-
-def _tile(found: Neighbours) -> int:
-    columns = 1 + 2 * min(found.k, DRAWN)
-    return int(np.clip(WIDTH / (columns + 0.67) - GAP, SMALLEST_TILE, LARGEST_TILE))
-
-
-def _frame(tile: int) -> int:
-    return max(3, round(FRAME * tile))

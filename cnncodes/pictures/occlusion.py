@@ -36,9 +36,7 @@ class Occlusion:
     stride: int  # pixels from one place to the next
     starts: Array  # int [n]: first row (or column) of the patch at each place; clipped at the far edge
     values: Array  # [n, n, classes], in `question.unit`; the first axis goes down
-    per_pixel: (
-        Array  # [side, side]: what the class loses where a pixel is covered, the mean over patches (captum)
-    )
+    per_pixel: Array  # [side, side]: mean loss of the class over the patches that cover a pixel (captum)
     classes: tuple[str, ...]
     grey: Array  # colour of the patch, red, green and blue
 

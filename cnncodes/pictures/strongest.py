@@ -24,6 +24,7 @@ from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.codes.stream import settings_of, stream
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CodesFileError, OptionError
+from cnncodes.core.records import to_value
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog
 from cnncodes.images.loader import Loader
@@ -51,6 +52,7 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # top, bottom, left and right
 Blocks = Iterator[tuple[Array, Array]]
+Asked = tuple[int | Sequence[int], int | None]  # these units or so many, and how many images of each
 
 MOST_UNITS, MOST_IMAGES = 24, 16  # of one picture
 IMAGES, PAIRS = 9, 6  # of each unit, if nothing is asked for; pairs where what a unit sees is drawn as well
@@ -114,13 +116,13 @@ class Strongest:
 
     def to_json(self) -> dict[str, Any]:
         """Settings, and for each unit its images with value, place and field."""
-        return {
-            "weights": self.weights,
-            "stage": self.stage,
-            "images": self.images,
+        size = self.field.size if self.field else self.side
+        units = [self._unit(place, unit) for place, unit in enumerate(self.units)]
+        found: dict[str, Any] = to_value(self, "weights", "stage", "images")
+        return found | {
             "crop": self.side,
-            "receptive_field": self.field.size if self.field else self.side,
-            "units": [self._unit(place, unit) for place, unit in enumerate(self.units)],
+            "receptive_field": size,
+            "units": units,
             "unreadable": self.problems,
         }
 
@@ -184,14 +186,6 @@ class Best:
         return [int(unit) for unit in np.argsort(-spread, kind="stable")[:count]]
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What a person asks for: these units or so many, and ``k`` images of each."""
-
-    units: int | Sequence[int]
-    k: int | None
-
-
 def find_strongest(
     data: Data,
     layer: str = "pool5",
@@ -245,7 +239,7 @@ def find_strongest(
     if k is not None and not 1 <= k <= MOST_IMAGES:
         raise OptionError(f"{k} images for each unit cannot be shown.", f"Use 1 to {MOST_IMAGES}.")
     compute = Compute(device, workers, progress=progress)
-    asked = _Asked(units, k)
+    asked = (units, k)
     if not isinstance(data, Catalog) and is_codes(data):
         if weights is not None:
             raise OptionError(
@@ -269,7 +263,7 @@ def _in_images(
     catalog: Catalog,
     weights: Weights,
     layer: str,
-    asked: _Asked,
+    asked: Asked,
     compute: Compute,
 ) -> Strongest:
     """From images, batch by batch as they come out of the network."""
@@ -277,7 +271,7 @@ def _in_images(
     settings = settings_of(weights, (network.select_one(layer),), len(catalog))
     if not network.stages:
         settings = replace(settings, pool="max")
-    _check_units(asked.units, settings)
+    _check_units(asked[0], settings)
     stage = settings.stages[0]
     problems: dict[str, str] = {}
 
@@ -294,7 +288,7 @@ def _in_images(
 
 
 def _in_codes(
-    file: CodesFile, layer: str, asked: _Asked, rows: Array, root: PathLike | None, progress: Progress
+    file: CodesFile, layer: str, asked: Asked, rows: Array, root: PathLike | None, progress: Progress
 ) -> Strongest:
     """The same from a codes file, which is read block by block."""
     stage = file.settings.architecture.select_one(layer)
@@ -306,7 +300,7 @@ def _in_codes(
             f"'{file.path}' holds the mean of several crops ({settings.crops}), in which no place can be found.",
             "Give the images instead, or extract with --crops center.",
         )
-    _check_units(asked.units, settings)
+    _check_units(asked[0], settings)
     catalog = moved(file.catalog, root).subset(rows)
     readable = file.state[rows] == DONE
     names = set(catalog.names)
@@ -330,7 +324,7 @@ def _collect(
     settings: ExtractionSettings,
     catalog: Catalog,
     blocks: Blocks,
-    asked: _Asked,
+    asked: Asked,
     problems: dict[str, str],
     classes: Sequence[str] = (),
 ) -> Strongest:
@@ -341,12 +335,12 @@ def _collect(
     spatial = len(shape) == 3 and bool(settings.architecture.stages)  # else the fields are not known
     field = receptive_fields(settings.architecture, side)[stage.partition(":")[0]] if spatial else None
     rectified = settings.relu(stage)
-    best = Best(shape[0], asked.k or (PAIRS if _is_small(field, side) else IMAGES), positive=rectified)
+    best = Best(shape[0], asked[1] or (PAIRS if _is_small(field, side) else IMAGES), positive=rectified)
     for rows, codes in blocks:
         _require_finite(codes, [catalog.names[row] for row in rows])
         best.add(rows, codes.reshape(len(codes), shape[0], math.prod(shape[1:])))
     refuse_unreadable(catalog, problems if not best.count else {})
-    units = asked.units
+    units = asked[0]
     chosen = best.most_varying(units) if isinstance(units, int) else list(dict.fromkeys(units))
     rows = best.rows[chosen]
     crops, lost = _read_crops(catalog, np.unique(rows[rows >= 0]).tolist(), settings)
