@@ -86,15 +86,6 @@ def test_reading_rows_in_any_order_and_in_blocks(made):
             codes.read("fc6")
 
 
-def test_far_apart_rows_are_read_alone(tmp_path, small_weights):
-    path = tmp_path / "codes.h5"
-    made_up(path, small_weights, [f"{row}.png" for row in range(200)])
-    with h5py.File(path, "r+") as file:
-        file["layers/pool5"][:] = np.arange(200)[:, None]
-    with CodesFile(path) as codes:
-        assert codes.read("pool5", np.array([199, 0, 199, 57]))[:, 0].tolist() == [199, 0, 199, 57]
-
-
 def made_up(path, weights, names, labels=None, classes=(), /, **changes):
     """A codes file of images that do not exist, every row pending."""
     catalog = Catalog(

@@ -39,15 +39,6 @@ def test_a_bin_holds_its_upper_end_and_not_its_lower_one():
     assert [found.count for found in bins] == [0, 1, 1, 1]
 
 
-def test_one_bin_compares_the_two_means():
-    logits, labels = drawn(n=300)
-    probabilities = np.exp(log_softmax(logits))
-    error, _ = calibration_error(probabilities, labels, bins=1)
-    assert error == pytest.approx(
-        abs(probabilities.max(1).mean() - (probabilities.argmax(1) == labels).mean())
-    )
-
-
 def test_what_cannot_be_compared_is_refused():
     for probabilities, labels in ((np.zeros((0, 3)), []), (np.ones((2, 2)), [0]), (np.ones(2), [0, 1])):
         with pytest.raises(OptionError, match="no calibration error"):

@@ -50,13 +50,6 @@ def test_the_margin_is_that_of_two_evaluations(models, codes):
     assert "points on 72 images that neither has learned from" in found.text
 
 
-def test_exchanged_the_margin_has_the_other_sign(models, codes):
-    found, turned = compare_models(*models, codes), compare_models(*models[::-1], codes)
-    assert (turned.difference, turned.low, turned.high) == pytest.approx(
-        (-found.difference, -found.high, -found.low)
-    )
-
-
 def test_the_order_of_the_classes_does_not_matter(models, codes):
     good, mixed = models
     order = [2, 0, 3, 1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import struct
 import sys
 import threading
@@ -161,11 +160,6 @@ def test_transparency_of_other_modes(mode: str, encode: Encode) -> None:
     result = pixels(decode(data))
     assert result[0, 0].tolist() == [90, 90, 90]
     assert result[1:].min() == 255
-
-
-def test_an_opaque_alpha_channel_changes_nothing(picture: Picture, encode: Encode) -> None:
-    image = picture()
-    assert np.array_equal(pixels(decode(encode(image.convert("RGBA"), "PNG"))), pixels(image))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
@@ -463,15 +457,6 @@ def test_threads_read_the_same_pixels(picture: Picture, encode: Encode) -> None:
     expected = [digest(data) for data in files]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(digest, files * 5)) == expected * 5
-
-
-def test_modes_of_files_are_left_as_they_were(tmp_path: Path, picture: Picture, encode: Encode) -> None:
-    path = tmp_path / "x.png"
-    path.write_bytes(encode(picture(), "PNG"))
-    before = path.stat()
-    decode(path)
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(before.st_mode)
-    assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_arrays_are_written_as_png_and_read_back(tmp_path: Path, picture: Picture) -> None:

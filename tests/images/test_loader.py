@@ -6,10 +6,8 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,45 +170,6 @@ def test_a_mistake_in_a_thread_reaches_the_consumer(photos: Catalog, monkeypatch
     monkeypatch.setattr(loader, "crops_of", broken)
     with pytest.raises(ZeroDivisionError, match="ours"):
         list(Loader(photos, split(23, 4), SMALL))
-
-
-def test_figures_tell_who_waits_for_whom(photos: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that goes on by a second for each image; all are decoded while the consumer waits for the first batch."""
-    seconds, waiting = 0, threading.Event()
-    wait = loader._Work.wait_for
-
-    def slow(*arguments: object) -> Image.Image:
-        nonlocal seconds
-        assert waiting.wait(600)
-        seconds += 1
-        return decode(*arguments)  # type: ignore[arg-type]
-
-    def wait_for_all(*arguments: object) -> None:
-        waiting.set()
-        wait(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(loader, "decode", slow)
-    monkeypatch.setattr(
-        loader, "time", SimpleNamespace(perf_counter=lambda: seconds, monotonic=time.monotonic)
-    )
-    monkeypatch.setattr(loader._Work, "wait_for", wait_for_all)
-    one = Loader(photos, [range(23)], SMALL, workers=1)
-    list(one)
-    assert (one.busy_s, one.waited_s) == (23, 23)
-
-
-def test_threads_share_the_work(photos: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    two = threading.Barrier(2)
-    monkeypatch.setattr(loader, "decode", lambda *arguments: (two.wait(600), decode(*arguments))[1])
-    assert sum(len(batch.rows) for batch in Loader(photos, split(22, 4), SMALL, workers=2)) == 22
-
-
-def test_a_loader_can_be_iterated_again(photos: Catalog) -> None:
-    loader = Loader(photos, split(23, 6), SMALL)
-    first, second = ([batch.pixels.tobytes() for batch in loader] for _ in range(2))
-    assert first == second
-    assert len(loader) == 4
-    assert loader.images == 46
 
 
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"ahead": 0}, {"crops": "five"}])

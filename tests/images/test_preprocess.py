@@ -115,15 +115,6 @@ def test_ten_crops_are_corners_centre_and_mirrors_of_the_central_square(
     assert len({crop.tobytes() for crop in ten}) == 10
 
 
-def test_ten_crops_are_torchvisions_in_another_order(picture: Picture) -> None:
-    transforms = pytest.importorskip("torchvision.transforms.functional")
-    image = picture(256, 256)
-    theirs = [np.asarray(crop).tobytes() for crop in transforms.ten_crop(image, [224])]
-    ours = [crop.tobytes() for crop in crops_of(image, TORCHVISION_PREPROCESSING, "ten")]
-    assert ours[:5] == theirs[:5]
-    assert sorted(ours) == sorted(theirs)
-
-
 def test_mirror_is_the_centre_crop_and_its_mirror_image(picture: Picture) -> None:
     image = picture(300, 400)
     both = crops_of(image, TORCHVISION_PREPROCESSING, "mirror")
@@ -137,16 +128,6 @@ def test_bgr_is_rgb_reversed(picture: Picture) -> None:
     for crops in ("center", "ten"):
         rgb = crops_of(image, Preprocessing(), crops)
         assert np.array_equal(crops_of(image, Preprocessing(channels="BGR"), crops), rgb[..., ::-1])
-
-
-def test_crops_are_written_where_they_are_asked_for(picture: Picture) -> None:
-    image = picture(300, 400)
-    for crops, number in CROPS.items():
-        out = np.zeros((number, 224, 224, 3), np.uint8)
-        assert crops_of(image, TORCHVISION_PREPROCESSING, crops, out=out) is out
-        assert np.array_equal(out, crops_of(image, TORCHVISION_PREPROCESSING, crops))
-    with pytest.raises(OptionError, match="shape"):
-        crops_of(image, TORCHVISION_PREPROCESSING, out=np.zeros((1, 227, 227, 3), np.uint8))
 
 
 def test_names_of_crops() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,8 @@ from cnncodes.advice import Finding
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.evaluation import Predictions, verdicts
-from cnncodes.images import Catalog
+from cnncodes.images import Catalog, loader
+from cnncodes.images.decode import decode
 from cnncodes.page import PageFile, html, network_pictures, page_is_current, read_run, render, write_report
 from cnncodes.page.answers import answers_of, choose_rows
 from cnncodes.page.charts import Line, line_chart, nice_ticks
@@ -221,6 +223,23 @@ def test_a_run_of_before_predictions_were_saved_has_the_same_answers(kind, reque
     for old, new in zip(page.answers.answers, finished.page.answers.answers, strict=True):
         assert (old.row, old.true, old.predicted) == (new.row, new.true, new.predicted)
         assert old.sureness == pytest.approx(new.sureness, rel=1e-4)
+
+
+def test_a_run_decodes_an_image_twice_and_its_page_once(tmp_path, monkeypatch) -> None:
+    """For the codes of the last stages and for the advice; the page makes thumbnails."""
+    decoded: Counter[str] = Counter()
+
+    def counted(source, *options):  # type: ignore[no-untyped-def]
+        if isinstance(source, str):
+            decoded[os.path.normpath(source)] += 1
+        return decode(source, *options)
+
+    monkeypatch.setattr(loader, "decode", counted)
+    finished_run(tmp_path)
+    assert max(decoded.values()) == 2  # what cannot be read is not tried again
+    decoded.clear()
+    read_run(tmp_path / "run")
+    assert set(decoded.values()) == {1}
 
 
 def test_a_lost_model_costs_nothing_that_was_saved(linear, tmp_path) -> None:
