@@ -125,15 +125,6 @@ def test_the_command_line(monkeypatch, tmp_path, capsys, subject):
     told = json.loads(capsys.readouterr().out)
     assert [entry["unit"] for entry in told["units"]] == [3, 1] and told["shape"] == [9, 16, 16]
     assert (tmp_path / "activations-photo.png").is_file()
-    for arguments in (
-        ["photo.png", "--units", "9"],
-        ["photo.png", "--layer", "conv7"],
-        ["none.png"],
-        ["photo.png"],
-    ):
-        assert main(["show", "activations", "--layer", "conv1", *arguments]) in (1, 2)
-        told = capsys.readouterr().err
-        assert told.startswith("error: ") and told.count("\n") == 2 and "Traceback" not in told
 
 
 def test_the_units_of_the_first_stage_have_their_numbers(monkeypatch):

@@ -177,8 +177,3 @@ def test_the_command_line(monkeypatch, tmp_path, capsys, subject, photos):
     (photos / "val" / "cat" / "broken.png").write_bytes(b"no image")
     assert main(["show", "dead", "photos", "--overwrite"]) == 3
     assert "unreadable: 'val/cat/broken.png'" in capsys.readouterr().err
-    for arguments in (["photos"], ["none"], ["photos", "--layer", "fc3", "-o", "x.png"], ["none.h5", "-o", "x.png"],
-                      ["photos", "--split", "test", "-o", "x.png"]):  # fmt: skip
-        assert main(["show", "dead", *arguments]) in (1, 2)
-        told = capsys.readouterr().err
-        assert told.startswith("error: ") and told.count("\n") == 2 and "Traceback" not in told
