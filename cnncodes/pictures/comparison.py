@@ -27,19 +27,8 @@ def comparison_figure(
 ) -> Figure:
     """Two bars for each class, in percent of its images, and a dotted line where chance is.
 
-    Parameters
-    ----------
-    comparison : Comparison
-        Of 12 classes at most.
-    examples : sequence of paths, optional
-        One image for each class, in the order of the classes.
-    title : str, optional
-        By default both models and the difference of their accuracies.
-
-    Raises
-    ------
-    OptionError
-        If there are more classes, or examples are not one for each.
+    ``examples`` are one image for each class, in their order; the title is by default both models and the difference of
+    their accuracies. Raises OptionError for more than 12 classes, or if examples are not one for each.
     """
     count = len(comparison.classes)
     if count > MOST_CLASSES:

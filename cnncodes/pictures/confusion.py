@@ -30,23 +30,9 @@ def save_confusion(
     title: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Draw the confusion matrix and write it as PNG.
+    """Draw the confusion matrix and write it as PNG; the title is by default the number of images and the accuracy.
 
-    Parameters
-    ----------
-    evaluation : Evaluation
-    path : path
-        Ends in ``.png``.
-    title : str, optional
-        By default the number of images and the accuracy.
-    overwrite : bool, default False
-
-    Raises
-    ------
-    OptionError
-        If the name ends otherwise.
-    OutputExistsError
-        If the file is there and ``overwrite`` is false.
+    Raises OptionError if the name does not end in ``.png``, OutputExistsError if the file is there and may not be replaced.
     """
     path = Path(path)
     check_name(path)

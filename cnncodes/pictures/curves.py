@@ -21,20 +21,9 @@ MOST_MARKED = 40  # epochs: with more, the dots run together
 
 
 def draw_curves(epochs: Sequence[Epoch], path: str | os.PathLike[str], *, title: str = "") -> Path:
-    """Write loss, accuracy and learning rate over the epochs as PNG.
+    """Write loss, accuracy and learning rate over the epochs as PNG; raises OptionError if there is no epoch.
 
-    Parameters
-    ----------
-    epochs : sequence of Epoch
-        Such as ``TrainingResult.epochs``. The one with the least val loss, whose weights a training keeps, is marked
-        (the last, without a val split).
-    path : path
-    title : str, optional
-
-    Raises
-    ------
-    OptionError
-        If there is no epoch.
+    The epoch with the least val loss, whose weights a training keeps, is marked (the last, without a val split).
     """
     if not epochs:
         raise OptionError("there is no epoch to draw.", "Train for one epoch at least.")

@@ -87,21 +87,9 @@ def new_sheet(
 ) -> tuple[Figure, Axes, float]:
     """A figure around one picture of ``width`` x ``height`` pixels that is drawn dot for dot, not resampled.
 
-    Parameters
-    ----------
-    width, height : int
-        Pixels of the picture; data coordinates of the axes are pixels, y downwards.
-    title : str
-        Above the picture, at the left, broken into lines that fit.
-    foot : float, default 0
-        Lines of text that find place below the picture, such as a legend's.
-    note : str, default ""
-        In small letters at the very bottom, such as settings.
-
-    Returns
-    -------
-    tuple of Figure, Axes and float
-        The size of the text in points (:func:`text_size`) besides.
+    Data coordinates of the axes are pixels, y downwards. The title stands above the picture, at the left, broken into lines
+    that fit; below is room for ``foot`` lines of text, such as a legend's, and at the very bottom the note in small letters.
+    Besides figure and axes it gives the size of the text in points (:func:`text_size`).
     """
     margin = 0.12  # inches
     wide, size = text_size(width)
