@@ -17,6 +17,7 @@ from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.codes.shards import Shard, parse_shard, part_of
 from cnncodes.codes.stream import batches_of, settings_of
 from cnncodes.codes.structure import bytes_needed
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import (
     CodesFileError,
     OptionError,
@@ -119,7 +120,6 @@ def plan_extraction(
         Another file's settings, which replace crops, precision, dtype and decoding.
     shard : str, optional
         Only a part of the images: ``3/16`` is the third of sixteen; :func:`cnncodes.codes.join` puts them together.
-
     pool : {"none", "mean", "max", "cls"}, optional
         What becomes of maps and tokens, see :class:`~cnncodes.codes.settings.ExtractionSettings`. By default they are kept whole;
         of a library's network the mean is kept where a layer has more than 20,000 numbers.
@@ -137,16 +137,9 @@ def plan_extraction(
     DiskFullError
         If a new file does not fit.
     """
-    from cnncodes.codes.compute import choose_device
-
-    path = Path(output)
-    if limit is not None and limit < 1:
-        raise OptionError(f"a limit of {limit} images is not possible.", "Use 1 or more, or no limit.")
     from cnncodes.weights import load_weights
 
-    weights = load_weights(weights)
-    if limit is not None and limit < len(catalog):
-        catalog = catalog.subset(np.unique(np.linspace(0, len(catalog) - 1, limit).astype(int)))
+    catalog, weights = _limited(catalog, limit), load_weights(weights)
     if like is not None:
         settings = dataclasses.replace(_like(like, weights), stages=_stages(weights, layers, like.stages))
     else:
@@ -157,35 +150,63 @@ def plan_extraction(
     part = None if shard is None else parse_shard(shard)
     if part is not None:
         catalog, part = part_of(catalog, part, rows)
+    how = _How(overwrite, strict, retry, batch_size is not None, part)
+    return _plan(catalog, Path(output), weights, settings, Compute(device, workers), how)
+
+
+def _limited(catalog: Catalog, limit: int | None) -> Catalog:
+    """So many images, spread evenly."""
+    if limit is not None and limit < 1:
+        raise OptionError(f"a limit of {limit} images is not possible.", "Use 1 or more, or no limit.")
+    if limit is None or limit >= len(catalog):
+        return catalog
+    return catalog.subset(np.unique(np.linspace(0, len(catalog) - 1, limit).astype(int)))
+
+
+@dataclass(frozen=True)
+class _How:
+    """What a person says of the output; see :func:`plan_extraction`."""
+
+    overwrite: bool
+    strict: bool
+    retry: bool
+    batch_size_asked: bool
+    shard: Shard | None
+
+
+def _plan(
+    catalog: Catalog, path: Path, weights: Weights, settings: ExtractionSettings, compute: Compute, how: _How
+) -> Plan:
+    """The plan, once it is known what is to be computed."""
+    from cnncodes.codes.compute import choose_device
+
     _check_folder(path)
     size, mtime = stat_files(catalog)
-    resumes = path.exists() and not overwrite
+    resumes = path.exists() and not how.overwrite
     again: tuple[int, ...] = ()
     if resumes:
-        settings, pending, again = _pending(
-            path, catalog, settings, size, mtime, batch_size is not None, retry
-        )
+        settings, pending, again = _pending(path, catalog, settings, size, mtime, how)
     else:
         pending = tuple(batches_of(len(catalog), settings.batch_size))
         check_room(path.parent, bytes_needed(len(catalog), settings))
     if pending:
         _check_writable(path)
-    place = choose_device(device)
+    place = choose_device(compute.device)
     return Plan(
         catalog=catalog,
         output=path,
         settings=settings,
         weights=weights,
         device=place,
-        workers=workers or place.cores,
+        workers=compute.workers or place.cores,
         size=size,
         mtime=mtime,
         pending=pending,
         resumes=resumes,
         again=again,
-        overwrite=overwrite,
-        strict=strict,
-        shard=part,
+        overwrite=how.overwrite,
+        strict=how.strict,
+        shard=how.shard,
     )
 
 
@@ -237,18 +258,17 @@ def _pending(
     asked: ExtractionSettings,
     size: np.ndarray,
     mtime: np.ndarray,
-    batch_size_asked: bool,
-    retry: bool,
+    how: _How,
 ) -> tuple[ExtractionSettings, tuple[range, ...], tuple[int, ...]]:
     """Settings of the file, the batches in which something is to be done, and the rows that are tried again."""
     if path.is_dir():
         raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o, such as codes.h5.")
     with codes_file.CodesFile(path) as codes:
         there = codes.settings
-        if not batch_size_asked:  # equal bits need equal batches: keep the file's
+        if not how.batch_size_asked:  # equal bits need equal batches: keep the file's
             asked = dataclasses.replace(asked, batch_size=there.batch_size)
         differences = there.differences(asked) + _catalog_differences(codes, catalog, size, mtime)
-        again = () if differences else _again(codes, size, mtime, retry)
+        again = () if differences else _again(codes, size, mtime, how.retry)
         pending = pending_batches(codes, again)
     if differences:
         raise ResumeError(

@@ -71,10 +71,6 @@ def benchmark_network(
         Time each stage alone, too, on the activation that it gets in the network.
     progress : callable(what is timed, steps done, steps in all, word)
 
-    Returns
-    -------
-    Timing
-
     Raises
     ------
     StageError
