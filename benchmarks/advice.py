@@ -23,7 +23,7 @@ import numpy as np
 
 from cnncodes.advice import advise, load_recipe
 from cnncodes.advice.decision import decide
-from cnncodes.advice.digits import write_digits
+from cnncodes.advice.demo_images import write_digits
 from cnncodes.advice.evidence import Evidence
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes import extract

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cnncodes
-from cnncodes.advice.meadow import meadow_folder
+from cnncodes.advice.demo_images import meadow_folder
 from cnncodes.pictures import draw_neighbours, find_neighbours
 from cnncodes.pictures.drawing import save_png
 

@@ -12,7 +12,7 @@ import argparse
 
 import numpy as np
 
-from cnncodes.advice.meadow import meadow_folder
+from cnncodes.advice.demo_images import meadow_folder
 from cnncodes.pictures import attribute, draw_attribution, draw_occlusion, occlude
 from cnncodes.pictures.classifier import load_classifier, see_image
 from cnncodes.pictures.drawing import save_png

@@ -6,7 +6,7 @@ python examples/which_layer.py
 from __future__ import annotations
 
 import cnncodes
-from cnncodes.advice.meadow import meadow_folder
+from cnncodes.advice.demo_images import meadow_folder
 
 
 def main() -> None:

@@ -11,16 +11,23 @@ if TYPE_CHECKING:
     from cnncodes.advice.findings import Finding
     from cnncodes.advice.probe_result import Probe, ProbeResult
     from cnncodes.advice.probing import probe
-    from cnncodes.advice.recipe import Recipe, RecipeError, load_recipe, plain_recipe
+    from cnncodes.advice.recipe import (
+        Recipe,
+        RecipeError,
+        find_recipe,
+        load_recipe,
+        plain_recipe,
+        recipe_files,
+        recipe_summary,
+    )
     from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, When
-    from cnncodes.advice.recipes import find_recipe, recipe_files, recipe_summary
     from cnncodes.advice.run_record import RunReport
-    from cnncodes.advice.running import run
+    from cnncodes.advice.steps import run
     from cnncodes.advice.strays import Stray, Strays, find_strays
 
 _HOMES = {
     "RunReport": "run_record",
-    "run": "running",
+    "run": "steps",
     "Probe": "probe_result",
     "ProbeResult": "probe_result",
     "probe": "probing",
@@ -35,9 +42,9 @@ _HOMES = {
     "ExtractSettings": "recipe_schema",
     "HeadSettings": "recipe_schema",
     "When": "recipe_schema",
-    "find_recipe": "recipes",
-    "recipe_files": "recipes",
-    "recipe_summary": "recipes",
+    "find_recipe": "recipe",
+    "recipe_files": "recipe",
+    "recipe_summary": "recipe",
     "Stray": "strays",
     "Strays": "strays",
     "find_strays": "strays",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +27,7 @@ from cnncodes.advice.reasons import (
 from cnncodes.advice.recipe import Recipe, load_recipe
 from cnncodes.advice.sample import MOST_IMAGES, extract_sample
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.core.files import parse_json, reading
 from cnncodes.core.records import from_value, to_value
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 Amount = Literal["small", "large"]
 Similarity = Literal["similar", "different"]
-Progress = Callable[[int, int], None]  # images done, images unreadable
 DAMAGED_ADVICE = "The file is damaged, or was written by another version of cnncodes; ask for advice again."
 
 
@@ -190,7 +189,7 @@ def advise(
     workers : int, optional
         Decoding threads.
     seed : int, default 0
-    progress : callable(done, unreadable), optional
+    progress : callable(step, done, total, word), optional
 
     Returns
     -------
@@ -207,9 +206,8 @@ def advise(
 
     weights, numbers = load_weights(weights), load_thresholds(thresholds)
     size, rows = measure_size(catalog, split, seed)
-    sample = extract_sample(
-        catalog, rows, weights, images=images, device=device, workers=workers, seed=seed, progress=progress
-    )
+    compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
+    sample = extract_sample(catalog, rows, weights, images, compute)
     evidence = judge(sample, size)
     amount, similarity = decide(evidence, numbers)
     other = next_best(evidence, numbers, amount, similarity)

@@ -10,10 +10,17 @@ import numpy.typing as npt
 
 from cnncodes.advice import quick_probes
 from cnncodes.advice.copies import near_pairs
-from cnncodes.advice.dark_images import colour_words, highest_of_dark, stretch_words
 from cnncodes.advice.evidence import Evidence
 from cnncodes.advice.sample import Sample
-from cnncodes.advice.strays import at_most, far_from_others, far_words, mean_over_positions
+from cnncodes.advice.strays import (
+    at_most,
+    colour_words,
+    far_from_others,
+    far_words,
+    highest_of_dark,
+    mean_over_positions,
+    stretch_words,
+)
 from cnncodes.advice.thresholds import Thresholds
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import SPLITS, Catalog

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cnncodes.advice.run_record import KIND, NOTE, REPORT, SPLIT, RunReport
-from cnncodes.codes.file import CodesFile
+from cnncodes.advice.recipe import KEPT
+from cnncodes.advice.run_inputs import recipe_of_run
+from cnncodes.advice.run_record import KIND, NOTE, REPORT, SPLIT, RunReport, recipe_differences
+from cnncodes.codes.file import CodesFile, Provenance
 from cnncodes.core.errors import CnnCodesError, ModelError
-from cnncodes.core.files import read_json
+from cnncodes.core.files import model_file, read_json
 from cnncodes.core.files import read_text as read_file
+from cnncodes.core.outputs import write_whole
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.digests import catalog_digests
 from cnncodes.images.listing import class_places
 from cnncodes.images.tables import parse_csv, read_text
 
@@ -35,6 +42,66 @@ def read_records(folder: Path) -> tuple[RunReport, dict[str, Any]]:
             f"Repeat its command to continue it: {note.get('command', 'cnncodes run')}",
         )
     return RunReport.from_json(read_file(folder / REPORT)).placed(folder), note
+
+
+def weights_mark(name: str | None) -> list[Any]:
+    """What is another one where weights of a name may have other numbers: size and time of their file, version of cnncodes.
+
+    Empty for a training from new numbers (None).
+    """
+    if name is None:
+        return []
+    path, version = model_file(name), Provenance.now().versions["cnncodes"]
+    with contextlib.suppress(OSError, ValueError):
+        found = path.stat()
+        return [name, version, found.st_size, found.st_mtime_ns]
+    return [name, version]
+
+
+def keep_mark(folder: str | os.PathLike[str], mark: list[Any]) -> None:
+    """Note in a finished run which weights it was started with, for :func:`finished_run`."""
+    path = Path(folder) / NOTE
+    note = read_json(path)
+    if note.get("weights_mark") != mark:
+        write_whole(path, json.dumps(note | {"weights_mark": mark}, indent=2))
+
+
+def finished_run(
+    catalog: Catalog,
+    mark: list[Any],
+    folder: str | os.PathLike[str],
+    recipe: str | None,
+    assignments: Sequence[str],
+    seed: int,
+) -> RunReport | None:
+    """The report of a finished run that these images, weights, recipe and seed would show again; no network is loaded.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    mark : list
+        Of :func:`weights_mark`.
+    folder, recipe, assignments, seed
+        As for :func:`cnncodes.advice.run`.
+
+    Returns
+    -------
+    RunReport or None
+        None if there is none, if anything is another one, or if that cannot be known without the weights.
+    """
+    place = Path(folder)
+    try:
+        report, note = read_records(place)
+        inputs = {**catalog_digests(catalog), "seed": seed}
+        if note.get("weights_mark") != mark or any(
+            note["inputs"].get(name) != value for name, value in inputs.items()
+        ):
+            return None
+        advised = report.advice.recipe if report.advice else ""
+        asked = recipe_of_run(recipe or advised, assignments, mark[0] if mark else None, seed)
+        return None if recipe_differences(place / KEPT, asked.to_toml()) else report
+    except (CnnCodesError, OSError, LookupError, TypeError, AttributeError):
+        return None  # running it says what is wrong
 
 
 def _no_run(folder: Path, has_note: bool) -> ModelError:

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -22,8 +23,9 @@ from cnncodes.advice import sources as source_readers
 from cnncodes.advice.draws import NOTHING_TESTS, Draw, Pool, Shots, check_shots, draw, find_pool
 from cnncodes.advice.probe_result import Learning, Probe, ProbeResult
 from cnncodes.advice.sample import MOST_NUMBERS
-from cnncodes.advice.sources import Progress, Source
+from cnncodes.advice.sources import Source
 from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import HeadError, OptionError, nearest
 from cnncodes.heads.choice import DEFAULT_CS
 from cnncodes.heads.draws import ONE_SHOT_C
@@ -102,7 +104,7 @@ def probe(
         As for :func:`cnncodes.extract`.
     jobs : int, default -1
         Fits at a time; -1: as many as cores. The result does not depend on it.
-    progress : callable(what, done, of how many), optional
+    progress : callable(step, done, total, word), optional
 
     Returns
     -------
@@ -122,19 +124,16 @@ def probe(
     Activations of more than 9216 numbers (AlexNet's pool5) are averaged over a coarser grid before the SVM sees them;
     the result's notes say which. Memory: one layer of the images that are drawn, in float32, twice.
     """
-    numbers = check_shots(shots, repeats)
+    from cnncodes.weights import load_weights
+
+    protocol = _Protocol(check_shots(shots, repeats), repeats, C, normalisation, seed, jobs)
     if limit < 1:
         raise OptionError(f"a limit of {limit} test images is not possible.", "Use 1 or more.")
-    if normalisation not in get_args(NormalisationKind):
-        raise OptionError(
-            f"normalisation {normalisation!r} is not known.",
-            nearest(normalisation, get_args(NormalisationKind)),
-        )
     for name in against:
         source_readers.check_against(name)
     catalog, codes, usable, digests = _open(data)
     same = None if digests is None else identical_contents(digests)
-    pool = find_pool(catalog, usable, numbers, repeats, limit, seed, same)
+    pool = find_pool(catalog, usable, protocol.shots, repeats, limit, seed, same)
     rows = pool.rows
     chosen = catalog.subset(rows)
     main = _listed(weights, default=() if codes else ("imagenet",))
@@ -142,21 +141,47 @@ def probe(
     # What can be missing or of other images is looked at before anything is extracted.
     main = [_loaded(name) for name in main]
     others: list[str | Weights | Source] = [_other(name, chosen) for name in against]
+    compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
     with _folder(keep) as folder:
         found = [source_readers.from_codes(codes, rows, layers)] if codes and not main else []
-        options: dict[str, Any] = {"device": device, "workers": workers, "progress": progress}
         for what in [*main, *others]:
             if isinstance(what, Source):
                 found.append(what)
             elif what == source_readers.PIXELS:
-                found.append(source_readers.from_pixels(chosen, workers=workers))
+                found.append(source_readers.from_pixels(chosen, workers))
             else:
-                found.append(_from_weights(what, chosen, layers, folder, options))
-        return _judge(
-            found, chosen, _within(pool, rows), file_digests(chosen) if digests is None else digests[rows],
-            numbers, repeats=repeats, C=C, normalisation=normalisation, seed=seed, jobs=jobs, progress=progress,
-            against=tuple(source.name for source in found[len(found) - len(against) :]),
-        )  # fmt: skip
+                found.append(source_readers.from_weights(load_weights(what), chosen, layers, folder, compute))
+        digests = file_digests(chosen) if digests is None else digests[rows]
+        result = _judge(found, chosen, _within(pool, rows), digests, protocol, compute.progress)
+        return replace(result, against=tuple(source.name for source in found[len(found) - len(against) :]))
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """How layers are compared; the fields are parameters of :func:`probe`."""
+
+    shots: tuple[Shots, ...]
+    repeats: int
+    C: float | Literal["auto"]
+    normalisation: NormalisationKind
+    seed: int
+    jobs: int
+
+    def __post_init__(self) -> None:
+        allowed = get_args(NormalisationKind)
+        if self.normalisation not in allowed:
+            raise OptionError(
+                f"normalisation {self.normalisation!r} is not known.", nearest(self.normalisation, allowed)
+            )
+
+    def candidates(self, numbers: int, shots: Shots) -> float | tuple[float, ...]:
+        """What C is chosen from: what matters is C times the squared length of a row, which "standard" makes ``numbers``."""
+        if self.C != "auto":
+            return self.C
+        scale = 1 / numbers if self.normalisation == "standard" else 1.0
+        if shots == 1:
+            return ONE_SHOT_C * scale
+        return tuple(C * scale for C in (DEFAULT_CS if self.normalisation == "none" else CANDIDATES))
 
 
 def _judge(
@@ -164,15 +189,8 @@ def _judge(
     catalog: Catalog,
     pool: Pool,
     digests: Array,
-    shots: Sequence[Shots],
-    *,
-    repeats: int,
-    C: float | Literal["auto"],
-    normalisation: NormalisationKind,
-    seed: int,
-    jobs: int,
-    progress: Progress | None,
-    against: tuple[str, ...],
+    protocol: _Protocol,
+    progress: Progress,
 ) -> ProbeResult:
     """Draw once, and fit every layer of every source on the same draws."""
     for source in found:
@@ -191,7 +209,7 @@ def _judge(
     labels = np.full(len(catalog), -1)
     for place, k in enumerate(present):
         labels[catalog.labels == k] = place
-    draws, skipped = draw(labels, classes, pool, shots, repeats, seed)
+    draws, skipped = draw(labels, classes, pool, protocol.shots, protocol.repeats, protocol.seed)
     notes += skipped
     notes += _trained_on_tests(found, digests[np.unique(np.concatenate([each.test for each in draws]))])
     probes, done, total = [], 0, sum(len(source.layers) for source in found)
@@ -201,67 +219,49 @@ def _judge(
             X = source.read(layer)
             if source.numbers.get(layer, 0) > X.shape[1]:
                 coarse.append(f"{layer} ({source.numbers[layer]:,} to {X.shape[1]:,})")
-            probes += _probe_layer(
-                source.name, layer, X, labels, classes, draws,
-                C=C, normalisation=normalisation, seed=seed, jobs=jobs,
-            )  # fmt: skip
+            probes += [
+                Probe(source.name, layer, *figures)
+                for figures in _probe_layer(X, labels, classes, draws, protocol)
+            ]
             done += 1
-            if progress:
-                progress("fitting layers", done, total)
+            progress("fitting", 0, 0, f"{done} of {total} layers")
         if coarse:
             notes.append(
                 f"averaged over a coarser grid to at most {MOST_NUMBERS:,} numbers: {', '.join(coarse)}"
             )
     problems = {name: reason for source in found for name, reason in source.problems.items()}
     return ProbeResult(
-        tuple(probes), classes, against, pool.how, (*pool.notes, *dict.fromkeys(notes)), problems, seed,
+        tuple(probes), classes, (), pool.how, (*pool.notes, *dict.fromkeys(notes)), problems, protocol.seed,
         {source.name: source.fingerprint for source in found if source.fingerprint},
     )  # fmt: skip
 
 
 def _probe_layer(
-    source: str,
-    layer: str,
     X: npt.NDArray[np.float32],
     labels: Array,
     classes: tuple[str, ...],
     draws: Sequence[Draw],
-    *,
-    C: float | Literal["auto"],
-    normalisation: NormalisationKind,
-    seed: int,
-    jobs: int,
-) -> list[Probe]:
-    """One entry for each number of images."""
+    protocol: _Protocol,
+) -> list[tuple[Shots, float, int, tuple[float, ...], tuple[float, ...]]]:
+    """What a Probe has beside its layer, for each number of images."""
     found: dict[int, tuple[float, float]] = {}
 
     def fit_and_test(place: int) -> None:
         item = draws[place]
         head = fit_head(
-            X[item.learn], labels[item.learn], classes,
-            C=_candidates(X.shape[1], item.shots, normalisation) if C == "auto" else C,
-            normalisation=normalisation, seed=seed, solver="newton", jobs=1,
+            X[item.learn], labels[item.learn], classes, C=protocol.candidates(X.shape[1], item.shots),
+            normalisation=protocol.normalisation, seed=protocol.seed, solver="newton", jobs=1,
         ).head  # fmt: skip
         found[place] = mean_per_class(labels[item.test], head.predict(X[item.test])), head.C
 
-    run_in_threads([partial(fit_and_test, place) for place in range(len(draws))], jobs)
+    run_in_threads([partial(fit_and_test, place) for place in range(len(draws))], protocol.jobs)
     entries = []
     for shots in dict.fromkeys(item.shots for item in draws):
         mine = [place for place, item in enumerate(draws) if item.shots == shots]
         accuracy, chosen = zip(*(found[place] for place in mine), strict=True)
         one = draws[mine[0]]
-        entries.append(
-            Probe(source, layer, shots, len(one.learn) / len(classes), len(one.test), accuracy, chosen)
-        )
+        entries.append((shots, len(one.learn) / len(classes), len(one.test), accuracy, chosen))
     return entries
-
-
-def _candidates(numbers: int, shots: Shots, normalisation: NormalisationKind) -> float | tuple[float, ...]:
-    """What C is chosen from: what matters is C times the squared length of a row, which "standard" makes ``numbers``."""
-    scale = 1 / numbers if normalisation == "standard" else 1.0
-    if shots == 1:
-        return ONE_SHOT_C * scale
-    return tuple(C * scale for C in (DEFAULT_CS if normalisation == "none" else CANDIDATES))
 
 
 def mean_per_class(labels: Array, predicted: Array) -> float:
@@ -320,19 +320,6 @@ def _other(name: str, catalog: Catalog) -> str | Weights | Source:
     if Path(name).suffix.lower() in CODES_SUFFIXES:
         return source_readers.from_features(Path(name), catalog)
     return name if name == source_readers.PIXELS else _loaded(name)
-
-
-def _from_weights(
-    weights: str | Weights,
-    catalog: Catalog,
-    layers: str | Sequence[str],
-    folder: Path,
-    options: dict[str, Any],
-) -> Source:
-    from cnncodes.weights import load_weights
-
-    loaded = load_weights(weights) if isinstance(weights, str) else weights
-    return source_readers.from_weights(loaded, catalog, layers, folder, **options)
 
 
 @contextmanager

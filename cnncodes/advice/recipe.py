@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnncodes.advice.recipe_check import Flaw, Reading, Value
+from cnncodes.advice.recipe_check import Flaw, Reading, Value, toml_value
 from cnncodes.advice.recipe_schema import (
     METHOD_DEFAULTS,
     ExtractSettings,
@@ -18,10 +18,8 @@ from cnncodes.advice.recipe_schema import (
     When,
     nested_records,
 )
-from cnncodes.advice.recipes import find_recipe
-from cnncodes.advice.toml_text import toml_value
-from cnncodes.core.errors import CnnCodesError, OptionError
-from cnncodes.core.files import read_text
+from cnncodes.core.errors import CnnCodesError, OptionError, nearest
+from cnncodes.core.files import parse_toml, read_text
 from cnncodes.core.outputs import write_whole
 from cnncodes.networks import Network, get_network
 from cnncodes.training.settings import TrainingSettings
@@ -29,6 +27,7 @@ from cnncodes.weights.preprocessing import Preprocessing
 
 #: The command that follows a recipe of each method.
 COMMANDS: dict[Method, str] = {"linear": "fit-linear", "finetune": "finetune", "train": "train"}
+_PACKAGE = Path(__file__).resolve().parent.parent
 KEPT = "recipe.toml"  # in a run's folder
 
 
@@ -40,7 +39,7 @@ class RecipeError(CnnCodesError):
         listed = "\n".join(f"  {flaw}" for flaw in flaws)
         super().__init__(
             f"recipe '{name}' has {count}:\n{listed}",
-            "Mend the lines named; 'cnncodes recipes show scratch' shows a recipe that is right.",
+            "Correct these lines; 'cnncodes recipes show scratch' shows a recipe that is right.",
         )
         self.flaws = flaws
 
@@ -175,6 +174,48 @@ class Recipe:
         return path
 
 
+def recipe_folder() -> Path:
+    """Folder of the recipes that came with this copy of cnncodes: a wheel's, or the checkout's."""
+    for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes"):
+        if folder.is_dir():
+            return folder
+    raise CnnCodesError("the recipes are not beside the package.", "Install cnncodes again.")
+
+
+def recipe_files() -> dict[str, Path]:
+    """Name and file of each recipe, by name."""
+    return {path.stem: path for path in sorted(recipe_folder().glob("*.toml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """File of a recipe: the file of that path, if there is one, else the recipe of that name.
+
+    Raises
+    ------
+    OptionError
+        If there is neither; the message has the nearest name.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.exists():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise OptionError(f"'{name}' is {kind}, not a recipe.", "Name a TOML file, or a recipe by its name.")
+    files = recipe_files()
+    if name in files:
+        return files[name]
+    if path.suffix == ".toml" and path.stem not in files:
+        raise OptionError(
+            f"there is no recipe file '{name}'.", "Start from one: 'cnncodes recipes copy NAME -o FILE'."
+        )
+    raise OptionError(f"there is no recipe '{name}'.", nearest(path.stem, files))
+
+
+def recipe_summary(path: Path) -> str:
+    """The recipe's own line about itself."""
+    return str(parse_toml(read_text(path))["summary"])
+
+
 def load_recipe(
     name_or_path: str | os.PathLike[str],
     assignments: Iterable[str] = (),
@@ -240,8 +281,7 @@ def _finish(reading: Reading, name: str, assignments: Iterable[str], options: Ma
     if any(flaw.line is not None for flaw in flaws):
         raise RecipeError(name, flaws)
     if len(flaws) == 1:
-        problem, _, remedy = flaws[0].text.partition(". ")
-        raise OptionError(f"{flaws[0].option}: {problem.rstrip('.')}.", remedy or "Leave it out.")
+        raise OptionError(f"{flaws[0].option}: {flaws[0].problem}", flaws[0].remedy or "Leave it out.")
     if flaws:
         listed = "\n".join(f"  {flaw}" for flaw in flaws)
         raise OptionError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,12 +19,26 @@ from cnncodes.advice.recipe_schema import (
     parse,
     sections,
 )
-from cnncodes.advice.toml_text import KeyPath, TomlError, line_of, read_toml
 from cnncodes.core.errors import CnnCodesError, OptionError, nearest
+from cnncodes.core.files import parse_toml
 
 Record = TypeVar("Record")
 
 MOST_FLAWS = 50  # that are no TOML: each reads the text once more
+
+
+KeyPath = tuple[str, ...]
+
+# Strings and comments are taken whole, so that nothing inside them looks like a key, a bracket or a new line.
+_TOKEN = re.compile(
+    r'"""(?:\\.|[^\\])*?"""(?:"{0,2})'
+    r"|'''.*?'''(?:'{0,2})"
+    r'|"(?:\\.|[^"\\\n])*"'
+    r"|'[^'\n]*'"
+    r"|\#[^\n]*"
+    r"|.",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -31,8 +46,14 @@ class Flaw:
     """One mistake: its line in the file, or None and the option of the command line that made it."""
 
     line: int | None
-    text: str
+    problem: str
+    remedy: str = ""
     option: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is wrong, and what to do."""
+        return f"{self.problem} {self.remedy}".rstrip()
 
     def __str__(self) -> str:
         return f"{self.option or f'line {self.line}'}: {self.text}"
@@ -46,8 +67,8 @@ class Value:
     line: int | None = None
     option: str = ""
 
-    def flaw(self, text: str) -> Flaw:
-        return Flaw(self.line, text, self.option)
+    def flaw(self, problem: str, remedy: str = "") -> Flaw:
+        return Flaw(self.line, problem, remedy, self.option)
 
 
 Given = dict[str, dict[str, Value]]
@@ -105,12 +126,14 @@ class Reading:
                 for key, value in content.items():
                     self._take(name, key, value, line_of(lines, name, key))
             elif name in self.table:
-                self.flaws.append(Flaw(line, f"'{name}' is a section; write [{name}] and its keys below it."))
+                self.flaws.append(
+                    Flaw(line, f"'{name}' is a section.", f"So write [{name}] and its keys below it.")
+                )
             elif isinstance(content, dict | list) and not self._homes(name):
                 allowed = [section for section in self.table if section]
-                self.flaws.append(Flaw(line, f"there is no section [{name}]. {nearest(name, allowed)}"))
+                self.flaws.append(Flaw(line, f"there is no section [{name}].", nearest(name, allowed)))
             else:
-                self.flaws.append(Flaw(line, self._unknown("", name)))
+                self.flaws.append(Flaw(line, *self._unknown("", name)))
 
     def read_assignment(self, text: str, option: str = "") -> None:
         """Take ``section.name=value``; a bare name belongs to [train]."""
@@ -119,28 +142,29 @@ class Reading:
         section, _, key = name.strip().rpartition(".")
         section = section or "train"
         if not equals:
-            self.flaws.append(Flaw(None, "there is no '='. Write --set section.name=value.", option))
+            self.flaws.append(Flaw(None, "there is no '='.", "Write --set section.name=value.", option))
         elif section not in self.table:
             allowed = [name for name in self.table if name]
             self.flaws.append(
-                Flaw(None, f"there is no section '{section}'. {nearest(section, allowed)}", option)
+                Flaw(None, f"there is no section '{section}'.", nearest(section, allowed), option)
             )
         elif key not in self.table[section]:
-            self.flaws.append(Flaw(None, self._unknown(section, key), option))
+            self.flaws.append(Flaw(None, *self._unknown(section, key), option))
         else:
             try:
                 value = parse(written.strip(), self.table[section][key].kind)
                 self.given[section][key] = Value(value, option=option)
             except TypeError:
-                self.flaws.append(Flaw(None, self._unfit(section, key, written.strip()), option))
+                self.flaws.append(Flaw(None, *self._unfit(section, key, written.strip()), option))
 
     def check_method(self) -> Method | None:
         """The method, after seeing that every key is for it; None if there is no right one."""
         for key in self.table[""]:
-            wrong = any(flaw.text.startswith(f"{key} = ") for flaw in self.flaws)
-            if key not in self.given[""] and key not in self._broken and not wrong:
+            if key not in self.given[""] and key not in self._broken:
                 example = f'"{METHODS[0]}"' if key == "method" else '"..."'
-                self.flaws.append(Flaw(1, f"the key '{key}' is missing. Write {key} = {example} at the top."))
+                self.flaws.append(
+                    Flaw(1, f"the key '{key}' is missing.", f"Write {key} = {example} at the top.")
+                )
         if "method" not in self.given[""]:
             return None
         method: Method = self.given[""]["method"].value
@@ -154,26 +178,33 @@ class Reading:
         fixed = dict(fixed or {})
         names = getattr(record, "__dataclass_fields__", {})
         values = {key: value for key, value in self.given[section].items() if key in names}
-        while True:
-            try:
-                return record(**{**fixed, **{key: value.value for key, value in values.items()}})
-            except OptionError as error:
-                blamed = sorted(
-                    (found.start(), key)
-                    for key in values
-                    if (found := re.search(rf"\b{key}\b", error.problem))
-                )
-                text = f"{error.problem} {error.remedy}"
-                if not blamed:  # a default that does not go with the rest
-                    self.flaws.append(Flaw(self.section_lines.get(section, 1), text))
-                    return record()
-                self.flaws.append(values[blamed[0][1]].flaw(text))
-                for _, key in blamed:
-                    del values[key]
+        accepted = dict(fixed)
+        try:
+            return record(**accepted | {key: value.value for key, value in values.items()})
+        except OptionError:
+            pass
+        while values:  # a value may need another one that stands below it
+            refused: dict[str, OptionError] = {}
+            for key, value in values.items():
+                try:
+                    record(**accepted | {key: value.value})
+                    accepted[key] = value.value
+                except OptionError as error:
+                    refused[key] = error
+            if len(refused) == len(values):
+                break
+            values = {key: values[key] for key in refused}
+        try:
+            built = record(**accepted)
+        except OptionError as error:  # a default that does not go with the rest
+            self.flaws.append(Flaw(self.section_lines.get(section, 1), error.problem, error.remedy))
+            return record()
+        self.flaws += [values[key].flaw(error.problem, error.remedy) for key, error in refused.items()]
+        return built
 
     def fault(self, section: str, key: str, error: CnnCodesError) -> None:
         """A mistake that another room has found in a value."""
-        self.flaws.append(self.given[section][key].flaw(f"{section}.{key}: {error.problem} {error.remedy}"))
+        self.flaws.append(self.given[section][key].flaw(f"{section}.{key}: {error.problem}", error.remedy))
 
     def ordered_flaws(self) -> tuple[Flaw, ...]:
         """Those of the file by line, then those of the command line."""
@@ -181,34 +212,36 @@ class Reading:
 
     def _take(self, section: str, key: str, value: object, line: int) -> None:
         if key not in self.table[section]:
-            self.flaws.append(Flaw(line, self._unknown(section, key)))
+            self.flaws.append(Flaw(line, *self._unknown(section, key)))
             return
         try:
             self.given[section][key] = Value(convert(value, self.table[section][key].kind), line)
         except TypeError:
-            self.flaws.append(Flaw(line, self._unfit(section, key, value)))
+            self.flaws.append(Flaw(line, *self._unfit(section, key, value)))
+            if not section:
+                self._broken.add(key)
 
-    def _unfit(self, section: str, key: str, value: object) -> str:
+    def _unfit(self, section: str, key: str, value: object) -> tuple[str, str]:
         kind = self.table[section][key].kind
         name = f"{section}.{key}" if section else key
         if isinstance(value, str) and (choices := choices_of(kind)):
-            return f"{name} = '{value}' is not known. {nearest(value, choices)}"
-        return f"{name} = {value!r} does not fit. Give {describe(kind)}."
+            return f"{name} = '{value}' is not known.", nearest(value, choices)
+        return f"{name} = {value!r} does not fit.", f"Give {describe(kind)}."
 
-    def _unknown(self, section: str, key: str) -> str:
-        """Where a key belongs that its section does not have, or which one was meant."""
+    def _unknown(self, section: str, key: str) -> tuple[str, str]:
+        """A key that its section does not have, and where it belongs or which one was meant."""
         problem = f"[{section}] has no key '{key}'." if section else f"'{key}' is no key of a recipe."
         if homes := self._homes(key):
             if homes == [""]:
-                return f"{problem} It stands at the top, before the first section."
-            return f"{problem} It belongs to {' or '.join(f'[{home}]' for home in homes)}."
+                return problem, "It stands at the top, before the first section."
+            return problem, f"It belongs to {' or '.join(f'[{home}]' for home in homes)}."
         here = [*self.table[section], *([] if section else [name for name in self.table if name])]
         if close := _close(key, here):
-            return f"{problem} Did you mean {' or '.join(repr(name) for name in close)}?"
+            return problem, f"Did you mean {' or '.join(repr(name) for name in close)}?"
         everywhere = {name: home for home, keys in self.table.items() if home for name in keys}
         if close := _close(key, everywhere):
-            return f"{problem} Did you mean '{close[0]}' of [{everywhere[close[0]]}]?"
-        return f"{problem} Allowed: {', '.join(here)}."
+            return problem, f"Did you mean '{close[0]}' of [{everywhere[close[0]]}]?"
+        return problem, f"Allowed: {', '.join(here)}."
 
     def _homes(self, key: str) -> list[str]:
         return [section for section, keys in self.table.items() if key in keys]
@@ -218,11 +251,11 @@ class Reading:
     ) -> None:
         if all(method not in allowed for allowed in methods.values()):
             belongs = _names(sorted({name for allowed in methods.values() for name in allowed}))
-            text = f"[{section}] is not for the method '{method}', but for {belongs}. Leave it out."
+            text = f"[{section}] is not for the method '{method}', but for {belongs}.", "Leave it out."
             if section in self.section_lines:
-                self.flaws.append(Flaw(self.section_lines[section], text))
+                self.flaws.append(Flaw(self.section_lines[section], *text))
             else:
-                self.flaws.append(next(iter(self.given[section].values())).flaw(text))
+                self.flaws.append(next(iter(self.given[section].values())).flaw(*text))
             return
         for key, value in self.given[section].items():
             if method not in methods[key]:
@@ -243,7 +276,7 @@ def _no_toml(error: TomlError, line: str) -> Flaw:
             hint = f' A text stands in quotes: {key} = "{value}".'
         elif value[:1] == '"' and "\\" in value:
             hint = " In double quotes a backslash is written twice; between single quotes it is itself."
-    return Flaw(error.line, f"this is not TOML: {error.reason}.{hint}")
+    return Flaw(error.line, f"this is not TOML: {error.reason}.", hint.strip())
 
 
 def _close(wrong: str, allowed: Iterable[str]) -> list[str]:
@@ -255,3 +288,93 @@ def _close(wrong: str, allowed: Iterable[str]) -> list[str]:
 
 def _names(words: Iterable[str]) -> str:
     return " and ".join(f"'{word}'" for word in words)
+
+
+# --- the text of a TOML file: the line of every key, which tomllib does not tell, and writing values back
+
+
+class TomlError(ValueError):
+    """A text that is not TOML, with the line of the mistake; ``at_end`` if it was noticed only where the text ends."""
+
+    def __init__(self, line: int, reason: str, at_end: bool = False) -> None:
+        super().__init__(f"line {line}: {reason}")
+        self.line = line
+        self.reason = reason
+        self.at_end = at_end
+
+
+def read_toml(text: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
+    """The document, and the line (from 1) of each of its tables and keys; raises TomlError.
+
+    A key inside an inline table, such as ``b`` in ``a = { b = 1 }``, has no line of its own: its table's holds.
+    """
+    text = text.replace("\r\n", "\n")
+    try:
+        return parse_toml(text), _key_lines(text)
+    except ValueError as error:
+        found = re.search(r" ?\(at (?:line (\d+), column \d+|end of document)\)", str(error))
+        line = int(found[1]) if found and found[1] else text.rstrip("\n").count("\n") + 1
+        reason = str(error).replace(found[0], "") if found else str(error)
+        raise TomlError(line, reason, at_end=not (found and found[1])) from None
+
+
+def line_of(lines: Mapping[KeyPath, int], *path: str) -> int:
+    """Line of a key, else of the nearest table around it, else 1."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+def toml_value(value: object) -> str:
+    """One value as TOML text: booleans, numbers, strings, and lists of them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):  # JSON's escapes are TOML's too, but for DEL, which TOML wants escaped
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    raise TypeError(f"{type(value).__name__} has no form in TOML here")
+
+
+def _key_lines(text: str) -> dict[KeyPath, int]:
+    lines: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    for line, tokens in _statements(text):
+        if tokens[0] == "[":
+            inside = "".join(tokens).strip("[] \t")
+            table = _key_path(inside)
+            lines.setdefault(table, line)
+            continue
+        path = table + _key_path("".join(tokens[: tokens.index("=")]))
+        for length in range(len(table) + 1, len(path) + 1):
+            lines.setdefault(path[:length], line)
+    return lines
+
+
+def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and tokens of each header and each ``key = value``, over as many lines as it takes."""
+    line, begun, depth = 1, 1, 0
+    tokens: list[str] = []
+    for token in _TOKEN.findall(text + "\n"):
+        if token == "\n" and depth == 0:
+            if tokens:
+                yield begun, tokens
+            tokens = []
+        elif not token.startswith("#") and (tokens or not token.isspace()):
+            if not tokens:
+                begun = line
+            depth += (token in "[{") - (token in "]}")
+            tokens.append(token)
+        line += token.count("\n")
+
+
+def _key_path(key: str) -> KeyPath:
+    """``a."b.c"`` -> ("a", "b.c"); tomllib itself reads the quotes."""
+    path: list[str] = []
+    value: Any = parse_toml(f"{key} = 0")
+    while isinstance(value, dict):
+        ((name, value),) = value.items()
+        path.append(name)
+    return tuple(path)

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.advice.recipe import Recipe, load_recipe
-from cnncodes.advice.recipes import find_recipe
+from cnncodes.advice.recipe import Recipe, find_recipe, load_recipe
 from cnncodes.advice.run_record import left_by_run
 from cnncodes.core.errors import OptionError
 from cnncodes.images.catalog import Catalog
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def recipe_of_run(
-    name: str | os.PathLike[str], assignments: Sequence[str], weights: Weights | None, seed: int
+    name: str | os.PathLike[str], assignments: Sequence[str], weights: str | None, seed: int
 ) -> Recipe:
-    """A recipe with what a person changed in it and the run's weights and seed; raises RecipeError or OptionError."""
+    """A recipe with what a person changed in it and the run's weights (their name) and seed; raises RecipeError or OptionError."""
     method = load_recipe(name).method
     given: dict[str, str] = {}
     if weights is not None and method != "train":
-        given["--weights"] = f"network.weights={weights.name}"
+        given["--weights"] = f"network.weights={weights}"
     if method != "linear":
         given["--seed"] = f"train.seed={seed}"
     return load_recipe(name, assignments, options=given)

@@ -36,6 +36,7 @@ TRAINED = ("finetune", "train")  # methods that leave it
 CODES = "codes.h5"  # of the last stages; LAYERS where a recipe wants others
 LAYERS = "layers.h5"
 PREDICTIONS = "predictions.h5"  # of the test images
+PAGE = "report.html"
 _LOCK = "run.lock"
 
 
@@ -164,6 +165,15 @@ def inputs_of(catalog: Catalog, weights: Weights | None, seed: int) -> dict[str,
     }
 
 
+def page_is_current(folder: str | os.PathLike[str]) -> bool:
+    """Whether a run's folder holds a page that is not older than its report."""
+    page, report = Path(folder) / PAGE, Path(folder) / REPORT
+    try:
+        return page.stat().st_mtime_ns >= report.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
 class RunNote:
     """``run.json``: how the run was started, and what its steps said. Written whole or not at all.
 
@@ -259,7 +269,7 @@ def left_by_run(folder: Path) -> list[Path]:
     from cnncodes.training.folder import left_by_training
 
     method = _method(folder)
-    names = [REPORT, MODEL, PREDICTIONS, "report.html", "confusion.png", CODES]
+    names = [REPORT, MODEL, PREDICTIONS, PAGE, "confusion.png", CODES]
     names += [LAYERS] if method == "linear" else []
     names += ["curves.png", "page.h5"] if method in TRAINED else []
     names += ["depth.png"] if (folder / ADVICE).exists() else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from cnncodes.weights import Weights
 
 Array = npt.NDArray[Any]
-Progress = Callable[[int, int], None]  # images done, images unreadable
 
 MOST_IMAGES = 2000
 #: Stages with more numbers per image (AlexNet's pool5 has just so many) are average-pooled to a grid that has
@@ -114,41 +113,21 @@ def draw_sample(catalog: Catalog, split: Split, images: int = MOST_IMAGES, seed:
     return np.sort(rows[np.argsort(places, kind="stable")[:images]])
 
 
-def extract_sample(
-    catalog: Catalog,
-    split: Split,
-    weights: Weights,
-    *,
-    images: int = MOST_IMAGES,
-    device: str = "auto",
-    workers: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Sample:
-    """Decode a stratified sample once and keep every stage's codes, pooled where they are large.
-
-    Parameters
-    ----------
-    catalog, split, weights
-    images : int, default 2000
-    device : str, default "auto"
-    workers : int, optional
-    seed : int, default 0
-    progress : callable(done, unreadable), optional
-    """
+def extract_sample(catalog: Catalog, split: Split, weights: Weights, images: int, compute: Compute) -> Sample:
+    """Decode a stratified sample of at most so many images once and keep every stage's codes, pooled where they are large."""
     from cnncodes.codes.compute import choose_device
     from cnncodes.codes.stream import stream
 
-    place = choose_device(device)
-    drawn = catalog.subset(rows := draw_sample(catalog, split, images, seed))
+    place = choose_device(compute.device)
+    drawn = catalog.subset(rows := draw_sample(catalog, split, images, compute.seed))
     stages = probed_stages(weights.architecture)
     settings = _settings(weights, stages, len(rows))
     kept = _Kept(settings, stages, len(rows), trained_classifier(weights))
     started = time.perf_counter()
-    for batch in stream(drawn, weights, settings, Compute(place.torch_name, workers)):
+    for batch in stream(drawn, weights, settings, dataclasses.replace(compute, device=place.torch_name)):
         kept.take(batch)
-        if progress:
-            progress(int(batch.rows[-1]) + 1, len(kept.problems))
+        bad = f"{len(kept.problems):,} unreadable" if kept.problems else ""
+        compute.progress("looking", int(batch.rows[-1]) + 1, len(rows), bad)
     seconds = time.perf_counter() - started
     problems = {drawn.names[row]: reason for row, reason in kept.problems.items()}
     readable = kept.readable

@@ -16,6 +16,7 @@ from cnncodes.advice.sample import average_pool, pooled_side
 from cnncodes.codes.extraction import run_extraction
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.planning import plan_extraction
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CodesFileError, OptionError, ResumeError
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.loader import Loader
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from cnncodes.weights import Weights
 
 Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 PIXELS = "pixels"  # in place of weights: what codes must beat
 PIXELS_LAYER = "32 x 32 RGB"
@@ -91,14 +91,7 @@ def _place(network: Network, stage: str) -> int:
 
 
 def from_weights(
-    weights: Weights,
-    catalog: Catalog,
-    layers: str | Sequence[str],
-    folder: Path,
-    *,
-    device: str = "auto",
-    workers: int | None = None,
-    progress: Progress | None = None,
+    weights: Weights, catalog: Catalog, layers: str | Sequence[str], folder: Path, compute: Compute
 ) -> Source:
     """Extract the layers of all images once, into a codes file in ``folder``; a file that is there is continued."""
     network = weights.architecture
@@ -106,17 +99,12 @@ def from_weights(
     what = "\0".join([*catalog.names, *stages, str(catalog.root)]).encode("utf-8", "surrogateescape")
     label = re.sub(r"[^\w.-]+", "-", Path(weights.name).name)
     path = folder / f"{label}-{weights.fingerprint[:12]}-{hashlib.sha256(what).hexdigest()[:12]}.h5"
-    options: dict[str, Any] = {"layers": stages, "device": device, "workers": workers}
+    options: dict[str, Any] = {"layers": stages, "device": compute.device, "workers": compute.workers}
     try:
         plan = plan_extraction(catalog, path, weights, **options)
     except ResumeError:  # the images changed since: the file is of no use any more
         plan = plan_extraction(catalog, path, weights, overwrite=True, **options)
-    run_extraction(
-        plan,
-        lambda _, done, total, word: (
-            progress(f"codes of {weights.name}", int(done), total) if progress else None
-        ),
-    )
+    run_extraction(plan, lambda _, *where: compute.progress(f"codes of {weights.name}", *where))
     return from_codes(path, np.arange(len(catalog)), stages, name=weights.name)
 
 
@@ -140,7 +128,7 @@ def from_codes(path: Path, rows: Array, layers: str | Sequence[str], *, name: st
         )
 
 
-def from_pixels(catalog: Catalog, *, workers: int | None = None) -> Source:
+def from_pixels(catalog: Catalog, workers: int | None = None) -> Source:
     """All images squeezed to 32 x 32 RGB, 3,072 numbers from -1 (black) to 1 (white); zeros where one cannot be read."""
     batches = [range(start, min(start + _READ, len(catalog))) for start in range(0, len(catalog), _READ)]
     squeezed = Preprocessing(resize=_PIXEL_SIDE, crop=_PIXEL_SIDE, fit="squash")

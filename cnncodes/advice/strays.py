@@ -5,7 +5,7 @@ None of this says that an image is wrong. It says where to look first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,12 +13,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.advice.dark_images import colour_words, highest_of_dark
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import mean_of_crops, nearest
 from cnncodes.core.records import from_json, to_json
 from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.decode import sixteen_bit_range
 
 Array = npt.NDArray[Any]
 Kind: TypeAlias = Literal["one-colour", "far", "labels", "identical", "near"]
@@ -34,6 +34,9 @@ _LEAST_SPREAD = 0.05  # of the log distance: where nearly all distances are equa
 _VOTES = (10, 9, 8)  # of the nearest, for one other class
 MOST_DECODED = 2_000  # to see whether they are empty; some seconds
 _FEW = 5  # so many are named however small the set is
+
+
+WHITE = 65_535  # of 16 bits
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,34 @@ class Strays:
     def from_json(cls, text: str) -> Strays:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
         return from_json(text, cls, "the list of strays")
+
+
+def colour_words(share: float, highest: int | None = None) -> str:
+    """What is said of an image of one colour, and the cause, if it is that of :func:`highest_of_dark`."""
+    words = f"{100 * share:.0f} % of it is one colour"
+    return words if highest is None else f"{words}, a 16-bit image with values up to {highest:,} of {WHITE:,}"
+
+
+def highest_of_dark(path: str | Path) -> int | None:
+    """Largest value of a 16-bit image that uses a quarter of the range at most, as cameras of 10 to 14 bits write them.
+
+    Decoded they are nearly black. None of any other image, and of one that is black throughout.
+    """
+    values = sixteen_bit_range(path)
+    return values[1] if values is not None and 0 < values[1] < (WHITE + 1) // 4 else None
+
+
+def stretch_words(named: int, highest: Sequence[int]) -> str:
+    """How many of the images that are named as of one colour are dark 16-bit images, and what can be done."""
+    if not highest:
+        return ""
+    count = f"{len(highest)} of the {named} named are 16-bit images" if named > 1 else "it is a 16-bit image"
+    uses = "use" if named > 1 else "uses"
+    factor = 2 ** (16 - max(highest).bit_length())
+    return (
+        f"; {count} that {uses} only values up to {max(highest):,} of {WHITE:,} and so nearly black: multiply all images by "
+        f"{factor} first, such as with Pillow: Image.open(old).point(lambda value: value * {factor}).save(new)"
+    )
 
 
 def at_most(images: int) -> int:

@@ -47,7 +47,6 @@ def advise(
         cnncodes advise photos/ -o advice
     """
     from cnncodes.advice import advise as ask
-    from cnncodes.advice.sample import MOST_IMAGES
     from cnncodes.images import read_catalog
 
     reporter = Reporter(json, quiet)
@@ -56,11 +55,11 @@ def advise(
     catalog = read_catalog(data, **reading)
     reporter.note(catalog.describe())
     loaded = options.load_weights(reporter, weights, model)
-    with reporter.progress("looking", min(len(catalog), MOST_IMAGES), "images") as update:
+    with reporter.steps() as progress:
         advice = ask(
             catalog, loaded, data=options.words(data, reading), split=options.parse_split(split),
             thresholds=thresholds, device=device, workers=workers, seed=seed,
-            progress=lambda done, bad: update(done, f"{bad} unreadable" if bad else ""),
+            progress=progress,
         )  # fmt: skip
     print_advice(reporter, advice)
     if output is not None:

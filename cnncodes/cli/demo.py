@@ -21,8 +21,7 @@ def demo(output: options.Folder = "demo") -> None:
     the advice says of scanned digits, which are another kind of image. Every command is shown as it is run: put your
     own folder in its place. A second time, it goes on with what is there.
     """
-    from cnncodes.advice.digits import write_digits
-    from cnncodes.advice.meadow import write_meadow
+    from cnncodes.advice.demo_images import write_digits, write_meadow
 
     started = time.perf_counter()
     reporter = Reporter()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -62,7 +60,7 @@ def probe(
     value = options.parse_C(C)
     if isinstance(value, list):
         raise OptionError(f"--C '{C}' has several values.", "Give one, or auto.")
-    with _bars(reporter) as progress:
+    with reporter.steps() as progress:
         result = run_probe(
             options.read_images(data, reading, stored=is_codes(data)), weights or None, layers=layers, shots=parse_shots(shots), repeats=repeats,
             against=[name for text in against or [] for name in text.split(",") if name], C=value,
@@ -91,22 +89,6 @@ def parse_shots(text: str) -> list[Shots]:
     numbers = [word for word in words if word != "all"]
     counts: list[Shots] = list(options.parse_integers(",".join(numbers), "--shots")) if numbers else []
     return [*counts, "all"] if "all" in words else counts
-
-
-@contextmanager
-def _bars(reporter: Reporter) -> Iterator[Callable[[str, int, int], None]]:
-    """One bar after the other: the codes of each weights, then the fits."""
-    with ExitStack() as stack:
-        bars: dict[str, Callable[[float, str], None]] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                stack.close()
-                unit = "images" if what.startswith("codes") else "layers"
-                bars[what] = stack.enter_context(reporter.progress(what, total, unit))
-            bars[what](done, "")
-
-        yield progress
 
 
 def _print(reporter: Reporter, result: ProbeResult) -> None:

@@ -1,4 +1,4 @@
-"""`cnncodes run`: the whole road from images to a tested model."""
+"""`cnncodes run`: from images to a tested model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from cnncodes.core.words import counted, duration, one_line, percent, quoted, sh
 if TYPE_CHECKING:
     from cnncodes.advice import RunReport
     from cnncodes.evaluation import Evaluation
-    from cnncodes.weights import Weights
 
 MOST_FINDINGS = 3  # files named per finding on the screen; the report has more
 
@@ -39,7 +38,7 @@ def run(
     *,
     reading: options.Reading,
 ) -> None:
-    """The whole road: look at the images, choose a recipe, follow it, test the model, report.
+    """From images to a tested model: look at them, choose a recipe, follow it, test, report.
 
     Without a split of their own, a fifth of the images is kept to test, copies on one side. The advice looks at
     the others only. Interrupted or killed, the same command goes on where it stopped; done, it shows its report
@@ -49,7 +48,7 @@ def run(
 
         cnncodes run photos/ -o out --recipe large-similar --set train.epochs=5
     """
-    from cnncodes.advice import run as run_all
+    from cnncodes.advice.finished import finished_run, keep_mark, weights_mark
     from cnncodes.advice.run_record import check_outside, finished_on
     from cnncodes.images import read_catalog
 
@@ -57,14 +56,23 @@ def run(
     check_outside(data, output)
     catalog = read_catalog(data, **reading)
     reporter.note(catalog.describe())
-    loaded = _weights(reporter, weights, model, recipe, set_)
+    start = _weights_name(weights, recipe, set_)
+    mark = weights_mark(start)
     before = None if overwrite else finished_on(output)
-    with reporter.steps() as progress:
-        report = run_all(
-            catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=options.words(data, reading),
-            device=device, workers=workers, seed=seed, progress=progress,
-            notes=reporter.warn, overwrite=overwrite,
-        )  # fmt: skip
+    shown = before and model is None
+    report = finished_run(catalog, mark, output, recipe, set_ or (), seed) if shown else None
+    if report is None:
+        from cnncodes.advice import run as run_all
+
+        loaded = None if start is None else options.load_weights(reporter, start, model)
+        with reporter.steps() as progress:
+            report = run_all(
+                catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=options.words(data, reading),
+                device=device, workers=workers, seed=seed, progress=progress,
+                notes=reporter.warn, overwrite=overwrite,
+            )  # fmt: skip
+        if model is None:
+            keep_mark(output, mark)
     if before is not None:
         reporter.note(
             f"already finished on {local_time(before)}; nothing was done again (use --overwrite to start anew)"
@@ -83,40 +91,33 @@ def local_time(stamp: str) -> str:
     return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def _weights(
-    reporter: Reporter,
-    name: str | None,
-    network: str | None,
-    recipe: str | None,
-    assignments: list[str] | None,
-) -> Weights | None:
+def _weights_name(name: str | None, recipe: str | None, assignments: list[str] | None) -> str | None:
     """Those of the option, else of the recipe, else imagenet; none for a recipe that trains from new numbers."""
     from cnncodes.advice import load_recipe
 
     chosen = load_recipe(recipe, assignments or ()) if recipe is not None else None
     if name is None and chosen is not None:
-        if chosen.method == "train":
-            return None
-        name = chosen.weights
-    return options.load_weights(reporter, name or "imagenet", network)
+        return None if chosen.method == "train" else chosen.weights
+    return name or "imagenet"
 
 
 def _draw(report: RunReport) -> None:
-    """The pictures of a run: what each stage knows, the curves of a training, and the confusions."""
-    from cnncodes.pictures.confusion import save_confusion
-    from cnncodes.pictures.curves import FILE, draw_curves, save_depth
-
+    """The pictures of a run that are not there: what each stage knows, the curves of a training, and the confusions."""
     folder = Path(report.folder)
-    if report.advice is not None:
+    if report.advice is not None and not (folder / "depth.png").exists():
+        from cnncodes.pictures.curves import save_depth
+
         save_depth(report.advice.evidence, folder / "depth.png")
-    if "training" in report.files:
+    if "training" in report.files and not (folder / "curves.png").exists():
+        from cnncodes.pictures.curves import draw_curves
         from cnncodes.training import read_epochs
 
         if epochs := read_epochs(folder / report.files["training"]):  # none if a person has removed them
-            draw_curves(
-                epochs, folder / FILE, title=f"{folder.resolve().name}: {counted(len(epochs), 'epoch')}"
-            )
-    if report.evaluation is not None:
+            title = f"{folder.resolve().name}: {counted(len(epochs), 'epoch')}"
+            draw_curves(epochs, folder / "curves.png", title=title)
+    if report.evaluation is not None and not (folder / "confusion.png").exists():
+        from cnncodes.pictures.confusion import save_confusion
+
         save_confusion(report.evaluation, folder / "confusion.png", overwrite=True)
 
 
@@ -124,13 +125,15 @@ def _write_page(
     reporter: Reporter, report: RunReport, device: str, workers: int | None, seed: int
 ) -> str | None:
     """Path of the run's page, which is written if it is not there yet. The run is complete without it, so a failure is said and no more."""
+    from cnncodes.advice.run_record import PAGE, page_is_current
     from cnncodes.core.errors import CnnCodesError
-    from cnncodes.page import PAGE, page_is_current, write_report
 
     folder = Path(report.folder)
     if page_is_current(folder):
         reporter.note(f"page: {folder / PAGE}")
         return str(folder / PAGE)
+    from cnncodes.page import write_report
+
     started = time.perf_counter()
     try:
         with reporter.steps() as progress:

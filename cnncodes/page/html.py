@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnncodes.advice.finished import read_records
-from cnncodes.advice.run_record import REPORT
+from cnncodes.advice.run_record import PAGE
 from cnncodes.core.compute import Progress
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError
 from cnncodes.core.files import parse_json
@@ -24,7 +24,6 @@ from cnncodes.page.record import RunPage
 from cnncodes.page.views import views
 from cnncodes.pictures.drawing import plain
 
-PAGE = "report.html"  # in a run's folder
 LONGEST_NAME = 36  # characters of a class's name that stands in a sentence
 
 
@@ -119,15 +118,6 @@ def write_report(
         missing_images=len(page.missing),
         notes=page.notes,
     )
-
-
-def page_is_current(folder: str | os.PathLike[str]) -> bool:
-    """Whether a run's folder holds a page that is not older than its report."""
-    page, report = Path(folder) / PAGE, Path(folder) / REPORT
-    try:
-        return page.stat().st_mtime_ns >= report.stat().st_mtime_ns
-    except OSError:
-        return False
 
 
 def check_output(path: Path, overwrite: bool = True) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncodes.advice.meadow import meadow_folder, write_meadow
+from cnncodes.advice.demo_images import meadow_folder, write_meadow
 
 DRAWING = Path(__file__).resolve().parents[2] / "examples" / "drawing"
 PICTURES = sorted(meadow_folder().glob("*/*/*"))

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnncodes.advice import Recipe, RecipeError, find_recipe, load_recipe, plain_recipe, recipe_files
+from cnncodes.advice.recipe_check import line_of, read_toml, toml_value
 from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, sections
-from cnncodes.advice.toml_text import line_of, read_toml, toml_value
 from cnncodes.cli import main
 from cnncodes.codes import extract
 from cnncodes.core.errors import CnnCodesError, OptionError

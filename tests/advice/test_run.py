@@ -1,4 +1,4 @@
-"""The whole road: it ends in an honest test, survives being interrupted anywhere, and touches nothing else."""
+"""A run: it ends in an honest test, survives being interrupted anywhere, and touches nothing else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cnncodes import training
-from cnncodes.advice import RunReport, run, running
+from cnncodes.advice import RunReport, run, steps
 from cnncodes.advice.division import draw_division, for_training, own_division
 from cnncodes.advice.draws import find_pool
 from cnncodes.advice.evidence import measure_size
@@ -85,7 +87,7 @@ def assert_same_model(one: RunReport, other: RunReport) -> None:
 
 def test_a_run_ends_with_a_tested_model_and_a_report(stripes, weights, tmp_path, monkeypatch) -> None:
     clock = itertools.count()  # a second later each time that it is looked at
-    monkeypatch.setattr(running, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(steps, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     report = run(read_catalog(stripes), weights, tmp_path / "out", data="stripes/")
     assert {"split", "codes", "fit", "test"} < set(report.seconds)
     assert sum(report.seconds.values()) < next(clock), "no time is counted in two steps"
@@ -264,7 +266,7 @@ def test_copies_stay_together_in_a_val_split_and_no_class_is_lost() -> None:
 
 def interrupt(monkeypatch, name: str) -> None:
     """Let a step of the run be cut off once, before it does anything."""
-    real, calls = getattr(running, name), []
+    real, calls = getattr(steps, name), []
 
     def once(*arguments: object, **options: object) -> object:
         calls.append(name)
@@ -272,7 +274,7 @@ def interrupt(monkeypatch, name: str) -> None:
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(running, name, once)
+    monkeypatch.setattr(steps, name, once)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +324,7 @@ def test_a_training_that_is_terminated_goes_on_to_the_same_weights(stripes, weig
 def test_a_finished_run_is_shown_and_not_done_again(stripes, weights, tmp_path, monkeypatch) -> None:
     first = run(read_catalog(stripes), weights, tmp_path / "out")
     for name in ("advise", "fit_linear", "evaluate"):
-        monkeypatch.setattr(running, name, None)
+        monkeypatch.setattr(steps, name, None)
     assert run(read_catalog(stripes), weights, tmp_path / "out") == first
     assert finished_on(tmp_path / "out") == first.finished and finished_on(tmp_path) is None
     (tmp_path / "out").rename(tmp_path / "moved")
@@ -476,7 +478,7 @@ def test_killed_after_its_training_a_run_still_tells_what_it_could_not_read(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(running, place, kill)
+        patched.setattr(steps, place, kill)
         with pytest.raises(KeyboardInterrupt):
             run(catalog, None, tmp_path / "cut", recipe=scratch)
     again = run(catalog, None, tmp_path / "cut", recipe=scratch)
@@ -539,7 +541,9 @@ def test_a_run_that_trains_says_why_it_does_not_learn_and_draws_its_curves(
     assert not curves.exists() and not capsys.readouterr().err
 
 
-def test_the_command_tells_what_a_person_wants_to_know(stripes, weights, tmp_path, capsys) -> None:
+def test_the_command_tells_what_a_person_wants_to_know(
+    stripes, weights, tmp_path, capsys, monkeypatch
+) -> None:
     save_weights(weights, tmp_path / "tiny.safetensors")
     (stripes / "along/7.png").write_bytes(b"no image")
     out = tmp_path / "out"
@@ -556,7 +560,14 @@ def test_the_command_tells_what_a_person_wants_to_know(stripes, weights, tmp_pat
     (out / "thesis.txt").write_text("years of work")
     assert main([*command, "--overwrite"]) == 3
     assert "already finished" not in capsys.readouterr().err and (out / "thesis.txt").exists()
+    pictures = [(out / name).stat().st_mtime_ns for name in ("depth.png", "confusion.png", "report.html")]
+    monkeypatch.setattr(
+        "cnncodes.cli.options.load_weights", lambda *_: pytest.fail("the network is not needed")
+    )
     assert main([*command]) == 3
+    assert pictures == [
+        (out / name).stat().st_mtime_ns for name in ("depth.png", "confusion.png", "report.html")
+    ]
     assert "already finished on " in capsys.readouterr().err, "nobody takes old times for new ones"
     assert main([*command, "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
@@ -567,3 +578,29 @@ def test_the_command_tells_what_a_person_wants_to_know(stripes, weights, tmp_pat
     capsys.readouterr()
     with (out / "split.csv").open() as file:
         assert {row["split"] for row in csv.DictReader(file)} == {"train", "test", ""}
+
+
+def test_a_finished_run_is_shown_without_importing_torch_and_other_inputs_are_not_overlooked(
+    stripes, tmp_path, capsys
+) -> None:
+    command = [
+        "run",
+        str(stripes),
+        "-o",
+        str(tmp_path / "out"),
+        "--weights",
+        "random:0",
+        "--recipe",
+        "small-similar",
+    ]
+    assert main(command) == 0
+    shown = [*command, "--quiet", "--json"]
+    script = f"import sys\nfrom cnncodes.cli import main\nmain({shown!r})\nsys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["evaluation"]["n"] == 9
+    for other in (["--seed", "1"], ["--weights", "random:1"], ["--set", "head.C=2"]):
+        assert main([*command, *other]) == 1, other
+    write_png(stripes / "along/3.png", striped("along", 77))
+    assert main(command) == 1
+    assert "image files" in capsys.readouterr().err

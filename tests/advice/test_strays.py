@@ -10,12 +10,12 @@ from advice_tools import draw_stripes, tiny, tiny_weights
 from PIL import Image
 
 from cnncodes.advice import Strays, advise, find_strays
-from cnncodes.advice.dark_images import highest_of_dark
 from cnncodes.advice.strays import (
     NEIGHBOURS,
     at_most,
     contradicted,
     far_from_others,
+    highest_of_dark,
     mean_over_positions,
     share_of_one_colour,
 )

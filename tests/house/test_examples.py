@@ -75,7 +75,7 @@ def test_an_example_runs(
     draw_photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     if name in OF_ANY_MEADOW:
-        monkeypatch.setattr("cnncodes.advice.meadow.meadow_folder", lambda: small_meadow)
+        monkeypatch.setattr("cnncodes.advice.demo_images.meadow_folder", lambda: small_meadow)
     monkeypatch.setattr("sys.argv", [str(path), *ARGUMENTS[name]])
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=DeprecationWarning, module="__main__")

@@ -62,7 +62,7 @@ def test_the_wheel_holds_the_demos_pictures_and_is_small(wheel: Path, tmp_path: 
     drawn = {str(path.relative_to(MEADOW)) for path in MEADOW.rglob("*.jpg")}
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
-    find = "from cnncodes.advice.meadow import meadow_folder; print(meadow_folder())"
+    find = "from cnncodes.advice.demo_images import meadow_folder; print(meadow_folder())"
     done = subprocess.run(
         [sys.executable, "-c", find], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
         capture_output=True, text=True, check=True,

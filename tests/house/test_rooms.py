@@ -41,7 +41,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "sklearn": {
         "heads": {"scikit"},
         "evaluation": {"metrics"},
-        "advice": {"digits"},
+        "advice": {"demo_images"},
         "pictures": {"map"},
     },
     "joblib": {"heads": {"parallel"}},

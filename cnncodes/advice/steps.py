@@ -1,4 +1,4 @@
-"""The whole road: look at the images, choose a recipe, follow it, test, report. Interrupted, it goes on.
+"""The steps of a run: look at the images, choose a recipe, follow it, test, report. Interrupted, it goes on.
 
 Every step leaves a file in the run's folder and is skipped where that file is there: ``split.csv``,
 ``advice.json``, ``recipe.toml``, the codes or ``training/``, ``model.safetensors``, ``report.json``. Codes and
@@ -50,9 +50,10 @@ from cnncodes.advice.run_record import (
     same_file,
 )
 from cnncodes.advice.run_report import Made, chosen_head, make_report, test_rows
-from cnncodes.advice.sample import MOST_IMAGES, late_stages
+from cnncodes.advice.sample import late_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.files import read_text
 from cnncodes.core.outputs import locked, write_whole
@@ -67,7 +68,6 @@ if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights, Weights
 
 Array = np.ndarray[Any, Any]
-Progress = Callable[[str, float, int, str], None]  # step, images done, of how many, a word on it
 
 
 def run(
@@ -142,7 +142,9 @@ def run(
             "the images have no labels.", "Put them into one folder per class, or give a CSV with labels."
         )
     asked = (
-        None if recipe is None else recipe_of_run(recipe, assignments, weights, seed)
+        None
+        if recipe is None
+        else recipe_of_run(recipe, assignments, weights.name if weights else None, seed)
     )  # mistakes are told now
     if place.is_dir() and not (place / NOTE).exists():
         check_empty(place)
@@ -153,11 +155,10 @@ def run(
             check_inputs_stay(place, catalog, weights, recipe, asked, data)
             remove_run(place)
         note = RunNote(place, inputs_of(catalog, weights, seed), beside=anew)
-        road = _Road(
-            catalog, weights, place, note, data, device, workers, seed, progress or (lambda *_: None), notes
-        )
+        compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
+        steps = RunSteps(catalog, weights, place, note, compute, data, notes)
         try:
-            return road.walk(asked, tuple(assignments))
+            return steps.follow(asked, tuple(assignments))
         except InterruptedTrainingError as error:
             raise InterruptedTrainingError(
                 error.problem, "Repeat the same command: it goes on there."
@@ -165,21 +166,18 @@ def run(
 
 
 @dataclass(frozen=True, eq=False)
-class _Road:
-    """One run's inputs and its steps, in order."""
+class RunSteps:
+    """What a run was given, and its steps in order."""
 
     catalog: Catalog
     weights: Weights | None
     folder: Path
     note: RunNote
-    data: str | None
-    device: str
-    workers: int | None
-    seed: int
-    progress: Progress
-    notes: Callable[[str], None] | None
+    compute: Compute
+    data: str | None = None
+    notes: Callable[[str], None] | None = None
 
-    def walk(self, asked: Recipe | None, assignments: tuple[str, ...]) -> RunReport:
+    def follow(self, asked: Recipe | None, assignments: tuple[str, ...]) -> RunReport:
         """Every step that is not done yet."""
         division = self._divide()
         divided = division.applied(self.catalog)
@@ -238,7 +236,7 @@ class _Road:
                 with CodesFile(codes) as file:
                     return own_division(self.catalog, file, late_stages(self.weights.architecture)[-1])
             usable, same, groups = self._groups(codes)
-            return draw_division(self.catalog, usable, groups, same=same, seed=self.seed)
+            return draw_division(self.catalog, usable, groups, same=same, seed=self.compute.seed)
 
     def _codes_for_copies(self) -> Path | None:
         """Codes of all images, by which nearly equal ones are known; None without a network to make them."""
@@ -272,12 +270,15 @@ class _Road:
         if path.exists():
             carry_splits(path, catalog)
         plan = plan_extraction(
-            catalog, path, self.weights, layers=layers, crops=crops, device=self.device, workers=self.workers
+            catalog,
+            path,
+            self.weights,
+            layers=layers,
+            crops=crops,
+            device=self.compute.device,
+            workers=self.compute.workers,
         )
-        run_extraction(
-            plan,
-            lambda _, *where: self.progress(f"extracting {layers}", *where),
-        )
+        run_extraction(plan, lambda _, *where: self.compute.progress(f"extracting {layers}", *where))
 
     def _advise(self, divided: Catalog, needed: bool) -> Advice | None:
         """Advice on the images to fit, asked once; none where nothing pretrained is used.
@@ -292,9 +293,9 @@ class _Road:
         with self._timed("advice"):
             try:
                 advice = advise(
-                    divided, self.weights, data=self.data, device=self.device, workers=self.workers,
-                    seed=self.seed,
-                    progress=lambda done, bad: self.progress("looking", done, min(len(divided), MOST_IMAGES), ""),
+                    divided, self.weights, data=self.data, device=self.compute.device, workers=self.compute.workers,
+                    seed=self.compute.seed,
+                    progress=self.compute.progress,
                 )  # fmt: skip
             except HeadError:
                 if needed:
@@ -305,7 +306,12 @@ class _Road:
 
     def _choose(self, asked: Recipe | None, assignments: tuple[str, ...], advice: Advice | None) -> Recipe:
         """The recipe to follow, with every number; kept, and refused if it is another one later."""
-        chosen = asked or recipe_of_run(advice.recipe if advice else "", assignments, self.weights, self.seed)
+        chosen = asked or recipe_of_run(
+            advice.recipe if advice else "",
+            assignments,
+            self.weights.name if self.weights else None,
+            self.compute.seed,
+        )
         kept = self.folder / KEPT
         if kept.exists() and (changed := recipe_differences(kept, chosen.to_toml())):
             raise ResumeError(
@@ -330,14 +336,14 @@ class _Road:
             self._extract(divided, codes, extract.layers, extract.crops)
         if not path.exists():
             with self._timed("fit"):
-                self.progress("fitting", 0, 0, "")
+                self.compute.progress("fitting", 0, 0, "")
                 fit = fit_linear(
                     codes,
                     layer=head.layer,
                     kind=head.kind,
                     C=head.C,
                     normalisation=head.normalize,
-                    seed=self.seed,
+                    seed=self.compute.seed,
                 )
                 fit.model.save(path)
         model = load_model(path)
@@ -357,15 +363,15 @@ class _Road:
                 unreadable |= codes.problems()
         splits[[row for row, name in enumerate(self.catalog.names) if name in unreadable]] = 0
         divided = dataclasses.replace(self.catalog, splits=splits)
-        split = for_training(divided, division.groups, self.seed)
+        split = for_training(divided, division.groups, self.compute.seed)
         settings = recipe.training_settings()
         folder, path = self.folder / TRAINING, self.folder / MODEL
         options: dict[str, Any] = {
             "split": split,
-            "device": self.device,
-            "workers": self.workers,
+            "device": self.compute.device,
+            "workers": self.compute.workers,
             "resume": (folder / "run.json").exists(),
-            "progress": lambda epoch, done, loss: self.progress(
+            "progress": lambda epoch, done, loss: self.compute.progress(
                 f"epoch {epoch + 1} of {settings.epochs}", done, len(split.train), f"loss {loss:.3f}"
             ),
             "notes": self.notes,
@@ -405,14 +411,14 @@ class _Road:
         if not len(rows):
             return None
         with self._timed("test"):
-            self.progress("testing", 0, len(rows), "")
+            self.compute.progress("testing", 0, len(rows), "")
             if made.codes is not None:
                 result = evaluate(model, made.codes, rows=rows, copies=copies, temperature=False)
                 answers = Predictions.of(result)
             else:
                 result = evaluate(
-                    model, divided, rows=rows, copies=copies, temperature=False, device=self.device, workers=self.workers,
-                    progress=lambda _, done, total, word: self.progress("testing", done, total, word),
+                    model, divided, rows=rows, copies=copies, temperature=False, device=self.compute.device, workers=self.compute.workers,
+                    progress=lambda _, done, total, word: self.compute.progress("testing", done, total, word),
                 )  # fmt: skip
                 answers = Predictions.of(result, np.concatenate([rows, copies]))
             answers.save(self.folder / PREDICTIONS)
