@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnncodes.advice.evidence import Evidence, judge, measure_size
@@ -88,6 +88,8 @@ class Advice:
         The numbers that decided.
     untrained : bool
         Whether the weights are random numbers, of which similar and different say little.
+    split : dict
+        See :meth:`cnncodes.heads.Split.record`; empty in advice of earlier versions.
     """
 
     evidence: Evidence
@@ -99,6 +101,7 @@ class Advice:
     unreadable: dict[str, str]
     thresholds: Thresholds
     untrained: bool = False
+    split: dict[str, Any] = field(default_factory=dict)
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -222,6 +225,7 @@ def advise(
         unreadable=sample.problems,
         thresholds=numbers,
         untrained=is_untrained(weights),
+        split=rows.record(catalog),
     )
 
 

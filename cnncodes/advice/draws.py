@@ -8,7 +8,7 @@ between two samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -39,12 +39,15 @@ class Pool:
         Where both come from, in words.
     notes : tuple of str
         What was left out, and why.
+    split : dict
+        See :meth:`cnncodes.heads.Split.record`.
     """
 
     learn: Array
     test: Array
     how: str
     notes: tuple[str, ...] = ()
+    split: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> Array:
@@ -127,7 +130,7 @@ def find_pool(
     if "all" not in shots:
         each = max(n for n in shots if isinstance(n, int)) * max(2, repeats)
         learn = np.sort(np.concatenate(_first(labels, learn, np.full(len(kept), each), random)))
-    return Pool(learn, balanced(labels, test, limit, random), how, tuple(notes))
+    return Pool(learn, balanced(labels, test, limit, random), how, tuple(notes), split.record(catalog))
 
 
 def draw(

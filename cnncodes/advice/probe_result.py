@@ -7,7 +7,7 @@ import io
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -109,6 +109,8 @@ class ProbeResult:
     seed : int
     fingerprints : dict of str to str
         Of the sources that are weights: sha256 of their numbers.
+    split : dict
+        See :meth:`cnncodes.heads.Split.record`; empty in results of earlier versions.
     """
 
     probes: tuple[Probe, ...]
@@ -119,6 +121,7 @@ class ProbeResult:
     unreadable: dict[str, str] = field(default_factory=dict)
     seed: int = 0
     fingerprints: dict[str, str] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
 
     @property
     def chance(self) -> float:

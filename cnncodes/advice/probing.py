@@ -232,7 +232,7 @@ def _judge(
     problems = {name: reason for source in found for name, reason in source.problems.items()}
     return ProbeResult(
         tuple(probes), classes, (), pool.how, (*pool.notes, *dict.fromkeys(notes)), problems, protocol.seed,
-        {source.name: source.fingerprint for source in found if source.fingerprint},
+        {source.name: source.fingerprint for source in found if source.fingerprint}, pool.split,
     )  # fmt: skip
 
 
@@ -335,7 +335,7 @@ def _folder(keep: str | os.PathLike[str] | None) -> Iterator[Path]:
 
 def _within(pool: Pool, rows: Array) -> Pool:
     """The pool with places in ``rows`` instead of rows of the whole catalog."""
-    return Pool(np.searchsorted(rows, pool.learn), np.searchsorted(rows, pool.test), pool.how, pool.notes)
+    return replace(pool, learn=np.searchsorted(rows, pool.learn), test=np.searchsorted(rows, pool.test))
 
 
 def _readable(pool: Pool, usable: Array, digests: Array) -> tuple[Pool, list[str]]:
@@ -353,7 +353,7 @@ def _readable(pool: Pool, usable: Array, digests: Array) -> tuple[Pool, list[str
     learn, test = (part[np.isin(part, kept)] for part in (pool.learn, pool.test))
     if not len(test):
         raise HeadError(*NOTHING_TESTS)
-    return Pool(learn, test, pool.how, pool.notes), notes
+    return replace(pool, learn=learn, test=test), notes
 
 
 def _trained_on_tests(found: Sequence[Source], tested: Array) -> list[str]:

@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cnncodes import training
-from cnncodes.advice import RunReport, run, steps
+from cnncodes.advice import RunReport, advise, probe, run, steps
 from cnncodes.advice.division import draw_division, for_training, own_division
 from cnncodes.advice.draws import find_pool
 from cnncodes.advice.evidence import measure_size
@@ -127,6 +127,9 @@ def test_every_command_tests_on_the_same_images(stripes, weights, tmp_path) -> N
     assert task.split.test.tolist() == advised.test.tolist()
     pool = find_pool(catalog, np.ones(len(catalog), bool), (2,), 1, 2000, 0)
     assert pool.test.tolist() == advised.test.tolist()
+
+    probed = probe(catalog, weights, layers="fc7", shots=(2,), repeats=1)
+    assert advise(catalog, weights).split == probed.split == fitted
 
     run(catalog, weights, tmp_path / "out", recipe=FINE, assignments=SHORT)
     note = json.loads((tmp_path / "out/run.json").read_text())["split_record"]
