@@ -258,7 +258,8 @@ def expected_seconds(recipe: Recipe, evidence: Evidence, thresholds: Thresholds,
     if recipe.training is None or recipe.method == "linear":
         crops = {"mirror": 2, "mirror-mean": 2, "ten": 10, "ten-mean": 10}
         return size.images * (crops.get(recipe.extract.crops, 1) if recipe.extract else 1) / rate
-    cost = 1.0 + (thresholds.training_cost - 1.0) * learning_share(weights, recipe.training.freeze)
+    freeze = recipe.for_network(weights.architecture).training.freeze
+    cost = 1.0 + (thresholds.training_cost - 1.0) * learning_share(weights, freeze)
     return recipe.training.epochs * (size.train * cost + size.val + size.test) / rate
 
 

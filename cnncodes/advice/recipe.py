@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,24 @@ class Recipe:
     head: HeadSettings = field(default_factory=HeadSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     name: str = field(default="", compare=False)
+
+    def for_network(self, network: Network) -> Recipe:
+        """The recipe with the layers of a network where it names AlexNet's: those at the same depth.
+
+        What is frozen is everything up to the deepest of them.
+        """
+        if network.stages:
+            return self
+        layers, freeze = self.extract.layers, self.training.freeze
+        extract = replace(self.extract, layers=",".join(network.recipe_layers(layers)))
+        head = self.head
+        if head.layer != "auto":
+            head = replace(head, layer=network.recipe_layers(head.layer)[0])
+        if freeze != "none":
+            names = network.stage_names
+            deepest = max(names.index(name) for name in network.recipe_layers(freeze))
+            freeze = ",".join(names[: deepest + 1])
+        return replace(self, extract=extract, head=head, training=replace(self.training, freeze=freeze))
 
     def training_settings(self, **overrides: Any) -> TrainingSettings:
         """The settings of its training, some of them changed: ``training_settings(epochs=3)``.

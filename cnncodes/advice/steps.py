@@ -327,9 +327,10 @@ class RunSteps:
 
     def _linear(self, recipe: Recipe, divided: Catalog) -> Made:
         """Codes of the recipe's layers, and its head on them."""
-        extract, head = recipe.extract, recipe.head
-        assert self.weights is not None and extract is not None and head is not None
+        assert self.weights is not None
         network = self.weights.architecture
+        recipe = recipe.for_network(network)
+        extract, head = recipe.extract, recipe.head
         plain = network.select(extract.layers) == late_stages(network) and extract.crops == "center"
         codes, path = self.folder / (CODES if plain else LAYERS), self.folder / MODEL
         with self._timed("codes"):
@@ -364,6 +365,8 @@ class RunSteps:
         splits[[row for row, name in enumerate(self.catalog.names) if name in unreadable]] = 0
         divided = dataclasses.replace(self.catalog, splits=splits)
         split = for_training(divided, division.groups, self.compute.seed)
+        if self.weights is not None:
+            recipe = recipe.for_network(self.weights.architecture)
         settings = recipe.training_settings()
         folder, path = self.folder / TRAINING, self.folder / MODEL
         options: dict[str, Any] = {

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cnncodes.core.errors import DependencyError, InputSizeError, NetworkError, StageError, nearest
+from cnncodes.networks.definitions import alexnet
 from cnncodes.networks.network import Network
 from cnncodes.networks.stages import Shape, Stage
 from cnncodes.networks.torch_network import TorchNetwork
@@ -154,6 +155,23 @@ class LibraryNetwork(Network):
     @property
     def late_layers(self) -> tuple[str, ...]:
         return (PENULTIMATE,)
+
+    def recipe_layers(self, names: str) -> tuple[str, ...]:
+        """The layers at the depth of those of AlexNet: its fully connected ones are ``penultimate``, its five blocks of
+        convolutions and pools the fifths of the layers before that. Names of this network are taken as they are."""
+        try:
+            return self.select(names)
+        except StageError:
+            asked = alexnet().select(names)
+        body = [name for name in self.codes_layers if name != PENULTIMATE]
+        found = []
+        for name in asked:
+            if name.startswith("fc"):
+                found.append(PENULTIMATE if name != "fc8" else CLASSIFIER)
+            else:
+                place = -(-int(re.sub(r"\D", "", name)) * len(body) // 5) - 1
+                found.append(body[max(place, 0)])
+        return tuple(dict.fromkeys(found))
 
     @property
     def rectified_layers(self) -> tuple[str, ...]:

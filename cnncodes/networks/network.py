@@ -92,6 +92,10 @@ class Network:
         found = tuple(name for name in self.codes_layers if isinstance(self.stage(name), Linear))
         return found or self.codes_layers[-1:]
 
+    def recipe_layers(self, names: str) -> tuple[str, ...]:
+        """The layers that a recipe means: recipes name them as AlexNet does."""
+        return self.select(names)
+
     @property
     def rectified_layers(self) -> tuple[str, ...]:
         """Layers that end in a ReLU."""

@@ -101,3 +101,27 @@ def test_info_and_the_list_of_networks(run) -> None:
     assert found["parameters"] == 11_699_112 and layers["layer4"]["shape"] == [512, 7, 7]
     assert [name for name, layer in layers.items() if layer["usual"]][-2:] == ["penultimate", "classifier"]
     assert NETWORK in json.loads(run("networks", "list", "resnet", "--json").out)
+
+
+@pytest.mark.parametrize("recipe", ["small-similar", "small-different"])
+def test_a_run_follows_a_recipe_whose_layers_are_named_as_alexnets(run, there, tmp_path, recipe: str) -> None:
+    shown = run(
+        "run", there / "photos", "-o", tmp_path / "out", "--weights", there / "w.safetensors", "--recipe", recipe, "--json"
+    )  # fmt: skip
+    assert shown.code == 0, shown.err
+    report = json.loads(shown.out)
+    wanted = ("penultimate",) if recipe == "small-similar" else ("layer2", "layer3", "layer4", "penultimate")
+    assert report["stage"] in wanted and 0 <= report["evaluation"]["top1"] <= 1
+
+
+def test_recipes_mean_layers_at_the_same_depth() -> None:
+    from cnncodes.advice import load_recipe
+    from cnncodes.networks import get_network
+
+    network = get_network(NETWORK)
+    different = load_recipe("small-different").for_network(network)
+    assert different.extract.layers == "layer2,layer3,layer4,penultimate"
+    assert load_recipe("large-similar").for_network(network).training.freeze == "conv1,layer1,layer2"
+    assert load_recipe("few-shot").for_network(network).head.layer == "penultimate"
+    own = get_network("alexnet")
+    assert load_recipe("small-different").for_network(own) == load_recipe("small-different")
