@@ -51,6 +51,7 @@ def fit_linear(
 
         cnncodes fit-linear codes.h5 --recipe few-shot -o model.safetensors
     """
+    from cnncodes.advice.recipe_schema import HeadSettings
     from cnncodes.evaluation import evaluate
     from cnncodes.heads import fit_linear as fit
 
@@ -69,7 +70,7 @@ def fit_linear(
     counts = options.parse_integers(shots, "--shots") if shots is not None else []
     found = fit(
         codes,
-        layer=wanted.layer,
+        layer=None if wanted.layer == HeadSettings().layer and layer is None else wanted.layer,
         kind=wanted.kind,
         C=wanted.C,
         folds=folds,

@@ -17,7 +17,13 @@ LONGEST_NAME = 14  # characters, at the head of a column of the matrix
 
 def fit_command(codes: str, stages: tuple[str, ...]) -> str:
     """The command that fits a head to a codes file with these layers."""
-    layer = "" if "fc7" in stages else f" --layer {stages[0]}" if len(stages) == 1 else " --layer auto"
+    layer = (
+        ""
+        if {"fc7", "penultimate"} & {*stages}
+        else f" --layer {stages[0]}"
+        if len(stages) == 1
+        else " --layer auto"
+    )
     return f"cnncodes fit-linear {shell(codes)}{layer} -o model.safetensors"
 
 

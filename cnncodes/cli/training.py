@@ -70,7 +70,7 @@ class Watch:
             count = training.frozen.views
             views = "one view" if count == 1 else f"{count} views"
             note(f"what {training.frozen.boundary} gives for {views} of each image is computed once")
-        first = training.learner.module.network.stages[training.learner.first].name
+        first = training.learner.begins
         note(
             f"{self._images:,} images to learn from, {len(training.val_rows):,} to watch, "
             f"{len(training.inputs.test_rows):,} to test at the end, "

@@ -254,7 +254,7 @@ class LinearFit:
 def fit_linear(
     codes: str | os.PathLike[str],
     *,
-    layer: str = "fc7",
+    layer: str | None = None,
     kind: HeadKind = "svm",
     C: float | Sequence[float] | Literal["auto"] = "auto",
     folds: int = 5,
@@ -269,8 +269,8 @@ def fit_linear(
     Parameters
     ----------
     codes : path of a codes file
-    layer : str, default "fc7"
-        One stage of the file, or "auto": all are compared by the accuracy that chooses C; the best is taken.
+    layer : str, optional
+        One layer of the file: what the classifier reads by default, fc7 of an AlexNet and ``penultimate`` of others. Or "auto": all are compared by the accuracy that chooses C; the best is taken.
     kind, C, folds, normalisation, class_weight, jobs
         See :func:`cnncodes.heads.fit_head`.
     split : {"auto", "none"} or float, default "auto"
@@ -291,7 +291,8 @@ def fit_linear(
         rows = split_rows(file.catalog, file.state == DONE, split, seed, same=same)
         own = rows.kind == "own"  # a draw keeps copies on one side
         rows = without_copies(rows, same, file if own else None, deepest(file.stages))
-        stages = file.stages if layer == "auto" else (file.settings.architecture.select_one(layer),)
+        network = file.settings.architecture
+        stages = file.stages if layer == "auto" else (network.select_one(layer or network.usual_layer),)
         options: dict[str, Any] = {
             "kind": kind, "normalisation": normalisation, "class_weight": class_weight,
             "folds": folds, "seed": seed, "jobs": jobs,

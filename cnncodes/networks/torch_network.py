@@ -119,6 +119,10 @@ class TorchNetwork(nn.Module):
                     left.remove(name)
         return {name: found[name] for name in wanted}
 
+    def classifier(self) -> nn.Module:
+        """The module that gives the logits."""
+        return self.get_submodule(self.network.stages[-1].prefix)
+
     def matrix(self, stage: Stage) -> Tensor:
         """The weight of a convolution or a fully connected stage, multiplied out where it is a product."""
         weight: Tensor = self.get_submodule(stage.prefix).weight  # type: ignore[assignment]

@@ -58,8 +58,7 @@ def views_to_keep(settings: TrainingSettings, learner: Learner, images: int) -> 
         )
     if settings.cached_views >= 0:
         return min(settings.cached_views, settings.epochs)
-    first = network.stages[learner.first]
-    if reason or not isinstance(first, Linear):
+    if reason or not isinstance(network.stages[learner.first], Linear):
         return 0
     views = min(AUTO_VIEWS, settings.epochs)
     values = int(np.prod(network.incoming_shapes()[learner.first]))

@@ -22,7 +22,7 @@ SAMPLE = 200  # training images whose codes' typical length is measured
 def check_head(model: LinearModel, weights: Weights, classes: tuple[str, ...]) -> None:
     """Raise ModelError or WeightsMismatchError if a head cannot stand for the last layer of these weights."""
     network = weights.whole
-    last_hidden = network.stages[-2].name
+    last_hidden = network.usual_layer
     if model.stage != last_hidden:
         raise ModelError(
             f"the head reads layer {model.stage}, and the last layer of {network.name} reads {last_hidden}.",
@@ -58,7 +58,7 @@ def put_head(
         bias = bias - weight @ head.normalisation.mean
     elif head.normalisation.kind == "l2":
         weight = weight / typical_length
-    layer = module.get_submodule(module.network.stages[-1].prefix)
+    layer = module.classifier()
     with torch.no_grad():
         layer.get_parameter("weight").copy_(torch.from_numpy(weight))
         layer.get_parameter("bias").copy_(torch.from_numpy(bias))

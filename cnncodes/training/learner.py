@@ -56,6 +56,11 @@ class Learner(nn.Module):
             if self._learns(stage):
                 self._equip(stage, settings)
 
+    @property
+    def begins(self) -> str:
+        """The first stage that learns."""
+        return self.module.network.stages[self.first].name
+
     def _equip(self, stage: Stage, settings: TrainingSettings) -> None:
         if settings.network.batch_norm and stage.relu:
             kind = nn.BatchNorm2d if isinstance(stage, Convolution) else nn.BatchNorm1d
@@ -178,7 +183,7 @@ def start_from(
     OptionError
         If the last stage cannot be kept.
     """
-    order = _order_of_kept(weights, classes) if keep_head else None
+    order = order_of_kept(weights, classes) if keep_head else None
     network = weights.whole.with_classes(len(classes))
     last = network.stages[-1]
     if order is None:
@@ -222,7 +227,7 @@ def _tensors_of(stage: Stage, weights: Weights) -> dict[str, Tensor]:
     return found
 
 
-def _order_of_kept(weights: Weights, classes: tuple[str, ...]) -> list[int]:
+def order_of_kept(weights: Weights, classes: tuple[str, ...]) -> list[int]:
     """Rows of the weights' last stage in the order of ``classes``."""
     there, names = weights.architecture.classes, weights.class_names()
     if there != len(classes):

@@ -23,7 +23,8 @@ from cnncodes.networks import TANH, Network, TorchNetwork, get_network
 from cnncodes.training.checkpoints import keep_last
 from cnncodes.training.folder import MODEL, held, keep_result, open_run, result_of
 from cnncodes.training.head_start import check_head, put_head, typical_length
-from cnncodes.training.learner import Learner, from_scratch, start_from
+from cnncodes.training.learner import Learner
+from cnncodes.training.library_learner import begin, begin_from_scratch, make_learner
 from cnncodes.training.loop import Progress, Training
 from cnncodes.training.processes import processes
 from cnncodes.training.range_test import RangeTest
@@ -127,7 +128,7 @@ def finetune(
     source = f"fine-tuned from {weights.name} ({weights.fingerprint[:16]}), freeze {settings.freeze}"
     job = _Job(
         catalog, weights.whole, weights.preprocessing, settings, Path(folder), source,
-        lambda classes: start_from(weights, classes, settings, keep_head=keep_head),
+        lambda classes: begin(weights, classes, settings, keep_head=keep_head),
         None if head is None else (weights, head), keep_head, weights.seen, weights.watched,
     )  # fmt: skip
     return _train(
@@ -162,7 +163,7 @@ def train(
     job = _Job(
         catalog, network, preprocessing, settings, Path(folder),
         f"trained from new numbers ({settings.initialisation}, seed {settings.seed})",
-        lambda classes: from_scratch(network.with_classes(len(classes)), settings),
+        lambda classes: begin_from_scratch(network.with_classes(len(classes)), settings),
     )  # fmt: skip
     return _train(
         job, split, device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
@@ -282,7 +283,7 @@ def _learner(job: _Job, task: Task, place: Device) -> Learner:
         check_head(head, weights, task.classes)
         length = typical_length(head, weights, job.catalog, task.split.train, place)
         put_head(module, head, task.classes, length)
-    return Learner(module, job.settings)
+    return make_learner(module, job.settings)
 
 
 def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
