@@ -234,6 +234,9 @@ class LibraryModule(TorchNetwork):
         """The module that gives the logits."""
         return self.model.get_submodule(self.network.layers()[CLASSIFIER].path)
 
+    def classifier_module(self) -> nn.Module:
+        return self.classifier()
+
     def _hook(self, layers: Iterable[Layer]) -> None:
         with self._lock:
             for layer in layers:

@@ -119,7 +119,7 @@ class TorchNetwork(nn.Module):
                     left.remove(name)
         return {name: found[name] for name in wanted}
 
-    def classifier(self) -> nn.Module:
+    def classifier_module(self) -> nn.Module:
         """The module that gives the logits."""
         return self.get_submodule(self.network.stages[-1].prefix)
 

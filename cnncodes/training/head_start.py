@@ -58,7 +58,7 @@ def put_head(
         bias = bias - weight @ head.normalisation.mean
     elif head.normalisation.kind == "l2":
         weight = weight / typical_length
-    layer = module.classifier()
+    layer = module.classifier_module()
     with torch.no_grad():
         layer.get_parameter("weight").copy_(torch.from_numpy(weight))
         layer.get_parameter("bias").copy_(torch.from_numpy(bias))

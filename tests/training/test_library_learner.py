@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from drawn import draw_photos
@@ -11,6 +13,7 @@ from drawn import draw_photos
 from cnncodes.core.errors import OptionError
 from cnncodes.images import read_catalog
 from cnncodes.training import TrainingSettings, finetune
+from cnncodes.training.head_start import put_head
 from cnncodes.training.library_learner import LibraryLearner, begin, layers_of_modules
 from cnncodes.training.settings import NetworkSettings
 from cnncodes.weights import Preprocessing, load_weights
@@ -79,6 +82,23 @@ def test_freezing_the_stem_of_other_networks_freezes_no_later_layer(name: str) -
     for path, layer in layers.items():
         own = list(found.module.model.get_submodule(path).parameters(recurse=False))
         assert all(value.requires_grad == (layer != first) for value in own), path
+
+
+def test_a_head_becomes_the_classifier(weights) -> None:
+    module = learner(weights, "none").module
+    generator = np.random.default_rng(0)
+    head = SimpleNamespace(
+        weight=generator.normal(size=(2, 512)),
+        bias=np.array([0.5, -0.5]),
+        normalisation=SimpleNamespace(kind="none"),
+    )
+    put_head(module, SimpleNamespace(head=head, classes=("dog", "cat")), ("cat", "dog"), 1.0)  # type: ignore[arg-type]
+    module.eval()
+    pixels = torch.randn(3, 3, 64, 64)
+    with torch.inference_mode():
+        codes = module.activations(pixels, "penultimate")["penultimate"].double().numpy()
+        logits = module(pixels).double().numpy()
+    np.testing.assert_allclose(logits, (codes @ head.weight.T + head.bias)[:, ::-1], rtol=1e-3, atol=1e-2)
 
 
 def test_a_single_image_can_be_a_batch(weights) -> None:
