@@ -22,7 +22,7 @@ SAMPLE = 200  # training images whose codes' typical length is measured
 def check_head(model: LinearModel, weights: Weights, classes: tuple[str, ...]) -> None:
     """Raise ModelError or WeightsMismatchError if a head cannot stand for the last layer of these weights."""
     network = weights.whole
-    last_hidden = network.usual_layer
+    last_hidden = network.stages[-2].name if network.stages else network.usual_layer
     if model.stage != last_hidden:
         raise ModelError(
             f"the head reads layer {model.stage}, and the last layer of {network.name} reads {last_hidden}.",
