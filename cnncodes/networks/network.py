@@ -49,7 +49,7 @@ class Network:
 
     def select_one(self, stage: str) -> str:
         """Canonical name of a single stage; raises StageError, also for what names several or none."""
-        names = parse_stages(self, stage)
+        names = self.select(stage)
         if len(names) != 1:
             raise StageError(f"'{stage}' names {len(names)} stages of {self.name}.", "Name one, such as fc7.")
         return names[0]

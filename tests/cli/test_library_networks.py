@@ -41,7 +41,7 @@ def test_codes_a_head_and_its_answers(run, there, tmp_path) -> None:
         assert file.settings.pool == "none" and file.settings.network == NETWORK
         assert file.stage_shape("layer2") == (128, 8, 8) and file.read("penultimate").shape == (12, 512)
         assert file.settings.relu("layer4") and not file.settings.relu("layer4.1.conv2")
-    assert run("fit-linear", codes, "--layer", "layer4", "-o", model, "--folds", "2").code == 0
+    assert run("fit-linear", codes, "--layer", "layer4.1.conv2", "-o", model, "--folds", "2").code == 0
     assert run("evaluate", model, there / "photos", "--split", "all").code == 0
     found = json.loads(run("predict", model, there / "photos", "--json").out)
     assert len(found) == 12 and all(answer["classes"][0] in ("cat", "dog") for answer in found)
