@@ -81,11 +81,8 @@ class Weights:
 
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the logits, None where unknown; imports torchvision for ``imagenet`` (10 s cold)."""
-        if (
-            self.classes is None
-            and self.name.lower().startswith("imagenet")
-            and self.architecture.classes == 1000
-        ):
+        theirs = "/" in self.network and self.name.startswith("IMAGENET1K")
+        if self.classes is None and (self.name == "imagenet" or theirs):
             from cnncodes.weights.imagenet import imagenet_classes
 
             return imagenet_classes()

@@ -118,7 +118,7 @@ def test_the_commands_of_a_page_run(name: str, place: Path) -> None:
     run_page((markdown.REPOSITORY / name).read_text(encoding="utf-8"))
 
 
-def test_the_first_page_shows_the_whole_road() -> None:
+def test_the_first_page_shows_set_up_and_each_step() -> None:
     text = (markdown.REPOSITORY / "README.md").read_text(encoding="utf-8")
     shown = [
         line

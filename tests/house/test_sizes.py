@@ -37,6 +37,9 @@ MORE = {
     "heads/transformer.py:__init__",  # a scikit-learn estimator's
     "page/charts.py:line_chart",
     "training/frozen.py:__init__",
+    "training/inputs.py:__init__",
+    "training/loop.py:__init__",
+    "training/run.py:_train",
 }
 
 
