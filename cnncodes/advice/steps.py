@@ -374,9 +374,7 @@ class RunSteps:
             "device": self.compute.device,
             "workers": self.compute.workers,
             "resume": (folder / "run.json").exists(),
-            "progress": lambda epoch, done, loss: self.compute.progress(
-                f"epoch {epoch + 1} of {settings.epochs}", done, len(split.train), f"loss {loss:.3f}"
-            ),
+            "progress": self.compute.progress,
             "notes": self.notes,
         }
         if not path.exists():

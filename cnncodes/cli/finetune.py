@@ -61,11 +61,11 @@ def finetune(
     settings = chosen.training_settings()
     catalog = read_sets(reporter, data, more or [], reading)
     loaded = options.load_weights(reporter, chosen.weights, model)
-    with watch(reporter, chosen, output) as watching:
+    with watch(reporter, chosen, output) as shown:
         result = finetune_network(
             catalog, loaded, output, settings, keep_head=keep_head,
             head=load_model(head) if head else None, split=options.parse_split(split),
             device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
-            ready=watching.ready, progress=watching.progress, notes=reporter.warn,
+            **shown,
         )  # fmt: skip
     report(reporter, result, catalog)

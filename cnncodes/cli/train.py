@@ -51,10 +51,10 @@ def train(
     settings = chosen.training_settings()
     network = get_network(chosen.network)
     catalog = read_sets(reporter, data, more or [], reading)
-    with watch(reporter, chosen, output) as watching:
+    with watch(reporter, chosen, output) as shown:
         result = train_network(
             catalog, network, chosen.images, output, settings, split=options.parse_split(split),
             device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
-            ready=watching.ready, progress=watching.progress, notes=reporter.warn,
+            **shown,
         )  # fmt: skip
     report(reporter, result, catalog)

@@ -17,7 +17,7 @@ from cnncodes.core.words import counted, duration, one_line, percent, quoted, sh
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe
     from cnncodes.images import Catalog
-    from cnncodes.training import RangeTest, Training, TrainingResult, TrainingSettings
+    from cnncodes.training import Callback, RangeTest, Training, TrainingResult, TrainingSettings
     from cnncodes.training.state import Epoch
 
 
@@ -41,38 +41,52 @@ def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Rea
 
 
 @contextmanager
-def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[Watch]:
-    """What a training calls while it goes on. The recipe is kept in the run's folder."""
+def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[dict[str, Any]]:
+    """What a training needs to show how it goes, as its keywords. The recipe is kept in the run's folder."""
     with ExitStack() as bars:
-        yield Watch(reporter, recipe, output, bars)
+        shown = Watch(reporter, recipe, output, bars)
+        yield {"progress": shown.progress, "callbacks": [hooks(shown)], "notes": reporter.warn}
+
+
+def hooks(shown: Watch) -> Callback:
+    """The hooks of a training by which it is shown; torch is imported by the training anyway."""
+    from cnncodes.training import Callback
+
+    class Hooks(Callback):
+        def on_train_begin(self, training: Training) -> None:
+            shown.begin(training)
+
+        def on_rate_found(self, training: Training, test: RangeTest) -> None:
+            shown.rate_found(test)
+
+        def on_epoch_end(self, training: Training, line: Epoch) -> None:
+            shown.epoch_done(line)
+
+    return Hooks()
 
 
 class Watch:
-    """A bar for each epoch, or a line where there are no bars; :meth:`ready` and :meth:`progress` are for the training."""
+    """A bar for each epoch, or a line where there are no bars."""
 
     def __init__(self, reporter: Reporter, recipe: Recipe, output: str, bars: ExitStack) -> None:
         self._reporter, self._recipe, self._output, self._bars = reporter, recipe, output, bars
         self._epochs = recipe.training.epochs
-        self._images = self._views = 0
-        self._shown: int | None = None  # the epoch that has the bar; -1: the frozen stages
+        self._shown = ""  # the step that has the bar
         self._advance: Callable[[float, str], None] = lambda done, text: None
 
-    def ready(self, training: Training) -> None:
+    def begin(self, training: Training) -> None:
         """Say what will be trained, on what, and from where it goes on."""
         from cnncodes.training.range_test import MOST_STEPS
 
         note = self._reporter.note
         self._keep(training.settings)
-        training.rate_found, training.epoch_done = self._rate_found, self._epoch_done
-        self._images = len(training.train_rows)
         if training.frozen is not None:
-            self._views = training.frozen.rows
             count = training.frozen.views
             views = "one view" if count == 1 else f"{count} views"
             note(f"what {training.frozen.boundary} gives for {views} of each image is computed once")
         first = training.learner.begins
         note(
-            f"{self._images:,} images to learn from, {len(training.val_rows):,} to watch, "
+            f"{len(training.train_rows):,} images to learn from, {len(training.val_rows):,} to watch, "
             f"{len(training.inputs.test_rows):,} to test at the end, "
             f"{counted(self._epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}, on {training.device.description}; "
             f"learning begins at {first}"
@@ -82,25 +96,27 @@ class Watch:
         if training.state.steps:
             note(f"going on in epoch {training.state.epoch + 1} at step {training.state.steps:,}")
 
-    def progress(self, epoch: int, done: int, loss: float) -> None:
-        """Advance the bar of an epoch, or that of the frozen stages (-1); the first call of each makes it."""
-        learns = epoch >= 0
-        if epoch != self._shown:
-            self._bars.close()
-            what = f"epoch {epoch + 1} of {self._epochs}" if learns else "frozen stages"
-            total, unit = (self._images, "images") if learns else (self._views, "views")
-            self._advance = self._bars.enter_context(self._reporter.progress(what, total, unit))
-            self._shown = epoch
-        self._advance(done, f"loss {loss:.3f}" if learns else "")
+    def progress(self, step: str, done: float, total: int, word: str) -> None:
+        """Advance the bar of a step; the first call of each makes it."""
+        from cnncodes.training.inputs import FROZEN
 
-    def _rate_found(self, test: RangeTest) -> None:
+        if step != self._shown:
+            self._bars.close()
+            unit = "views" if step == FROZEN else "images"
+            self._advance = self._bars.enter_context(self._reporter.progress(step, total, unit))
+            self._shown = step
+        self._advance(done, word)
+
+    def rate_found(self, test: RangeTest) -> None:
+        """Draw the curve of a range test, and keep the rate."""
         from cnncodes.pictures.curves import RATES_FILE, draw_rates
 
         picture = draw_rates(test, Path(self._output) / RATES_FILE)
         self._keep(dataclasses.replace(self._recipe.training, learning_rate=test.rate))
         self._reporter.note(f"{test.explain()}; curve: {picture}")
 
-    def _epoch_done(self, line: Epoch) -> None:
+    def epoch_done(self, line: Epoch) -> None:
+        """A line for an epoch where there are no bars."""
         if self._reporter.has_bars:
             return
         val = "" if line.val_loss is None else f", val {line.val_loss:.3f} ({percent(line.val_accuracy)})"

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnncodes.training.callbacks import Callback
     from cnncodes.training.loop import Training
     from cnncodes.training.range_test import RangeTest
     from cnncodes.training.run import TrainingResult, finetune, train
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from cnncodes.training.state import Epoch, InterruptedTrainingError, Tested, read_epochs
 
 _HOMES = {
+    "Callback": "callbacks",
     "Epoch": "state",
     "InterruptedTrainingError": "state",
     "NetworkSettings": "settings",
@@ -27,6 +29,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Callback",
     "Epoch",
     "InterruptedTrainingError",
     "NetworkSettings",

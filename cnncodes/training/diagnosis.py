@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnncodes.training.callbacks import Callback
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
+from cnncodes.training.state import Epoch
 
 if TYPE_CHECKING:
     from cnncodes.training.inputs import Inputs
@@ -169,21 +171,24 @@ def guessing_in(inputs: Inputs) -> float:
     return guessing_loss(labels, int(labels.max()) + 1, inputs.settings, inputs.class_weights())
 
 
-class Diagnosis:
-    """Looks at a training after each epoch, and says once why it does not learn."""
+class Diagnosis(Callback):
+    """Notes once why a training does not learn, and a warm-up that is as long as the training."""
 
     def __init__(self) -> None:
-        self._said = False
+        self._said = self._begun = False
 
-    def look(self, training: Training) -> str | None:
-        """What to tell a person after this epoch; None as long as all is well, and after it was said once."""
-        if self._said:
-            return None
+    def on_epoch_begin(self, training: Training) -> None:
+        """The warm-up, once."""
+        if not self._begun and training.settings.warmup_epochs >= training.settings.epochs:
+            training.note(never_at_full_rate(training.settings))
+        self._begun = True
+
+    def on_epoch_end(self, training: Training, line: Epoch) -> None:
+        """Whether the loss stands still."""
         settings, history = training.settings, training.state.history
         guessing = guessing_in(training.inputs)
-        if not is_stalled(history, guessing, settings.warmup_epochs):
-            return None
+        if self._said or not is_stalled(history, guessing, settings.warmup_epochs):
+            return
         self._said = True
         dead = dead_units(training.learner, training.inputs.sample())
-        rate = settings.highest_rate / training.state.divisor
-        return advice(history, guessing, rate, dead)
+        training.note(advice(history, guessing, settings.highest_rate / training.state.divisor, dead))

@@ -12,10 +12,9 @@ from cnncodes.codes.file import Provenance
 from cnncodes.core.errors import OptionError, OutputExistsError
 from cnncodes.core.files import read_json
 from cnncodes.core.outputs import locked, remove_partials, write_whole
-from cnncodes.training.checkpoints import checkpoints
-from cnncodes.training.events import FOLDER as EVENTS
-from cnncodes.training.frozen import FILE as FROZEN
-from cnncodes.training.state import METRICS
+from cnncodes.training.caches import FILE as FROZEN
+from cnncodes.training.callbacks import EVENTS
+from cnncodes.training.state import METRICS, checkpoints
 
 KIND = "cnncodes training"
 MODEL = "model.safetensors"

@@ -1,4 +1,4 @@
-"""What enters the learner, and what it should become: views or kept values of each batch, and labels."""
+"""What is learned, and what enters the learner: the task, and of each batch views or kept values and labels."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnncodes.codes.compute import Device
-from cnncodes.heads.splits import Split
+from cnncodes.core.errors import HeadError
+from cnncodes.core.files import parse_json
+from cnncodes.core.records import to_json
+from cnncodes.heads.splits import (
+    Split,
+    SplitRule,
+    split_rows,
+    with_known_classes,
+    with_watched,
+    without_copies,
+)
 from cnncodes.images.catalog import Catalog
-from cnncodes.images.digests import file_digests
+from cnncodes.images.digests import file_digests, identical_files
 from cnncodes.images.loader import Loader
-from cnncodes.training.frozen import FrozenCache, views_to_keep
-from cnncodes.training.learner import Learner
-from cnncodes.training.objective import Targets, mixed_views
-from cnncodes.training.processes import Processes
+from cnncodes.training.caches import FrozenCache, PixelCache, views_to_keep
+from cnncodes.training.device import Resources, autocast
+from cnncodes.training.learner import Learner, Targets, mixed_views
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.squares import Squares
-from cnncodes.training.state import autocast
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -32,6 +38,70 @@ MEASURED = 500  # images for colour axes
 MEASURED_BATCH = 32
 SAMPLED = 200  # images of :meth:`Inputs.sample`
 SAMPLED_BATCH = 50
+FROZEN = "frozen stages"  # the step that a progress is told
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a training learns.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    preprocessing : Preprocessing
+        How an image becomes the network's input.
+    split : Split
+        Rows of the catalog: ``train`` learns, ``choose`` is watched, and ``test`` has no part until all is done.
+    labels : int64 ndarray [N]
+        Places in ``classes``, -1 for none.
+    classes : tuple of str
+        Those of the last stage.
+    """
+
+    catalog: Catalog
+    preprocessing: Preprocessing
+    split: Split
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+
+def choose_task(catalog: Catalog, preprocessing: Preprocessing, rule: SplitRule | Split, seed: int) -> Task:
+    """The task that some images ask for.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    preprocessing : Preprocessing
+    rule : SplitRule or Split
+        See :func:`cnncodes.heads.split_rows`: the same images test as in every other command, and where no others choose,
+        a tenth of those to learn from is watched. Or a split that was made already.
+    seed : int
+
+    Raises
+    ------
+    HeadError
+        If there are fewer than two classes to learn.
+    """
+    split = rule if isinstance(rule, Split) else _drawn(catalog, rule, seed)
+    present = np.unique(catalog.labels[split.train])
+    if len(present) < 2:
+        raise HeadError(
+            "there is only one class to learn.", "Give images of two classes or more, a folder each."
+        )
+    labels = np.full(len(catalog), -1, dtype=np.int64)
+    for place, label in enumerate(present):
+        labels[catalog.labels == label] = place
+    classes = tuple(catalog.classes[label] for label in present)
+    return Task(catalog, preprocessing, with_known_classes(catalog, split, labels), labels, classes)
+
+
+def _drawn(catalog: Catalog, rule: SplitRule, seed: int) -> Split:
+    """The split that every command has by this rule, with images to watch, and no copies of those that learn in its test."""
+    same = identical_files(catalog)
+    split = split_rows(catalog, np.ones(len(catalog), np.bool_), rule, seed, same=same)
+    if split.kind != "none":
+        split = with_watched(catalog, split, same=same)
+    return without_copies(split, same)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +135,11 @@ class Inputs:
     ----------
     learner : Learner
         On the device; its frozen stages fill the cache.
-    catalog, labels, split, preprocessing, settings, folder, device, workers, processes
-        As for :class:`~cnncodes.training.Training`.
+    task : Task
+    settings : TrainingSettings
+    folder : Path
+        The run.
+    resources : Resources
 
     Attributes
     ----------
@@ -79,34 +152,23 @@ class Inputs:
     """
 
     def __init__(
-        self,
-        learner: Learner,
-        catalog: Catalog,
-        labels: np.ndarray,
-        split: Split,
-        preprocessing: Preprocessing,
-        settings: TrainingSettings,
-        folder: Path,
-        device: Device,
-        workers: int,
-        processes: Processes | None = None,
+        self, learner: Learner, task: Task, settings: TrainingSettings, folder: Path, resources: Resources
     ) -> None:
-        self.catalog, self.labels = catalog, labels
-        self.preprocessing, self.settings = preprocessing, settings
-        self.train_rows, self.val_rows, self.test_rows = split.train, split.choose, split.test
+        self.catalog, self.labels = task.catalog, task.labels
+        self.preprocessing, self.settings = task.preprocessing, settings
+        self.train_rows, self.val_rows, self.test_rows = task.split.train, task.split.choose, task.split.test
         self.axes: ColourAxes | None = None
         self._unreadable: dict[str, str] = {}  # by an earlier process, or in the test
-        self._learner, self._device, self._workers = learner, device, workers
-        self._processes = processes or Processes()
-        self._whole = dataclasses.replace(preprocessing, crop=preprocessing.resize)  # crops are views
-        self._squares = Squares(catalog, self.train_rows, self._whole, device, workers)
-        self._val_squares = Squares(catalog, self.val_rows, preprocessing, device, workers)
+        self._learner, self._resources = learner, resources
+        self._device, self._processes = resources.device, resources.processes
+        # crops are views
+        self._whole = dataclasses.replace(self.preprocessing, crop=self.preprocessing.resize)
+        self._pixels = PixelCache(self.catalog, self.train_rows, self._whole, resources)
+        self._val_pixels = PixelCache(self.catalog, self.val_rows, self.preprocessing, resources)
         views = views_to_keep(settings, learner, len(self.train_rows))
         self.frozen: FrozenCache | None = None
         if views:
-            self.frozen = FrozenCache(
-                folder, learner, catalog, self.train_rows, self.val_rows, preprocessing, settings, views, device
-            )  # fmt: skip
+            self.frozen = FrozenCache(folder, learner, task, settings, views, self._device)
 
     def draws(self, epoch: int) -> Augmentation:
         """What happens to each image in an epoch, and the order of the images."""
@@ -129,7 +191,7 @@ class Inputs:
             for batch, (rows, values) in zip(batches, self.frozen.batches(draws.epoch, shares), strict=True):
                 yield self._batch(batch, rows, values, self._targets(rows))
             return
-        for batch, (rows, squares) in zip(batches, self._squares.batches(shares), strict=True):
+        for batch, (rows, squares) in zip(batches, self._pixels.batches(shares), strict=True):
             views = draws.views(squares, rows)
             parts = draws.mix(rows)
             mix = None if parts is None else torch.from_numpy(parts).to(views.device)
@@ -145,15 +207,15 @@ class Inputs:
             for batch, (rows, values) in zip(batches, kept, strict=True):
                 yield self._batch(batch, rows, values, self._targets(rows))
             return
-        yield from self._centres(batches, self._val_squares)
+        yield from self._centres(batches, self._val_pixels)
 
     def to_test(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
         """As :meth:`to_watch`, of test rows; they enter the first stage, whatever is frozen."""
-        squares = Squares(self.catalog, self.test_rows, self.preprocessing, self._device, self._workers)
-        yield from self._centres(batches, squares)
-        self._unreadable |= {self.catalog.names[row]: reason for row, reason in squares.problems.items()}
+        pixels = PixelCache(self.catalog, self.test_rows, self.preprocessing, self._resources)
+        yield from self._centres(batches, pixels)
+        self._unreadable |= {self.catalog.names[row]: reason for row, reason in pixels.problems.items()}
 
-    def _centres(self, batches: Sequence[list[int]], source: Squares) -> Iterator[Batch]:
+    def _centres(self, batches: Sequence[list[int]], source: PixelCache) -> Iterator[Batch]:
         shares = [self._processes.share(batch) for batch in batches]
         for batch, (rows, squares) in zip(batches, source.batches(shares), strict=True):
             views = squares.permute(0, 3, 1, 2).float()
@@ -166,7 +228,7 @@ class Inputs:
 
     def unreadable(self) -> dict[str, str]:
         """Name and reason of each image that could not be read so far."""
-        found = self._squares.problems | self._val_squares.problems
+        found = self._pixels.problems | self._val_pixels.problems
         kept = self.frozen.problems if self.frozen is not None else {}
         return (
             self._unreadable
@@ -191,40 +253,44 @@ class Inputs:
 
     def seen(self) -> tuple[int, ...]:
         """Digests of the images that are learned from, for who evaluates the network."""
-        return self._digests(self.train_rows, self._squares)
+        return self._digests(self.train_rows, self._pixels)
 
     def watched(self) -> tuple[int, ...]:
         """Digests of the images that are watched, which are no test either."""
-        return self._digests(self.val_rows, self._val_squares)
+        return self._digests(self.val_rows, self._val_pixels)
 
-    def _digests(self, rows: np.ndarray, squares: Squares) -> tuple[int, ...]:
-        found = squares.digests[rows]
+    def _digests(self, rows: np.ndarray, pixels: PixelCache) -> tuple[int, ...]:
+        found = pixels.digests[rows]
         unknown = np.flatnonzero(found == 0)
         if len(unknown):  # decoded by an earlier process, or not readable
             found[unknown] = file_digests(self.catalog.subset(rows[unknown]))
         return tuple(sorted(found[found != 0].tolist()))
 
-    def fill(self, progress: Callable[[int], None] | None, stopped: Callable[[], bool]) -> bool:
+    def fill(self, stopped: Callable[[], bool]) -> bool:
         """Compute what the frozen stages give, once, if that is kept; False if it was asked to stop.
 
-        One process computes and the others wait. ``progress`` is called with the number of views that are there.
+        One process computes and the others wait.
         """
-        if self.frozen is None:
+        frozen = self.frozen
+        if frozen is None:
             return True
         draws = lru_cache(maxsize=1)(self.draws)  # all batches of a view come one after the other
 
-        def compute(view: int, rows: list[int], squares: Tensor) -> Tensor:
+        def forward(view: int, rows: list[int], squares: Tensor) -> Tensor:
             # views are made in float32, as those that are not kept
             views = squares.permute(0, 3, 1, 2).float() if view < 0 else draws(view).views(squares, rows)
             with torch.inference_mode(), autocast(self.settings.precision, self._device):
                 return self._learner.before(self._normalised(views))
 
-        if self._processes.leads and not self.frozen.fill(
-            self._squares, self._val_squares, compute, progress, stopped
+        def progress(done: int) -> None:
+            self._resources.progress(FROZEN, done, frozen.rows, "")
+
+        if self._processes.leads and not frozen.fill(
+            self._pixels, self._val_pixels, forward, progress, stopped
         ):
             return False
         self._processes.wait()
-        self.frozen.open()
+        frozen.open()
         return True
 
     def measure(self) -> None:
@@ -236,13 +302,14 @@ class Inputs:
     def measured(self) -> dict[str, Any]:
         """What :meth:`measure` found, and which images cannot be read, for a checkpoint."""
         return {
-            "axes": self.axes.to_json() if self.axes else None,
+            "axes": to_json(self.axes) if self.axes else None,
             "unreadable": self.unreadable(),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take over what :meth:`measured` gave."""
-        self.axes = ColourAxes.from_json(saved["axes"]) if saved["axes"] else None
+        axes = parse_json(saved["axes"] or "null")
+        self.axes = ColourAxes(**{name: np.array(axes[name]) for name in axes}) if axes else None
         self._unreadable = dict(saved["unreadable"])
 
     def _targets(self, rows: Sequence[int], mix: Tensor | None = None) -> Targets:
@@ -263,7 +330,7 @@ class Inputs:
         """Readable rows, and uint8 ``[batch, crop, crop, 3]``, of at most ``count`` images spread over ``rows``."""
         chosen = np.unique(rows[np.linspace(0, len(rows) - 1, count).astype(int)]).tolist()
         batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-        for batch in Loader(self.catalog, batches, preprocessing, workers=self._workers):
+        for batch in Loader(self.catalog, batches, preprocessing, workers=self._resources.workers):
             good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
             if good:
                 yield [batch.rows[place] for place in good], batch.pixels[good, 0]

@@ -1,20 +1,33 @@
-"""The network while it learns: its start, what is frozen, dropout, batch normalisation, low rank, rates of stages."""
+"""The network while it learns: its start, what is frozen, dropout, batch normalisation, low rank, rates of stages, its loss.
+
+What is particular to the networks written stage by stage is here; the loop around it asks for :class:`Learner` alone.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnncodes.core.errors import OptionError
+from cnncodes.codes.compute import Device
+from cnncodes.codes.stream import stream
+from cnncodes.core.compute import Compute
+from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError
+from cnncodes.heads.linear_model import LinearModel
+from cnncodes.images.catalog import Catalog
 from cnncodes.networks import Convolution, Linear, Network, Stage, TorchNetwork
 from cnncodes.networks.torch_network import LowRankLinear, factors
-from cnncodes.training.settings import Initialisation, TrainingSettings
+from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights import Weights
 
 PAPER_ONES = ("conv2", "conv4", "conv5")  # and the hidden fully connected stages
+SAMPLE = 200  # training images whose codes' typical length is measured
 
 
 class Learner(nn.Module):
@@ -256,7 +269,7 @@ def from_scratch(network: Network, settings: TrainingSettings) -> TorchNetwork:
 def initialise(module: TorchNetwork, stages: Iterable[Stage], settings: TrainingSettings) -> None:
     """New numbers for some stages, drawn by the seed: Kaiming's (He et al. 2015) or the paper's (section 5)."""
     generator = torch.Generator().manual_seed(settings.seed)
-    kind: Initialisation = settings.initialisation
+    kind = settings.initialisation
     with torch.no_grad():
         for stage in stages:
             if not isinstance(stage, Convolution | Linear):
@@ -281,3 +294,130 @@ def initialise(module: TorchNetwork, stages: Iterable[Stage], settings: Training
                     (layer.left, layer.right), factors(weight, layer.left.shape[1]), strict=True
                 ):
                     factor.copy_(value)
+
+
+def make_optimizer(learner: Learner, settings: TrainingSettings, device: Device) -> torch.optim.Optimizer:
+    """The optimizer of some settings over what learns; frozen stages have no part in it.
+
+    Fused, it passes over AlexNet's 58 million fully connected weights once instead of four times.
+    """
+    groups = learner.groups(settings)
+    fused = device.is_cuda or device.is_cpu
+    unused = 0.0  # each step sets its own rate
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=unused, fused=fused)
+    return torch.optim.SGD(groups, lr=unused, momentum=settings.momentum, fused=fused)
+
+
+def check_head(model: LinearModel, weights: Weights, classes: tuple[str, ...]) -> None:
+    """Raise ModelError or WeightsMismatchError if a head cannot stand for the last layer of these weights."""
+    network = weights.whole
+    last_hidden = network.stages[-2].name if network.stages else network.usual_layer
+    if model.stage != last_hidden:
+        raise ModelError(
+            f"the head reads layer {model.stage}, and the last layer of {network.name} reads {last_hidden}.",
+            f"Fit one on it: cnncodes fit-linear codes.h5 --layer {last_hidden}.",
+        )
+    if model.settings.weights_sha256 != weights.fingerprint:
+        raise WeightsMismatchError(
+            f"the head was fitted on codes of '{model.settings.weights}' ({model.settings.weights_sha256[:12]}), "
+            f"not of '{weights.name}' ({weights.fingerprint[:12]}).",
+            "Start from the weights that the head was fitted with.",
+        )
+    if set(model.classes) != set(classes):
+        missing = sorted(set(classes) ^ set(model.classes))
+        raise ModelError(
+            f"the head and the data differ in {len(missing)} classes, such as '{missing[0]}'.",
+            "Fit the head on the same data.",
+        )
+
+
+def put_head(
+    module: TorchNetwork, model: LinearModel, classes: tuple[str, ...], typical_length: float
+) -> None:
+    """Give the last layer of a network the scores of a head, with the data's order of classes.
+
+    A head on standardised codes ``W (x - m) / s + b`` becomes exactly ``(W / s) x + b - W (m / s)``. One on codes of length
+    1 depends on each row's length and no layer does: ``W / L`` with the typical length ``L`` stands for it.
+    """
+    head, order = model.head, [model.classes.index(name) for name in classes]
+    weight, bias = head.weight[order].astype(np.float64), head.bias[order].astype(np.float64)
+    if head.normalisation.kind == "standard":
+        assert head.normalisation.mean is not None and head.normalisation.scale is not None
+        weight = weight / head.normalisation.scale
+        bias = bias - weight @ head.normalisation.mean
+    elif head.normalisation.kind == "l2":
+        weight = weight / typical_length
+    layer = module.classifier_module()
+    with torch.no_grad():
+        layer.get_parameter("weight").copy_(torch.from_numpy(weight))
+        layer.get_parameter("bias").copy_(torch.from_numpy(bias))
+
+
+def typical_length(
+    model: LinearModel, weights: Weights, catalog: Catalog, rows: np.ndarray, device: Device
+) -> float:
+    """Median Euclidean length of the codes that a head reads, over some training images."""
+    chosen = np.unique(rows[np.linspace(0, len(rows) - 1, SAMPLE).astype(int)])
+    settings = dataclasses.replace(model.settings, crops="center", batch_size=16)
+    lengths = [
+        np.linalg.norm(block.codes[model.stage][block.readable].astype(np.float64), axis=1)
+        for block in stream(catalog.subset(chosen), weights, settings, Compute(device=device.torch_name))
+    ]
+    found = np.concatenate(lengths)
+    return float(np.median(found)) if len(found) and np.median(found) > 0 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What a batch should become.
+
+    Parameters
+    ----------
+    labels : int64 Tensor [batch]
+    mix : float32 Tensor [batch] or None
+        Part of each view that is the image itself; the rest is the view before it in the batch.
+    """
+
+    labels: Tensor
+    mix: Tensor | None = None
+
+
+class Objective:
+    """Loss of each image.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+    class_weight : float32 Tensor [classes], optional
+    """
+
+    def __init__(self, settings: TrainingSettings, class_weight: Tensor | None = None) -> None:
+        self._settings, self._class_weight = settings, class_weight
+
+    def right(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Number of images whose best class is the label."""
+        return (logits.argmax(1) == targets.labels).sum()
+
+    def __call__(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Loss of each image ``[batch]``, float32."""
+        logits = logits.float()
+
+        def loss_to(labels: Tensor) -> Tensor:
+            return F.cross_entropy(
+                logits,
+                labels,
+                weight=self._class_weight,
+                label_smoothing=self._settings.label_smoothing,
+                reduction="none",
+            )
+
+        if targets.mix is None:
+            return loss_to(targets.labels)
+        return targets.mix * loss_to(targets.labels) + (1 - targets.mix) * loss_to(targets.labels.roll(1))
+
+
+def mixed_views(views: Tensor, mix: Sequence[float] | Tensor) -> Tensor:
+    """Each view ``[batch, 3, side, side]`` with the one before it in the batch, in these parts."""
+    part = torch.as_tensor(mix, dtype=views.dtype, device=views.device).view(-1, 1, 1, 1)
+    return part * views + (1 - part) * views.roll(1, 0)

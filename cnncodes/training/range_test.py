@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnncodes.core.errors import CnnCodesError, HeadError, OptionError
-from cnncodes.core.files import parse_json, read_text, reading
 from cnncodes.core.outputs import write_whole
+from cnncodes.core.records import read_record, to_json
+from cnncodes.training.callbacks import Callback
 from cnncodes.training.diagnosis import guessing_in
 from cnncodes.training.folder import RANGE_TEST, keep_rate
+from cnncodes.training.state import BadLossError
 
 if TYPE_CHECKING:
     from cnncodes.training.inputs import Batch, Inputs
@@ -82,28 +83,16 @@ class RangeTest:
             f"taken is {taken} (a rule of thumb)"
         )
 
-    def to_json(self) -> str:
-        """JSON object with one entry per field."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False)
-
-    @classmethod
-    @reading("the range test", OptionError)
-    def from_json(cls, text: str) -> RangeTest:
-        """Inverse of :meth:`to_json`; raises OptionError for anything else."""
-        values: dict[str, Any] = parse_json(text)
-        curve: dict[str, Any] = {name: tuple(values.pop(name)) for name in ("rates", "losses", "smoothed")}
-        return cls(**curve, **values)
-
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> RangeTest | None:
         """The test that a run's folder keeps, if there is one."""
         path = Path(folder) / RANGE_TEST
-        return cls.from_json(read_text(path)) if path.exists() else None
+        return read_record(path, cls, OptionError) if path.exists() else None
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Keep it in a run's folder, and its rate as the run's setting: a resumed run takes it from there."""
         folder = Path(folder)
-        write_whole(folder / RANGE_TEST, self.to_json())
+        write_whole(folder / RANGE_TEST, to_json(self))
         keep_rate(folder, self.rate)
 
 
@@ -218,7 +207,9 @@ def find_rate(training: Training) -> RangeTest:
                     "Look at one: cnncodes predict MODEL IMAGE.",
                 )
             training.step(next(batches))
-            if not training.look():
+            try:
+                training.look()
+            except BadLossError:
                 return math.nan
             if training.stopping:  # in all processes at the same step
                 raise training.interrupted()
@@ -232,6 +223,20 @@ def find_rate(training: Training) -> RangeTest:
         training.settings = settings
         training.optimizer.zero_grad(set_to_none=True)
         training.restore(saved)
+
+
+class MeasureRate(Callback):
+    """Where the settings' rate is "auto", measures it before the first step and keeps it in the folder."""
+
+    def on_epoch_begin(self, training: Training) -> None:
+        """The test, if it was not done."""
+        if training.settings.learning_rate != "auto":
+            return
+        test = find_rate(training)
+        training.settings = dataclasses.replace(training.settings, learning_rate=test.rate)
+        if training.processes.leads:
+            test.save(training.folder)
+            training.call("on_rate_found", test)
 
 
 def _endless(inputs: Inputs) -> Generator[Batch, None, None]:

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.compute import Device
+from cnncodes.core.compute import Compute, Progress, no_progress
+from cnncodes.core.records import to_json, to_value
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.heads.splits import Split, SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests, digest_of, file_digests
 from cnncodes.networks import TANH, Network, TorchNetwork, get_network
-from cnncodes.training.checkpoints import keep_last
+from cnncodes.training.callbacks import Callback, ShowProgress
+from cnncodes.training.device import Resources, resources
 from cnncodes.training.folder import MODEL, held, keep_result, open_run, result_of
-from cnncodes.training.head_start import check_head, put_head, typical_length
-from cnncodes.training.learner import Learner
+from cnncodes.training.inputs import Task, choose_task
+from cnncodes.training.learner import Learner, check_head, put_head, typical_length
 from cnncodes.training.library_learner import begin, begin_from_scratch, make_learner
-from cnncodes.training.loop import Progress, Training
-from cnncodes.training.processes import processes
+from cnncodes.training.loop import Training
 from cnncodes.training.range_test import RangeTest
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.state import Epoch, Tested
-from cnncodes.training.task import Task, choose_task
+from cnncodes.training.state import Epoch, Tested, keep_last
 from cnncodes.weights import AnyWeights, Weights, save_weights
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -74,8 +73,8 @@ def finetune(
     workers: int | None = None,
     resume: bool = False,
     keep_checkpoints: bool = False,
-    progress: Progress | None = None,
-    ready: Callable[[Training], None] | None = None,
+    progress: Progress = no_progress,
+    callbacks: Sequence[Callback] = (),
     notes: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Go on training a network on other images: the second use of CS231n's transfer learning notes.
@@ -104,11 +103,12 @@ def finetune(
         Continue the folder's run at the very step where it stopped; a finished one gives its result again.
     keep_checkpoints : bool, default False
         Keep the last checkpoint of a finished training; by default all are deleted once the model is written.
-    progress : callable(epoch, images, loss), optional
-    ready : callable(training), optional
-        Called once before the first step.
+    progress : callable(step, done, total, word), optional
+        Called after each batch.
+    callbacks : sequence of Callback, optional
+        Hooks into the training, see :class:`cnncodes.training.Callback`.
     notes : callable(text), optional
-        Told what a person should know: a restart after a loss that was not a number, a loss that stands still.
+        Gets what a person should know: a restart after a loss that was not a number, a loss that stands still.
 
     Raises
     ------
@@ -131,10 +131,8 @@ def finetune(
         lambda classes: begin(weights, classes, settings, keep_head=keep_head),
         None if head is None else (weights, head), keep_head, weights.seen, weights.watched,
     )  # fmt: skip
-    return _train(
-        job, split, device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
-        progress=progress, ready=ready, notes=notes,
-    )  # fmt: skip
+    around = _Around(resume, keep_checkpoints, tuple(callbacks), notes or (lambda text: None))
+    return _train(job, split, Compute(device, workers, progress=progress), around)
 
 
 def train(
@@ -149,8 +147,8 @@ def train(
     workers: int | None = None,
     resume: bool = False,
     keep_checkpoints: bool = False,
-    progress: Progress | None = None,
-    ready: Callable[[Training], None] | None = None,
+    progress: Progress = no_progress,
+    callbacks: Sequence[Callback] = (),
     notes: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Train a network from new numbers. Parameters as for :func:`finetune`.
@@ -165,10 +163,8 @@ def train(
         f"trained from new numbers ({settings.initialisation}, seed {settings.seed})",
         lambda classes: begin_from_scratch(network.with_classes(len(classes)), settings),
     )  # fmt: skip
-    return _train(
-        job, split, device=device, workers=workers, resume=resume, keep_checkpoints=keep_checkpoints,
-        progress=progress, ready=ready, notes=notes,
-    )  # fmt: skip
+    around = _Around(resume, keep_checkpoints, tuple(callbacks), notes or (lambda text: None))
+    return _train(job, split, Compute(device, workers, progress=progress), around)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,27 +184,27 @@ class _Job:
     watched: tuple[int, ...] = ()  # and of what chose in their training
 
 
-def _train(
-    job: _Job,
-    rule: SplitRule | Split,
-    *,
-    device: str,
-    workers: int | None,
-    resume: bool,
-    keep_checkpoints: bool,
-    progress: Progress | None,
-    ready: Callable[[Training], None] | None,
-    notes: Callable[[str], None] | None,
-) -> TrainingResult:
+@dataclass(frozen=True, eq=False)
+class _Around:
+    """How a training is begun, and who hears of it."""
+
+    resume: bool
+    keep_checkpoints: bool
+    callbacks: tuple[Callback, ...]
+    notes: Callable[[str], None]
+
+
+def _train(job: _Job, rule: SplitRule | Split, compute: Compute, around: _Around) -> TrainingResult:
+    """Train, or give the result of a finished run again; each of several processes is here."""
+    resume = around.resume
     measured = RangeTest.load(job.folder) if resume and job.settings.learning_rate == "auto" else None
     if measured is not None:
-        job = dataclasses.replace(
-            job, settings=dataclasses.replace(job.settings, learning_rate=measured.rate)
-        )
-    with processes(device) as (together, place):
-        task = choose_task(job.catalog, rule, job.settings.seed)
-        task = dataclasses.replace(task, split=_untouched(job, task.split))
-        learner = _learner(job, task, place)
+        job = replace(job, settings=replace(job.settings, learning_rate=measured.rate))
+    with resources(compute) as given:
+        together = given.processes
+        task = choose_task(job.catalog, job.preprocessing, rule, job.settings.seed)
+        task = replace(task, split=_untouched(job, task.split))
+        learner = _learner(job, task, given)
         record = _record(job, task, learner) if together.leads else {}
         with held(job.folder) if together.leads else nullcontext():
             if together.leads:
@@ -219,29 +215,13 @@ def _train(
             found = result_of(job.folder) if resume else None
             already = found is not None
             if found is None:
+                callbacks = (*around.callbacks, ShowProgress(given.progress))
                 training = Training(
-                    learner, job.catalog, task.labels, task.split, job.preprocessing, job.settings, job.folder,
-                    place, workers or max(1, place.cores // together.count), processes=together,
-                    notes=notes if together.leads else None, record=record,
-                )  # fmt: skip
-                if resume and not training.resume() and notes and together.leads:
-                    notes(f"there is no checkpoint in '{job.folder}' yet: this begins at epoch 1.")
-                if ready and together.leads:
-                    ready(training)
-                epochs = training.run(progress if together.leads else None)
-                tested = training.test()
-                found = {
-                    "split": task.split.how,
-                    "split_record": task.split.record(job.catalog),
-                    "test": None if tested is None else dataclasses.asdict(tested),
-                    "epochs": [dataclasses.asdict(line) for line in epochs],
-                    "unreadable": training.inputs.unreadable(),
-                }
-                if together.leads:
-                    _save(job, task, training, found)
-                    keep_result(job.folder, found)
+                    learner, task, job.settings, job.folder, given, callbacks, around.notes, record
+                )
+                found = _run(job, task, training, around)
             if together.leads:
-                keep_last(job.folder, 1 if keep_checkpoints else 0)
+                keep_last(job.folder, 1 if around.keep_checkpoints else 0)
             together.wait()
     return TrainingResult(
         job.folder,
@@ -256,6 +236,25 @@ def _train(
     )
 
 
+def _run(job: _Job, task: Task, training: Training, around: _Around) -> dict[str, Any]:
+    """What a training gives beside its model, as JSON; the model and it are in the folder."""
+    leads = training.processes.leads
+    if around.resume and not training.resume() and leads:
+        around.notes(f"there is no checkpoint in '{job.folder}' yet: this begins at epoch 1.")
+    epochs = training.run()
+    found = {
+        "split": task.split.how,
+        "split_record": task.split.record(job.catalog),
+        "test": to_value(training.test()),
+        "epochs": to_value(epochs),
+        "unreadable": training.inputs.unreadable(),
+    }
+    if leads:
+        _save(job, task, training, found)
+        keep_result(job.folder, found)
+    return found
+
+
 def _untouched(job: _Job, split: Split) -> Split:
     """The split without the test images that had a part in what the training begins with."""
     had = _with_head(job, [*job.seen, *job.watched], "seen", "watched")
@@ -266,7 +265,7 @@ def _untouched(job: _Job, split: Split) -> Split:
     if not known.any():
         return split
     how = f"{split.how}; {int(known.sum()):,} are left out of the test, since the start has learned from them or was chosen by them"
-    return dataclasses.replace(split, test=split.test[~known], how=how)
+    return replace(split, test=split.test[~known], how=how)
 
 
 def _with_head(job: _Job, digests: Iterable[int], *names: str) -> set[int]:
@@ -275,13 +274,13 @@ def _with_head(job: _Job, digests: Iterable[int], *names: str) -> set[int]:
     return {*digests, *itertools.chain.from_iterable(head)}
 
 
-def _learner(job: _Job, task: Task, place: Device) -> Learner:
+def _learner(job: _Job, task: Task, given: Resources) -> Learner:
     """The network to begin with, its last stage as the head where there is one."""
     module = job.start(task.classes)
     if job.head is not None:
         weights, head = job.head
         check_head(head, weights, task.classes)
-        length = typical_length(head, weights, job.catalog, task.split.train, place)
+        length = typical_length(head, weights, job.catalog, task.split.train, given.device)
         put_head(module, head, task.classes, length)
     return make_learner(module, job.settings)
 
@@ -290,10 +289,10 @@ def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
     """What must be the same when the run is continued, as JSON."""
     parts = (task.split.train, task.split.choose, task.split.test)
     return {
-        "settings": json.loads(job.settings.to_json()),
+        "settings": to_value(job.settings),
         "source": job.source,
         "classes": list(task.classes),
-        "preprocessing": json.loads(job.preprocessing.to_json()),
+        "preprocessing": json.loads(to_json(job.preprocessing)),
         "network": learner.module.network.name,
         "start of the last stage": "kept"
         if job.keep_head

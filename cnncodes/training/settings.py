@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass, field, fields
+import math
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from cnncodes.core.errors import OptionError
-from cnncodes.core.files import parse_json, reading
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "plateau", "step", "cosine", "one-cycle"]
@@ -164,24 +162,6 @@ class TrainingSettings:
         sizes = [int(size) for size in self.input_sizes.split(",") if size]
         return sizes[min(epoch * len(sizes) // self.epochs, len(sizes) - 1)] if sizes else None
 
-    def to_json(self) -> str:
-        """JSON object with one entry per field."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    @reading("the training settings", OptionError)
-    def from_json(cls, text: str) -> TrainingSettings:
-        """Inverse of :meth:`to_json`; raises OptionError for anything else."""
-        values = parse_json(text)
-        if values.get("teacher", "") is None:
-            del values["teacher"]  # of earlier versions
-        unknown = set(values) - {entry.name for entry in fields(cls)}
-        if unknown:
-            raise TypeError(f"unknown entries {sorted(unknown)}")
-        if "network" in values:
-            values["network"] = NetworkSettings(**values["network"])
-        return cls(**values)
-
     def rate_at(self, position: float, divisor: float = 1.0) -> float:
         """Learning rate at ``position`` in 0..1 of the training.
 
@@ -192,8 +172,6 @@ class TrainingSettings:
         divisor : float, default 1
             What plateaus have divided the rate by so far.
         """
-        import math
-
         warmup = self.warmup_epochs / self.epochs
         if position < warmup:
             return self.highest_rate * position / warmup

@@ -1,16 +1,11 @@
-"""What a training keeps beside the network: where it is, its optimizer, its random numbers, its signals."""
+"""Where a training is, what it has given so far, and its checkpoints: everything that it needs to go on later."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
+import dataclasses
 import math
 import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,20 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnncodes.codes.compute import Device
 from cnncodes.core.errors import CnnCodesError, ModelError
 from cnncodes.core.files import parse_json, read_text, reading
-from cnncodes.training.learner import Learner
+from cnncodes.core.outputs import remove_partials, replacing
+from cnncodes.core.records import from_value
 from cnncodes.training.settings import TrainingSettings
 
 METRICS = "metrics.jsonl"  # in a run's folder: a line for each epoch
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt's numbers (malloc.h)
+KEPT = 2  # checkpoints, while a training goes on
 
 
 class InterruptedTrainingError(CnnCodesError):
     """A training that was asked to stop has saved itself."""
 
     exit_code = 130
+
+
+class BadLossError(Exception):
+    """A loss is not a number."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def read_epochs(folder: str | os.PathLike[str]) -> tuple[Epoch, ...]:
     if not path.exists():
         return ()
     with reading(f"'{path}'", ModelError, "Remove it, and no curves are drawn; the model does not need it."):
-        return tuple(Epoch(**parse_json(line)) for line in read_text(path).splitlines())
+        return tuple(from_value(parse_json(line), Epoch) for line in read_text(path).splitlines())
 
 
 @dataclass
@@ -84,7 +83,15 @@ class State:
     stale: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def watch(self, val_loss: float, settings: TrainingSettings) -> bool:
+    def finish(self, line: Epoch, settings: TrainingSettings) -> bool:
+        """Write down an epoch and go to the next; whether its val loss is the best so far."""
+        self.history.append(dataclasses.asdict(line))
+        best = line.val_loss is not None and self._watch(line.val_loss, settings)
+        self.epoch, self.step = self.epoch + 1, 0
+        self.loss_sum, self.right, self.seen = 0.0, 0, 0
+        return best
+
+    def _watch(self, val_loss: float, settings: TrainingSettings) -> bool:
         """Whether this epoch's val loss is the best so far; if not, the rate is divided on a plateau."""
         if val_loss < self.best_loss:
             self.best_loss, self.best_epoch, self.stale = val_loss, self.epoch, 0
@@ -94,39 +101,6 @@ class State:
         if waited and self.drops < 3:
             self.divisor, self.drops = self.divisor * 10, self.drops + 1
         return False
-
-
-def random_state(seed: int | None, device: Device) -> dict[str, Tensor]:
-    """State of torch's generators: the current one, or a new one by seed."""
-    if seed is not None:
-        fresh = torch.Generator().manual_seed(seed % 2**63).get_state()
-        if not device.is_cuda:
-            return {"cpu": fresh}
-        return {"cpu": fresh, "cuda": torch.Generator(device.torch_name).manual_seed(seed).get_state()}
-    states = {"cpu": torch.get_rng_state()}
-    if device.is_cuda:
-        states["cuda"] = torch.cuda.get_rng_state(device.torch_name)
-    return states
-
-
-def set_random_state(states: dict[str, Tensor], device: Device) -> None:
-    """Give torch's generators a state of :func:`random_state`."""
-    torch.set_rng_state(states["cpu"].cpu())
-    if device.is_cuda and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device.torch_name)
-
-
-def make_optimizer(learner: Learner, settings: TrainingSettings, device: Device) -> torch.optim.Optimizer:
-    """The optimizer of some settings over what learns; frozen stages have no part in it.
-
-    Fused, it passes over AlexNet's 58 million fully connected weights once instead of four times.
-    """
-    groups = learner.groups(settings)
-    fused = device.is_cuda or device.is_cpu
-    unused = 0.0  # each step sets its own rate
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=unused, fused=fused)
-    return torch.optim.SGD(groups, lr=unused, momentum=settings.momentum, fused=fused)
 
 
 def copied(value: Any, into: Any = None) -> Any:
@@ -150,73 +124,59 @@ def copied(value: Any, into: Any = None) -> Any:
     return value
 
 
-@contextmanager
-def stop_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for a stop at the next step; outside the main thread nothing is changed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write ``checkpoint-STEP.pt`` whole and on the disk or not at all, and keep the last two.
 
-
-@contextmanager
-def large_blocks_stay(device: Device) -> Iterator[None]:
-    """Gradients of fully connected stages (234 MB) come from memory that is there already.
-
-    glibc gives blocks of that size back to the system and asks for them anew in each step: 57,000 page faults, half of the
-    time of a step that trains fc6 to fc8 alone. Where there is no glibc nothing is changed.
+    Raises
+    ------
+    ModelError
+        If it cannot be written: a full disk, for example. Those before it stay.
     """
-    libc = None
-    if device.is_cpu and sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            libc = ctypes.CDLL("libc.so.6")
-    if libc is None or not hasattr(libc, "mallopt"):
-        yield
-        return
-    libc.mallopt(MMAP_THRESHOLD, 2**30)
-    libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
-    try:
-        yield
-    finally:
-        libc.mallopt(MMAP_THRESHOLD, 128 * 1024)  # glibc's own values
-        libc.mallopt(TRIM_THRESHOLD, 128 * 1024)
-        libc.malloc_trim(0)
+    path = folder / f"checkpoint-{step:08d}.pt"
+    with replacing(path, overwrite=True, error=ModelError) as whole, whole.open("wb") as file:
+        torch.save(state, file)
+    keep_last(folder, KEPT)
+    return path
 
 
-@contextmanager
-def exact_float32(device: Device, precision: str) -> Iterator[None]:
-    """float32 means float32: then nothing is rounded to TensorFloat-32 on a GPU. Other precisions leave that alone."""
-    if not device.is_cuda or precision != "float32":
-        yield
-        return
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+def keep_last(folder: Path, count: int) -> None:
+    """Remove all checkpoints but the last ones, and what a kill left of one."""
+    remove_partials(folder, "checkpoint-*.pt")
+    found = checkpoints(folder)
+    for old in found[: max(0, len(found) - count)]:
+        old.unlink()
 
 
-@contextmanager
-def autocast(precision: str, device: Device) -> Iterator[None]:
-    """bfloat16 where the settings' precision says so; float32 changes nothing."""
-    with torch.autocast(device.torch_name.partition(":")[0], torch.bfloat16, enabled=precision == "bfloat16"):
-        yield
+def forget_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps: a training that went back must not be continued from them."""
+    for path in checkpoints(folder):
+        if int(path.stem.rpartition("-")[2]) > step:
+            path.unlink()
 
 
-@contextmanager
-def lent_random_numbers(states: dict[str, Tensor], device: Device) -> Iterator[None]:
-    """Dropout draws from torch's own generators: lend them these states, and give the caller's back."""
-    theirs = random_state(None, device)
-    set_random_state(states, device)
-    try:
-        yield
-    finally:
-        set_random_state(theirs, device)
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a run, oldest first."""
+    return sorted(
+        path for path in folder.glob("checkpoint-*.pt") if re.fullmatch(r"checkpoint-\d{8}\.pt", path.name)
+    )
+
+
+def last_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """State of the newest checkpoint that can be read, or None; nothing in it is ever run.
+
+    Raises
+    ------
+    ModelError
+        If there are checkpoints, and none can be read.
+    """
+    found = checkpoints(folder)
+    for path in reversed(found):
+        try:
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:
+            reason = error
+    if found:
+        raise ModelError(
+            f"no checkpoint in '{folder}' can be read: {reason}.", "Start anew in another folder (-o)."
+        )
+    return None

@@ -9,7 +9,6 @@ in the same parts. Equal pairs would need each image decoded by two processes, a
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnncodes.core.errors import ModelError
-from cnncodes.core.files import parse_json, reading
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -49,17 +46,6 @@ class ColourAxes:
         mean = total / max(count, 1)
         values, vectors = np.linalg.eigh(square / max(count, 1) - np.outer(mean, mean))
         return cls(np.maximum(values, 0), vectors)
-
-    def to_json(self) -> str:
-        """JSON object with both arrays as lists."""
-        return json.dumps({"values": self.values.tolist(), "vectors": self.vectors.tolist()})
-
-    @classmethod
-    @reading("the colour axes", ModelError)
-    def from_json(cls, text: str) -> ColourAxes:
-        """Inverse of :meth:`to_json`; raises ModelError for anything else."""
-        record = parse_json(text)
-        return cls(np.array(record["values"]), np.array(record["vectors"]))
 
 
 class Augmentation:

@@ -43,8 +43,8 @@ from cnncodes.images import Catalog, file_digests, read_catalog
 from cnncodes.images.decode import write_png
 from cnncodes.networks import NETWORKS
 from cnncodes.training import InterruptedTrainingError
-from cnncodes.training.task import choose_task
-from cnncodes.weights import read_tensors, save_weights
+from cnncodes.training.inputs import choose_task
+from cnncodes.weights import Preprocessing, read_tensors, save_weights
 
 FINE = "large-different"
 TRAINED = ("train.epochs=3", "train.batch_size=8", "train.mirror=false", "train.learning_rate=0.02")
@@ -123,7 +123,7 @@ def test_every_command_tests_on_the_same_images(stripes, weights, tmp_path) -> N
     fitted = fit.model.evidence["split_record"]
     _, advised = measure_size(catalog)
     assert fitted == advised.record(catalog) and fitted["kind"] == "drawn" and fitted["test"] == 9
-    task = choose_task(catalog, "auto", seed=0)
+    task = choose_task(catalog, Preprocessing(), "auto", seed=0)
     assert task.split.test.tolist() == advised.test.tolist()
     pool = find_pool(catalog, np.ones(len(catalog), bool), (2,), 1, 2000, 0)
     assert pool.test.tolist() == advised.test.tolist()

@@ -19,7 +19,7 @@ from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import augmentation as room
 from cnncodes.pictures.augmentation import augment, augment_by, draw_augment
 from cnncodes.pictures.classifier import to_rgb
-from cnncodes.training import finetune
+from cnncodes.training import Callback, finetune
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import Preprocessing
@@ -120,9 +120,13 @@ def test_they_are_the_views_that_finetune_learns_from(photo, tmp_path, monkeypat
             learned.update(zip(batch.rows, to_rgb(batch.values, weights.preprocessing), strict=True))
         raise EnoughError
 
+    class Look(Callback):
+        def on_train_begin(self, training):
+            look(training)
+
     with pytest.raises(EnoughError):
         finetune(read_catalog(tmp_path / "data"), weights, tmp_path / "run", recipe.training_settings(),
-                 device="cpu", workers=1, ready=look)  # fmt: skip
+                 device="cpu", workers=1, callbacks=[Look()])  # fmt: skip
     assert len(learned) == 10
     for row, view in learned.items():
         assert np.abs(found.views[row].astype(int) - view).max() <= 1, "but for rounding"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.networks import TorchNetwork
-from cnncodes.training import TrainingSettings, train
+from cnncodes.training import NetworkSettings, TrainingSettings, train
 from cnncodes.training.diagnosis import advice, dead_units, guessing_loss, is_stalled
 from cnncodes.training.learner import Learner, from_scratch
 from cnncodes.weights import load_weights
@@ -87,7 +87,7 @@ def test_dead_units_are_those_that_fire_for_no_image(network):
 
 
 def test_dead_units_are_counted_behind_batch_normalisation(network):
-    settings = TrainingSettings.from_json('{"network": {"batch_norm": true}}')
+    settings = TrainingSettings(network=NetworkSettings(batch_norm=True))
     learner = Learner(from_scratch(network, settings), settings)
     with torch.no_grad():
         learner.norms["conv1"].bias[:3] = -1e6

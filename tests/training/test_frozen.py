@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hooks import AtBegin, StopAt
 
 from cnncodes.codes import CodesFile
 from cnncodes.core.errors import OptionError
@@ -59,7 +60,7 @@ def test_what_is_kept_is_a_codes_file_and_goes_when_the_run_is_done(start_weight
         training.frozen.remove = lambda: None
 
     settings = dataclasses.replace(SETTINGS, cached_views=2)
-    result = finetune(stripes, start_weights, tmp_path / "run", settings, ready=look)
+    result = finetune(stripes, start_weights, tmp_path / "run", settings, callbacks=[AtBegin(look)])
     with CodesFile(tmp_path / "run" / "frozen.h5") as codes:
         assert codes.stages == ("conv2",) and (codes.state == 1).all()
         count = len(result.split.train)
@@ -75,14 +76,14 @@ def test_filling_that_was_stopped_goes_on_with_what_is_pending(start_weights, st
     whole = finetune(stripes, start_weights, tmp_path / "whole", settings)
     kept = {}
 
-    def stop(epoch, done, loss):
-        if epoch == -1:
+    def stop(step, done, total, word):
+        if step == "frozen stages":
             kept["training"].stop()
 
     with pytest.raises(InterruptedTrainingError, match="--resume"):
         finetune(
             stripes, start_weights, tmp_path / "run", settings, progress=stop,
-            ready=lambda training: kept.update(training=training),
+            callbacks=[AtBegin(lambda training: kept.update(training=training))],
         )  # fmt: skip
     with CodesFile(tmp_path / "run" / "frozen.h5") as codes:
         assert 0 < (codes.state == 1).sum() < len(codes)
@@ -100,17 +101,8 @@ def test_filling_that_was_stopped_goes_on_with_what_is_pending(start_weights, st
 def test_a_run_stopped_while_it_learns_continues_to_the_same_bits(start_weights, stripes, tmp_path):
     settings = dataclasses.replace(SETTINGS, cached_views=2)
     whole = finetune(stripes, start_weights, tmp_path / "whole", settings)
-    kept = {}
-
-    def stop(epoch, done, loss):
-        if epoch == 1 and done > 20:
-            kept["training"].stop()
-
     with pytest.raises(InterruptedTrainingError):
-        finetune(
-            stripes, start_weights, tmp_path / "run", settings, progress=stop,
-            ready=lambda training: kept.update(training=training),
-        )  # fmt: skip
+        finetune(stripes, start_weights, tmp_path / "run", settings, callbacks=[StopAt(9)])
     again = finetune(stripes, start_weights, tmp_path / "run", settings, resume=True)
     assert all(torch.equal(tensors(again)[key], value) for key, value in tensors(whole).items())
 
@@ -127,10 +119,10 @@ def test_unreadable_images_are_left_out(start_weights, stripes, tmp_path):
     catalog = read_catalog(folder)
     result = finetune(
         catalog, start_weights, tmp_path / "run", dataclasses.replace(SETTINGS, cached_views=2),
-        progress=lambda epoch, done, loss: seen.append((epoch, done)),
+        progress=lambda step, done, total, word: seen.append((step, done)),
     )  # fmt: skip
     readable = [row for row in result.split.train if "broken" not in catalog.names[row]]
-    assert max(done for epoch, done in seen if epoch == 0) == len(readable)
+    assert max(done for step, done in seen if step == "epoch 1 of 3") == len(readable)
     assert np.isfinite([epoch.loss for epoch in result.epochs]).all()
 
 
@@ -146,7 +138,13 @@ def test_by_itself_only_what_pays_is_kept(start_weights, stripes, tmp_path, more
         training.stop()
 
     with pytest.raises(InterruptedTrainingError):
-        finetune(stripes, start_weights, tmp_path / "run", dataclasses.replace(SETTINGS, **more), ready=look)
+        finetune(
+            stripes,
+            start_weights,
+            tmp_path / "run",
+            dataclasses.replace(SETTINGS, **more),
+            callbacks=[AtBegin(look)],
+        )
     assert (kept["frozen"].views if kept["frozen"] else 0) == views
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hooks import AtBegin
 
 import cnncodes
 from cnncodes.core.errors import ModelError, WeightsMismatchError
@@ -37,7 +38,12 @@ def first_logits(stripes, weights, folder, head):
 
     with pytest.raises(InterruptedTrainingError):
         finetune(
-            stripes, weights, folder, dataclasses.replace(SETTINGS, learning_rate=0.0), head=head, ready=look
+            stripes,
+            weights,
+            folder,
+            dataclasses.replace(SETTINGS, learning_rate=0.0),
+            head=head,
+            callbacks=[AtBegin(look)],
         )
     training = kept["training"]
     training.learner.eval()

@@ -11,8 +11,7 @@ from cnncodes.core.errors import OptionError
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.networks.torch_network import factors
 from cnncodes.training import NetworkSettings, TrainingSettings, train
-from cnncodes.training.learner import DropoutMask, Learner, from_scratch
-from cnncodes.training.objective import Objective, Targets, mixed_views
+from cnncodes.training.learner import DropoutMask, Learner, Objective, Targets, from_scratch, mixed_views
 from cnncodes.weights import build_network, load_weights
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=0.05, middle_rate=1.0, early_rate=1.0)

@@ -13,7 +13,7 @@ from drawn import draw_photos
 from cnncodes.core.errors import OptionError
 from cnncodes.images import read_catalog
 from cnncodes.training import TrainingSettings, finetune
-from cnncodes.training.head_start import put_head
+from cnncodes.training.learner import put_head
 from cnncodes.training.library_learner import LibraryLearner, begin, layers_of_modules
 from cnncodes.training.settings import NetworkSettings
 from cnncodes.weights import Preprocessing, load_weights

@@ -8,13 +8,15 @@ import math
 
 import pytest
 import torch
+from hooks import AtBegin, StopAt
 
 from cnncodes.advice import load_recipe
 from cnncodes.advice.recipe import Recipe
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, OptionError
+from cnncodes.core.records import from_json, from_value, to_json, to_value
 from cnncodes.training import InterruptedTrainingError, RangeTest, TrainingSettings, train
-from cnncodes.training import loop as training_loop
+from cnncodes.training import range_test as range_test_module
 from cnncodes.training.range_test import range_test
 from cnncodes.training.state import copied
 from cnncodes.weights import load_weights
@@ -56,9 +58,9 @@ def everything(training):
     ],
 )
 def test_a_range_test_leaves_everything_as_it_was(network, pixels, stripes, tmp_path, monkeypatch, more):
-    settings = TrainingSettings.from_json(json.dumps(json.loads(AUTO.to_json()) | more))
+    settings = from_value(to_value(AUTO) | more, TrainingSettings)
     seen = {}
-    measure = training_loop.find_rate
+    measure = range_test_module.find_rate
 
     def watched(training):
         seen["before"] = everything(training)
@@ -72,14 +74,14 @@ def test_a_range_test_leaves_everything_as_it_was(network, pixels, stripes, tmp_
         return test
 
     theirs = []
-    monkeypatch.setattr(training_loop, "find_rate", watched)
+    monkeypatch.setattr(range_test_module, "find_rate", watched)
     result = train(
         stripes,
         network,
         pixels,
         tmp_path / "auto",
         settings,
-        ready=lambda training: theirs.append(torch.get_rng_state()),
+        callbacks=[AtBegin(lambda training: theirs.append(torch.get_rng_state()))],
     )
     for name, value in seen["before"].items():
         assert same(value, seen["after"][name]), name
@@ -90,7 +92,7 @@ def test_a_range_test_leaves_everything_as_it_was(network, pixels, stripes, tmp_
     other = train(stripes, network, pixels, tmp_path / "given", given)
     assert same(tensors_of(result), tensors_of(other))
     record = json.loads((tmp_path / "auto" / "run.json").read_text())
-    assert record["settings"] == json.loads(given.to_json())
+    assert record["settings"] == to_value(given)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -105,18 +107,9 @@ def test_the_found_rate_learns(network, pixels, stripes, tmp_path, seed, optimiz
 
 def test_a_resumed_run_takes_the_rate_that_was_found(network, pixels, stripes, tmp_path, monkeypatch):
     whole = train(stripes, network, pixels, tmp_path / "whole", AUTO)
-    kept = {}
-
-    def stop(epoch, images, loss):
-        if kept["training"].state.steps == 3:
-            kept["training"].stop()
-
-    def ready(training):
-        kept["training"] = training
-
     with pytest.raises(InterruptedTrainingError):
-        train(stripes, network, pixels, tmp_path / "parts", AUTO, ready=ready, progress=stop)
-    monkeypatch.setattr(training_loop, "find_rate", lambda training: pytest.fail("tested again"))
+        train(stripes, network, pixels, tmp_path / "parts", AUTO, callbacks=[StopAt(3)])
+    monkeypatch.setattr(range_test_module, "find_rate", lambda training: pytest.fail("tested again"))
     # a kill between the two files that keep the rate
     path = tmp_path / "parts" / "run.json"
     path.write_text(path.read_text().replace(str(RangeTest.load(tmp_path / "parts").rate), '"auto"'))
@@ -141,7 +134,7 @@ def test_a_range_test_can_be_interrupted_and_is_done_again(network, pixels, stri
         training.step = stopped
 
     with pytest.raises(InterruptedTrainingError, match="epoch 1"):
-        train(stripes, network, pixels, tmp_path / "parts", AUTO, ready=ready)
+        train(stripes, network, pixels, tmp_path / "parts", AUTO, callbacks=[AtBegin(ready)])
     assert RangeTest.load(tmp_path / "parts") is None
     parts = train(stripes, network, pixels, tmp_path / "parts", AUTO, resume=True)
     whole = train(stripes, network, pixels, tmp_path / "whole", AUTO)
@@ -164,7 +157,7 @@ def test_the_suggestion_is_safe_where_the_largest_safe_rate_is_known(curvature):
     assert limit / 1000 < test.rate < limit
     assert test.blew_up and limit / 3 < test.blow_up < 20 * limit
     assert test.rates == tuple(sorted(test.rates)) and len(test.rates) == len(test.losses) < 100
-    assert RangeTest.from_json(test.to_json()) == test
+    assert from_json(to_json(test), RangeTest, "the test") == test
 
 
 def test_a_fall_to_what_guessing_gives_is_not_learning():
@@ -191,7 +184,7 @@ def test_auto_is_a_rate_in_recipes_and_no_other_word_is(tmp_path):
     recipe = load_recipe("scratch", ["train.learning_rate=auto"])
     assert recipe.training.learning_rate == "auto"
     assert Recipe.from_toml(recipe.to_toml()).training == recipe.training
-    assert TrainingSettings.from_json(AUTO.to_json()) == AUTO
+    assert from_value(to_value(AUTO), TrainingSettings) == AUTO
     with pytest.raises(OptionError, match="learning_rate"):
         load_recipe("scratch", ["train.learning_rate=fast"])
     with pytest.raises(OptionError, match="learning_rate = 'fast'"):

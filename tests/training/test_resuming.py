@@ -9,14 +9,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hooks import AtBegin, StopAt
 
 from cnncodes.cli import main
 from cnncodes.core.errors import OptionError, OutputBusyError, OutputExistsError
 from cnncodes.images import read_catalog
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
 from cnncodes.training import run as run_module
-from cnncodes.training.checkpoints import checkpoints
 from cnncodes.training.learner import Learner
+from cnncodes.training.state import checkpoints
 from cnncodes.weights import load_weights
 
 SETTINGS = TrainingSettings(
@@ -46,17 +47,8 @@ def data(stripes, tmp_path):
 
 def stopped_at(start, data, folder, steps, settings=SETTINGS, **options):
     """Begin a training and stop it after so many steps."""
-    kept = {}
-
-    def look(epoch, images, loss):
-        if kept["training"].state.steps == steps:
-            kept["training"].stop()
-
     with pytest.raises(InterruptedTrainingError):
-        start(
-            data, folder, settings, progress=look,
-            ready=lambda training: kept.update(training=training), **options,
-        )  # fmt: skip
+        start(data, folder, settings, callbacks=[StopAt(steps)], **options)
 
 
 def contents(folder):
@@ -90,7 +82,7 @@ def test_a_second_training_in_the_same_folder_is_refused_and_changes_nothing(sta
                 start(stripes, folder, other, resume=resume)
         found.update(before=before, after=contents(folder))
 
-    first = start(stripes, folder, ready=meanwhile)
+    first = start(stripes, folder, callbacks=[AtBegin(meanwhile)])
     assert found["before"] == found["after"] and "run.json" in found["before"]
     assert start(stripes, folder, resume=True).epochs == first.epochs
 
@@ -126,7 +118,7 @@ def test_frozen_work_of_replaced_images_is_done_anew(start, data, tmp_path, monk
     def put_old(training):
         shutil.copy(tmp_path / "old" / "frozen.h5", training.folder)
 
-    result = start(read_catalog(data), tmp_path / "new", FROZEN, ready=put_old)
+    result = start(read_catalog(data), tmp_path / "new", FROZEN, callbacks=[AtBegin(put_old)])
     assert sum(computed) == len(result.split.train) + len(result.split.choose) + len(result.split.test)
 
 

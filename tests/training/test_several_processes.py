@@ -15,13 +15,13 @@ import torch
 
 from cnncodes.codes.compute import choose_device
 from cnncodes.core.errors import OptionError
-from cnncodes.heads.splits import Split
 from cnncodes.images import read_catalog
 from cnncodes.networks import Network
 from cnncodes.training import NetworkSettings, TrainingSettings, train
+from cnncodes.training.device import Processes, Resources
+from cnncodes.training.inputs import choose_task
 from cnncodes.training.learner import Learner, from_scratch
 from cnncodes.training.loop import Training
-from cnncodes.training.processes import Processes
 from cnncodes.weights import Preprocessing, load_weights
 
 DRIVER = Path(__file__).with_name("process_driver.py")
@@ -104,9 +104,9 @@ def test_every_image_is_in_one_share():
 
 def test_batch_normalisation_is_refused_where_batches_are_shared(network, pixels, stripes, tmp_path):
     settings = TrainingSettings(network=NetworkSettings(batch_norm=True))
-    split = Split(stripes.labels.nonzero()[0], stripes.labels[:0], stripes.labels[:0], "")
+    task = choose_task(stripes, pixels, "auto", seed=0)
+    learner = Learner(from_scratch(network, settings), settings)
     with pytest.raises(OptionError, match="batch_norm"):
         Training(
-            Learner(from_scratch(network, settings), settings), stripes, stripes.labels, split, pixels, settings,
-            tmp_path, choose_device("cpu"), 1, processes=Processes(0, 2),
-        )  # fmt: skip
+            learner, task, settings, tmp_path, Resources(choose_device("cpu"), processes=Processes(0, 2))
+        )

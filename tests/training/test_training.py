@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hooks import AtBegin, StopAt
 
 from cnncodes.core.errors import (
     CnnCodesError,
@@ -21,9 +22,9 @@ from cnncodes.core.errors import (
 from cnncodes.images import read_catalog
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
-from cnncodes.training.checkpoints import checkpoints, forget_after, last_checkpoint, save_checkpoint
 from cnncodes.training.folder import open_run
 from cnncodes.training.learner import Learner, from_scratch, start_from
+from cnncodes.training.state import checkpoints, forget_after, last_checkpoint, save_checkpoint
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import build_network, load_weights
 from cnncodes.weights.preprocessing import Preprocessing
@@ -68,27 +69,13 @@ def test_a_stopped_run_goes_on_to_the_same_bits(network, pixels, stripes, tmp_pa
     )
     whole = train(stripes, network, pixels, tmp_path / "whole", settings)
 
-    def stop_at(training, steps):
-        def progress(epoch, images, loss):
-            if training.state.steps == steps:
-                training.stop()
-
-        return progress
-
-    kept = {}
     for steps in (2, 9):  # in the middle of the first epoch, and of the second
         with pytest.raises(InterruptedTrainingError):
             train(
-                stripes,
-                network,
-                pixels,
-                tmp_path / "parts",
-                settings,
-                resume=steps > 2,
-                ready=lambda training: kept.update(training=training),
-                progress=lambda *values, steps=steps: stop_at(kept["training"], steps)(*values),
-            )
-        assert kept["training"].state.steps == steps
+                stripes, network, pixels, tmp_path / "parts", settings, resume=steps > 2,
+                callbacks=[StopAt(steps)],
+            )  # fmt: skip
+        assert [int(path.stem[-8:]) for path in checkpoints(tmp_path / "parts")][-1] == steps
     parts = train(stripes, network, pixels, tmp_path / "parts", settings, resume=True)
     for key, values in tensors_of(whole.model).items():
         assert torch.equal(values, tensors_of(parts.model)[key]), key
@@ -135,7 +122,7 @@ def test_a_loss_that_is_not_a_number_restarts_at_a_tenth_of_the_rate(network, pi
     try:
         train(
             stripes, network, pixels, tmp_path / "run", settings,
-            ready=lambda training: kept.update(training=training),
+            callbacks=[AtBegin(lambda training: kept.update(training=training))],
         )  # fmt: skip
     except CnnCodesError as error:
         assert "not a number" in error.problem and "learning_rate" in error.remedy
@@ -152,7 +139,7 @@ def test_a_second_restart_goes_back_to_the_same_good_state(network, pixels, stri
         pixels,
         tmp_path / "run",
         settings,
-        ready=lambda training: kept.update(training=training),
+        callbacks=[AtBegin(lambda training: kept.update(training=training))],
     )
     training = kept["training"]
     good = training.snapshot()
@@ -263,8 +250,6 @@ def test_colour_axes_are_those_of_all_pixels_at_once():
     axes = ColourAxes.of(pixels[place : place + 1] for place in range(4))
     expected = np.cov(pixels.reshape(-1, 3).T.astype(float), bias=True)
     np.testing.assert_allclose(axes.vectors * axes.values @ axes.vectors.T, expected, rtol=1e-9)
-    again = ColourAxes.from_json(axes.to_json())
-    assert np.array_equal(again.values, axes.values) and np.array_equal(again.vectors, axes.vectors)
 
 
 def test_schedules():
@@ -283,12 +268,6 @@ def test_schedules():
 def test_settings_that_cannot_be_used_are_refused_by_name(wrong):
     with pytest.raises(OptionError, match=f"train.{next(iter(wrong))}"):
         TrainingSettings(**wrong)
-
-
-def test_settings_round_trip():
-    assert TrainingSettings.from_json(SETTINGS.to_json()) == SETTINGS
-    with pytest.raises(OptionError, match="unknown"):
-        TrainingSettings.from_json('{"rate": 1}')
 
 
 def test_nothing_is_chosen_on_the_data_s_own_test_images(network, pixels, stripes, tmp_path):

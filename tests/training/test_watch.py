@@ -10,12 +10,13 @@ import warnings
 
 import numpy as np
 import pytest
+from hooks import StopAt
 
 from cnncodes.core.errors import OptionError
 from cnncodes.images.decode import decode
 from cnncodes.pictures import draw_curves, draw_rates
 from cnncodes.training import Epoch, InterruptedTrainingError, TrainingSettings, train
-from cnncodes.training.events import TAGS, Events
+from cnncodes.training.callbacks import TAGS, Events
 from cnncodes.training.range_test import range_test
 
 SETTINGS = TrainingSettings(
@@ -60,18 +61,9 @@ def test_tensorboard_finds_every_figure_of_every_epoch(network, pixels, stripes,
 
 
 def test_a_resumed_run_has_each_epoch_once(network, pixels, stripes, tmp_path):
-    kept = {}
-
-    def stop(number, images, loss):
-        if kept["training"].state.steps == 9:  # in the second epoch
-            kept["training"].stop()
-
-    def ready(training):
-        kept["training"] = training
-
     folder = tmp_path / "run"
     with pytest.raises(InterruptedTrainingError):
-        train(stripes, network, pixels, folder, SETTINGS, ready=ready, progress=stop)
+        train(stripes, network, pixels, folder, SETTINGS, callbacks=[StopAt(9)])
     assert scalars(folder / "events")["loss/train"].keys() == {1}
     result = train(stripes, network, pixels, folder, SETTINGS, resume=True)
     agree(folder / "events", result.epochs)
@@ -84,15 +76,17 @@ def test_epochs_that_are_done_again_replace_the_old_ones(tmp_path):
     first = [epoch(number) for number in (1, 2, 3)]
     again = [*first[:1], *(epoch(number, loss=0.5, val_loss=0.6) for number in (2, 3, 4))]
     for lines, start in ((first, 1), (again, 2)):
-        with Events(tmp_path) as events:
-            for count in range(start, len(lines) + 1):
-                events.write([dataclasses.asdict(line) for line in lines[:count]])
+        events = Events()
+        for count in range(start, len(lines) + 1):
+            events.write(tmp_path, [dataclasses.asdict(line) for line in lines[:count]])
+        events.close()
     agree(tmp_path, again)
 
 
 def test_without_a_val_split_there_are_no_val_curves(tmp_path):
-    with Events(tmp_path) as events:
-        events.write([dataclasses.asdict(epoch(1, val_loss=None, val_accuracy=None))])
+    events = Events()
+    events.write(tmp_path, [dataclasses.asdict(epoch(1, val_loss=None, val_accuracy=None))])
+    events.close()
     assert "loss/val" not in scalars(tmp_path) and "loss/train" in scalars(tmp_path)
 
 

@@ -1,40 +1,122 @@
-"""Frozen work is done once: activations at the boundary between frozen and learning stages, kept in a codes file.
-
-One row for each augmented view of each training image, then one for the centre crop of each val image. Filling it can be
-stopped at any moment; it goes on with the rows that are pending.
-"""
+"""What is computed once and kept while it is needed: decoded images, and what the frozen stages give for them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cnncodes.codes import file as codes_file
-from cnncodes.codes.compute import Device
+from cnncodes.codes.compute import Device, pinned
 from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.codes.structure import create, layout
 from cnncodes.core.errors import CnnCodesError, CodesFileError, OptionError
 from cnncodes.core.outputs import replacing
 from cnncodes.images.catalog import Catalog, stat_files
+from cnncodes.images.loader import Loader
 from cnncodes.networks import Linear
+from cnncodes.training.device import Resources
 from cnncodes.training.learner import Learner
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.squares import SHARE, Squares, free_memory
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.record import fingerprint
 
+if TYPE_CHECKING:
+    from cnncodes.training.inputs import Task
+
 FILE = "frozen.h5"
+SHARE = 0.25  # of the free memory that decoded images may take, and what frozen stages gave
 AUTO_VIEWS = 4
 AUTO_BYTES = 8 * 2**30  # the most disk that is taken without being asked
 BATCH = 64
 
-Compute = Callable[[int, list[int], Tensor], Tensor]  # view (-1: val), rows, squares -> value at the boundary
+#: view (-1: val), rows, pixels -> value at the boundary
+Forward: TypeAlias = Callable[[int, list[int], Tensor], Tensor]
+
+
+class PixelCache:
+    """Batches of ``uint8 [batch, crop, crop, 3]`` on the device, kept after the first time where there is room.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    rows : int ndarray
+        Rows that will be asked for.
+    preprocessing : Preprocessing
+        Its centre crop is what is given.
+    resources : Resources
+    """
+
+    def __init__(
+        self, catalog: Catalog, rows: np.ndarray, preprocessing: Preprocessing, resources: Resources
+    ) -> None:
+        self._catalog, self._preprocessing = catalog, preprocessing
+        self._device, self._workers = resources.device, resources.workers
+        device = resources.device
+        self._place = np.full(len(catalog), -1)
+        self._place[rows] = np.arange(len(rows))
+        self._there = np.zeros(len(rows), np.bool_)
+        #: Row and reason of each image that could not be read so far.
+        self.problems: dict[int, str] = {}
+        #: What was in each image file that was decoded so far, by row of the catalog; 0: not yet.
+        self.digests = np.zeros(len(catalog), np.uint64)
+        shape = (len(rows), preprocessing.crop, preprocessing.crop, 3)
+        fits = int(np.prod(shape)) <= SHARE * free_memory(device)
+        self._kept = torch.empty(shape, dtype=torch.uint8, device=device.torch_name) if fits else None
+
+    def batches(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor]]:
+        """Readable rows of each batch, and their pixels; a batch without any is given too."""
+        wanted = np.concatenate(
+            [np.asarray(batch, dtype=np.int64) for batch in batches] or [np.zeros(0, int)]
+        )
+        if self._kept is not None and self._there[self._place[wanted]].all():
+            yield from self._from_memory(self._kept, batches)
+            return
+        loader = Loader(
+            self._catalog,
+            batches,
+            self._preprocessing,
+            workers=self._workers,
+            allocate=pinned if self._device.is_cuda else None,
+        )
+        with closing(iter(loader)) as loaded:  # type: ignore[type-var]
+            for batch in loaded:
+                self.problems.update(batch.problems)
+                self.digests[np.asarray(batch.rows, dtype=np.int64)] = batch.digests
+                good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
+                rows = [int(batch.rows[place]) for place in good]
+                pixels = torch.from_numpy(batch.pixels[:, 0]).to(self._device.torch_name, non_blocking=True)
+                if self._kept is not None:
+                    self._kept[torch.from_numpy(self._place[np.asarray(batch.rows, dtype=np.int64)])] = pixels
+                    self._there[self._place[np.asarray(batch.rows, dtype=np.int64)]] = True
+                yield rows, pixels if len(good) == len(batch.rows) else pixels[good]
+
+    def _from_memory(
+        self, kept: Tensor, batches: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        for batch in batches:
+            rows = [int(row) for row in batch if row not in self.problems]
+            yield rows, kept[torch.from_numpy(self._place[rows]).to(kept.device)]
+
+
+def free_memory(device: Device) -> int:
+    """Free memory in bytes of where decoded images would be kept: the GPU's, or the machine's (0: not known)."""
+    if device.is_cuda:
+        return int(torch.cuda.mem_get_info(device.torch_name)[0])
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0
 
 
 def views_to_keep(settings: TrainingSettings, learner: Learner, images: int) -> int:
@@ -71,11 +153,10 @@ class FrozenCache:
     Parameters
     ----------
     folder : Path
-        The run; the file in it is ``frozen.h5``.
+        The run; the file in it is ``frozen.h5``: a row for each augmented view of each training image, then one for the
+        centre crop of each val image. Filling it can be stopped at any moment and goes on with the rows that are pending.
     learner : Learner
-    catalog : Catalog
-    train_rows, val_rows : int ndarray
-    preprocessing : Preprocessing
+    task : Task
     settings : TrainingSettings
     views : int
     device : Device
@@ -85,14 +166,13 @@ class FrozenCache:
         self,
         folder: Path,
         learner: Learner,
-        catalog: Catalog,
-        train_rows: np.ndarray,
-        val_rows: np.ndarray,
-        preprocessing: Preprocessing,
+        task: Task,
         settings: TrainingSettings,
         views: int,
         device: Device,
     ) -> None:
+        catalog, preprocessing = task.catalog, task.preprocessing
+        train_rows, val_rows = task.split.train, task.split.choose
         network = learner.module.network
         before = network.stages[: learner.first]
         self.path, self.views, self._device = folder / FILE, views, device
@@ -133,9 +213,9 @@ class FrozenCache:
 
     def fill(
         self,
-        squares: Squares,
-        val_squares: Squares,
-        compute: Compute,
+        pixels: PixelCache,
+        val_pixels: PixelCache,
+        forward: Forward,
         progress: Callable[[int], None] | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> bool:
@@ -153,15 +233,18 @@ class FrozenCache:
                 source = self._val_rows if view < 0 else self._train_rows
                 offset = len(self._train_rows) * (self.views if view < 0 else view)
                 wanted = [source[[row - offset for row in rows]].tolist() for rows in part]
-                images = (val_squares if view < 0 else squares).batches(wanted)
-                for rows, asked, (readable, pixels) in zip(part, wanted, images, strict=True):
+                cache = val_pixels if view < 0 else pixels
+                for rows, asked, (readable, found) in zip(part, wanted, cache.batches(wanted), strict=True):
                     values = np.zeros((len(rows), int(np.prod(self.shape))), np.float32)
                     if readable:
-                        found = compute(view, readable, pixels).flatten(1).float().cpu().numpy()
-                        values[[asked.index(row) for row in readable]] = found
+                        given = forward(view, readable, found).flatten(1).float().cpu().numpy()
+                        values[[asked.index(row) for row in readable]] = given
                     there = set(readable)
-                    reasons = (val_squares if view < 0 else squares).problems
-                    bad = {rows[place]: reasons[row] for place, row in enumerate(asked) if row not in there}
+                    bad = {
+                        rows[place]: cache.problems[row]
+                        for place, row in enumerate(asked)
+                        if row not in there
+                    }
                     writer.write(rows[0], {self.boundary: values}, bad, np.zeros(len(rows), np.uint64))
                     done += len(rows)
                     if progress:

@@ -1,0 +1,191 @@
+"""What a training computes with: its device and processes, torch's random numbers and precision, the signals that stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from cnncodes.codes.compute import Device, choose_device
+from cnncodes.core.compute import Compute, Progress, no_progress
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt's numbers (malloc.h)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together: the ``rank``-th of ``count``."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def share(self, rows: Sequence[int]) -> list[int]:
+        """This process's rows of a batch; every row is in exactly one process's share."""
+        return list(rows[self.rank :: self.count])
+
+    def places(self, count: int) -> list[int]:
+        """Places of this process's rows in a batch of ``count``."""
+        return list(range(self.rank, count, self.count))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all processes."""
+        if self.count > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a training computes with: :class:`~cnncodes.core.compute.Compute` once its device is chosen.
+
+    Parameters
+    ----------
+    device : Device
+    workers : int, default 1
+        Decoding threads.
+    processes : Processes
+        Those that train together; each has its share of every batch.
+    progress : Progress
+    """
+
+    device: Device
+    workers: int = 1
+    processes: Processes = field(default_factory=Processes)
+    progress: Progress = no_progress
+
+
+@contextmanager
+def resources(compute: Compute) -> Iterator[Resources]:
+    """The processes that torchrun started (RANK, WORLD_SIZE), or this one alone; and this one's device.
+
+    On GPUs each process takes the one of its LOCAL_RANK and they speak by NCCL, else by gloo. On CPUs they share the
+    cores. The first process alone shows progress.
+    """
+    count, device = int(os.environ.get("WORLD_SIZE", "1")), choose_device(compute.device)
+    workers = compute.workers or max(1, device.cores // count)
+    if count == 1:
+        yield Resources(device, workers, Processes(), compute.progress)
+        return
+    if device.is_cuda:
+        device = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+        torch.cuda.set_device(device.torch_name)
+    # the others wait while one computes what frozen stages give, or hashes the images
+    torch.distributed.init_process_group("nccl" if device.is_cuda else "gloo", timeout=timedelta(hours=12))
+    try:
+        together = Processes(torch.distributed.get_rank(), count)
+        yield Resources(device, workers, together, compute.progress if together.leads else no_progress)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def random_state(seed: int | None, device: Device) -> dict[str, Tensor]:
+    """State of torch's generators: the current one, or a new one by seed."""
+    if seed is not None:
+        fresh = torch.Generator().manual_seed(seed % 2**63).get_state()
+        if not device.is_cuda:
+            return {"cpu": fresh}
+        return {"cpu": fresh, "cuda": torch.Generator(device.torch_name).manual_seed(seed).get_state()}
+    states = {"cpu": torch.get_rng_state()}
+    if device.is_cuda:
+        states["cuda"] = torch.cuda.get_rng_state(device.torch_name)
+    return states
+
+
+def set_random_state(states: dict[str, Tensor], device: Device) -> None:
+    """Give torch's generators a state of :func:`random_state`."""
+    torch.set_rng_state(states["cpu"].cpu())
+    if device.is_cuda and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device.torch_name)
+
+
+@contextmanager
+def lent_random_numbers(states: dict[str, Tensor], device: Device) -> Iterator[None]:
+    """Dropout draws from torch's own generators: lend them these states, and give the caller's back."""
+    theirs = random_state(None, device)
+    set_random_state(states, device)
+    try:
+        yield
+    finally:
+        set_random_state(theirs, device)
+
+
+@contextmanager
+def stop_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for a stop at the next step; outside the main thread nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def large_blocks_stay(device: Device) -> Iterator[None]:
+    """Gradients of fully connected stages (234 MB) come from memory that is there already.
+
+    glibc gives blocks of that size back to the system and asks for them anew in each step: 57,000 page faults, half of the
+    time of a step that trains fc6 to fc8 alone. Where there is no glibc nothing is changed.
+    """
+    libc = None
+    if device.is_cpu and sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            libc = ctypes.CDLL("libc.so.6")
+    if libc is None or not hasattr(libc, "mallopt"):
+        yield
+        return
+    libc.mallopt(MMAP_THRESHOLD, 2**30)
+    libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(MMAP_THRESHOLD, 128 * 1024)  # glibc's own values
+        libc.mallopt(TRIM_THRESHOLD, 128 * 1024)
+        libc.malloc_trim(0)
+
+
+@contextmanager
+def exact_float32(device: Device, precision: str) -> Iterator[None]:
+    """float32 means float32: then nothing is rounded to TensorFloat-32 on a GPU. Other precisions leave that alone."""
+    if not device.is_cuda or precision != "float32":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@contextmanager
+def autocast(precision: str, device: Device) -> Iterator[None]:
+    """bfloat16 where the settings' precision says so; float32 changes nothing."""
+    with torch.autocast(device.torch_name.partition(":")[0], torch.bfloat16, enabled=precision == "bfloat16"):
+        yield
