@@ -12,6 +12,9 @@ from cnncodes.weights.safetensors_file import save_weights
 from tools.make_starter.student import Classifier, Imitation
 
 PLACES = (0, 3, 6, 8, 10)  # of torchvision's convolutions in ``features``
+#: Stage -> exponent of two that its values are multiplied by, and the next stage's weights divided: all stages then vary by about 1,
+#: which fine-tuning needs. It changes no answer.
+SCALES = {"features.6": -4, "features.8": 2, "features.10": -2, "classifier.1": 1, "classifier.4": 2}
 
 
 def folded(weight: Tensor, norm: torch.nn.Module) -> tuple[Tensor, Tensor]:
@@ -57,6 +60,14 @@ def tensors_of(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
                 f"classifier.{place}.{end}": v
                 for end, v in (("left", left), ("right", right), ("bias", bias))
             }
+    before = 0
+    for layer in dict.fromkeys(key.rpartition(".")[0] for key in found):
+        own = SCALES.get(layer, 0)
+        reads, gives = ("right", "left") if f"{layer}.left" in found else ("weight", "weight")
+        found[f"{layer}.{reads}"] = found[f"{layer}.{reads}"] * 2.0**-before
+        for end in (gives, "bias"):
+            found[f"{layer}.{end}"] = found[f"{layer}.{end}"] * 2.0**own
+        before = own
     return {key: value.float().contiguous() for key, value in found.items()}
 
 
