@@ -17,6 +17,7 @@ from cnncodes.advice.run_record import KIND, NOTE, RunNote, recipe_differences
 from cnncodes.advice.strays import Strays
 from cnncodes.codes import ExtractionSettings
 from cnncodes.core.errors import CatalogError, CnnCodesError, OutputExistsError, ResumeError
+from cnncodes.core.records import from_json
 from cnncodes.evaluation import Evaluation
 from cnncodes.heads.choice import Choice
 from cnncodes.images import Catalog
@@ -26,10 +27,17 @@ from cnncodes.weights import Preprocessing
 
 RECORDS: tuple[Any, ...] = (
     Advice, Catalog, Choice, Evaluation, ExtractionSettings, Preprocessing, ProbeResult,
-    RangeTest, RunReport, Strays, TrainingSettings,
+    RunReport, Strays,
 )  # fmt: skip
 DEEP = "[" * 100_000
 WRONG = ("", "{", "[]", "7", "null", '"text"', '{"": 1}', DEEP, '{"a":' * 100_000, "[" * 900 + "]" * 900)
+
+
+@pytest.mark.parametrize("record", [RangeTest, TrainingSettings], ids=lambda record: record.__name__)
+@pytest.mark.parametrize("text", WRONG, ids=lambda text: text[:8])
+def test_a_text_that_is_no_training_record_is_an_error(record: Any, text: str) -> None:
+    with pytest.raises(CnnCodesError, match="the test cannot be read"):
+        from_json("" if text == '{"": 1}' else text, record, "the test")
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
