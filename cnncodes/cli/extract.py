@@ -111,8 +111,12 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
         f"layers {', '.join(settings.stages)}, {settings.crops} crop, on {plan.device.description}"
     )
     if settings.pool != "none":
-        how = {"mean": "mean", "max": "largest value", "cls": "first token"}[settings.pool]
-        reporter.note(f"of maps and tokens the {how} of each channel is kept (--pool {settings.pool})")
+        how = {
+            "mean": "the mean of each channel",
+            "max": "the largest value of each channel",
+            "cls": "the first token",
+        }
+        reporter.note(f"of maps and tokens {how[settings.pool]} is kept (--pool {settings.pool})")
     if plan.weights.source.startswith(RANDOM_SOURCE):
         reporter.note("these weights are random, not trained: a baseline, not a feature extractor")
     if plan.weights.left_out is not None:

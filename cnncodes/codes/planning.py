@@ -25,6 +25,7 @@ from cnncodes.core.errors import (
     ResumeError,
     WeightsMismatchError,
 )
+from cnncodes.core.outputs import check_folder
 from cnncodes.images.catalog import Catalog, stat_files
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _plan(
     """The plan, once it is known what is to be computed."""
     from cnncodes.codes.compute import choose_device
 
-    _check_folder(path)
+    check_folder(path)
     size, mtime = stat_files(catalog)
     resumes = path.exists() and not how.overwrite
     again: tuple[int, ...] = ()
@@ -320,14 +321,6 @@ def _catalog_differences(
     if len(changed):
         return [f"images: {len(changed)} changed on disk, such as '{catalog.names[changed[0]]}'"]
     return []
-
-
-def _check_folder(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise OutputExistsError(
-            f"the folder '{path.parent}' for the output does not exist.",
-            f"Make it: mkdir -p '{path.parent}'.",
-        )
 
 
 def _check_writable(path: Path) -> None:

@@ -23,11 +23,12 @@ from cnncodes.codes.rows import check_room
 from cnncodes.codes.structure import create
 from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import CodesFileError, OptionError, OutputExistsError
-from cnncodes.core.outputs import locked, remove_partials, replacing
+from cnncodes.core.outputs import check_folder, locked, remove_partials, replacing
 from cnncodes.core.records import from_json, to_json
 from cnncodes.images.catalog import Catalog
 
 ATTRIBUTE = "shard"
+MOST = 999_999  # shards, six digits
 COPIED = 256  # rows at a time
 
 
@@ -91,11 +92,17 @@ def write_shard(path: Path, shard: Shard) -> None:
 
 
 def shard_of(codes: CodesFile) -> Shard | None:
-    """Which part of an extraction a codes file is; None of a whole one."""
+    """Which part of an extraction a codes file is; None of a whole one. Raises CodesFileError if it says nonsense."""
     text = codes.hdf5.attrs.get(ATTRIBUTE)
-    return (
-        None if text is None else from_json(str(text), Shard, f"the shard of '{codes.path}'", CodesFileError)
-    )
+    if text is None:
+        return None
+    found = from_json(str(text), Shard, f"the shard of '{codes.path}'", CodesFileError)
+    if not (1 <= found.number <= found.of <= MOST and 0 <= found.first <= found.rows - len(codes)):
+        raise CodesFileError(
+            f"'{codes.path}' says that it is shard {found.number} of {found.of}, with rows from {found.first} of {found.rows}.",
+            "It is damaged: extract this shard again.",
+        )
+    return found
 
 
 def join(
@@ -131,9 +138,10 @@ def join(
     CodesFileError
         If a part is no shard, is not finished, is there twice or missing, or was made of other images or with other settings.
     OutputExistsError
-        If the output is there and ``overwrite`` is false, or is one of the parts.
+        If the output is there and ``overwrite`` is false, is one of the parts, or would be in a folder that does not exist.
     """
     target = Path(output)
+    check_folder(target)
     files = sorted((_Part(Path(part)) for part in parts), key=lambda part: part.shard.first)
     _check(files)
     if any(target.exists() and target.samefile(part.path) for part in files):

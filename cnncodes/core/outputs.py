@@ -83,6 +83,15 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+def check_folder(path: Path) -> None:
+    """Raise OutputExistsError if the folder that an output would be in does not exist."""
+    if not path.parent.is_dir():
+        raise OutputExistsError(
+            f"the folder '{path.parent}' for the output does not exist.",
+            f"Make it: mkdir -p '{path.parent}'.",
+        )
+
+
 def output_file(path: Path, error: type[CnnCodesError] = CnnCodesError) -> Path:
     """The file that is written under this name: where its links end, if it is one.
 

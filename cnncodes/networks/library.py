@@ -127,7 +127,7 @@ class LibraryNetwork(Network):
         raise StageError(
             f"network '{self.name}' has no layer '{part}'.",
             nearest(part, short)
-            + f" Module paths work, too: 'cnncodes info {self.name} --verbose' lists them all.",
+            + f" Module paths work, too: 'cnncodes info {self.name} --json' lists them all.",
         )
 
     def is_rectified(self, stage: str) -> bool:

@@ -24,15 +24,23 @@ TOP = 127
 def with_rank(weights: Weights, rank: int) -> Weights:
     """The weights with each larger fully connected matrix as the two factors of a rank that are nearest to it.
 
+    Factors of a larger rank become smaller ones.
+
     Raises
     ------
     OptionError
-        If the rank is below 1.
+        If the rank is below 1, or the network is a library's, whose modules have no factors.
     """
     from cnncodes.networks.torch_network import factors
 
     if rank < 1:
         raise OptionError(f"a rank of {rank} is not possible.", "Use 1 or more, such as 128.")
+    if not weights.architecture.stages:
+        raise OptionError(
+            f"network '{weights.network}' is built by its library, whose fully connected modules have no factors.",
+            "Leave out the rank; --int8 makes its file smaller.",
+        )
+    weights = _without_larger(weights, rank)
     tensors: dict[str, Tensor] = {}
     stages = {f"{stage.prefix}.": stage for stage in weights.architecture.stages if isinstance(stage, Linear)}
     for key, tensor in weights.tensors.items():
@@ -48,13 +56,20 @@ def expanded(weights: Weights) -> Weights:
     """The weights with every product of factors multiplied out, under the keys and in the shapes that other programs know."""
     tensors: dict[str, Tensor] = {}
     for key, tensor in weights.tensors.items():
-        prefix = key.removesuffix("left")
-        if prefix != key:
-            product = tensor.double() @ weights.tensors[f"{prefix}right"].double()
-            tensors[f"{prefix}weight"] = product.float()
-        elif not key.endswith(".right"):
+        prefix, _, end = key.rpartition(".")
+        if end == "left":
+            product = tensor.double() @ weights.tensors[f"{prefix}.right"].double()
+            tensors[f"{prefix}.weight"] = product.float()
+        elif end != "right":
             tensors[key] = tensor
     return replace(weights, tensors=tensors)
+
+
+def _without_larger(weights: Weights, rank: int) -> Weights:
+    """The weights with factors of a larger rank multiplied out."""
+    if any(key.endswith(".left") and tensor.shape[1] > rank for key, tensor in weights.tensors.items()):
+        return expanded(weights)
+    return weights
 
 
 def as_integers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,7 @@ _PER_CENT = "ImageNet-1K"
 
 def is_published(name: str, network: str | None) -> bool:
     """Whether a name means weights that a library publishes for its network: imagenet, or one of torchvision's."""
-    return (
-        network is not None and "/" in network and (name == IMAGENET or name.isupper() or "IMAGENET" in name)
-    )
+    return bool(network and "/" in network and (name == IMAGENET or re.fullmatch("[A-Z][A-Z0-9_]*", name)))
 
 
 def torchvision_weights(name: str, network: str) -> PublishedWeights:

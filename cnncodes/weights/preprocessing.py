@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, get_args
 
 from cnncodes.core.errors import OptionError
@@ -107,6 +107,14 @@ _CHOICES = {
 }
 
 TORCHVISION_PREPROCESSING = Preprocessing()
+
+
+def usual_for(crop: int) -> Preprocessing:
+    """torchvision's for a network of another input size: out of 256 pixels, or in the same ratio where that is too small."""
+    return replace(
+        TORCHVISION_PREPROCESSING, crop=crop, resize=256 if crop <= 256 else round(crop * 256 / 224)
+    )
+
 
 #: Caffe's reference models: 256 x 256 without keeping the aspect, BGR, mean of the ILSVRC2012 training set.
 CAFFE_PREPROCESSING = Preprocessing(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cnncodes.core.errors import OptionError
 from cnncodes.networks import Shape, get_network
-from cnncodes.weights.preprocessing import TORCHVISION_PREPROCESSING
+from cnncodes.weights.preprocessing import usual_for
 from cnncodes.weights.record import Weights
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def random_weights(name: str, network: str) -> Weights:
         network=network,
         name=f"{PREFIX}{seed}",
         tensors=tensors,
-        preprocessing=replace(TORCHVISION_PREPROCESSING, crop=record.input_size),
+        preprocessing=usual_for(record.input_size),
         classes=None,
         source=f"{RANDOM_SOURCE} (Philox, Kaiming uniform, seed {seed})",
     )

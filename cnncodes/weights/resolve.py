@@ -33,7 +33,7 @@ from cnncodes.weights.imagenet import (
 from cnncodes.weights.keys import LeftOut, fit_network, left_out, unwrapped
 from cnncodes.weights.library import is_published, timm_file, timm_record
 from cnncodes.weights.npy_file import read_npy_file
-from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
+from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, Preprocessing, usual_for
 from cnncodes.weights.random_numbers import PREFIX, random_weights
 from cnncodes.weights.record import AnyWeights, Weights
 from cnncodes.weights.safetensors_file import read_safetensors_file, save_weights
@@ -235,7 +235,7 @@ def usual_preprocessing(network: Network) -> Preprocessing:
     """What weights of this network expect when their file does not say it."""
     if network.name in ("bvlc_alexnet", "caffenet"):
         return CAFFE_PREPROCESSING
-    return replace(TORCHVISION_PREPROCESSING, crop=network.input_size)
+    return usual_for(network.input_size)
 
 
 def convert(

@@ -117,3 +117,21 @@ def test_what_is_no_shard_is_an_error(text: str) -> None:
 def test_more_shards_than_batches_is_an_error(catalog, tmp_path: Path, small_weights) -> None:
     with pytest.raises(OptionError, match="shard 1 of 40 has no images"):
         extract(catalog, tmp_path / "a.h5", small_weights, shard="1/40", **OPTIONS)
+
+
+@pytest.mark.parametrize("entry", [{"of": 10**12}, {"number": 0}, {"first": -1}, {"rows": 1}])
+def test_a_part_that_says_nonsense_is_an_error(catalog, tmp_path: Path, small_weights, entry) -> None:
+    import json
+
+    files = parts(catalog, tmp_path, small_weights)
+    with h5py.File(files[1], "r+") as file:
+        file.attrs["shard"] = json.dumps(json.loads(file.attrs["shard"]) | entry)
+    with pytest.raises(CodesFileError, match="says that it is shard"):
+        join(files, tmp_path / "all.h5")
+
+
+def test_a_folder_that_does_not_exist_is_an_error_that_says_so(
+    catalog, tmp_path: Path, small_weights
+) -> None:
+    with pytest.raises(OutputExistsError, match="does not exist"):
+        join(parts(catalog, tmp_path, small_weights), tmp_path / "gone" / "all.h5")

@@ -89,3 +89,13 @@ def test_converting_says_what_is_written(tmp_path):
     assert made.architecture.stage("fc7").rank == 4
     plain = convert(made, tmp_path / "b.safetensors", expand=True)
     assert plain.architecture == get_network("alexnet")
+
+
+def test_a_smaller_rank_makes_factors_smaller(weights):
+    low = with_rank(with_rank(weights, 6), 3)
+    assert {tensor.shape[1] for key, tensor in low.tensors.items() if key.endswith(".left")} == {3}
+
+
+def test_a_rank_of_a_librarys_network_is_an_error():
+    with pytest.raises(OptionError, match="built by its library"):
+        with_rank(load_weights("random:0", network="torchvision/resnet18"), 8)

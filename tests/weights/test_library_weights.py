@@ -115,3 +115,19 @@ def test_pixels_are_those_of_timms_own_transform(name: str, size: tuple[int, int
     pixels = torch.from_numpy(crops_of(image, record)[0].astype(np.float32)).permute(2, 0, 1) / 255
     mine = (pixels - torch.tensor(record.mean).view(3, 1, 1)) / torch.tensor(record.std).view(3, 1, 1)
     torch.testing.assert_close(mine, transform(image), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["IMAGENET/w.safetensors", "W.SAFETENSORS"])
+def test_a_file_in_capitals_is_a_file(name: str, tmp_path) -> None:
+    from cnncodes.weights import save_weights
+
+    (tmp_path / "IMAGENET").mkdir()
+    weights = load_weights("random:0", network="torchvision/resnet18")
+    save_weights(weights, tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").rename(tmp_path / name)
+    assert load_weights(tmp_path / name, network="torchvision/resnet18").fingerprint == weights.fingerprint
+
+
+def test_random_weights_of_a_large_input_have_a_preprocessing() -> None:
+    record = load_weights("random:0", network="torchvision/inception_v3").preprocessing
+    assert (record.resize, record.crop) == (342, 299)
