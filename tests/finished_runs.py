@@ -58,7 +58,7 @@ def finished_run(folder: Path, trained: bool = False) -> RunReport:
     weights = replace(
         load_weights("random:0", network="tiny"),
         preprocessing=Preprocessing(resize=36, crop=32),
-        source="a test",
+        origin="file",
     )
     catalog = read_catalog(listing)
     if trained:

@@ -224,7 +224,7 @@ def advise(
         warnings=find_problems(catalog, rows, identical_files(catalog), sample, evidence, numbers),
         unreadable=sample.problems,
         thresholds=numbers,
-        untrained=is_untrained(weights),
+        untrained=weights.origin == "random",
         split=rows.record(catalog),
     )
 
@@ -287,10 +287,3 @@ def _option(name: str, evidence: Evidence, thresholds: Thresholds, weights: Weig
         else "to train, at most",
         f"cnncodes run {data} -o run --recipe {name}{chosen}",
     )
-
-
-def is_untrained(weights: Weights) -> bool:
-    """Whether weights are random numbers, trained on nothing."""
-    from cnncodes.weights import RANDOM_SOURCE
-
-    return weights.source.startswith(RANDOM_SOURCE)

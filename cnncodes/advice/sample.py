@@ -156,10 +156,8 @@ def extract_sample(catalog: Catalog, split: Split, weights: Weights, images: int
 
 def trained_classifier(weights: Weights) -> str:
     """The stage whose softmax is the network's own opinion; empty without a classifier that was trained."""
-    from cnncodes.weights import RANDOM_SOURCE
-
     network = weights.architecture
-    if network.classes is None or weights.source.startswith(RANDOM_SOURCE):
+    if network.classes is None or weights.origin == "random":
         return ""
     return network.stage_names[-1]
 

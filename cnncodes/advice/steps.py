@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.advice.copies import groups_of, near_pairs, pairs_of
-from cnncodes.advice.decision import Advice, advise, is_untrained
+from cnncodes.advice.decision import Advice, advise
 from cnncodes.advice.division import (
     Division,
     draw_division,
@@ -320,7 +320,7 @@ class RunSteps:
             )
         if not kept.exists():
             by = "person" if asked else "advice"
-            untrained = self.weights is not None and is_untrained(self.weights)
+            untrained = self.weights is not None and self.weights.origin == "random"
             self.note.keep(recipe=chosen.name, chosen_by=by, method=chosen.method, untrained=untrained)
             write_whole(kept, chosen.to_toml())
         return chosen

@@ -102,7 +102,6 @@ def extract(
 
 def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
     from cnncodes.codes.compute import precision_note
-    from cnncodes.weights import RANDOM_SOURCE
 
     settings = plan.settings
     reporter.note(plan.catalog.describe())
@@ -117,7 +116,7 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
             "cls": "the first token",
         }
         reporter.note(f"of maps and tokens {how[settings.pool]} is kept (--pool {settings.pool})")
-    if plan.weights.source.startswith(RANDOM_SOURCE):
+    if plan.weights.origin == "random":
         reporter.note("these weights are random, not trained: a baseline, not a feature extractor")
     if plan.weights.left_out is not None:
         reporter.note(f"weights '{settings.weights}': {plan.weights.left_out}")

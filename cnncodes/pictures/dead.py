@@ -25,7 +25,7 @@ from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.pictures.codes_source import check_split, rows_of
 from cnncodes.pictures.drawing import new_figure, plain, wrapped
-from cnncodes.weights.random_numbers import PREFIX, RANDOM_SOURCE
+from cnncodes.weights.random_numbers import PREFIX
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.scores import Data
@@ -214,7 +214,7 @@ def _in_images(catalog: Catalog, classifier: Classifier, stages: str | None, com
         )
     return Firing(
         classifier.name, catalog.root.name, len(catalog) - len(problems), counts, problems, left_out,
-        _spatial(settings, names), weights.source.startswith(RANDOM_SOURCE),
+        _spatial(settings, names), weights.origin == "random",
     )  # fmt: skip
 
 

@@ -318,6 +318,7 @@ def _save(job: _Job, task: Task, training: Training, found: dict[str, Any]) -> N
         preprocessing=job.preprocessing,
         classes=task.classes,
         source=job.source,
+        origin="trained",
         seen=tuple(sorted(seen)),
         watched=tuple(sorted(watched - seen)),
         evidence={name: found[name] for name in ("split", "split_record", "test")},

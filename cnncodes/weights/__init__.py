@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         with_input,
     )
     from cnncodes.weights.imagenet import KnownWeights, fetch, list_weights
-    from cnncodes.weights.random_numbers import RANDOM_SOURCE
     from cnncodes.weights.record import AnyWeights, Weights, build_network
     from cnncodes.weights.resolve import WeightsReport, check, convert, load_weights
     from cnncodes.weights.safetensors_file import (
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CAFFE_PREPROCESSING",
-    "RANDOM_SOURCE",
     "TORCHVISION_PREPROCESSING",
     "AnyWeights",
     "KnownWeights",
@@ -57,7 +55,6 @@ _HOMES = {
     "read_class_names": "changes",
     "with_class_names": "changes",
     "with_input": "changes",
-    "RANDOM_SOURCE": "random_numbers",
     "KnownWeights": "imagenet",
     "fetch": "imagenet",
     "list_weights": "imagenet",

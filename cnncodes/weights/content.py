@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from cnncodes.weights.record import Origin
+
 MEGABYTE = 2**20
 CHUNK = MEGABYTE  # read at a time
 SHOWN = 3  # tensors named in an error; the others are counted
@@ -43,6 +45,7 @@ class FileContent:
     seen : tuple of int
     watched : tuple of int
     evidence : dict
+    origin : str
         See :class:`~cnncodes.weights.Weights`.
     hint : str
         A name in the file that may tell networks of equal shapes apart.
@@ -58,6 +61,7 @@ class FileContent:
     hint: str = ""
     watched: tuple[int, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
+    origin: Origin = "file"
 
 
 def damaged(path: Path, reason: str) -> WeightsError:

@@ -7,14 +7,14 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
 from cnncodes.core.errors import CnnCodesError, WeightsError
 from cnncodes.weights.content import FileContent, damaged
 from cnncodes.weights.preprocessing import Preprocessing
-from cnncodes.weights.record import Weights
+from cnncodes.weights.record import Origin, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ def record_of(weights: Weights, file_format: int) -> dict[str, Any]:
         "classes": None if classes is None else list(classes),
         "name": weights.name,
         "source": weights.source,
+        "origin": weights.origin,
         "fingerprint": weights.fingerprint,
         "seen": _text(weights.seen),
     }
@@ -83,6 +84,7 @@ def content_of(
             preprocessing=Preprocessing.from_json(json.dumps(record["preprocessing"])),
             classes=None if classes is None else tuple(classes),
             source=record["source"],
+            origin=_origin(record),
             fingerprint=record["fingerprint"],
             seen=_digests(record.get("seen", "")),
             watched=_digests(record.get("watched", "")),
@@ -94,6 +96,13 @@ def content_of(
         raise damaged(path, error.problem.rstrip(".")) from error
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise damaged(path, f"its record is not one of cnncodes ({_reason(error)})") from error
+
+
+def _origin(record: Mapping[str, Any]) -> Origin:
+    """What the record says, or, of a file of before it was noted, how its source begins."""
+    if record.get("origin") in get_args(Origin):
+        return cast("Origin", record["origin"])
+    return "random" if record["source"].startswith("random numbers, untrained") else "file"
 
 
 def _text(digests: tuple[int, ...]) -> str:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 PREFIX = "random:"
-RANDOM_SOURCE = "random numbers, untrained"  # how the source of such weights begins, also once converted
 BLOCK = 1 << 18  # 64-bit draws at a time: 2 MiB, so that the arithmetic stays in the cache
 
 
@@ -46,7 +45,8 @@ def random_weights(name: str, network: str) -> Weights:
         tensors=tensors,
         preprocessing=usual_for(record.input_size),
         classes=None,
-        source=f"{RANDOM_SOURCE} (Philox, Kaiming uniform, seed {seed})",
+        source=f"random numbers, untrained (Philox, Kaiming uniform, seed {seed})",
+        origin="random",
     )
 
 

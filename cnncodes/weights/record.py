@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnncodes.networks import Network, get_network
 from cnncodes.weights.keys import LeftOut, fit_network
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import torch
 
     from cnncodes.networks import TorchNetwork
+
+#: Where numbers come from: a publisher (also the starter weights), a file, a generator of random numbers, a training.
+Origin = Literal["published", "file", "random", "trained"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ class Weights:
     classes : tuple of str or None
         Names of the logits, where they are known without cost; :meth:`class_names` knows more.
     source : str
-        Where the numbers came from: an address or a file with its sha256, or the generator and its seed.
+        Where the numbers came from, for people: an address or a file with its sha256, or the generator and its seed.
     seen : tuple of int, default ()
         Digests (:func:`cnncodes.images.file_digest`) of the images that `train` or `finetune` learned from, so that an
         evaluation can leave them out.
@@ -49,6 +52,8 @@ class Weights:
         Digests of the images on which a training chose the epoch that was kept: they were not learned from, and are no test.
     evidence : dict, default {}
         How a training came about and what it is worth, as JSON: its ``split``, and its ``test`` on images that had no part.
+    origin : {"file", "published", "random", "trained"}
+        What kind of source that is; "random" numbers were trained on nothing.
     """
 
     network: str
@@ -61,6 +66,7 @@ class Weights:
     left_out: LeftOut | None = None
     watched: tuple[int, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
+    origin: Origin = "file"
 
     @cached_property
     def architecture(self) -> Network:

@@ -118,9 +118,12 @@ def load_weights(
                 _weights(path, content, network, f"{source} (sha256 {file_sha256(path)})"),
                 name=text,
                 preprocessing=timm_record(str(network)),
+                origin="published",
             )
         elif text == STARTER:
-            found = _of_network(replace(_from_file(path, "alexnet"), name=STARTER), network)
+            found = _of_network(
+                replace(_from_file(path, "alexnet"), name=STARTER, origin="published"), network
+            )
         elif re.match("random(:|$)", text):
             found = random_weights(text, network or "alexnet")
         else:
@@ -171,6 +174,7 @@ def _published(name: str, entry: PublishedWeights) -> Weights:
         _weights(path, read_torch_file(path), entry.network, f"{entry.url} (sha256 {digest})"),
         name=name,
         preprocessing=entry.preprocessing,
+        origin="published",
     )
 
 
@@ -219,6 +223,7 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
         left_out=rest if str(rest) else None,
         watched=content.watched,
         evidence=content.evidence,
+        origin=content.origin,
     )
     if content.fingerprint and content.fingerprint != weights.fingerprint:
         raise WeightsMismatchError(

@@ -39,7 +39,7 @@ def tiny_weights(trained: bool = True) -> Weights:
     weights = replace(
         load_weights("random:0", network="tiny"), preprocessing=Preprocessing(resize=SIDE, crop=32)
     )
-    return replace(weights, source="made for a test") if trained else weights
+    return replace(weights, origin="file") if trained else weights
 
 
 def striped(pattern: str, seed: int, noise: float = 20) -> np.ndarray:

@@ -102,9 +102,10 @@ def test_alexnet_takes_under_a_second_and_a_half():
         weights = load_weights("random:9")
         took.append(time.thread_time() - began)
     assert min(took) < 1.5
-    assert (weights.network, weights.name, weights.source) == (
+    assert (weights.network, weights.name, weights.origin, weights.source) == (
         "alexnet",
         "random:9",
+        "random",
         "random numbers, untrained (Philox, Kaiming uniform, seed 9)",
     )
 

@@ -264,9 +264,11 @@ def test_what_is_saved_comes_back_with_all_that_travels(weights, tmp_path):
         weights,
         preprocessing=Preprocessing(resize=300, crop=224, channels="BGR", mean=(0.1, 0.2, 0.3)),
         source="trained on a boat",
+        origin="trained",
     )
     save_weights(record, path)
     loaded = load_weights(path)
+    assert loaded.origin == "trained"
     assert same(loaded.tensors, weights.tensors)
     assert (loaded.network, loaded.source, loaded.preprocessing, loaded.fingerprint) == (
         "alexnet-tf",
