@@ -23,6 +23,7 @@ from cnncodes.core.outputs import write_whole
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests
 from cnncodes.images.listing import class_places
+from cnncodes.images.readers import image_exists
 from cnncodes.images.tables import parse_csv, read_text
 
 
@@ -139,7 +140,7 @@ def find_files(folder: Path, report: RunReport, catalog: Catalog) -> list[str]:
     """Path of each image: beside the run as it was, or, if the run's folder was moved, where its codes were made of."""
     files = [os.path.normpath(file) for file in catalog.files]
     codes = folder / report.files.get("codes", "")
-    if not any(os.path.exists(file) for file in files[:20]) and codes.is_file():  # noqa: PTH110
+    if not any(map(image_exists, files[:20])) and codes.is_file():
         try:
             with CodesFile(codes) as file:
                 if len(file) == len(catalog):

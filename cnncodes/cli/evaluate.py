@@ -86,8 +86,7 @@ def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The first word is a model, the last is data; what is between is a model until something cannot be one."""
     from cnncodes.core.files import model_file
     from cnncodes.evaluation import is_codes
-    from cnncodes.images.listing import has_image_suffix
-    from cnncodes.images.sources import is_list
+    from cnncodes.images.sources import is_data as names_images
 
     if len(words) < 2:
         raise OptionError(
@@ -98,7 +97,7 @@ def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
     def is_data(word: str) -> bool:
         path = Path(word)
         folder = model_file(path).is_dir()
-        return folder or is_codes(word) or has_image_suffix(word) or is_list(word) or "*" in word
+        return folder or is_codes(word) or names_images(word) or "*" in word
 
     count = 1
     while count < len(words) - 1 and not is_data(words[count]):

@@ -14,6 +14,7 @@ from cnncodes.codes.stream import stream
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import WeightsMismatchError
 from cnncodes.core.records import to_value
+from cnncodes.images.readers import image_exists
 
 if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights
@@ -89,7 +90,7 @@ def check_codes(
         done = np.flatnonzero(state == DONE)
         random = np.random.default_rng(seed)
         rows = np.sort(random.choice(done, min(sample, len(done)), replace=False))
-        present = [int(row) for row in rows if catalog.path(int(row)).exists()]
+        present = [int(row) for row in rows if image_exists(catalog.path(int(row)))]
         missing = tuple(catalog.names[row] for row in rows if int(row) not in set(present))
         size = settings.batch_size
         batches = [present[start : start + size] for start in range(0, len(present), size)]

@@ -89,6 +89,10 @@ def create(
         images.create_dataset("label", data=catalog.labels.astype("<i4"))
         split_type = h5py.enum_dtype({name: place for place, name in enumerate(SPLITS)}, basetype="u1")
         images.create_dataset("split", data=catalog.splits.astype("u1"), dtype=split_type)
+        shards, shard = catalog.reader.shards()
+        if shards:
+            images.create_dataset("shards", data=_encode(shards), dtype=_TEXT)
+            images.create_dataset("source", data=shard.astype("<i4"))
         images.create_dataset("size", data=size.astype("<u8"))
         images.create_dataset("mtime", data=mtime.astype("<i8"))
         _allocate(images, "digest", (rows,), np.dtype("<u8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -18,7 +19,8 @@ from cnncodes.core.files import parse_json, reading
 from cnncodes.core.words import visible
 from cnncodes.images.folders import CLASSES_ARE
 from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_places
-from cnncodes.images.sources import LISTS, is_list, merge, read_source
+from cnncodes.images.readers import Reader, identify
+from cnncodes.images.sources import LISTS, is_list, read_sources
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
 
@@ -110,9 +112,14 @@ class Catalog:
         return self.root / self.names[row]
 
     @property
+    def reader(self) -> Reader:
+        """The way to the bytes of each row, wherever they are; as a sequence, the full paths."""
+        return Reader(os.fspath(self.root), self.names)
+
+    @property
     def files(self) -> Sequence[str]:
-        """Full paths as text, made when they are asked for: a million of them cost nothing until then."""
-        return _Files(os.fspath(self.root), self.names)
+        """Full paths as text: :attr:`reader`."""
+        return self.reader
 
     def subset(self, rows: npt.ArrayLike) -> Catalog:
         """Catalog of some rows, in the order given, with all classes.
@@ -200,19 +207,6 @@ class Catalog:
         return cls(Path(*_texts([values["root"]])), names, values["labels"], values["splits"], classes)
 
 
-class _Files(Sequence[str]):
-    """Paths of a catalog, joined one at a time."""
-
-    def __init__(self, root: str, names: tuple[str, ...]) -> None:
-        self._root, self._names = root, names
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, row: Any) -> Any:
-        return os.path.join(self._root, self._names[row])  # noqa: PTH118  (a Path costs 30 times more)
-
-
 def _texts(values: object) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"{values!r} is not a list of texts")
@@ -281,7 +275,7 @@ def read_catalog(
             raise OptionError(
                 f"{name}={value!r} has no meaning for {paths[0]!r}.", f"It is for {kind}; leave it out."
             )
-    listing = merge([read_source(path, reading) for path in paths])
+    listing = read_sources(paths, reading)
     classes, places = class_places(listing.labels)
     labels = np.array([places.get(label, -1) for label in listing.labels], np.int32)
     splits = np.array(listing.splits, np.uint8)
@@ -303,14 +297,10 @@ def stat_files(catalog: Catalog) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np
     """
     size = np.zeros(len(catalog), np.uint64)
     mtime = np.zeros(len(catalog), np.int64)
-    prefix = os.path.join(catalog.root, "")  # noqa: PTH118 - a Path for each of a million files takes seconds
-    for row, name in enumerate(catalog.names):
-        try:
-            status = os.stat(name if name.startswith("/") else prefix + name)  # noqa: PTH116
-        except (OSError, ValueError):
-            continue
-        size[row] = status.st_size
-        mtime[row] = status.st_mtime_ns
+    for row, path in enumerate(catalog.reader):
+        with contextlib.suppress(OSError, ValueError):
+            found = identify(path)
+            size[row], mtime[row] = found.size, found.mtime
     return size, mtime
 
 

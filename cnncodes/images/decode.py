@@ -31,8 +31,8 @@ from PIL import (  # the plug-ins register their formats when they are imported
 )
 
 from cnncodes.core.errors import ImageError
-from cnncodes.core.files import open_file
 from cnncodes.images.notes import NOTE
+from cnncodes.images.readers import open_image, shard_of
 from cnncodes.weights.preprocessing import Preprocessing
 
 Picture: TypeAlias = Image.Image
@@ -150,9 +150,14 @@ def decode(source: Source, preprocessing: Preprocessing | None = None) -> Pictur
     path = os.fspath(source)
     name = repr(path)
     try:
-        _refuse_what_is_no_file(path, name)
-        with open(path, "rb") as file:  # noqa: PTH123
-            return _decode_file(file, name, os.fstat(file.fileno()).st_size, preprocessing)
+        if shard_of(path) is None:
+            _refuse_what_is_no_file(path, name)
+        with open_image(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size == 0:
+                raise _refused("empty file", name)
+            file.seek(0)
+            return _decode_file(file, name, size, preprocessing)
     except FileNotFoundError as error:
         if os.path.islink(path):  # noqa: PTH114
             raise _refused("broken link", name) from error
@@ -170,7 +175,7 @@ def sixteen_bit_range(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     from one image, or images of one camera would come out differently: :func:`decode` leaves them dark.
     """
     try:
-        with open_file(path) as file, Image.open(file, formats=_FORMATS) as image:
+        with open_image(path) as file, Image.open(file, formats=_FORMATS) as image:
             if not image.mode.startswith("I;16"):
                 return None
             _refuse_large(image.width, image.height, repr(path))
@@ -200,8 +205,6 @@ def _refuse_what_is_no_file(path: str, name: str) -> None:
         raise _refused("a folder, not a file", name)
     if not stat.S_ISREG(status.st_mode):
         raise _refused("not a regular file", name)
-    if status.st_size == 0:
-        raise _refused("empty file", name)
 
 
 def _decode_file(file: IO[bytes], name: str, size: int, preprocessing: Preprocessing | None) -> Picture:

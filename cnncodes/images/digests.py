@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.core.files import open_file
 from cnncodes.images.catalog import Catalog, stat_files
+from cnncodes.images.readers import open_image
 
 BLOCK = 2**20  # bytes read at a time
 WORKERS = 4  # threads: hashing lets Python's lock go
@@ -20,7 +20,7 @@ def file_digest(path: str) -> int:
     """First 8 bytes (little-endian) of the file's BLAKE2b; 0 for a file that cannot be read."""
     digest = hashlib.blake2b(digest_size=8)
     try:
-        with open_file(path) as file:
+        with open_image(path) as file:
             while block := file.read(BLOCK):
                 digest.update(block)
     except (OSError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from cnncodes.core.errors import CatalogError
@@ -16,6 +16,7 @@ from cnncodes.images.listing import (
     split_folders,
     tells_nothing,
 )
+from cnncodes.images.readers import is_shard
 
 _SKIPPED_FOLDERS = frozenset(
     {"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
@@ -69,6 +70,11 @@ def scan_folder(folder: str, classes_are: str | None = None) -> Listing:
         Where a person says it: the label is the name of the first folder below ``folder``, that of the second (the first is
         then a split, where it has the name of one), or there are neither labels nor splits.
 
+    Returns
+    -------
+    Listing
+        Without a name where there is no image, but a shard of images among what is left out.
+
     Raises
     ------
     CatalogError
@@ -77,7 +83,7 @@ def scan_folder(folder: str, classes_are: str | None = None) -> Listing:
     """
     scan = _Scan(folder)
     names = scan.names
-    if not names:
+    if not names and not any(map(is_shard, scan.left_out)):
         raise CatalogError(
             f"the folder {folder!r} has no images: no file in it or below it ends in {', '.join(SUFFIXES)}.",
             "Give the folder that holds the images, or a list or CSV file that names them.",
@@ -88,12 +94,17 @@ def scan_folder(folder: str, classes_are: str | None = None) -> Listing:
             f"{len(scan.not_followed):,} links to folders that are listed {MOST_NAMES} times already were not followed: "
             f"{_listed(scan.not_followed)}"
         )
-    holding = dict.fromkeys(name.rpartition("/")[0] for name in names)
-    places = _places([tuple(path.split("/")) for path in holding if path], classes_are, folder)
-    by_path = {"/".join(parts): place for parts, place in places.items()}
-    for name in names:
-        listing.add(name, *by_path.get(name.rpartition("/")[0], (None, 0)))
+    for name, place in zip(names, places_of(names, classes_are, folder), strict=True):
+        listing.add(name, *place)
     return listing
+
+
+def places_of(names: Sequence[str], classes_are: str | None, where: str) -> Iterator[tuple[str | None, int]]:
+    """Label and split of each image by the folders in its name; raises as :func:`scan_folder` does, of the folder ``where``."""
+    holding = dict.fromkeys(name.rpartition("/")[0] for name in names)
+    places = _places([tuple(path.split("/")) for path in holding if path], classes_are, where)
+    by_path = {"/".join(parts): place for parts, place in places.items()}
+    return (by_path.get(name.rpartition("/")[0], (None, 0)) for name in names)
 
 
 def _places(folders: list[_Folder], classes_are: str | None, where: str) -> dict[_Folder, _Place]:

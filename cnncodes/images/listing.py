@@ -29,6 +29,11 @@ SUFFIXES = (
     ".heif",
 )
 
+#: Usual names of the column or the key of the label, as :func:`plain_key` gives them; the first that is there counts.
+LABELS = (
+    "label", "class", "category", "target", "classname", "classlabel", "labelname", "labels", "classid", "labelid",
+)  # fmt: skip
+
 _SUFFIX_SET = frozenset(SUFFIXES)
 _SPLIT_CODES = {
     "train": 1,
@@ -98,6 +103,11 @@ def has_image_suffix(name: str) -> bool:
     """Whether a file name ends in one of :data:`SUFFIXES`, in any case."""
     dot = name.rfind(".")
     return dot >= 0 and name[dot:].lower() in _SUFFIX_SET
+
+
+def plain_key(name: str) -> str:
+    """The name of a column or a key as it is compared: small letters and digits alone."""
+    return re.sub(r"[\W_]+", "", name).lower()
 
 
 def split_code(name: str) -> int | None:

@@ -5,17 +5,33 @@ from __future__ import annotations
 import contextlib
 import difflib
 import glob
+import itertools
 import os
 import re
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 
 from cnncodes.core.errors import CatalogError
-from cnncodes.images.folders import scan_folder
-from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key
+from cnncodes.core.files import reason_of
+from cnncodes.images.folders import places_of, scan_folder
+from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key, split_folders
+from cnncodes.images.readers import KINDS, image_exists, is_shard, open_shard, shard_of
 from cnncodes.images.tables import is_header, parse_csv, parse_json_lines, parse_list, read_parquet, read_text
+from cnncodes.images.tar import TarShard
 
 LISTS = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", ".parquet")
+TAR = ".tar"
+MOST_SHARDS = 100_000  # of a range
+
+_RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
+_SHARD = re.compile(rf"(?i)(.+?(?:{'|'.join(map(re.escape, KINDS))}))/")
+_PROBLEMS = {  # of tar shards, by TarShard.problems
+    "link": "links and special files in shards, left out",
+    "outside": "names in shards that lead out of them, left out",
+    "repeated": "members of shards replaced by a later one of the same name",
+    "damaged": "shards read only up to a damaged place or their early end",
+}
 
 
 def is_list(path: str) -> bool:
@@ -23,12 +39,17 @@ def is_list(path: str) -> bool:
     return Path(path).suffix.lower() in LISTS
 
 
-def read_source(path: str, reading: Reading) -> Listing:
-    """List the images that one path or glob names.
+def is_data(path: str) -> bool:
+    """Whether a path has the suffix of an image, a list, a table or a shard."""
+    return has_image_suffix(path) or is_list(path) or is_shard(path)
+
+
+def read_sources(paths: Iterable[str], reading: Reading) -> Listing:
+    """List the images that some paths, globs or ranges of shards name, in their order.
 
     Parameters
     ----------
-    path : str
+    paths : iterable of str
     reading : Reading
         Its ``root`` is absolute, if it has one.
 
@@ -37,24 +58,113 @@ def read_source(path: str, reading: Reading) -> Listing:
     CatalogError
         If there is nothing of that name, or no image in it.
     """
+    expanded = (one for path in paths for one in _expanded(path))
+    listings: list[Listing] = []
+    for tars, group in itertools.groupby(expanded, key=_is_tar):
+        together = list(group)
+        listings += (
+            [_list_tars(together, reading)] if tars else [_read_source(path, reading) for path in together]
+        )
+    listing = merge(listings)
+    _split_by_shards(listing)
+    return listing
+
+
+def _read_source(path: str, reading: Reading) -> Listing:
     if "\0" in path or not path:
         raise CatalogError(f"{path!r} is no path.", "Give a folder, a list, a table or an image.")
     full = os.path.abspath(path)  # noqa: PTH100 - resolve() would replace links by names nobody typed
     folder, name = os.path.split(full)
     if Path(full).is_dir():
-        return scan_folder(full, reading.classes_are)
+        listing = scan_folder(full, reading.classes_are)
+        if listing.names:
+            return listing
+        shards = [os.path.join(full, name) for name in listing.left_out if is_shard(name)]  # noqa: PTH118
+        return read_sources(shards, reading)
+    if is_list(path) and os.path.lexists(full):
+        return _read_list(full, reading.root or folder, path, reading)
+    if has_image_suffix(name) and (os.path.lexists(full) or shard_of(full)):
+        return Listing(folder, [name], [None], [0])
     if os.path.lexists(full):
-        if is_list(path):
-            return _read_list(full, reading.root or folder, path, reading)
-        if has_image_suffix(name):
-            return Listing(folder, [name], [None], [0])
         raise CatalogError(
-            f"{path!r} is neither a folder nor a list, a table or an image file.",
-            f"Give a folder, a file ending in {', '.join(LISTS)}, or one ending in {', '.join(SUFFIXES)}.",
+            f"{path!r} is neither a folder nor a list, a table, a shard or an image file.",
+            f"Give a folder, a file ending in {', '.join(LISTS)} or {TAR}, or one ending in {', '.join(SUFFIXES)}.",
         )
     if glob.has_magic(path):
         return _read_glob(path, reading)
     raise CatalogError(f"there is no file or folder {path!r}.", _nearest_name(path))
+
+
+def _expanded(path: str) -> Iterator[str]:
+    """Each shard of a range such as ``data-{0000..0099}.tar``; other paths as they are."""
+    found = _RANGE.search(path)
+    if found is None or os.path.lexists(path):
+        yield path
+        return
+    first, last = int(found[1]), int(found[2])
+    if not first <= last < first + MOST_SHARDS:
+        raise CatalogError(
+            f"the range {found[0]!r} is empty or has more than {MOST_SHARDS:,} shards.",
+            "Write the smaller number first, such as data-{0000..0099}.tar.",
+        )
+    for number in range(first, last + 1):
+        yield from _expanded(f"{path[: found.start()]}{number:0{len(found[1])}}{path[found.end() :]}")
+
+
+def _is_tar(path: str) -> bool:
+    return path.lower().endswith(TAR) and Path(path).is_file()
+
+
+def _list_tars(paths: list[str], reading: Reading) -> Listing:
+    """Images of tar shards, in the order of the shards and of the members.
+
+    Labels are those of ``.cls`` and ``.json`` members; where no shard has any, labels and splits are those of the folders in
+    the shards, as :func:`~cnncodes.images.folders.scan_folder` has them.
+    """
+    files = [os.path.abspath(path) for path in paths]  # noqa: PTH100
+    root = os.path.commonpath([os.path.dirname(file) for file in files])  # noqa: PTH120
+    listing, inside, problems = Listing(root), list[str](), Counter[str]()
+    for file in files:
+        try:
+            shard = open_shard(file)
+        except (OSError, ValueError) as error:
+            raise CatalogError(
+                f"{file!r} cannot be read as a tar file: {reason_of(error)}.",
+                "Give an uncompressed tar file of images.",
+            ) from error
+        assert isinstance(shard, TarShard)
+        prefix = _prefix(file, root)
+        inside += shard.names
+        listing.names += [prefix + name for name in shard.names]
+        listing.labels += [label or None for label in shard.labels]
+        listing.left_out += [prefix + name for name in shard.left_out]
+        problems.update(shard.problems)
+    if not inside:
+        raise CatalogError(
+            f"{paths[0]!r}{' and the other shards have' if len(paths) > 1 else ' has'} no images: no member ends in "
+            f"{', '.join(SUFFIXES)}.",
+            "Give a tar file of images.",
+        )
+    listing.splits = [0] * len(inside)
+    if not any(listing.labels):
+        listing.labels, listing.splits = map(
+            list, zip(*places_of(inside, reading.classes_are, paths[0]), strict=True)
+        )
+    listing.notes += [f"{_PROBLEMS[kind]}: {count:,}" for kind, count in problems.items()]
+    return listing
+
+
+def _split_by_shards(listing: Listing) -> None:
+    """Where no image has a split: splits by the names of the shards, or of their folders."""
+    if any(listing.splits):
+        return
+    places = [found[1] if (found := _SHARD.match(name)) else None for name in listing.names]
+    shards = [PurePosixPath(place) for place in dict.fromkeys(places) if place is not None]
+    for names in ({shard: shard.stem for shard in shards}, {shard: shard.parent.name for shard in shards}):
+        if codes := split_folders(names.values()):
+            splits = {str(shard): codes.get(name, 0) for shard, name in names.items()}
+            listing.splits = [0 if place is None else splits[place] for place in places]
+            return
 
 
 def merge(listings: list[Listing]) -> Listing:
@@ -91,7 +201,7 @@ def _read_list(full: str, root: str, path: str, reading: Reading) -> Listing:
     listing = _parse(full, root, repr(path), reading)
     _mend_names(listing)
     # Files that are missing are reported one by one, but if all are, the root is wrong.
-    if not any(os.path.lexists(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
+    if not any(_there(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
         raise CatalogError(
             f"none of the {len(listing.names):,} files that {path!r} names exists; "
             f"the first would be {os.path.join(root, listing.names[0])!r}.",  # noqa: PTH118
@@ -133,7 +243,7 @@ def _mend_names(listing: Listing) -> None:
 
     for row, name in enumerate(listing.names):
         plain = name.replace("\\", "/").strip().removeprefix("./")
-        if (plain == name and has_image_suffix(name)) or os.path.lexists(os.path.join(listing.root, name)):  # noqa: PTH118
+        if (plain == name and has_image_suffix(name)) or _there(os.path.join(listing.root, name)):  # noqa: PTH118
             continue
         full = os.path.join(listing.root, plain)  # noqa: PTH118
         if os.path.lexists(full):
@@ -149,21 +259,27 @@ def _mend_names(listing: Listing) -> None:
     listing.notes += [f"{_counted(count)} {how}" for how, count in mended.items()]
 
 
+def _there(path: str) -> bool:
+    return os.path.lexists(path) or image_exists(path)
+
+
 def _counted(count: int) -> str:
     return f"{count:,} {'name was' if count == 1 else 'names were'}"
 
 
 def _read_glob(pattern: str, reading: Reading) -> Listing:
-    """Images that match; if there are none, the images in the folders that match."""
+    """Images that match; if there are none, those of the shards, or of the folders, that match."""
     found = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - leaves out hidden files
-    images = [path for path in found if has_image_suffix(path) and not Path(path).is_dir()]
     folders = [path for path in found if Path(path).is_dir()]
-    if not images and not folders:
+    inside = set(folders)
+    files = [path for path in found if path not in inside]
+    named = [path for path in files if has_image_suffix(path)] or list(filter(is_shard, files)) or folders
+    if not named:
         raise CatalogError(
             f"the pattern {pattern!r} matches no images: nothing it matches ends in {', '.join(SUFFIXES)}.",
             "Check it from the folder you are in; ** stands for folders of any depth.",
         )
-    return merge([read_source(path, reading) for path in images or folders])
+    return read_sources(named, reading)
 
 
 def _nearest_name(path: str) -> str:

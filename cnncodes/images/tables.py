@@ -13,15 +13,21 @@ from typing import Any
 
 from cnncodes.core import files
 from cnncodes.core.errors import CatalogError, DependencyError, nearest
-from cnncodes.images.listing import SPLITS, Listing, Reading, class_name, has_image_suffix, split_code
+from cnncodes.images.listing import (
+    LABELS,
+    SPLITS,
+    Listing,
+    Reading,
+    class_name,
+    has_image_suffix,
+    plain_key,
+    split_code,
+)
 
-# Names of columns as _key gives them, the first that is there counts.
+# Names of columns as plain_key gives them, the first that is there counts.
 PATHS = (
     "filename", "filepath", "file", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "image", "img",
     "name", "imageid", "id",
-)  # fmt: skip
-LABELS = (
-    "label", "class", "category", "target", "classname", "classlabel", "labelname", "labels", "classid", "labelid",
 )  # fmt: skip
 _YES_OR_NO = {"isvalid": "val", "isval": "val", "istest": "test"}  # in which no means train
 _SPLITS = ("split", "subset", "partition", "set", "fold", *_YES_OR_NO)
@@ -130,7 +136,7 @@ def read_parquet(path: str, root: str, source: str, reading: Reading) -> Listing
 
 def is_header(words: Sequence[str]) -> bool:
     """Whether the words of a first line name columns: of the path, and where there are several, of the label."""
-    keys = [_key(word) for word in words]
+    keys = [plain_key(word) for word in words]
     return any(key in PATHS for key in keys) and (len(keys) == 1 or any(key in LABELS for key in keys))
 
 
@@ -232,7 +238,7 @@ def _listing(
 
 def _columns(header: Sequence[str], source: str, reading: Reading) -> _Columns:
     """Those that a person named, else the first of each kind that has a usual name."""
-    keys = [_key(name) for name in header]
+    keys = [plain_key(name) for name in header]
 
     def place_of(asked: str | None, known: Sequence[str]) -> int | None:
         if asked is None:
@@ -294,10 +300,6 @@ def _no_text(what: str, kind: str) -> CatalogError:
         f"{what} holds {kind}, and a name or a number is needed.",
         "Name another column, or write the images to files and their paths to the table.",
     )
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).lower()
 
 
 def _delimiter(text: str) -> str:

@@ -26,6 +26,7 @@ from cnncodes.evaluation.scores import Data, is_codes, one_path
 from cnncodes.heads import load_model
 from cnncodes.images.catalog import SPLITS, Catalog, read_catalog
 from cnncodes.images.decode import decode
+from cnncodes.images.readers import image_exists
 
 if TYPE_CHECKING:
     from cnncodes.images.decode import Picture
@@ -318,7 +319,7 @@ def find_row(image: str, catalog: Catalog, where: str) -> int:
     inside = path.removeprefix(folder).replace(os.sep, "/")
     if inside in names:
         return names.index(inside)
-    if Path(image).exists():
+    if image_exists(image):
         return -1
     ends = [row for row, name in enumerate(names) if name.endswith(f"/{image}")]
     if len(ends) == 1:

@@ -207,7 +207,7 @@ def _refuse_two(image: str, row: int, file: CodesFile, catalog: Catalog, where: 
     own = catalog.path(row)
     if not Path(image).is_file() or (own.exists() and own.samefile(image)):
         return
-    if file_digest(image) not in (int(file.digests()[row]), file_digest(str(own)) if own.is_file() else 0):
+    if file_digest(image) not in (int(file.digests()[row]), file_digest(str(own))):
         raise OptionError(
             f"'{image}' is an image of '{where}', and another file of that name is here.",
             f"Give the whole path of the one you mean: {own} or {Path(image).absolute()}.",
