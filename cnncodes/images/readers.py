@@ -93,7 +93,8 @@ class Reader(Sequence[str]):
         rows = np.full(len(self), -1, np.int32)
         for row, (name, path) in enumerate(zip(self._names, self, strict=True)):
             if shard := shard_of(path):
-                rows[row] = places.setdefault(name[: len(name) - len(path) + len(shard)], len(places))
+                own = name[: max(0, len(name) - len(path) + len(shard))]  # empty where the root is the shard
+                rows[row] = places.setdefault(own, len(places))
         return tuple(places), rows
 
 
