@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnncodes.advice import Recipe, advise, find_strays, load_recipe, probe, run
+    from cnncodes.advice import Recipe, advise, compare, find_strays, load_recipe, probe, run
     from cnncodes.codes import CodesFile, check_codes, export_codes, extract, plan_extraction, run_extraction
     from cnncodes.core.errors import CnnCodesError
     from cnncodes.evaluation import evaluate, evaluate_average, predict, score
@@ -50,6 +50,7 @@ _HOMES = {
     "fit_head": "heads",
     "fit_linear": "heads",
     "advise": "advice",
+    "compare": "advice",
     "find_strays": "advice",
     "probe": "advice",
     "run": "advice",
@@ -73,6 +74,7 @@ __all__ = [
     "advise",
     "build_network",
     "check_codes",
+    "compare",
     "evaluate",
     "evaluate_average",
     "export_codes",

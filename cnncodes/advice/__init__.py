@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnncodes.advice.comparing import ComparedModel, FailedModel, ModelComparison, compare
     from cnncodes.advice.decision import Advice, advise
     from cnncodes.advice.evidence import Evidence
     from cnncodes.advice.findings import Finding
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from cnncodes.advice.strays import Stray, Strays, find_strays
 
 _HOMES = {
+    "ComparedModel": "comparing",
+    "FailedModel": "comparing",
+    "ModelComparison": "comparing",
+    "compare": "comparing",
     "RunReport": "run_record",
     "run": "steps",
     "Probe": "probe_result",
@@ -52,10 +57,13 @@ _HOMES = {
 
 __all__ = [
     "Advice",
+    "ComparedModel",
     "Evidence",
     "ExtractSettings",
+    "FailedModel",
     "Finding",
     "HeadSettings",
+    "ModelComparison",
     "Probe",
     "ProbeResult",
     "Recipe",
@@ -65,6 +73,7 @@ __all__ = [
     "Strays",
     "When",
     "advise",
+    "compare",
     "find_recipe",
     "find_strays",
     "load_recipe",

@@ -84,6 +84,7 @@ def run(
     progress: Progress | None = None,
     notes: Callable[[str], None] | None = None,
     overwrite: bool = False,
+    division: Division | None = None,
 ) -> RunReport:
     """From images to a tested model: split, advise, fit or train, evaluate, report.
 
@@ -113,6 +114,8 @@ def run(
         Told what a person should know of a training: a restart, a loss that stands still and what to try.
     overwrite : bool, default False
         Take away what a run has left in the folder, and start anew; other files there are not touched.
+    division : Division, optional
+        A split that is already made, such as that of a comparison. No advice is computed then: name the recipe.
 
     Raises
     ------
@@ -156,7 +159,7 @@ def run(
             remove_run(place)
         note = RunNote(place, inputs_of(catalog, weights, seed), beside=anew)
         compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
-        steps = RunSteps(catalog, weights, place, note, compute, data, notes)
+        steps = RunSteps(catalog, weights, place, note, compute, data, notes, division)
         try:
             return steps.follow(asked, tuple(assignments))
         except InterruptedTrainingError as error:
@@ -176,10 +179,11 @@ class RunSteps:
     compute: Compute
     data: str | None = None
     notes: Callable[[str], None] | None = None
+    given: Division | None = None
 
     def follow(self, asked: Recipe | None, assignments: tuple[str, ...]) -> RunReport:
         """Every step that is not done yet."""
-        division = self._divide()
+        division = self.divide()
         divided = division.applied(self.catalog)
         advice = self._advise(divided, needed=asked is None)
         chosen = self._choose(asked, assignments, advice)
@@ -205,8 +209,8 @@ class RunSteps:
         took = there.get(step, 0.0) + time.perf_counter() - started
         self.note.keep(seconds={**there, step: round(took, 3)})
 
-    def _divide(self) -> Division:
-        """The data's own split, or one that is drawn once and kept; the codes that are there carry it."""
+    def divide(self) -> Division:
+        """The split that is given, the data's own, or one that is drawn once and kept; the codes that are there carry it."""
         path = self.folder / SPLIT
         if path.exists():
             values = self.note.values
@@ -217,8 +221,13 @@ class RunSteps:
                 values.get("split_record", {}),
                 values.get("left_out", ()),
             )
+            if self.given is not None and (division.splits != self.given.splits).any():
+                raise ResumeError(
+                    f"the run in '{self.folder}' has another split of the images.",
+                    "Remove the folder, or choose another one with -o.",
+                )
         else:
-            division = self._new_division()
+            division = self.given or self._new_division()
             self.note.keep(
                 split=division.how, split_record=division.record, left_out=division.left_out.tolist()
             )
@@ -285,7 +294,7 @@ class RunSteps:
 
         Nor where there are too few images to judge a network by, if a person has chosen the recipe.
         """
-        if self.weights is None:
+        if self.weights is None or self.given is not None:
             return None
         path = self.folder / ADVICE
         if path.exists():

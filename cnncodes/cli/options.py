@@ -182,6 +182,28 @@ Set = Annotated[
     ),
 ]
 Folder = Annotated[str, typer.Option("--output", "-o", metavar="FOLDER", help="Folder that is made.")]
+Models = Annotated[
+    str,
+    typer.Option(
+        "--models",
+        metavar="NETWORK[=WEIGHTS],...",
+        help="The networks: alexnet, torchvision/resnet50, timm/convnext_tiny, ... (cnncodes networks list), each with "
+        "weights of its own if they follow: torchvision/resnet50=random:0.",
+        show_default=False,
+    ),
+]
+EachWeights = Annotated[
+    str,
+    typer.Option("--weights", metavar="WEIGHTS", help="Weights of the networks that are named without any."),
+]
+Recipes = Annotated[
+    str,
+    typer.Option(
+        "--recipes",
+        metavar="NAME|FILE,...",
+        help="How each network is trained: linear (a head on its codes), finetune, or any recipe (cnncodes recipes list).",
+    ),
+]
 
 
 def takes_data(command: Callable[..., None]) -> Callable[..., None]:

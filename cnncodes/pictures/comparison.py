@@ -1,4 +1,4 @@
-"""Two models side by side: the accuracy of each on each class, an example of the class below its bars."""
+"""Models side by side: two with their accuracy on each class, or any number with the interval of each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 from cnncodes.core.errors import OptionError
 from cnncodes.images.decode import decode
 from cnncodes.pictures.curves import draw_chance
-from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, plain, save_png
+from cnncodes.pictures.drawing import COLOURS, cut_middle, legend_name, new_figure, plain, save_png, set_title
 
 if TYPE_CHECKING:
+    from cnncodes.advice.comparing import ModelComparison
     from cnncodes.evaluation.evaluating import Comparison
     from cnncodes.pictures.drawing import Axes, Figure
 
@@ -84,3 +85,26 @@ def save_comparison(
 ) -> Path:
     """Write :func:`comparison_figure` as PNG."""
     return save_png(comparison_figure(comparison, examples, title), path)
+
+
+def save_models(comparison: ModelComparison, path: str | os.PathLike[str]) -> Path:
+    """Write the accuracy of each model with its 95 % interval as PNG, the best at the top, a colour for each recipe."""
+    models = comparison.models
+    figure, (axes,) = new_figure(8.0, 1.5 + 0.42 * len(models))
+    for place, recipe in enumerate(dict.fromkeys(model.recipe for model in models)):
+        rows = [row for row, model in enumerate(models) if model.recipe == recipe]
+        shown = [models[row] for row in rows]
+        middle = np.array([100 * model.accuracy for model in shown])
+        spread = np.array([[100 * model.low, 100 * model.high] for model in shown]).T
+        axes.errorbar(
+            middle, rows, xerr=np.abs(spread - middle), fmt="o", markersize=6, capsize=4, linewidth=1.5,
+            color=COLOURS[place % len(COLOURS)], label=legend_name(recipe),
+        )  # fmt: skip
+    axes.set_yticks(range(len(models)), [cut_middle(model.name, 48) for model in models], parse_math=False)
+    axes.set_ylim(len(models) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", alpha=0.3, linewidth=0.5)
+    axes.set_xlabel("accuracy on the test images (%), with 95 % intervals")
+    set_title(axes, f"{comparison.n:,} test images, {comparison.classes:,} classes", 10)
+    axes.legend(frameon=False, fontsize=9)
+    return save_png(figure, path)

@@ -27,6 +27,7 @@ WITH_JSON = {
     "fit-linear": ("{codes}", "-o", "{tmp}/m.safetensors", "--C", "1,10", "--folds", "2", "--shots", "1", "--repeats", "2"),
     "predict": ("{svm}", "{broken}"),
     "evaluate": ("{svm}", "{broken}", "--split", "all"),
+    "compare": ("{broken}", "--models", "alexnet=random:0", "-o", "{tmp}/compare"),
     "probe": ("{codes}", "--shots", "2", "--repeats", "2"),
     "info": ("{codes}",),
     "check": ("{codes}", "--sample", "2"),
@@ -102,6 +103,7 @@ def test_json_is_one_document_on_standard_output(run, filled, command) -> None:
             "extract",
             "predict",
             "evaluate",
+            "compare",
             "show dead",
             "show strongest",
         )

@@ -1,0 +1,526 @@
+"""Several networks, weights and recipes on one split of the same images: which is best, and by how much.
+
+Each model is a run in a folder of its own, so that it goes on where it stopped, and everything that reads a run reads it.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from cnncodes.advice.division import Division, read_division, write_division
+from cnncodes.advice.finished import finished_run, keep_mark, read_split, weights_mark
+from cnncodes.advice.recipe import load_recipe
+from cnncodes.advice.run_inputs import recipe_of_run
+from cnncodes.advice.run_record import PREDICTIONS, SPLIT, RunNote, RunReport, inputs_of
+from cnncodes.advice.steps import RunSteps, run
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.stream import settings_of, stream
+from cnncodes.core.compute import Compute, Progress, no_progress
+from cnncodes.core.errors import CatalogError, CnnCodesError, OptionError, OutputExistsError, ResumeError
+from cnncodes.core.files import cells
+from cnncodes.core.outputs import locked, replacing, write_whole
+from cnncodes.core.records import read_record, to_json, to_value
+from cnncodes.evaluation import Predictions
+from cnncodes.evaluation.evaluating import paired_interval
+from cnncodes.evaluation.metrics import wilson_interval
+from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.digests import catalog_digests
+from cnncodes.networks import get_network
+from cnncodes.networks.definitions import NETWORKS, TANH
+from cnncodes.training.state import InterruptedTrainingError
+
+if TYPE_CHECKING:
+    from cnncodes.weights import Weights
+
+RECORD, TABLE, PICTURE = "compare.json", "compare.csv", "compare.png"
+NOTE = "settings.json"
+KIND = "cnncodes compare"
+#: Recipes by the method that most people mean.
+USUAL = {"linear": "small-similar", "finetune": "large-similar"}
+TIMED = 64  # images, for the speed
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """One network, trained by one recipe and tested.
+
+    Parameters
+    ----------
+    name : str
+        As in the table: its network and the name of its weights.
+    network, weights : str
+        What it started from; weights may be a file.
+    recipe : str
+        As it was asked for.
+    folder : str
+        Of its run.
+    untrained : bool
+        Whether the weights that it started from are random numbers.
+    accuracy, low, high : float
+        Top-1 accuracy on the test images, 0..1, and its 95 % interval (Wilson).
+    difference : float
+        Accuracy less that of the best model, -1..0.
+    difference_low, difference_high : float or None
+        95 % interval of the difference, paired by images; None of the best model itself.
+    images_per_second : float
+        From files to codes, on this machine.
+    codes_bytes : int or None
+        Size of the codes of one image that the head reads; None of a training, which keeps none.
+    seconds : float
+        Of all steps of its run.
+    """
+
+    name: str
+    network: str
+    weights: str
+    recipe: str
+    folder: str
+    untrained: bool
+    accuracy: float
+    low: float
+    high: float
+    difference: float
+    difference_low: float | None
+    difference_high: float | None
+    images_per_second: float
+    codes_bytes: int | None
+    seconds: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the test images tell it from the best: its interval lies below zero."""
+        return self.difference_high is not None and self.difference_high < 0
+
+
+@dataclass(frozen=True)
+class FailedModel:
+    """One that gave no result, and the two sentences of why."""
+
+    name: str
+    recipe: str
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """What :func:`compare` found.
+
+    Parameters
+    ----------
+    folder : str
+    classes : int
+    train, val, test : int
+        Images of the split that all models have.
+    split : str
+        How it came about, in words.
+    n : int
+        Test images that every model has an answer for: those that are compared.
+    models : tuple of ComparedModel
+        The best first.
+    failed : tuple of FailedModel
+    unreadable : dict of str to str
+        Images that could not be read, with the reason.
+    """
+
+    folder: str
+    classes: int
+    train: int
+    val: int
+    test: int
+    split: str
+    n: int
+    models: tuple[ComparedModel, ...]
+    failed: tuple[FailedModel, ...] = ()
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def close(self) -> tuple[ComparedModel, ...]:
+        """Models other than the best that these test images cannot tell from it."""
+        return tuple(model for model in self.models[1:] if not model.is_worse)
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field."""
+        return to_json(self, indent=2)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network and the weights that it starts from: what ``--models`` lists."""
+
+    network: str | None
+    weights: str
+
+    @classmethod
+    def parse(cls, text: str, weights: str = "imagenet") -> Start:
+        """``NETWORK`` with the weights of all, ``NETWORK=WEIGHTS``, or weights that say which network they are of.
+
+        Raises
+        ------
+        NetworkError
+            If there is no such network.
+        """
+        name, equals, own = text.strip().partition("=")
+        if equals and own:
+            return cls(get_network(name).name, own)
+        if name.removesuffix(TANH) in NETWORKS or name.partition("/")[0] in ("torchvision", "timm"):
+            return cls(get_network(name).name, weights)
+        return cls(None, name)
+
+    @property
+    def name(self) -> str:
+        """For people and folders: of weights in a file its name, of those of a run or a training that of the folder."""
+        path = Path(self.weights)
+        weights = (
+            path.resolve().name
+            if path.is_dir()
+            else path.parent.name
+            if path.name == "model.safetensors"
+            else path.name
+        )
+        return weights if self.network is None else f"{self.network}={weights}"
+
+
+Told: TypeAlias = Callable[[str, str, "RunReport | FailedModel"], None]
+
+
+def compare(
+    catalog: Catalog,
+    models: Sequence[str],
+    folder: str | os.PathLike[str],
+    *,
+    weights: str = "imagenet",
+    recipes: Sequence[str] = ("linear",),
+    assignments: Sequence[str] = (),
+    data: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    told: Told | None = None,
+) -> ModelComparison:
+    """Train several models on the same split of some images, and compare them on the same test images.
+
+    The split is the data's own, else drawn once as :func:`cnncodes.run` draws it, with near copies found by the first model. Started
+    again, it goes on where it stopped; models may be added. The intervals are each for one pair of models: among
+    many, the best is in part lucky.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        With labels.
+    models : sequence of str
+        ``alexnet``, ``torchvision/resnet50``, ``timm/vit_tiny_patch16_224=random:0``, ``alexnet=starter``, a weights file.
+    folder : path
+        Made if it is missing; each model has a run in it, beside ``compare.json`` and ``compare.csv``.
+    weights : str, default "imagenet"
+        Of the networks that are named without any.
+    recipes : sequence of str, default ("linear",)
+        ``linear`` (a head on codes, as recipe small-similar), ``finetune`` (as large-similar), or any recipe's name or file.
+    assignments : sequence of str
+        Changes in the recipes that have such an entry: ``"train.epochs=3"``.
+    data, device, workers, seed, progress
+        As for :func:`cnncodes.run`.
+    told : callable(model, recipe, RunReport or FailedModel), optional
+        Called as each model is done.
+
+    Raises
+    ------
+    NetworkError, RecipeError, OptionError
+        For models and recipes that do not exist, before anything is computed.
+    ResumeError
+        If the folder holds a comparison of other images or another seed.
+    OutputExistsError
+        If the folder holds anything else.
+    CatalogError
+        If there are no labels.
+    CnnCodesError
+        If no model gives a result; the error of the first.
+    """
+    starts = [Start.parse(text, weights) for text in models]
+    asked = _recipes(recipes, assignments, seed)
+    if not starts or len({start.name for start in starts}) < len(starts):
+        raise OptionError(
+            "the models to compare are none, or two of them have the same name.",
+            "Name each model once; rename a file that is called like another.",
+        )
+    if not (catalog.labels >= 0).any():
+        raise CatalogError(
+            "the images have no labels.", "Put them into one folder per class, or give a CSV with labels."
+        )
+    place = Path(folder)
+    if place.is_file():
+        raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
+    place.mkdir(parents=True, exist_ok=True)
+    compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
+    with locked(place / "compare"):
+        work = _Work(catalog, place, compute, data)
+        for start in starts:
+            for recipe, its_assignments in asked.items():
+                found = work.follow(start, recipe, its_assignments)
+                if told is not None:
+                    told(start.name, recipe, found)
+        comparison = work.compared()
+        write_whole(place / RECORD, comparison.to_json())
+        write_table(comparison, place / TABLE)
+    return comparison
+
+
+def write_table(comparison: ModelComparison, path: Path) -> None:
+    """Write the models as CSV, one line each; raises CnnCodesError if it cannot be written."""
+    with replacing(path, overwrite=True) as whole, whole.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        rows = [to_value(model) for model in comparison.models]
+        writer.writerow(rows[0])
+        writer.writerows(cells(*row.values()) for row in rows)
+
+
+def _recipes(names: Sequence[str], assignments: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
+    """The changes for each recipe that is asked for: those of sections that its method has."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        method = load_recipe(USUAL.get(name, name)).method
+        found[name] = tuple(
+            text
+            for text in assignments
+            if (text.partition(".")[0] in ("extract", "head")) == (method == "linear")
+        )
+        if method == "train":
+            raise OptionError(
+                f"recipe '{name}' trains from new numbers, whatever weights a model has.",
+                "Compare recipes that start from weights: linear, finetune, or see 'cnncodes recipes list'.",
+            )
+        recipe_of_run(USUAL.get(name, name), found[name], "random:0", seed)  # mistakes are told now
+    if unused := set(assignments) - {text for texts in found.values() for text in texts}:
+        raise OptionError(
+            f"none of the recipes has an entry for '{sorted(unused)[0]}'.", "Leave it out, or add a recipe."
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Of a network with its weights, whichever recipe follows."""
+
+    network: str
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """``settings.json``: what all models have in common, and what is known of them beside their runs."""
+
+    kind: str
+    inputs: dict[str, Any]
+    how: str | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    left_out: tuple[int, ...] = ()
+    measured: dict[str, _Measured] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, catalog: Catalog, seed: int) -> _Settings:
+        """Those of a folder, or new ones; raises ResumeError and OutputExistsError."""
+        asked = cls(KIND, {**catalog_digests(catalog), "seed": seed})
+        path = folder / NOTE
+        if not path.exists():
+            if there := sorted(entry.name for entry in folder.iterdir() if entry.suffix != ".lock"):
+                raise OutputExistsError(
+                    f"'{folder}' is no comparison, and '{there[0]}' is in it.",
+                    "Choose another folder with -o.",
+                )
+            return asked.kept(folder)
+        found = read_record(path, cls, OutputExistsError)
+        if changed := [name for name, value in asked.inputs.items() if found.inputs.get(name) != value]:
+            raise ResumeError(
+                f"the comparison in '{folder}' is of something else: {', '.join(changed)} changed.",
+                "Give the same images and seed, or choose another folder with -o.",
+            )
+        return found
+
+    def kept(self, folder: Path) -> _Settings:
+        write_whole(folder / NOTE, to_json(self, indent=2))
+        return self
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A run that is finished, and what its test images said."""
+
+    start: Start
+    recipe: str
+    report: RunReport
+    answers: Predictions
+
+
+class _Work:
+    """The comparison while it is made."""
+
+    def __init__(self, catalog: Catalog, folder: Path, compute: Compute, data: str | None) -> None:
+        self.catalog, self.folder, self.compute, self.data = catalog, folder, compute, data
+        self.settings = _Settings.of(folder, catalog, compute.seed)
+        self.done: list[_Done] = []
+        self.failed: list[FailedModel] = []
+        self.division: Division | None = None  # before the first model is there to look for copies by
+        if self.settings.how is not None:
+            self.division = read_division(
+                folder / SPLIT, catalog, self.settings.how, self.settings.record, self.settings.left_out
+            )
+
+    def follow(self, start: Start, recipe: str, assignments: tuple[str, ...]) -> RunReport | FailedModel:
+        """One model by one recipe; what goes wrong with it is kept and ends nothing else."""
+        try:
+            report = self._report(start, recipe, assignments)
+            answers = Predictions.load(Path(report.folder) / PREDICTIONS)
+        except InterruptedTrainingError:
+            raise
+        except CnnCodesError as error:
+            problem, remedy = error.problem, error.remedy
+        except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+            # A library's network may do anything; the others must not be lost for it.
+            problem = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            remedy = "The network cannot be used this way: leave it out, or use another recipe."
+        else:
+            self.done.append(_Done(start, recipe, report, answers))
+            return report
+        self.failed.append(FailedModel(start.name, recipe, problem, remedy))
+        return self.failed[-1]
+
+    def _report(self, start: Start, recipe: str, assignments: tuple[str, ...]) -> RunReport:
+        """The report of the model's run, which is finished first where it is not; raises CatalogError if nothing was tested."""
+        place = self.folder / _file_name(f"{start.name}-{recipe}")
+        mark, name = [*weights_mark(start.weights), start.network], USUAL.get(recipe, recipe)
+        report = finished_run(self.catalog, mark, place, name, assignments, self.compute.seed)
+        known = self.division is not None and start.name in self.settings.measured
+        if report and not (known and self._has_split(place)):
+            report = None
+        if report is None:
+            from cnncodes.weights import load_weights
+
+            weights = load_weights(start.weights, network=start.network)
+            told = self.compute.progress
+            compute = replace(
+                self.compute, progress=lambda step, *where: told(f"{start.name}: {step}", *where)
+            )
+            division = self.division or self._divide(weights, place, compute)
+            report = run(
+                self.catalog, weights, place, recipe=name, assignments=assignments, data=self.data, device=compute.device,
+                workers=compute.workers, seed=compute.seed, progress=compute.progress, division=division,
+            )  # fmt: skip
+            keep_mark(place, mark)
+            if start.name not in self.settings.measured:
+                found = _Measured(weights.network, images_per_second(self.catalog, weights, compute))
+                self._keep(measured={**self.settings.measured, start.name: found})
+        if report.evaluation is None:
+            raise CatalogError("no image is left to test, so that nothing can be compared.", "Add images.")
+        return report
+
+    def _has_split(self, place: Path) -> bool:
+        """Whether the run in a folder has the split of all."""
+        return self.division is not None and bool(
+            (read_split(place / SPLIT).splits == self.division.splits).all()
+        )
+
+    def _divide(self, weights: Weights, place: Path, compute: Compute) -> Division:
+        """The split that the first model's run makes; kept for all."""
+        place.mkdir(parents=True, exist_ok=True)
+        with locked(place / "run"):
+            note = RunNote(place, inputs_of(self.catalog, weights, compute.seed))
+            made = RunSteps(self.catalog, weights, place, note, compute, self.data).divide()
+        write_division(self.folder / SPLIT, self.catalog, made)
+        self._keep(how=made.how, record=made.record, left_out=tuple(made.left_out.tolist()))
+        self.division = made
+        return made
+
+    def _keep(self, **values: Any) -> None:
+        self.settings = replace(self.settings, **values).kept(self.folder)
+
+    def compared(self) -> ModelComparison:
+        """The results beside each other; raises the first error if there is none."""
+        if not self.done or self.division is None:
+            first = self.failed[0]
+            raise CnnCodesError(first.problem, first.remedy)
+        rows = self.done[0].answers.rows
+        for made in self.done[1:]:
+            rows = np.intersect1d(rows, made.answers.rows)
+        right = [
+            (made.answers.predicted == made.answers.labels)[np.isin(made.answers.rows, rows)]
+            for made in self.done
+        ]
+        order = sorted(range(len(right)), key=lambda place: -int(right[place].sum()))
+        counts = np.bincount(self.division.splits, minlength=len(SPLITS))
+        train, val, test = (int(counts[SPLITS.index(name)]) for name in ("train", "val", "test"))
+        return ModelComparison(
+            folder=str(self.folder),
+            classes=self.done[0].report.classes,
+            train=train,
+            val=val,
+            test=test,
+            split=self.division.how,
+            n=len(rows),
+            models=tuple(self._compared(self.done[k], right[k], right[order[0]]) for k in order),
+            failed=tuple(self.failed),
+            unreadable={name: why for made in self.done for name, why in made.report.unreadable.items()},
+        )
+
+    def _compared(self, made: _Done, right: np.ndarray, best: np.ndarray) -> ComparedModel:
+        n, hits, report = len(right), int(right.sum()), made.report
+        low, high = wilson_interval(hits, n)
+        alone, missed = int((right & ~best).sum()), int((best & ~right).sum())
+        itself = right is best
+        least, most = (None, None) if itself else paired_interval(alone, missed, n)
+        measured = self.settings.measured[made.start.name]
+        return ComparedModel(
+            name=made.start.name,
+            network=measured.network,
+            weights=made.start.weights,
+            recipe=made.recipe,
+            folder=report.folder,
+            untrained=report.untrained,
+            accuracy=hits / n,
+            low=low,
+            high=high,
+            difference=(alone - missed) / n,
+            difference_low=least,
+            difference_high=most,
+            images_per_second=measured.images_per_second,
+            codes_bytes=_bytes_of_codes(report),
+            seconds=sum(report.seconds.values()),
+        )
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.=-]+", "-", text).strip("-.")
+
+
+def _bytes_of_codes(report: RunReport) -> int | None:
+    """Of one image, of the layer that the head reads."""
+    path = Path(report.folder) / report.files.get("codes", "")
+    if not (report.stage and path.is_file()):
+        return None
+    with CodesFile(path) as codes:
+        dataset = codes.hdf5["layers"][report.stage]
+        return int(math.prod(dataset.shape[1:]) * dataset.dtype.itemsize)
+
+
+def images_per_second(catalog: Catalog, weights: Weights, compute: Compute) -> float:
+    """From files to codes of the usual layer, of some images spread over the catalog; the second of two passes counts."""
+    rows = np.unique(np.linspace(0, len(catalog) - 1, TIMED).astype(int))
+    sample = catalog.subset(rows)
+    settings = settings_of(weights, (weights.architecture.usual_layer,), len(sample))
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        for block in stream(sample, weights, settings, compute):
+            compute.progress("measuring speed", block.rows[-1] + 1, len(sample), "")
+        seconds = time.perf_counter() - started
+    return round(len(sample) / seconds, 3)

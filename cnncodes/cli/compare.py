@@ -1,0 +1,123 @@
+"""`cnncodes compare`: several networks on the same images."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnncodes.cli import options
+from cnncodes.cli.advise import FIRST_UNREADABLE
+from cnncodes.cli.console import Reporter
+from cnncodes.core.words import duration, one_line, percent, quoted, shell, size
+
+if TYPE_CHECKING:
+    from cnncodes.advice import ComparedModel, FailedModel, ModelComparison, RunReport
+
+
+@options.takes_data
+def compare(
+    data: options.Data,
+    models: options.Models,
+    output: options.Folder,
+    recipes: options.Recipes = "linear",
+    weights: options.EachWeights = "imagenet",
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
+) -> None:
+    """Compare several networks on the same images.
+
+    Accuracy with its interval, speed, size and time. All models have the same split and the same test images. Interrupted, the same command goes on
+    where it stopped; models can be added to a finished comparison. Each model is a run in a folder of its own.
+
+        cnncodes compare photos/ --models alexnet,torchvision/resnet50 -o compare
+
+        cnncodes compare photos/ --models alexnet=starter,torchvision/resnet18=random:0 --recipes linear,finetune -o compare
+    """
+    from cnncodes.advice import compare as compare_all
+    from cnncodes.advice.comparing import PICTURE, RECORD, TABLE
+    from cnncodes.advice.run_record import check_outside
+    from cnncodes.images import read_catalog
+    from cnncodes.pictures.comparison import save_models
+
+    reporter = Reporter(json, quiet)
+    check_outside(data, output)
+    catalog = read_catalog(data, **reading)
+    reporter.note(catalog.describe())
+
+    def told(model: str, recipe: str, found: RunReport | FailedModel) -> None:
+        result = (
+            percent(found.evaluation.top1) if hasattr(found, "evaluation") and found.evaluation else "failed"
+        )
+        reporter.note(f"{one_line(model)}, {recipe}: {result}")
+
+    with reporter.steps() as progress:
+        found = compare_all(
+            catalog, models.split(","), output, weights=weights, recipes=recipes.split(","), assignments=set_ or (),
+            data=options.words(data, reading), device=device, workers=workers, seed=seed, progress=progress, told=told,
+        )  # fmt: skip
+    picture = save_models(found, Path(output) / PICTURE)
+    _print(reporter, found)
+    reporter.note(f"written: {picture}, {RECORD} and {TABLE} beside it, and a run for each model")
+    reporter.document(json_module.loads(found.to_json()) | {"picture": str(picture)})
+    reporter.next(f"cnncodes predict {shell(found.models[0].folder)} photo.jpg")
+    if found.failed or found.unreadable:
+        raise options.Exit(1 if found.failed else 3)
+
+
+def _print(reporter: Reporter, found: ModelComparison) -> None:
+    """The table, and what it allows to say."""
+    columns = (
+        "model",
+        "recipe",
+        "accuracy (%)",
+        "to the best (points)",
+        "images/s",
+        "codes of an image",
+        "time",
+    )
+    title = f"{found.n:,} test images, {found.train + found.val:,} to learn from, {found.classes:,} classes; 95 % intervals"
+    reporter.table(title, columns, [_row(model) for model in found.models])
+    best = found.models[0]
+    if found.close:
+        names = ", ".join(_named(model) for model in found.close)
+        reporter.result(f"best: {_named(best)}; these test images cannot tell it from {names}")
+    elif len(found.models) > 1:
+        reporter.result(f"best: {_named(best)}; the others are worse by more than chance")
+    if any(model.untrained for model in found.models):
+        reporter.result("random weights are untrained: they show what a network is worth without pretraining")
+    for name, problem in list(found.unreadable.items())[:FIRST_UNREADABLE]:
+        reporter.warn(f"unreadable: {quoted(name)}: {problem}")
+    if len(found.unreadable) > FIRST_UNREADABLE:
+        reporter.warn(f"unreadable: {len(found.unreadable) - FIRST_UNREADABLE} more; --json lists all")
+    for failed in found.failed:
+        reporter.warn(f"failed: {one_line(failed.name)}, {failed.recipe}: {failed.problem} {failed.remedy}")
+
+
+def _named(model: ComparedModel) -> str:
+    return f"{one_line(model.name)} ({model.recipe})"
+
+
+def _row(model: ComparedModel) -> tuple[object, ...]:
+    interval = f"({100 * model.low:.1f} to {100 * model.high:.1f})"
+    low, high = model.difference_low, model.difference_high
+    behind = (
+        None
+        if low is None or high is None
+        else f"{100 * model.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    )
+    return (
+        one_line(model.name),
+        model.recipe,
+        f"{100 * model.accuracy:.1f} {interval}",
+        behind,
+        f"{model.images_per_second:.3g}",
+        None if model.codes_bytes is None else size(model.codes_bytes),
+        duration(model.seconds),
+    )
