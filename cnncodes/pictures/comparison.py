@@ -106,5 +106,5 @@ def save_models(comparison: ModelComparison, path: str | os.PathLike[str]) -> Pa
     axes.grid(visible=True, axis="x", alpha=0.3, linewidth=0.5)
     axes.set_xlabel("accuracy on the test images (%), with 95 % intervals")
     set_title(axes, f"{comparison.n:,} test images, {comparison.classes:,} classes", 10)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return save_png(figure, path)

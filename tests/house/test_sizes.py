@@ -28,7 +28,7 @@ BUDGETS = {
     "cli": 5700,  # 3,000
 }
 MODULES = 220  # 120
-TESTS = 23_600  # 15,000
+TESTS = 23_750  # 15,000
 FUNCTION = 80  # lines without the docstring, below cli/
 PARAMETERS = 8  # of a function that no room hands out, but for these
 MORE = {
