@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from cnncodes.advice.comparing import ComparedModel, FailedModel, ModelComparison, compare
     from cnncodes.advice.decision import Advice, advise
     from cnncodes.advice.evidence import Evidence
-    from cnncodes.advice.findings import Finding
+    from cnncodes.advice.facts import Finding
     from cnncodes.advice.probe_result import Probe, ProbeResult
     from cnncodes.advice.probing import probe
     from cnncodes.advice.recipe import (
@@ -39,7 +39,7 @@ _HOMES = {
     "Advice": "decision",
     "advise": "decision",
     "Evidence": "evidence",
-    "Finding": "findings",
+    "Finding": "facts",
     "Recipe": "recipe",
     "RecipeError": "recipe",
     "load_recipe": "recipe",

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnncodes.advice.evidence import Evidence, judge, measure_size
-from cnncodes.advice.findings import Finding, find_problems
+from cnncodes.advice.facts import Fact, Finding, upgraded
+from cnncodes.advice.findings import find_problems
 from cnncodes.advice.reasons import (
-    Reason,
     close_reason,
     knows_little,
     opposite,
@@ -26,6 +26,7 @@ from cnncodes.advice.reasons import (
 )
 from cnncodes.advice.recipe import Recipe, load_recipe
 from cnncodes.advice.sample import MOST_IMAGES, extract_sample
+from cnncodes.advice.sentences import finding_value, reason_of
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CnnCodesError
@@ -56,8 +57,8 @@ class Option:
         Its own line about itself.
     seconds : float
         What following it takes here, expected from the rate that was measured.
-    counted : str
-        What these seconds are for, and what comes on top.
+    method : str
+        Of the recipe; empty in advice of earlier versions.
     command : str
         What to type.
     """
@@ -65,8 +66,8 @@ class Option:
     recipe: str
     summary: str
     seconds: float
-    counted: str
     command: str
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Advice:
     split: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def reasons(self) -> tuple[Reason, ...]:
+    def reasons(self) -> tuple[Fact, ...]:
         """Why the set is small or large, and why the images are similar or different."""
         return (
             size_reason(self.evidence, self.thresholds, self.amount),
@@ -112,12 +113,12 @@ class Advice:
         )
 
     @property
-    def close(self) -> Reason | None:
+    def close(self) -> Fact | None:
         """What else it could easily have been, and how to compare; None where the case is clear."""
         return close_reason(self.evidence, self.thresholds, self.amount, self.similarity)
 
     @property
-    def runner_up_reason(self) -> Reason:
+    def runner_up_reason(self) -> Fact:
         """Why it is the next best, and what would make it the best."""
         return runner_up_reason(self.evidence, self.thresholds, self.amount, self.similarity)
 
@@ -132,13 +133,14 @@ class Advice:
         return self.advised.command
 
     def to_json(self) -> str:
-        """JSON object with one entry per field, and what follows from them in words."""
+        """JSON object with one entry per field, and what follows from them in sentences."""
         words = {
             "recipe": self.recipe,
             "command": self.command,
-            "reasons": [str(reason) for reason in self.reasons],
-            "close": str(self.close or ""),
-            "runner_up_reason": str(self.runner_up_reason),
+            "reasons": [str(reason_of(fact)) for fact in self.reasons],
+            "close": "" if self.close is None else str(reason_of(self.close)),
+            "runner_up_reason": str(reason_of(self.runner_up_reason)),
+            "warnings": [finding_value(finding) for finding in self.warnings],
         }
         return json.dumps({**to_value(self), **words})
 
@@ -156,6 +158,7 @@ class Advice:
             depth.setdefault("late", place == len(depths) - 1)
         values.setdefault("untrained", len(values.get("reasons", ())) > 2)  # once a reason of its own
         values["thresholds"] = to_value(load_thresholds()) | values["thresholds"]  # once there were fewer
+        values["warnings"] = [upgraded(finding) for finding in values["warnings"]]
         return from_value(values, cls)
 
 
@@ -282,8 +285,6 @@ def _option(name: str, evidence: Evidence, thresholds: Thresholds, weights: Weig
         name,
         recipe.summary,
         expected_seconds(recipe, evidence, thresholds, weights),
-        "to extract the codes; the head's fit comes on top"
-        if recipe.method == "linear"
-        else "to train, at most",
         f"cnncodes run {data} -o run --recipe {name}{chosen}",
+        recipe.method,
     )

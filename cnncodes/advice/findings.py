@@ -1,8 +1,8 @@
-"""What is wrong, or may be wrong, with the images and their labels: each finding with the files concerned."""
+"""What is wrong, or may be wrong, with the images and their labels: each finding with the images concerned."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,51 +11,22 @@ import numpy.typing as npt
 from cnncodes.advice import quick_probes
 from cnncodes.advice.copies import near_pairs
 from cnncodes.advice.evidence import Evidence
+from cnncodes.advice.facts import Case, Finding
 from cnncodes.advice.sample import Sample
 from cnncodes.advice.strays import (
     at_most,
-    colour_words,
     far_from_others,
-    far_words,
     highest_of_dark,
     mean_over_positions,
-    stretch_words,
 )
 from cnncodes.advice.thresholds import Thresholds
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import SPLITS, Catalog
-from cnncodes.images.notes import noted
+from cnncodes.images.notes import NOTES
 
 Array = npt.NDArray[Any]
 
-MOST_NAMED = 10  # files per finding; the text has their number
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something about the data that a person should look at.
-
-    Parameters
-    ----------
-    kind : str
-        One of: few, imbalance, identical, identical-labels, near, unreadable, one-colour, far, classes, labels, and those
-        of :data:`~cnncodes.images.notes.NOTES`.
-    text : str
-        One sentence.
-    names : tuple of str
-        Files concerned, the clearest cases first, with what is said about each.
-    files : tuple of str
-        Names in the catalog of the images that ``names`` speaks of, in the same order; empty where it is not about
-        single images.
-    rows : tuple of int
-        Rows in the catalog of all images that ``names`` speaks of, in the same order.
-    """
-
-    kind: str
-    text: str
-    names: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    rows: tuple[int, ...] = ()
+MOST_NAMED = 10  # cases listed per finding
 
 
 def find_problems(
@@ -94,41 +65,42 @@ def parts_of(catalog: Catalog, split: Split) -> Array:
 def _unreadable(sample: Sample) -> list[Finding]:
     if not sample.problems:
         return []
-    looked = len(sample.rows) + len(sample.problems)
-    names = tuple(f"{name}: {reason}" for name, reason in list(sample.problems.items())[:MOST_NAMED])
-    text = f"{_count(len(sample.problems), 'image')} of the {looked:,} looked at cannot be read"
-    return [Finding("unreadable", text, names)]
+    cases = [Case((name,), values={"reason": reason}) for name, reason in sample.problems.items()]
+    looked = len(sample.rows) + len(cases)
+    return [Finding("unreadable", {"count": len(cases), "looked": looked}, tuple(cases[:MOST_NAMED]))]
 
 
 def _amiss(sample: Sample) -> list[Finding]:
     """Files that are read though something is amiss with them."""
-    return [
-        Finding(kind, text, names[:MOST_NAMED], names[:MOST_NAMED])
-        for kind, text, names in noted(sample.notes)
-    ]
+    found = []
+    for kind in NOTES:
+        names = [name for name, kinds in sample.notes.items() if kind in kinds]
+        if names:
+            found.append(_listed(kind, [Case((name,)) for name in names]))
+    return found
+
+
+def _listed(kind: str, cases: list[Case], **values: Any) -> Finding:
+    """A finding with the number of its cases, and the first of them."""
+    return Finding(kind, {"count": len(cases), **values}, tuple(cases[:MOST_NAMED]))
 
 
 def _classes(catalog: Catalog, part: Array) -> list[Finding]:
     """Classes that only one side of the split has, and names that look like one class written in two ways."""
-    found = []
     train, test = (np.unique(catalog.labels[part == place]) for place in (1, 3))
-    alone = [catalog.classes[label] for label in np.setdiff1d(test, train) if label >= 0]
-    if alone:
-        text = f"{_count(len(alone), 'class', 'classes')} to test with no image to learn from"
-        found.append(Finding("classes", text, tuple(alone[:MOST_NAMED])))
-    missing = (
-        [catalog.classes[label] for label in np.setdiff1d(train, test) if label >= 0] if len(test) else []
-    )
-    if missing:
-        text = f"{_count(len(missing), 'class', 'classes')} to learn with no image to test"
-        found.append(Finding("classes", text, tuple(missing[:MOST_NAMED])))
+    missing = np.setdiff1d(train, test) if len(test) else train[:0]
+    found = [
+        _listed(kind, [Case((catalog.classes[label],)) for label in labels if label >= 0])
+        for kind, labels in (
+            ("classes-not-learned", np.setdiff1d(test, train)),
+            ("classes-not-tested", missing),
+        )
+    ]
     spelled: dict[str, list[str]] = {}
     for name in catalog.classes:
         spelled.setdefault("".join(c for c in name.casefold() if c.isalnum()), []).append(name)
-    twice = [" and ".join(map(repr, names)) for key, names in spelled.items() if key and len(names) > 1]
-    if twice:
-        found.append(Finding("classes", "class names that may mean the same", tuple(twice[:MOST_NAMED])))
-    return found
+    alike = [Case(tuple(names)) for key, names in spelled.items() if key and len(names) > 1]
+    return [finding for finding in (*found, _listed("classes-alike", alike)) if finding.cases]
 
 
 def _sizes(catalog: Catalog, split: Split, evidence: Evidence, thresholds: Thresholds) -> list[Finding]:
@@ -136,43 +108,37 @@ def _sizes(catalog: Catalog, split: Split, evidence: Evidence, thresholds: Thres
     counts = np.bincount(catalog.labels[split.train], minlength=len(catalog.classes))
     few = np.flatnonzero((counts > 0) & (counts < thresholds.few_per_class))
     if len(few):
-        names = tuple(f"{catalog.classes[k]}: {counts[k]}" for k in few[np.argsort(counts[few])][:MOST_NAMED])
-        text = f"{_count(len(few), 'class', 'classes')} with fewer than {thresholds.few_per_class:g} images to learn from"
-        found.append(Finding("few", text, names))
+        cases = [
+            Case((catalog.classes[k],), values={"images": int(counts[k])})
+            for k in few[np.argsort(counts[few])]
+        ]
+        found.append(_listed("few", cases, least=thresholds.few_per_class))
     size = evidence.size
     if size.largest_per_class >= thresholds.imbalance * size.least_per_class:
-        text = (
-            f"the classes are uneven: {size.largest_class!r} has {size.largest_per_class:,} images to learn from and "
-            f"{size.least_class!r} {size.least_per_class:,}; look at the mean per class, not at accuracy alone"
-        )
-        found.append(Finding("imbalance", text))
+        values = {"largest": size.largest_class, "most": size.largest_per_class}
+        values |= {"smallest": size.least_class, "least": size.least_per_class}
+        found.append(Finding("imbalance", values))
     return found
 
 
 def _identical(catalog: Catalog, part: Array, same: Array) -> list[Finding]:
-    across: list[list[int]] = []
-    contradicting: list[list[int]] = []
+    across: list[Case] = []
+    contradicting: list[Case] = []
     for group in np.unique(same[same >= 0]):
         rows = np.flatnonzero(same == group)
+        case = _case(catalog, rows)
         if {1, 3} <= set(part[rows].tolist()):
-            across.append(rows.tolist())
+            across.append(case)
         if len(set(catalog.labels[rows][catalog.labels[rows] >= 0].tolist())) > 1:
-            contradicting.append(rows.tolist())
-    found = []
-    if contradicting:
-        text = f"{_count(len(contradicting), 'file')} that stand there twice with different labels"
-        found.append(_groups("identical-labels", text, catalog, contradicting))
-    if across:
-        text = f"{_count(len(across), 'file')} both among the images to learn from and among those to test"
-        found.append(_groups("identical", text, catalog, across))
-    return found
+            contradicting.append(case)
+    found = (_listed("identical-labels", contradicting), _listed("identical", across))
+    return [finding for finding in found if finding.cases]
 
 
-def _groups(kind: str, text: str, catalog: Catalog, groups: list[list[int]]) -> Finding:
-    """A finding on images that are equal to each other."""
-    shown = groups[:MOST_NAMED]
-    names = tuple(" = ".join(catalog.names[row] for row in rows) for rows in shown)
-    return Finding(kind, text, names, rows=tuple(row for rows in shown for row in rows))
+def _case(catalog: Catalog, rows: Iterable[int], **values: Any) -> Case:
+    """Some images of a catalog, and what is known about them."""
+    rows = tuple(int(row) for row in rows)
+    return Case(tuple(catalog.names[row] for row in rows), rows, values)
 
 
 def _near(
@@ -184,13 +150,11 @@ def _near(
     across = (part[first] != part[second]) & ((same[first] < 0) | (same[first] != same[second]))
     if not across.any():
         return []
-    names = tuple(
-        f"{catalog.names[a]} ~ {catalog.names[b]} ({distance:.3f} of the usual distance)"
-        for a, b, distance in zip(first[across], second[across], distances[across], strict=True)
-    )
-    text = f"{_count(len(names), 'pair')} of nearly the same picture, one to learn from and one to test"
-    pairs = rows[across][:MOST_NAMED]
-    return [Finding("near", text, names[:MOST_NAMED], rows=tuple(pairs.ravel().tolist()))]
+    cases = [
+        _case(catalog, pair, distance=float(distance))
+        for pair, distance in zip(rows[across], distances[across], strict=True)
+    ]
+    return [_listed("near", cases)]
 
 
 def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Finding]:
@@ -199,15 +163,19 @@ def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Fi
     empty = np.flatnonzero(sample.one_colour >= thresholds.one_colour)
     if len(empty):
         named = empty[np.argsort(-sample.one_colour[empty], kind="stable")][:MOST_NAMED]
-        files, rows = _files(catalog, sample, named)
-        highest = [highest_of_dark(catalog.path(sample.rows[row])) for row in named]
-        words = [
-            f"{name}: {colour_words(sample.one_colour[row], value)}"
-            for name, row, value in zip(files, named, highest, strict=True)
-        ]
-        cause = stretch_words(len(named), [value for value in highest if value is not None])
-        text = f"{_count(len(empty), 'image')} of nearly one colour{cause}"
-        found.append(Finding("one-colour", text, tuple(words), files, rows))
+        cases = []
+        for place in named:
+            row = sample.rows[place]
+            share, highest = float(sample.one_colour[place]), highest_of_dark(catalog.path(row))
+            cases.append(_case(catalog, [row], share=share, highest=highest))
+        dark = [case.values["highest"] for case in cases if case.values["highest"] is not None]
+        values = {
+            "count": len(empty),
+            "listed": len(cases),
+            "dark": len(dark),
+            "highest": max(dark, default=0),
+        }
+        found.append(Finding("one-colour", values, tuple(cases)))
     spatial = [stage for stage in sample.codes if sample.positions[stage] > 1]
     stage = spatial[-1] if spatial else sample.deepest
     far, ratio = far_from_others(
@@ -217,17 +185,12 @@ def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Fi
     far, ratio = far[other], ratio[other]
     if len(far):
         most = min(MOST_NAMED, at_most(len(sample.rows)))
-        files, rows = _files(catalog, sample, far[:most])
-        words = [f"{name}: {far_words(value)}" for name, value in zip(files, ratio[:most], strict=True)]
-        text = f"{_count(len(far), 'image')} unlike all the others: look whether they belong in the set"
-        found.append(Finding("far", text, tuple(words), files, rows))
+        farthest = [
+            _case(catalog, [sample.rows[place]], ratio=float(value))
+            for place, value in zip(far[:most], ratio, strict=False)
+        ]
+        found.append(Finding("far", {"count": len(far)}, tuple(farthest)))
     return found
-
-
-def _files(catalog: Catalog, sample: Sample, places: Array) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and rows in the catalog of images of a sample."""
-    rows = tuple(int(sample.rows[place]) for place in places)
-    return tuple(catalog.names[row] for row in rows), rows
 
 
 def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Thresholds) -> list[Finding]:
@@ -252,13 +215,17 @@ def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Th
     # Places of labels among the classes with training images, back to the catalog's.
     names = {int(place): catalog.classes[label] for place, label in _places(catalog, sample)}
     suspected = suspected[np.argsort(own[suspected], kind="stable")]
-    listed = tuple(
-        f"{catalog.names[sample.rows[known[row]]]}: looks like {names[int(other[row])]!r} "
-        f"({100 * largest[row]:.0f} %), not {names[int(labels[row])]!r}"
-        for row in suspected[:MOST_NAMED]
-    )
-    text = f"{_count(len(suspected), 'label')} may be wrong: a classifier that has not seen the image is sure of another"
-    return [Finding("labels", text, listed, *_files(catalog, sample, known[suspected[:MOST_NAMED]]))]
+    listed = [
+        _case(
+            catalog,
+            [sample.rows[known[row]]],
+            seems=names[int(other[row])],
+            label=names[int(labels[row])],
+            certainty=float(largest[row]),
+        )
+        for row in suspected
+    ]
+    return [_listed("labels", listed)]
 
 
 def _places(catalog: Catalog, sample: Sample) -> list[tuple[int, int]]:
@@ -266,7 +233,3 @@ def _places(catalog: Catalog, sample: Sample) -> list[tuple[int, int]]:
         (int(place), int(catalog.labels[row])) for place, row in zip(sample.labels, sample.rows, strict=True)
     }
     return sorted(pair for pair in pairs if pair[0] >= 0)
-
-
-def _count(number: int, singular: str, plural: str = "") -> str:
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cnncodes.advice.draws import Shots
+from cnncodes.advice.sentences import learning_text
 from cnncodes.core.files import cells
 from cnncodes.core.records import from_json, to_value
 
@@ -76,17 +77,26 @@ class Learning:
     gain, low, high : float or None
         What the last doubling (or as near to one as the probe has) added, 0..1, and its 95 % interval over the
         draws; None where there is a single number of images.
-    sentence : str
-        The same in plain words.
+    before, after : tuple of float
+        Images per class and accuracy of the two that were compared.
+    average : bool
+        Whether the larger number is a mean over the classes.
+    draws : int
+    doubling : float
+        What twice as many images again would bring at most, if each doubling brought as much.
     """
 
     source: str
     layer: str
     verdict: Verdict
-    gain: float | None
-    low: float | None
-    high: float | None
-    sentence: str
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+    before: tuple[float, float] | None = None
+    after: tuple[float, float] | None = None
+    average: bool = False
+    draws: int = 0
+    doubling: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -159,10 +169,8 @@ class ProbeResult:
     def learning(self) -> Learning:
         """Would more images help? Judged on the best layer, by what the last doubling added."""
         best = self.best()
-        where = f"{best.layer} of {best.source}"
         if len(self.shots) < 2:
-            sentence = "Whether more pictures would help cannot be seen from one number of images per class: give two, such as --shots 10,20."  # fmt: skip
-            return Learning(best.source, best.layer, "unknown", None, None, None, sentence)
+            return Learning(best.source, best.layer, "unknown")
         fewer = [self.of(best.source, best.layer, shots) for shots in self.shots[:-1]]
         before = max(
             (p for p in fewer if 2 * p.images <= best.images), key=lambda p: p.images, default=fewer[-1]
@@ -170,24 +178,20 @@ class ProbeResult:
         gain, half = best.mean - before.mean, _half_width(before, best)
         low, high = gain - half, gain + half
         verdict: Verdict = "more help" if low > 0 else "hardly" if high < SMALL_GAIN else "unclear"
-        average = " on average" if best.shots == "all" else ""
-        step = (
-            f"from {before.images:.0f} to {best.images:.0f} images per class{average}, {where} went from "
-            f"{100 * before.mean:.1f} to {100 * best.mean:.1f} % "
-            f"({100 * gain:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}, "
-            f"{len(best.accuracy)} {'draws' if len(best.accuracy) > 1 else 'draw'})"
-        )
         doubling = gain / math.log2(best.images / before.images) if best.images > before.images else 0.0
-        doubling = 100 * min(doubling, 1 - best.mean)
-        ends = {
-            "more help": f"More pictures would help: {step}. Twice as many again would bring up to about "
-            f"{doubling:.1f} points; each doubling usually brings less than the last.",
-            "hardly": f"More pictures of the same kind would hardly help: {step}.",
-            "unclear": f"Whether more pictures would help is not clear: {step}. "
-            "More --repeats, or numbers further apart, would tell.",
-            "unknown": "",
-        }
-        return Learning(best.source, best.layer, verdict, gain, low, high, ends[verdict])
+        return Learning(
+            best.source,
+            best.layer,
+            verdict,
+            gain,
+            low,
+            high,
+            before=(before.images, before.mean),
+            after=(best.images, best.mean),
+            average=best.shots == "all",
+            draws=len(best.accuracy),
+            doubling=min(doubling, 1 - best.mean),
+        )
 
     def to_csv(self) -> str:
         """CSV with one line for each draw: source, layer, images per class, draw, accuracy 0..1, C, images tested."""
@@ -210,7 +214,8 @@ class ProbeResult:
             entry |= {"mean": probe.mean, "sd": probe.sd}
         values["chance"] = self.chance
         values["best"] = {name: self.best(name).layer for name in self.sources}
-        values["learning"] = to_value(self.learning())
+        learning = self.learning()
+        values["learning"] = {**to_value(learning), "sentence": learning_text(learning)}
         return json.dumps(values)
 
     @classmethod

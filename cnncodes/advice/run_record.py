@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cnncodes.advice.decision import Advice
-from cnncodes.advice.findings import Finding
-from cnncodes.advice.reasons import Reason
+from cnncodes.advice.facts import Fact, Finding, upgraded
 from cnncodes.advice.recipe import KEPT
+from cnncodes.advice.sentences import finding_value, note_value, reason_value
 from cnncodes.codes.file import Provenance
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.files import parse_json, parse_toml, read_json, read_text, reading
@@ -58,7 +58,7 @@ class RunReport:
     recipe, method, summary : str
         What was followed: the recipe's name, its method, its own line about itself.
     chosen_by : {"advice", "person"}
-    reasons : tuple of Reason
+    reasons : tuple of Fact
         What was chosen and why, at most four.
     advice : Advice or None
         None for a network that was trained from new numbers.
@@ -66,8 +66,7 @@ class RunReport:
         The resolved recipe as TOML.
     evaluation : Evaluation or None
         On images that nothing was fitted or chosen on; None if none could be kept.
-    tested_on : str
-    notes : tuple of str
+    notes : tuple of Fact
         What makes the figures less certain than they look.
     files : dict of str to str
         What lies in the folder, by what it is.
@@ -104,12 +103,11 @@ class RunReport:
     method: str
     summary: str
     chosen_by: str
-    reasons: tuple[Reason, ...]
+    reasons: tuple[Fact, ...]
     advice: Advice | None
     recipe_text: str
     evaluation: Evaluation | None
-    tested_on: str
-    notes: tuple[str, ...]
+    notes: tuple[Fact, ...]
     files: dict[str, str]
     versions: dict[str, str]
     seconds: dict[str, float]
@@ -127,8 +125,11 @@ class RunReport:
         return dataclasses.replace(self, folder=str(folder), model=model, command=predict_command(model))
 
     def to_json(self) -> str:
-        """JSON object with one entry per field; of the advice also what follows from it in words."""
+        """JSON object with one entry per field, and the sentences of findings, reasons, notes and advice."""
         values = to_value(self)
+        values["problems"] = [finding_value(finding) for finding in self.problems]
+        values["reasons"] = [reason_value(fact) for fact in self.reasons]
+        values["notes"] = [note_value(fact) for fact in self.notes]
         if self.advice is not None:
             values["advice"] = parse_json(self.advice.to_json())
         return json.dumps(values)
@@ -142,9 +143,8 @@ class RunReport:
     def from_json(cls, text: str) -> RunReport:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
         values: dict[str, Any] = parse_json(text)
-        values["reasons"] = [
-            {"conclusion": reason} if isinstance(reason, str) else reason for reason in values["reasons"]
-        ]  # once each was one text
+        for name in ("problems", "reasons", "notes"):  # once these were sentences
+            values[name] = [upgraded(value) for value in values[name]]
         if values["advice"] is not None:
             values["advice"] = advice = Advice.from_values(values["advice"])
             values.setdefault("untrained", advice.untrained)  # older reports do not say it themselves

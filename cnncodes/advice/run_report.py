@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cnncodes.advice.decision import Advice
 from cnncodes.advice.division import Division
-from cnncodes.advice.reasons import Reason
+from cnncodes.advice.facts import Fact
 from cnncodes.advice.recipe import KEPT, Recipe
 from cnncodes.advice.run_record import (
     ADVICE,
@@ -36,11 +36,11 @@ FEW_TO_TEST = 50  # images: with fewer, an accuracy is uncertain by some ten poi
 
 @dataclass(frozen=True)
 class Made:
-    """What a recipe gave: the model's file, on what it is evaluated, a word on what was chosen in it, and the stage read."""
+    """What a recipe gave: the model's file, on what it is evaluated, what was chosen in it, and the stage read."""
 
     path: Path
     codes: Path | None
-    chosen: Reason
+    chosen: Fact
     unreadable: dict[str, str]
     stage: str = ""
 
@@ -69,9 +69,9 @@ def make_report(
     unreadable = {**(advice.unreadable if advice else {}), **made.unreadable}
     unreadable |= result.scores.problems if result else {}
     by = note["chosen_by"]
-    why: tuple[Reason, ...] = ()
+    why: tuple[Fact, ...] = ()
     if advice:
-        other = Reason(f"The recipe was asked for; the advice would have been {advice.recipe}.")
+        other = Fact("requested", {"advised": advice.recipe})
         given = (*advice.reasons, *filter(None, (advice.close,)))
         why = given if by == "advice" else (other,) if advice.recipe != note["recipe"] else ()
     files = {"model": MODEL, "split": SPLIT, "recipe": KEPT, "report": REPORT}
@@ -99,7 +99,6 @@ def make_report(
         evaluation=None if result is None else result.evaluation,
         stage=made.stage,
         untrained=note.values.get("untrained", False),
-        tested_on="nothing" if result is None else f"{result.evaluation.n:,} images kept to test",
         left_out=tuple(division.left_out.tolist()),
         copies=0 if result is None else result.copies,
         top1_with_copies=None if result is None else result.top1_with_copies,
@@ -114,62 +113,36 @@ def make_report(
     )
 
 
-def chosen_head(stage: str, evidence: dict[str, Any]) -> Reason:
-    """The stage that a head reads and what it is worth there; then the C, and what chose both."""
-    fit = evidence["fit"]
-    choice = fit["choice"]
+def chosen_head(stage: str, evidence: dict[str, Any]) -> Fact:
+    """The stage that a head reads and what it is worth there, the C, and what chose both."""
+    choice = evidence["fit"]["choice"]
     if choice is None:
-        return Reason(f"The head, a linear classifier, reads the codes of {stage}.")
-    best = choice["accuracy"][choice["C"].index(choice["best"])]
-    how = choice["how"]
-    folds = "folds" in how
-    held = "each held back once" if folds else f"the {how}"
-    by = f"by cross-validation ({how})" if folds else "on these"
-    return Reason(
-        f"The head, a linear classifier, reads the codes of {stage}: {100 * best:.1f} % right on images that it had not "
-        f"learned from ({held}).",
-        f"Chosen {by}, with C = {choice['best']:g}, how closely it follows single images.",
-    )
+        return Fact("head", {"stage": stage})
+    accuracy = choice["accuracy"][choice["C"].index(choice["best"])]
+    chosen = {"C": choice["best"], "folds": choice.get("folds", 0), "how": choice["how"]}
+    return Fact("head", {"stage": stage, "accuracy": accuracy, **chosen})
 
 
 def _notes(
     test: Array, divided: Catalog, result: EvaluationResult | None, untrained: bool
-) -> tuple[str, ...]:
+) -> tuple[Fact, ...]:
     """What makes the figures less certain than they look."""
-    notes = []
+    notes, copies = [], 0
+    tested = 0 if result is None else result.evaluation.n
     if result is None:
-        notes.append("no image could be kept to test, so nothing is known about new images: add images")
-    elif result.evaluation.n < FEW_TO_TEST:
-        n = result.evaluation.n
-        notes.append(
-            f"only {n} images test: each right or wrong one moves the accuracy by {100 / n:.1f} points"
-        )
+        notes.append(Fact("untested"))
+    elif tested < FEW_TO_TEST:
+        notes.append(Fact("few-tested", {"tested": tested}))
     if result is not None and result.seen:
-        notes.append(
-            f"{result.seen:,} of the {result.evaluation.n:,} test images are among those that the weights were "
-            "trained on: the figures say little about new ones"
-        )
-    copies = 0 if result is None else result.copies
+        notes.append(Fact("seen", {"seen": result.seen, "tested": tested}))
     if result is not None and result.top1_with_copies is not None:
-        which = (
-            "1 image of the test split is a copy"
-            if copies == 1
-            else f"{copies:,} images of the test split are copies"
-        )
-        counted = f"with {'it' if copies == 1 else 'them'} the accuracy would be {100 * result.top1_with_copies:.1f} %"
-        notes.append(f"{which} of images learned from, and left out; {counted}")
+        copies = result.copies
+        notes.append(Fact("copies", {"copies": copies, "top1": result.top1_with_copies}))
     left = int((divided.splits == SPLITS.index("test")).sum()) - len(test) - copies
     if left:
-        notes.append(
-            f"{left:,} {'further ' if copies else ''}test images are copies of fitted ones, or have no label, and were left out"
-        )
+        notes.append(Fact("left-out", {"images": left, "further": bool(copies)}))
     untested = np.setdiff1d(divided.labels[divided.splits == SPLITS.index("train")], divided.labels[test])
     if len(untested) and result is not None:
-        names = ", ".join(repr(divided.classes[label]) for label in untested[:5])
-        notes.append(f"{len(untested)} of the classes have no image to test: {names}")
-    if untrained:
-        notes.append(
-            "the weights are random: they were trained on nothing, so similar and different mean little; run again with "
-            "trained weights"
-        )
-    return tuple(notes)
+        names = [divided.classes[label] for label in untested[:5]]
+        notes.append(Fact("classes-untested", {"count": len(untested), "names": names}))
+    return (*notes, Fact("untrained")) if untrained else tuple(notes)

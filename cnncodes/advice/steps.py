@@ -28,7 +28,7 @@ from cnncodes.advice.division import (
     read_division,
     write_division,
 )
-from cnncodes.advice.reasons import Reason
+from cnncodes.advice.facts import Fact, upgraded
 from cnncodes.advice.recipe import KEPT, Recipe, load_recipe
 from cnncodes.advice.run_inputs import check_inputs_stay, recipe_of_run
 from cnncodes.advice.run_record import (
@@ -57,6 +57,7 @@ from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.files import read_text
 from cnncodes.core.outputs import locked, write_whole
+from cnncodes.core.records import from_value, to_value
 from cnncodes.evaluation import EvaluationResult, Predictions, evaluate
 from cnncodes.heads import fit_linear, load_model
 from cnncodes.heads.splits import is_divided
@@ -397,18 +398,11 @@ class RunSteps:
                     assert self.weights is not None
                     result = finetune(divided, self.weights, folder, settings, **options)
             best = result.best
-            right = (
-                ""
-                if best.val_accuracy is None
-                else f" ({100 * best.val_accuracy:.1f} % of the validation images right)"
-            )
-            self.note.keep(
-                chosen=f"Of {len(result.epochs)} epochs of training, epoch {best.epoch} is kept{right}",
-                unreadable=result.unreadable,
-            )
+            values = {"epochs": len(result.epochs), "epoch": best.epoch, "val_accuracy": best.val_accuracy}
+            self.note.keep(chosen=to_value(Fact("epoch", values)), unreadable=result.unreadable)
             same_file(result.model, path)
         unreadable |= self.note.values.get("unreadable", {})
-        return Made(path, None, Reason(f"{self.note['chosen']}."), unreadable)
+        return Made(path, None, from_value(upgraded(self.note["chosen"]), Fact), unreadable)
 
     def _evaluate(self, made: Made, divided: Catalog, copies: Array) -> EvaluationResult | None:
         """The test images, without copies of fitted ones and without classes that could not be learned."""

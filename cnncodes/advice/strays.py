@@ -5,18 +5,19 @@ None of this says that an image is wrong. It says where to look first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.advice.sentences import stray_text
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import mean_of_crops, nearest
-from cnncodes.core.records import from_json, to_json
+from cnncodes.core.records import from_json, to_value
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.decode import sixteen_bit_range
 
@@ -36,9 +37,6 @@ MOST_DECODED = 2_000  # to see whether they are empty; some seconds
 _FEW = 5  # so many are named however small the set is
 
 
-WHITE = 65_535  # of 16 bits
-
-
 @dataclass(frozen=True)
 class Stray:
     """One image to look at.
@@ -54,15 +52,15 @@ class Stray:
     value : float
         By kind: the part of the pixels that have the one colour; how many times the usual distance to its 10th
         nearest image; how many of the 10 nearest have another class; 0; the distance as a part of the usual.
-    text : str
-        The same in words, without the name.
+    values : dict
+        The same with what else is known; :func:`cnncodes.advice.sentences.stray_text` makes a sentence of it.
     """
 
     name: str
     row: int
     kind: Kind
     value: float
-    text: str
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,19 +88,16 @@ class Strays:
     found: tuple[Stray, ...]
 
     def to_json(self) -> str:
-        """JSON object with one entry per field."""
-        return to_json(self)
+        """JSON object with one entry per field, and a sentence on each stray."""
+        values = to_value(self)
+        for stray, entry in zip(self.found, values["found"], strict=True):
+            entry["text"] = stray_text(stray)
+        return json.dumps(values)
 
     @classmethod
     def from_json(cls, text: str) -> Strays:
         """Inverse of :meth:`to_json`; raises CnnCodesError for anything else."""
         return from_json(text, cls, "the list of strays")
-
-
-def colour_words(share: float, highest: int | None = None) -> str:
-    """What is said of an image of one colour, and the cause, if it is that of :func:`highest_of_dark`."""
-    words = f"{100 * share:.0f} % of it is one colour"
-    return words if highest is None else f"{words}, a 16-bit image with values up to {highest:,} of {WHITE:,}"
 
 
 def highest_of_dark(path: str | Path) -> int | None:
@@ -111,20 +106,7 @@ def highest_of_dark(path: str | Path) -> int | None:
     Decoded they are nearly black. None of any other image, and of one that is black throughout.
     """
     values = sixteen_bit_range(path)
-    return values[1] if values is not None and 0 < values[1] < (WHITE + 1) // 4 else None
-
-
-def stretch_words(named: int, highest: Sequence[int]) -> str:
-    """How many of the images that are named as of one colour are dark 16-bit images, and what can be done."""
-    if not highest:
-        return ""
-    count = f"{len(highest)} of the {named} named are 16-bit images" if named > 1 else "it is a 16-bit image"
-    uses = "use" if named > 1 else "uses"
-    factor = 2 ** (16 - max(highest).bit_length())
-    return (
-        f"; {count} that {uses} only values up to {max(highest):,} of {WHITE:,} and so nearly black: multiply all images by "
-        f"{factor} first, such as with Pillow: Image.open(old).point(lambda value: value * {factor}).save(new)"
-    )
+    return values[1] if values is not None and 0 < values[1] < 2**14 else None
 
 
 def at_most(images: int) -> int:
@@ -305,7 +287,7 @@ def _far_strays(
     """Those far from the others, the farthest first."""
     far, ratio = _far(apart, threshold)
     named = [
-        Stray(catalog.names[row], row, "far", value, far_words(value))
+        Stray(catalog.names[row], row, "far", value, {"ratio": value})
         for row, value in zip(rows[far].tolist(), ratio.tolist(), strict=True)
         if row not in blank
     ]
@@ -318,15 +300,10 @@ def _label_strays(catalog: Catalog, rows: Array, places: Array, blank: set[int])
     named = []
     for row, label, count in zip(rows[against].tolist(), other.tolist(), votes.tolist(), strict=True):
         own = catalog.classes[catalog.labels[row]]
-        words = f"{count} of its {NEIGHBOURS} nearest are {catalog.classes[label]!r}, its label is {own!r}"
+        values = {"votes": count, "other": catalog.classes[label], "label": own}
         if row not in blank:
-            named.append(Stray(catalog.names[row], row, "labels", float(count), words))
+            named.append(Stray(catalog.names[row], row, "labels", float(count), values))
     return named
-
-
-def far_words(ratio: float) -> str:
-    """What is said of an image that is far from the others."""
-    return f"{ratio:.1f} times as far from its {NEIGHBOURS} nearest images as is usual"
 
 
 def _means(codes: CodesFile, stage: str, rows: Array) -> Array:
@@ -358,8 +335,8 @@ def _of_one_colour(
         for place, pixels in zip(batch.rows, batch.pixels, strict=True):
             share = share_of_one_colour(pixels[0])
             if place not in batch.problems and share >= least:
-                words = colour_words(share, highest_of_dark(drawn.path(place)))
-                found.append(Stray(drawn.names[place], int(rows[place]), "one-colour", share, words))
+                values = {"share": share, "highest": highest_of_dark(drawn.path(place))}
+                found.append(Stray(drawn.names[place], int(rows[place]), "one-colour", share, values))
     return sorted(found, key=lambda stray: -stray.value), decoded
 
 
@@ -372,13 +349,9 @@ def _identical(catalog: Catalog, rows: Array, digests: Array) -> tuple[Stray, ..
         members = rows[group]
         if len(members) < 2 or not digests[members[0]]:
             continue
-        why = _differ(catalog, members)
-        if why:
-            others = ", ".join(catalog.names[row] for row in members[1:])
+        if differ := _differ(catalog, members.tolist()):
             first = int(members[0])
-            found.append(
-                Stray(catalog.names[first], first, "identical", 0.0, f"the same file as {others}, {why}")
-            )
+            found.append(Stray(catalog.names[first], first, "identical", 0.0, differ))
     return tuple(found)
 
 
@@ -389,25 +362,20 @@ def _near(
     found: dict[tuple[int, int], float] = {}
     for place, column in zip(*np.nonzero(parts <= most), strict=True):
         low, high = sorted((int(rows[place]), int(rows[places[place, column]])))
-        if digests[low] != digests[high] and _differ(catalog, (low, high)):
+        if digests[low] != digests[high] and _differ(catalog, [low, high]):
             found[low, high] = float(parts[place, column])
     named = sorted(found.items(), key=lambda entry: entry[1])[: at_most(len(rows))]
     return [
-        Stray(
-            catalog.names[low], low, "near", part,
-            f"nearly the same picture as {catalog.names[high]}, {_differ(catalog, (low, high))}",
-        )
+        Stray(catalog.names[low], low, "near", part, _differ(catalog, [low, high]))
         for (low, high), part in named
-    ]  # fmt: skip
-
-
-def _differ(catalog: Catalog, rows: Iterable[int]) -> str:
-    """In what the rows of one picture contradict each other; empty if in nothing."""
-    chosen = list(rows)
-    labels = [
-        catalog.classes[label] for label in dict.fromkeys(catalog.labels[chosen].tolist()) if label >= 0
     ]
-    splits = [SPLITS[split] for split in dict.fromkeys(catalog.splits[chosen].tolist())]
-    if len(labels) > 1:
-        return "labelled " + " and ".join(map(repr, labels))
-    return f"in {' and '.join(splits)}" if len(splits) > 1 else ""
+
+
+def _differ(catalog: Catalog, rows: list[int]) -> dict[str, Any]:
+    """In what the rows of one picture contradict each other, with the names of all but the first; empty if in nothing."""
+    labels = [catalog.classes[label] for label in dict.fromkeys(catalog.labels[rows].tolist()) if label >= 0]
+    splits = [SPLITS[split] for split in dict.fromkeys(catalog.splits[rows].tolist())]
+    if len(labels) < 2 and len(splits) < 2:
+        return {}
+    others = [catalog.names[row] for row in rows[1:]]
+    return {"others": others, "labels": labels if len(labels) > 1 else [], "splits": splits}

@@ -11,7 +11,7 @@ from cnncodes.cli.console import Reporter
 from cnncodes.core.words import duration, one_line, percent, quoted
 
 if TYPE_CHECKING:
-    from cnncodes.advice import Advice
+    from cnncodes.advice import Advice, Finding
     from cnncodes.advice.evidence import Depth
 
 
@@ -72,6 +72,9 @@ def advise(
 
 def print_advice(reporter: Reporter, advice: Advice) -> None:
     """Evidence, warnings, and the recipe with its reasons."""
+    from cnncodes.advice.facts import Fact
+    from cnncodes.advice.sentences import note_text, option_text, reason_of
+
     evidence = advice.evidence
     title = f"what each stage knows: {evidence.judged:,} images to learn from, each left out once"
     columns = ("stage", "numbers", "5 neighbours", "linear", "LogME", f"over {evidence.best_late.stage}")
@@ -81,30 +84,34 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
         reporter.result(
             f"the network's own confidence on these images: {percent(evidence.confidence)} on average"
         )
-    for finding in advice.warnings:
-        if finding.kind == "unreadable":  # listed below, where all commands list them
-            continue
-        reporter.result(f"look at: {one_line(finding.text)}")
-        for name in finding.names:
-            reporter.result(f"  {one_line(name)}")
+    print_findings(reporter, advice.warnings)
     reporter.result()
     for option, name in ((advice.advised, "recipe"), (advice.runner_up, "runner-up")):
         reporter.result(
             f"{name}: {option.recipe} - {option.summary}; about {duration(option.seconds)} "
-            f"on {evidence.device} {option.counted}"
+            f"on {evidence.device} {option_text(option)}"
         )
     for reason in (*advice.reasons, *filter(None, (advice.close,))):
-        reporter.result(f"- {one_line(str(reason))}")
-    reporter.result(f"- {advice.runner_up.recipe} is the runner-up. {advice.runner_up_reason}")
+        reporter.result(f"- {one_line(str(reason_of(reason)))}")
+    reporter.result(f"- {advice.runner_up.recipe} is the runner-up. {reason_of(advice.runner_up_reason)}")
     if advice.untrained:
-        reporter.result(
-            "- The weights are random: they were trained on nothing, so similar and different mean little. Ask again "
-            "with trained weights."
-        )
+        reporter.result(f"- {note_text(Fact('untrained'))}")
     for name, problem in list(advice.unreadable.items())[:FIRST_UNREADABLE]:
         reporter.warn(f"unreadable: {quoted(name)}: {problem}")
     if len(advice.unreadable) > FIRST_UNREADABLE:
         reporter.warn(f"unreadable: {len(advice.unreadable) - FIRST_UNREADABLE} more; --json lists all")
+
+
+def print_findings(reporter: Reporter, findings: tuple[Finding, ...], most: int | None = None) -> None:
+    """What to look at in the data, with the first images or classes of each finding."""
+    from cnncodes.advice.sentences import case_text, finding_text
+
+    for finding in findings:
+        if finding.kind == "unreadable":  # listed below, where all commands list them
+            continue
+        reporter.result(f"look at: {one_line(finding_text(finding))}")
+        for case in finding.cases[:most]:
+            reporter.result(f"  {one_line(case_text(finding.kind, case))}")
 
 
 def _row(depth: Depth, reference: bool) -> tuple[object, ...]:

@@ -77,6 +77,8 @@ def check(
 
 
 def _print_strays(reporter: Reporter, strays: Strays) -> None:
+    from cnncodes.advice.sentences import stray_text
+
     looked = f"{strays.images:,} images" + (
         f", drawn from {strays.of:,}" if strays.images < strays.of else ""
     )
@@ -92,6 +94,6 @@ def _print_strays(reporter: Reporter, strays: Strays) -> None:
         if found:
             reporter.result(f"  {heading.format(stage=strays.stage)}:")
         for stray in found[:FIRST_STRAYS]:
-            reporter.result(f"    {one_line(stray.name)}: {one_line(stray.text)}")
+            reporter.result(f"    {one_line(stray.name)}: {one_line(stray_text(stray))}")
         if len(found) > FIRST_STRAYS:
             reporter.result(f"    ... and {len(found) - FIRST_STRAYS:,} more; --json has all")

@@ -92,7 +92,9 @@ def parse_shots(text: str) -> list[Shots]:
 
 
 def _print(reporter: Reporter, result: ProbeResult) -> None:
-    """The table, the notes, the best of each source and what more pictures would do."""
+    """The table, the notes, the best of each source and whether more images would help."""
+    from cnncodes.advice.sentences import learning_text
+
     for note in result.notes:
         reporter.note(f"note: {note}")
     first = {probe.shots: probe for probe in reversed(result.probes)}
@@ -117,7 +119,7 @@ def _print(reporter: Reporter, result: ProbeResult) -> None:
         reporter.result(f"best layer of {source}: {entry.layer}, {percent(entry.mean)} ({_column(entry)})")
     if deep:
         reporter.note("note: these test images chose the best layer; expect a little less from it on others")
-    reporter.result(result.learning().sentence)
+    reporter.result(learning_text(result.learning()))
 
 
 def _column(probe: Probe) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import advice_options, options
-from cnncodes.cli.advise import FIRST_UNREADABLE
+from cnncodes.cli.advise import FIRST_UNREADABLE, print_findings
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.results import top5_in_words
 from cnncodes.core.words import counted, duration, one_line, percent, quoted, shell, size
@@ -156,21 +156,18 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
 
     Of each reason the first sentence; the figures are on the page and in report.json.
     """
+    from cnncodes.advice.sentences import note_text, reason_of
+
     reporter.result(f"split: {one_line(report.split)}")
-    for finding in report.problems:
-        if finding.kind == "unreadable":  # listed below, where all commands list them
-            continue
-        reporter.result(f"look at: {one_line(finding.text)}")
-        for name in finding.names[:MOST_FINDINGS]:
-            reporter.result(f"  {one_line(name)}")
+    print_findings(reporter, report.problems, MOST_FINDINGS)
     by = "advised" if report.chosen_by == "advice" else "asked for"
     reporter.result(f"recipe: {one_line(report.recipe)} ({by}): {one_line(report.summary)}")
     for reason in report.reasons:
-        reporter.result(f"- {one_line(reason.short)}")
+        reporter.result(f"- {one_line(reason_of(reason).short)}")
     if report.evaluation is not None:
         _print_evaluation(reporter, report, report.evaluation)
     for note in report.notes:
-        reporter.result(f"beware: {one_line(note)}")
+        reporter.result(f"note: {one_line(note_text(note))}")
     for name, problem in list(report.unreadable.items())[:FIRST_UNREADABLE]:
         reporter.warn(f"unreadable: {quoted(name)}: {problem}")
     if len(report.unreadable) > FIRST_UNREADABLE:
@@ -185,7 +182,7 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
 
 def _print_evaluation(reporter: Reporter, report: RunReport, found: Evaluation) -> None:
     reporter.result(
-        f"accuracy {percent(found.top1)} on {report.tested_on} (95 % interval {100 * found.top1_low:.1f} to "
+        f"accuracy {percent(found.top1)} on {found.n:,} images kept to test (95 % interval {100 * found.top1_low:.1f} to "
         f"{100 * found.top1_high:.1f}){top5_in_words(found)}, mean per class {percent(found.mean_per_class)}; "
         f"always the largest class: {percent(found.majority)}"
     )

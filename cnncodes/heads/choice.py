@@ -57,6 +57,8 @@ class Choice:
     lead : float or None
         With ``best``: how far the best class usually leads the second on the held-out rows; see :func:`median_lead`. None
         in records of earlier versions.
+    folds : int, default 0
+        How many; 1 for a val split; 0 in records of earlier versions.
     """
 
     C: tuple[float, ...]
@@ -66,6 +68,7 @@ class Choice:
     how: str
     seconds: float
     lead: float | None = None
+    folds: int = 0
 
     @property
     def best_accuracy(self) -> float:
@@ -216,6 +219,7 @@ def choose_on_rotation(
         how,
         time.perf_counter() - began,
         median_lead(scores[best][fold != TRAINING], kind),
+        len(by_fold),
     )
 
 

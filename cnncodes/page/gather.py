@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnncodes.advice.facts import Case
 from cnncodes.advice.finished import find_files, read_records, read_split
 from cnncodes.advice.run_record import MODEL, SPLIT, RunReport
 from cnncodes.codes.search import nearest
@@ -122,12 +123,15 @@ def _with_rows(report: RunReport, names: Sequence[str]) -> RunReport:
     """The report whose findings have the rows of their images; of older runs those that are found by their name."""
     row_of = {name: row for row, name in enumerate(names)}
     problems = [
-        dataclasses.replace(
-            finding, rows=finding.rows or tuple(row_of[name] for name in finding.files if name in row_of)
-        )
+        dataclasses.replace(finding, cases=tuple(_with_row(case, row_of) for case in finding.cases))
         for finding in report.problems
     ]
     return dataclasses.replace(report, problems=tuple(problems))
+
+
+def _with_row(case: Case, row_of: dict[str, int]) -> Case:
+    found = tuple(row_of[name] for name in case.names if name in row_of)
+    return dataclasses.replace(case, rows=case.rows or found)
 
 
 def _alone(

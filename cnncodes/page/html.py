@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnncodes.advice.finished import read_records
 from cnncodes.advice.run_record import PAGE
+from cnncodes.advice.sentences import note_text, reason_of
 from cnncodes.core.compute import Progress
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError
 from cnncodes.core.files import parse_json
@@ -162,12 +163,13 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "n": "{:,}".format,
+        "note": note_text,
+        "reason": reason_of,
         "counted": counted,
         "data_uri": data_uri,
         "duration": lambda seconds: f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min",
         "percent": lambda share: "-" if share is None else f"{100 * share:.1f} %",
         "plain": plain,
-        "sentence": sentence,
         "shortened": shortened,
     }
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
@@ -187,11 +189,6 @@ def counted(number: int, singular: str, plural: str = "") -> str:
 def data_uri(image: bytes) -> str:
     """A WebP file as the address of an image."""
     return f"data:image/webp;base64,{base64.b64encode(image).decode('ascii')}"
-
-
-def sentence(text: str) -> str:
-    """Text of another room with a capital at its start and a full stop at its end."""
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 def shortened(name: str) -> str:

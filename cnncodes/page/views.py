@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.advice.evidence import Evidence
+from cnncodes.advice.sentences import case_text, finding_text
 from cnncodes.evaluation import Evaluation
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.page.charts import Chart, Line, line_chart
@@ -40,7 +41,11 @@ def views(page: RunPage) -> dict[str, Any]:
         "classes": class_counts(page.catalog),
         "figures": None if found is None else figures(found),
         "findings": [
-            {"text": finding.text, "names": finding.names, "rows": known(finding.rows)}
+            {
+                "text": finding_text(finding),
+                "names": [case_text(finding.kind, case) for case in finding.cases],
+                "rows": known(finding.rows),
+            }
             for finding in report.problems
             if finding.kind != "unreadable"  # these are listed with all others that could not be read
         ],

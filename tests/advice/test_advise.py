@@ -18,8 +18,9 @@ from cnncodes.advice import Advice, advise, load_recipe
 from cnncodes.advice.copies import groups_of, near_pairs
 from cnncodes.advice.decision import decide, expected_seconds, next_best
 from cnncodes.advice.evidence import Evidence, judge, measure_size
-from cnncodes.advice.reasons import close_reason, similarity_reason, size_reason
+from cnncodes.advice.reasons import close_reason, runner_up_reason, similarity_reason, size_reason
 from cnncodes.advice.sample import Sample, average_pool, draw_sample, pooled_side
+from cnncodes.advice.sentences import case_text, finding_text, reason_of
 from cnncodes.advice.thresholds import SHIPPED, load_thresholds
 from cnncodes.cli import main
 from cnncodes.core.errors import HeadError, OptionError
@@ -90,14 +91,14 @@ def test_images_are_different_where_an_earlier_stage_knows_clearly_more() -> Non
     evidence = made_evidence({"pool5": 4.0, "fc6": 2.0, "fc7": 1.0})
     assert decide(evidence, load_thresholds()) == ("small", "different")
     reason = similarity_reason(evidence, load_thresholds(), "different")
-    assert "pool5" in reason.figures and "fc6" in reason.figures, "the figures that decided are named"
+    assert (reason.values["earlier"], reason.values["late"]) == ("pool5", "fc6"), "what decided is named"
 
 
 def test_images_of_which_the_network_knows_nothing_are_different() -> None:
     evidence = made_evidence({"pool5": 0.0, "fc6": 0.0, "fc7": 0.0})
     assert decide(evidence, load_thresholds())[1] == "different"
     reason = similarity_reason(evidence, load_thresholds(), "different")
-    assert "naming the largest class" in reason.figures
+    assert reason.kind == "knows-little" and reason.values["majority"] == evidence.majority
 
 
 def test_many_images_of_every_class_are_large_and_the_numbers_can_be_changed(tmp_path) -> None:
@@ -133,10 +134,12 @@ def test_a_close_case_says_what_else_it_could_have_been_and_a_clear_one_does_not
         pool5 = dataclasses.replace(clear.depths[0], behind=behind, behind_se=0.02)
         level = dataclasses.replace(clear, depths=(pool5, clear.depths[1]))
         assert decide(level, shipped)[1] == similarity
-        assert f"--recipe small-{other} to compare" in str(close_reason(level, shipped, "small", similarity))
+        close = close_reason(level, shipped, "small", similarity)
+        assert close.values["compare"] == f"small-{other}"
+        assert f"--recipe small-{other} to compare" in str(reason_of(close))
         assert next_best(level, shipped, "small", similarity) == f"small-{other}"
     nearly_large = dataclasses.replace(shipped, large_images=100.0, large_per_class=50.0)
-    assert "--recipe large-similar" in str(close_reason(clear, nearly_large, "small", "similar"))
+    assert close_reason(clear, nearly_large, "small", "similar").values["compare"] == "large-similar"
 
 
 @pytest.mark.parametrize(
@@ -154,13 +157,15 @@ def test_reasons_have_the_figures_and_no_signed_differences(strengths) -> None:
     evidence = made_evidence(strengths)
     thresholds = load_thresholds()
     amount, similarity = decide(evidence, thresholds)
-    why = similarity_reason(evidence, thresholds, similarity)
+    why = reason_of(similarity_reason(evidence, thresholds, similarity))
     assert similarity in why.conclusion and f"{100 * evidence.best_late.linear:.1f} %" in str(why)
-    size, close = (
+    others = (
         size_reason(evidence, thresholds, amount),
         close_reason(evidence, thresholds, amount, similarity),
+        runner_up_reason(evidence, thresholds, amount, similarity),
     )
-    assert not re.search(r"[-+]\d", f"{why} {size} {close}")
+    said = " ".join(str(reason_of(fact)) for fact in others if fact)
+    assert not re.search(r"[-+]\d", f"{why} {said}")
 
 
 def test_every_threshold_has_a_source_and_says_what_kind_it_is() -> None:
@@ -218,7 +223,13 @@ def test_large_stages_are_averaged_over_a_grid() -> None:
 
 
 def kinds(advice: Advice) -> dict[str, str]:
-    return {finding.kind: " ".join((finding.text, *finding.names)) for finding in advice.warnings}
+    """What is said of each finding, by its kind."""
+    return {
+        finding.kind: " ".join(
+            [finding_text(finding), *(case_text(finding.kind, case) for case in finding.cases)]
+        )
+        for finding in advice.warnings
+    }
 
 
 def test_clean_images_give_no_warning_and_a_command(stripes) -> None:
@@ -268,8 +279,7 @@ def test_unreadable_small_uneven_and_missing_classes_are_named(tmp_path) -> None
     found = kinds(advice)
     assert list(advice.unreadable) == ["train/along/7.png"] and "train/along/7.png" in found["unreadable"]
     assert "few: 2" in found["few"] and "'across' has 30" in found["imbalance"]
-    texts = " ".join(" ".join((finding.text, *finding.names)) for finding in advice.warnings)
-    assert "no image to learn from new" in texts and "'f-ew' and 'few'" in texts
+    assert found["classes-not-learned"].endswith(" new") and "'f-ew' and 'few'" in found["classes-alike"]
 
 
 def test_random_weights_are_said_to_know_nothing(stripes) -> None:
@@ -301,8 +311,8 @@ def test_files_that_are_read_though_they_are_damaged_are_a_finding(stripes) -> N
         (stripes / name).write_bytes((stripes / name).read_bytes()[:-12])
     advice = advise(read_catalog(stripes), tiny_weights())
     (found,) = (finding for finding in advice.warnings if finding.kind == "damaged-end")
-    assert found.text == "3 files are damaged at the end"
-    assert set(found.files) == {"along/1.png", "along/2.png", "across/3.png"}
+    assert finding_text(found) == "3 files are damaged at the end."
+    assert set(found.names) == {"along/1.png", "along/2.png", "across/3.png"}
 
 
 def test_where_nothing_can_be_read_the_first_reason_is_told(tmp_path) -> None:

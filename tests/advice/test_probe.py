@@ -21,6 +21,7 @@ from cnncodes.advice import sources
 from cnncodes.advice.draws import check_shots, draw, find_pool
 from cnncodes.advice.probe_result import Probe, ProbeResult
 from cnncodes.advice.probing import mean_per_class, probe
+from cnncodes.advice.sentences import learning_text
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, CodesFileError, HeadError, OptionError
 from cnncodes.heads import split_rows
@@ -210,7 +211,7 @@ def result_of(*accuracies, shots=(10, 20)):
 )
 def test_the_verdict_follows_from_the_gain_and_its_uncertainty(before, after, verdict, words):
     learning = result_of(before, after).learning()
-    assert learning.verdict == verdict and words in learning.sentence
+    assert learning.verdict == verdict and words in learning_text(learning)
     assert learning.low < learning.gain < learning.high
     assert learning.gain == pytest.approx(np.mean(after) - np.mean(before))
 
@@ -223,7 +224,7 @@ def test_luck_that_both_numbers_share_does_not_hide_a_gain():
 
 def test_a_step_too_small_to_show_anything_is_not_judged_alone():
     learning = result_of((0.6, 0.61), (0.7, 0.71), (0.701, 0.709), shots=(9, 18, 20)).learning()
-    assert learning.verdict == "more help" and "from 9 to 20" in learning.sentence
+    assert learning.verdict == "more help" and "from 9 to 20" in learning_text(learning)
 
 
 def test_one_number_shows_no_trend_and_one_draw_has_the_test_images_error():
@@ -358,7 +359,7 @@ def test_the_command_prints_a_table_and_draws_a_picture(codes, tmp_path, capsys)
     assert main(command) == 0
     shown = capsys.readouterr()
     assert "2 per class" in shown.out and "best layer of random:0: fc6" in shown.out
-    assert "ore pictures" in shown.out
+    assert "ore images" in shown.out
     assert f"fit-linear {codes} --layer fc6 --normalize standard" in shown.err
     assert len(table.read_text().splitlines()) == 9
     with Image.open(picture) as image:

@@ -26,6 +26,7 @@ from cnncodes.advice import RunReport, advise, probe, run, steps
 from cnncodes.advice.division import draw_division, for_training, own_division
 from cnncodes.advice.draws import find_pool
 from cnncodes.advice.evidence import measure_size
+from cnncodes.advice.facts import Fact
 from cnncodes.advice.run_record import finished_on, remove_run
 from cnncodes.cli import main
 from cnncodes.codes import extract
@@ -94,7 +95,7 @@ def test_a_run_ends_with_a_tested_model_and_a_report(stripes, weights, tmp_path,
     assert report.chosen_by == "advice" and report.recipe.startswith("small-")
     assert (report.train, report.test, report.classes) == (36, 9, 3)
     assert report.evaluation.n == 9 and report.evaluation.top1 > report.evaluation.majority
-    assert any("only 9 images test" in note for note in report.notes)
+    assert Fact("few-tested", {"tested": 9}) in report.notes
     assert RunReport.from_json((tmp_path / "out/report.json").read_text()) == report
     for what, name in report.files.items():
         assert (tmp_path / "out" / name).exists(), what
@@ -165,7 +166,7 @@ def test_copies_in_the_datas_own_test_split_are_not_counted_first(weights, tmp_p
     assert report.evaluation.n == report.test == 9
     hits = report.evaluation.top1 * 9
     assert hits <= round(report.top1_with_copies * 12, 6) <= hits + 3
-    assert any(note.startswith("3 images of the test split are copies") for note in report.notes)
+    assert Fact("copies", {"copies": 3, "top1": report.top1_with_copies}) in report.notes
     assert run(catalog, weights, tmp_path / "out", **options) == report
     if recipe != FINE:
         result = evaluate(load_model(report.model), catalog)
@@ -177,7 +178,7 @@ def test_a_run_says_when_its_weights_were_trained_on_the_test_images(stripes, we
     catalog = read_catalog(stripes)
     trained = replace(weights, seen=tuple(file_digests(catalog).tolist()))
     report = run(catalog, trained, tmp_path / "out", recipe="small-similar")
-    assert any("9 of the 9 test images are among those" in note for note in report.notes), report.notes
+    assert Fact("seen", {"seen": 9, "tested": 9}) in report.notes
 
 
 def test_the_split_is_drawn_by_groups_and_no_class_is_lost() -> None:
@@ -313,7 +314,7 @@ def test_a_training_that_is_terminated_goes_on_to_the_same_weights(stripes, weig
     catalog = read_catalog(stripes)
     options = {"recipe": "large-different", "assignments": TRAINED}
     whole = run(catalog, weights, tmp_path / "whole", **options)
-    assert whole.method == "finetune" and "3 epochs of training" in whole.reasons[0].conclusion
+    assert whole.method == "finetune" and whole.reasons[0].values["epochs"] == 3
 
     def terminate(step: str, done: float, total: int, word: str) -> None:
         if step == "epoch 2 of 3":

@@ -1,0 +1,376 @@
+"""English of the records of this room: findings, reasons, notes, strays, and what a probe says about more images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnncodes.advice.facts import Case, Fact, Finding
+from cnncodes.core.records import to_value
+from cnncodes.core.words import counted, percent
+from cnncodes.images.notes import NOTES as FILE_NOTES
+
+if TYPE_CHECKING:
+    from cnncodes.advice.decision import Option
+    from cnncodes.advice.probe_result import Learning
+    from cnncodes.advice.strays import Stray
+
+Values = dict[str, Any]
+WHITE = 65_535  # of 16 bits
+
+
+@dataclass(frozen=True)
+class Reason:
+    """The sentences of a reason.
+
+    Parameters
+    ----------
+    conclusion : str
+        One sentence that says it all.
+    figures : str
+        Sentences with the numbers behind it; may be empty.
+    compare : str
+        Of a close decision, whose conclusion has neither capital nor full stop, the recipe to compare with.
+    """
+
+    conclusion: str
+    figures: str = ""
+    compare: str = ""
+
+    @property
+    def short(self) -> str:
+        """Without the figures."""
+        if self.compare:
+            return f"Close: {self.conclusion}; try --recipe {self.compare} to compare."
+        return self.conclusion
+
+    def __str__(self) -> str:
+        return f"{self.short} {self.figures}".rstrip()
+
+
+# --- findings
+
+
+def finding_text(finding: Finding) -> str:
+    """One sentence on a finding, such as "3 files are damaged at the end."."""
+    values = finding.values
+    if "text" in values:  # of an earlier version, without capital and full stop
+        text = str(values["text"])
+        return f"{text[:1].upper()}{text[1:]}."
+    if finding.kind in FILE_NOTES:
+        return f"{counted(values['count'], 'file')} {_are(values['count'])} {FILE_NOTES[finding.kind]}."
+    return FINDINGS[finding.kind](values)
+
+
+def case_text(kind: str, case: Case) -> str:
+    """What a finding of this kind says about one of its cases: names, and why."""
+    values, name = case.values, case.names[0] if case.names else ""
+    if "text" in values:
+        return str(values["text"])
+    match kind:
+        case "unreadable":
+            return f"{name}: {values['reason']}"
+        case "classes-alike":
+            return " and ".join(map(repr, case.names))
+        case "few":
+            return f"{name}: {values['images']}"
+        case "identical" | "identical-labels":
+            return " = ".join(case.names)
+        case "near":
+            return f"{' ~ '.join(case.names)} ({values['distance']:.3f} of the usual distance)"
+        case "labels":
+            seems, label = values["seems"], values["label"]
+            return f"{name}: looks like {seems!r} ({100 * values['certainty']:.0f} %), not {label!r}"
+        case "one-colour" | "far":
+            return f"{name}: {_look(kind, values)}"
+    return name
+
+
+def _one_colour(values: Values) -> str:
+    """With the cause, if some of the images are dark ones of 16 bits, and what can be done."""
+    text = f"{counted(values['count'], 'image')} {_are(values['count'])} nearly one colour"
+    dark, listed = values["dark"], values["listed"]
+    if not dark:
+        return f"{text}."
+    which = f"{dark} of the {listed} listed are 16-bit images" if listed > 1 else "it is a 16-bit image"
+    factor = 2 ** (16 - values["highest"].bit_length())
+    return (
+        f"{text}; {which} with values only up to {values['highest']:,} of {WHITE:,}, so nearly black: multiply all images by "
+        f"{factor} first, for example with Pillow: Image.open(old).point(lambda value: value * {factor}).save(new)"
+    )
+
+
+FINDINGS: dict[str, Callable[[Values], str]] = {
+    "unreadable": lambda v: f"{v['count']:,} of the {counted(v['looked'], 'image')} checked cannot be read.",
+    "classes-not-learned": lambda v: f"{_classes(v['count'])} to test {_have(v['count'])} no training images.",
+    "classes-not-tested": lambda v: f"{_classes(v['count'])} {_have(v['count'])} training images but no test images.",
+    "classes-alike": lambda v: "Some class names may mean the same class.",
+    "few": lambda v: f"{_classes(v['count'])} {_have(v['count'])} fewer than {v['least']:g} training images.",
+    "imbalance": lambda v: (
+        f"The classes are unbalanced: {v['largest']!r} has {v['most']:,} training images and {v['smallest']!r} {v['least']:,}. "
+        "Look at the mean accuracy per class, not at the accuracy alone."
+    ),
+    "identical-labels": lambda v: f"{counted(v['count'], 'file')} {'occurs' if v['count'] == 1 else 'occur'} twice with different labels.",
+    "identical": lambda v: f"{counted(v['count'], 'file')} {_are(v['count'])} in both the training set and the test set.",
+    "near": lambda v: f"{counted(v['count'], 'pair')} of nearly identical images {_have(v['count'])} one for training and one for testing.",
+    "one-colour": _one_colour,
+    "far": lambda v: f"{counted(v['count'], 'image')} {_are(v['count'])} unlike all the others: check that they belong in the set.",
+    "labels": lambda v: f"{counted(v['count'], 'label')} may be wrong: a classifier that was not trained on the image is sure of another class.",
+}  # fmt: skip
+
+
+def finding_value(finding: Finding) -> Values:
+    """A finding as JSON has it, with its sentences."""
+    names = [case_text(finding.kind, case) for case in finding.cases]
+    return {**to_value(finding), "text": finding_text(finding), "names": names}
+
+
+# --- reasons
+
+
+def reason_of(fact: Fact) -> Reason:
+    """The sentences of a reason."""
+    if fact.kind == "text":  # of an earlier version
+        return Reason(**fact.values) if "conclusion" in fact.values else Reason(fact.values["text"])
+    return REASONS[fact.kind](fact.values)
+
+
+def _size(v: Values) -> Reason:
+    return Reason(
+        f"The set is {v['amount']}: {v['train']:,} training images, {v['median']:,} in a typical class.",
+        f"A set is large from {v['large_images']:,.0f} images with {v['large_per_class']:,.0f} in the typical (median) class, a "
+        "rule of thumb.",
+    )
+
+
+def _knows_little(v: Values) -> Reason:
+    return Reason(
+        "The images are different from the network's training images: it knows little about these classes.",
+        f"A simple classifier on {_late(v)} is correct for {percent(v['late_right'])} of the {v['judged']:,} images, and always "
+        f"predicting the largest class for {percent(v['majority'])}.",
+    )
+
+
+def _alone(v: Values) -> Reason:
+    return Reason(
+        f"The images are similar to the network's training images: a simple classifier on {v['late']} is correct for "
+        f"{percent(v['late_right'])} of the {v['judged']:,} images, always predicting the largest class for "
+        f"{percent(v['majority'])}.",
+        "There is no earlier stage to compare with.",
+    )
+
+
+def _earlier_better(v: Values) -> Reason:
+    return Reason(
+        "The images are different from the network's training images: the codes of an earlier stage are better for them than "
+        "those of the last stages.",
+        f"A simple classifier on {v['earlier']} is correct for {percent(v['earlier_right'])} of the {v['judged']:,} images, on "
+        f"{_late(v)} for {percent(v['late_right'])}: {_points(v)} fewer, and up to {_tie(v)} would count as a tie.",
+    )
+
+
+def _last_best(v: Values) -> Reason:
+    more = "" if v["behind"] <= 0 else f": {_points(v)} more, and up to {_tie(v)} count as a tie"
+    return Reason(
+        "The images are similar to the network's training images: the codes of its last stages are as good for them as any.",
+        f"A simple classifier on {_late(v)} is correct for {percent(v['late_right'])} of the {v['judged']:,} images, on "
+        f"{v['earlier']}, the best of the earlier stages, for {percent(v['earlier_right'])}{more}.",
+    )
+
+
+def _close(v: Values) -> Reason:
+    clauses, figures = [], []
+    if near := v.get("size"):
+        more = "more" if near["change"] > 0 else "fewer"
+        clauses.append(
+            f"with {100 * abs(near['change']):.0f} % {more} images it would have been {near['recipe']}"
+        )
+    if near := v.get("similarity"):
+        clauses.append(f"with slightly different images it would have been {near['recipe']}")
+        figures.append(f"The figures are {near['errors']:.1f} standard errors from that answer.")
+    if near := v.get("neighbours"):
+        clauses.append(f"a second test, by the 5 most similar images, favours {near['recipe']}")
+        figures.append(
+            f"By these 5, {near['best']} is correct for {percent(near['best_right'])} of the images, {near['late']} for "
+            f"{percent(near['late_right'])}."
+        )
+    return Reason(" and ".join(clauses), " ".join(figures), v["compare"])  # fmt: skip
+
+
+def _closer_size(v: Values) -> Reason:
+    change = f"{v['factor']:.1f} times as many" if v["other"] == "large" else f"1/{v['factor']:.1f} of them"
+    return Reason(
+        "Of the two questions, few or many images is the closer one.",
+        f"With {change} the set would count as {v['other']}.",
+    )
+
+
+def _closer_similarity(v: Values) -> Reason:
+    errors = v["errors"]
+    return Reason(
+        "Of the two questions, similar or different is the closer one.",
+        "" if errors is None else f"The figures are {errors:.1f} standard errors from the other answer.",
+    )
+
+
+def _head(v: Values) -> Reason:
+    """Of the layer that a head reads, what it is worth there, and what chose both."""
+    reads = f"The head, a linear classifier, reads the codes of {v['stage']}"
+    if v.get("accuracy") is None:
+        return Reason(f"{reads}.")
+    held = "in cross-validation" if v["folds"] > 1 else "on held-out images"
+    return Reason(
+        f"{reads}: {percent(v['accuracy'])} correct {held}.",
+        f"Chosen by {v['how']}, with C = {v['C']:g}, which controls how closely the head fits single images.",
+    )
+
+
+def _epoch(v: Values) -> Reason:
+    right = v["val_accuracy"]
+    watched = "" if right is None else f" ({percent(right)} of the validation images correct)"
+    return Reason(f"Of {counted(v['epochs'], 'epoch')} of training, epoch {v['epoch']} is kept{watched}.")
+
+
+REASONS: dict[str, Callable[[Values], Reason]] = {
+    "size": _size,
+    "knows-little": _knows_little,
+    "alone": _alone,
+    "earlier-better": _earlier_better,
+    "last-best": _last_best,
+    "close": _close,
+    "closer-size": _closer_size,
+    "closer-similarity": _closer_similarity,
+    "head": _head,
+    "epoch": _epoch,
+    "requested": lambda v: Reason(f"The recipe was requested; the advice would have been {v['advised']}."),
+}
+
+
+def reason_value(fact: Fact) -> Values:
+    """A reason as JSON has it, with its sentences."""
+    return {**to_value(fact), **to_value(reason_of(fact))}
+
+
+# --- notes: what makes the figures less certain than they look
+
+
+def note_text(fact: Fact) -> str:
+    """The sentence of a note."""
+    return str(fact.values["text"]) if fact.kind == "text" else NOTES[fact.kind](fact.values)
+
+
+def _copies(v: Values) -> str:
+    one = v["copies"] == 1
+    which = (
+        "1 image of the test split is a copy"
+        if one
+        else f"{v['copies']:,} images of the test split are copies"
+    )
+    return (
+        f"{which} of training images, and left out; with {'it' if one else 'them'} the accuracy would be "
+        f"{percent(v['top1'])}."
+    )  # fmt: skip
+
+
+NOTES: dict[str, Callable[[Values], str]] = {
+    "untested": lambda v: "No images could be kept for testing, so the accuracy on new images is unknown: add images.",
+    "few-tested": lambda v: f"Only {counted(v['tested'], 'test image')}: each one moves the accuracy by {100 / v['tested']:.1f} points.",
+    "seen": lambda v: (
+        f"The weights were trained on {v['seen']:,} of the {counted(v['tested'], 'test image')}: the accuracy says little about "
+        "new images."
+    ),
+    "copies": _copies,
+    "left-out": lambda v: (
+        f"{v['images']:,} {'further ' if v['further'] else ''}test images are copies of training images, or have no label, and "
+        "were left out."
+    ),
+    "classes-untested": lambda v: f"{_classes(v['count'])} {_have(v['count'])} no test images: {', '.join(map(repr, v['names']))}.",
+    "untrained": lambda v: (
+        "The weights are random: they were trained on nothing, so similar and different mean little. Use trained weights."
+    ),
+}  # fmt: skip
+
+
+def note_value(fact: Fact) -> Values:
+    """A note as JSON has it, with its sentence."""
+    return {**to_value(fact), "text": note_text(fact)}
+
+
+# --- strays, options and probes
+
+
+def stray_text(stray: Stray) -> str:
+    """What is said of an image to look at, without its name."""
+    values = stray.values
+    match stray.kind:
+        case "labels":
+            return f"{values['votes']} of its 10 nearest are {values['other']!r}, its label is {values['label']!r}"
+        case "identical" | "near":
+            what = "the same file as" if stray.kind == "identical" else "nearly the same picture as"
+            labels, splits = values["labels"], values["splits"]
+            differ = f"labelled {' and '.join(map(repr, labels))}" if labels else f"in {' and '.join(splits)}"
+            return f"{what} {', '.join(values['others'])}, {differ}"
+    return _look(stray.kind, values)
+
+
+def _look(kind: str, values: Values) -> str:
+    if kind == "far":
+        return f"{values['ratio']:.1f} times as far from its 10 nearest images as usual"
+    words = f"{100 * values['share']:.0f} % of it is one colour"
+    highest = values.get("highest")
+    return words if highest is None else f"{words}, a 16-bit image with values up to {highest:,} of {WHITE:,}"
+
+
+def option_text(option: Option) -> str:
+    """What the expected seconds of a recipe are for."""
+    linear = option.method == "linear"
+    return "to extract the codes; the head's fit comes on top" if linear else "to train, at most"
+
+
+def learning_text(found: Learning) -> str:
+    """Whether more images would help, with the figures."""
+    if found.before is None or found.after is None:
+        return "Whether more images would help cannot be seen from one number of images per class: give two, such as --shots 10,20."
+    gain, low, high = found.gain or 0.0, found.low or 0.0, found.high or 0.0
+    average = " on average" if found.average else ""
+    step = (
+        f"from {found.before[0]:.0f} to {found.after[0]:.0f} images per class{average}, {found.layer} of {found.source} went "
+        f"from {100 * found.before[1]:.1f} to {100 * found.after[1]:.1f} % ({100 * gain:+.1f} points, 95 % interval "
+        f"{100 * low:+.1f} to {100 * high:+.1f}, {counted(found.draws, 'draw')})"
+    )
+    if found.verdict == "more help":
+        return (
+            f"More images would help: {step}. Twice as many again would bring up to about {100 * found.doubling:.1f} points; "
+            "each doubling usually brings less than the last."
+        )
+    if found.verdict == "hardly":
+        return f"More images of the same kind would hardly help: {step}."
+    return f"Whether more images would help is not clear: {step}. More --repeats, or numbers further apart, would tell."
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count:,} classes"
+
+
+def _late(v: Values) -> str:
+    """``fc6 (the better of the last stages, fc6 and fc7)``."""
+    names = v["last"]
+    among = f"the better of the last stages, {' and '.join(names)}" if len(names) == 2 else "the last stage"
+    return f"{v['late']} ({among})"
+
+
+def _points(v: Values) -> str:
+    return f"{100 * abs(v['behind']):.1f} points"
+
+
+def _tie(v: Values) -> str:
+    return f"{100 * v['tie_errors'] * v['behind_se']:.1f} points ({v['tie_errors']:g} standard errors)"
