@@ -22,13 +22,13 @@ BUDGETS = {
     "heads": 3000,  # 2,000
     "training": 3650,  # 2,500
     "evaluation": 2500,  # 1,500
-    "advice": 6155,  # 3,200
+    "advice": 6450,  # 3,200
     "pictures": 5770,  # 4,400
     "page": 1500,  # 1,500
     "cli": 5700,  # 3,000
 }
 MODULES = 220  # 120
-TESTS = 23_750  # 15,000
+TESTS = 23_900  # 15,000
 FUNCTION = 80  # lines without the docstring, below cli/
 PARAMETERS = 8  # of a function that no room hands out, but for these
 MORE = {
