@@ -31,8 +31,7 @@ from cnncodes.images.digests import identical_contents
 from cnncodes.images.listing import SUFFIXES
 from cnncodes.weights import Weights, read_arrays, write_arrays
 from cnncodes.weights.content import require_finite
-from cnncodes.weights.file_record import require_one_head
-from cnncodes.weights.safetensors_file import ENTRY
+from cnncodes.weights.safetensors_file import ENTRY, require_one_head
 
 FORMAT = 1
 KIND = "linear model"

@@ -1,7 +1,7 @@
-"""Weights made small: fully connected matrices as two factors, numbers as 8-bit integers with a scale; and back.
+"""Smaller weights: fully connected matrices as two factors, numbers as 8-bit integers with a scale; and back.
 
-An integer times a scale is one multiplication, which rounds alike on every processor: the fingerprint of the numbers is the same
-wherever the file is read. Factors stay factors, the network computes with them.
+An integer times a scale is one multiplication, which rounds alike on every processor: the fingerprint is the same
+wherever the file is read. The network computes with the factors.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ TOP = 127
 
 
 def with_rank(weights: Weights, rank: int) -> Weights:
-    """The weights with each larger fully connected matrix as the two factors of a rank that are nearest to it.
-
-    Factors of a larger rank become smaller ones.
+    """The weights with fully connected matrices, and factors of a larger rank, as the nearest product of two factors.
 
     Raises
     ------
@@ -37,10 +35,11 @@ def with_rank(weights: Weights, rank: int) -> Weights:
         raise OptionError(f"a rank of {rank} is not possible.", "Use 1 or more, such as 128.")
     if not weights.architecture.stages:
         raise OptionError(
-            f"network '{weights.network}' is built by its library, whose fully connected modules have no factors.",
+            f"network '{weights.network}' is built by its library, and its fully connected modules have no factors.",
             "Leave out the rank; --int8 makes its file smaller.",
         )
-    weights = _without_larger(weights, rank)
+    if any(key.endswith(".left") and tensor.shape[1] > rank for key, tensor in weights.tensors.items()):
+        weights = expanded(weights)
     tensors: dict[str, Tensor] = {}
     stages = {f"{stage.prefix}.": stage for stage in weights.architecture.stages if isinstance(stage, Linear)}
     for key, tensor in weights.tensors.items():
@@ -53,7 +52,7 @@ def with_rank(weights: Weights, rank: int) -> Weights:
 
 
 def expanded(weights: Weights) -> Weights:
-    """The weights with every product of factors multiplied out, under the keys and in the shapes that other programs know."""
+    """The weights with all factors multiplied out: the keys and shapes of other programs."""
     tensors: dict[str, Tensor] = {}
     for key, tensor in weights.tensors.items():
         prefix, _, end = key.rpartition(".")
@@ -65,16 +64,8 @@ def expanded(weights: Weights) -> Weights:
     return replace(weights, tensors=tensors)
 
 
-def _without_larger(weights: Weights, rank: int) -> Weights:
-    """The weights with factors of a larger rank multiplied out."""
-    if any(key.endswith(".left") and tensor.shape[1] > rank for key, tensor in weights.tensors.items()):
-        return expanded(weights)
-    return weights
-
-
 def as_integers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices and kernels as int8, each with a float32 tensor of scales that multiplies it: one for each output, of a right
-    factor one for each input. Biases stay."""
+    """Matrices and kernels as int8, each with float32 scales: one per output, of a right factor one per input. Biases stay."""
     import torch
 
     found: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Download of published weights: resumed where it broke, verified before it gets its name."""
+"""Download of published weights: resumed after an interruption, verified before the file gets its name."""
 
 from __future__ import annotations
 
@@ -11,35 +11,25 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from cnncodes.core.errors import CnnCodesError, DiskFullError, OutputBusyError, WeightsError
-from cnncodes.weights.content import CHUNK, MEGABYTE, file_sha256
+from cnncodes.core.errors import DiskFullError, OutputBusyError, WeightsError
+from cnncodes.weights.content import file_sha256
 from cnncodes.weights.imagenet import Progress, PublishedWeights, missing
 
 TIMEOUT = 30.0  # s without a byte before a server counts as silent
 BLOCK = 1 << 18  # bytes between two calls of `progress`
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What the server is about to send: bytes from ``start`` on, of ``total``."""
-
-    body: http.client.HTTPResponse
-    start: int
-    total: int
-
-
 def download(
     entry: PublishedWeights, path: Path, progress: Progress | None = None, *, url: str | None = None
 ) -> Path:
-    """Download ``entry`` to ``path`` and verify it; a file that is there and right is left alone.
+    """Download ``entry`` to ``path`` and verify it; a verified file that is there already is left alone.
 
-    The bytes collect in ``path`` + ``.part``. An interrupted download goes on where it stopped, by an HTTP
-    range request; a connection that breaks is taken up again as long as each attempt brings something.
+    The bytes collect in ``path`` + ``.part``. An interrupted download continues by an HTTP range request, and a
+    broken connection is opened again as long as each attempt brings bytes.
 
     Parameters
     ----------
@@ -60,31 +50,29 @@ def download(
     WeightsMissingError
         If the server does not answer.
     WeightsError
-        If the connection keeps breaking, or what arrived has the wrong sha256.
+        If what arrived has the wrong sha256, or the file cannot be written.
     DiskFullError
         If there is no room.
     """
     if _is_there(entry, path):
         return path
-    partial = path.with_name(path.name + ".part")
+    partial, url = path.with_name(path.name + ".part"), url or entry.url
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("a+b") as file, _only_one(file, path):
             if _is_there(entry, path):  # another process finished it while this one waited for the lock
                 return path
             resumed = file.seek(0, 2) > 0
-            _receive(entry, url or entry.url, file, progress)
-            if not _right(entry, file) and resumed:  # the start was of another file, or damaged
-                file.truncate(0)
-                _receive(entry, url or entry.url, file, progress)
-            if not _right(entry, file):
-                digest = _digest(file)
+            _receive(entry, url, file, progress)
+            if resumed and not _digest(file).startswith(entry.sha256_prefix):
+                file.truncate(0)  # the start was of another file, or damaged
+                _receive(entry, url, file, progress)
+            if not (digest := _digest(file)).startswith(entry.sha256_prefix):
                 file.truncate(0)
                 raise WeightsError(
-                    f"what {urlsplit(url or entry.url).netloc} sent for weights '{entry.name}' is not "
-                    f"{entry.file_name}: its sha256 starts with {digest[:8]}, not {entry.sha256_prefix}.",
-                    "Nothing was kept. Try again, or get the file another way and put it into "
-                    f"{path.parent} by hand.",
+                    f"what {urlsplit(url).netloc} sent for weights '{entry.name}' is not {entry.file_name}: its sha256 "
+                    f"starts with {digest[:8]}, not {entry.sha256_prefix}.",
+                    f"Nothing was kept. Try again, or put the file into {path.parent} by hand.",
                 )
             partial.replace(path)
     except OSError as error:
@@ -102,52 +90,57 @@ def _is_there(entry: PublishedWeights, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _only_one(file: BinaryIO, path: Path) -> Iterator[None]:
+def _only_one(file: BufferedRandom, path: Path) -> Iterator[None]:
     """Two processes must not append to the same file; without locks (Windows) the sha256 protects."""
-    try:
+    with contextlib.suppress(ImportError):
         import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputBusyError(
-            f"another process is downloading {path.name} already.", "Wait until it has finished."
-        ) from None
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputBusyError(
+                f"another process is downloading {path.name}.", "Wait until it has finished."
+            ) from None
     yield
 
 
-def _receive(entry: PublishedWeights, url: str, file: BinaryIO, progress: Progress | None) -> None:
-    """Append what is missing, over as many connections as it takes while each brings something."""
+def _receive(entry: PublishedWeights, url: str, file: BufferedRandom, progress: Progress | None) -> None:
+    """Append what is missing, over as many connections as it takes while each brings bytes."""
     while True:
         before = file.seek(0, 2)
         try:
-            answer = _ask(entry, url, before)
-            if answer is None:  # nothing is missing
+            if _append(entry, url, file, progress):
                 return
-            with answer.body:
-                file.truncate(answer.start)
-                total = _append(entry, answer, file, progress)
-            if total == answer.total:
-                return
-            broken: Exception = http.client.IncompleteRead(b"", answer.total - total)
-        except http.client.HTTPException as error:
-            broken = error
-        except OSError as error:
-            if not isinstance(error, urllib.error.URLError | ConnectionError | TimeoutError):
-                raise  # the disk, not the network
-            broken = error
+            broken: Exception = http.client.IncompleteRead(b"")
+        except (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            broken = error  # the network; any other OSError is the disk's
         if file.seek(0, 2) <= before:
-            host = urlsplit(url).netloc
-            reason = getattr(broken, "reason", broken)
-            raise missing(
-                entry, Path(file.name).parent, f", and {host} does not answer ({reason})"
-            ) from broken
+            reason = f", and {urlsplit(url).netloc} does not answer ({getattr(broken, 'reason', broken)})"
+            raise missing(entry, Path(file.name).parent, reason) from broken
 
 
-def _ask(entry: PublishedWeights, url: str, have: int) -> _Answer | None:
-    """Ask for the bytes from ``have`` on, None if there are no more; a server may send all of them."""
+def _append(entry: PublishedWeights, url: str, file: BufferedRandom, progress: Progress | None) -> bool:
+    """Append the answer to one request to the file; whether the file has all bytes now."""
+    answer = _ask(url, file.seek(0, 2))
+    if answer is None:
+        return True
+    body, done = answer
+    with body:
+        total = done + int(body.headers.get("Content-Length") or entry.size - done)
+        file.truncate(done)
+        if shutil.disk_usage(Path(file.name).parent).free < total - done:
+            raise _no_room(entry, Path(file.name))
+        while done < total and (block := body.read(min(BLOCK, total - done))):
+            file.write(block)
+            done += len(block)
+            if progress is not None:
+                progress(done, total)
+        file.flush()
+        return done == total
+
+
+def _ask(url: str, have: int) -> tuple[http.client.HTTPResponse, int] | None:
+    """The answer to a request for the bytes from ``have`` on, and the byte it starts at; None if no byte is missing."""
     request = urllib.request.Request(url, headers={"User-Agent": "cnncodes"})
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -155,53 +148,27 @@ def _ask(entry: PublishedWeights, url: str, have: int) -> _Answer | None:
         body = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         with error:
-            whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
-            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-                if whole and int(whole[1]) == have:
-                    return None
-                return _ask(entry, url, 0)
-            raise
-    start, total = 0, int(body.headers.get("Content-Length") or entry.size)
-    if body.status == http.client.PARTIAL_CONTENT:
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", body.headers.get("Content-Range", ""))
-        if span is None or int(span[1]) != have:
-            body.close()
-            raise http.client.HTTPException(f"unusable range '{body.headers.get('Content-Range')}'")
-        start, total = have, int(span[2])
-    return _Answer(body, start, total)
+            if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+                raise
+            return None if error.headers.get("Content-Range") == f"bytes */{have}" else _ask(url, 0)
+    if body.status != http.client.PARTIAL_CONTENT:  # a server without ranges sends everything
+        return body, 0
+    span = str(body.headers.get("Content-Range"))
+    if not re.match(f"bytes {have}-", span):
+        body.close()
+        raise http.client.HTTPException(f"unusable range '{span}'")
+    return body, have
 
 
-def _append(entry: PublishedWeights, answer: _Answer, file: BinaryIO, progress: Progress | None) -> int:
-    """Copy the body to the file's end; returns the bytes that are there now."""
-    done = answer.start
-    if shutil.disk_usage(str(Path(file.name).parent)).free < answer.total - done:
-        raise _no_room(entry, Path(file.name))
-    while done < answer.total and (block := answer.body.read(min(BLOCK, answer.total - done))):
-        file.write(block)
-        done += len(block)
-        if progress is not None:
-            progress(done, answer.total)
-    file.flush()
-    return done
-
-
-def _no_room(entry: PublishedWeights, path: Path) -> CnnCodesError:
-    free = shutil.disk_usage(str(path.parent)).free
+def _no_room(entry: PublishedWeights, path: Path) -> DiskFullError:
+    free = shutil.disk_usage(path.parent).free
     return DiskFullError(
-        f"weights '{entry.name}' need {entry.size / MEGABYTE:.0f} MB in {path.parent}, "
-        f"and {free / MEGABYTE:.0f} MB are free.",
+        f"weights '{entry.name}' need {entry.size / 2**20:.0f} MB in {path.parent}, and {free / 2**20:.0f} MB are free.",
         "Free some space, or choose another folder by setting TORCH_HOME.",
     )
 
 
-def _right(entry: PublishedWeights, file: BinaryIO) -> bool:
-    return _digest(file).startswith(entry.sha256_prefix)
-
-
-def _digest(file: BinaryIO) -> str:
+def _digest(file: BufferedRandom) -> str:
     file.flush()
     file.seek(0)
-    digest = hashlib.sha256()
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,32 +16,16 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Weights that anyone can download.
+    """Weights that anyone can download."""
 
-    Parameters
-    ----------
-    name : str
-        What a user says.
-    network : str
-    url : str
-        The file's name ends in the first eight digits of its sha256.
-    size : int
-        Bytes.
-    top1, top5 : float
-        Accuracy in percent on the validation images of ILSVRC2012, single crop, as published.
-    preprocessing : Preprocessing
-    terms : str
-        Licence, in a sentence.
-    """
-
-    name: str
+    name: str  # what a user writes
     network: str
-    url: str
-    size: int
-    top1: float
+    url: str  # the file's name ends in the first eight digits of its sha256
+    size: int  # bytes
+    top1: float  # accuracy in percent on the validation images of ILSVRC2012, single crop, as published
     top5: float
     preprocessing: Preprocessing
-    terms: str
+    terms: str  # licence, in a sentence
 
     @property
     def file_name(self) -> str:
@@ -63,35 +47,21 @@ STARTER = "starter"
 #: Comes with the package: trained by this project, small, always here.
 STARTER_FILE = Path(__file__).with_name("starter.safetensors")
 
+_ADDRESS = "https://download.pytorch.org/models"
 _TERMS = "BSD-3-Clause (torchvision); learned from ImageNet, whose terms allow research and teaching"
 
-PUBLISHED = (
-    PublishedWeights(
-        name="imagenet",
-        network="alexnet",
-        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-        size=244_408_911,
-        top1=56.522,
-        top5=79.066,
-        preprocessing=TORCHVISION_PREPROCESSING,
-        terms=_TERMS,
-    ),
-    PublishedWeights(
-        name="imagenet",
-        network="vgg16",
-        url="https://download.pytorch.org/models/vgg16-397923af.pth",
-        size=553_433_881,
-        top1=71.592,
-        top5=90.382,
-        preprocessing=TORCHVISION_PREPROCESSING,
-        terms=_TERMS,
-    ),
-)
+PUBLISHED = tuple(
+    PublishedWeights("imagenet", network, f"{_ADDRESS}/{file}", size, top1, top5, TORCHVISION_PREPROCESSING, _TERMS)
+    for network, file, size, top1, top5 in (
+        ("alexnet", "alexnet-owt-7be5be79.pth", 244_408_911, 56.522, 79.066),
+        ("vgg16", "vgg16-397923af.pth", 553_433_881, 71.592, 90.382),
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class KnownWeights:
-    """A line of ``cnncodes weights list``: ``path`` is None for weights that are computed, not read."""
+    """A line of ``cnncodes weights list``; ``path`` is None for weights that are computed, not read."""
 
     name: str
     network: str
@@ -105,23 +75,14 @@ class KnownWeights:
 
 def list_weights() -> tuple[KnownWeights, ...]:
     """Names that :func:`load_weights` knows: where each is, whether it is here, how good it is."""
-    published = [
-        KnownWeights(
-            entry.name,
-            entry.network,
-            entry.path,
-            entry.path.is_file(),
-            entry.size,
-            entry.top1,
-            entry.top5,
-            entry.terms,
-        )
-        for entry in PUBLISHED
-    ]
     starter = KnownWeights(
         STARTER, "alexnet", STARTER_FILE, STARTER_FILE.is_file(), STARTER_FILE.stat().st_size, None, None,
         "BSD-3-Clause; imitates MobileNet v2 (Google, Apache-2.0) on research image sets: see docs/starter.md",
     )  # fmt: skip
+    published = (
+        KnownWeights(e.name, e.network, e.path, e.path.is_file(), e.size, e.top1, e.top5, e.terms)
+        for e in PUBLISHED
+    )
     untrained = KnownWeights("random:SEED", "any", None, True, None, None, None, "none: computed, untrained")
     return (starter, *published, untrained)
 
@@ -136,13 +97,7 @@ def cache_folder() -> Path:
 
 
 def find_published(name: str, network: str | None = None) -> PublishedWeights:
-    """The published weights of that name, of the first network that has them unless one is named.
-
-    Raises
-    ------
-    OptionError
-        For a name or a network that nobody published weights for.
-    """
+    """The published weights of that name, by default of the first network that has them; raises OptionError."""
     if network is not None and network.startswith("torchvision/"):
         from cnncodes.weights.library import torchvision_weights
 
@@ -163,7 +118,7 @@ def find_published(name: str, network: str | None = None) -> PublishedWeights:
 
 
 def fetch(name: str, progress: Progress | None = None, *, network: str | None = None) -> Path:
-    """Download published weights into torch's cache, unless they are there; returns the verified file's path.
+    """Download published weights into torch's cache unless they are there; returns the path of the verified file.
 
     Parameters
     ----------
@@ -192,12 +147,12 @@ def fetch(name: str, progress: Progress | None = None, *, network: str | None = 
 
 
 def missing(entry: PublishedWeights, folder: Path, also: str = "") -> WeightsMissingError:
-    """The error for weights that are not here: file, size, folder, digest and the ways out."""
+    """The error for weights that are not on this machine: file, size, folder, digest and what to do."""
     choice = "" if entry.network == "alexnet" else f" --model {entry.network}"
     return WeightsMissingError(
         f"weights '{entry.name}' are not on this machine: {entry.file_name} "
         f"({entry.size / 1e6:.0f} MB) is not in {folder}{also}.",
-        f"Fetch it (cnncodes weights fetch {entry.name}{choice}), put the file there by hand (sha256 starts "
+        f"Download it (cnncodes weights fetch {entry.name}{choice}), put the file there by hand (sha256 starts "
         f"with {entry.sha256_prefix}), name another file (--weights FILE), or use --weights starter "
         "(comes with cnncodes; smaller, learned from fewer images).",
     )

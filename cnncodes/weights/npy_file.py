@@ -1,8 +1,7 @@
 """Reader of `bvlc_alexnet.npy` and files like it: a dictionary of arrays that Python 2 pickled.
 
-The form is that of caffe-tensorflow: ``{"conv1": [filters, biases], ...}``, filters as
-``[height, width, in, out]``, fully connected as ``[in, out]``, the rows of fc6 in the order height, width,
-channel of pool5.
+The format is caffe-tensorflow's: ``{"conv1": [filters, biases], ...}`` with filters ``[height, width, in, out]`` and fully connected
+matrices ``[in, out]``. The rows of fc6 are in the order height, width, channel of pool5.
 """
 
 from __future__ import annotations
@@ -12,25 +11,25 @@ import mmap
 import pickle
 import pickletools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from cnncodes.core.errors import WeightsError
 from cnncodes.networks import get_network
-from cnncodes.weights.content import FileContent, damaged, require_file
+from cnncodes.weights.content import FileContent, damaged, first_line, require_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-MOST_OPCODES = 5_000  # the real file has hundreds
+MOST_OPCODES = 5_000  # the published file has hundreds
 FLOATS = {"f2", "f4", "f8"}
 
 
 def read_npy_file(path: Path) -> FileContent:
-    """Weights in a dictionary that ``np.save`` wrote; nothing in the file is run.
+    """Weights in a dictionary that ``np.save`` wrote; no code in the file is run.
 
     Raises
     ------
@@ -40,25 +39,22 @@ def read_npy_file(path: Path) -> FileContent:
     require_file(path)
     try:
         with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # never reads beyond its end
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # a read never exceeds the file
         _skip_header(content)
         _check_opcodes(content)
-        return FileContent(
-            dict(_tensors(_unpickle(content), len(content))), preprocessing=CAFFE_PREPROCESSING
-        )
+        tensors = dict(_tensors(_Unpickler(content).load(), len(content)))
+        return FileContent(tensors, preprocessing=CAFFE_PREPROCESSING)
     except _RefusedError as error:
         raise WeightsError(
             f"the weights file '{path}' asks for {error}: loading it could run code, so it was not loaded.",
-            "Use a file of arrays only; the known one is bvlc_alexnet.npy.",
+            "Use a file of arrays only, such as bvlc_alexnet.npy.",
         ) from error
-    except Exception as error:  # a broken pickle can raise anything
-        raise damaged(
-            path, (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(".")
-        ) from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise damaged(path, first_line(error)) from error
 
 
 def _skip_header(content: mmap.mmap) -> None:
-    """Read the header of the .npy format up to the pickle behind it."""
+    """Read the .npy header up to the pickle behind it."""
     from numpy.lib import format as npy
 
     version = npy.read_magic(content)
@@ -73,51 +69,29 @@ def _skip_header(content: mmap.mmap) -> None:
 
 
 def _check_opcodes(content: mmap.mmap) -> None:
-    """Refuse pickles that would exhaust memory or time before any class is asked for."""
+    """Refuse pickles that would exhaust memory or time before they name any class."""
     start = content.tell()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], content))):
         if count > MOST_OPCODES:
             raise ValueError(f"it has over {MOST_OPCODES:,} steps")
         if "PUT" in opcode.name and int(argument or 0) > MOST_OPCODES:  # the memo is an array of that length
-            raise ValueError("it remembers too much")
+            raise ValueError("its memo is too large")
     content.seek(start)
-
-
-def _unpickle(content: mmap.mmap) -> Any:
-    # latin1 keeps the bytes of Python 2's strings
-    return _Unpickler(content, encoding="latin1").load()
 
 
 class _RefusedError(Exception):
     """A name that a file of arrays does not need."""
 
 
-class _StandIn:
-    """In place of what a pickle names: no numpy code runs, and nothing of ours can be changed."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("its arrays are not arrays")
-
-
-class _Array(_StandIn):
-    """The state of a pickled array: shape, type and raw bytes, or a list of objects."""
-
-    __slots__ = ("dtype", "fortran", "raw", "shape")
-    shape: Any
-    dtype: Any
-    fortran: Any
-    raw: Any
+class _Array:
+    """State of a pickled array: shape, type and raw bytes, or a list of objects. numpy builds none from a file."""
 
     def __setstate__(self, state: Any) -> None:
         _, self.shape, self.dtype, self.fortran, self.raw = state
 
 
-class _Type(_StandIn):
-    """The state of a pickled dtype: ``f4`` and its byte order."""
-
-    __slots__ = ("code", "order")
+class _Type:
+    """State of a pickled dtype: ``f4`` and its byte order."""
 
     def __init__(self, code: object) -> None:
         self.code, self.order = code, "|"
@@ -126,45 +100,27 @@ class _Type(_StandIn):
         self.order = state[1]
 
 
-class _Reconstruct(_StandIn):
-    __slots__ = ()
-
-    def __call__(self, *_: object) -> _Array:
-        return _Array()
-
-
-class _MakeType(_StandIn):
-    __slots__ = ()
-
-    def __call__(self, code: object, *_: object) -> _Type:
-        return _Type(code)
-
-
-class _Encode(_StandIn):
-    """Python 3 writes bytes into old pickles as text to be encoded; no more of them than the file has."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, left: int) -> None:
-        self._left = left
-
-    def __call__(self, text: str, encoding: str) -> bytes:
-        self._left -= len(text)
-        if encoding not in ("latin1", "latin-1") or self._left < 0:
-            raise pickle.UnpicklingError("it encodes what is no array")
-        return text.encode("latin1")
-
-
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, content: mmap.mmap, *, encoding: str) -> None:
-        super().__init__(content, encoding=encoding)
-        reconstruct = _Reconstruct()
-        self._known = {
-            ("numpy.core.multiarray", "_reconstruct"): reconstruct,
-            ("numpy._core.multiarray", "_reconstruct"): reconstruct,
-            ("numpy", "ndarray"): _StandIn(),
-            ("numpy", "dtype"): _MakeType(),
-            ("_codecs", "encode"): _Encode(len(content)),
+    """Gives the pickle functions that belong to this load alone, never a class, which it could change."""
+
+    def __init__(self, content: mmap.mmap) -> None:
+        super().__init__(cast(IO[bytes], content), encoding="latin1")  # keeps the bytes of Python 2's strings
+        left = len(content)
+
+        def encode(text: str, encoding: str) -> bytes:
+            """Python 3 writes bytes into old pickles as encoded text; no more of it than the file has."""
+            nonlocal left
+            left -= len(text)
+            if encoding not in ("latin1", "latin-1") or left < 0:
+                raise pickle.UnpicklingError("it encodes what is no array")
+            return text.encode("latin1")
+
+        self._known: dict[tuple[str, str], Callable[..., Any] | None] = {
+            ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+            ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+            ("numpy", "ndarray"): None,  # an argument of _reconstruct
+            ("numpy", "dtype"): lambda code, *_: _Type(code),
+            ("_codecs", "encode"): encode,
         }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -174,12 +130,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _tensors(top: Any, size: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """Keys and tensors, laid out as torch has them; together not more bytes than the file has."""
+    """Keys and tensors in torch's layout; together at most as many bytes as the file has."""
     import torch
 
-    layers = (
-        top.raw[0] if isinstance(top, _Array) and isinstance(top.raw, list) and len(top.raw) == 1 else None
-    )
+    objects = top.raw if isinstance(top, _Array) else None
+    layers = objects[0] if isinstance(objects, list) and len(objects) == 1 else None
     if not isinstance(layers, dict) or not layers:
         raise ValueError("it holds no dictionary of arrays")
     for layer, pair in layers.items():
@@ -193,37 +148,28 @@ def _tensors(top: Any, size: int) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _values(array: _Array) -> np.ndarray:
-    """The numbers of a pickled array as float32, in its shape."""
+    """Values of a pickled array as float32, in its shape."""
     import numpy as np
 
-    code, order = array.dtype.code, array.dtype.order
+    code, order, shape = array.dtype.code, array.dtype.order, array.shape
     if code not in FLOATS or order not in ("<", ">", "=", "|"):
         raise ValueError(f"an array has type {str(code)[:20]}, not a floating point one")
-    if not all(type(length) is int and length >= 0 for length in array.shape) or len(array.shape) > 4:
-        raise ValueError("an array has no possible shape")
+    if len(shape) > 4 or not all(type(length) is int and length >= 0 for length in shape):
+        raise ValueError("an array has an impossible shape")
     raw = array.raw if isinstance(array.raw, bytes) else array.raw.encode("latin1")
     dtype = np.dtype(("<" if order in "=|" else order) + code)
-    if math.prod(array.shape) * dtype.itemsize != len(raw):
-        raise ValueError(f"an array of {len(raw):,} bytes claims the shape {array.shape}")
-    return (
-        np.frombuffer(raw, dtype).reshape(array.shape, order="F" if array.fortran else "C").astype(np.float32)
-    )
+    if math.prod(shape) * dtype.itemsize != len(raw):
+        raise ValueError(f"an array of {len(raw):,} bytes declares the shape {shape}")
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if array.fortran else "C").astype(np.float32)
 
 
 def _torch_order(layer: str, values: np.ndarray) -> np.ndarray:
     """``[height, width, in, out]`` to ``[out, in, height, width]``, ``[in, out]`` to ``[out, in]``."""
     import numpy as np
 
-    if values.ndim == 2 and layer == "fc6":
-        channels, height, width = get_network("bvlc_alexnet").output_shapes()["pool5"]
-        if (
-            len(values) == channels * height * width
-        ):  # rows by height, width, channel; torch flattens channels first
-            values = (
-                values.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(len(values), -1)
-            )
-    if values.ndim == 4:
-        values = values.transpose(3, 2, 0, 1)
-    elif values.ndim == 2:
-        values = values.T
-    return np.ascontiguousarray(values)
+    channels, height, width = get_network("bvlc_alexnet").output_shapes()["pool5"]
+    if layer == "fc6" and values.ndim == 2 and len(values) == channels * height * width:
+        grid = values.reshape(height, width, channels, -1)  # torch flattens channels first
+        values = grid.transpose(2, 0, 1, 3).reshape(len(values), -1)
+    order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(values.ndim, range(values.ndim))
+    return np.ascontiguousarray(values.transpose(*order))

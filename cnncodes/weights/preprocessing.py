@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from cnncodes.core.errors import OptionError
-from cnncodes.core.files import parse_json, reading
+from cnncodes.core.records import from_json, to_json
 
 Fit = Literal["shorter", "squash"]
 Interpolation = Literal["bilinear", "bilinear-point", "bicubic"]
@@ -18,7 +17,7 @@ Decoding = Literal["exact", "box", "reduced"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, crop and normalise: a record, never code. It travels in every file that depends on it.
+    """Resize, crop and normalise: a record, not code. Every file that depends on it contains it.
 
     An image (RGB, 8 bits) is resized, its crops of ``crop`` x ``crop`` pixels are taken, and each value
     ``p`` in 0..255 becomes ``(p / scale - mean[c]) / std[c]``, channels in the order ``channels``.
@@ -42,9 +41,8 @@ class Preprocessing:
     mean, std : tuple of 3 floats
         After division by ``scale``. Defaults are torchvision's ImageNet values.
     decoding : {"exact", "box", "reduced"}, default "exact"
-        "box" resizes only the part of the picture that the crops need (at most one grey level away from
-        exact); "reduced" also lets the JPEG decoder work at 1/2, 1/4 or 1/8 scale where the
-        picture stays at least twice as large as ``resize``. Both are faster, and neither is the default.
+        "box" resizes only the part of the image that the crops need (at most one grey level away from exact); "reduced"
+        also decodes JPEG at 1/2, 1/4 or 1/8 scale where the image stays at least twice as large as ``resize``. Both are faster.
     """
 
     resize: int = 256
@@ -83,20 +81,12 @@ class Preprocessing:
 
     def to_json(self) -> str:
         """JSON object with one entry per field."""
-        return json.dumps(asdict(self))
+        return to_json(self)
 
     @classmethod
-    @reading("the preprocessing record", OptionError)
     def from_json(cls, text: str) -> Preprocessing:
         """Inverse of :meth:`to_json`; raises :class:`OptionError` for anything else."""
-        values = parse_json(text)
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"unknown entries {sorted(unknown)}")
-        for name in ("mean", "std"):
-            if name in values:
-                values[name] = tuple(float(value) for value in values[name])
-        return cls(**values)
+        return from_json(text, cls, "the preprocessing record", OptionError)
 
 
 _CHOICES = {
@@ -110,10 +100,9 @@ TORCHVISION_PREPROCESSING = Preprocessing()
 
 
 def usual_for(crop: int) -> Preprocessing:
-    """torchvision's for a network of another input size: out of 256 pixels, or in the same ratio where that is too small."""
-    return replace(
-        TORCHVISION_PREPROCESSING, crop=crop, resize=256 if crop <= 256 else round(crop * 256 / 224)
-    )
+    """torchvision's for another input size: resized to 256 pixels, or in the ratio 256 / 224 where that is too small."""
+    resize = 256 if crop <= 256 else round(crop * 256 / 224)
+    return replace(TORCHVISION_PREPROCESSING, crop=crop, resize=resize)
 
 
 #: Caffe's reference models: 256 x 256 without keeping the aspect, BGR, mean of the ILSVRC2012 training set.

@@ -1,4 +1,4 @@
-"""`random:SEED`: untrained weights, the same numbers on every machine and with every numpy and torch."""
+"""`random:SEED`: untrained weights, the same numbers on every machine and with every version of numpy and torch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ BLOCK = 1 << 18  # 64-bit draws at a time: 2 MiB, so that the arithmetic stays i
 
 
 def random_weights(name: str, network: str) -> Weights:
-    """Weights drawn as He et al. 2015 do (equation 10): zero mean, variance 2 / fan-in; biases are zero.
+    """Weights of He et al. 2015 (equation 10): uniform within ``sqrt(6 / fan_in)``, biases zero.
 
-    Uniform within ``sqrt(6 / fan_in)``. That keeps the variance of the activations through ReLUs from conv1
-    to fc8, so that the codes of any stage are neither dead nor exploding, and serve as a baseline.
+    The variance of the activations stays the same through all ReLUs, so that the codes of any stage serve as a baseline.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ def random_weights(name: str, network: str) -> Weights:
 
 
 def _drawn(seed: int, key: str, shape: Shape) -> torch.Tensor:
-    """Matrices and kernels at random; scales and variances 1, what is added 0, so that each normalisation begins as the identity."""
+    """Matrices and kernels at random; scales and variances 1 and shifts 0: each normalisation is the identity."""
     import torch
 
     if len(shape) > 1:
@@ -72,11 +71,10 @@ def parse_seed(name: str) -> int:
 
 
 def _uniform(seed: int, key: str, shape: Shape) -> torch.Tensor:
-    """A tensor of numbers that depend on the seed, the key and the place in the tensor, on nothing else.
+    """Numbers that depend on the seed, the key and the place in the tensor alone.
 
-    Philox's raw output is what numpy promises never to change; its distributions are not. The upper 24 bits
-    of each 32 become an odd integer between -2^24 and 2^24, which float32 holds exactly, and one
-    multiplication, rounded as IEEE 754 says, makes the number.
+    numpy promises never to change Philox's raw output, but not its distributions. The upper 24 bits of each 32 become an
+    odd integer between -2^24 and 2^24, which float32 holds exactly, and one IEEE 754 multiplication makes the number.
     """
     import numpy as np
     import torch

@@ -32,7 +32,7 @@ class Weights:
     network : str
         Name of the network, one of ``cnncodes.networks.NETWORKS``.
     name : str
-        What the user said: ``imagenet``, ``random:0``, or the path of a file; :func:`load_weights` understands it again.
+        ``imagenet``, ``random:0``, or the path of a file: :func:`load_weights` reads it again.
     tensors : dict of str to Tensor
         float32 and contiguous, with the keys and shapes of ``Network.tensor_shapes()``. They may be mapped
         from a file and are shared with :func:`build_network`: treat them as read-only.
@@ -41,19 +41,17 @@ class Weights:
     classes : tuple of str or None
         Names of the logits, where they are known without cost; :meth:`class_names` knows more.
     source : str
-        Where the numbers came from, for people: an address or a file with its sha256, or the generator and its seed.
+        For people: an address or a file with its sha256, or the generator and its seed.
     seen : tuple of int, default ()
-        Digests (:func:`cnncodes.images.file_digest`) of the images that `train` or `finetune` learned from, so that an
-        evaluation can leave them out.
+        Digests (:func:`cnncodes.images.file_digest`) of the images that a training learned from, which no evaluation may use.
     left_out : LeftOut or None, default None
-        What the file has beside the network, and what of the network it lacks: ``str(left_out)`` says it. The
-        architecture ends where the numbers end.
+        What the file has beside the network, and what of the network it lacks. The architecture ends where the numbers end.
     watched : tuple of int, default ()
-        Digests of the images on which a training chose the epoch that was kept: they were not learned from, and are no test.
+        Digests of the images that chose the epoch of a training: they were not learned from, and are no test.
     evidence : dict, default {}
-        How a training came about and what it is worth, as JSON: its ``split``, and its ``test`` on images that had no part.
+        ``split`` and ``test`` of the training, as JSON.
     origin : {"file", "published", "random", "trained"}
-        What kind of source that is; "random" numbers were trained on nothing.
+        What kind of source that is; "random" numbers are untrained.
     """
 
     network: str
@@ -82,7 +80,7 @@ class Weights:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of keys, shapes and little-endian numbers, in the order of the keys."""
+        """See :func:`fingerprint`."""
         return fingerprint(self.tensors)
 
     def class_names(self) -> tuple[str, ...] | None:
@@ -96,7 +94,7 @@ class Weights:
 
 
 AnyWeights = Weights | str | os.PathLike[str]
-"""Loaded weights, or their name, file or folder, as :func:`cnncodes.load_weights` knows them."""
+"""Loaded weights, or their name, file or folder, as :func:`cnncodes.load_weights` reads them."""
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -114,8 +112,8 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
 def build_network(weights: AnyWeights) -> TorchNetwork:
     """The network of these weights (or of a name or file), ready to compute: evaluation mode, no gradients.
 
-    The parameters are ``weights.tensors`` themselves, nothing is copied or initialised in vain. Code that
-    trains must copy the module first (``copy.deepcopy``), or the record changes under its fingerprint.
+    The parameters are ``weights.tensors`` themselves, not copies. Code that trains must copy the module first
+    (``copy.deepcopy``), or the tensors no longer match the fingerprint.
 
     Raises
     ------

@@ -1,12 +1,15 @@
-"""From what the user said (`imagenet`, `random:0`, a file) to weights that fit their network."""
+"""From a name or file (`imagenet`, `random:0`, `w.pth`) to weights that fit their network."""
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnncodes.core.errors import (
     WeightsError,
@@ -17,9 +20,7 @@ from cnncodes.core.errors import (
 from cnncodes.core.files import model_file
 from cnncodes.networks import NETWORKS, Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
-from cnncodes.weights.changes import read_class_names, with_class_names, with_input
-from cnncodes.weights.compact import expanded, with_rank
-from cnncodes.weights.content import FileContent, as_float32, file_sha256, require_finite
+from cnncodes.weights.content import FileContent, damaged, file_sha256, require_finite
 from cnncodes.weights.imagenet import (
     PUBLISHED,
     STARTER,
@@ -36,8 +37,11 @@ from cnncodes.weights.npy_file import read_npy_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, Preprocessing, usual_for
 from cnncodes.weights.random_numbers import PREFIX, random_weights
 from cnncodes.weights.record import AnyWeights, Weights
-from cnncodes.weights.safetensors_file import read_safetensors_file, save_weights
+from cnncodes.weights.safetensors_file import read_safetensors_file
 from cnncodes.weights.torch_file import read_torch_file
+
+if TYPE_CHECKING:
+    import torch
 
 READERS: dict[str, Callable[[Path], FileContent]] = {
     ".safetensors": read_safetensors_file,
@@ -50,14 +54,15 @@ READERS: dict[str, Callable[[Path], FileContent]] = {
 }
 
 
-OPENED = 3  # loaded weights that are kept in memory, with the state of their tensors; the last one used is the last to go
+#: Loaded weights that are kept in memory, with the state of their tensors; the last one used is the last to go.
 _opened: dict[tuple[object, ...], tuple[Weights, tuple[object, ...]]] = {}
+OPENED = 3
 
 
 def load_weights(
     name: AnyWeights, *, network: str | None = None, download: bool = False, progress: Progress | None = None
 ) -> Weights:
-    """Weights by name or file; what is loaded already is given back as it is.
+    """Weights by name or file; :class:`Weights` are returned as they are.
 
     The last three are kept in memory: loaded again, they are neither decoded nor verified again unless their file has
     changed (by path, times and size), or their numbers were changed in place.
@@ -69,13 +74,13 @@ def load_weights(
           every load; or the name of one of torchvision's (``IMAGENET1K_V1``);
         - ``starter``: the small weights that come with cnncodes, see docs/starter.md;
         - ``random:SEED``: untrained, the same numbers on every machine;
-        - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt``, ``.caffemodel`` or ``.npy``; nothing in it is ever run;
+        - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt``, ``.caffemodel`` or ``.npy``; no code in it is run;
         - the folder of a training, which has its network in ``model.safetensors``.
     network : str, optional
-        Name of the network. Left out, ``alexnet`` for the named weights, and for files what the file says or
+        Name of the network. By default ``alexnet`` for named weights, and for files what the file says or
         what its keys and shapes fit.
     download : bool, default False
-        Fetch published weights that are not on this machine. Nothing is downloaded otherwise.
+        Download published weights that are not on this machine.
     progress : callable, optional
         Called with bytes done and bytes in all while downloading.
 
@@ -92,47 +97,41 @@ def load_weights(
     """
     if isinstance(name, Weights):
         return _of_network(name, network)
-    text, path = str(name), model_file(name)
-    library = is_published(text, network)
-    entry, source = None, ""
-    if library and str(network).startswith("timm/"):
-        path, source = timm_file(str(network), download=download)
-    elif library or text in {entry.name for entry in PUBLISHED}:
-        entry = find_published(text, network)
-    if entry is not None:
-        path = entry.path
-        if not path.is_file():
-            if not download:
-                raise missing(entry, path.parent)
-            fetch(text, progress, network=entry.network)
-    elif text == STARTER:
-        path = STARTER_FILE
-    key = text, network, NETWORKS.get(network or "alexnet"), *_identity(path)
-    kept = _opened.pop(key, None)
-    if kept is None or kept[1] != _state(kept[0]):
-        if entry is not None:
-            found = _published(text, entry)
-        elif source:
-            content = read_safetensors_file(path)
-            found = replace(
-                _weights(path, content, network, f"{source} (sha256 {file_sha256(path)})"),
-                name=text,
-                preprocessing=timm_record(str(network)),
-                origin="published",
-            )
-        elif text == STARTER:
-            found = _of_network(
-                replace(_from_file(path, "alexnet"), name=STARTER, origin="published"), network
-            )
-        elif re.match("random(:|$)", text):
-            found = random_weights(text, network or "alexnet")
-        else:
-            found = _from_file(path, network)
-        kept = found, _state(found)
-    _opened[key] = kept
+    path, read = _find(name, network, download, progress)
+    key = str(name), network, NETWORKS.get(network or "alexnet"), *_identity(path)
+    weights, state = _opened.pop(key, (None, ()))
+    if weights is None or state != _state(weights):
+        weights = read()
+    _opened[key] = weights, _state(weights)
     for old in list(_opened)[:-OPENED]:
         _opened.pop(old, None)
-    return kept[0]
+    return weights
+
+
+def _find(
+    name: str | os.PathLike[str], network: str | None, download: bool, progress: Progress | None
+) -> tuple[Path, Callable[[], Weights]]:
+    """The file that a name means (of random numbers: none), and what reads it."""
+    text = str(name)
+    library = is_published(text, network)
+    if library and str(network).startswith("timm/"):
+        return _timm(text, str(network), download)
+    if library or text in {entry.name for entry in PUBLISHED}:
+        entry = find_published(text, network)
+        if not entry.path.is_file():
+            if not download:
+                raise missing(entry, entry.path.parent)
+            fetch(text, progress, network=entry.network)
+        return entry.path, lambda: _published(text, entry)
+    if text == STARTER:
+        starter = partial(_from_file, STARTER_FILE, "alexnet")
+        return STARTER_FILE, lambda: _of_network(
+            replace(starter(), name=STARTER, origin="published"), network
+        )
+    if re.match("random(:|$)", text):
+        return Path(text), lambda: random_weights(text, network or "alexnet")
+    path = model_file(name)
+    return path, lambda: _from_file(path, network)
 
 
 def _of_network(weights: Weights, network: str | None) -> Weights:
@@ -161,6 +160,17 @@ def _state(weights: Weights) -> tuple[object, ...]:
     )
 
 
+def _timm(name: str, network: str, download: bool) -> tuple[Path, Callable[[], Weights]]:
+    path, address = timm_file(network, download=download)
+
+    def read() -> Weights:
+        source = f"{address} (sha256 {file_sha256(path)})"
+        weights = _weights(path, read_safetensors_file(path), network, source)
+        return replace(weights, name=name, preprocessing=timm_record(network), origin="published")
+
+    return path, read
+
+
 def _published(name: str, entry: PublishedWeights) -> Weights:
     path = entry.path
     digest = file_sha256(path)
@@ -168,32 +178,27 @@ def _published(name: str, entry: PublishedWeights) -> Weights:
         raise WeightsError(
             f"the file {path} of weights '{name}' is damaged: its sha256 starts with {digest[:8]}, not "
             f"{entry.sha256_prefix}.",
-            f"Delete it and fetch it again (cnncodes weights fetch {name}).",
+            f"Delete it and download it again (cnncodes weights fetch {name}).",
         )
-    return replace(
-        _weights(path, read_torch_file(path), entry.network, f"{entry.url} (sha256 {digest})"),
-        name=name,
-        preprocessing=entry.preprocessing,
-        origin="published",
-    )
+    weights = _weights(path, read_torch_file(path), entry.network, f"{entry.url} (sha256 {digest})")
+    return replace(weights, name=name, preprocessing=entry.preprocessing, origin="published")
 
 
 def _from_file(path: Path, network: str | None) -> Weights:
-    reader = READERS.get(path.suffix.lower())
+    reader, known = READERS.get(path.suffix.lower()), ", ".join(READERS)
+    if reader is None and path.exists():
+        raise WeightsError(
+            f"the name of the weights file '{path}' does not say its format.",
+            f"Known are files that end in {known}.",
+        )
     if reader is None:
-        if path.exists():
-            raise WeightsError(
-                f"the format of the weights file '{path}' is not known by its name.",
-                f"Known are files that end in {', '.join(READERS)}.",
-            )
         names = [STARTER, *dict.fromkeys(entry.name for entry in PUBLISHED), f"{PREFIX}0"]
         raise WeightsMissingError(
             f"'{path}' is neither the name of weights nor a file.",
-            nearest(str(path), names) + f" Or a file that ends in {', '.join(READERS)}.",
+            nearest(str(path), names) + f" Or a file that ends in {known}.",
         )
     content = reader(path)
-    source = content.source or f"{path.name} (sha256 {file_sha256(path)})"
-    return _weights(path, content, network, source)
+    return _weights(path, content, network, content.source or f"{path.name} (sha256 {file_sha256(path)})")
 
 
 def _weights(path: Path, content: FileContent, network: str | None, source: str) -> Weights:
@@ -209,22 +214,12 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
             f"'{path.name}' says that it holds weights of network '{content.network}', not of '{network}'.",
             f"Use --model {content.network}, or leave it out.",
         )
-    tensors = {name: as_float32(path, name, content.tensors[keys[name]]) for name in record.tensor_shapes()}
-    preprocessing = content.preprocessing or usual_preprocessing(record)
+    tensors = {name: _as_float32(path, name, content.tensors[keys[name]]) for name in record.tensor_shapes()}
     classes = content.classes if content.classes and len(content.classes) == record.classes else None
     weights = Weights(
-        network=record.name,
-        name=str(path),
-        tensors=tensors,
-        preprocessing=preprocessing,
-        classes=classes,
-        source=source,
-        seen=content.seen,
-        left_out=rest if str(rest) else None,
-        watched=content.watched,
-        evidence=content.evidence,
-        origin=content.origin,
-    )
+        record.name, str(path), tensors, content.preprocessing or usual_preprocessing(record), classes, source,
+        content.seen, rest if str(rest) else None, content.watched, content.evidence, content.origin,
+    )  # fmt: skip
     if content.fingerprint and content.fingerprint != weights.fingerprint:
         raise WeightsMismatchError(
             f"the numbers in '{path.name}' are not those that were written: their fingerprint starts with "
@@ -236,6 +231,18 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
     return weights
 
 
+def _as_float32(path: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as float32, contiguous; raises WeightsError for integers, sparse tensors and those without values."""
+    import torch
+
+    strided = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not strided or not tensor.is_floating_point():
+        raise damaged(
+            path, f"tensor '{key[:80]}' is {tensor.dtype} on {tensor.device}, not plain floating point"
+        )
+    return tensor.detach().to(torch.float32).contiguous()
+
+
 def usual_preprocessing(network: Network) -> Preprocessing:
     """What weights of this network expect when their file does not say it."""
     if network.name in ("bvlc_alexnet", "caffenet"):
@@ -243,102 +250,29 @@ def usual_preprocessing(network: Network) -> Preprocessing:
     return usual_for(network.input_size)
 
 
-def convert(
-    name: AnyWeights,
-    path: str | Path,
-    *,
-    network: str | None = None,
-    overwrite: bool = False,
-    input_size: int | None = None,
-    resize: int | None = None,
-    class_names: str | Path | None = None,
-    rank: int | None = None,
-    int8: bool = False,
-    expand: bool = False,
-) -> Weights:
-    """Load weights and write them to ``path`` with everything that must travel.
-
-    Parameters
-    ----------
-    name : str, path or Weights
-        See :func:`load_weights`.
-    path : str or Path
-        Ends in ``.safetensors``.
-    network : str, optional
-    overwrite : bool, default False
-    input_size, resize : int, optional
-        Pixels; another preprocessing, see :func:`cnncodes.weights.changes.with_input`.
-    class_names : str or Path, optional
-        A text file, see :func:`cnncodes.weights.changes.read_class_names`.
-    rank : int, optional
-        Fully connected matrices become two factors of this rank, see :func:`cnncodes.weights.compact.with_rank`.
-    int8 : bool, default False
-        Numbers are stored as 8-bit integers with a scale for each output: a quarter of the size.
-    expand : bool, default False
-        Factors are multiplied out: torchvision's keys and shapes.
-
-    Raises
-    ------
-    InputSizeError
-        If the network cannot take the input size.
-    WeightsMismatchError
-        If the class names do not fit the classes.
-
-    And what :func:`load_weights` and :func:`save_weights` raise.
-    """
-    weights = load_weights(name, network=network)
-    if input_size is not None or resize is not None:
-        weights = with_input(weights, input_size, resize)
-    if class_names is not None:
-        weights = with_class_names(weights, read_class_names(class_names, weights))
-    if int8 or rank is not None:
-        weights = replace(weights, evidence={})  # other numbers, of which nothing is known
-    if expand:
-        weights = expanded(weights)
-    if rank is not None:
-        weights = with_rank(weights, rank)
-    return save_weights(weights, path, overwrite=overwrite, int8=int8)
-
-
 @dataclass(frozen=True)
 class WeightsReport:
-    """What ``cnncodes weights check`` found in weights that could be loaded and verified.
-
-    ``seen`` and ``watched`` are the images whose digests it knows;
-    ``shapes`` is in the order of the network, ``left_out`` what the file has beside it or lacks.
-    """
+    """What ``cnncodes weights check`` shows of weights that were loaded and verified."""
 
     name: str
     network: str
     source: str
     fingerprint: str
     parameters: int
-    shapes: dict[str, Shape]
+    shapes: dict[str, Shape]  # in the order of the network
     preprocessing: Preprocessing
     classes: int | None
-    seen: int
+    seen: int  # images whose digests the file has
     watched: int
     evidence: dict[str, Any]
-    left_out: LeftOut | None = None
+    left_out: LeftOut | None
 
 
 def check(name: AnyWeights, *, network: str | None = None) -> WeightsReport:
-    """Load weights: their digest, keys, shapes and numbers are verified.
-
-    Raises what :func:`load_weights` raises for weights that are missing, damaged or of another network.
-    """
-    weights = load_weights(name, network=network)
+    """Load weights and verify digest, keys, shapes and numbers. Raises what :func:`load_weights` raises."""
+    found = load_weights(name, network=network)
+    shapes = {key: tuple(tensor.shape) for key, tensor in found.tensors.items()}
     return WeightsReport(
-        name=weights.name,
-        network=weights.network,
-        source=weights.source,
-        fingerprint=weights.fingerprint,
-        parameters=sum(tensor.numel() for tensor in weights.tensors.values()),
-        shapes={key: tuple(tensor.shape) for key, tensor in weights.tensors.items()},
-        preprocessing=weights.preprocessing,
-        classes=weights.architecture.classes,
-        seen=len(weights.seen),
-        left_out=weights.left_out,
-        watched=len(weights.watched),
-        evidence=weights.evidence,
-    )
+        found.name, found.network, found.source, found.fingerprint, sum(map(math.prod, shapes.values())), shapes,
+        found.preprocessing, found.architecture.classes, len(found.seen), len(found.watched), found.evidence, found.left_out,
+    )  # fmt: skip

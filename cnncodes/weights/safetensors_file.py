@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from cnncodes.core.errors import OptionError, WeightsError
+from cnncodes.core.errors import CnnCodesError, OptionError, WeightsError
 from cnncodes.core.outputs import replacing
+from cnncodes.core.records import Meta, from_value, to_value
 from cnncodes.weights.compact import as_integers, from_integers
-from cnncodes.weights.content import FileContent, damaged, require_file
-from cnncodes.weights.file_record import content_of, record_of
+from cnncodes.weights.content import FileContent, damaged, first_line, require_file
+from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.record import Origin
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,31 @@ if TYPE_CHECKING:
 FORMAT = 1
 ENTRY = "cnncodes"  # one entry: the library writes several in an order that changes from run to run
 SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """What travels beside the tensors of weights, as JSON: see :class:`~cnncodes.weights.Weights`."""
+
+    format: int
+    network: str
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None
+    source: str
+    fingerprint: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    name: str = ""
+    seen: bytes = b""  # digests, 8 bytes each
+    watched: bytes = b""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None  # not in files of the first version
+
+
+@dataclass(frozen=True)
+class _Test:
+    """What ``evidence`` says about the test of a training."""
+
+    images: int
+    accuracy: float
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -42,11 +69,18 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
-    except SafetensorError as error:
-        raise damaged(path, _reason(error)) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, MemoryError) as error:
-        # what the library raises for dtypes that this torch does not have, and for empty files
-        raise damaged(path, f"{type(error).__name__} {_reason(error)}".strip()) from error
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
+        # beside its own, what the library raises for dtypes that this torch does not have, and for empty files
+        raise damaged(path, f"{type(error).__name__} {first_line(error)}") from error
 
 
 def write_tensors(
@@ -82,7 +116,7 @@ def write_tensors(
         try:
             save_file(_apart(tensors), partial, {ENTRY: json.dumps(record)})
         except SafetensorError as error:
-            raise OSError(_reason(error)) from error
+            raise OSError(first_line(error)) from error
         partial.chmod(mode)
 
 
@@ -129,7 +163,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | Non
 def save_weights(
     weights: AnyWeights, path: str | Path, *, overwrite: bool = False, int8: bool = False
 ) -> Weights:
-    """Write weights (or those of a name or file) as safetensors with what must travel: network, preprocessing, classes, source.
+    """Write weights (or those of a name or file) as safetensors, with network, preprocessing, classes and source.
 
     Raises
     ------
@@ -150,30 +184,64 @@ def save_weights(
     if int8:
         stored = as_integers(stored)
         weights = replace(weights, tensors=from_integers(stored))
-    write_tensors(path, stored, record_of(weights, FORMAT), overwrite=overwrite)
+    record = WeightsRecord(
+        FORMAT, weights.network, weights.preprocessing, weights.class_names(), weights.source, weights.fingerprint,
+        weights.name, _packed(weights.seen), _packed(weights.watched), weights.evidence, weights.origin,
+    )  # fmt: skip
+    write_tensors(path, stored, to_value(record), overwrite=overwrite)
     return weights
 
 
 def read_safetensors_file(path: Path) -> FileContent:
-    """Weights in a safetensors file: ours with all they carry, others' by keys only; raises WeightsError."""
+    """Weights in a safetensors file: ours with everything they carry, others by keys alone; raises WeightsError."""
     tensors, metadata = read_tensors(path)
     if ENTRY not in metadata:
-        return FileContent(tensors=tensors)
+        return FileContent(tensors)
     try:
-        record = json.loads(metadata[ENTRY])
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, f"its record is not one of cnncodes ({_reason(error)})") from error
-    if isinstance(record, dict) and "network" not in record:
-        raise WeightsError(
-            f"'{path}' was written by cnncodes, but holds no weights: {str(record.get('kind', 'other'))[:40]}.",
-            "Name a file that 'cnncodes weights convert' wrote, or imagenet, or random:0.",
+        values = json.loads(metadata[ENTRY])
+        if "network" not in values:
+            raise WeightsError(
+                f"'{path}' was written by cnncodes, but holds no weights: {str(values.get('kind', 'other'))[:40]}.",
+                "Name a file that 'cnncodes weights convert' wrote, or imagenet, or random:0.",
+            )
+        if values["format"] != FORMAT:
+            raise WeightsError(
+                f"the weights file '{path}' has format {str(values['format'])[:40]}; this version reads {FORMAT}.",
+                "Install a newer version of cnncodes.",
+            )
+        require_one_head(f"the weights file '{path}'", values, WeightsError)
+        record = from_value(values, WeightsRecord)
+        if record.evidence.get("test") is not None:
+            from_value(record.evidence["test"], _Test)
+        return FileContent(
+            from_integers(tensors), record.network, record.preprocessing, record.classes, record.source,
+            record.fingerprint, _unpacked(record.seen), _unpacked(record.watched), record.evidence, origin=record.origin or _origin(record.source),
+        )  # fmt: skip
+    except WeightsError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise damaged(
+            path, f"its record or scales are not those of cnncodes ({first_line(error)})"
+        ) from error
+
+
+def require_one_head(what: str, record: Mapping[str, Any], error: type[CnnCodesError]) -> None:
+    """Raise ``error`` for a file of an earlier version with several heads, one for each data set."""
+    sets = record.get("class_sets")
+    if isinstance(sets, list) and len(set(map(str, sets))) > 1:
+        raise error(
+            f"{what} has a head for each of several data sets, and this version reads models with one head.",
+            "Train a network for each data set, or join them: cnncodes train birds/ --data flowers/.",
         )
-    try:
-        return content_of(path, record, from_integers(tensors), FORMAT)
-    except (ValueError, RuntimeError) as error:
-        raise damaged(path, _reason(error)) from error
 
 
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160].rstrip(".") if lines else type(error).__name__
+def _origin(source: str) -> Origin:
+    return "random" if source.startswith("random numbers, untrained") else "file"
+
+
+def _packed(digests: tuple[int, ...]) -> bytes:
+    return np.array(digests, "<u8").tobytes()
+
+
+def _unpacked(packed: bytes) -> tuple[int, ...]:
+    return tuple(np.frombuffer(packed, "<u8").tolist())

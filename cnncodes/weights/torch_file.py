@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncodes.core.errors import WeightsError
-from cnncodes.weights.content import FileContent, damaged, require_file
+from cnncodes.weights.content import FileContent, damaged, first_line, require_file
 
 NESTED = ("state_dict", "model_state_dict", "model")
 #: What checkpoints hold beside their tensors. None of it is made: a stand-in takes its place.
@@ -29,10 +29,10 @@ HARMLESS = (
 
 
 def read_torch_file(path: Path) -> FileContent:
-    """The state dict in a file written by ``torch.save``, in today's format or the one before 2020.
+    """The state dict in a file of ``torch.save``, in today's format or the one before 2020.
 
-    The file may hold the state dict itself, or a dictionary with it under ``state_dict``,
-    ``model_state_dict``, ``model``, or under any other name if there is only one.
+    The file holds the state dict itself, or a dictionary with it under ``state_dict``, ``model_state_dict``, ``model``,
+    or under another name if there is only one.
 
     Raises
     ------
@@ -62,22 +62,15 @@ def _check_archive(path: Path, size: int) -> None:
         raise damaged(path, "its parts claim to be larger than the file")
 
 
-class _StandIn:
-    """In place of what a checkpoint names beside its tensors: it takes everything and keeps nothing."""
-
-    def __new__(cls, *_: object) -> _StandIn:
-        return super().__new__(cls)
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
 def _stand_in(name: str) -> type:
+    """A class in place of what a checkpoint names beside its tensors: it takes everything and keeps nothing."""
     module, _, last = name.rpartition(".")
-    return type(last, (_StandIn,), {"__module__": module})
+    nothing = {
+        "__new__": lambda cls, *_: object.__new__(cls),
+        "__init__": lambda *_: None,
+        "__setstate__": lambda *_: None,
+    }
+    return type(last, (), {"__module__": module} | nothing)
 
 
 def _load(path: Path) -> Any:
@@ -97,8 +90,7 @@ def _load(path: Path) -> Any:
     except MemoryError as error:
         raise damaged(path, "it declares more memory than there is") from error
     except Exception as error:  # a broken pickle can raise anything
-        reason = (str(error).strip().splitlines() or [""])[0][:160].rstrip(".")
-        raise damaged(path, f"{type(error).__name__}: {reason}") from error
+        raise damaged(path, f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def _state_dict(path: Path, loaded: Any) -> dict[str, Any]:

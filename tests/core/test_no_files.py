@@ -24,7 +24,7 @@ from cnncodes.images import Catalog, file_digest, read_catalog
 from cnncodes.images.decode import decode, sixteen_bit_range
 from cnncodes.training import read_epochs
 from cnncodes.weights import load_weights
-from cnncodes.weights.changes import read_class_names
+from cnncodes.weights.conversion import read_class_names
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such files in folders")
 

@@ -150,7 +150,7 @@ WEIGHTS = b"".join(blob(np.ones((2, 2), np.float32), legacy=False))
     ("content", "reason"),
     [
         (b"", "empty"),
-        (nested(1, b"AlexNet"), "no layer with numbers"),
+        (nested(1, b"AlexNet"), "no layer with weights"),
         (b"not a protocol buffer at all", "byte"),
         (b"\x0b\x0b\x0c\x0c", "type 3"),
         (varint(100 << 3 | 2) + varint(10**12) + b"x", "goes beyond"),
@@ -158,17 +158,17 @@ WEIGHTS = b"".join(blob(np.ones((2, 2), np.float32), legacy=False))
         (nested(100, nested(1, b"a"), nested(7, WEIGHTS)[:-1] + b""), "goes beyond"),
         (
             nested(100, nested(7, nested(7, nested(1, varint(2**40) * 2)), nested(5, b"\0" * 8))),
-            "do not have the shape",
+            "do not have the declared shape",
         ),
         (
             nested(100, nested(7, nested(7, nested(1, varint(1) * 40)), nested(5, b"\0" * 4))),
-            "do not have the shape",
+            "do not have the declared shape",
         ),
-        (nested(100, nested(7, number(1, 3), nested(5, b"\0" * 4))), "do not have the shape"),
+        (nested(100, nested(7, number(1, 3), nested(5, b"\0" * 4))), "do not have the declared shape"),
         (nested(100, nested(7, nested(7, nested(1, varint(1))), nested(5, b"\0" * 5))), "no numbers of 4"),
         (nested(100, nested(7, nested(7, number(1, 1)), number(5, 7))), "no numbers of 4"),
         (nested(100, nested(7, nested(7, nested(1, b"\xff" * 11)), nested(5, b"\0" * 4))), "does not end"),
-        (nested(100, number(7, 5)), "is no message"),
+        (nested(100, number(7, 5)), "not a message"),
         (nested(100, nested(1, b"a"), nested(7, WEIGHTS)) * 2, "two tensors 'a.weight'"),
         (number(9, 1) * 150_000, "100,000 fields"),
         (nested(100, nested(7, nested(7, nested(1, varint(1) * 150_000)))), "100,000 fields"),
@@ -184,7 +184,7 @@ def test_alternating_fields_of_fixed_size_take_no_quadratic_time(tmp_path):
     """Each could start a run of unpacked numbers; looking for its end must not read the rest of the file."""
     pair = varint(5 << 3 | 5) + b"\0" * 4 + varint(9 << 3 | 5) + b"\0" * 4
     (tmp_path / "x.caffemodel").write_bytes(nested(100, nested(7, pair * 20_000)))
-    with pytest.raises(WeightsError, match="20,000 numbers do not have the shape"):
+    with pytest.raises(WeightsError, match="20,000 numbers do not have the declared shape"):
         load_weights(tmp_path / "x.caffemodel")
 
 

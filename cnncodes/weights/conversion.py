@@ -1,0 +1,162 @@
+"""Weights written to another file, with another input size, class names, rank or type of numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cnncodes.core.errors import WeightsError, WeightsMismatchError
+from cnncodes.core.files import read_text
+from cnncodes.weights.compact import expanded, with_rank
+from cnncodes.weights.record import AnyWeights, Weights
+from cnncodes.weights.resolve import load_weights
+from cnncodes.weights.safetensors_file import save_weights
+
+WORDNET_ID = r"n\d{8}"  # ImageNet's names of its classes: n01440764 is a tench
+
+
+def convert(
+    name: AnyWeights,
+    path: str | Path,
+    *,
+    network: str | None = None,
+    overwrite: bool = False,
+    input_size: int | None = None,
+    resize: int | None = None,
+    class_names: str | Path | None = None,
+    rank: int | None = None,
+    int8: bool = False,
+    expand: bool = False,
+) -> Weights:
+    """Load weights and write them to ``path`` with everything that must travel.
+
+    Parameters
+    ----------
+    name : str, path or Weights
+        See :func:`load_weights`.
+    path : str or Path
+        Ends in ``.safetensors``.
+    network : str, optional
+    overwrite : bool, default False
+    input_size, resize : int, optional
+        Pixels; another preprocessing, see :func:`with_input`.
+    class_names : str or Path, optional
+        A text file, see :func:`read_class_names`.
+    rank : int, optional
+        Fully connected matrices become two factors of this rank, see :func:`cnncodes.weights.compact.with_rank`.
+    int8 : bool, default False
+        Store 8-bit integers with a scale for each output: a quarter of the size.
+    expand : bool, default False
+        Multiply factors out: torchvision's keys and shapes.
+
+    Raises
+    ------
+    InputSizeError
+        If the network cannot take the input size.
+    WeightsMismatchError
+        If the class names do not fit the classes.
+
+    And what :func:`load_weights` and :func:`save_weights` raise.
+    """
+    weights = load_weights(name, network=network)
+    if input_size is not None or resize is not None:
+        weights = with_input(weights, input_size, resize)
+    if class_names is not None:
+        weights = with_class_names(weights, read_class_names(class_names, weights))
+    if int8 or rank is not None:
+        weights = replace(weights, evidence={})  # the test was one of other numbers
+    if expand:
+        weights = expanded(weights)
+    if rank is not None:
+        weights = with_rank(weights, rank)
+    return save_weights(weights, path, overwrite=overwrite, int8=int8)
+
+
+def with_input(weights: Weights, size: int | None = None, resize: int | None = None) -> Weights:
+    """The same weights with another preprocessing.
+
+    Parameters
+    ----------
+    weights : Weights
+    size : int, optional
+        Side of the crop in pixels; by default unchanged.
+    resize : int, optional
+        Shorter side in pixels (or both, see :class:`~cnncodes.weights.Preprocessing`); by default in the old ratio to the crop.
+
+    Raises
+    ------
+    InputSizeError
+        If the network cannot take the size.
+    OptionError
+        If the crop would be larger than the resized image.
+    """
+    old = weights.preprocessing
+    size = old.crop if size is None else size
+    weights.architecture.output_shapes(size)  # raises InputSizeError
+    resized = round(old.resize * size / old.crop) if resize is None else resize
+    changed = replace(old, crop=size, resize=resized)
+    evidence = weights.evidence if changed == old else {}  # the test was one of the old input
+    return replace(weights, preprocessing=changed, evidence=evidence)
+
+
+def with_class_names(weights: Weights, names: Sequence[str]) -> Weights:
+    """The same weights with these names of their classes, in the order of the logits.
+
+    Raises
+    ------
+    WeightsMismatchError
+        If there are more or fewer names than classes, or two classes would have one name.
+    """
+    classes = weights.architecture.classes or 0
+    if len(names) != classes:
+        raise WeightsMismatchError(
+            f"{len(names):,} class names do not fit the {classes:,} classes of weights '{weights.name}'.",
+            "Give one name for each class, in the order of the network's outputs.",
+        )
+    first: dict[str, int] = {}
+    for place, name in enumerate(names):
+        if name in first:
+            raise WeightsMismatchError(
+                f"classes {first[name] + 1:,} and {place + 1:,} would both be named '{name[:80]}'.",
+                "Give each class a name of its own.",
+            )
+        first[name] = place
+    return replace(weights, classes=tuple(names))
+
+
+def read_class_names(path: str | Path, weights: Weights) -> tuple[str, ...]:
+    """Names for the classes of weights from a text file, one per line, in the order of the logits.
+
+    If the weights' classes are WordNet ids and every line begins with one (``n01440764 tench``), as in Caffe's list, a
+    line names the class of that id, in any order. Lines of other ids are ignored.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read as text.
+    WeightsMismatchError
+        If a class of the weights is in no line.
+    """
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise WeightsError(
+            f"the class names in '{path}' cannot be read: {reason}.",
+            "Name a text file with one class name per line.",
+        ) from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    present = weights.classes or ()
+    matches = [re.fullmatch(rf"({WORDNET_ID})\s+(.+)", line) for line in lines]
+    if not present or not all(re.fullmatch(WORDNET_ID, name) for name in present) or not all(matches):
+        return tuple(lines)
+    named = {match[1]: match[2] for match in matches if match}
+    missing = [name for name in present if name not in named]
+    if missing:
+        raise WeightsMismatchError(
+            f"{len(missing):,} of the {len(present):,} classes have no name in '{path}', the first is {missing[0]}.",
+            f"Add a line for each: {missing[0]} NAME.",
+        )
+    return tuple(named[name] for name in present)
