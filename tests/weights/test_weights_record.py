@@ -3,7 +3,6 @@
 import hashlib
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -55,18 +54,6 @@ def test_the_fingerprint_sees_a_single_bit_a_key_and_a_shape(weights):
     prints = [replace(weights, tensors=weights.tensors | {key: bit}).fingerprint]
     prints += [replace(weights, tensors=other).fingerprint for other in (renamed, reshaped)]
     assert len({weights.fingerprint, *prints}) == 4
-
-
-def test_the_fingerprint_of_61_million_numbers_takes_under_half_a_second():
-    shapes = get_network("alexnet").tensor_shapes()
-    tensors = {key: torch.zeros(shape) for key, shape in shapes.items()}
-    weights = replace(load_weights("random:0", network="alexnet-tf"), network="alexnet", tensors=tensors)
-    took = []
-    for _ in range(3):  # processor time, best of three: other processes share these cores
-        began = time.thread_time()
-        assert len(replace(weights).fingerprint) == 64
-        took.append(time.thread_time() - began)
-    assert min(took) < 0.5
 
 
 def test_the_network_holds_the_tensors_themselves_and_is_ready_to_compute(weights):

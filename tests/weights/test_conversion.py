@@ -81,7 +81,7 @@ def test_class_names_come_in_the_order_of_the_outputs_or_by_wordnet_id(weights, 
         ("tench\ngoldfish\n", "2 class names do not fit the 3 classes"),
         ("n01440764 tench\nn01484850 shark\nn01484851 other\n", "the first is n01443537"),
         ("crane\ntench\ncrane\n", "classes 1 and 3 would both be named 'crane'"),
-        (b"\xff\xfe\x00\xd8", "no text"),
+        (b"\xff\xfe\x00\xd8", "not text"),
         (None, "No such file"),
     ],
 )
