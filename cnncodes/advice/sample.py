@@ -124,7 +124,7 @@ def extract_sample(catalog: Catalog, split: Split, weights: Weights, images: int
     settings = _settings(weights, stages, len(rows))
     kept = _Kept(settings, stages, len(rows), trained_classifier(weights))
     started = time.perf_counter()
-    for batch in stream(drawn, weights, settings, dataclasses.replace(compute, device=place.torch_name)):
+    for batch in stream(drawn, weights, settings, compute, pixels=True):
         kept.take(batch)
         bad = f"{len(kept.problems):,} unreadable" if kept.problems else ""
         compute.progress("looking", int(batch.rows[-1]) + 1, len(rows), bad)
@@ -204,6 +204,7 @@ class _Kept:
     def take(self, batch: Block) -> None:
         """Keep a block of the sample's rows."""
         rows, codes = np.asarray(batch.rows), batch.codes
+        assert batch.pixels is not None, "the stream was asked for them"
         self.problems |= batch.problems
         self.notes |= batch.notes
         self.readable[list(batch.problems)] = False

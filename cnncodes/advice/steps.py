@@ -81,6 +81,7 @@ def run(
     data: str | None = None,
     device: str = "auto",
     workers: int | None = None,
+    processes: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
     notes: Callable[[str], None] | None = None,
@@ -109,6 +110,8 @@ def run(
     device : str, default "auto"
     workers : int, optional
         Decoding threads.
+    processes : int, default 1
+        Worker processes that extract and test.
     seed : int, default 0
     progress : callable(step, done, total, word), optional
     notes : callable(text), optional
@@ -159,7 +162,7 @@ def run(
             check_inputs_stay(place, catalog, weights, recipe, asked, data)
             remove_run(place)
         note = RunNote(place, inputs_of(catalog, weights, seed), beside=anew)
-        compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
+        compute = Compute(device, workers, processes, seed=seed, progress=progress or no_progress)
         steps = RunSteps(catalog, weights, place, note, compute, data, notes, division)
         try:
             return steps.follow(asked, tuple(assignments))
@@ -287,6 +290,7 @@ class RunSteps:
             crops=crops,
             device=self.compute.device,
             workers=self.compute.workers,
+            processes=self.compute.processes,
         )
         run_extraction(plan, lambda _, *where: self.compute.progress(f"extracting {layers}", *where))
 
@@ -422,6 +426,7 @@ class RunSteps:
             else:
                 result = evaluate(
                     model, divided, rows=rows, copies=copies, temperature=False, device=self.compute.device, workers=self.compute.workers,
+                    processes=self.compute.processes,
                     progress=lambda _, done, total, word: self.compute.progress("testing", done, total, word),
                 )  # fmt: skip
                 answers = Predictions.of(result, np.concatenate([rows, copies]))

@@ -29,6 +29,8 @@ def evaluate(
     weights: options.OptionalWeights = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    processes: options.Processes = 1,
+    ray: options.Ray = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -60,7 +62,7 @@ def evaluate(
     loaded = [load_model(file) for file in files]
     results = _evaluate(
         reporter, loaded, files, data, reading, split=split, crops=crops, temperature=not no_temperature, weights=weights,
-        device=device, workers=workers,
+        device=device, workers=workers, processes=processes, ray=ray,
     )  # fmt: skip
     document: dict[str, Any] = json_module.loads(results.to_json())
     if isinstance(results, AverageResult):
@@ -127,8 +129,7 @@ def _evaluate(
     crops: str | None,
     temperature: bool,
     weights: str | None,
-    device: str,
-    workers: int | None,
+    **compute: Any,
 ) -> EvaluationResult | AverageResult:
     """One model evaluated, or several averaged; with a bar where images are computed."""
     from cnncodes.evaluation import evaluate as evaluate_model
@@ -151,11 +152,11 @@ def _evaluate(
         if single:
             return evaluate_model(
                 models[0], source, split=split, temperature=temperature, weights=numbers[0], crops=crops,
-                device=device, workers=workers, progress=progress,
+                progress=progress, **compute,
             )  # fmt: skip
         return evaluate_average(
             models, source, split=split, temperature=temperature, weights=numbers, crops=crops,
-            device=device, workers=workers, progress=progress,
+            progress=progress, **compute,
         )  # fmt: skip
 
 

@@ -117,6 +117,24 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        min=1,
+        help="Worker processes that decode and compute, each with its share of the threads; more than 1 helps where many cores feed a GPU.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Compute on a Ray cluster: its address, auto (RAY_ADDRESS, a running one, or one that is started), or local.",
+        show_default=False,
+    ),
+]
 Precision = Annotated[
     str,
     typer.Option(

@@ -29,6 +29,8 @@ def predict(
     weights: options.OptionalWeights = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    processes: options.Processes = 1,
+    ray: options.Ray = None,
     csv: head_options.Csv = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -64,7 +66,10 @@ def predict(
     else:
         numbers = model_weights(loaded, weights)
         with reporter.steps() as progress:
-            scores = score(loaded, source, weights=numbers, device=device, workers=workers, progress=progress)
+            scores = score(
+                loaded, source, weights=numbers, device=device, workers=workers, processes=processes, ray=ray,
+                progress=progress,
+            )  # fmt: skip
     root = scores.catalog.root
     predictions = [
         dataclasses.replace(found, name=_shown(root / found.name))

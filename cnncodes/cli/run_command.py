@@ -32,6 +32,7 @@ def run(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    processes: options.Processes = 1,
     overwrite: advice_options.RunOverwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -68,7 +69,7 @@ def run(
         with reporter.steps() as progress:
             report = run_all(
                 catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=options.words(data, reading),
-                device=device, workers=workers, seed=seed, progress=progress,
+                device=device, workers=workers, processes=processes, seed=seed, progress=progress,
                 notes=reporter.warn, overwrite=overwrite,
             )  # fmt: skip
         if model is None:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,9 +66,9 @@ def choose_device(name: str = "auto") -> Device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, place = name.partition(":")
-    if kind == "cuda":
+    if kind == "cuda" and (not place or place.isdigit()):
         count = torch.cuda.device_count()
-        index = int(place) if place.isdigit() else 0
+        index = int(place or 0)
         if index >= count:
             found = f"{count} CUDA devices" if count else "no CUDA device"
             raise OptionError(
@@ -79,6 +80,14 @@ def choose_device(name: str = "auto") -> Device:
     if name == "cpu":
         return Device("cpu", f"CPU, {cores} core{'s' if cores > 1 else ''}", cores)
     raise OptionError(f"device '{name}' is not there.", "Use --device cpu, cuda, cuda:N, mps or auto.")
+
+
+def device_names(name: str) -> list[str]:
+    """Each device of a name that may mean several: ``cuda:0,2``, or ``cuda:all``."""
+    kind, _, places = name.partition(":")
+    if name == "cuda:all":
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cuda"]
+    return [f"{kind}:{place.strip()}" for place in places.split(",")] if places else [name]
 
 
 def available_cores() -> int:
@@ -224,6 +233,16 @@ def exact_and_side_by_side(device: Device) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = rounding
+
+
+def save_mapped(record: object, path: Path) -> None:
+    """Save a record with its tensors for other processes of this machine: :func:`load_mapped`."""
+    torch.save(record, path)
+
+
+def load_mapped(path: str) -> Any:
+    """What :func:`save_mapped` of our own process wrote. The tensors stay in the file: all processes share its pages."""
+    return torch.load(path, mmap=True, weights_only=False)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -104,7 +104,7 @@ def run_extraction(plan: Plan, progress: Progress = no_progress) -> ExtractionRe
         notes: dict[str, tuple[str, ...]] = {}
         with (
             closing(RowWriter(plan.output, layout(plan.output))) as writer,
-            closing(_blocks(plan, plan.pending, plan.workers, work)) as computed,  # type: ignore[type-var]
+            closing(_blocks(plan, plan.compute, plan.pending, work)) as computed,  # type: ignore[type-var]
         ):
             for batch in computed:
                 rows = [row for row in batch.rows if wanted[row]]  # what is done already is left as it is
@@ -134,8 +134,7 @@ def run_extraction(plan: Plan, progress: Progress = no_progress) -> ExtractionRe
     )
 
 
-def _blocks(plan: Plan, rows: Sequence[Sequence[int]], workers: int, work: Work) -> Iterator[Block]:
-    compute = Compute(device=plan.device.torch_name, workers=workers)
+def _blocks(plan: Plan, compute: Compute, rows: Sequence[Sequence[int]], work: Work) -> Iterator[Block]:
     return stream(plan.catalog, plan.weights, plan.settings, compute, blocks=rows, work=work)
 
 
@@ -191,12 +190,12 @@ def estimate_seconds(plan: Plan) -> float:
     if not plan.images:
         return 0.0
     rows = np.unique(np.linspace(0, len(plan.catalog) - 1, PROBE_IMAGES).astype(int))
-    work = Work()
     for _ in range(2):  # the first time sets things up; the second counts
-        for _ in _blocks(plan, [rows.tolist()], 1, work):
+        work = Work()
+        for _ in _blocks(plan, Compute(plan.device.torch_name, workers=1), [rows.tolist()], work):
             pass
     network = work.network_s / len(rows) / (plan.device.cores if plan.device.is_cpu else 1)
-    decoding = work.decoding_s / len(rows) / min(plan.workers, plan.device.cores)
+    decoding = work.decoding_s / len(rows) / min(plan.compute.workers or plan.device.cores, plan.device.cores)
     return plan.images * (network + decoding if plan.device.is_cpu else max(network, decoding))
 
 

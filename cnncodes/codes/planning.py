@@ -46,7 +46,7 @@ class Plan:
     settings: ExtractionSettings
     weights: Weights
     device: Device
-    workers: int
+    compute: Compute
     size: np.ndarray
     mtime: np.ndarray
     pending: tuple[range, ...]
@@ -80,6 +80,8 @@ def plan_extraction(
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
+    processes: int = 1,
+    ray: str | None = None,
     overwrite: bool = False,
     strict: bool = False,
     retry: bool = False,
@@ -104,10 +106,15 @@ def plan_extraction(
     decoding : str, optional
         Replaces the preprocessing's: "exact", "box" or "reduced".
     device : str, default "auto"
+        Also several GPUs: ``cuda:0,2`` or ``cuda:all``.
     batch_size : int, optional
         By default that of the file to be continued, else 16 to 64 by the number of images.
     workers : int, optional
         Decoding threads; by default the number of cores.
+    processes : int, default 1
+        Worker processes, each with its share of the cores.
+    ray : str, optional
+        Address of a Ray cluster, "auto" or "local": its workers compute.
     overwrite : bool, default False
         Start anew even if the output is there.
     strict : bool, default False
@@ -152,7 +159,7 @@ def plan_extraction(
     if part is not None:
         catalog, part = part_of(catalog, part, rows)
     how = _How(overwrite, strict, retry, batch_size is not None, part)
-    return _plan(catalog, Path(output), weights, settings, Compute(device, workers), how)
+    return _plan(catalog, Path(output), weights, settings, Compute(device, workers, processes, ray), how)
 
 
 def _limited(catalog: Catalog, limit: int | None) -> Catalog:
@@ -179,7 +186,7 @@ def _plan(
     catalog: Catalog, path: Path, weights: Weights, settings: ExtractionSettings, compute: Compute, how: _How
 ) -> Plan:
     """The plan, once it is known what is to be computed."""
-    from cnncodes.codes.compute import choose_device
+    from cnncodes.codes.compute import choose_device, device_names
 
     check_folder(path)
     size, mtime = stat_files(catalog)
@@ -192,14 +199,14 @@ def _plan(
         check_room(path.parent, bytes_needed(len(catalog), settings))
     if pending:
         _check_writable(path)
-    place = choose_device(compute.device)
+    place = choose_device(device_names(compute.device)[0])
     return Plan(
         catalog=catalog,
         output=path,
         settings=settings,
         weights=weights,
         device=place,
-        workers=compute.workers or place.cores,
+        compute=compute,
         size=size,
         mtime=mtime,
         pending=pending,

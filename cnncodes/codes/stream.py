@@ -5,7 +5,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -37,8 +38,8 @@ class Block:
         Of the image files; 0 for what is no file or cannot be read.
     notes : dict of int to tuple of str
         Row -> what is amiss with an image that is read all the same, see :data:`~cnncodes.images.notes.NOTES`.
-    pixels : uint8 ndarray [B, crops, height, width, 3]
-        As the network saw them.
+    pixels : uint8 ndarray [B, crops, height, width, 3], or None
+        As the network saw them, if :func:`stream` was asked for them.
     """
 
     rows: Sequence[int]
@@ -46,7 +47,7 @@ class Block:
     problems: dict[int, str]
     digests: npt.NDArray[np.uint64]
     notes: dict[int, tuple[str, ...]]
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.uint8] | None = None
 
     @property
     def readable(self) -> npt.NDArray[np.intp]:
@@ -64,6 +65,13 @@ class Work:
     waited_s: float = 0.0
     batch_size: int = 0
 
+    def add(self, part: Work) -> None:
+        """Add the work of a part of the blocks."""
+        self.decoding_s += part.decoding_s
+        self.network_s += part.network_s
+        self.waited_s += part.waited_s
+        self.batch_size = min(self.batch_size or part.batch_size, part.batch_size)
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -75,7 +83,44 @@ class Task:
     settings: ExtractionSettings
     device: Device
     workers: int
+    pixels: bool = False
     work: Work = field(default_factory=Work)
+
+    def part(self, blocks: Sequence[Sequence[int]]) -> Part:
+        """Some of the blocks with their images alone: small enough to be sent to a worker."""
+        rows = [row for block in blocks for row in block]
+        images = self.images
+        ends = np.cumsum([0, *map(len, blocks)]).tolist()
+        return Part(
+            images.subset(rows) if isinstance(images, Catalog) else [images[row] for row in rows],
+            [range(first, end) for first, end in pairwise(ends)],
+            blocks,
+        )
+
+    def without_images(self) -> Task:
+        """What all parts share: a worker gets it once."""
+        return replace(self, images=[], blocks=[], work=Work())
+
+    def compute(self, part: Part) -> tuple[list[Block], Work]:
+        """The blocks of a part, computed in this process."""
+        task = replace(self, images=part.images, blocks=part.blocks, work=Work())
+        return [part.at_rows(number, block) for number, block in enumerate(local(task))], task.work
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Images of some blocks, with the rows that they have among these images and among all."""
+
+    images: Catalog | Sequence[Source]
+    blocks: Sequence[range]
+    rows: Sequence[Sequence[int]]
+
+    def at_rows(self, number: int, block: Block) -> Block:
+        """A computed block with its rows among all images."""
+        first, rows = self.blocks[number].start, self.rows[number]
+        problems = {rows[place - first]: reason for place, reason in block.problems.items()}
+        notes = {rows[place - first]: kinds for place, kinds in block.notes.items()}
+        return replace(block, rows=rows, problems=problems, notes=notes)
 
 
 Executor: TypeAlias = Callable[[Task], Iterator[Block]]
@@ -87,11 +132,10 @@ def local(task: Task) -> Iterator[Block]:
     pipeline = Pipeline(task.images, task.blocks, encoder, workers=task.workers)
     with closing(iter(pipeline)) as computed:  # type: ignore[type-var]
         for batch, codes in computed:
-            yield Block(batch.rows, codes, batch.problems, batch.digests, batch.notes, batch.pixels)
-    task.work.decoding_s = pipeline.loader.busy_s
-    task.work.network_s = pipeline.network_s
-    task.work.waited_s = pipeline.loader.waited_s
-    task.work.batch_size = pipeline.batch_size
+            pixels = batch.pixels if task.pixels else None
+            yield Block(batch.rows, codes, batch.problems, batch.digests, batch.notes, pixels)
+    loader = pipeline.loader
+    task.work.add(Work(loader.busy_s, pipeline.network_s, loader.waited_s, pipeline.batch_size))
 
 
 def stream(
@@ -101,8 +145,9 @@ def stream(
     compute: Compute,
     *,
     blocks: Sequence[Sequence[int]] | None = None,
-    executor: Executor = local,
+    executor: Executor | None = None,
     work: Work | None = None,
+    pixels: bool = False,
 ) -> Iterator[Block]:
     """Codes of images, block by block.
 
@@ -113,26 +158,45 @@ def stream(
     settings : ExtractionSettings
         Which layers, and how; they say the precision.
     compute : Compute
-        Its device and workers.
+        Its device, workers, processes and Ray cluster.
     blocks : sequence of sequences of int, optional
         Rows of each block; by default all of them, in ranges of the settings' batch size. Equal blocks have equal bits.
-    executor : callable, default :func:`local`
-        Computes the blocks.
+    executor : callable, optional
+        Computes the blocks; by default :func:`executor_of` chooses it.
     work : Work, optional
         Filled at the end.
+    pixels : bool, default False
+        Whether the blocks keep their pixels.
 
     Raises
     ------
     OptionError
         If the device is not there.
     """
-    from cnncodes.codes.compute import choose_device
+    from cnncodes.codes.compute import choose_device, device_names
 
-    device = choose_device(compute.device)
+    device = choose_device(device_names(compute.device)[0])
     if blocks is None:
         blocks = batches_of(len(images), settings.batch_size)
-    task = Task(images, blocks, weights, settings, device, compute.workers or device.cores, work or Work())
-    return executor(task)
+    workers = compute.workers or device.cores
+    task = Task(images, blocks, weights, settings, device, workers, pixels, work or Work())
+    return (executor or executor_of(compute))(task)
+
+
+def executor_of(compute: Compute) -> Executor:
+    """Where the blocks are computed: on Ray, in worker processes (always, if there are several devices), or in this process."""
+    if compute.ray is not None:
+        from cnncodes.codes.on_ray import OnRay
+
+        return OnRay(compute.ray)
+    from cnncodes.codes.compute import device_names
+
+    names = device_names(compute.device)
+    if max(compute.processes, len(names)) > 1:
+        from cnncodes.codes.processes import InProcesses
+
+        return InProcesses(max(compute.processes, len(names)), tuple(names))
+    return local
 
 
 def batches_of(rows: int, batch_size: int) -> list[range]:

@@ -22,9 +22,15 @@ class Compute:
     Parameters
     ----------
     device : str, default "auto"
-        ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``, as :func:`cnncodes.codes.compute.choose_device` reads it.
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``, as :func:`cnncodes.codes.compute.choose_device` reads it;
+        where images become codes also several GPUs, ``cuda:0,2`` or ``cuda:all``.
     workers : int, optional
         Threads that decode images; by default one for each core.
+    processes : int, default 1
+        Worker processes that turn images into codes, each with its share of the threads. With 1 (and one device), this process does it.
+    ray : str, optional
+        Address of a Ray cluster whose workers turn images into codes; "auto" and "local" as
+        :class:`cnncodes.codes.on_ray.OnRay` reads them.
     precision : {"float32", "bfloat16", "float16"}, default "float32"
         Of the network's arithmetic.
     batch_size : int, optional
@@ -37,6 +43,8 @@ class Compute:
 
     device: str = "auto"
     workers: int | None = None
+    processes: int = 1
+    ray: str | None = None
     precision: str = "float32"
     batch_size: int | None = None
     seed: int = 0

@@ -86,6 +86,10 @@ class ResumeError(CnnCodesError):
     """The output belongs to other images, weights or settings."""
 
 
+class WorkerError(CnnCodesError):
+    """Worker processes that end without a result."""
+
+
 class DiskFullError(CnnCodesError):
     """The output does not fit on the disk."""
 

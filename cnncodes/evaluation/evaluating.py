@@ -203,6 +203,8 @@ def evaluate(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    processes: int = 1,
+    ray: str | None = None,
     progress: Progress = no_progress,
 ) -> EvaluationResult:
     """Compare a model's predictions with labels.
@@ -224,7 +226,7 @@ def evaluate(
     temperature : bool, default True
         Whether a temperature is fitted on the val split, where it is neither evaluated nor fitted on; of
         images, that split is then computed as well.
-    weights, device, crops, batch_size, workers, progress
+    weights, device, crops, batch_size, workers, processes, ray, progress
         As for :func:`~cnncodes.evaluation.score`.
 
     Raises
@@ -235,7 +237,7 @@ def evaluate(
         If no image is left to evaluate.
     """
     asked = _Asked(split, rows, copies, temperature, crops)
-    compute = Compute(device, workers, batch_size=batch_size, progress=progress)
+    compute = Compute(device, workers, processes, ray, batch_size=batch_size, progress=progress)
     return _judge([load_model(model)], data, asked, None if weights is None else [weights], compute).results[
         0
     ]
@@ -251,6 +253,8 @@ def evaluate_average(
     device: str = "auto",
     crops: str | None = None,
     workers: int | None = None,
+    processes: int = 1,
+    ray: str | None = None,
     progress: Progress = no_progress,
 ) -> AverageResult:
     """Compare several models, and the average of their probabilities, with labels.
@@ -265,7 +269,7 @@ def evaluate_average(
         With the same classes, in any order; the first one's order counts.
     weights : sequence of Weights, name or path, optional
         One per model.
-    data, split, temperature, device, crops, workers, progress
+    data, split, temperature, device, crops, workers, processes, ray, progress
         As for :func:`evaluate`.
 
     Raises
@@ -279,7 +283,7 @@ def evaluate_average(
     """
     loaded = [load_model(model) for model in models]
     asked = _Asked(split, temperature=temperature, crops=crops)
-    judged = _judge(loaded, data, asked, weights, Compute(device, workers, progress=progress))
+    judged = _judge(loaded, data, asked, weights, Compute(device, workers, processes, ray, progress=progress))
     first = judged.results[0]
     logarithms = mean_log_probabilities([result.log_probabilities for result in judged.results])
     values = np.full(first.scores.values.shape, np.nan)

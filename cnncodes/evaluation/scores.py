@@ -71,6 +71,8 @@ def score(
     crops: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    processes: int = 1,
+    ray: str | None = None,
     progress: Progress = no_progress,
 ) -> Scores:
     """Scores of images, or of the rows of a codes file.
@@ -82,7 +84,7 @@ def score(
     data : images as for :func:`~cnncodes.images.read_catalog`, a Catalog, or one codes file (.h5)
     weights : Weights, name or path, optional
         Those of the model; by default :func:`model_weights` finds them.
-    device, batch_size, workers
+    device, batch_size, workers, processes, ray
         As for :func:`~cnncodes.codes.plan_extraction`.
     crops : str, optional
         Other crops than the model was fitted with; kept crops are averaged.
@@ -95,7 +97,7 @@ def score(
     WeightsMissingError, WeightsMismatchError
         If the model's weights are not at hand or differ.
     """
-    compute = Compute(device, workers, batch_size=batch_size, progress=progress)
+    compute = Compute(device, workers, processes, ray, batch_size=batch_size, progress=progress)
     return score_models([model], data, None if weights is None else [weights], crops, compute)[0]
 
 

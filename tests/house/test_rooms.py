@@ -32,6 +32,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     },
     "torchvision": {"networks": {"library"}, "weights": {"imagenet", "library"}},
     "timm": {"networks": {"library"}, "weights": {"library"}},
+    "ray": {"codes": {"on_ray"}},
     "huggingface_hub": {"weights": {"library"}},
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},

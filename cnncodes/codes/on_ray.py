@@ -1,0 +1,129 @@
+"""The executor on Ray: every block is a task of a cluster, which tries it again elsewhere when its worker or machine is gone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cnncodes.codes.stream import Block, Part, Task, Work
+from cnncodes.core.errors import DependencyError, OptionError, WorkerError
+
+TRIES = 3  # of a block whose worker has ended, after the first
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """Executor: the blocks are tasks of a Ray cluster, one core each, or one GPU where the task's device is one.
+
+    The workers read the images by the paths that they have here.
+
+    Parameters
+    ----------
+    address : str, default "auto"
+        Of a cluster: ``host:6379`` or ``ray://host:10001``. "auto" is that of ``RAY_ADDRESS``, else of a cluster that runs on
+        this machine. "local" starts one for these blocks, which nothing outside of this machine can reach.
+    """
+
+    address: str = "auto"
+
+    def __call__(self, task: Task) -> Iterator[Block]:
+        """The task's blocks in their order; a bounded number of them is ahead of the caller."""
+        with _connected(self.address) as ray:
+            device = task.device
+            gpus = 0 if device.is_cpu else 1
+            kind = "CPU" if device.is_cpu else "GPU"
+            threads = 1 if device.is_cpu else task.workers
+            shared = replace(task.without_images(), device=replace(device, cores=1), workers=threads)
+            there = [ray.put(shared)]
+            compute = ray.remote(
+                num_cpus=threads, num_gpus=gpus, max_calls=0, max_retries=TRIES, scheduling_strategy="SPREAD"
+            )(_compute)
+            blocks = iter(task.blocks)
+            waiting: deque[tuple[Part, Any]] = deque()
+            while True:
+                ahead = 2 * max(1, int(ray.cluster_resources().get(kind, 0)))
+                for rows in blocks:
+                    part = task.part([rows])
+                    waiting.append((part, compute.remote(there, part)))
+                    if len(waiting) >= ahead:
+                        break
+                if not waiting:
+                    return
+                found, work = _result(ray, *waiting.popleft())
+                task.work.add(work)
+                yield found
+
+
+def _compute(shared: list[Any], part: Part) -> tuple[Block, Work]:
+    """One block, in a worker of Ray, which keeps the network for the next one. The reference is in a list: Ray would fetch a bare one
+    anew for each block."""
+    import ray
+
+    if shared[0] not in _KEPT:
+        _KEPT.clear()
+        _KEPT[shared[0]] = ray.get(shared[0])
+    (block,), work = _KEPT[shared[0]].compute(part)
+    return block, work
+
+
+_KEPT: dict[Any, Task] = {}
+
+
+def _result(ray: Any, part: Part, reference: Any) -> tuple[Block, Work]:
+    try:
+        block, work = ray.get(reference)
+    except (
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.OutOfMemoryError,
+        ray.exceptions.NodeDiedError,
+        ray.exceptions.ObjectLostError,
+    ) as error:
+        raise WorkerError(
+            f"Ray lost the images from row {part.rows[0][0]:,} on {TRIES + 1} times ({type(error).__name__}).",
+            "Look at these images, at the memory of the workers and at Ray's log (/tmp/ray/session_latest/logs).",
+        ) from None
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    # Arrays from Ray's store cannot be written.
+    return replace(block, codes={stage: np.array(values) for stage, values in block.codes.items()}), work
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Ray, connected; a cluster that was started here ends at the end."""
+    if (
+        address == "local"
+    ):  # else its processes listen on every interface, also where everything runs on one machine
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # Ray's warnings are no part of our output
+    try:
+        import ray
+    except ImportError as error:
+        raise DependencyError(
+            "--ray needs the library ray, which is not installed.", "Install it: pip install 'cnncodes[ray]'."
+        ) from error
+    if ray.is_initialized():  # by the caller, who goes on with it
+        yield ray
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise OptionError(
+            f"there is no Ray cluster at '{address}'.", "Start one with 'ray start', or use --ray local."
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
