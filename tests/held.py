@@ -28,7 +28,8 @@ def held(writer: RowWriter, *arguments: Any) -> None:
     write(writer, *arguments)
 
 
-# A suite that was started in the background ignores Ctrl-C, and its children inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-RowWriter.write = held  # type: ignore[method-assign]
-sys.exit(main(sys.argv[2:]))
+if __name__ == "__main__":  # not in the worker processes that the command starts
+    # A suite that was started in the background ignores Ctrl-C, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    RowWriter.write = held  # type: ignore[method-assign]
+    sys.exit(main(sys.argv[2:]))

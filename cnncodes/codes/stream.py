@@ -89,13 +89,12 @@ class Task:
     def part(self, blocks: Sequence[Sequence[int]]) -> Part:
         """Some of the blocks with their images alone: small enough to be sent to a worker."""
         rows = [row for block in blocks for row in block]
-        images = self.images
+        if isinstance(self.images, Catalog):
+            images: Catalog | list[Source] = replace(self.images.subset(rows), left_out=(), notes=())
+        else:
+            images = [self.images[row] for row in rows]
         ends = np.cumsum([0, *map(len, blocks)]).tolist()
-        return Part(
-            images.subset(rows) if isinstance(images, Catalog) else [images[row] for row in rows],
-            [range(first, end) for first, end in pairwise(ends)],
-            blocks,
-        )
+        return Part(images, [range(first, end) for first, end in pairwise(ends)], blocks)
 
     def without_images(self) -> Task:
         """What all parts share: a worker gets it once."""

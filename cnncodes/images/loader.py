@@ -106,7 +106,7 @@ class Loader:
         for name, value in (("workers", workers), ("ahead", ahead)):
             if value < 1:
                 raise OptionError(f"{name}={value} is not allowed.", f"Use {name} of at least 1.")
-        self.sources = images.files if isinstance(images, Catalog) else images
+        self.sources = images.reader if isinstance(images, Catalog) else images
         self.batches = batches
         self.preprocessing = preprocessing
         self.crops = crops

@@ -18,17 +18,17 @@ BUDGETS = {
     "networks": 1800,  # 1,500 and a part of the 500 for networks of libraries
     "weights": 2440,  # 1,700
     "images": 3030,  # 1,600 and 450 for shards, of the 1,500 for scale; the tables and listings are still to shrink
-    "codes": 3100,  # 2,100; shards are of the 1,500 for scale
+    "codes": 3500,  # 2,100; shards, worker processes and Ray are of the 1,500 for scale
     "heads": 3000,  # 2,000
     "training": 3650,  # 2,500
     "evaluation": 2500,  # 1,500
     "advice": 6450,  # 3,200
     "pictures": 5770,  # 4,400
     "page": 1500,  # 1,500
-    "cli": 5720,  # 3,000
+    "cli": 5760,  # 3,000
 }
 MODULES = 220  # 120
-TESTS = 23_900  # 15,000
+TESTS = 24_100  # 15,000
 FUNCTION = 80  # lines without the docstring, below cli/
 PARAMETERS = 8  # of a function that no room hands out, but for these
 MORE = {
