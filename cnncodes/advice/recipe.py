@@ -9,18 +9,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cnncodes.advice.recipe_check import Flaw, Reading, Value, toml_value
+from cnncodes.advice.recipe_check import Draft, Flaw
 from cnncodes.advice.recipe_schema import (
-    METHOD_DEFAULTS,
+    FILES,
     ExtractSettings,
+    FinetuneFile,
     HeadSettings,
+    LinearFile,
     Method,
+    TrainFile,
     When,
-    nested_records,
 )
+from cnncodes.advice.toml_text import toml_value
 from cnncodes.core.errors import CnnCodesError, OptionError, nearest
 from cnncodes.core.files import parse_toml, read_text
 from cnncodes.core.outputs import write_whole
+from cnncodes.core.records import from_value
 from cnncodes.networks import Network, get_network
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights.preprocessing import Preprocessing
@@ -157,10 +161,7 @@ class Recipe:
             parts |= {"extract": dataclasses.asdict(self.extract), "head": dataclasses.asdict(self.head)}
         else:
             parts["train"] = dataclasses.asdict(self.training)
-            for section in nested_records():
-                nested = parts["train"].pop(section)
-                if nested is not None:
-                    parts[section] = parts.get(section, {}) | nested
+            parts["network"] |= parts["train"].pop("network")
         head = {"summary": self.summary, "method": self.method, "source": self.source}
         return "\n".join([_lines(head), *(f"[{name}]\n{_lines(part)}" for name, part in parts.items())])
 
@@ -181,9 +182,9 @@ class Recipe:
         OptionError
             If only assignments or options are wrong.
         """
-        reading = Reading()
-        reading.read_text(text)
-        return _finish(reading, name, assignments, options or {})
+        draft = Draft()
+        draft.read_text(text)
+        return _finish(draft, name, assignments, options or {})
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Keep the resolved recipe in a run's folder, as ``recipe.toml``."""
@@ -278,24 +279,22 @@ def plain_recipe(
     method: Method, assignments: Iterable[str] = (), *, options: Mapping[str, str] | None = None
 ) -> Recipe:
     """The defaults of a method as a recipe, with what is changed in them; raises OptionError."""
-    reading = Reading()
     top = {"summary": f"cnncodes {COMMANDS[method]} without a recipe", "method": method, "source": "defaults"}
-    reading.given[""] = {key: Value(value) for key, value in top.items()}
-    return _finish(reading, "defaults", assignments, options or {})
+    return _finish(Draft(dict(top)), "defaults", assignments, options or {})
 
 
-def _finish(reading: Reading, name: str, assignments: Iterable[str], options: Mapping[str, str]) -> Recipe:
+def _finish(draft: Draft, name: str, assignments: Iterable[str], options: Mapping[str, str]) -> Recipe:
     for option, assignment in options.items():
-        reading.read_assignment(assignment, option)
+        draft.assign(assignment, option)
     for assignment in assignments:
-        reading.read_assignment(assignment)
-    method = reading.check_method()
-    recipe = None
-    if method:
-        recipe = _build(reading, method, name)
-    else:
-        _try_all(reading)
-    flaws = reading.ordered_flaws()
+        draft.assign(assignment)
+    method = draft.method
+    network = _network(draft, method) if method else None
+    images = {} if network is None else {"crop": network.input_size}
+    draft.check(images)
+    if network is not None:
+        _check_stages(draft, network)
+    flaws = draft.ordered_flaws()
     if any(flaw.line is not None for flaw in flaws):
         raise RecipeError(name, flaws)
     if len(flaws) == 1:
@@ -305,79 +304,52 @@ def _finish(reading: Reading, name: str, assignments: Iterable[str], options: Ma
         raise OptionError(
             f"{len(flaws)} options cannot be used:\n{listed}", "Correct them, or leave them out."
         )
-    assert recipe is not None
-    return recipe
+    assert method is not None
+    file = from_value(draft.file_values(method, images), FILES[method])
+    parts: dict[str, Any] = {
+        "summary": file.summary,
+        "method": method,
+        "source": file.source,
+        "when": file.when,
+    }
+    if isinstance(file, LinearFile):
+        return Recipe(**parts, weights=file.network.weights, extract=file.extract, head=file.head, name=name)
+    if isinstance(file, FinetuneFile):
+        return Recipe(**parts, weights=file.network.weights, training=file.train, name=name)
+    assert isinstance(file, TrainFile)
+    return Recipe(**parts, network=file.network.name, images=file.images, training=file.train, name=name)
 
 
-def _build(reading: Reading, method: Method, name: str) -> Recipe:
-    given = reading.given
-    texts = {key: value.value for key, value in given[""].items()}
-    parts: dict[str, Any] = {"when": reading.build(When, "when")}
-    if method == "linear":
-        parts["extract"] = reading.build(ExtractSettings, "extract")
-        parts["head"] = reading.build(HeadSettings, "head")
-    else:
-        nested: dict[str, Any] = {
-            section: reading.build(record, section)
-            for section, record in nested_records().items()
-            if section == "network" or given[section] or section in reading.section_lines
-        }
-        fixed = METHOD_DEFAULTS[method] | nested
-        parts["training"] = reading.build(TrainingSettings, "train", fixed)
-    network = _network(reading, method)
-    if method == "train":
-        crop = {} if network is None else {"crop": network.input_size}
-        parts["images"] = reading.build(Preprocessing, "images", crop)
-    named = "name" if method == "train" else "weights"
-    if named in given["network"]:
-        parts["network" if method == "train" else "weights"] = given["network"][named].value
-    if network is not None:
-        _check_stages(reading, network)
-    return Recipe(
-        summary=texts.get("summary", ""), method=method, source=texts.get("source", ""), name=name, **parts
-    )
-
-
-def _try_all(reading: Reading) -> None:
-    """See whether the sections could be built, whichever method they are for."""
-    records: dict[str, type] = {"images": Preprocessing, "extract": ExtractSettings, "head": HeadSettings}
-    for section, record in (records | {"train": TrainingSettings} | nested_records()).items():
-        reading.build(record, section)
-
-
-def _network(reading: Reading, method: Method) -> Network | None:
+def _network(draft: Draft, method: Method) -> Network | None:
     """The network of the recipe, as far as it says; what is in a weights file is not known here."""
-    key = "name" if method == "train" else "weights"
-    value = reading.given["network"].get(key)
-    if method == "train" and value is not None:
+    name = draft.given("network", "name" if method == "train" else "weights")
+    if method == "train" and isinstance(name, str):
         try:
-            return get_network(value.value)
+            return get_network(name)
         except CnnCodesError as error:
-            reading.fault("network", key, error)
+            draft.fault("network", "name", error)
             return None
-    named = value is None or value.value.partition(":")[0] in ("imagenet", "random")
+    named = name is None or str(name).partition(":")[0] in ("imagenet", "random")
     return get_network("alexnet") if named else None
 
 
-def _check_stages(reading: Reading, network: Network) -> None:
+def _check_stages(draft: Draft, network: Network) -> None:
     """Stage names of the file; those of the command line are checked against the network that is really used."""
     for section, key in (("train", "freeze"), ("extract", "layers"), ("head", "layer")):
-        value = reading.given[section].get(key)
-        if value is None or value.line is None or (key == "layer" and value.value == "auto"):
+        value = draft.given(section, key)
+        if not draft.in_file(section, key) or not isinstance(value, str) or (key, value) == ("layer", "auto"):
             continue
         try:
-            names = network.select(value.value)
+            names = network.select(value)
             if key == "layer":
-                network.select_one(value.value)
-                layers = reading.given["extract"].get("layers", Value(ExtractSettings.layers))
-                if names[0] not in network.select(layers.value):
-                    reading.flaws.append(
-                        value.flaw(
-                            f"head.layer = '{value.value}' is not one of extract.layers = '{layers.value}'."
-                        )
+                network.select_one(value)
+                layers = draft.given("extract", "layers") or ExtractSettings.layers
+                if names[0] not in network.select(layers):
+                    draft.flag(
+                        (section, key), f"head.layer = '{value}' is not one of extract.layers = '{layers}'."
                     )
         except CnnCodesError as error:
-            reading.fault(section, key, error)
+            draft.fault(section, key, error)
 
 
 def _lines(values: Mapping[str, Any]) -> str:

@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from cnncodes.advice.recipe_schema import (
-    METHODS,
-    Method,
-    Sections,
-    choices_of,
-    convert,
-    describe,
-    parse,
-    sections,
-)
-from cnncodes.core.errors import CnnCodesError, OptionError, nearest
-from cnncodes.core.files import parse_toml
-
-Record = TypeVar("Record")
+from cnncodes.advice.recipe_schema import FILES, METHOD_DEFAULTS, METHODS, Method, sections
+from cnncodes.advice.toml_text import KeyPath, TomlError, line_of, read_toml
+from cnncodes.core.errors import CnnCodesError, nearest
+from cnncodes.core.records import Mistake, from_text, mistakes
 
 MOST_FLAWS = 50  # that are no TOML: each reads the text once more
+OWN = ("name", "weights")  # of [network]; what else it has is TrainingSettings.network
 
-
-KeyPath = tuple[str, ...]
-
-# Strings and comments are taken whole, so that nothing inside them looks like a key, a bracket or a new line.
-_TOKEN = re.compile(
-    r'"""(?:\\.|[^\\])*?"""(?:"{0,2})'
-    r"|'''.*?'''(?:'{0,2})"
-    r'|"(?:\\.|[^"\\\n])*"'
-    r"|'[^'\n]*'"
-    r"|\#[^\n]*"
-    r"|.",
-    re.DOTALL,
-)
+_ASSIGNED = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=\s*([^#]*)")
 
 
 @dataclass(frozen=True)
@@ -59,38 +37,21 @@ class Flaw:
         return f"{self.option or f'line {self.line}'}: {self.text}"
 
 
-@dataclass(frozen=True)
-class Value:
-    """A value and where it stands: a line of the file, or an option."""
-
-    value: Any
-    line: int | None = None
-    option: str = ""
-
-    def flaw(self, problem: str, remedy: str = "") -> Flaw:
-        return Flaw(self.line, problem, remedy, self.option)
-
-
-Given = dict[str, dict[str, Value]]
-
-_ASSIGNED = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=\s*([^#]*)")
-
-
-class Reading:
-    """What was read so far, and what is wrong with it.
+class Draft:
+    """The values of a recipe with the place of each, and what is wrong with them.
 
     Attributes
     ----------
-    given : {section: {key: Value}}
-        Only known keys with values of the right type.
+    values : dict
+        As TOML has them: keys, and sections of keys.
     flaws : list of Flaw
     """
 
-    def __init__(self) -> None:
-        self.table: Sections = sections()
-        self.given: Given = {name: {} for name in self.table}
-        self.section_lines: dict[str, int] = {}
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        self.values: dict[str, Any] = values or {}
         self.flaws: list[Flaw] = []
+        self._lines: dict[KeyPath, int] = {}
+        self._options: dict[KeyPath, str] = {}
         self._broken: set[str] = set()
 
     def read_text(self, text: str) -> None:
@@ -98,7 +59,8 @@ class Reading:
         lines = text.replace("\r\n", "\n").split("\n")
         while True:
             try:
-                document, places = read_toml("\n".join(lines))
+                self.values, self._lines = read_toml("\n".join(lines))
+                return
             except TomlError as error:
                 broken = lines[error.line - 1]
                 assigned = _ASSIGNED.match(broken)
@@ -106,163 +68,138 @@ class Reading:
                     assigned is None or error.at_end or len(self.flaws) >= MOST_FLAWS
                 ):  # an open bracket or quote takes in what follows
                     self.flaws = self.flaws[:1] or [_no_toml(error, broken)]
-                    self._broken.update(self.table[""])
+                    self._broken.update(sections()[""])
                     return
                 self.flaws.append(_no_toml(error, broken))
                 self._broken.add(assigned[1])
                 lines[error.line - 1] = ""
-            else:
-                self.read_document(document, places)
-                return
 
-    def read_document(self, document: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> None:
-        """Take what a TOML document says."""
-        for name, content in document.items():
-            line = line_of(lines, name)
-            if name in self.table[""]:
-                self._take("", name, content, line)
-            elif isinstance(content, dict) and name in self.table:
-                self.section_lines[name] = line
-                for key, value in content.items():
-                    self._take(name, key, value, line_of(lines, name, key))
-            elif name in self.table:
-                self.flaws.append(
-                    Flaw(line, f"'{name}' is a section.", f"So write [{name}] and its keys below it.")
-                )
-            elif isinstance(content, dict | list) and not self._homes(name):
-                allowed = [section for section in self.table if section]
-                self.flaws.append(Flaw(line, f"there is no section [{name}].", nearest(name, allowed)))
-            else:
-                self.flaws.append(Flaw(line, *self._unknown("", name)))
-
-    def read_assignment(self, text: str, option: str = "") -> None:
+    def assign(self, text: str, option: str = "") -> None:
         """Take ``section.name=value``; a bare name belongs to [train]."""
         option = option or f"--set {text}"
         name, equals, written = text.partition("=")
         section, _, key = name.strip().rpartition(".")
         section = section or "train"
+        table = sections()
         if not equals:
             self.flaws.append(Flaw(None, "there is no '='.", "Write --set section.name=value.", option))
-        elif section not in self.table:
-            allowed = [name for name in self.table if name]
-            self.flaws.append(
-                Flaw(None, f"there is no section '{section}'.", nearest(section, allowed), option)
-            )
-        elif key not in self.table[section]:
-            self.flaws.append(Flaw(None, *self._unknown(section, key), option))
+        elif section not in table:
+            allowed = [name for name in table if name]
+            problem = f"there is no section '{section}'."
+            self.flaws.append(Flaw(None, problem, nearest(section, allowed), option))
+        elif key not in table[section]:
+            self.flaws.append(Flaw(None, *_unknown(section, key), option))
         else:
-            try:
-                value = parse(written.strip(), self.table[section][key].kind)
-                self.given[section][key] = Value(value, option=option)
-            except TypeError:
-                self.flaws.append(Flaw(None, *self._unfit(section, key, written.strip()), option))
+            there = self.values.get(section)
+            values = dict(there) if isinstance(there, dict) else {}
+            self.values[section] = values | {key: from_text(written.strip(), table[section][key].kind)}
+            self._options[section, key] = option
 
-    def check_method(self) -> Method | None:
-        """The method, after seeing that every key is for it; None if there is no right one."""
-        for key in self.table[""]:
-            if key not in self.given[""] and key not in self._broken:
-                example = f'"{METHODS[0]}"' if key == "method" else '"..."'
-                self.flaws.append(
-                    Flaw(1, f"the key '{key}' is missing.", f"Write {key} = {example} at the top.")
-                )
-        if "method" not in self.given[""]:
-            return None
-        method: Method = self.given[""]["method"].value
-        for section, keys in self.table.items():
-            if section in self.section_lines or self.given[section]:
-                self._check_keys_for(method, section, {key: entry.methods for key, entry in keys.items()})
-        return method
+    def given(self, section: str, key: str) -> Any:
+        """A value; None if it is not given."""
+        values = self.values.get(section)
+        return values.get(key) if isinstance(values, dict) else None
 
-    def build(self, record: type[Record], section: str, fixed: Mapping[str, Any] | None = None) -> Record:
-        """The record that a section fills. A value that it refuses is a flaw, and left out, until it can be built."""
-        fixed = dict(fixed or {})
-        names = getattr(record, "__dataclass_fields__", {})
-        values = {key: value for key, value in self.given[section].items() if key in names}
-        accepted = dict(fixed)
-        try:
-            return record(**accepted | {key: value.value for key, value in values.items()})
-        except OptionError:
-            pass
-        while values:  # a value may need another one that stands below it
-            refused: dict[str, OptionError] = {}
-            for key, value in values.items():
-                try:
-                    record(**accepted | {key: value.value})
-                    accepted[key] = value.value
-                except OptionError as error:
-                    refused[key] = error
-            if len(refused) == len(values):
-                break
-            values = {key: values[key] for key in refused}
-        try:
-            built = record(**accepted)
-        except OptionError as error:  # a default that does not go with the rest
-            self.flaws.append(Flaw(self.section_lines.get(section, 1), error.problem, error.remedy))
-            return record()
-        self.flaws += [values[key].flaw(error.problem, error.remedy) for key, error in refused.items()]
-        return built
+    def in_file(self, section: str, key: str) -> bool:
+        """Whether a value stands in the file, and no option replaces it."""
+        return self.given(section, key) is not None and (section, key) not in self._options
+
+    @property
+    def method(self) -> Method | None:
+        """None if there is no right one."""
+        return next((method for method in METHODS if method == self.values.get("method")), None)
+
+    def check(self, images: dict[str, Any]) -> None:
+        """See that everything fits the method, or, of a wrong one, the method that most fits; ``images`` has other defaults."""
+        methods = (self.method,) if self.method else METHODS
+        for mistake in min((self._mistakes(method, images) for method in methods), key=len):
+            self._tell(mistake)
+
+    def file_values(self, method: Method, images: dict[str, Any]) -> dict[str, Any]:
+        """The values as those of :data:`FILES`, with the defaults of a method and of its images."""
+        values = dict(self.values)
+        if method != "linear":
+            network, train = values.get("network"), values.get("train", {})
+            if isinstance(network, dict) and isinstance(train, dict):
+                values["network"] = {key: value for key, value in network.items() if key in OWN}
+                rest = {key: value for key, value in network.items() if key not in OWN}
+                values["train"] = METHOD_DEFAULTS[method] | train | ({"network": rest} if rest else {})
+            elif isinstance(train, dict):
+                values["train"] = METHOD_DEFAULTS[method] | train
+        if method == "train" and isinstance(values.get("images", {}), dict):
+            values["images"] = images | values.get("images", {})
+        return values
 
     def fault(self, section: str, key: str, error: CnnCodesError) -> None:
         """A mistake that another room has found in a value."""
-        self.flaws.append(self.given[section][key].flaw(f"{section}.{key}: {error.problem}", error.remedy))
+        self.flag((section, key), f"{section}.{key}: {error.problem}", error.remedy)
+
+    def flag(self, path: KeyPath, problem: str, remedy: str = "") -> None:
+        """Note a mistake where a value stands."""
+        option = self._options.get(path, "")
+        if len(path) == 1 and path not in self._lines:  # a section that is only given by options
+            option = next((said for place, said in self._options.items() if place[0] == path[0]), "")
+        self.flaws.append(Flaw(None if option else line_of(self._lines, *path), problem, remedy, option))
 
     def ordered_flaws(self) -> tuple[Flaw, ...]:
         """Those of the file by line, then those of the command line."""
         return tuple(sorted(self.flaws, key=lambda flaw: (flaw.line is None, flaw.line or 0)))
 
-    def _take(self, section: str, key: str, value: object, line: int) -> None:
-        if key not in self.table[section]:
-            self.flaws.append(Flaw(line, *self._unknown(section, key)))
-            return
-        try:
-            self.given[section][key] = Value(convert(value, self.table[section][key].kind), line)
-        except TypeError:
-            self.flaws.append(Flaw(line, *self._unfit(section, key, value)))
-            if not section:
-                self._broken.add(key)
+    def _mistakes(self, method: Method, images: dict[str, Any]) -> list[Mistake]:
+        found = [Mistake(("train", "network"), "unknown")] if self.given("train", "network") else []
+        return found + mistakes(self.file_values(method, images), FILES[method])
 
-    def _unfit(self, section: str, key: str, value: object) -> tuple[str, str]:
-        kind = self.table[section][key].kind
-        name = f"{section}.{key}" if section else key
-        if isinstance(value, str) and (choices := choices_of(kind)):
-            return f"{name} = '{value}' is not known.", nearest(value, choices)
-        return f"{name} = {value!r} does not fit.", f"Give {describe(kind)}."
-
-    def _unknown(self, section: str, key: str) -> tuple[str, str]:
-        """A key that its section does not have, and where it belongs or which one was meant."""
-        problem = f"[{section}] has no key '{key}'." if section else f"'{key}' is no key of a recipe."
-        if homes := self._homes(key):
-            if homes == [""]:
-                return problem, "It stands at the top, before the first section."
-            return problem, f"It belongs to {' or '.join(f'[{home}]' for home in homes)}."
-        here = [*self.table[section], *([] if section else [name for name in self.table if name])]
-        if close := _close(key, here):
-            return problem, f"Did you mean {' or '.join(repr(name) for name in close)}?"
-        everywhere = {name: home for home, keys in self.table.items() if home for name in keys}
-        if close := _close(key, everywhere):
-            return problem, f"Did you mean '{close[0]}' of [{everywhere[close[0]]}]?"
-        return problem, f"Allowed: {', '.join(here)}."
-
-    def _homes(self, key: str) -> list[str]:
-        return [section for section, keys in self.table.items() if key in keys]
-
-    def _check_keys_for(
-        self, method: Method, section: str, methods: Mapping[str, tuple[Method, ...]]
-    ) -> None:
-        if all(method not in allowed for allowed in methods.values()):
-            belongs = _names(sorted({name for allowed in methods.values() for name in allowed}))
-            text = f"[{section}] is not for the method '{method}', but for {belongs}.", "Leave it out."
-            if section in self.section_lines:
-                self.flaws.append(Flaw(self.section_lines[section], *text))
+    def _tell(self, mistake: Mistake) -> None:
+        """A mistake in the words of a recipe: where a key belongs, which one was meant."""
+        path, table = mistake.path, sections()
+        if path[:2] == ("train", "network") and len(path) > 2:
+            path = ("network", *path[2:])
+        section, key = ("", path[0]) if len(path) == 1 else path[:2]
+        if mistake.kind == "missing":
+            if key not in self._broken:
+                value = '"linear"' if key == "method" else '"..."'
+                self.flaws.append(Flaw(1, mistake.problem, f"Write {key} = {value} at the top."))
+        elif mistake.kind == "value":
+            if len(path) == 1 and key in table:
+                self.flag(path, f"'{key}' is a section.", f"So write [{key}] and its keys below it.")
             else:
-                self.flaws.append(next(iter(self.given[section].values())).flaw(*text))
-            return
-        for key, value in self.given[section].items():
-            if method not in methods[key]:
-                belongs = _names(methods[key])
-                self.flaws.append(
-                    value.flaw(f"{section}.{key} is not for the method '{method}', but for {belongs}.")
-                )
+                name = ".".join(mistake.path)
+                self.flag(path, mistake.problem.replace(name, ".".join(path), 1), mistake.remedy)
+        elif len(path) == 1 and key in table:
+            methods = {name for entry in table[key].values() for name in entry.methods}
+            self.flag(
+                path,
+                f"[{key}] is not for the method '{self.method}', but for {_names(methods)}.",
+                "Leave it out.",
+            )
+        elif key in table.get(section, {}):
+            belongs = _names(table[section][key].methods)
+            self.flag(path, f"{section}.{key} is not for the method '{self.method}', but for {belongs}.")
+        elif not section and isinstance(self.values[key], dict | list) and not _homes(key):
+            self.flag(path, f"there is no section [{key}].", nearest(key, [name for name in table if name]))
+        else:
+            self.flag(path, *_unknown(section, key))
+
+
+def _unknown(section: str, key: str) -> tuple[str, str]:
+    """A key that its section does not have, and where it belongs or which one was meant."""
+    table = sections()
+    problem = f"[{section}] has no key '{key}'." if section else f"'{key}' is no key of a recipe."
+    if homes := _homes(key):
+        if homes == [""]:
+            return problem, "It stands at the top, before the first section."
+        return problem, f"It belongs to {' or '.join(f'[{home}]' for home in homes)}."
+    here = [*table[section], *([] if section else [name for name in table if name])]
+    if close := _close(key, here):
+        return problem, f"Did you mean {' or '.join(repr(name) for name in close)}?"
+    everywhere = {name: home for home, keys in table.items() if home for name in keys}
+    if close := _close(key, everywhere):
+        return problem, f"Did you mean '{close[0]}' of [{everywhere[close[0]]}]?"
+    return problem, f"Allowed: {', '.join(here)}."
+
+
+def _homes(key: str) -> list[str]:
+    return [section for section, keys in sections().items() if key in keys]
 
 
 def _no_toml(error: TomlError, line: str) -> Flaw:
@@ -271,12 +208,12 @@ def _no_toml(error: TomlError, line: str) -> Flaw:
     if assigned := _ASSIGNED.match(line):
         key, value = assigned[1], assigned[2].strip()
         if value.lower() in ("true", "false", "yes", "no", "on", "off"):
-            hint = " Write true or false, in small letters."
+            hint = "Write true or false, in small letters."
         elif value[:1].isalpha() and '"' not in value and not error.at_end:
-            hint = f' A text stands in quotes: {key} = "{value}".'
+            hint = f'A text stands in quotes: {key} = "{value}".'
         elif value[:1] == '"' and "\\" in value:
-            hint = " In double quotes a backslash is written twice; between single quotes it is itself."
-    return Flaw(error.line, f"this is not TOML: {error.reason}.", hint.strip())
+            hint = "In double quotes a backslash is written twice; between single quotes it is itself."
+    return Flaw(error.line, f"this is not TOML: {error.reason}.", hint)
 
 
 def _close(wrong: str, allowed: Iterable[str]) -> list[str]:
@@ -286,95 +223,5 @@ def _close(wrong: str, allowed: Iterable[str]) -> list[str]:
     return close + [name for name in names if wrong in name.split("_") and name not in close]
 
 
-def _names(words: Iterable[str]) -> str:
-    return " and ".join(f"'{word}'" for word in words)
-
-
-# --- the text of a TOML file: the line of every key, which tomllib does not tell, and writing values back
-
-
-class TomlError(ValueError):
-    """A text that is not TOML, with the line of the mistake; ``at_end`` if it was noticed only where the text ends."""
-
-    def __init__(self, line: int, reason: str, at_end: bool = False) -> None:
-        super().__init__(f"line {line}: {reason}")
-        self.line = line
-        self.reason = reason
-        self.at_end = at_end
-
-
-def read_toml(text: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
-    """The document, and the line (from 1) of each of its tables and keys; raises TomlError.
-
-    A key inside an inline table, such as ``b`` in ``a = { b = 1 }``, has no line of its own: its table's holds.
-    """
-    text = text.replace("\r\n", "\n")
-    try:
-        return parse_toml(text), _key_lines(text)
-    except ValueError as error:
-        found = re.search(r" ?\(at (?:line (\d+), column \d+|end of document)\)", str(error))
-        line = int(found[1]) if found and found[1] else text.rstrip("\n").count("\n") + 1
-        reason = str(error).replace(found[0], "") if found else str(error)
-        raise TomlError(line, reason, at_end=not (found and found[1])) from None
-
-
-def line_of(lines: Mapping[KeyPath, int], *path: str) -> int:
-    """Line of a key, else of the nearest table around it, else 1."""
-    while path and path not in lines:
-        path = path[:-1]
-    return lines.get(path, 1)
-
-
-def toml_value(value: object) -> str:
-    """One value as TOML text: booleans, numbers, strings, and lists of them."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):  # JSON's escapes are TOML's too, but for DEL, which TOML wants escaped
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(toml_value(item) for item in value)}]"
-    raise TypeError(f"{type(value).__name__} has no form in TOML here")
-
-
-def _key_lines(text: str) -> dict[KeyPath, int]:
-    lines: dict[KeyPath, int] = {}
-    table: KeyPath = ()
-    for line, tokens in _statements(text):
-        if tokens[0] == "[":
-            inside = "".join(tokens).strip("[] \t")
-            table = _key_path(inside)
-            lines.setdefault(table, line)
-            continue
-        path = table + _key_path("".join(tokens[: tokens.index("=")]))
-        for length in range(len(table) + 1, len(path) + 1):
-            lines.setdefault(path[:length], line)
-    return lines
-
-
-def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and tokens of each header and each ``key = value``, over as many lines as it takes."""
-    line, begun, depth = 1, 1, 0
-    tokens: list[str] = []
-    for token in _TOKEN.findall(text + "\n"):
-        if token == "\n" and depth == 0:
-            if tokens:
-                yield begun, tokens
-            tokens = []
-        elif not token.startswith("#") and (tokens or not token.isspace()):
-            if not tokens:
-                begun = line
-            depth += (token in "[{") - (token in "]}")
-            tokens.append(token)
-        line += token.count("\n")
-
-
-def _key_path(key: str) -> KeyPath:
-    """``a."b.c"`` -> ("a", "b.c"); tomllib itself reads the quotes."""
-    path: list[str] = []
-    value: Any = parse_toml(f"{key} = 0")
-    while isinstance(value, dict):
-        ((name, value),) = value.items()
-        path.append(name)
-    return tuple(path)
+def _names(methods: Iterable[str]) -> str:
+    return " and ".join(f"'{method}'" for method in sorted(methods))

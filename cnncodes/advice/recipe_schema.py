@@ -1,20 +1,17 @@
-"""What may stand in a recipe: sections, keys, and the types of their values, read from the records they fill."""
+"""What may stand in a recipe, and in which ranges: one record for each method, with the records of its sections."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+import functools
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args
 
-from cnncodes.core.errors import OptionError
+from cnncodes.core.records import Meta, check_fields, fields_of
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights.preprocessing import Preprocessing
 
 Method = Literal["linear", "finetune", "train"]
 METHODS: tuple[Method, ...] = get_args(Method)
-TRAINED: tuple[Method, ...] = ("finetune", "train")
 
 #: Where a method's numbers differ from TrainingSettings' own: nothing is pretrained in a new network, so all of
 #: it learns at one rate, and takes many more epochs.
@@ -73,131 +70,96 @@ class HeadSettings:
 
     kind: Literal["svm", "softmax"] = "svm"
     layer: str = "fc7"
-    C: float | tuple[float, ...] | Literal["auto"] = "auto"
+    C: (
+        Annotated[float, Meta(gt=0)]
+        | Annotated[tuple[Annotated[float, Meta(gt=0)], ...], Meta(min_length=1)]
+        | Literal["auto"]
+    ) = "auto"
     normalize: Literal["l2", "standard", "none"] = "l2"
 
     def __post_init__(self) -> None:
-        if self.C == "auto":
-            return
-        values = self.C if isinstance(self.C, tuple) else (self.C,)
-        if not values or not all(0 < float(value) < float("inf") for value in values):
-            raise OptionError(f"head.C = {self.C} cannot be used.", "Give positive numbers, or 'auto'.")
+        check_fields(self, "head")
 
 
 @dataclass(frozen=True)
+class Start:
+    """[network] of a recipe that starts from weights."""
+
+    weights: str = "imagenet"
+
+
+@dataclass(frozen=True)
+class New:
+    """[network] of a recipe that trains a new network."""
+
+    name: str = "alexnet"
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """What every recipe file says."""
+
+    summary: str
+    method: Method
+    source: str
+    when: When = field(default_factory=When)
+
+
+@dataclass(frozen=True)
+class LinearFile(RecipeFile):
+    """A recipe file of the method "linear"."""
+
+    network: Start = field(default_factory=Start)
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+
+
+@dataclass(frozen=True)
+class FinetuneFile(RecipeFile):
+    """A recipe file of the method "finetune"; ``train.network`` stands in [network]."""
+
+    network: Start = field(default_factory=Start)
+    train: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+@dataclass(frozen=True)
+class TrainFile(RecipeFile):
+    """A recipe file of the method "train"; ``train.network`` stands in [network]."""
+
+    network: New = field(default_factory=New)
+    images: Preprocessing = field(default_factory=Preprocessing)
+    train: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+FILES: dict[Method, type[RecipeFile]] = {
+    "linear": LinearFile,
+    "finetune": FinetuneFile,
+    "train": TrainFile,
+}
+
+
+@dataclass
 class Key:
     """A key of a section: the type of its value, and the methods it is for."""
 
     kind: Any
-    methods: tuple[Method, ...] = METHODS
+    methods: tuple[Method, ...]
 
 
-Sections = dict[str, dict[str, Key]]
-
-
-def sections() -> Sections:
+@functools.cache
+def sections() -> dict[str, dict[str, Key]]:
     """Every section and its keys; "" has those that stand before the first section."""
-    table: Sections = {
-        "": {"summary": Key(str), "method": Key(Method), "source": Key(str)},
-        "when": keys_of(When),
-        "network": {"name": Key(str, ("train",)), "weights": Key(str, ("linear", "finetune"))},
-        "images": keys_of(Preprocessing, ("train",)),
-        "extract": keys_of(ExtractSettings, ("linear",)),
-        "head": keys_of(HeadSettings, ("linear",)),
-        "train": {},
-    }
-    for name, kind in get_type_hints(TrainingSettings).items():
-        record = record_in(kind)
-        if record is None:
-            table["train"][name] = Key(kind, TRAINED)
+    table: dict[str, dict[str, Key]] = {"": {}}
+
+    def add(section: str, key: str, kind: Any, method: Method) -> None:
+        if inside := fields_of(kind):  # a record is a section of its own, also in [train]
+            for name, (inner, _) in inside.items():
+                add(key, name, inner, method)
         else:
-            table.setdefault(name, {}).update(keys_of(record, TRAINED))
+            keys = table.setdefault(section, {})
+            keys[key] = Key(kind, (*(keys[key].methods if key in keys else ()), method))
+
+    for method, record in FILES.items():
+        for key, (kind, _) in fields_of(record).items():
+            add("", key, kind, method)
     return table
-
-
-def nested_records() -> dict[str, type]:
-    """The fields of TrainingSettings that are records, each a section of its own: network."""
-    found = {name: record_in(kind) for name, kind in get_type_hints(TrainingSettings).items()}
-    return {name: record for name, record in found.items() if record is not None}
-
-
-def keys_of(record: type, methods: tuple[Method, ...] = METHODS) -> dict[str, Key]:
-    """The fields of a record as keys."""
-    return {name: Key(kind, methods) for name, kind in get_type_hints(record).items()}
-
-
-def record_in(kind: Any) -> type | None:
-    """The dataclass in ``Record`` or ``Record | None``, else None."""
-    for part in parts_of(kind):
-        if isinstance(part, type) and dataclasses.is_dataclass(part):
-            return part
-    return None
-
-
-def parts_of(kind: Any) -> tuple[Any, ...]:
-    """The members of a union; any other type alone."""
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def choices_of(kind: Any) -> tuple[str, ...]:
-    """The words of a type that is nothing but a choice of words, else nothing."""
-    return get_args(kind) if get_origin(kind) is Literal else ()
-
-
-def describe(kind: Any) -> str:
-    """What a value of the type looks like, in words."""
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}
-    named = []
-    for part in parts_of(kind):
-        if get_origin(part) is Literal:
-            named.append(" or ".join(f'"{word}"' for word in get_args(part)))
-        elif get_origin(part) is tuple:
-            length = "several" if Ellipsis in get_args(part) else str(len(get_args(part)))
-            named.append(f"{length} numbers in [ ]")
-        elif part is not NoneType:
-            named.append(words.get(part, str(part)))
-    return ", or ".join(named)
-
-
-def convert(value: object, kind: Any) -> Any:
-    """A value as TOML gives it, as the type wants it; raises TypeError if it does not fit."""
-    for part in parts_of(kind):
-        if get_origin(part) is Literal and isinstance(value, str) and value in get_args(part):
-            return value
-        if part is float and type(value) in (int, float):
-            return float(value)  # type: ignore[arg-type]
-        if get_origin(part) is tuple and isinstance(value, list):
-            return _tuple(value, get_args(part))
-        if isinstance(part, type) and type(value) is part:
-            return value
-    raise TypeError
-
-
-def parse(text: str, kind: Any) -> Any:
-    """A value as it is typed after ``--set name=``, as the type wants it; raises TypeError if it does not fit."""
-    for part in parts_of(kind):
-        try:
-            return _parse_part(text, part)
-        except (KeyError, ValueError, TypeError):
-            continue
-    raise TypeError
-
-
-def _parse_part(text: str, part: Any) -> Any:
-    if part is bool:
-        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        return words[text.lower()]
-    if part in (int, float, str):
-        return part(text)
-    if get_origin(part) is tuple:
-        return _tuple([float(number) for number in text.strip("[] ").split(",")], get_args(part))
-    return convert(text, part)
-
-
-def _tuple(values: Iterable[object], kinds: tuple[Any, ...]) -> tuple[Any, ...]:
-    values = list(values)
-    if Ellipsis in kinds:
-        kinds = (kinds[0],) * len(values)
-    if len(values) != len(kinds):
-        raise TypeError
-    return tuple(convert(value, kind) for value, kind in zip(values, kinds, strict=True))

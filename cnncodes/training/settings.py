@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Literal
 
 from cnncodes.core.errors import OptionError
+from cnncodes.core.records import Meta, check_fields
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "plateau", "step", "cosine", "one-cycle"]
 Initialisation = Literal["kaiming", "paper"]
+Share = Annotated[float, Meta(ge=0, le=0.99)]
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class NetworkSettings:
     """
 
     batch_norm: bool = False
-    rank: int = 0
+    rank: Annotated[int, Meta(ge=0, le=65_536)] = 0
     activation: Literal["relu", "tanh"] = "relu"
 
     def __post_init__(self) -> None:
-        _check(self, "network", {"activation": ("relu", "tanh")}, {"rank": (0, 65_536)})
+        check_fields(self, "network")
 
 
 @dataclass(frozen=True)
@@ -101,51 +103,38 @@ class TrainingSettings:
     network : NetworkSettings
     """
 
-    epochs: int = 10
-    batch_size: int = 32
+    epochs: Annotated[int, Meta(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 32
     optimizer: Optimizer = "sgd"
-    learning_rate: float | Literal["auto"] = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 0.0005
-    middle_rate: float = 0.1
-    early_rate: float = 0.1
+    learning_rate: Annotated[float, Meta(ge=0, le=1e6)] | Literal["auto"] = 0.01
+    momentum: Annotated[float, Meta(ge=0, le=0.9999)] = 0.9
+    weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.0005
+    middle_rate: Annotated[float, Meta(ge=0, le=100)] = 0.1
+    early_rate: Annotated[float, Meta(ge=0, le=100)] = 0.1
     schedule: Schedule = "cosine"
-    warmup_epochs: float = 0.0
-    patience: int = 3
-    stop_after: int = 0
-    label_smoothing: float = 0.0
+    warmup_epochs: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    patience: Annotated[int, Meta(ge=1, le=10_000)] = 3
+    stop_after: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    label_smoothing: Share = 0.0
     class_weight: Literal["none", "balanced"] = "none"
-    clip_norm: float = 0.0
-    dropout: float = 0.5
+    clip_norm: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    dropout: Share = 0.5
     freeze: str = "none"
     initialisation: Initialisation = "kaiming"
     random_crop: bool = True
     mirror: bool = True
-    crop_area: float = 1.0
-    jitter: float = 0.0
-    mixup: float = 0.0
-    pca_noise: float = 0.0
-    input_sizes: str = ""
-    cached_views: int = -1
+    crop_area: Annotated[float, Meta(ge=0.01, le=1)] = 1.0
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    mixup: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    pca_noise: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    input_sizes: Annotated[str, Meta(pattern="^( *[0-9]+ *(, *[0-9]+ *)*)?$", examples=["128,160"])] = ""
+    cached_views: Annotated[int, Meta(ge=-1, le=1000)] = -1
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     network: NetworkSettings = field(default_factory=NetworkSettings)
 
     def __post_init__(self) -> None:
-        if isinstance(self.learning_rate, str) and self.learning_rate != "auto":
-            raise OptionError(
-                f"train.learning_rate = {self.learning_rate!r} is not known.",
-                'Use a number such as 0.01, or "auto".',
-            )
-        measured = {} if self.learning_rate == "auto" else {"learning_rate": _RATE_RANGE}
-        _check(self, "train", _CHOICES, measured | _RANGES)
-        if not all(
-            size.strip().isascii() and size.strip().isdigit() for size in self.input_sizes.split(",") if size
-        ):
-            raise OptionError(
-                f"train.input_sizes = {self.input_sizes!r} is not a list of sides.",
-                'Write such as "128,160".',
-            )
+        check_fields(self, "train")
 
     @property
     def highest_rate(self) -> float:
@@ -187,54 +176,3 @@ class TrainingSettings:
             else 0.5 * (1 + math.cos(math.pi * (after - 1 / 3) * 1.5)),
         }
         return self.highest_rate * shape[self.schedule] / divisor
-
-
-def _check(
-    record: object,
-    section: str,
-    choices: dict[str, tuple[Any, ...]],
-    ranges: dict[str, tuple[float, float]],
-) -> None:
-    """Raise OptionError for the first field whose value is not allowed."""
-    for name, allowed in choices.items():
-        if getattr(record, name) not in allowed:
-            raise OptionError(
-                f"{section}.{name} = {getattr(record, name)!r} is not known.",
-                f"Use one of {', '.join(allowed)}.",
-            )
-    for name, (low, high) in ranges.items():
-        value = getattr(record, name)
-        if not low <= value <= high:
-            raise OptionError(
-                f"{section}.{name} = {value} is out of range.", f"Use a value from {low:g} to {high:g}."
-            )
-
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "optimizer": get_args(Optimizer),
-    "schedule": get_args(Schedule),
-    "initialisation": get_args(Initialisation),
-    "class_weight": ("none", "balanced"),
-    "precision": ("float32", "bfloat16"),
-}
-_RATE_RANGE = (0.0, 1e6)
-_RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, 100_000),
-    "batch_size": (1, 65_536),
-    "momentum": (0, 0.9999),
-    "weight_decay": (0, 10),
-    "middle_rate": (0, 100),
-    "early_rate": (0, 100),
-    "warmup_epochs": (0, 1000),
-    "patience": (1, 10_000),
-    "stop_after": (0, 10_000),
-    "label_smoothing": (0, 0.99),
-    "clip_norm": (0, 1e9),
-    "dropout": (0, 0.99),
-    "crop_area": (0.01, 1),
-    "jitter": (0, 1),
-    "mixup": (0, 10),
-    "pca_noise": (0, 10),
-    "cached_views": (-1, 1000),
-    "seed": (0, 2**63 - 1),
-}

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnncodes.advice import Recipe, RecipeError, find_recipe, load_recipe, plain_recipe, recipe_files
-from cnncodes.advice.recipe_check import line_of, read_toml, toml_value
 from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, sections
+from cnncodes.advice.toml_text import line_of, read_toml, toml_value
 from cnncodes.cli import main
 from cnncodes.codes import extract
 from cnncodes.core.errors import CnnCodesError, OptionError
@@ -264,13 +264,13 @@ def test_each_mistake_alone_is_found_too() -> None:
         ("finetune", "[train]\nfreeze = 'conv1-9'", 5, "no stage"),
         ("linear", "[train]\nepochs = 3", 4, "'finetune' and 'train'"),
         ("linear", "[head]\nlayer = 'fc6'", 5, "extract.layers = 'fc7'"),
-        ("linear", "[head]\nC = [1, 0]", 5, "positive"),
+        ("linear", "[head]\nC = [1, 0]", 5, "above 0"),
         ("linear", "[head]\nC = 'best'", 5, "several numbers"),
         ("linear", "[extract]\ncrops = 'tan'", 5, "'ten'"),
         ("lineal", "[head]\nkind = 'svn'", 2, "'linear'"),
         ("lineal", "[head]\nkind = 'svn'", 5, "'svm'"),
-        ("train", "[train]\nlearning_rate = nan", 5, "out of range"),
-        ("train", "train.learning_rate = -1 # 0", 4, "out of range"),
+        ("train", "[train]\nlearning_rate = nan", 5, "from 0 to 1e+06"),
+        ("train", "train.learning_rate = -1 # 0", 4, "from 0 to 1e+06"),
     ):
         with pytest.raises(RecipeError) as told:
             Recipe.from_toml(good.format(method=method, rest=rest))

@@ -66,7 +66,9 @@ def test_all_mistakes_are_found_at_once() -> None:
 
 def test_what_fields_say_together_is_asked_last() -> None:
     value = {"name": "a", "epochs": 2, "late": 3}
-    assert mistakes(value, Outer) == [Mistake((), "value", "late is after the last epoch.")]
+    assert mistakes(value, Outer) == [
+        Mistake(("late",), "value", "late is after the last epoch.", "Give a smaller one.")
+    ]
     assert mistakes({"name": "a"}, Outer) == []
 
 
