@@ -22,7 +22,7 @@ BUDGETS = {
     "heads": 3000,  # 2,000
     "training": 3650,  # 2,500
     "evaluation": 2500,  # 1,500
-    "advice": 6450,  # 3,200
+    "advice": 6340,  # 3,200
     "pictures": 5770,  # 4,400
     "page": 1500,  # 1,500
     "cli": 5760,  # 3,000
