@@ -1,4 +1,4 @@
-"""What surrounds the training loop: a handful of hooks, and who listens to them to keep, restart, show and record.
+"""Callbacks of the training loop: its hooks, and those that save, restart, show and record.
 
 The loop calls every hook of every callback, in their order. A hook may read the training, ask it to stop, save or restore it.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CHECKPOINT_SECONDS = 120.0  # a kill loses no more than this; SIGTERM loses nothing
 RESTARTS = 3  # after a loss that is not a number
 GOOD_STEPS = 100  # between copies of a good state: one of AlexNet takes longer than a step of fc6 to fc8
-BLOWN_UP = 10.0  # an epoch with so many times the least loss before is not gone back to
+BLOWN_UP = 10.0  # after an epoch with so many times the least loss before, the state is not good
 EVENTS = "events"  # in a run's folder
 #: Names in TensorBoard of the entries of an :class:`~cnncodes.training.Epoch`; one chart for each word before a slash.
 TAGS = {
@@ -37,7 +37,7 @@ TAGS = {
 
 
 class Callback:
-    """Hooks of a training, all of which do nothing; a subclass has those that it needs."""
+    """Hooks of a training. All do nothing; a subclass overrides those that it needs."""
 
     def on_train_begin(self, training: Training) -> None:
         """Once, before anything is computed; a resumed training is at its checkpoint already."""
@@ -49,10 +49,10 @@ class Callback:
         """After each batch; ``training.state`` counts it."""
 
     def on_epoch_end(self, training: Training, line: Epoch) -> None:
-        """After an epoch and a look at the val images; ``training.state`` is at the start of the next."""
+        """After an epoch and its val images; ``training.state`` is at the start of the next."""
 
     def on_bad_loss(self, training: Training) -> None:
-        """A loss is not a number: somebody must restore the training, or raise."""
+        """A loss is not a number: a callback must restore the training, or raise."""
 
     def on_rate_found(self, training: Training, test: RangeTest) -> None:
         """A learning rate was measured (``learning_rate`` "auto"), before the first step."""
@@ -62,10 +62,10 @@ class Callback:
 
 
 class Checkpoints(Callback):
-    """Writes ``metrics.jsonl`` and checkpoints, and ends a training that was asked to stop once all is saved."""
+    """Writes ``metrics.jsonl`` and checkpoints, and ends a training that was asked to stop."""
 
     def on_batch_end(self, training: Training) -> None:
-        """Save where that is due; in all processes after the same step."""
+        """Save if that is due: in all processes after the same step."""
         if training.stopping:
             training.look()
             training.save()
@@ -74,7 +74,7 @@ class Checkpoints(Callback):
             training.save()
 
     def on_epoch_end(self, training: Training, line: Epoch) -> None:
-        """The metrics first: what a finished run is read from must be whole."""
+        """Write the metrics, then a checkpoint: a finished run is read from the metrics."""
         if training.processes.leads:
             lines = "".join(json.dumps(entry) + "\n" for entry in training.state.history)
             (training.folder / METRICS).write_text(lines, encoding="utf-8")
@@ -83,13 +83,13 @@ class Checkpoints(Callback):
 
 
 class Restarts(Callback):
-    """Goes back to the last good state, at a tenth of the rate, when a loss is not a number."""
+    """Returns to the last good state, at a tenth of the rate, when a loss is not a number."""
 
     def __init__(self) -> None:
         self._good: dict[str, Any] | None = None  # the state at the start of this epoch or an earlier one
 
     def on_epoch_begin(self, training: Training) -> None:
-        """Copy the state if it is good: some steps after the last copy, and not just blown up."""
+        """Copy the state some steps after the last copy, unless the loss has just blown up."""
         state = training.state
         losses = [line["loss"] for line in state.history]
         blown_up = len(losses) > 1 and not losses[-1] <= BLOWN_UP * min(losses[:-1])
@@ -117,18 +117,18 @@ class Restarts(Callback):
         )
 
     def on_train_end(self, training: Training) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._good = None
 
 
 class ShowProgress(Callback):
-    """Tells a progress after each batch which epoch it is, and how many of its images are learned from."""
+    """Calls a progress after each batch with the epoch and the images learned from in it."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     def on_batch_end(self, training: Training) -> None:
-        """One call."""
+        """Call it."""
         state = training.state
         self._progress(
             f"epoch {state.epoch + 1} of {training.settings.epochs}",
@@ -139,10 +139,10 @@ class ShowProgress(Callback):
 
 
 class Events(Callback):
-    """TensorBoard's event files: scalars of each epoch, at the epoch's number as the step.
+    """TensorBoard's event files: scalars of each epoch, with the epoch as the step.
 
-    Nothing is imported or written before the first epoch is there. What cannot be written stops no training: it is
-    noted once, and ``metrics.jsonl`` has the same numbers.
+    Nothing is imported before the first epoch. An error does not stop the training: it is noted once, and
+    ``metrics.jsonl`` has the same numbers.
     """
 
     def __init__(self) -> None:
@@ -168,10 +168,14 @@ class Events(Callback):
         self.close()
 
     def write(self, folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-        """Add the last epoch of all so far; after a resume or a restart, all of them in place of what was there."""
+        """Add the last epoch; after a resume or a restart, replace all of them."""
         if self._writer is None or len(history) != self._written + 1:
-            self._open(folder, int(history[0]["epoch"]))
-            self._written = 0
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of libraries that TensorBoard imports
+                from torch.utils.tensorboard import SummaryWriter  # takes about a second
+            self.close()
+            # a new file takes back the steps of all earlier ones, so that no epoch is there twice
+            self._writer, self._written = SummaryWriter(str(folder), purge_step=int(history[0]["epoch"])), 0
         now = time.time()
         for place in range(self._written, len(history)):
             line = history[place]
@@ -187,12 +191,3 @@ class Events(Callback):
         writer, self._writer = self._writer, None
         if writer is not None and not self._broken:
             writer.close()
-
-    def _open(self, folder: Path, first: int) -> None:
-        """A new file that takes back the steps of all earlier ones, so that no epoch is there twice."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of libraries that TensorBoard imports
-            from torch.utils.tensorboard import SummaryWriter  # about a second: not before it is needed
-
-        self.close()
-        self._writer = SummaryWriter(str(folder), purge_step=first)

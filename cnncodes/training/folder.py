@@ -1,4 +1,4 @@
-"""The folder of a run: what it was started with, and whether it is the one that is to be continued."""
+"""The folder of a training: what it was started with, and whether it can be resumed."""
 
 from __future__ import annotations
 
@@ -20,20 +20,15 @@ KIND = "cnncodes training"
 MODEL = "model.safetensors"
 RECORD = "run.json"
 RANGE_TEST = "range_test.json"
-#: What a training leaves in its folder beside checkpoints and events, in the order in which it is taken away.
+#: What a training leaves in its folder beside checkpoints and events, in the order in which it is removed.
 NAMES = (MODEL, FROZEN, RANGE_TEST, METRICS, RECORD)
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make the folder of a run and hold its lock: without it nothing in there is written.
+    """Make the folder of a run and hold its lock, without which nothing in it is written.
 
-    Raises
-    ------
-    OutputExistsError
-        If it is a file.
-    OutputBusyError
-        If another process is training there.
+    Raises OutputExistsError if it is a file, and OutputBusyError if another process is training there.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputExistsError(f"'{folder}' is a file.", "Name a folder with -o.")
@@ -43,19 +38,19 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
-    """Begin a run in a folder that is :func:`held`, or see that the one in it is to be continued.
+    """Begin a run in a folder that is :func:`held`, or check that the run in it can be resumed.
 
     Parameters
     ----------
     folder : Path
     record : dict
-        What the run is started with, as JSON: ``settings`` and whatever else must be the same when it goes on.
+        What the run is started with, as JSON: ``settings`` and whatever else must be the same when it is resumed.
     resume : bool
 
     Raises
     ------
     OutputExistsError
-        If the folder holds a run and ``resume`` is false, or a ``run.json`` or model that is no training's.
+        If the folder holds a run and ``resume`` is false, or a ``run.json`` or model that no training wrote.
     OptionError
         If the run in it was started with something else, each difference named, or its record cannot be read.
     """
@@ -66,7 +61,7 @@ def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
     if there is None and begun:
         raise OutputExistsError(
             f"'{folder}' has '{begun[0]}' in it, and no {RECORD} that says how it was trained.",
-            "Nothing was touched; choose another folder with -o.",
+            "Nothing was changed; choose another folder with -o.",
         )
     if there is not None and (begun or resume):
         if not resume:
@@ -77,17 +72,9 @@ def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
             )
         check_same(folder, there, record)
         return
-    provenance = Provenance.now()
-    whole = (
-        {"kind": KIND}
-        | record
-        | {
-            "command": provenance.command,
-            "created": provenance.created,
-            "versions": provenance.versions,
-        }
-    )
-    write_whole(path, json.dumps(whole, indent=2))
+    now = Provenance.now()
+    about = {"command": now.command, "created": now.created, "versions": now.versions}
+    write_whole(path, json.dumps({"kind": KIND} | record | about, indent=2))
 
 
 def keep_rate(folder: Path, rate: float) -> None:
@@ -100,7 +87,7 @@ def keep_rate(folder: Path, rate: float) -> None:
 
 
 def keep_result(folder: Path, result: dict[str, Any]) -> None:
-    """Write into the record of the folder's run what a finished training gives beside its model: epochs, test, images not read."""
+    """Write into the run's record what a finished training gives beside its model: epochs, test, unreadable images."""
     path = folder / RECORD
     write_whole(path, json.dumps(_read(path) | {"result": result}, indent=2))
 
@@ -112,19 +99,16 @@ def result_of(folder: Path) -> dict[str, Any] | None:
 
 
 def left_by_training(folder: Path) -> list[Path]:
-    """The files that a training has left in a folder, its record last; none that are a person's own."""
+    """The files that a training left in a folder, its record last; no file of the user's."""
     own = (folder / name for name in NAMES)
     events = (folder / EVENTS).glob("events.out.tfevents.*")
     return [*events, *checkpoints(folder), *(path for path in own if path.exists())]
 
 
 def remove_training(folder: Path) -> None:
-    """Take away what a training has left in a folder, the record last, and the folder if nothing else is in it.
+    """Remove what a training left in a folder, the record last, and the folder if nothing else is in it.
 
-    Raises
-    ------
-    OutputBusyError
-        If another process is training there.
+    Raises OutputBusyError if another process is training there.
     """
     if not folder.is_dir():
         return
@@ -134,46 +118,35 @@ def remove_training(folder: Path) -> None:
         for path in left_by_training(folder):
             path.unlink(missing_ok=True)
     for place in (folder / EVENTS, folder):
-        with contextlib.suppress(OSError):  # something of a person's is in it
+        with contextlib.suppress(OSError):  # a file of the user's is in it
             place.rmdir()
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The record of a training.
-
-    Raises
-    ------
-    OptionError
-        If it cannot be read.
-    OutputExistsError
-        If a ``run.json`` is that of something else, such as 'cnncodes run'.
-    """
+    """The record of a training; raises OptionError if it is damaged, OutputExistsError if it is that of something else."""
     try:
         record = read_json(path)
     except (OSError, ValueError) as error:
         raise OptionError(
-            f"'{path}' cannot be read: {error}.", "Start the training anew in another folder with -o."
+            f"'{path}' cannot be read: {error}.", "Start the training again in another folder with -o."
         ) from error
-    whole = isinstance(record, dict) and isinstance(record.get("settings"), dict)
-    if not whole or record.get("kind", KIND) != KIND:  # older records name no kind
+    own = isinstance(record, dict) and isinstance(record.get("settings"), dict)
+    if not own or record.get("kind", KIND) != KIND:  # older records name no kind
         raise OutputExistsError(
-            f"'{path}' is there and was not written by a training.",
-            "Nothing was touched; choose another folder with -o.",
+            f"'{path}' exists and was not written by a training.",
+            "Nothing was changed; choose another folder with -o.",
         )
     return dict(record)
 
 
 def _is_finished(folder: Path, record: dict[str, Any]) -> bool:
     result = record.get("result")
-    return (
-        isinstance(result, dict)
-        and {"epochs", "unreadable", "test"} <= result.keys()
-        and (folder / MODEL).exists()
-    )
+    whole = isinstance(result, dict) and {"epochs", "unreadable", "test"} <= result.keys()
+    return whole and (folder / MODEL).exists()
 
 
 def check_same(folder: Path, there: dict[str, Any], record: dict[str, Any]) -> None:
-    """Raise OptionError if a run, or a checkpoint of it, was started otherwise: settings one by one, with both values."""
+    """Raise OptionError if a run, or a checkpoint of it, was started with something else: each setting with both values."""
     old, new = there.get("settings", {}), record["settings"]
     changed = [
         f"train.{name} ({old.get(name)} then, {new[name]} now)" for name in new if old.get(name) != new[name]
@@ -181,6 +154,6 @@ def check_same(folder: Path, there: dict[str, Any], record: dict[str, Any]) -> N
     changed += [name for name, value in record.items() if name != "settings" and there.get(name) != value]
     if changed:
         raise OptionError(
-            f"the run in '{folder}' was started otherwise: {', '.join(changed)} changed.",
+            f"the run in '{folder}' was started with something else: {', '.join(changed)} changed.",
             "Resume with the same data and settings, or choose another folder with -o.",
         )

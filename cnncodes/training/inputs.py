@@ -1,4 +1,4 @@
-"""What is learned, and what enters the learner: the task, and of each batch views or kept values and labels."""
+"""What is learned, and what enters the learner: views or kept values of each batch, and labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cnncodes.heads.splits import (
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import file_digests, identical_files
 from cnncodes.images.loader import Loader
-from cnncodes.training.caches import FrozenCache, PixelCache, views_to_keep
+from cnncodes.training.caches import VAL, FrozenCache, PixelCache, views_to_keep
 from cnncodes.training.device import Resources, autocast
 from cnncodes.training.learner import Learner, Targets, mixed_views
 from cnncodes.training.settings import TrainingSettings
@@ -35,46 +35,32 @@ from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights.preprocessing import Preprocessing
 
 MEASURED = 500  # images for colour axes
-MEASURED_BATCH = 32
 SAMPLED = 200  # images of :meth:`Inputs.sample`
-SAMPLED_BATCH = 50
-FROZEN = "frozen stages"  # the step that a progress is told
+SOME = 32  # of them in a batch
+FROZEN = "frozen stages"  # the step in a progress
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a training learns.
-
-    Parameters
-    ----------
-    catalog : Catalog
-    preprocessing : Preprocessing
-        How an image becomes the network's input.
-    split : Split
-        Rows of the catalog: ``train`` learns, ``choose`` is watched, and ``test`` has no part until all is done.
-    labels : int64 ndarray [N]
-        Places in ``classes``, -1 for none.
-    classes : tuple of str
-        Those of the last stage.
-    """
+    """What a training learns."""
 
     catalog: Catalog
     preprocessing: Preprocessing
-    split: Split
-    labels: np.ndarray
-    classes: tuple[str, ...]
+    split: Split  # ``train`` learns, ``choose`` is watched, ``test`` is used once, at the end
+    labels: np.ndarray  # int64 [N], places in ``classes``; -1: none
+    classes: tuple[str, ...]  # of the last stage
 
 
 def choose_task(catalog: Catalog, preprocessing: Preprocessing, rule: SplitRule | Split, seed: int) -> Task:
-    """The task that some images ask for.
+    """The classes and parts of a catalog.
 
     Parameters
     ----------
     catalog : Catalog
     preprocessing : Preprocessing
     rule : SplitRule or Split
-        See :func:`cnncodes.heads.split_rows`: the same images test as in every other command, and where no others choose,
-        a tenth of those to learn from is watched. Or a split that was made already.
+        See :func:`cnncodes.heads.split_rows`: the same images test as in every other command, without copies of those to learn
+        from. If no others choose, a tenth of those to learn from is watched. Or a split of the caller's.
     seed : int
 
     Raises
@@ -82,7 +68,13 @@ def choose_task(catalog: Catalog, preprocessing: Preprocessing, rule: SplitRule 
     HeadError
         If there are fewer than two classes to learn.
     """
-    split = rule if isinstance(rule, Split) else _drawn(catalog, rule, seed)
+    split = rule
+    if not isinstance(split, Split):
+        same = identical_files(catalog)
+        split = split_rows(catalog, np.ones(len(catalog), np.bool_), split, seed, same=same)
+        if split.kind != "none":
+            split = with_watched(catalog, split, same=same)
+        split = without_copies(split, same)
     present = np.unique(catalog.labels[split.train])
     if len(present) < 2:
         raise HeadError(
@@ -93,15 +85,6 @@ def choose_task(catalog: Catalog, preprocessing: Preprocessing, rule: SplitRule 
         labels[catalog.labels == label] = place
     classes = tuple(catalog.classes[label] for label in present)
     return Task(catalog, preprocessing, with_known_classes(catalog, split, labels), labels, classes)
-
-
-def _drawn(catalog: Catalog, rule: SplitRule, seed: int) -> Split:
-    """The split that every command has by this rule, with images to watch, and no copies of those that learn in its test."""
-    same = identical_files(catalog)
-    split = split_rows(catalog, np.ones(len(catalog), np.bool_), rule, seed, same=same)
-    if split.kind != "none":
-        split = with_watched(catalog, split, same=same)
-    return without_copies(split, same)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +101,7 @@ class Batch:
     size : int
         Images that the batch of all processes should have.
     places : list of int
-        Where ``rows`` stand in that batch.
+        Of ``rows`` in that batch.
     """
 
     rows: list[int]
@@ -131,24 +114,14 @@ class Batch:
 class Inputs:
     """The images of a training on their way into the learner.
 
-    Parameters
-    ----------
-    learner : Learner
-        On the device; its frozen stages fill the cache.
-    task : Task
-    settings : TrainingSettings
-    folder : Path
-        The run.
-    resources : Resources
-
     Attributes
     ----------
     train_rows, val_rows, test_rows : int ndarray
-        Rows that are learned from, those that are watched, and those that are looked at once, at the end.
+        Rows that are learned from, watched, and tested once at the end.
     frozen : FrozenCache or None
-        If there is one, its values enter the learner in the place of views.
+        If there is one, its values enter the learner in place of views.
     axes : ColourAxes or None
-        Of the training images, once :meth:`measure` was called and the settings ask for colour noise.
+        Of the training images, after :meth:`measure` if the settings ask for colour noise.
     """
 
     def __init__(
@@ -185,61 +158,60 @@ class Inputs:
         return batches
 
     def to_learn(self, batches: Sequence[list[int]], draws: Augmentation) -> Iterator[Batch]:
-        """This process's share of each batch, augmented; one without any readable image is given too."""
-        shares = [self._processes.share(batch) for batch in batches]
+        """This process's share of each batch, augmented; a share without readable images is given too."""
         if self.frozen is not None:
-            for batch, (rows, values) in zip(batches, self.frozen.batches(draws.epoch, shares), strict=True):
-                yield self._batch(batch, rows, values, self._targets(rows))
+            yield from self._kept(batches, draws.epoch % self.frozen.views)
             return
-        for batch, (rows, squares) in zip(batches, self._pixels.batches(shares), strict=True):
-            views = draws.views(squares, rows)
-            parts = draws.mix(rows)
+        for batch, (rows, squares) in zip(batches, self._pixels.batches(self._shares(batches)), strict=True):
+            views, parts = draws.views(squares, rows), draws.mix(rows)
             mix = None if parts is None else torch.from_numpy(parts).to(views.device)
             if mix is not None:
                 views = mixed_views(views, mix)
-            yield self._batch(batch, rows, self._normalised(views), self._targets(rows, mix))
+            yield self._batch(batch, rows, self._normalised(views), mix)
 
     def to_watch(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
-        """This process's share of each batch of val rows: centre crops, nothing drawn at random."""
+        """This process's share of each batch of val rows: centre crops, nothing at random."""
         if self.frozen is not None:
-            shares = [self._processes.share(batch) for batch in batches]
-            kept = self.frozen.batches(0, shares, val=True)
-            for batch, (rows, values) in zip(batches, kept, strict=True):
-                yield self._batch(batch, rows, values, self._targets(rows))
-            return
-        yield from self._centres(batches, self._val_pixels)
+            return self._kept(batches, VAL)
+        return self._centres(batches, self._val_pixels)
 
     def to_test(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
-        """As :meth:`to_watch`, of test rows; they enter the first stage, whatever is frozen."""
+        """As :meth:`to_watch`, of test rows; they enter the first stage, also if it is frozen."""
         pixels = PixelCache(self.catalog, self.test_rows, self.preprocessing, self._resources)
         yield from self._centres(batches, pixels)
         self._unreadable |= {self.catalog.names[row]: reason for row, reason in pixels.problems.items()}
 
-    def _centres(self, batches: Sequence[list[int]], source: PixelCache) -> Iterator[Batch]:
-        shares = [self._processes.share(batch) for batch in batches]
-        for batch, (rows, squares) in zip(batches, source.batches(shares), strict=True):
-            views = squares.permute(0, 3, 1, 2).float()
-            yield self._batch(batch, rows, self._normalised(views), self._targets(rows))
+    def _kept(self, batches: Sequence[list[int]], view: int) -> Iterator[Batch]:
+        assert self.frozen is not None
+        kept = self.frozen.batches(view, self._shares(batches))
+        for batch, (rows, values) in zip(batches, kept, strict=True):
+            yield self._batch(batch, rows, values)
 
-    def _batch(self, whole: Sequence[int], rows: list[int], values: Tensor, targets: Targets) -> Batch:
+    def _centres(self, batches: Sequence[list[int]], source: PixelCache) -> Iterator[Batch]:
+        for batch, (rows, squares) in zip(batches, source.batches(self._shares(batches)), strict=True):
+            yield self._batch(batch, rows, self._normalised(squares.permute(0, 3, 1, 2).float()))
+
+    def _shares(self, batches: Sequence[list[int]]) -> list[list[int]]:
+        return [self._processes.share(batch) for batch in batches]
+
+    def _batch(
+        self, whole: Sequence[int], rows: list[int], values: Tensor, mix: Tensor | None = None
+    ) -> Batch:
         readable = set(rows)
         places = [place for place in self._processes.places(len(whole)) if whole[place] in readable]
-        return Batch(rows, values, targets, len(whole), places)
+        labels = torch.from_numpy(self.labels[np.asarray(rows, np.int64)]).to(self._device.torch_name)
+        return Batch(rows, values, Targets(labels, mix), len(whole), places)
 
     def unreadable(self) -> dict[str, str]:
         """Name and reason of each image that could not be read so far."""
         found = self._pixels.problems | self._val_pixels.problems
         kept = self.frozen.problems if self.frozen is not None else {}
-        return (
-            self._unreadable
-            | kept
-            | {self.catalog.names[row]: reason for row, reason in sorted(found.items())}
-        )
+        return self._unreadable | kept | {self.catalog.names[row]: found[row] for row in sorted(found)}
 
     def sample(self) -> Iterator[Tensor]:
-        """Normalised centre crops ``[batch, 3, crop, crop]`` of some images that are watched, or else learned from."""
+        """Normalised centre crops ``[batch, 3, crop, crop]`` of some watched images, or else of training images."""
         rows = self.val_rows if len(self.val_rows) else self.train_rows
-        for _, pixels in self._some(rows, SAMPLED, SAMPLED_BATCH, self.preprocessing):
+        for pixels in self._some(rows, SAMPLED, self.preprocessing):
             views = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
             yield self._normalised(views.to(self._device.torch_name))
 
@@ -252,11 +224,11 @@ class Inputs:
         return torch.tensor(weights, dtype=torch.float32, device=self._device.torch_name)
 
     def seen(self) -> tuple[int, ...]:
-        """Digests of the images that are learned from, for who evaluates the network."""
+        """Digests of the images that are learned from."""
         return self._digests(self.train_rows, self._pixels)
 
     def watched(self) -> tuple[int, ...]:
-        """Digests of the images that are watched, which are no test either."""
+        """Digests of the images that are watched."""
         return self._digests(self.val_rows, self._val_pixels)
 
     def _digests(self, rows: np.ndarray, pixels: PixelCache) -> tuple[int, ...]:
@@ -267,10 +239,7 @@ class Inputs:
         return tuple(sorted(found[found != 0].tolist()))
 
     def fill(self, stopped: Callable[[], bool]) -> bool:
-        """Compute what the frozen stages give, once, if that is kept; False if it was asked to stop.
-
-        One process computes and the others wait.
-        """
+        """Fill the frozen cache, if there is one; False if it was asked to stop. One process computes, the others wait."""
         frozen = self.frozen
         if frozen is None:
             return True
@@ -278,16 +247,15 @@ class Inputs:
 
         def forward(view: int, rows: list[int], squares: Tensor) -> Tensor:
             # views are made in float32, as those that are not kept
-            views = squares.permute(0, 3, 1, 2).float() if view < 0 else draws(view).views(squares, rows)
+            views = squares.permute(0, 3, 1, 2).float() if view == VAL else draws(view).views(squares, rows)
             with torch.inference_mode(), autocast(self.settings.precision, self._device):
                 return self._learner.before(self._normalised(views))
 
-        def progress(done: int) -> None:
-            self._resources.progress(FROZEN, done, frozen.rows, "")
+        def progress(done: int, rows: int) -> None:
+            self._resources.progress(FROZEN, done, rows, "")
 
-        if self._processes.leads and not frozen.fill(
-            self._pixels, self._val_pixels, forward, progress, stopped
-        ):
+        caches = self._pixels, self._val_pixels
+        if self._processes.leads and not frozen.fill(*caches, forward, progress, stopped):
             return False
         self._processes.wait()
         frozen.open()
@@ -296,8 +264,8 @@ class Inputs:
     def measure(self) -> None:
         """Measure the colour axes on some training images, if the settings need them and they are not known."""
         if self.settings.pca_noise and self.axes is None:
-            some = self._some(self.train_rows, MEASURED, MEASURED_BATCH, self._whole)
-            self.axes = ColourAxes.of(pixels[:, ::4, ::4] for _, pixels in some)
+            some = self._some(self.train_rows, MEASURED, self._whole)
+            self.axes = ColourAxes.of(pixels[:, ::4, ::4] for pixels in some)
 
     def measured(self) -> dict[str, Any]:
         """What :meth:`measure` found, and which images cannot be read, for a checkpoint."""
@@ -312,11 +280,6 @@ class Inputs:
         self.axes = ColourAxes(**{name: np.array(axes[name]) for name in axes}) if axes else None
         self._unreadable = dict(saved["unreadable"])
 
-    def _targets(self, rows: Sequence[int], mix: Tensor | None = None) -> Targets:
-        """What some images should become."""
-        labels = torch.from_numpy(self.labels[np.asarray(rows, dtype=np.int64)])
-        return Targets(labels.to(self._device.torch_name), mix)
-
     def _normalised(self, views: Tensor) -> Tensor:
         """Views in 0..255 as the network wants them, in torchvision's order of operations."""
         record = self.preprocessing
@@ -324,13 +287,11 @@ class Inputs:
         std = torch.tensor(record.std, device=views.device).view(3, 1, 1)
         return ((views / record.scale - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    def _some(
-        self, rows: np.ndarray, count: int, size: int, preprocessing: Preprocessing
-    ) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Readable rows, and uint8 ``[batch, crop, crop, 3]``, of at most ``count`` images spread over ``rows``."""
+    def _some(self, rows: np.ndarray, count: int, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+        """uint8 ``[batch, crop, crop, 3]`` of at most ``count`` readable images spread over ``rows``."""
         chosen = np.unique(rows[np.linspace(0, len(rows) - 1, count).astype(int)]).tolist()
-        batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        batches = [chosen[start : start + SOME] for start in range(0, len(chosen), SOME)]
         for batch in Loader(self.catalog, batches, preprocessing, workers=self._resources.workers):
             good = [place for place, row in enumerate(batch.rows) if row not in batch.problems]
             if good:
-                yield [batch.rows[place] for place in good], batch.pixels[good, 0]
+                yield batch.pixels[good, 0]

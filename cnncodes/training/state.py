@@ -1,11 +1,10 @@
-"""Where a training is, what it has given so far, and its checkpoints: everything that it needs to go on later."""
+"""Where a training is, what it has given so far, and its checkpoints: everything that a resumed training needs."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,29 +108,19 @@ def copied(value: Any, into: Any = None) -> Any:
     ``into`` is an earlier copy that is no longer needed: its memory is used again where it fits.
     """
     if isinstance(value, Tensor):
-        if isinstance(into, Tensor) and (into.shape, into.dtype, into.device) == (
-            value.shape,
-            value.dtype,
-            value.device,
+        if isinstance(into, Tensor) and all(
+            getattr(into, name) == getattr(value, name) for name in ("shape", "dtype", "device")
         ):
             return into.copy_(value.detach())
         return value.detach().clone()
     if isinstance(value, dict):
         earlier = into if isinstance(into, dict) else {}
         return {key: copied(item, earlier.get(key)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [copied(item) for item in value]
-    return value
+    return [copied(item) for item in value] if isinstance(value, list) else value
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write ``checkpoint-STEP.pt`` whole and on the disk or not at all, and keep the last two.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be written: a full disk, for example. Those before it stay.
-    """
+    """Write ``checkpoint-STEP.pt`` whole or not at all, and keep the last two; raises ModelError if the disk is full."""
     path = folder / f"checkpoint-{step:08d}.pt"
     with replacing(path, overwrite=True, error=ModelError) as whole, whole.open("wb") as file:
         torch.save(state, file)
@@ -148,7 +137,7 @@ def keep_last(folder: Path, count: int) -> None:
 
 
 def forget_after(folder: Path, step: int) -> None:
-    """Remove the checkpoints of later steps: a training that went back must not be continued from them."""
+    """Remove the checkpoints of later steps: a training that went back must not be resumed from them."""
     for path in checkpoints(folder):
         if int(path.stem.rpartition("-")[2]) > step:
             path.unlink()
@@ -156,13 +145,11 @@ def forget_after(folder: Path, step: int) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
-    return sorted(
-        path for path in folder.glob("checkpoint-*.pt") if re.fullmatch(r"checkpoint-\d{8}\.pt", path.name)
-    )
+    return sorted(folder.glob(f"checkpoint-{'[0-9]' * 8}.pt"))
 
 
 def last_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """State of the newest checkpoint that can be read, or None; nothing in it is ever run.
+    """State of the newest checkpoint that can be read; None if there is none. No code in it is run.
 
     Raises
     ------
@@ -177,6 +164,6 @@ def last_checkpoint(folder: Path) -> dict[str, Any] | None:
             reason = error
     if found:
         raise ModelError(
-            f"no checkpoint in '{folder}' can be read: {reason}.", "Start anew in another folder (-o)."
+            f"no checkpoint in '{folder}' can be read: {reason}.", "Start again in another folder (-o)."
         )
     return None

@@ -1,10 +1,9 @@
 """Augmented views of images, made on the device that learns from them.
 
-As in Krizhevsky et al. 2012, section 4.1: random crops, mirrors, noise along the colour axes; beyond the paper, crops
-of random size, colour jitter and mixup. What happens to an image depends on the seed, the epoch and its place in the
-data alone: not on the batch it is in, on the number of processes, or on where an interrupted training was continued.
-Only the partner that mixup gives it is its neighbour in a process's share of the batch: several processes mix other pairs
-in the same parts. Equal pairs would need each image decoded by two processes, and any pairs serve as well.
+Random crops, mirrors and colour noise are those of Krizhevsky et al. 2012, section 4.1; crops of random size, colour jitter and
+mixup are added. What happens to an image depends on the seed, the epoch and its row alone: not on its batch, on the number of
+processes, or on where a training was resumed. Only mixup's partner is the neighbour in a process's share of the batch, since
+equal pairs would need two processes to decode each image.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class ColourAxes:
 
     @classmethod
     def of(cls, batches: Iterable[npt.NDArray[np.uint8]]) -> ColourAxes:
-        """Measured by one streaming pass over pixels ``[..., 3]``."""
+        """One streaming pass over pixels ``[..., 3]``."""
         count, total, square = 0, np.zeros(3), np.zeros((3, 3))
         for batch in batches:
             pixels = batch.reshape(-1, 3).astype(np.float64)
@@ -59,14 +58,9 @@ class Augmentation:
     preprocessing : Preprocessing
         Views are cut from the square of ``resize`` pixels and have ``crop`` pixels, or the epoch's ``input_sizes``.
     epoch : int
+        Also an attribute, as is ``order``, a permutation of all rows.
     axes : ColourAxes, optional
         Needed for ``pca_noise``.
-
-    Attributes
-    ----------
-    epoch : int
-    order : int ndarray [rows]
-        A permutation of all rows.
     """
 
     def __init__(
@@ -125,11 +119,11 @@ class Augmentation:
         return views
 
     def mix(self, rows: Sequence[int]) -> npt.NDArray[np.float32] | None:
-        """What part of each mixed view is the image itself (the rest is the one before it in the batch); None: no mixing."""
+        """Part of each mixed view that is the image itself (the rest is the one before it in the batch); None: no mixing."""
         return None if self._mix is None else self._mix[np.asarray(rows, dtype=np.int64)].astype(np.float32)
 
     def _plain_crops(self, squares: Tensor, places: npt.NDArray[np.int64]) -> Tensor:
-        """Crops at their own size: whole pixels, exactly those of the square."""
+        """Crops without resizing: exactly the pixels of the square."""
         side = np.arange(self._preprocessing.crop)
         down = self._corners[places, 0, None] + side  # [batch, side]
         right = self._corners[places, 1, None] + side
