@@ -1,4 +1,4 @@
-"""What a training computes with: its device and processes, torch's random numbers and precision, the signals that stop it."""
+"""What a training computes with: device and processes, torch's random numbers and precision, signals that stop it."""
 
 from __future__ import annotations
 
@@ -57,30 +57,20 @@ class Processes:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a training computes with: :class:`~cnncodes.core.compute.Compute` once its device is chosen.
-
-    Parameters
-    ----------
-    device : Device
-    workers : int, default 1
-        Decoding threads.
-    processes : Processes
-        Those that train together; each has its share of every batch.
-    progress : Progress
-    """
+    """:class:`~cnncodes.core.compute.Compute` with its device chosen."""
 
     device: Device
-    workers: int = 1
-    processes: Processes = field(default_factory=Processes)
+    workers: int = 1  # decoding threads
+    processes: Processes = field(default_factory=Processes)  # each has its share of every batch
     progress: Progress = no_progress
 
 
 @contextmanager
 def resources(compute: Compute) -> Iterator[Resources]:
-    """The processes that torchrun started (RANK, WORLD_SIZE), or this one alone; and this one's device.
+    """The processes that torchrun started (RANK, WORLD_SIZE), or this one alone, with this one's device.
 
-    On GPUs each process takes the one of its LOCAL_RANK and they speak by NCCL, else by gloo. On CPUs they share the
-    cores. The first process alone shows progress.
+    Each process uses the GPU of its LOCAL_RANK, with NCCL; without GPUs they share the cores, with gloo. Only the first
+    process shows progress.
     """
     count, device = int(os.environ.get("WORLD_SIZE", "1")), choose_device(compute.device)
     workers = compute.workers or max(1, device.cores // count)
@@ -90,7 +80,7 @@ def resources(compute: Compute) -> Iterator[Resources]:
     if device.is_cuda:
         device = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(device.torch_name)
-    # the others wait while one computes what frozen stages give, or hashes the images
+    # the others wait while one fills the frozen cache, or hashes the images
     torch.distributed.init_process_group("nccl" if device.is_cuda else "gloo", timeout=timedelta(hours=12))
     try:
         together = Processes(torch.distributed.get_rank(), count)
@@ -101,19 +91,15 @@ def resources(compute: Compute) -> Iterator[Resources]:
 
 def random_state(seed: int | None, device: Device) -> dict[str, Tensor]:
     """State of torch's generators: the current one, or a new one by seed."""
+    names = {"cpu": "cpu"} | ({"cuda": device.torch_name} if device.is_cuda else {})
     if seed is not None:
-        fresh = torch.Generator().manual_seed(seed % 2**63).get_state()
-        if not device.is_cuda:
-            return {"cpu": fresh}
-        return {"cpu": fresh, "cuda": torch.Generator(device.torch_name).manual_seed(seed).get_state()}
+        return {kind: torch.Generator(name).manual_seed(seed).get_state() for kind, name in names.items()}
     states = {"cpu": torch.get_rng_state()}
-    if device.is_cuda:
-        states["cuda"] = torch.cuda.get_rng_state(device.torch_name)
-    return states
+    return states | {kind: torch.cuda.get_rng_state(name) for kind, name in names.items() if kind == "cuda"}
 
 
 def set_random_state(states: dict[str, Tensor], device: Device) -> None:
-    """Give torch's generators a state of :func:`random_state`."""
+    """Set torch's generators to a state of :func:`random_state`."""
     torch.set_rng_state(states["cpu"].cpu())
     if device.is_cuda and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu(), device.torch_name)
@@ -121,7 +107,7 @@ def set_random_state(states: dict[str, Tensor], device: Device) -> None:
 
 @contextmanager
 def lent_random_numbers(states: dict[str, Tensor], device: Device) -> Iterator[None]:
-    """Dropout draws from torch's own generators: lend them these states, and give the caller's back."""
+    """Set torch's own generators, from which dropout draws, to these states, and restore the caller's afterwards."""
     theirs = random_state(None, device)
     set_random_state(states, device)
     try:
@@ -132,7 +118,7 @@ def lent_random_numbers(states: dict[str, Tensor], device: Device) -> Iterator[N
 
 @contextmanager
 def stop_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for a stop at the next step; outside the main thread nothing is changed."""
+    """SIGTERM and SIGINT ask for a stop at the next step; not outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -148,10 +134,10 @@ def stop_signals(stop: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def large_blocks_stay(device: Device) -> Iterator[None]:
-    """Gradients of fully connected stages (234 MB) come from memory that is there already.
+    """Let glibc keep large blocks of memory.
 
-    glibc gives blocks of that size back to the system and asks for them anew in each step: 57,000 page faults, half of the
-    time of a step that trains fc6 to fc8 alone. Where there is no glibc nothing is changed.
+    Otherwise it returns the gradients of fully connected stages (234 MB) to the system and asks for them again in each step:
+    57,000 page faults, half of the time of a step that trains fc6 to fc8 alone.
     """
     libc = None
     if device.is_cpu and sys.platform == "linux":
@@ -172,7 +158,7 @@ def large_blocks_stay(device: Device) -> Iterator[None]:
 
 @contextmanager
 def exact_float32(device: Device, precision: str) -> Iterator[None]:
-    """float32 means float32: then nothing is rounded to TensorFloat-32 on a GPU. Other precisions leave that alone."""
+    """With precision "float32", nothing is rounded to TensorFloat-32 on a GPU."""
     if not device.is_cuda or precision != "float32":
         yield
         return
@@ -186,6 +172,6 @@ def exact_float32(device: Device, precision: str) -> Iterator[None]:
 
 @contextmanager
 def autocast(precision: str, device: Device) -> Iterator[None]:
-    """bfloat16 where the settings' precision says so; float32 changes nothing."""
+    """bfloat16 if that is the settings' precision."""
     with torch.autocast(device.torch_name.partition(":")[0], torch.bfloat16, enabled=precision == "bfloat16"):
         yield

@@ -1,4 +1,4 @@
-"""Why a training does not learn: whether its loss stands still, which units never fire, and what to try."""
+"""Why a training does not learn: a loss that does not fall, units that are never active, and what to try."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cnncodes.training.callbacks import Callback
-from cnncodes.training.learner import Learner
+from cnncodes.training.learner import Learner, Objective, Targets
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.state import Epoch
 
@@ -19,87 +18,46 @@ if TYPE_CHECKING:
     from cnncodes.training.inputs import Inputs
     from cnncodes.training.loop import Training
 
-LEAST = 0.01  # of a loss that moves: this much below what guessing gives, or below the epoch before
-WORSE = 1.05  # times where a loss began: it has risen
-MANY_DEAD = 0.5  # of a stage's units: named as a possible reason
+LEAST = 0.01  # a loss falls if it is this part below that of guessing, or below the epoch before
+WORSE = 1.05  # times the first loss: it has risen
+MANY_DEAD = 0.5  # of a stage's units: a sign of too large a rate
 
 
 def guessing_loss(
     labels: np.ndarray, classes: int, settings: TrainingSettings, class_weight: Tensor | None = None
 ) -> float:
-    """Mean loss of a network that says the same for every image: how frequent each class is.
+    """Mean loss (nats) of a network that answers with the class frequencies for every image.
 
-    Parameters
-    ----------
-    labels : int ndarray [N]
-        Places in the classes.
-    classes : int
-    settings : TrainingSettings
-        Its label smoothing counts.
-    class_weight : float32 Tensor [classes], optional
-
-    Returns
-    -------
-    float
-        In nats; without smoothing and weights, the entropy of the class frequencies.
+    Without label smoothing and class weights it is the entropy of the class frequencies.
     """
     share = torch.from_numpy(np.bincount(labels, minlength=classes) / len(labels)).float()
     weight = torch.ones(classes) if class_weight is None else class_weight.float().cpu()
     guess = share * weight / (share * weight).sum()
     guess = (1 - settings.label_smoothing) * guess + settings.label_smoothing / classes
     logits = guess.clamp_min(1e-12).log().expand(classes, classes)
-    losses = F.cross_entropy(
-        logits,
-        torch.arange(classes),
-        weight=weight,
-        label_smoothing=settings.label_smoothing,
-        reduction="none",
-    )
+    losses = Objective(settings, weight)(logits, Targets(torch.arange(classes)))
     return float((share * losses).sum())
 
 
 def is_stalled(history: Sequence[Mapping[str, Any]], guessing: float, warmup_epochs: float = 0.0) -> bool:
-    """Whether the loss stands still.
+    """Whether neither the training loss nor the val loss falls, after two epochs and the warm-up.
 
-    Judged after two epochs and the warm-up. A loss moves that is 1 % below what guessing gives, or 1 % below the epoch before.
-    Standing still means that neither the training loss nor the val loss moves; dropout and augmentation can hide in
-    the former what the latter shows.
-
-    Parameters
-    ----------
-    history : sequence of mappings
-        Every :class:`~cnncodes.training.Epoch` so far as a mapping.
-    guessing : float
-        See :func:`guessing_loss`.
-    warmup_epochs : float, default 0
-        In which the rate is too small to judge.
+    A loss falls if it is 1 % below that of guessing, or 1 % below the epoch before. Dropout and augmentation can hide
+    in the training loss what the val loss shows. ``history`` has every :class:`~cnncodes.training.Epoch` as a mapping.
     """
     if len(history) < max(2, warmup_epochs + 1):
         return False
     before, last = history[-2], history[-1]
-    for name in ("loss", "val_loss"):
-        if last.get(name) is None:
-            continue
-        if last[name] <= (1 - LEAST) * max(guessing, before[name]):
-            return False
-    return True
+    names = [name for name in ("loss", "val_loss") if last.get(name) is not None]
+    return not any(last[name] <= (1 - LEAST) * max(guessing, before[name]) for name in names)
 
 
 @torch.no_grad()
 def dead_units(learner: Learner, batches: Iterable[Tensor]) -> dict[str, float]:
-    """Share (0..1) of the units of each ReLU stage that fire for no image.
+    """Share (0..1) of the units of each ReLU stage that are active for no image, in evaluation mode.
 
-    Parameters
-    ----------
-    learner : Learner
-        Its mode is as before afterwards; it is asked in evaluation mode.
-    batches : iterable of float32 Tensor [batch, 3, height, width]
-        Preprocessed images.
-
-    Returns
-    -------
-    {stage: share}
-        A unit of a convolution is a channel, which is dead if it fires at no place. Empty for a network with tanh.
+    ``batches`` are preprocessed images ``[batch, 3, height, width]``. A unit of a convolution is a channel. Empty for a
+    network with tanh.
     """
     module = learner.module
     if module.network.activation == "tanh":
@@ -123,31 +81,25 @@ def dead_units(learner: Learner, batches: Iterable[Tensor]) -> dict[str, float]:
 def advice(
     history: Sequence[Mapping[str, Any]], guessing: float, rate: float, dead: Mapping[str, float]
 ) -> str:
-    """What to say of a loss that stands still, and what to try.
+    """What to say about a loss that does not fall, and what to try; ``rate`` is the highest learning rate.
 
-    A loss that rose above where it began, and above what guessing gives, or stages that are mostly dead, speak for a
-    rate that is too large; else it is more often too small.
-
-    Parameters
-    ----------
-    history : sequence of mappings
-        Every :class:`~cnncodes.training.Epoch` so far as a mapping.
-    guessing : float
-    rate : float
-        The highest learning rate.
-    dead : {stage: share}
-        See :func:`dead_units`.
+    A loss above the first one and above that of guessing, or a stage with many dead units, is a sign of too large a
+    rate; otherwise the rate is more often too small.
     """
     first, last = history[0], history[-1]
     text = (
-        f"the training loss stands still: {last['loss']:.3f} in epoch {last['epoch']}, and guessing by class frequency "
-        f"gives {guessing:.3f}."
+        f"the training loss does not fall: it is {last['loss']:.3f} in epoch {last['epoch']}, and guessing by class "
+        f"frequency gives {guessing:.3f}."
     )
     worst = max(dead, key=lambda name: dead[name], default=None)
     too_large = last["loss"] > WORSE * max(first["loss"], guessing)
     if worst is not None:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in dead.items() if share)
-        text += f" Units that never fire: {shares}; most in {worst}." if shares else " All units fire."
+        text += (
+            f" Units that are never active: {shares}; most in {worst}."
+            if shares
+            else " All units are active."
+        )
         too_large = too_large or dead[worst] >= MANY_DEAD
     word, other = ("smaller", rate / 10) if too_large else ("larger", rate * 10)
     return (
@@ -157,34 +109,34 @@ def advice(
 
 
 def never_at_full_rate(settings: TrainingSettings) -> str:
-    """What to say of a warm-up that is as long as the training: it is allowed, and hardly ever meant."""
+    """What to say about a warm-up that is as long as the training."""
     return (
         f"the rate rises over train.warmup_epochs = {settings.warmup_epochs:g} epochs and the training has "
-        f"{settings.epochs}: it ends before it reaches {settings.highest_rate:g}. "
-        "Give more epochs, or --set train.warmup_epochs=0."
+        f"{settings.epochs}: it ends before the rate reaches {settings.highest_rate:g}. "
+        "Use more epochs, or --set train.warmup_epochs=0."
     )
 
 
 def guessing_in(inputs: Inputs) -> float:
-    """:func:`guessing_loss` of what a training learns from."""
+    """:func:`guessing_loss` of the training images."""
     labels = inputs.labels[inputs.train_rows]
     return guessing_loss(labels, int(labels.max()) + 1, inputs.settings, inputs.class_weights())
 
 
 class Diagnosis(Callback):
-    """Notes once why a training does not learn, and a warm-up that is as long as the training."""
+    """Notes, once each, why a training does not learn, and a warm-up that is as long as the training."""
 
     def __init__(self) -> None:
         self._said = self._begun = False
 
     def on_epoch_begin(self, training: Training) -> None:
-        """The warm-up, once."""
+        """Note the warm-up."""
         if not self._begun and training.settings.warmup_epochs >= training.settings.epochs:
             training.note(never_at_full_rate(training.settings))
         self._begun = True
 
     def on_epoch_end(self, training: Training, line: Epoch) -> None:
-        """Whether the loss stands still."""
+        """Note a loss that does not fall."""
         settings, history = training.settings, training.state.history
         guessing = guessing_in(training.inputs)
         if self._said or not is_stalled(history, guessing, settings.warmup_epochs):

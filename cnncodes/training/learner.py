@@ -1,6 +1,6 @@
-"""The network while it learns: its start, what is frozen, dropout, batch normalisation, low rank, rates of stages, its loss.
+"""The network while it learns: initial weights, frozen stages, dropout, batch normalisation, learning rates by stage, loss.
 
-What is particular to the networks written stage by stage is here; the loop around it asks for :class:`Learner` alone.
+This is for networks written stage by stage; those of libraries have a subclass in `library_learner`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ SAMPLE = 200  # training images whose codes' typical length is measured
 
 
 class Learner(nn.Module):
-    """A network with dropout whose frozen stages neither learn nor keep anything for the backward pass.
+    """A network with dropout and frozen stages.
 
     Parameters
     ----------
     module : TorchNetwork
-        Becomes part of the learner; :meth:`plain` gives the network that was learned.
+        Becomes part of the learner; :meth:`plain` gives the trained network.
     settings : TrainingSettings
 
     Attributes
@@ -44,7 +44,7 @@ class Learner(nn.Module):
     frozen : tuple of str
         Stages that do not learn.
     first : int
-        Place of the first stage that learns; everything before runs without gradients.
+        Place of the first stage that learns; all before it run without gradients.
     """
 
     def __init__(self, module: TorchNetwork, settings: TrainingSettings) -> None:
@@ -65,43 +65,34 @@ class Learner(nn.Module):
             )
         self.first = learning[0]
         self.norms = nn.ModuleDict()
-        for stage in network.stages:
-            if self._learns(stage):
-                self._equip(stage, settings)
+        for stage in network.stages if settings.network.batch_norm else ():
+            if self._learns(stage) and stage.relu:
+                kind = nn.BatchNorm2d if isinstance(stage, Convolution) else nn.BatchNorm1d
+                self.norms[stage.name] = kind(len(module.get_submodule(stage.prefix).get_parameter("bias")))
 
     @property
     def begins(self) -> str:
         """The first stage that learns."""
         return self.module.network.stages[self.first].name
 
-    def _equip(self, stage: Stage, settings: TrainingSettings) -> None:
-        if settings.network.batch_norm and stage.relu:
-            kind = nn.BatchNorm2d if isinstance(stage, Convolution) else nn.BatchNorm1d
-            bias = self.module.get_submodule(stage.prefix).get_parameter("bias")
-            self.norms[stage.name] = kind(len(bias))
-
     def _learns(self, stage: Stage) -> bool:
         return isinstance(stage, Convolution | Linear) and stage.name not in self.frozen
 
     def forward(self, value: Tensor, mask: DropoutMask | None = None, cached: bool = False) -> Tensor:
-        """Logits ``[batch, classes]``.
-
-        ``value`` is preprocessed pixels ``[batch, 3, height, width]``, or with ``cached`` what the frozen stages gave
-        for them.
-        """
+        """Logits ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``, or with ``cached`` of :meth:`before`."""
         if not cached:
             with torch.no_grad():
                 value = self.before(value)
         return self.after(value, mask)
 
     def before(self, pixels: Tensor) -> Tensor:
-        """What the frozen stages before the first learning one give."""
+        """The value that enters the first learning stage."""
         for stage in self.module.network.stages[: self.first]:
             pixels = self.module.compute(stage, pixels)
         return pixels
 
     def after(self, value: Tensor, mask: DropoutMask | None = None) -> Tensor:
-        """Logits from the value that enters the first learning stage."""
+        """Logits of what :meth:`before` gave."""
         for stage in self.module.network.stages[self.first :]:
             value = self.module.linear(stage, value)
             if stage.name in self.norms:
@@ -113,10 +104,7 @@ class Learner(nn.Module):
         return value
 
     def groups(self, settings: TrainingSettings) -> list[dict[str, object]]:
-        """Parameter groups with their part of the learning rate: new, middle and early layers.
-
-        Biases and normalisation do not decay.
-        """
+        """Parameter groups, each with its part of the learning rate; biases and normalisation have no weight decay."""
         network = self.module.network
         groups: list[dict[str, object]] = []
         for stage in network.stages:
@@ -136,8 +124,8 @@ class Learner(nn.Module):
     def plain(self) -> dict[str, Tensor]:
         """State dict of the plain network that computes what this one does in evaluation mode.
 
-        Batch normalisation ``g (x - m) / sqrt(v + e) + b`` of ``x = W y + c`` is ``W' = W g / sqrt(v + e)``,
-        ``c' = (c - m) g / sqrt(v + e) + b`` (in float64, rounded once); of a product its left factor is scaled.
+        Batch normalisation ``g (x - m) / sqrt(v + e) + b`` of ``x = W y + c`` becomes ``W' = W g / sqrt(v + e)``,
+        ``c' = (c - m) g / sqrt(v + e) + b`` (in float64, rounded once); of two factors, the left one is scaled.
         """
         found: dict[str, Tensor] = {}
         for stage in self.module.network.stages:
@@ -156,22 +144,22 @@ class Learner(nn.Module):
 
 def norm_as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """A trained batch normalisation as ``scale`` and ``shift`` per channel, float64 on the CPU."""
-    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-        raise TypeError(f"no affine form of {type(norm).__name__}")
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight.detach().cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
     shift = norm.bias.detach().cpu().double() - norm.running_mean.cpu().double() * scale
     return scale, shift
 
 
+@dataclass(frozen=True)
 class DropoutMask:
     """Dropout drawn for a whole batch, of which this process has some places: the same for any number of processes."""
 
-    def __init__(self, batch: int | None = None, places: list[int] | None = None) -> None:
-        self.batch, self.places = batch, places
+    batch: int | None = None
+    places: list[int] | None = None
 
     def __call__(self, value: Tensor, probability: float) -> Tensor:
-        """``value [batch, features]`` with units at zero with a probability, the others scaled up."""
+        """``value [batch, features]`` with units set to zero with a probability, the others scaled up."""
         keep = torch.rand((self.batch or len(value), value.shape[1]), device=value.device) >= probability
         if self.places is not None and len(self.places) < len(keep):
             keep = keep[self.places]
@@ -181,20 +169,9 @@ class DropoutMask:
 def start_from(
     weights: Weights, classes: tuple[str, ...], settings: TrainingSettings, *, keep_head: bool = False
 ) -> TorchNetwork:
-    """The network of some weights, copied, with a new last stage for ``classes``; stages that their file lacks are new, too.
+    """A copy of the network of some weights with a new last stage for ``classes``; stages that their file lacks are new, too.
 
-    Parameters
-    ----------
-    weights : Weights
-    classes : tuple of str
-    settings : TrainingSettings
-    keep_head : bool, default False
-        Keep the last stage, which then must have these classes; its rows are put into their order.
-
-    Raises
-    ------
-    OptionError
-        If the last stage cannot be kept.
+    With ``keep_head`` the last stage stays, its rows in the order of ``classes``; raises OptionError if it has others.
     """
     order = order_of_kept(weights, classes) if keep_head else None
     network = weights.whole.with_classes(len(classes))
@@ -218,7 +195,7 @@ def start_from(
 
 
 def _with_rank(network: Network, settings: TrainingSettings) -> Network:
-    """The network with the rank that the settings give to fully connected stages that learn and are larger."""
+    """The network with the settings' rank for fully connected stages that learn and have a larger one."""
     frozen, rank = network.select(settings.freeze), settings.network.rank
     found = {
         stage.name: rank
@@ -230,11 +207,9 @@ def _with_rank(network: Network, settings: TrainingSettings) -> Network:
 
 
 def _tensors_of(stage: Stage, weights: Weights) -> dict[str, Tensor]:
-    """What the weights have for a stage, by the end of the key; factors of their matrix if the stage is a product."""
+    """Tensors of a stage by the end of their key; factors of its matrix if the stage has a rank."""
     start = f"{stage.prefix}."
-    found = {
-        key.removeprefix(start): value for key, value in weights.tensors.items() if key.startswith(start)
-    }
+    found = {key.removeprefix(start): v for key, v in weights.tensors.items() if key.startswith(start)}
     if isinstance(stage, Linear) and stage.rank is not None and "weight" in found:
         found["left"], found["right"] = factors(found.pop("weight"), stage.rank)
     return found
@@ -259,7 +234,7 @@ def order_of_kept(weights: Weights, classes: tuple[str, ...]) -> list[int]:
 
 
 def from_scratch(network: Network, settings: TrainingSettings) -> TorchNetwork:
-    """A network with new numbers in all stages."""
+    """A network with new weights in all stages."""
     network = _with_rank(network, settings)
     module = TorchNetwork(network)
     initialise(module, network.stages, settings)
@@ -267,9 +242,8 @@ def from_scratch(network: Network, settings: TrainingSettings) -> TorchNetwork:
 
 
 def initialise(module: TorchNetwork, stages: Iterable[Stage], settings: TrainingSettings) -> None:
-    """New numbers for some stages, drawn by the seed: Kaiming's (He et al. 2015) or the paper's (section 5)."""
+    """New weights for some stages, drawn by the seed: He et al. 2015, or Krizhevsky et al. 2012, section 5."""
     generator = torch.Generator().manual_seed(settings.seed)
-    kind = settings.initialisation
     with torch.no_grad():
         for stage in stages:
             if not isinstance(stage, Convolution | Linear):
@@ -280,37 +254,29 @@ def initialise(module: TorchNetwork, stages: Iterable[Stage], settings: Training
             else:
                 weight = layer.get_parameter("weight")
             bias = layer.get_parameter("bias")
-            if kind == "paper":
-                weight.normal_(0.0, 0.01, generator=generator)
+            ones, spread = False, 0.01
+            if settings.initialisation == "paper":
                 ones = stage.name in PAPER_ONES or (isinstance(stage, Linear) and stage.relu)
-                bias.fill_(1.0 if ones else 0.0)
             else:
-                gain = 2.0 if stage.relu else 1.0
-                fan_in = math.prod(weight.shape[1:])
-                weight.normal_(0.0, math.sqrt(gain / fan_in), generator=generator)
-                bias.zero_()
+                spread = math.sqrt((2.0 if stage.relu else 1.0) / math.prod(weight.shape[1:]))
+            weight.normal_(0.0, spread, generator=generator)
+            bias.fill_(1.0 if ones else 0.0)
             if isinstance(layer, LowRankLinear):
-                for factor, value in zip(
-                    (layer.left, layer.right), factors(weight, layer.left.shape[1]), strict=True
-                ):
-                    factor.copy_(value)
+                left, right = factors(weight, layer.left.shape[1])
+                layer.left.copy_(left)
+                layer.right.copy_(right)
 
 
 def make_optimizer(learner: Learner, settings: TrainingSettings, device: Device) -> torch.optim.Optimizer:
-    """The optimizer of some settings over what learns; frozen stages have no part in it.
-
-    Fused, it passes over AlexNet's 58 million fully connected weights once instead of four times.
-    """
-    groups = learner.groups(settings)
-    fused = device.is_cuda or device.is_cpu
-    unused = 0.0  # each step sets its own rate
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=unused, fused=fused)
-    return torch.optim.SGD(groups, lr=unused, momentum=settings.momentum, fused=fused)
+    """The optimizer over everything that learns. Fused, it passes over the weights once instead of four times."""
+    groups, fused = learner.groups(settings), device.is_cuda or device.is_cpu
+    if settings.optimizer == "adamw":  # each step sets the rate
+        return torch.optim.AdamW(groups, lr=0.0, fused=fused)
+    return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, fused=fused)
 
 
 def check_head(model: LinearModel, weights: Weights, classes: tuple[str, ...]) -> None:
-    """Raise ModelError or WeightsMismatchError if a head cannot stand for the last layer of these weights."""
+    """Raise ModelError or WeightsMismatchError if a head cannot be the last layer of these weights."""
     network = weights.whole
     last_hidden = network.stages[-2].name if network.stages else network.usual_layer
     if model.stage != last_hidden:
@@ -335,10 +301,10 @@ def check_head(model: LinearModel, weights: Weights, classes: tuple[str, ...]) -
 def put_head(
     module: TorchNetwork, model: LinearModel, classes: tuple[str, ...], typical_length: float
 ) -> None:
-    """Give the last layer of a network the scores of a head, with the data's order of classes.
+    """Make a head the last layer of a network, with the data's order of classes.
 
-    A head on standardised codes ``W (x - m) / s + b`` becomes exactly ``(W / s) x + b - W (m / s)``. One on codes of length
-    1 depends on each row's length and no layer does: ``W / L`` with the typical length ``L`` stands for it.
+    A head on standardised codes ``W (x - m) / s + b`` becomes exactly ``(W / s) x + b - W (m / s)``. A head on codes of length
+    1 depends on each row's length, which no layer does: it becomes ``W / L`` with the typical length ``L``.
     """
     head, order = model.head, [model.classes.index(name) for name in classes]
     weight, bias = head.weight[order].astype(np.float64), head.bias[order].astype(np.float64)
@@ -370,13 +336,9 @@ def typical_length(
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What a batch should become.
+    """Labels of a batch (int64), and with mixup the part of each view that is the image itself (float32).
 
-    Parameters
-    ----------
-    labels : int64 Tensor [batch]
-    mix : float32 Tensor [batch] or None
-        Part of each view that is the image itself; the rest is the view before it in the batch.
+    The rest of a mixed view is the view before it in the batch.
     """
 
     labels: Tensor
@@ -384,16 +346,10 @@ class Targets:
 
 
 class Objective:
-    """Loss of each image.
-
-    Parameters
-    ----------
-    settings : TrainingSettings
-    class_weight : float32 Tensor [classes], optional
-    """
+    """Loss of each image."""
 
     def __init__(self, settings: TrainingSettings, class_weight: Tensor | None = None) -> None:
-        self._settings, self._class_weight = settings, class_weight
+        self._smoothing, self._class_weight = settings.label_smoothing, class_weight
 
     def right(self, logits: Tensor, targets: Targets) -> Tensor:
         """Number of images whose best class is the label."""
@@ -401,16 +357,10 @@ class Objective:
 
     def __call__(self, logits: Tensor, targets: Targets) -> Tensor:
         """Loss of each image ``[batch]``, float32."""
-        logits = logits.float()
 
         def loss_to(labels: Tensor) -> Tensor:
-            return F.cross_entropy(
-                logits,
-                labels,
-                weight=self._class_weight,
-                label_smoothing=self._settings.label_smoothing,
-                reduction="none",
-            )
+            options = {"weight": self._class_weight, "label_smoothing": self._smoothing}
+            return F.cross_entropy(logits.float(), labels, reduction="none", **options)  # type: ignore[arg-type]
 
         if targets.mix is None:
             return loss_to(targets.labels)

@@ -1,11 +1,12 @@
-"""A network of torchvision or timm while it learns: the library's own module, its first layers frozen as a person asks.
+"""A network of torchvision or timm while it learns: the library's module with frozen layers.
 
-The library's dropout and batch normalisation work as the library wrote them; those of frozen parts stay in evaluation mode.
+Dropout and batch normalisation are the library's; those of frozen parts stay in evaluation mode.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,10 +24,7 @@ _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 class LibraryLearner(Learner):
-    """See :class:`Learner`, which has the same methods for networks written stage by stage.
-
-    What no named layer holds (a normalisation between two of them, a class token) is frozen with the layer before it.
-    """
+    """See :class:`Learner`. Parts outside named layers (a normalisation between them, a class token) freeze with the layer before."""
 
     module: LibraryModule
 
@@ -50,16 +48,7 @@ class LibraryLearner(Learner):
         for path in self._frozen_paths:
             for parameter in module.model.get_submodule(path).parameters(recurse=False):
                 parameter.requires_grad_(False)
-        self.learning = tuple(
-            dict.fromkeys(
-                layer
-                for path, layer in self._layers.items()
-                if any(
-                    value.requires_grad
-                    for value in module.model.get_submodule(path).parameters(recurse=False)
-                )
-            )
-        )
+        self.learning = tuple(dict.fromkeys(layer for layer, _ in self._learning_parameters()))
         if not self.learning:
             raise OptionError(
                 f"freeze '{settings.freeze}' leaves no layer of {network.name} to learn.", "Freeze fewer."
@@ -74,13 +63,20 @@ class LibraryLearner(Learner):
                 "Train with one process.",
             )
 
+    def _learning_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Layer and parameter, in the order of computing."""
+        for path, layer in self._layers.items():
+            for parameter in self.module.model.get_submodule(path).parameters(recurse=False):
+                if parameter.requires_grad:
+                    yield layer, parameter
+
     @property
     def begins(self) -> str:
         """The first layer that learns."""
         return self.learning[0]
 
     def train(self, mode: bool = True) -> LibraryLearner:
-        """Training mode, but for what is frozen: its normalisation keeps its statistics."""
+        """Training mode except for frozen parts, whose normalisation keeps its statistics."""
         super().train(mode)
         for path in self._frozen_paths:
             self.module.model.get_submodule(path).training = False
@@ -91,7 +87,7 @@ class LibraryLearner(Learner):
         return pixels
 
     def after(self, value: Tensor, mask: DropoutMask | None = None) -> Tensor:
-        """Logits; a single image has no batch statistics, so that the running ones serve."""
+        """Logits; for a single image, which has no batch statistics, by the running statistics."""
         alone = [
             part
             for part in self.module.modules()
@@ -105,19 +101,18 @@ class LibraryLearner(Learner):
         return logits
 
     def groups(self, settings: TrainingSettings) -> list[dict[str, object]]:
-        """Parameter groups: the classifier at the full rate, the second half of the layers at the middle one, the others early.
+        """Parameter groups: the classifier at the full rate, the second half of the other layers at the middle one.
 
-        Biases, normalisations and other vectors do not decay.
+        Biases, normalisations and other vectors have no weight decay.
         """
         names = [name for name in self.module.network.stage_names if name != CLASSIFIER]
+        rates = dict.fromkeys(names, settings.early_rate)
+        rates |= dict.fromkeys(names[len(names) // 2 :], settings.middle_rate) | {CLASSIFIER: 1.0}
         groups: list[dict[str, object]] = []
-        for path, layer in self._layers.items():
-            late = layer in names[len(names) // 2 :]
-            rate = 1.0 if layer == CLASSIFIER else settings.middle_rate if late else settings.early_rate
-            for parameter in self.module.model.get_submodule(path).parameters(recurse=False):
-                if parameter.requires_grad:
-                    decay = settings.weight_decay if parameter.dim() > 1 else 0.0
-                    groups.append({"params": [parameter], "rate": rate, "weight_decay": decay})
+        for layer, parameter in self._learning_parameters():
+            decay = settings.weight_decay if parameter.dim() > 1 else 0.0
+            rate = rates.get(layer, settings.early_rate)
+            groups.append({"params": [parameter], "rate": rate, "weight_decay": decay})
         return groups
 
     def plain(self) -> dict[str, Tensor]:
@@ -137,7 +132,7 @@ class LibraryLearner(Learner):
 
 
 def layers_of_modules(module: LibraryModule) -> dict[str, str]:
-    """The usual layer that each module belongs to, by the module's path, in the order of computing."""
+    """The named layer of each module, by the module's path, in the order of computing."""
     layers = module.network.layers()
     usual = {layer.path: name for name, layer in layers.items() if layer.short and layer.path}
     usual |= {layers[CLASSIFIER].path: CLASSIFIER} if CLASSIFIER in layers else {}
@@ -156,15 +151,15 @@ def layers_of_modules(module: LibraryModule) -> dict[str, str]:
 
 def make_learner(module: TorchNetwork, settings: TrainingSettings) -> Learner:
     """The learner of any network."""
-    return (
-        LibraryLearner(module, settings) if isinstance(module, LibraryModule) else Learner(module, settings)
-    )
+    if isinstance(module, LibraryModule):
+        return LibraryLearner(module, settings)
+    return Learner(module, settings)
 
 
 def begin(
     weights: Weights, classes: tuple[str, ...], settings: TrainingSettings, *, keep_head: bool = False
 ) -> TorchNetwork:
-    """The network of some weights with a new classifier, as :func:`start_from` makes it, for any network."""
+    """:func:`start_from` for any network."""
     whole = weights.whole
     if not isinstance(whole, LibraryNetwork):
         return start_from(weights, classes, settings, keep_head=keep_head)
@@ -194,7 +189,7 @@ def begin(
 
 
 def begin_from_scratch(network: Network, settings: TrainingSettings) -> TorchNetwork:
-    """A network with new numbers, drawn by the seed."""
+    """:func:`from_scratch` for any network."""
     if not isinstance(network, LibraryNetwork):
         return from_scratch(network, settings)
     weights = load_weights(f"random:{settings.seed}", network=network.name)

@@ -1,4 +1,4 @@
-"""The one training loop, for `train` and `finetune`: epoch, batch, step. What surrounds it are callbacks."""
+"""The training loop of `train` and `finetune`: epoch, batch, step. Everything around it is a callback."""
 
 from __future__ import annotations
 
@@ -48,32 +48,31 @@ STEPS_AHEAD = 8  # that a GPU may have in its queue before the loss is looked at
 
 
 class Training:
-    """A training that can be stopped and continued at any step.
+    """A training that can be stopped and resumed at any step.
 
     Parameters
     ----------
     learner : Learner
     task : Task
-        ``split.train`` learns; ``choose`` gives the val loss that schedules and early stopping watch; ``test`` is for
-        :meth:`test`.
+        ``split.train`` learns; ``choose`` gives the val loss for schedules and early stopping; ``test`` is for :meth:`test`.
     settings : TrainingSettings
     folder : Path
         The run: ``metrics.jsonl`` and checkpoints.
     resources : Resources
     callbacks : sequence of Callback, optional
-        Beside those that every training has.
+        Beside those of every training.
     notes : callable(text), optional
-        Gets what a person should know: a restart, a loss that stands still and what to try.
+        Called with what the user should know: a restart, a loss that does not fall and what to try.
     record : mapping, optional
         What the training is started with, as JSON; kept in each checkpoint.
 
     Attributes
     ----------
     inputs : Inputs
-        What enters the learner; its ``train_rows``, ``val_rows`` and ``frozen`` are also here.
+        What enters the learner; its ``train_rows``, ``val_rows`` and ``frozen`` are also attributes here.
     optimizer : torch.optim.Optimizer
     state : State
-        Where the training is: epoch, step, what the epoch adds up to, the history of epochs.
+        Epoch, step, sums of the epoch, the history of epochs.
     steps_per_epoch : int
     """
 
@@ -98,7 +97,7 @@ class Training:
         self.inputs = Inputs(self.learner, task, settings, folder, resources)
         self.frozen = self.inputs.frozen
         self.steps_per_epoch = -(-len(self.train_rows) // settings.batch_size)
-        # several processes stay in step, whatever they can read; batch normalisation needs two images
+        # several processes take each step together, whatever they can read; batch normalisation needs two images
         alone = self.processes.count == 1
         self._least_batch = (2 if settings.network.batch_norm else 1) if alone else 0
         self.state = State()
@@ -109,7 +108,7 @@ class Training:
         self._record = dict(record or {})
         self._random = random_state(settings.seed, self.device)
         self._stop = threading.Event()
-        self._pending: list[Tensor] = []  # figures of steps that were not looked at
+        self._pending: list[Tensor] = []  # sums of steps that are not yet in `state`
         given, last = ((*callbacks,), (Events(), Diagnosis())) if self.processes.leads else ((), ())
         self._callbacks: list[Callback] = [MeasureRate(), Restarts(), *given, Checkpoints(), *last]
 
@@ -130,14 +129,14 @@ class Training:
     # --- the loop ---------------------------------------------------------------------------------------------
 
     def run(self) -> list[Epoch]:
-        """Train to the end; the learner then holds the weights of the best val loss (the last, without val).
+        """Train to the end; the learner then has the weights of the least val loss (the last, without val).
 
         Raises
         ------
         InterruptedTrainingError
-            After SIGTERM or SIGINT, once everything is saved.
+            After SIGTERM or SIGINT; everything is saved.
         CnnCodesError
-            If the loss is not a number again after three restarts at a tenth of the rate.
+            If the loss is not a number after three restarts, each at a tenth of the rate.
         """
         self.call("on_train_begin")
         self.inputs.measure()
@@ -166,7 +165,7 @@ class Training:
         return [Epoch(**line) for line in self.state.history]
 
     def _epoch(self) -> None:
-        """What is left of an epoch; at its end ``state`` is at the start of the next."""
+        """The rest of an epoch; at its end ``state`` is at the start of the next."""
         self.call("on_epoch_begin")
         state, started, seen_before = self.state, time.perf_counter(), self.state.seen
         draws = self.inputs.draws(state.epoch)
@@ -175,20 +174,16 @@ class Training:
             self.step(batch)
             state.step += 1
             state.steps += 1
-            # all processes look after the same steps, and act on what all of them said
+            # all processes look after the same steps, and act on the sum of their answers
             if len(self._pending) >= (STEPS_AHEAD if self.device.is_cuda else 1):
                 self.look()
             self.call("on_batch_end")
         self.look()
         if not state.seen:
-            raise HeadError(
-                "none of the images to learn from could be read.",
-                "Look at one: cnncodes predict MODEL IMAGE.",
-            )
+            raise self.nothing_readable()
         seconds = time.perf_counter() - started
-        watched = self._evaluate(
-            self.inputs.to_watch(self._in_batches(self.val_rows)), self.frozen is not None
-        )
+        val = self._in_batches(self.val_rows)
+        watched = self._evaluate(self.inputs.to_watch(val), self.frozen is not None)
         line = Epoch(
             epoch=state.epoch + 1,
             learning_rate=self.optimizer.param_groups[-1]["lr"],
@@ -204,10 +199,9 @@ class Training:
         self.call("on_epoch_end", line)
 
     def step(self, batch: Batch) -> None:
-        """One step of gradient descent on this process's share of a batch; its figures wait for :meth:`look`.
+        """One step of gradient descent on this process's share of a batch; its sums wait for :meth:`look`.
 
-        The rate is that of ``settings`` at ``state.steps``, which the caller counts. With too few readable images nothing
-        is done.
+        The rate is that of ``settings`` at ``state.steps``, which the caller counts. Without enough readable images there is no step.
         """
         if len(batch.rows) < self._least_batch:
             return
@@ -221,7 +215,7 @@ class Training:
         with autocast(settings.precision, self.device):
             logits = self._forward(batch.values, mask, self.frozen is not None)
         losses = self.objective(logits, batch.targets)
-        # DistributedDataParallel takes the mean over processes of what is the mean over the whole batch here
+        # DistributedDataParallel divides by the number of processes; the loss is the mean over the whole batch
         (losses.sum() * (self.processes.count / max(batch.size, 1))).backward()  # type: ignore[no-untyped-call]
         if settings.clip_norm:
             learning = [values for values in self.learner.parameters() if values.requires_grad]
@@ -234,7 +228,7 @@ class Training:
         self._pending.append(torch.cat([torch.stack([losses.detach().sum(), right]), known]).double())
 
     def look(self) -> None:
-        """Add up in ``state`` the figures of the steps that were taken; raises BadLossError if a loss is not a number."""
+        """Add the pending sums to ``state``; raises BadLossError if a loss is not a number."""
         if not self._pending:
             return
         loss, right, count, stop, save = self.processes.sum(torch.stack(self._pending).sum(0)).tolist()
@@ -247,7 +241,7 @@ class Training:
         self.state.seen += int(count)
 
     def _evaluate(self, batches: Iterable[Batch], cached: bool) -> Tested | None:
-        """What the network is worth on all processes' images; None if none can be read. Nothing is learned."""
+        """Loss and accuracy on the images of all processes; None if none can be read."""
         self.learner.eval()
         total = torch.zeros(3, dtype=torch.float64, device=self.device.torch_name)
         with torch.inference_mode():
@@ -264,7 +258,7 @@ class Training:
         return Tested(int(seen), loss / seen, right_sum / seen) if seen else None
 
     def test(self) -> Tested | None:
-        """What the kept weights are worth on centre crops of the test images, after :meth:`run`; None where there are none."""
+        """Loss and accuracy of the kept weights on centre crops of the test images, after :meth:`run`; None if there are none."""
         with exact_float32(self.device, self.settings.precision):
             return self._evaluate(self.inputs.to_test(self._in_batches(self.inputs.test_rows)), cached=False)
 
@@ -274,7 +268,7 @@ class Training:
 
     @property
     def is_over(self) -> bool:
-        """Whether all epochs are done, or the val loss has not fallen for so long that the settings end the training."""
+        """Whether all epochs are done, or early stopping ends the training."""
         stale = 0 < self.settings.stop_after <= self.state.stale
         return stale or self.state.epoch >= self.settings.epochs
 
@@ -292,7 +286,7 @@ class Training:
         self.saved, self.asked_to_save = time.monotonic(), False
 
     def resume(self) -> bool:
-        """Continue from the newest checkpoint of the folder, if there is one.
+        """Continue from the newest checkpoint in the folder; whether there is one.
 
         Raises
         ------
@@ -307,9 +301,9 @@ class Training:
         return True
 
     def snapshot(self, into: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Everything that the training needs to go on as if nothing had happened: what a checkpoint holds.
+        """Everything that a resumed training needs: what a checkpoint holds.
 
-        ``into`` is an earlier one that is no longer needed.
+        ``into`` is an earlier snapshot that is no longer needed: its memory is used again.
         """
         earlier = into or {}
         return {
@@ -326,7 +320,7 @@ class Training:
         return self._record | {"settings": to_value(self.settings)}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go back to a :meth:`snapshot`; the settings stay as they are."""
+        """Return to a :meth:`snapshot`, but with the present settings."""
         self._pending.clear()
         self.state = State(**saved["state"])
         self.learner.load_state_dict(saved["learner"])
@@ -342,12 +336,18 @@ class Training:
 
     @property
     def stopping(self) -> bool:
-        """Whether the training was asked to stop; all processes know of it after the same :meth:`look`."""
+        """Whether the training was asked to stop; all processes know it after the same :meth:`look`."""
         return self._asked_to_stop or (self.processes.count == 1 and self._stop.is_set())
 
     def interrupted(self) -> InterruptedTrainingError:
-        """The error that says where a training stopped that was asked to."""
+        """The error of a training that was asked to stop."""
         return InterruptedTrainingError(
             f"stopped in epoch {self.state.epoch + 1}; everything is saved in '{self.folder}'.",
-            "The same command with --resume goes on at that very step.",
+            "Continue at the same step: the same command with --resume.",
+        )
+
+    def nothing_readable(self) -> HeadError:
+        """The error of a training without readable images."""
+        return HeadError(
+            "none of the images to learn from could be read.", "Look at one: cnncodes predict MODEL IMAGE."
         )

@@ -1,8 +1,8 @@
-"""A learning rate by measuring: the range test of Smith 2017, 'Cyclical learning rates', section 3.3.
+"""A learning rate by the range test of Smith 2017, 'Cyclical learning rates', section 3.3.
 
-The rate rises step by step from far too small to far too large, and the loss is watched. The rate that is suggested is
-that of the steepest fall, or a tenth of the one where the loss blows up, whichever is smaller. Both are rules of thumb:
-the first is how Smith's curve is commonly read, the tenth leaves room for the many steps that a test does not take.
+The rate rises step by step from far too small to far too large. Suggested is the rate of the steepest fall of the loss, or a
+tenth of the rate where the loss diverges if that is smaller. Both are rules of thumb: the first is the usual reading of
+Smith's curve, the tenth allows for the many steps that a test does not take.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import dataclasses
 import itertools
 import math
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnncodes.core.errors import CnnCodesError, HeadError, OptionError
+from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.core.outputs import write_whole
 from cnncodes.core.records import read_record, to_json
 from cnncodes.training.callbacks import Callback
@@ -27,15 +27,14 @@ from cnncodes.training.folder import RANGE_TEST, keep_rate
 from cnncodes.training.state import BadLossError
 
 if TYPE_CHECKING:
-    from cnncodes.training.inputs import Batch, Inputs
     from cnncodes.training.loop import Training
 
 LOWEST, HIGHEST = 1e-6, 1.0
 MOST_STEPS, FEWEST_STEPS = 100, 40
-EPOCHS = 2  # that a test takes at most, unless these are fewer than FEWEST_STEPS steps
+EPOCHS = 2  # of a test at most, unless these are fewer than FEWEST_STEPS steps
 BLOWN_UP = 4.0  # times the best loss
-FALLEN = 0.01  # of the loss at the start: less is no fall
-SAFE = 10.0
+FALLEN = 0.01  # of the first loss: the least fall
+SAFE = 10.0  # the rate of divergence is divided by it
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,17 @@ class RangeTest:
     Parameters
     ----------
     rates, losses, smoothed : tuple of float
-        Of each step whose loss was a number; ``smoothed`` is a running mean over about a tenth of the steps.
+        Of each step whose loss was a number; ``smoothed`` by a Gaussian.
     rate : float
         The suggestion, with two digits.
     steepest : float or None
-        Rate at which the loss falls fastest below what guessing gives (or below its start, if that is less); None if
-        it never gets there.
+        Rate at which the loss falls fastest below that of guessing (or below the first loss, if that is less); None if
+        it does not.
     level : float or None
-        Where it only fell from a bad start to what guessing gives: the first rate with nearly the least loss.
+        If the loss only fell from a bad start to that of guessing: the first rate with nearly the least loss.
     blow_up : float
         The first rate after the least loss at which half of the fall is lost, or at which the loss is four times its
-        best or not a number; the highest rate if that never happened.
+        best or not a number; the highest rate if the loss did not diverge.
     blew_up : bool
     """
 
@@ -70,27 +69,29 @@ class RangeTest:
 
     def explain(self) -> str:
         """The suggestion and its reasons, as one sentence."""
-        fall, taken = "shows no fall beyond its noise", "a tenth of that"
+        fall, used = "does not fall beyond its noise", "a tenth of that"
         if self.steepest is not None:
             fall = f"falls fastest at {self.steepest:.2g}"
         elif self.level is not None:
-            fall = f"has fallen to that of guessing by {self.level:.2g}"
+            fall = f"falls to that of guessing at {self.level:.2g}"
         if self.steepest is not None or self.level is not None:
-            taken = "the former, or a tenth of the latter if that is less"
-        end = f"blows up at {self.blow_up:.2g}" if self.blew_up else f"does not blow up to {self.blow_up:g}"
+            used = "the first rate, or a tenth of the second if that is less"
+        end = (
+            f"diverges at {self.blow_up:.2g}" if self.blew_up else f"does not diverge up to {self.blow_up:g}"
+        )
         return (
             f"learning rate {self.rate:g}, by a range test of {len(self.rates)} steps: the loss {fall} and {end}; "
-            f"taken is {taken} (a rule of thumb)"
+            f"the rate is {used} (a rule of thumb)"
         )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> RangeTest | None:
-        """The test that a run's folder keeps, if there is one."""
+        """The test in a run's folder, if there is one."""
         path = Path(folder) / RANGE_TEST
         return read_record(path, cls, OptionError) if path.exists() else None
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Keep it in a run's folder, and its rate as the run's setting: a resumed run takes it from there."""
+        """Write it into a run's folder, and its rate into the run's settings, where a resumed run finds it."""
         folder = Path(folder)
         write_whole(folder / RANGE_TEST, to_json(self))
         keep_rate(folder, self.rate)
@@ -112,8 +113,7 @@ def range_test(
     low, high : float, default 1e-6, 1
     steps : int, default 100
     guessing : float, optional
-        Loss of the best answer that is the same for all images. A network may start far above it, and a fall down to
-        it teaches nothing of the images.
+        Loss of the best answer that is the same for all images: a fall down to it says nothing about the images.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def range_test(
             break
     if len(rates) < 3:
         raise CnnCodesError(
-            f"the range test has no result: the loss is not a number at a rate of {rate:g} already.",
+            f"the range test has no result: the loss is not a number at a rate of {rate:g}.",
             "Look at the images and the preprocessing, or start from other weights.",
         )
     last = rate if blew_up else rates[-1]
@@ -148,7 +148,7 @@ def range_test(
 def _judged(
     rates: list[float], losses: list[float], last: float, blew_up: bool, width: float, guessing: float
 ) -> RangeTest:
-    """The suggestion from a curve; ``width`` in steps is the deviation of the Gaussian that smooths it."""
+    """The suggestion from a curve; ``width`` is the standard deviation, in steps, of the Gaussian that smooths it."""
     values = np.minimum(np.array(losses), BLOWN_UP * max(losses[0], 1e-12))
     places = np.arange(len(values))
     kernel = np.exp(-0.5 * ((places[:, None] - places) / width) ** 2)
@@ -178,18 +178,14 @@ def _judged(
 
 
 def find_rate(training: Training) -> RangeTest:
-    """A range test with the training's own batches; afterwards everything about it is as it was, bit for bit.
+    """A range test with the training's own batches, after which the training is restored bit for bit.
 
-    What is restored: weights, normalisation statistics, optimizer, random numbers, place in the data. All processes
-    that train together take part, and find the same.
-
-    Raises
-    ------
-    InterruptedTrainingError
-        After SIGTERM or SIGINT; the training then measures anew when it is resumed.
+    All processes that train together take part and find the same. Raises InterruptedTrainingError after SIGTERM or
+    SIGINT; a resumed training measures again.
     """
-    saved, settings = training.snapshot(), training.settings
-    batches = _endless(training.inputs)
+    saved, settings, inputs = training.snapshot(), training.settings, training.inputs
+    epochs = map(inputs.draws, itertools.count())
+    batches = (batch for draws in epochs for batch in inputs.to_learn(inputs.batches(draws), draws))
     training.learner.train()
 
     def step(rate: float) -> float:
@@ -198,14 +194,7 @@ def find_rate(training: Training) -> RangeTest:
         )
         state = training.state
         state.loss_sum, state.seen = 0.0, 0
-        tried = 0
-        while not state.seen:  # a batch may have no image that can be read
-            tried += 1
-            if tried > 2 * training.steps_per_epoch:
-                raise HeadError(
-                    "none of the images to learn from could be read.",
-                    "Look at one: cnncodes predict MODEL IMAGE.",
-                )
+        for _ in range(2 * training.steps_per_epoch):  # a batch may have no image that can be read
             training.step(next(batches))
             try:
                 training.look()
@@ -213,11 +202,13 @@ def find_rate(training: Training) -> RangeTest:
                 return math.nan
             if training.stopping:  # in all processes at the same step
                 raise training.interrupted()
-        return state.loss_sum / state.seen
+            if state.seen:
+                return state.loss_sum / state.seen
+        raise training.nothing_readable()
 
     steps = min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * training.steps_per_epoch))
     try:
-        return range_test(step, steps=steps, guessing=guessing_in(training.inputs))
+        return range_test(step, steps=steps, guessing=guessing_in(inputs))
     finally:
         batches.close()
         training.settings = settings
@@ -226,10 +217,10 @@ def find_rate(training: Training) -> RangeTest:
 
 
 class MeasureRate(Callback):
-    """Where the settings' rate is "auto", measures it before the first step and keeps it in the folder."""
+    """If the settings' rate is "auto", measures it before the first step and writes it into the folder."""
 
     def on_epoch_begin(self, training: Training) -> None:
-        """The test, if it was not done."""
+        """Measure, unless it was done."""
         if training.settings.learning_rate != "auto":
             return
         test = find_rate(training)
@@ -237,10 +228,3 @@ class MeasureRate(Callback):
         if training.processes.leads:
             test.save(training.folder)
             training.call("on_rate_found", test)
-
-
-def _endless(inputs: Inputs) -> Generator[Batch, None, None]:
-    """Batches, epoch after epoch."""
-    for epoch in itertools.count():
-        draws = inputs.draws(epoch)
-        yield from inputs.to_learn(inputs.batches(draws), draws)

@@ -1,9 +1,8 @@
-"""A training as a person starts it: from a catalog to a run folder with everything that it left."""
+"""`finetune` and `train`: from a catalog to a run folder with the trained network."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from cnncodes.core.compute import Compute, Progress, no_progress
-from cnncodes.core.records import to_json, to_value
+from cnncodes.core.files import parse_json
+from cnncodes.core.records import to_value
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.heads.splits import Split, SplitRule
 from cnncodes.images.catalog import Catalog
@@ -36,22 +36,19 @@ from cnncodes.weights.preprocessing import Preprocessing
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """What a training left: the run folder, the weights file in it, every epoch, and the split that was used.
-
-    ``leads`` is false in all but one of several processes: that one writes and tells. ``unreadable`` has the name and the
-    reason of each image that this process, or an earlier one of the same run, could not read. ``already`` says that the run was finished before. ``test`` is what
-    the network is worth on the images of ``split.test``, which had no part in it; None where there are none.
-    """
+    """What a training gave."""
 
     folder: Path
-    model: Path
+    model: Path  # the weights file in the folder
     epochs: tuple[Epoch, ...]
     split: Split
     classes: tuple[str, ...]
-    leads: bool = True
-    unreadable: dict[str, str] = field(default_factory=dict)
-    already: bool = False
-    test: Tested | None = None
+    leads: bool = True  # of several processes, the one that writes and reports
+    unreadable: dict[str, str] = field(
+        default_factory=dict
+    )  # name and reason, also of earlier processes of the run
+    already: bool = False  # the run was finished before
+    test: Tested | None = None  # on ``split.test``, which had no part in the training; None if it is empty
 
     @property
     def best(self) -> Epoch:
@@ -77,38 +74,38 @@ def finetune(
     callbacks: Sequence[Callback] = (),
     notes: Callable[[str], None] | None = None,
 ) -> TrainingResult:
-    """Go on training a network on other images: the second use of CS231n's transfer learning notes.
+    """Train a pretrained network on other images.
 
     Parameters
     ----------
     catalog : Catalog
         With labels.
     weights : Weights, name or path
-        Where the network starts.
+        Of the pretrained network.
     folder : path
-        The run, made if it is missing.
+        The run, created if it is missing.
     settings : TrainingSettings, optional
     keep_head : bool, default False
         Keep the last layer; by default it is replaced for the new classes.
     head : LinearModel, path or name, optional
-        Fitted on codes of these weights' last hidden stage: the new last layer starts from it.
+        The start of the new last layer, fitted on codes of these weights' last hidden stage.
     split : {"auto", "none"}, float or Split, default "auto"
-        Which images test, once, at the end, as for :func:`cnncodes.heads.split_rows`: the data's own, else a fifth of each
-        class. Where the data have no val split beside them, a tenth of the rest is watched, to choose the epoch. Or a
-        split of your own, in which an empty part means that nothing is watched or tested.
+        Test images, used once at the end, as for :func:`cnncodes.heads.split_rows`: the data's own, else a fifth of each
+        class. If the data have no val split, a tenth of the rest is watched, to choose the epoch. In a Split of your own, an
+        empty part means that nothing is watched or tested.
     device : str, default "auto"
     workers : int, optional
         Decoding threads.
     resume : bool, default False
-        Continue the folder's run at the very step where it stopped; a finished one gives its result again.
+        Continue the folder's run at the step where it stopped; of a finished run, return the result.
     keep_checkpoints : bool, default False
-        Keep the last checkpoint of a finished training; by default all are deleted once the model is written.
+        Keep the last checkpoint of a finished training.
     progress : callable(step, done, total, word), optional
         Called after each batch.
     callbacks : sequence of Callback, optional
         Hooks into the training, see :class:`cnncodes.training.Callback`.
     notes : callable(text), optional
-        Gets what a person should know: a restart after a loss that was not a number, a loss that stands still.
+        Called with what the user should know: a restart after a loss that was not a number, a loss that does not fall.
 
     Raises
     ------
@@ -119,7 +116,7 @@ def finetune(
     OptionError
         If the folder's run was started with other settings or weights, another split, or images that have changed since.
     InterruptedTrainingError
-        After SIGTERM or SIGINT, once everything is saved.
+        After SIGTERM or SIGINT; everything is saved.
     """
     from cnncodes.weights import load_weights
 
@@ -151,10 +148,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     notes: Callable[[str], None] | None = None,
 ) -> TrainingResult:
-    """Train a network from new numbers. Parameters as for :func:`finetune`.
-
-    ``preprocessing`` says how an image becomes its input; it travels with the weights that are saved.
-    """
+    """Train a network from random weights. Parameters as for :func:`finetune`; ``preprocessing`` is saved with the weights."""
     settings = settings or TrainingSettings(middle_rate=1.0, early_rate=1.0)
     if settings.network.activation == "tanh":
         network = get_network(f"{network.name.removesuffix(TANH)}{TANH}", network.classes)
@@ -169,7 +163,7 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What is to be trained, on what, and where it goes."""
+    """What is trained, on which images, and where it is saved."""
 
     catalog: Catalog
     network: Network
@@ -177,16 +171,16 @@ class _Job:
     settings: TrainingSettings
     folder: Path
     source: str
-    start: Callable[[tuple[str, ...]], TorchNetwork]  # the network to begin with, for these classes
+    start: Callable[[tuple[str, ...]], TorchNetwork]  # the initial network, for these classes
     head: tuple[Weights, LinearModel] | None = None
     keep_head: bool = False
-    seen: tuple[int, ...] = ()  # digests of what the weights to begin with have learned from
-    watched: tuple[int, ...] = ()  # and of what chose in their training
+    seen: tuple[int, ...] = ()  # digests of images that the initial weights learned from
+    watched: tuple[int, ...] = ()  # and of those that chose among their epochs
 
 
 @dataclass(frozen=True, eq=False)
 class _Around:
-    """How a training is begun, and who hears of it."""
+    """How a training is started, and what is called meanwhile."""
 
     resume: bool
     keep_checkpoints: bool
@@ -195,7 +189,7 @@ class _Around:
 
 
 def _train(job: _Job, rule: SplitRule | Split, compute: Compute, around: _Around) -> TrainingResult:
-    """Train, or give the result of a finished run again; each of several processes is here."""
+    """Train, or return the result of a finished run; called in each of several processes."""
     resume = around.resume
     measured = RangeTest.load(job.folder) if resume and job.settings.learning_rate == "auto" else None
     if measured is not None:
@@ -223,24 +217,18 @@ def _train(job: _Job, rule: SplitRule | Split, compute: Compute, around: _Around
             if together.leads:
                 keep_last(job.folder, 1 if around.keep_checkpoints else 0)
             together.wait()
+    epochs = tuple(Epoch(**line) for line in found["epochs"])
+    test = None if found["test"] is None else Tested(**found["test"])
     return TrainingResult(
-        job.folder,
-        job.folder / MODEL,
-        tuple(Epoch(**line) for line in found["epochs"]),
-        task.split,
-        task.classes,
-        together.leads,
-        found["unreadable"],
-        already,
-        None if found["test"] is None else Tested(**found["test"]),
-    )
+        job.folder, job.folder / MODEL, epochs, task.split, task.classes, together.leads, found["unreadable"], already, test
+    )  # fmt: skip
 
 
 def _run(job: _Job, task: Task, training: Training, around: _Around) -> dict[str, Any]:
-    """What a training gives beside its model, as JSON; the model and it are in the folder."""
+    """Run the training and save the model; what it gives beside the model, as JSON."""
     leads = training.processes.leads
     if around.resume and not training.resume() and leads:
-        around.notes(f"there is no checkpoint in '{job.folder}' yet: this begins at epoch 1.")
+        around.notes(f"there is no checkpoint in '{job.folder}': the training begins at epoch 1.")
     epochs = training.run()
     found = {
         "split": task.split.how,
@@ -256,26 +244,26 @@ def _run(job: _Job, task: Task, training: Training, around: _Around) -> dict[str
 
 
 def _untouched(job: _Job, split: Split) -> Split:
-    """The split without the test images that had a part in what the training begins with."""
+    """The split without the test images that had a part in the initial weights or head."""
     had = _with_head(job, [*job.seen, *job.watched], "seen", "watched")
-    digests = (
-        file_digests(job.catalog.subset(split.test)) if had and len(split.test) else np.zeros(0, np.uint64)
-    )
+    if not had or not len(split.test):
+        return split
+    digests = file_digests(job.catalog.subset(split.test))
     known = np.isin(digests, np.array(sorted(had), np.uint64)) & (digests != 0)
     if not known.any():
         return split
-    how = f"{split.how}; {int(known.sum()):,} are left out of the test, since the start has learned from them or was chosen by them"
+    how = f"{split.how}; {int(known.sum()):,} are left out of the test, since the initial weights learned from them or were chosen by them"
     return replace(split, test=split.test[~known], how=how)
 
 
 def _with_head(job: _Job, digests: Iterable[int], *names: str) -> set[int]:
-    """Some digests and those that the head to begin with has under these names."""
+    """Some digests, and those that the initial head has under these names."""
     head = () if job.head is None else (getattr(job.head[1], name).tolist() for name in names)
     return {*digests, *itertools.chain.from_iterable(head)}
 
 
 def _learner(job: _Job, task: Task, given: Resources) -> Learner:
-    """The network to begin with, its last stage as the head where there is one."""
+    """The initial network, with the head as its last stage if there is one."""
     module = job.start(task.classes)
     if job.head is not None:
         weights, head = job.head
@@ -286,19 +274,16 @@ def _learner(job: _Job, task: Task, given: Resources) -> Learner:
 
 
 def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
-    """What must be the same when the run is continued, as JSON."""
+    """What must be the same when the run is resumed, as JSON."""
     parts = (task.split.train, task.split.choose, task.split.test)
+    start = "kept" if job.keep_head else "new" if job.head is None else "a fitted head"
     return {
         "settings": to_value(job.settings),
         "source": job.source,
         "classes": list(task.classes),
-        "preprocessing": json.loads(to_json(job.preprocessing)),
+        "preprocessing": parse_json(job.preprocessing.to_json()),
         "network": learner.module.network.name,
-        "start of the last stage": "kept"
-        if job.keep_head
-        else "new"
-        if job.head is None
-        else "a fitted head",
+        "start of the last stage": start,
         **catalog_digests(job.catalog),
         "split into images to learn from, to watch and to test": digest_of(
             *(np.ascontiguousarray(rows, "<i8").tobytes() for rows in parts)
@@ -307,7 +292,7 @@ def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
 
 
 def _save(job: _Job, task: Task, training: Training, found: dict[str, Any]) -> None:
-    """The learner's weights as a file like any other, with the digests of all images that had a part in them, and the test."""
+    """Save the weights with the digests of all images that had a part in them, and the test."""
     learner = training.learner
     seen = _with_head(job, [*job.seen, *training.inputs.seen()], "seen")
     watched = _with_head(job, [*job.watched, *training.inputs.watched()], "watched")

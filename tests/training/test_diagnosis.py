@@ -108,8 +108,8 @@ def test_the_advice_follows_from_the_figures():
     assert "larger" in said(8.0, 8.0, dead={"conv1": 0.1}), "stands where it began"
     assert "smaller rate (--set train.learning_rate=0.001)" in said(3.0, 8.0, dead={"conv1": 0.1})
     assert "smaller" in said(1.1, 1.1, dead={"conv1": 0.9})
-    assert "never fire" not in said(1.1, 1.1, dead={})
-    assert "All units fire" in said(1.1, 1.1, dead={"conv1": 0.0})
+    assert "never active" not in said(1.1, 1.1, dead={})
+    assert "All units are active" in said(1.1, 1.1, dead={"conv1": 0.0})
 
 
 def test_a_training_that_stands_still_says_so_once(network, pixels, stripes, tmp_path, watching_val):
@@ -122,7 +122,7 @@ def test_a_training_that_stands_still_says_so_once(network, pixels, stripes, tmp
     (note,) = notes
     assert "in epoch 2" in note and "guessing by class frequency gives 1.099" in note
     assert "Try a larger rate (--set train.learning_rate=1e-29)" in note
-    assert "Units that never fire: " in note and "; most in " in note
+    assert "Units that are never active: " in note and "; most in " in note
 
 
 def test_asking_why_changes_nothing(network, pixels, stripes, tmp_path, monkeypatch):
@@ -158,4 +158,4 @@ def test_a_warm_up_that_never_ends_is_said(network, pixels, stripes, tmp_path):
     notes = []
     settings = dataclasses.replace(SETTINGS, epochs=1, warmup_epochs=3.0)
     train(stripes, network, pixels, tmp_path / "run", settings, notes=notes.append)
-    assert len(notes) == 1 and "warmup_epochs = 3" in notes[0] and "before it reaches 0.02" in notes[0]
+    assert len(notes) == 1 and "warmup_epochs = 3" in notes[0] and "before the rate reaches 0.02" in notes[0]

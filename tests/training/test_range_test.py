@@ -172,7 +172,7 @@ def test_without_a_fall_a_tenth_of_the_blow_up_is_taken():
     test = range_test(lambda rate: 1.0 if rate < 0.5 else math.nan)
     assert test.steepest is None and test.blew_up
     assert 0.5 <= test.blow_up < 0.6 and test.rate == pytest.approx(test.blow_up / 10, rel=0.05)
-    assert "no fall" in test.explain() and "a tenth of that" in test.explain()
+    assert "does not fall" in test.explain() and "a tenth of that" in test.explain()
 
 
 def test_a_loss_that_is_never_a_number_is_an_error():
