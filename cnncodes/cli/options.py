@@ -32,7 +32,7 @@ Typer = typer.Typer
 
 DATA_HELP = (
     "A folder (class/x.jpg, or train|val|test/class/x.jpg), a list (path label), "
-    "a table (filename,label[,split]: CSV, TSV, JSON Lines, Parquet), images or globs."
+    "a table (filename,label[,split]: CSV, TSV, JSON Lines, Parquet), images, globs, or files with many images (.tar, .parquet, .arrow)."
 )
 
 Data = Annotated[list[str], typer.Argument(metavar="DATA...", help=DATA_HELP, show_default=False)]

@@ -20,7 +20,7 @@ from cnncodes.core.words import visible
 from cnncodes.images.folders import CLASSES_ARE
 from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_places
 from cnncodes.images.readers import Reader, identify
-from cnncodes.images.sources import LISTS, is_list, read_sources
+from cnncodes.images.sources import LISTS, has_columns, is_list, read_sources
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
 
@@ -234,7 +234,8 @@ def read_catalog(
         A folder (see :func:`~cnncodes.images.folders.scan_folder` for where labels and splits come from), a
         table (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.parquet``: :func:`~cnncodes.images.tables.parse_csv`), a
         list (``.txt``, ``.lst``: :func:`~cnncodes.images.tables.parse_list`), one image, a glob (``photos/*.jpg``,
-        ``**`` for any depth), or a sequence of these. Images named one by one or by a glob have no label.
+        ``**`` for any depth), shards of images (``.tar``, ``data-{0000..0099}.tar``, ``.parquet``, ``.arrow``), or a sequence
+        of these. Images named one by one or by a glob have no label.
     root : path, optional
         Folder that the paths in lists and tables are relative to; by default the file's own.
     path_column, label_column, split_column : str, optional
@@ -267,10 +268,11 @@ def read_catalog(
     if classes_are is not None and classes_are not in CLASSES_ARE:
         raise OptionError(f"classes_are '{classes_are}' is not known.", nearest(classes_are, CLASSES_ARE))
     reading = Reading(folder, path_column, label_column, split_column, classes_are)
-    lists = [is_list(path) for path in paths]
     for name, value in vars(reading).items():
         for_folders = name == "classes_are"
-        if value not in (None, "none") and (all(lists) if for_folders else not any(lists)):
+        if value in (None, "none"):
+            continue
+        if all(map(is_list, paths)) if for_folders else not any(map(has_columns, paths)):
             kind = "folders" if for_folders else f"lists and tables ({', '.join(LISTS)})"
             raise OptionError(
                 f"{name}={value!r} has no meaning for {paths[0]!r}.", f"It is for {kind}; leave it out."

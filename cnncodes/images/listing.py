@@ -29,6 +29,12 @@ SUFFIXES = (
     ".heif",
 )
 
+#: Usual names of the column of the path, or of the images themselves, as :func:`plain_key` gives them.
+PATHS = (
+    "filename", "filepath", "file", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "image", "img",
+    "name", "imageid", "id",
+)  # fmt: skip
+
 #: Usual names of the column or the key of the label, as :func:`plain_key` gives them; the first that is there counts.
 LABELS = (
     "label", "class", "category", "target", "classname", "classlabel", "labelname", "labels", "classid", "labelid",

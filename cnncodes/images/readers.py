@@ -183,8 +183,14 @@ def _tar(path: str) -> Shard:
     return TarShard.open(path)
 
 
+def _columns(path: str) -> Shard:
+    from cnncodes.images.columnar import ColumnShard
+
+    return ColumnShard(path)
+
+
 #: Suffix of each kind of shard -> what opens it.
-KINDS: dict[str, Callable[[str], Shard]] = {".tar": _tar}
+KINDS: dict[str, Callable[[str], Shard]] = {".tar": _tar, ".parquet": _columns, ".arrow": _columns}
 
 _INSIDE = re.compile(rf"(?i)(?:{'|'.join(map(re.escape, KINDS))})(?=[/{re.escape(os.sep)}])")
 _opened: dict[str, tuple[tuple[int, int], Shard]] = {}

@@ -14,13 +14,14 @@ from pathlib import Path, PurePosixPath
 
 from cnncodes.core.errors import CatalogError
 from cnncodes.core.files import reason_of
+from cnncodes.images.columnar import COLUMNAR
 from cnncodes.images.folders import places_of, scan_folder
 from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key, split_folders
 from cnncodes.images.readers import KINDS, image_exists, is_shard, open_shard, shard_of
-from cnncodes.images.tables import is_header, parse_csv, parse_json_lines, parse_list, read_parquet, read_text
+from cnncodes.images.tables import is_header, parse_csv, parse_json_lines, parse_list, read_columns, read_text
 from cnncodes.images.tar import TarShard
 
-LISTS = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", ".parquet")
+LISTS = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", *COLUMNAR)
 TAR = ".tar"
 MOST_SHARDS = 100_000  # of a range
 
@@ -37,6 +38,12 @@ _PROBLEMS = {  # of tar shards, by TarShard.problems
 def is_list(path: str) -> bool:
     """Whether a path has the suffix of a list or a table of images (:data:`LISTS`)."""
     return Path(path).suffix.lower() in LISTS
+
+
+def has_columns(path: str) -> bool:
+    """Whether a path is that of a list or a table, or of a folder with Parquet or Arrow files."""
+    patterns = (f"{folder}*{suffix}" for folder in ("", "*/") for suffix in COLUMNAR)
+    return is_list(path) or any(next(Path(path).glob(pattern), None) for pattern in patterns)
 
 
 def is_data(path: str) -> bool:
@@ -83,7 +90,7 @@ def _read_source(path: str, reading: Reading) -> Listing:
         return read_sources(shards, reading)
     if is_list(path) and os.path.lexists(full):
         return _read_list(full, reading.root or folder, path, reading)
-    if has_image_suffix(name) and (os.path.lexists(full) or shard_of(full)):
+    if (has_image_suffix(name) and os.path.lexists(full)) or shard_of(full):
         return Listing(folder, [name], [None], [0])
     if os.path.lexists(full):
         raise CatalogError(
@@ -184,7 +191,7 @@ def merge(listings: list[Listing]) -> Listing:
         merged.names += [name if Path(name).is_absolute() else prefix + name for name in listing.names]
         merged.labels += listing.labels
         merged.splits += listing.splits
-        merged.notes += listing.notes
+        merged.notes += [note for note in listing.notes if note not in merged.notes]  # shards have the same
         merged.left_out += [prefix + name for name in listing.left_out]
     return merged
 
@@ -198,7 +205,12 @@ def _prefix(folder: str, root: str) -> str:
 
 
 def _read_list(full: str, root: str, path: str, reading: Reading) -> Listing:
-    listing = _parse(full, root, repr(path), reading)
+    if full.lower().endswith(COLUMNAR):
+        listing, stored = read_columns(full, root, repr(path), reading)
+        if stored:
+            return listing
+    else:
+        listing = _parse(full, root, repr(path), reading)
     _mend_names(listing)
     # Files that are missing are reported one by one, but if all are, the root is wrong.
     if not any(_there(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
@@ -212,8 +224,6 @@ def _read_list(full: str, root: str, path: str, reading: Reading) -> Listing:
 
 def _parse(full: str, root: str, source: str, reading: Reading) -> Listing:
     suffix = Path(full).suffix.lower()
-    if suffix == ".parquet":
-        return read_parquet(full, root, source, reading)
     text = read_text(full)
     if suffix in (".jsonl", ".ndjson"):
         return parse_json_lines(text, root, source, reading)

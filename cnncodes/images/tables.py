@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cnncodes.core import files
-from cnncodes.core.errors import CatalogError, DependencyError, nearest
+from cnncodes.core.errors import CatalogError, nearest
+from cnncodes.images.columnar import ColumnShard
 from cnncodes.images.listing import (
     LABELS,
+    PATHS,
     SPLITS,
     Listing,
     Reading,
@@ -23,12 +26,8 @@ from cnncodes.images.listing import (
     plain_key,
     split_code,
 )
+from cnncodes.images.readers import open_shard
 
-# Names of columns as plain_key gives them, the first that is there counts.
-PATHS = (
-    "filename", "filepath", "file", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "image", "img",
-    "name", "imageid", "id",
-)  # fmt: skip
 _YES_OR_NO = {"isvalid": "val", "isval": "val", "istest": "test"}  # in which no means train
 _SPLITS = ("split", "subset", "partition", "set", "fold", *_YES_OR_NO)
 _NO_LABEL = ("", "nan", "<na>")
@@ -103,35 +102,36 @@ def parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Lis
     return _listing(header, rows, root, source, reading)
 
 
-def read_parquet(path: str, root: str, source: str, reading: Reading) -> Listing:
-    """Read a Parquet file, with columns as :func:`parse_csv` knows them; needs pyarrow."""
+def read_columns(path: str, root: str, source: str, reading: Reading) -> tuple[Listing, bool]:
+    """Read a Parquet or Arrow file, with columns as :func:`parse_csv` knows them; and whether it holds the images themselves.
+
+    Such images are rows of a shard, relative to its folder, and their column is :meth:`ColumnShard.image_column`.
+    """
+    shard: Any = None
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise DependencyError(
-            f"{source} is a Parquet file, and pyarrow is not installed.",
-            "Run: pip install 'cnncodes[parquet]', or give a CSV or JSON Lines file.",
-        ) from error
-    try:
-        with files.open_file(path) as file:
-            parquet = pq.ParquetFile(file)
-            header = [str(name) for name in parquet.schema_arrow.names]
-            wanted = [header[place] for place in _columns(header, source, reading).all]
-            for name in wanted:
-                kind = parquet.schema_arrow.field(name).type
-                if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-                    raise _no_text(f"{source}: the column {name!r}", str(kind)[:80])
-            table = parquet.read(columns=wanted)
-            cells = {name: table.column(name).to_pylist() for name in wanted}
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        shard = open_shard(path)
+        assert isinstance(shard, ColumnShard)
+        images = shard.image_column(reading.path_column)
+        reading = reading if images is None else replace(reading, path_column=images)
+        wanted = {shard.header[place] for place in _columns(shard.header, source, reading).all} - {images}
+        for name in wanted:
+            if kind := shard.kind(name):
+                raise _no_text(f"{source}: the column {name!r}", kind)
+        cells = {name: shard.cells(name) for name in wanted}
+        if images is not None:
+            root, name = os.path.split(path)
+            cells[images] = [f"{name}/{inside}" for inside in shard.names(images)]
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, CatalogError):
+            raise
         raise CatalogError(
-            f"{source} cannot be read as Parquet: {str(error).partition(chr(10))[0].rstrip('.')}.",
-            "Give a whole Parquet file, or a CSV or JSON Lines file.",
+            f"{source} cannot be read: {files.reason_of(error).rstrip('.')}.",
+            "Give a whole Parquet or Arrow file, or a CSV or JSON Lines file.",
         ) from error
-    nothing = [None] * table.num_rows
-    rows = enumerate(zip(*(cells.get(name, nothing) for name in header), strict=True), start=1)
-    return _listing(header, rows, root, source, reading, "row")
+    nothing = itertools.repeat(None, shard.rows)
+    columns = [cells.get(name, nothing) for name in shard.header]
+    rows = enumerate(zip(*columns, strict=True), start=1)
+    return _listing(shard.header, rows, root, source, reading, "row"), images is not None
 
 
 def is_header(words: Sequence[str]) -> bool:

@@ -27,7 +27,15 @@ def tar_of(photos: Path, folder: Path) -> Path:
     return folder / "photos.tar"
 
 
-SHARDS: dict[str, Callable[[Path, Path], Path]] = {"tar": tar_of}
+def parquet_of(photos: Path, folder: Path) -> Path:
+    arrow = pytest.importorskip("pyarrow")
+    paths = sorted(photos.rglob("*.jpg"))
+    table = {"image": [path.read_bytes() for path in paths], "label": [path.parent.name for path in paths]}
+    pytest.importorskip("pyarrow.parquet").write_table(arrow.table(table), folder / "photos.parquet")
+    return folder / "photos.parquet"
+
+
+SHARDS: dict[str, Callable[[Path, Path], Path]] = {"tar": tar_of, "parquet": parquet_of}
 
 
 @pytest.mark.parametrize("kind", SHARDS)
@@ -48,7 +56,7 @@ def test_extract_fit_predict_and_show_on_shards(run, shared, tmp_path: Path, kin
         answers = json.loads(run("predict", model, data, "--json").out)
         assert len(answers) == count and all(answer["problem"] is None for answer in answers)
     assert run("show", "neighbours", codes, "--image", names[0], "-o", tmp_path / "n.png").code == 0
-    assert run("show", "occlude", one, "--weights", model, "-o", tmp_path / "o.png").code == 0
+    assert run("show", "saliency", one, "--weights", model, "-o", tmp_path / "s.png").code == 0
 
     old = shard.stat()
     os.utime(shard, ns=(old.st_atime_ns, old.st_mtime_ns + 10**9))

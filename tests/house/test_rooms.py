@@ -38,7 +38,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "PIL": {"images": {"decode"}},
     "pillow_heif": {"images": {"decode"}},
     "h5py": {"codes": {"file", "structure", "shards"}, "evaluation": {"predictions"}},
-    "pyarrow": {"codes": {"export"}, "images": {"tables"}},
+    "pyarrow": {"codes": {"export"}, "images": {"columnar"}},
     "sklearn": {
         "heads": {"scikit"},
         "evaluation": {"metrics"},
