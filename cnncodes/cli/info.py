@@ -117,7 +117,7 @@ def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
 def _library_network(reporter: Reporter, network: Network, input_size: int | None) -> None:
     """The layers of a library's network: the usual ones by default, all of them as JSON."""
     shapes, size_px = network.output_shapes(input_size), input_size or network.input_size
-    parameters = sum(math.prod(shape) for shape in network.tensor_shapes().values())
+    parameters = network.parameters
     layers = [
         {
             "name": layer,

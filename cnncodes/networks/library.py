@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnncodes.core.errors import DependencyError, InputSizeError, NetworkError, StageError, nearest
 from cnncodes.networks.definitions import alexnet
@@ -51,6 +53,8 @@ class Layer:
         How often the module is used in one pass; its last value counts.
     short : bool
         Whether it is one of the usual ones.
+    rectified : bool
+        Whether its values cannot be negative, by the operations that give them.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Layer:
     depth: int
     calls: int = 1
     short: bool = False
+    rectified: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,8 @@ class LibraryNetwork(Network):
         )
 
     def is_rectified(self, stage: str) -> bool:
-        """Whether values of a layer cannot be negative, seen in a run on noise with random numbers."""
-        return stage in _rectified(self.name)
+        """Whether values of a layer cannot be negative, by the operations that give them."""
+        return stage in self.layers() and self.layers()[stage].rectified
 
     def incoming_shapes(self, input_size: int | None = None) -> tuple[Shape, ...]:
         """None: there are no stages."""
@@ -142,7 +147,12 @@ class LibraryNetwork(Network):
         return {name: layer.shape for name, layer in self.layers(input_size).items()}
 
     def tensor_shapes(self) -> dict[str, Shape]:
-        return {key: tuple(value.shape) for key, value in _numbers(_on_meta(self)).items()}
+        model = _on_meta(self.name, self.logits)
+        return {key: tuple(value.shape) for key, value in _numbers(model).items()}
+
+    @property
+    def parameters(self) -> int:
+        return _size(_on_meta(self.name, self.logits))
 
     @property
     def usual_layer(self) -> str:
@@ -202,7 +212,7 @@ class LibraryModule(TorchNetwork):
     def __init__(self, network: LibraryNetwork) -> None:
         super().__init__(network)
         self.network: LibraryNetwork = network
-        self.model = _build(network)
+        self.model = _build(network.name, network.logits)
         self._hooked: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._taking = threading.local()
@@ -299,17 +309,15 @@ def _known(name: str) -> LibraryNetwork:
     names = list_networks(library)
     if model.partition(".")[0] not in {known.partition(".")[0] for known in names}:
         raise NetworkError(f"{library} has no network '{model}'.", _near(model, names))
-    network = LibraryNetwork(name, 224, ())
-    built = _on_meta(network)
     size = 224
     if library == "timm":
-        configuration: Any = built.default_cfg
-        size = int(configuration["input_size"][-1])
+        built: Any = _on_meta(name, None)
+        size = int(built.default_cfg["input_size"][-1])
     elif model == "inception_v3":
         size = 299
-    layers = _dry_run(replace(network, input_size=size), size)
-    logits = layers[CLASSIFIER].shape[0] if CLASSIFIER in layers else None
-    return replace(network, input_size=size, logits=logits)
+    network = LibraryNetwork(name, size, ())
+    layers = network.layers()
+    return replace(network, logits=layers[CLASSIFIER].shape[0] if CLASSIFIER in layers else None)
 
 
 def list_networks(library: str) -> list[str]:
@@ -341,10 +349,10 @@ def _near(model: str, names: list[str]) -> str:
     return hint + "List them with 'cnncodes networks list'."
 
 
-def _build(network: LibraryNetwork) -> nn.Module:
+def _build(name: str, logits: int | None) -> nn.Module:
     """The library's module with numbers of its own, where torch's default device is."""
-    library, _, model = network.name.partition("/")
-    options: dict[str, Any] = {} if network.logits is None else {"num_classes": network.logits}
+    library, _, model = name.partition("/")
+    options: dict[str, Any] = {} if logits is None else {"num_classes": logits}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if library == "torchvision":
@@ -359,13 +367,13 @@ def _build(network: LibraryNetwork) -> nn.Module:
 
 
 @cache
-def _on_meta(network: LibraryNetwork) -> nn.Module:
+def _on_meta(name: str, logits: int | None) -> nn.Module:
     """The module without numbers; with some, where it cannot be built so."""
     try:
         with torch.device("meta"):
-            return _build(network)
+            return _build(name, logits)
     except (NotImplementedError, RuntimeError):
-        return _build(network)
+        return _build(name, logits)
 
 
 def _numbers(module: nn.Module) -> dict[str, Tensor]:
@@ -377,28 +385,69 @@ def _is_number(key: str, value: Tensor) -> bool:
     return value.is_floating_point() and not key.endswith(_NOT_NUMBERS)
 
 
+#: Operations of torch whose results are never negative, and those that are not if nothing that enters them is.
+_RECTIFY = {"relu", "sigmoid", "hardsigmoid", "softplus", "exp", "abs", "_softmax"}
+_KEEP = {
+    "add", "mul", "div", "mean", "sum", "amax", "cat", "stack", "clone", "copy", "alias", "detach", "dropout", "native_dropout",
+    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "slice", "select", "squeeze", "unsqueeze", "roll", "split", "split_with_sizes", "unbind",
+    "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d", "constant_pad_nd",
+}  # fmt: skip
+
+
+class _Signs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is on, ``rectified`` has the values that cannot be negative."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rectified: Any = WeakTensorKeyDictionary()
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        values = [result] if isinstance(result, Tensor) else result
+        if isinstance(values, tuple | list) and args:
+            name = operation.overloadpacket.__name__
+            name = name if name.startswith("_") else name.rstrip("_")
+            lowest = args[1] if name in ("hardtanh", "clamp", "clamp_min") and len(args) > 1 else -1
+            given = args[0] if isinstance(args[0], list | tuple) else args[:2]
+            kept = name in _KEEP and all(self.is_rectified(part) for part in given)
+            positive = name in _RECTIFY or kept or (lowest is not None and lowest >= 0)
+            self.rectified.update((value, positive) for value in values if isinstance(value, Tensor))
+        return result
+
+    def is_rectified(self, value: Any) -> bool:
+        if isinstance(value, Tensor):
+            return bool(self.rectified.get(value, False))
+        return not isinstance(value, int | float) or value >= 0
+
+
 def _dry_run(network: LibraryNetwork, size: int) -> dict[str, Layer]:
     """Every module's value, in the order of computing, for one image of that size."""
-    model = _on_meta(network)
-    order: dict[str, tuple[Shape, int]] = {}  # of the last call, and how many calls
-    entered: dict[str, Shape] = {}
+    model = _on_meta(network.name, network.logits)
+    order: dict[str, tuple[Shape, int, bool]] = {}  # of the last call, how many calls, and whether rectified
+    entered: dict[str, tuple[Shape, bool]] = {}
+    signs = _Signs()
 
     def note(path: str, given: tuple[Any, ...], value: Any) -> None:
         if isinstance(value, Tensor) and value.dim() > 1:
-            calls = order.pop(path, ((), 0))[1] + 1
-            order[path] = tuple(value.shape[1:]), calls
+            calls = order.pop(path, ((), 0, False))[1] + 1
+            order[path] = tuple(value.shape[1:]), calls, signs.is_rectified(value)
+
+    def enter(path: str, given: tuple[Any, ...]) -> None:
         if given and isinstance(given[0], Tensor):
-            entered[path] = tuple(given[0].shape[1:])
+            entered[path] = tuple(given[0].shape[1:]), signs.is_rectified(given[0])
 
     with ExitStack() as stack:
         for path, module in model.named_modules():
             if path:
-                hook = module.register_forward_hook(
-                    lambda _, given, value, path=path: note(path, given, value)
+                hooks = (
+                    module.register_forward_pre_hook(lambda _, given, path=path: enter(path, given)),
+                    module.register_forward_hook(lambda _, given, value, path=path: note(path, given, value)),
                 )
-                stack.callback(hook.remove)
+                for hook in hooks:
+                    stack.callback(hook.remove)
         try:
-            with torch.inference_mode():
+            # in inference mode operations reach the signs by other names
+            with torch.inference_mode(False), torch.no_grad(), signs:
                 logits = model(torch.empty(2, 3, size, size, device=next(model.parameters()).device))
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = (str(error).strip().splitlines() or ["it fails"])[0][:120].rstrip(".")
@@ -406,23 +455,25 @@ def _dry_run(network: LibraryNetwork, size: int) -> dict[str, Layer]:
                 f"an input of {size} px does not fit network '{network.name}': {reason}.",
                 f"Use {network.input_size} px, its usual size.",
             ) from error
-    last = _classifier(model, order, tuple(logits.shape[1:]))
+    final = tuple(logits.shape[1:])
+    last = _classifier(model, order, final)
     usual = set(_usual(model, order, last))
     layers = {}
-    for depth, (path, (shape, calls)) in enumerate(order.items()):
-        if path != last and path not in (PENULTIMATE, CLASSIFIER):
-            layers[path] = Layer(path, path, shape, depth, calls, path in usual)
-    read = entered[last] if last else tuple(logits.shape[1:])
-    layers[PENULTIMATE] = Layer(PENULTIMATE, last, read, len(order), short=True)
+    for depth, (path, (shape, calls, rectified)) in enumerate(order.items()):
+        if path not in (PENULTIMATE, CLASSIFIER):
+            layers[path] = Layer(path, path, shape, depth, calls, path in usual, rectified)
+    read, sign = entered[last] if last else (final, signs.is_rectified(logits))
+    layers[PENULTIMATE] = Layer(PENULTIMATE, last, read, len(order), short=True, rectified=sign)
     if last:
-        layers[CLASSIFIER] = Layer(CLASSIFIER, last, tuple(logits.shape[1:]), len(order) + 1, short=True)
-        layers.setdefault(last, replace(layers[CLASSIFIER], name=last, short=False))
+        layers[CLASSIFIER] = Layer(
+            CLASSIFIER, last, final, len(order) + 1, short=True, rectified=signs.is_rectified(logits)
+        )
     return layers
 
 
-def _classifier(model: nn.Module, order: dict[str, tuple[Shape, int]], logits: Shape) -> str:
+def _classifier(model: nn.Module, order: Mapping[str, tuple[Shape, int, bool]], logits: Shape) -> str:
     """Path of the last fully connected module or convolution that is computed, if it gives the logits; else ""."""
-    for path in reversed(order):
+    for path in reversed([*order]):
         if isinstance(model.get_submodule(path), nn.Linear | nn.Conv2d):
             return path if order[path][0][:1] == logits and len(order[path][0]) in (1, 3) else ""
     return ""
@@ -450,15 +501,3 @@ def _usual(model: nn.Module, order: Mapping[str, object], last: str) -> list[str
 
 def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-@cache
-def _rectified(name: str) -> frozenset[str]:
-    """Layers whose values on noise, with random numbers, are nowhere negative."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = LibraryModule(library_network(name))
-        pixels = torch.randn(2, 3, module.network.input_size, module.network.input_size)
-        with torch.inference_mode():
-            found = module.activations(pixels, [*module.network.layers()])
-    return frozenset(layer for layer, value in found.items() if bool((value >= 0).all()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -76,9 +77,14 @@ class Network:
         return shapes
 
     @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(math.prod(shape) for shape in self.tensor_shapes().values())
+
+    @property
     def usual_layer(self) -> str:
         """The layer whose values are codes unless others are named: what the classifier reads."""
-        return "fc7"
+        return self.late_layers[-1]
 
     @property
     def codes_layers(self) -> tuple[str, ...]:

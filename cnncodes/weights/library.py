@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnncodes.core.errors import OptionError, WeightsMissingError, nearest
-from cnncodes.weights.imagenet import PublishedWeights
+from cnncodes.core.errors import CnnCodesError, OptionError, WeightsMissingError, nearest
+from cnncodes.networks import get_network
+from cnncodes.weights.imagenet import PUBLISHED, PublishedWeights
 from cnncodes.weights.preprocessing import Preprocessing
 
+FEW = 30  # networks of a list that are built, without numbers, to see their size
 IMAGENET = "imagenet"  # the library's own choice among its weights
 FILE = "model.safetensors"  # of timm's repositories
 _PER_CENT = "ImageNet-1K"
+
+
+@dataclass(frozen=True)
+class KnownNetwork:
+    """A line of ``cnncodes networks list``; None where it is not known.
+
+    Parameters
+    ----------
+    name : str
+    input_size : int or None
+        Side in pixels of the square that its usual weights expect.
+    parameters : int or None
+    width : int or None
+        Numbers of its penultimate layer, which codes are by default.
+    top1 : float or None
+        Accuracy in percent on ImageNet of the weights ``imagenet``, as the library states it.
+    """
+
+    name: str
+    input_size: int | None = None
+    parameters: int | None = None
+    width: int | None = None
+    top1: float | None = None
+
+
+def describe_networks(names: Sequence[str]) -> tuple[KnownNetwork, ...]:
+    """What is known of networks without their weights; parameters and width of timm's only where at most FEW are named."""
+    return tuple(_described(name, build=len(names) <= FEW) for name in names)
+
+
+def _described(name: str, build: bool) -> KnownNetwork:
+    library, _, model = name.partition("/")
+    found = KnownNetwork(name)
+    if library == "torchvision":
+        from torchvision import models
+
+        weights: Any = models.get_model_weights(model).DEFAULT
+        found = replace(
+            found,
+            input_size=int(weights.transforms().crop_size[0]),
+            parameters=int(weights.meta["num_params"]),
+            top1=weights.meta["_metrics"][_PER_CENT]["acc@1"],
+        )
+    elif library == "timm":
+        import timm
+
+        found = replace(found, input_size=int(timm.get_pretrained_cfg(model).input_size[-1]))
+    else:
+        entries = [entry for entry in PUBLISHED if entry.network == name]
+        found = replace(found, top1=entries[0].top1 if entries else None)
+    if build or not model:
+        with contextlib.suppress(CnnCodesError, RuntimeError):  # a few cannot be built without their weights
+            network = get_network(name)
+            width = math.prod(network.output_shapes()[network.usual_layer])
+            size = found.input_size or network.input_size
+            found = replace(found, input_size=size, parameters=network.parameters, width=width)
+    return found
 
 
 def is_published(name: str, network: str | None) -> bool:

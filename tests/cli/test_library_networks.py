@@ -98,9 +98,15 @@ def test_what_needs_single_steps_says_why_not(run, there, photo, tmp_path, pictu
 def test_info_and_the_list_of_networks(run) -> None:
     found = json.loads(run("info", NETWORK, "--json").out)
     layers = {layer["name"]: layer for layer in found["layers"]}
-    assert found["parameters"] == 11_699_112 and layers["layer4"]["shape"] == [512, 7, 7]
+    assert found["parameters"] == 11_689_512 and layers["layer4"]["shape"] == [512, 7, 7]
     assert [name for name, layer in layers.items() if layer["usual"]][-2:] == ["penultimate", "classifier"]
-    assert NETWORK in json.loads(run("networks", "list", "resnet", "--json").out)
+    listed = {entry["name"]: entry for entry in json.loads(run("networks", "list", "*net18", "--json").out)}
+    assert listed[NETWORK] == {
+        "name": NETWORK, "input_size": 224, "parameters": 11_689_512, "width": 512, "top1": pytest.approx(69.758),
+    }  # fmt: skip
+    listed = {entry["name"]: entry for entry in json.loads(run("networks", "list", "--json").out)}
+    assert listed["alexnet"]["width"] == 4096 and listed["torchvision/vit_b_16"]["parameters"] == 86_567_656
+    assert listed["torchvision/vit_b_16"]["width"] is None  # too many are named to build each
 
 
 @pytest.mark.parametrize("recipe", ["small-similar", "small-different"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cnncodes.core.errors import InputSizeError, NetworkError, StageError
-from cnncodes.networks import get_network
+from cnncodes.networks import get_network, library
 from cnncodes.networks.library import LibraryModule
 from cnncodes.weights import build_network, load_weights
 
@@ -55,6 +55,8 @@ def test_every_layer_is_what_a_plain_hook_sees_alone_and_together(name: str) -> 
         plain = hooked(module, pixels)
         together = module.activations(pixels, ",".join(network.layers()))
         assert torch.equal(together["classifier"], module(pixels))
+        wrong = [layer for layer in together if network.is_rectified(layer) and (together[layer] < 0).any()]
+        assert wrong == []
         some = [
             *network.stage_names[::4],
             *list(network.layers())[:: len(network.layers()) // 3],
@@ -78,7 +80,17 @@ def test_layers_of_a_resnet_have_the_names_of_the_paper() -> None:
     assert network.select("layer1-3,layer4.1.conv2") == ("layer1", "layer2", "layer3", "layer4.1.conv2")
     assert network.output_shapes()["penultimate"] == (512,)
     assert network.is_rectified("layer4") and not network.is_rectified("layer4.1.conv2")
+    assert network.is_rectified("penultimate") and not network.is_rectified("classifier")
     assert network.output_shapes(64)["layer4"] == (512, 2, 2)
+
+
+def test_what_is_rectified_is_known_without_numbers(monkeypatch) -> None:
+    """A network of gigabytes must be described on any machine, and first weights of zero rectify nothing."""
+    monkeypatch.setattr(library, "LibraryModule", None)
+    shuffled = get_network("torchvision/shufflenet_v2_x0_5")
+    assert shuffled.is_rectified("stage3") and not shuffled.is_rectified("stage3.0.branch1.0")
+    assert not get_network("torchvision/vit_b_16").rectified_layers
+    assert not get_network("torchvision/densenet121").is_rectified("features.denseblock1.denselayer1.norm1")
 
 
 @pytest.mark.parametrize("wrong", ["layer5", "fc7", "layer1:linear", "layer4-1"])
