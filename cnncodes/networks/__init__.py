@@ -1,56 +1,8 @@
-"""Networks: stages and their arithmetic, the AlexNets, names and ranges, activations of named stages.
+"""Networks: stages and their arithmetic, the AlexNets, names and ranges, activations of named stages, networks of libraries.
 
-Everything here but :class:`TorchNetwork` works without torch, which is imported when it is first asked for.
+Names are loaded when they are first asked for: only ``TorchNetwork``, ``dense`` and ``library`` need torch.
 """
 
-from __future__ import annotations
+from cnncodes.core.lazy import attach
 
-from typing import TYPE_CHECKING, Any
-
-from cnncodes.networks.definitions import NETWORKS, TANH, get_network
-from cnncodes.networks.names import parse_stages, torchvision_spellings
-from cnncodes.networks.network import Network
-from cnncodes.networks.receptive_field import ReceptiveField, receptive_fields
-from cnncodes.networks.stages import (
-    Convolution,
-    Linear,
-    LocalResponseNorm,
-    MaxPool,
-    Shape,
-    Stage,
-    channel_axis,
-)
-from cnncodes.networks.table import StageRow, StageTable, stage_table
-
-if TYPE_CHECKING:
-    from cnncodes.networks.torch_network import TorchNetwork
-
-__all__ = [
-    "NETWORKS",
-    "TANH",
-    "Convolution",
-    "Linear",
-    "LocalResponseNorm",
-    "MaxPool",
-    "Network",
-    "ReceptiveField",
-    "Shape",
-    "Stage",
-    "StageRow",
-    "StageTable",
-    "TorchNetwork",
-    "channel_axis",
-    "get_network",
-    "parse_stages",
-    "receptive_fields",
-    "stage_table",
-    "torchvision_spellings",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "TorchNetwork":
-        from cnncodes.networks.torch_network import TorchNetwork
-
-        return TorchNetwork
-    raise AttributeError(name)
+__getattr__, __dir__ = attach(__file__)

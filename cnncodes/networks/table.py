@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+from cnncodes.core.records import to_value
 from cnncodes.networks.network import Network
 from cnncodes.networks.receptive_field import receptive_fields, window_of
 from cnncodes.networks.stages import Convolution, MaxPool, Shape
 
 BYTES = 4  # float32
+TOTALS = ("parameters", "connections", "multiply_adds", "forward_bytes", "backward_bytes", "model_bytes")
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,7 @@ class StageTable:
 
     def to_json(self) -> str:
         """JSON object with rows and totals."""
-        totals = (
-            "parameters",
-            "connections",
-            "multiply_adds",
-            "forward_bytes",
-            "backward_bytes",
-            "model_bytes",
-        )
-        return json.dumps(asdict(self) | {name: getattr(self, name) for name in totals})
+        return json.dumps(to_value(self) | to_value(self, *TOTALS))
 
 
 def stage_table(network: Network, input_size: int | None = None) -> StageTable:

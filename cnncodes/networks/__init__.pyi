@@ -1,0 +1,39 @@
+"""The public names of this room, and where each lives."""
+
+from cnncodes.networks.definitions import NETWORKS, TANH, get_network
+from cnncodes.networks.names import parse_stages, torchvision_spellings
+from cnncodes.networks.network import Network
+from cnncodes.networks.receptive_field import ReceptiveField, receptive_fields
+from cnncodes.networks.stages import (
+    Convolution,
+    Linear,
+    LocalResponseNorm,
+    MaxPool,
+    Shape,
+    Stage,
+    channel_axis,
+)
+from cnncodes.networks.table import StageRow, StageTable, stage_table
+from cnncodes.networks.torch_network import TorchNetwork
+
+__all__ = [
+    "NETWORKS",
+    "TANH",
+    "Convolution",
+    "Linear",
+    "LocalResponseNorm",
+    "MaxPool",
+    "Network",
+    "ReceptiveField",
+    "Shape",
+    "Stage",
+    "StageRow",
+    "StageTable",
+    "TorchNetwork",
+    "channel_axis",
+    "get_network",
+    "parse_stages",
+    "receptive_fields",
+    "stage_table",
+    "torchvision_spellings",
+]
