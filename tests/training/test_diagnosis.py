@@ -1,24 +1,16 @@
-"""A training that does not learn says so, once, and what to try; one that does is left in peace."""
+"""A training that does not learn says so, once, and what to try."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from cnncodes.core.errors import CnnCodesError
 from cnncodes.networks import TorchNetwork
-from cnncodes.training import NetworkSettings, TrainingSettings, train
+from cnncodes.training import NetworkSettings, TrainingSettings
 from cnncodes.training.diagnosis import advice, dead_units, guessing_loss, is_stalled
 from cnncodes.training.learner import Learner, from_scratch
-from cnncodes.weights import load_weights
-
-SETTINGS = TrainingSettings(
-    epochs=6, batch_size=8, learning_rate=0.02, middle_rate=1.0, early_rate=1.0, dropout=0.1, mirror=False
-)
 
 
 def losses(*values):
@@ -59,7 +51,7 @@ def test_guessing_with_balanced_classes_says_all_are_alike():
         ((1.1, 1.1, 1.1, 1.1), 1.1, 3, True),
     ],
 )
-def test_what_stands_still(history, guessing, warmup, expected):
+def test_what_counts_as_stalled(history, guessing, warmup, expected):
     assert is_stalled(losses(*history), guessing, warmup) is expected
 
 
@@ -105,57 +97,38 @@ def test_the_advice_follows_from_the_figures():
     still = said(1.1, 1.1, dead={"conv1": 0.1, "fc6": 0.3})
     assert "1.100 in epoch 2" in still and "most in fc6" in still and "auto" in still
     assert "larger rate (--set train.learning_rate=0.1)" in still
-    assert "larger" in said(8.0, 8.0, dead={"conv1": 0.1}), "stands where it began"
+    assert "larger" in said(8.0, 8.0, dead={"conv1": 0.1}), "as high as in the first epoch"
     assert "smaller rate (--set train.learning_rate=0.001)" in said(3.0, 8.0, dead={"conv1": 0.1})
     assert "smaller" in said(1.1, 1.1, dead={"conv1": 0.9})
     assert "never active" not in said(1.1, 1.1, dead={})
     assert "All units are active" in said(1.1, 1.1, dead={"conv1": 0.0})
 
 
-def test_a_training_that_stands_still_says_so_once(network, pixels, stripes, tmp_path, watching_val):
+def test_a_training_whose_loss_does_not_fall_says_so_once(learn, stripes, watching_val):
     notes = []
-    settings = dataclasses.replace(
-        SETTINGS, schedule="constant", learning_rate=1e-30, dropout=0.0, random_crop=False
-    )
-    split = watching_val(stripes)
-    train(stripes, network, pixels, tmp_path / "run", settings, split=split, notes=notes.append)
+    still = {"learning_rate": 1e-30, "schedule": "constant", "dropout": 0.0, "random_crop": False}
+    learn(epochs=6, split=watching_val(stripes), notes=notes.append, **still)
     (note,) = notes
     assert "in epoch 2" in note and "guessing by class frequency gives 1.099" in note
     assert "Try a larger rate (--set train.learning_rate=1e-29)" in note
     assert "Units that are never active: " in note and "; most in " in note
 
 
-def test_asking_why_changes_nothing(network, pixels, stripes, tmp_path, monkeypatch):
-    settings = dataclasses.replace(SETTINGS, epochs=3, learning_rate=1e-5)
+def test_a_diagnosis_changes_nothing(learn, monkeypatch):
     notes = []
-    asked = train(stripes, network, pixels, tmp_path / "asked", settings, notes=notes.append)
+    asked = learn.tensors("asked", epochs=3, learning_rate=1e-5, notes=notes.append)
     monkeypatch.setattr("cnncodes.training.diagnosis.is_stalled", lambda *values: False)
-    other = train(stripes, network, pixels, tmp_path / "other", settings)
-    assert len(notes) == 1
-    one, two = (load_weights(result.model).tensors for result in (asked, other))
-    assert all(torch.equal(values, two[key]) for key, values in one.items())
+    other = learn.tensors("other", epochs=3, learning_rate=1e-5)
+    assert len(notes) == 1 and all(torch.equal(values, other[key]) for key, values in asked.items())
 
 
-def test_a_training_that_learns_is_left_in_peace(network, pixels, stripes, tmp_path):
+def test_a_training_that_learns_has_no_note(learn):
     notes = []
-    result = train(stripes, network, pixels, tmp_path / "run", SETTINGS, notes=notes.append)
+    result = learn(epochs=6, notes=notes.append)
     assert result.epochs[-1].loss < 0.9 * result.epochs[0].loss and notes == []
 
 
-def test_each_restart_is_said_with_its_rate(network, pixels, stripes, tmp_path):
+def test_a_warm_up_that_never_ends_is_noted(learn):
     notes = []
-    settings = dataclasses.replace(SETTINGS, epochs=3, learning_rate=1e6, momentum=0.0)
-    try:
-        train(stripes, network, pixels, tmp_path / "run", settings, notes=notes.append)
-    except CnnCodesError as error:
-        assert "not a number" in error.problem
-    for count, rate in ((1, "100000"), (2, "10000"), (3, "1000")):
-        assert "not a number in epoch 1" in notes[count - 1]
-        assert f"a rate of {rate} (restart {count} of 3)" in notes[count - 1]
-
-
-def test_a_warm_up_that_never_ends_is_said(network, pixels, stripes, tmp_path):
-    notes = []
-    settings = dataclasses.replace(SETTINGS, epochs=1, warmup_epochs=3.0)
-    train(stripes, network, pixels, tmp_path / "run", settings, notes=notes.append)
+    learn(warmup_epochs=3.0, notes=notes.append)
     assert len(notes) == 1 and "warmup_epochs = 3" in notes[0] and "before the rate reaches 0.02" in notes[0]

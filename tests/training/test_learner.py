@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
-from cnncodes.core.errors import OptionError
+from cnncodes.core.errors import InputSizeError, OptionError
+from cnncodes.images.decode import decode
+from cnncodes.images.preprocess import crops_of
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.networks.torch_network import factors
 from cnncodes.training import NetworkSettings, TrainingSettings, train
 from cnncodes.training.learner import DropoutMask, Learner, Objective, Targets, from_scratch, mixed_views
 from cnncodes.weights import build_network, load_weights
-
-SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=0.05, middle_rate=1.0, early_rate=1.0)
-
-
-def plain_network(learner: Learner) -> TorchNetwork:
-    module = TorchNetwork(learner.module.network)
-    module.load_state_dict(learner.plain())
-    return module.eval()
 
 
 @pytest.mark.parametrize(
@@ -33,7 +25,7 @@ def plain_network(learner: Learner) -> TorchNetwork:
     ],
 )
 def test_the_plain_network_computes_what_was_learned(network, more):
-    settings = dataclasses.replace(SETTINGS, **more)
+    settings = TrainingSettings(**more)
     learner = Learner(from_scratch(network, settings), settings)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():  # statistics and scales far from those of a new network
@@ -43,26 +35,21 @@ def test_the_plain_network_computes_what_was_learned(network, more):
             norm.weight.normal_(0, 1, generator=random)
             norm.bias.normal_(0, 1, generator=random)
     pixels = torch.randn(5, 3, 32, 32, generator=random)
-    learner.eval()
+    plain = TorchNetwork(learner.module.network)
+    plain.load_state_dict(learner.plain())
     with torch.no_grad():
-        expected = learner(pixels)
-        found = plain_network(learner)(pixels)
+        expected, found = learner.eval()(pixels), plain.eval()(pixels)
     assert expected.std() > 0.01
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_with_batch_normalisation_saves_a_plain_network(network, pixels, stripes, tmp_path):
-    settings = dataclasses.replace(SETTINGS, network=NetworkSettings(batch_norm=True, rank=6))
-    result = train(stripes, network, pixels, tmp_path / "run", settings)
-    weights = load_weights(str(result.model))
+def test_a_run_with_batch_normalisation_saves_a_plain_network(learn, pixels, stripes):
+    result = learn(epochs=2, network=NetworkSettings(batch_norm=True, rank=6))
+    weights = load_weights(result.model)
     assert set(weights.tensors) == set(TorchNetwork(weights.architecture).state_dict())
     assert weights.architecture.stage("fc6").rank == 6 == weights.tensors["fc6.left"].shape[1]
-    watched = result.split.choose
-    logits = []
+    watched, logits = result.split.choose, []
     for row in watched:
-        from cnncodes.images.decode import decode
-        from cnncodes.images.preprocess import crops_of
-
         crop = crops_of(decode(stripes.files[row], pixels), pixels, "center")
         value = torch.from_numpy(crop).permute(0, 3, 1, 2) / 255
         value = (value - torch.tensor(pixels.mean).view(3, 1, 1)) / torch.tensor(pixels.std).view(3, 1, 1)
@@ -73,22 +60,10 @@ def test_a_run_with_batch_normalisation_saves_a_plain_network(network, pixels, s
     assert loss.item() == pytest.approx(result.best.val_loss, rel=1e-3)
 
 
-def test_a_last_batch_of_one_image_joins_the_one_before(network, pixels, stripes, tmp_path, watching_val):
-    split = watching_val(stripes)
-    count = len(split.train)
-    settings = dataclasses.replace(
-        SETTINGS, epochs=1, batch_size=count - 1, network=NetworkSettings(batch_norm=True)
-    )
-    seen = []
-    train(
-        stripes,
-        network,
-        pixels,
-        tmp_path / "run",
-        settings,
-        split=split,
-        progress=lambda *figures: seen.append(figures[1]),
-    )
+def test_a_last_batch_of_one_image_joins_the_one_before(learn, stripes, watching_val):
+    split, seen = watching_val(stripes), []
+    norm, count = NetworkSettings(batch_norm=True), len(split.train)
+    learn(batch_size=count - 1, network=norm, split=split, progress=lambda *given: seen.append(given[1]))
     assert seen == [count]
 
 
@@ -116,10 +91,8 @@ def test_dropout_is_the_same_however_a_batch_is_shared():
     assert 0.2 < (whole == 0).float().mean() < 0.6 and whole.max() == pytest.approx(1 / 0.6)
 
 
-def test_tanh_is_another_network_and_says_so_in_its_file(network, pixels, stripes, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=1, network=NetworkSettings(activation="tanh"))
-    result = train(stripes, network, pixels, tmp_path / "run", settings)
-    weights = load_weights(str(result.model))
+def test_tanh_is_another_network_and_says_so_in_its_file(learn):
+    weights = load_weights(learn(network=NetworkSettings(activation="tanh")).model)
     assert weights.network == "tiny-tanh" and weights.architecture.activation == "tanh"
     found = build_network(weights).activations(torch.randn(2, 3, 32, 32), "conv1")["conv1"]
     assert found.min() < 0 and found.abs().max() <= 1
@@ -129,16 +102,8 @@ def test_tanh_is_another_network_and_says_so_in_its_file(network, pixels, stripe
 def test_input_sizes_that_do_not_fit_are_refused_before_anything_is_decoded(pixels, stripes, tmp_path):
     with pytest.raises(OptionError, match="input_sizes"):
         TrainingSettings(input_sizes="32,big")
-    from cnncodes.core.errors import InputSizeError
-
     with pytest.raises(InputSizeError, match="fit"):
-        train(
-            stripes,
-            get_network("alexnet"),
-            pixels,
-            tmp_path / "run",
-            dataclasses.replace(SETTINGS, input_sizes="16"),
-        )
+        train(stripes, get_network("alexnet"), pixels, tmp_path / "run", TrainingSettings(input_sizes="16"))
 
 
 def test_mixed_images_have_mixed_labels():

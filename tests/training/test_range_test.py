@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from conftest import Learning
 from hooks import AtBegin, StopAt
 
 from cnncodes.advice import load_recipe
@@ -15,7 +16,7 @@ from cnncodes.advice.recipe import Recipe
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.core.records import from_json, from_value, to_json, to_value
-from cnncodes.training import InterruptedTrainingError, RangeTest, TrainingSettings, train
+from cnncodes.training import InterruptedTrainingError, NetworkSettings, RangeTest, TrainingSettings
 from cnncodes.training import range_test as range_test_module
 from cnncodes.training.range_test import range_test
 from cnncodes.training.state import copied
@@ -25,6 +26,11 @@ SETTINGS = TrainingSettings(
     epochs=2, batch_size=8, middle_rate=1.0, early_rate=1.0, dropout=0.2, mirror=False, pca_noise=0.1
 )
 AUTO = dataclasses.replace(SETTINGS, learning_rate="auto")
+
+
+@pytest.fixture
+def learn(network, pixels, stripes, tmp_path):
+    return Learning(network, pixels, stripes, tmp_path, AUTO)
 
 
 def tensors_of(result):
@@ -52,13 +58,12 @@ def everything(training):
 @pytest.mark.parametrize(
     "more",
     [
-        {"network": {"batch_norm": True}, "warmup_epochs": 1.0},
+        {"network": NetworkSettings(batch_norm=True), "warmup_epochs": 1.0},
         {"optimizer": "adamw", "clip_norm": 1.0, "mixup": 0.2},
         {"freeze": "conv1-2"},
     ],
 )
-def test_a_range_test_leaves_everything_as_it_was(network, pixels, stripes, tmp_path, monkeypatch, more):
-    settings = from_value(to_value(AUTO) | more, TrainingSettings)
+def test_a_range_test_leaves_everything_as_it_was(learn, monkeypatch, more):
     seen = {}
     measure = range_test_module.find_rate
 
@@ -75,53 +80,41 @@ def test_a_range_test_leaves_everything_as_it_was(network, pixels, stripes, tmp_
 
     theirs = []
     monkeypatch.setattr(range_test_module, "find_rate", watched)
-    result = train(
-        stripes,
-        network,
-        pixels,
-        tmp_path / "auto",
-        settings,
-        callbacks=[AtBegin(lambda training: theirs.append(torch.get_rng_state()))],
-    )
+    look = AtBegin(lambda training: theirs.append(torch.get_rng_state()))
+    result = learn("auto", callbacks=[look], **more)
     for name, value in seen["before"].items():
         assert same(value, seen["after"][name]), name
     assert torch.equal(theirs[0], torch.get_rng_state())
 
-    found = RangeTest.load(tmp_path / "auto").rate
-    given = dataclasses.replace(settings, learning_rate=found)
-    other = train(stripes, network, pixels, tmp_path / "given", given)
-    assert same(tensors_of(result), tensors_of(other))
-    record = json.loads((tmp_path / "auto" / "run.json").read_text())
-    assert record["settings"] == to_value(given)
+    rate = RangeTest.load(result.folder).rate
+    assert same(tensors_of(result), learn.tensors("given", learning_rate=rate, **more))
+    record = json.loads((result.folder / "run.json").read_text())
+    assert record["settings"] == to_value(dataclasses.replace(AUTO, learning_rate=rate, **more))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("seed", [0, 2])  # one starts at guessing's loss, one at six times that
-def test_the_found_rate_learns(network, pixels, stripes, tmp_path, seed, optimizer):
-    settings = dataclasses.replace(
-        AUTO, epochs=20, pca_noise=0.0, dropout=0.1, seed=seed, optimizer=optimizer
-    )
-    result = train(stripes, network, pixels, tmp_path / "run", settings)
+def test_the_found_rate_learns(learn, seed, optimizer):
+    result = learn(epochs=20, pca_noise=0.0, dropout=0.1, seed=seed, optimizer=optimizer)
     assert result.best.val_accuracy > 0.6  # of three classes: a wrong rate stays at a third
 
 
-def test_a_resumed_run_takes_the_rate_that_was_found(network, pixels, stripes, tmp_path, monkeypatch):
-    whole = train(stripes, network, pixels, tmp_path / "whole", AUTO)
+def test_a_resumed_run_takes_the_rate_that_was_found(learn, tmp_path, monkeypatch):
+    whole = learn("whole")
     with pytest.raises(InterruptedTrainingError):
-        train(stripes, network, pixels, tmp_path / "parts", AUTO, callbacks=[StopAt(3)])
+        learn("parts", callbacks=[StopAt(3)])
     monkeypatch.setattr(range_test_module, "find_rate", lambda training: pytest.fail("tested again"))
     # a kill between the two files that keep the rate
     path = tmp_path / "parts" / "run.json"
     path.write_text(path.read_text().replace(str(RangeTest.load(tmp_path / "parts").rate), '"auto"'))
-    parts = train(stripes, network, pixels, tmp_path / "parts", AUTO, resume=True)
-    assert same(tensors_of(whole), tensors_of(parts))
+    assert same(tensors_of(whole), learn.tensors("parts", resume=True))
     found = RangeTest.load(tmp_path / "parts").rate
     assert json.loads(path.read_text())["settings"]["learning_rate"] == found
     with pytest.raises(OptionError, match="settings"):
-        train(stripes, network, pixels, tmp_path / "parts", SETTINGS, resume=True)
+        learn("parts", learning_rate=0.01, resume=True)
 
 
-def test_a_range_test_can_be_interrupted_and_is_done_again(network, pixels, stripes, tmp_path):
+def test_a_range_test_can_be_interrupted_and_is_done_again(learn):
     def ready(training):
         step, steps = training.step, []
 
@@ -134,11 +127,9 @@ def test_a_range_test_can_be_interrupted_and_is_done_again(network, pixels, stri
         training.step = stopped
 
     with pytest.raises(InterruptedTrainingError, match="epoch 1"):
-        train(stripes, network, pixels, tmp_path / "parts", AUTO, callbacks=[AtBegin(ready)])
-    assert RangeTest.load(tmp_path / "parts") is None
-    parts = train(stripes, network, pixels, tmp_path / "parts", AUTO, resume=True)
-    whole = train(stripes, network, pixels, tmp_path / "whole", AUTO)
-    assert same(tensors_of(parts), tensors_of(whole))
+        learn("parts", callbacks=[AtBegin(ready)])
+    assert RangeTest.load(learn.folder / "parts") is None
+    assert same(learn.tensors("parts", resume=True), learn.tensors("whole"))
 
 
 @pytest.mark.parametrize("curvature", [20.0, 500.0, 20_000.0])
@@ -195,18 +186,8 @@ def test_auto_is_a_rate_in_recipes_and_no_other_word_is(tmp_path):
 
 def test_the_command_tells_draws_and_keeps_the_rate(network, stripes, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    command = [
-        "train",
-        str(stripes.root),
-        "-o",
-        "run",
-        "--model",
-        "tiny",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "8",
-    ]
+    data = str(stripes.root)
+    command = ["train", data, "-o", "run", "--model", "tiny", "--epochs", "1", "--batch-size", "8"]
     sizes = ["--set", "images.resize=36", "--set", "images.crop=32"]
     assert main([*command, *sizes, "--set", "train.learning_rate=auto", "--json"]) == 0
     captured = capsys.readouterr()

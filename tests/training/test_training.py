@@ -1,4 +1,4 @@
-"""What a person would lose: learning at all, frozen stages that stay, and a run that goes on after being stopped."""
+"""What a user would lose: learning at all, frozen stages that stay, and a run that can be resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnncodes.core.errors import (
 )
 from cnncodes.images import read_catalog
 from cnncodes.networks import TorchNetwork, get_network
-from cnncodes.training import InterruptedTrainingError, TrainingSettings, finetune, train
+from cnncodes.training import InterruptedTrainingError, TrainingSettings, train
 from cnncodes.training.folder import open_run
 from cnncodes.training.learner import Learner, from_scratch, start_from
 from cnncodes.training.state import checkpoints, forget_after, last_checkpoint, save_checkpoint
@@ -29,76 +29,50 @@ from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import build_network, load_weights
 from cnncodes.weights.preprocessing import Preprocessing
 
-SETTINGS = TrainingSettings(
-    epochs=8, batch_size=8, learning_rate=0.02, middle_rate=1.0, early_rate=1.0, dropout=0.1, mirror=False
-)
 
-
-def tensors_of(path):
-    return load_weights(path).tensors
-
-
-def test_a_network_learns_from_new_numbers_and_its_weights_are_a_file_like_any_other(
-    network, pixels, stripes, tmp_path
-):
-    settings = dataclasses.replace(SETTINGS, epochs=30)
-    result = train(stripes, network, pixels, tmp_path / "run", settings)
+def test_a_network_learns_and_its_weights_are_a_file_like_any_other(learn, pixels):
+    result = learn(epochs=30)
     assert result.epochs[0].val_accuracy < 0.7 < 0.9 < result.best.val_accuracy
     weights = load_weights(result.model)
     assert (weights.network, weights.classes, weights.preprocessing) == ("tiny", result.classes, pixels)
     assert build_network(weights)(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = (result.folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 31))
 
 
-def test_the_same_training_gives_the_same_bits(network, pixels, stripes, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=1, pca_noise=0.1)
-    first, second = (train(stripes, network, pixels, tmp_path / name, settings) for name in "ab")
-    other = train(stripes, network, pixels, tmp_path / "c", dataclasses.replace(settings, seed=1))
-    for key, values in tensors_of(first.model).items():
-        assert torch.equal(values, tensors_of(second.model)[key])
-    assert any(
-        (values != tensors_of(other.model)[key]).any() for key, values in tensors_of(first.model).items()
+def test_the_same_training_gives_the_same_bits(learn):
+    first, second, other = (
+        learn.tensors(name, pca_noise=0.1, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
+    assert all(torch.equal(values, second[key]) for key, values in first.items())
+    assert any((values != other[key]).any() for key, values in first.items())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_stopped_run_goes_on_to_the_same_bits(network, pixels, stripes, tmp_path, optimizer):
-    settings = dataclasses.replace(
-        SETTINGS, epochs=3, optimizer=optimizer, learning_rate=0.003, pca_noise=0.1
-    )
-    whole = train(stripes, network, pixels, tmp_path / "whole", settings)
-
+def test_a_stopped_run_continues_to_the_same_bits(learn, optimizer):
+    more = {"epochs": 3, "optimizer": optimizer, "learning_rate": 0.003, "pca_noise": 0.1}
+    whole = learn("whole", **more)
     for steps in (2, 9):  # in the middle of the first epoch, and of the second
         with pytest.raises(InterruptedTrainingError):
-            train(
-                stripes, network, pixels, tmp_path / "parts", settings, resume=steps > 2,
-                callbacks=[StopAt(steps)],
-            )  # fmt: skip
-        assert [int(path.stem[-8:]) for path in checkpoints(tmp_path / "parts")][-1] == steps
-    parts = train(stripes, network, pixels, tmp_path / "parts", settings, resume=True)
-    for key, values in tensors_of(whole.model).items():
-        assert torch.equal(values, tensors_of(parts.model)[key]), key
+            learn("parts", resume=steps > 2, callbacks=[StopAt(steps)], **more)
+        assert [int(path.stem[-8:]) for path in checkpoints(learn.folder / "parts")][-1] == steps
+    parts = learn("parts", resume=True, **more)
+    found = load_weights(parts.model).tensors
+    for key, values in load_weights(whole.model).tensors.items():
+        assert torch.equal(values, found[key]), key
     same = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
     for one, other in zip(whole.epochs, parts.epochs, strict=True):
         assert [getattr(one, name) for name in same] == [getattr(other, name) for name in same]
 
 
-def test_frozen_stages_keep_their_bits_and_cost_no_gradient(network, pixels, stripes, tmp_path):
-    start = train(stripes, network, pixels, tmp_path / "start", dataclasses.replace(SETTINGS, epochs=1))
-    weights = load_weights(start.model)
-    settings = dataclasses.replace(SETTINGS, epochs=2, freeze="conv1-2")
-    result = finetune(stripes, weights, tmp_path / "fine", settings)
-    after = tensors_of(result.model)
-    for key, values in weights.tensors.items():
+def test_frozen_stages_keep_their_bits_and_cost_no_gradient(learn, network):
+    after = learn.tensors(weights=learn.random, epochs=2, freeze="conv1-2")
+    for key, values in learn.random.tensors.items():
         assert torch.equal(values, after[key]) == key.startswith("conv"), key
-    learner = Learner(TorchNetwork(network), settings)
+    learner = Learner(TorchNetwork(network), TrainingSettings(freeze="conv1-2"))
     learner(torch.zeros(2, 3, 32, 32)).sum().backward()
-    with_gradient = {
-        name for name, parameter in learner.module.named_parameters() if parameter.grad is not None
-    }
-    assert with_gradient == {"fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias"}
-    assert network.stages[learner.first].name == "fc6"
+    learning = {name for name, value in learner.module.named_parameters() if value.grad is not None}
+    assert learning == {"fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias"} and learner.begins == "fc6"
 
 
 def test_a_frozen_stage_in_the_middle_still_passes_the_gradient_on(network):
@@ -116,90 +90,56 @@ def test_the_rates_of_new_middle_and_early_layers(network):
     ]  # fmt: skip
 
 
-def test_a_loss_that_is_not_a_number_restarts_at_a_tenth_of_the_rate(network, pixels, stripes, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=3, learning_rate=1e6, momentum=0.0)
-    kept = {}
+def test_a_loss_that_is_not_a_number_restarts_at_a_tenth_of_the_rate(learn):
+    notes, kept = [], {}
+    look = AtBegin(lambda training: kept.update(state=training))
     try:
-        train(
-            stripes, network, pixels, tmp_path / "run", settings,
-            callbacks=[AtBegin(lambda training: kept.update(training=training))],
-        )  # fmt: skip
+        learn(epochs=3, learning_rate=1e6, momentum=0.0, notes=notes.append, callbacks=[look])
     except CnnCodesError as error:
         assert "not a number" in error.problem and "learning_rate" in error.remedy
-    assert kept["training"].state.divisor >= 1000 and kept["training"].state.restarts == 3
+    assert kept["state"].state.divisor >= 1000 and kept["state"].state.restarts == 3
+    for note, count, rate in zip(notes, (1, 2, 3), ("100000", "10000", "1000"), strict=False):
+        assert "not a number in epoch 1" in note and f"a rate of {rate} (restart {count} of 3)" in note
 
 
-def test_a_second_restart_goes_back_to_the_same_good_state(network, pixels, stripes, tmp_path):
-    """What the optimizer was given must not be what it goes on to change."""
+def test_a_second_restart_goes_back_to_the_same_good_state(learn):
+    """The optimizer must not change the state that it was restored from."""
     kept = {}
-    settings = dataclasses.replace(SETTINGS, epochs=1)
-    train(
-        stripes,
-        network,
-        pixels,
-        tmp_path / "run",
-        settings,
-        callbacks=[AtBegin(lambda training: kept.update(training=training))],
-    )
+    learn(callbacks=[AtBegin(lambda training: kept.update(training=training))])
     training = kept["training"]
     good = training.snapshot()
     training.restore(good)
-    first = [value.clone() for value in good["optimizer"]["state"][0].values() if value is not None]
+    momentum = good["optimizer"]["state"][0]["momentum_buffer"]
+    before = momentum.clone()
     for state in training.optimizer.state.values():
-        for value in state.values():
-            if value is not None:
-                value.fill_(float("nan"))
-    again = [value for value in good["optimizer"]["state"][0].values() if value is not None]
-    assert first and all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+        state["momentum_buffer"].fill_(float("nan"))
+    assert torch.equal(before, momentum)
 
 
-def test_a_plateau_divides_the_rate_by_ten_three_times(network, pixels, stripes, tmp_path):
-    settings = dataclasses.replace(SETTINGS, schedule="plateau", patience=1, epochs=8, learning_rate=1e-30)
-    result = train(stripes, network, pixels, tmp_path / "run", settings)  # a rate that changes nothing
+def test_a_plateau_divides_the_rate_by_ten_three_times(learn):
+    result = learn(schedule="plateau", patience=1, epochs=8, learning_rate=1e-30)  # changes nothing
     drops = [round(np.log10(1e-30 / epoch.learning_rate)) for epoch in result.epochs]
     assert drops == [0, 0, 1, 2, 3, 3, 3, 3]
 
 
-def test_early_stopping_ends_a_run_that_no_longer_gets_better(network, pixels, stripes, tmp_path):
-    settings = dataclasses.replace(
-        SETTINGS, schedule="constant", stop_after=2, epochs=50, learning_rate=1e-30
-    )
-    result = train(stripes, network, pixels, tmp_path / "run", settings)
-    assert len(result.epochs) == 3
+def test_early_stopping_ends_a_run_that_no_longer_improves(learn):
+    assert len(learn(schedule="constant", stop_after=2, epochs=50, learning_rate=1e-30).epochs) == 3
 
 
-def test_a_run_is_never_overwritten_and_resumes_only_as_it_was_started(network, pixels, stripes, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=1)
-    train(stripes, network, pixels, tmp_path / "run", settings)
+def test_a_run_is_never_overwritten_and_resumes_only_as_it_was_started(learn):
+    learn()
     with pytest.raises(OutputExistsError, match="--resume"):
-        train(stripes, network, pixels, tmp_path / "run", settings)
-    with pytest.raises(OptionError, match="settings"):
-        train(stripes, network, pixels, tmp_path / "run", SETTINGS, resume=True)
+        learn()
+    with pytest.raises(OptionError, match=r"train.epochs \(1 then, 2 now\)"):
+        learn(epochs=2, resume=True)
 
 
-def test_unreadable_images_are_left_out_of_their_batches(network, pixels, stripes, tmp_path):
-    folder = tmp_path / "data"
-    for split in ("train", "val"):
-        for label in ("across", "along"):
-            (folder / split / label).mkdir(parents=True)
-            for path in sorted((stripes.root / split / label).iterdir())[:4]:
-                (folder / split / label / path.name).write_bytes(path.read_bytes())
-            (folder / split / label / "broken.png").write_bytes(b"no picture")
-    result = train(
-        read_catalog(folder), network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1)
-    )
-    assert np.isfinite(result.epochs[0].loss) and np.isfinite(result.epochs[0].val_loss)
-
-
-def test_the_paper_s_initialisation(network):
+def test_initialisation_of_the_paper(network):
     module = from_scratch(network, TrainingSettings(initialisation="paper"))
-    biases = {
-        name: value.detach().mean().item()
-        for name, value in module.named_parameters()
-        if name.endswith("bias")
-    }
+    values = dict(module.named_parameters())
+    biases = {name: value.mean().item() for name, value in values.items() if name.endswith("bias")}
     assert biases == {"conv1.bias": 0.0, "conv2.bias": 1.0, "fc6.bias": 1.0, "fc7.bias": 0.0}
-    assert module.get_submodule("fc6").weight.std().item() == pytest.approx(0.01, rel=0.1)
+    assert values["fc6.weight"].std().item() == pytest.approx(0.01, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -270,63 +210,48 @@ def test_settings_that_cannot_be_used_are_refused_by_name(wrong):
         TrainingSettings(**wrong)
 
 
-def test_nothing_is_chosen_on_the_data_s_own_test_images(network, pixels, stripes, tmp_path):
-    """Where there is no val split, a part of train is watched."""
-    tested = dataclasses.replace(stripes, splits=np.where(stripes.splits == 2, 3, stripes.splits))
-    result = train(tested, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1))
-    test = np.flatnonzero(tested.splits == 3)
-    assert len(result.split.choose) and not np.isin(test, [*result.split.choose, *result.split.train]).any()
-    assert not np.isin(result.split.choose, result.split.train).any()
-
-
 @pytest.mark.parametrize("changed", ["split", "labels"])
-def test_a_run_goes_on_with_the_same_images_only(network, pixels, stripes, tmp_path, changed):
+def test_a_run_is_resumed_with_the_same_images_only(learn, stripes, changed):
     """Otherwise it would watch images that it has learned from."""
-    settings = dataclasses.replace(SETTINGS, epochs=1)
     plain = dataclasses.replace(stripes, splits=np.zeros(len(stripes), np.uint8))
-    train(plain, network, pixels, tmp_path / "run", settings, split=0.3)
+    learn(data=plain, split=0.3)
     labels = np.array(plain.labels)
     labels[0] = (labels[0] + 1) % 3
     other = dataclasses.replace(plain, labels=labels) if changed == "labels" else plain
     with pytest.raises(OptionError, match=f"{changed}[^.]* changed"):
-        train(
-            other, network, pixels, tmp_path / "run", settings, resume=True,
-            split=0.2 if changed == "split" else 0.3,
-        )  # fmt: skip
+        learn(data=other, resume=True, split=0.2 if changed == "split" else 0.3)
 
 
-def test_a_start_that_failed_leaves_room_for_the_next(network, pixels, stripes, tmp_path):
+def test_a_start_that_failed_leaves_room_for_the_next(learn):
     with pytest.raises(OptionError, match="cached_views"):
-        train(stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, cached_views=3))
-    train(stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1))
-    (tmp_path / "run" / "run.json").write_text('{"settings": ')
+        learn(cached_views=3)
+    learn()
+    (learn.folder / "run" / "run.json").write_text('{"settings": ')
     with pytest.raises(OptionError, match="cannot be read"):
-        train(
-            stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1), resume=True
-        )
+        learn(resume=True)
 
 
-def test_the_note_of_another_command_is_refused_and_kept(network, pixels, stripes, tmp_path):
-    """An interrupted `cnncodes run` has no checkpoint and no model either, and its note is all that it goes on by."""
-    note = tmp_path / "run.json"
-    for text in ('{"kind": "cnncodes run", "inputs": {}}', '{"kind": "cnncodes run", "settings": {}}', "[]"):
-        note.write_text(text)
-        for resume in (False, True):
-            with pytest.raises(OutputExistsError, match="not written by a training"):
-                train(stripes, network, pixels, tmp_path, SETTINGS, resume=resume)
-        assert note.read_text() == text and [path.name for path in tmp_path.iterdir()] == ["run.json"]
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("run.json", '{"kind": "cnncodes run", "inputs": {}}', "not written by a training"),
+        ("run.json", '{"kind": "cnncodes run", "settings": {}}', "not written by a training"),
+        ("run.json", "[]", "not written by a training"),
+        ("model.safetensors", "of fit-linear", r"'model\.safetensors' in it, and no run\.json"),
+    ],
+)
+@pytest.mark.parametrize("resume", [False, True])
+def test_files_of_other_commands_are_refused_and_kept(learn, name, content, says, resume):
+    """The record of an interrupted `cnncodes run` is all that it resumes from."""
+    (learn.folder / "run").mkdir()
+    (learn.folder / "run" / name).write_text(content)
+    with pytest.raises(OutputExistsError, match=says):
+        learn(resume=resume)
+    assert {path.name: path.read_text() for path in (learn.folder / "run").iterdir()} == {name: content}
 
 
-def test_a_model_that_no_training_there_has_made_is_kept(network, pixels, stripes, tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"of fit-linear")
-    for resume in (False, True):
-        with pytest.raises(OutputExistsError, match=r"'model\.safetensors' in it, and no run\.json"):
-            train(stripes, network, pixels, tmp_path, SETTINGS, resume=resume)
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of fit-linear"]
-
-
-def test_hours_of_frozen_work_are_a_run_that_goes_on(tmp_path):
-    """Killed before its first checkpoint, a training has its views in ``frozen.h5``: not to be begun anew."""
+def test_hours_of_frozen_work_are_a_run_to_resume(tmp_path):
+    """A training that was killed before its first checkpoint has its views in ``frozen.h5``."""
     record = {"settings": {"epochs": 3}}
     open_run(tmp_path, record, resume=False)
     open_run(tmp_path, record, resume=False)  # nothing was done yet
@@ -338,80 +263,51 @@ def test_hours_of_frozen_work_are_a_run_that_goes_on(tmp_path):
         open_run(tmp_path, {"settings": {"epochs": 4}}, resume=True)
 
 
-def test_images_that_cannot_be_read_are_told_and_none_at_all_is_an_error(network, pixels, stripes, tmp_path):
+def test_unreadable_images_are_reported_and_none_readable_is_an_error(learn, stripes, tmp_path):
     for label in ("a", "b"):
         (tmp_path / "data" / label).mkdir(parents=True)
         for place in range(4):
             (tmp_path / "data" / label / f"{place}.png").write_bytes(b"no picture")
-    settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=1)
-    with pytest.raises(HeadError, match="could be read"):
-        train(read_catalog(tmp_path / "data"), network, pixels, tmp_path / "none", settings)
-    with pytest.raises(HeadError, match="could be read"):
-        train(
-            read_catalog(tmp_path / "data"), network, pixels, tmp_path / "auto",
-            dataclasses.replace(settings, learning_rate="auto"),
-        )  # fmt: skip
-    for row, path in enumerate(
-        stripes.files
-    ):  # two classes that can be read, and a batch of one broken image
+    for name, rate in (("none", 0.02), ("auto", "auto")):
+        with pytest.raises(HeadError, match="could be read"):
+            learn(name, read_catalog(tmp_path / "data"), batch_size=1, learning_rate=rate)
+    for row, path in enumerate(stripes.files):  # two readable classes, and batches of one broken image
         folder = tmp_path / "data" / "ab"[stripes.labels[row] % 2]
         (folder / f"good{row}.png").write_bytes(Path(path).read_bytes())
-    result = train(read_catalog(tmp_path / "data"), network, pixels, tmp_path / "some", settings)
+    result = learn("some", read_catalog(tmp_path / "data"), batch_size=1)
     assert len(result.unreadable) == 8 and "a/0.png" in result.unreadable
+    assert np.isfinite([result.epochs[0].loss, result.epochs[0].val_loss]).all()
 
 
-def test_a_kept_last_layer_has_the_data_s_order_of_classes(network, pixels, stripes, tmp_path):
-    first = train(stripes, network, pixels, tmp_path / "first", dataclasses.replace(SETTINGS, epochs=1))
-    weights = load_weights(str(first.model))
+def test_a_kept_last_layer_has_the_order_of_classes_of_the_data(learn):
+    weights = load_weights(learn().model)
     turned = dataclasses.replace(weights, classes=weights.classes[::-1])
-    module = start_from(turned, weights.classes, SETTINGS, keep_head=True)
-    kept = module.get_submodule("fc7").weight
-    assert torch.equal(kept, weights.tensors["fc7.weight"].flip(0))
+    module = start_from(turned, weights.classes, learn.settings, keep_head=True)
+    assert torch.equal(module.get_submodule("fc7").weight, weights.tensors["fc7.weight"].flip(0))
     other = dataclasses.replace(weights, classes=("zebra", *weights.classes[1:]))
     with pytest.raises(OptionError, match="does not know"):
-        start_from(other, weights.classes, SETTINGS, keep_head=True)
+        start_from(other, weights.classes, learn.settings, keep_head=True)
 
 
-def test_the_last_two_checkpoints_are_kept(tmp_path):
+def test_a_second_fine_tuning_remembers_what_the_first_learned_from(learn, stripes):
+    first = load_weights(learn("first").model)
+    second = learn("second", stripes.subset(np.r_[0:12, 20:32]), weights=first)
+    assert set(first.seen) <= set(load_weights(second.model).seen)
+
+
+def test_a_crop_that_the_network_cannot_take_is_refused_with_those_that_fit(stripes, tmp_path):
+    with pytest.raises(InputSizeError, match="31 px"):
+        train(stripes, get_network("alexnet"), Preprocessing(resize=36, crop=31), tmp_path / "run")
+
+
+def test_the_last_two_checkpoints_are_kept_and_those_after_a_restart_are_not(tmp_path):
+    (tmp_path / ".checkpoint-00000010.pt.4711.part").write_bytes(b"half of one, left by a kill")
     for step in (100, 110, 120):
         save_checkpoint(tmp_path, step, {"step": step})
-    assert [int(path.stem[-3:]) for path in checkpoints(tmp_path)] == [110, 120]
-
-
-def test_a_run_does_not_go_on_from_what_led_to_no_number(tmp_path):
-    for step in (100, 120):
-        save_checkpoint(tmp_path, step, {"step": step})
+    assert [path.name[-6:-3] for path in sorted(tmp_path.iterdir())] == ["110", "120"]
     forget_after(tmp_path, 90)
     save_checkpoint(tmp_path, 95, {"step": 95})
     assert last_checkpoint(tmp_path) == {"step": 95}
-
-
-def test_a_second_fine_tuning_remembers_what_the_first_learned_from(network, pixels, stripes, tmp_path):
-    first = train(stripes, network, pixels, tmp_path / "first", dataclasses.replace(SETTINGS, epochs=1))
-    part = stripes.subset(np.r_[0:12, 20:32])
-    second = finetune(
-        part, load_weights(str(first.model)), tmp_path / "second", dataclasses.replace(SETTINGS, epochs=1)
-    )
-    assert set(load_weights(str(first.model)).seen) <= set(load_weights(str(second.model)).seen)
-
-
-def test_a_crop_that_the_network_cannot_take_is_told_with_those_that_fit(stripes, tmp_path):
-    with pytest.raises(InputSizeError, match="31 px"):
-        train(stripes, get_network("alexnet"), Preprocessing(resize=36, crop=31), tmp_path / "run", SETTINGS)
-
-
-def test_a_changed_setting_is_named_with_both_values(network, pixels, stripes, tmp_path):
-    train(stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=1))
-    with pytest.raises(OptionError, match=r"train.epochs \(1 then, 2 now\)"):
-        train(
-            stripes, network, pixels, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=2), resume=True
-        )
-
-
-def test_what_a_kill_left_of_a_checkpoint_goes_with_the_next(tmp_path):
-    (tmp_path / ".checkpoint-00000010.pt.4711.part").write_bytes(b"half of one, and large")
-    save_checkpoint(tmp_path, 20, {"step": 20})
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000020.pt"]
 
 
 def test_a_checkpoint_that_cannot_be_written_is_a_clear_error_and_the_last_one_stays(tmp_path):
