@@ -10,16 +10,12 @@ import pytest
 from cnncodes.cli import main
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.training import read_sets
-from cnncodes.training import TrainingSettings, train
 
 
 @pytest.fixture
-def start(network, pixels, stripes, tmp_path):
-    """Weights of the tiny network, two epochs old."""
-    settings = TrainingSettings(
-        epochs=10, batch_size=8, middle_rate=1.0, early_rate=1.0, mirror=False, dropout=0.1
-    )
-    return str(train(stripes, network, pixels, tmp_path / "start", settings).model)
+def start(learn):
+    """Weights of the tiny network after some epochs."""
+    return str(learn("start", epochs=10, learning_rate=0.01).model)
 
 
 QUICK = ["--batch-size", "8", "--set", "train.mirror=false", "--set", "train.learning_rate=0.02"]
@@ -71,18 +67,8 @@ def test_images_that_cannot_be_read_are_not_counted_as_learned_from(network, str
     data = shutil.copytree(stripes.root, tmp_path / "data")
     (data / "train" / "along" / "0.png").write_bytes(b"no image")
     (data / "val" / "across" / "1.png").write_bytes(b"")
-    command = [
-        "train",
-        str(data),
-        "-o",
-        str(tmp_path / "run"),
-        "--model",
-        network.name,
-        "--epochs",
-        "1",
-        *QUICK,
-    ]
-    assert main([*command, "--json"]) == 3
+    command = ["train", str(data), "-o", str(tmp_path / "run"), "--model", network.name, "--epochs", "1"]
+    assert main([*command, *QUICK, "--json"]) == 3
     shown = capsys.readouterr()
     document = json.loads(shown.out)
     assert document["images"] + document["watched"] == 47 and document["test"]["images"] == 17

@@ -15,12 +15,8 @@ from cnncodes.evaluation import evaluate
 from cnncodes.heads import LinearModel, load_model, split_rows
 from cnncodes.heads.splits import Split
 from cnncodes.images import SPLITS, file_digests, read_catalog
-from cnncodes.training import TrainingSettings, finetune, train
 from cnncodes.weights import check, convert, load_weights, read_tensors, save_weights, write_tensors
 
-SETTINGS = TrainingSettings(
-    epochs=2, batch_size=8, learning_rate=0.02, middle_rate=1.0, early_rate=1.0, mirror=False
-)
 TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))
 
 
@@ -42,12 +38,11 @@ def check_parts(split, catalog):
 
 @pytest.mark.parametrize("kind", ["none", "two", "three"])
 @pytest.mark.parametrize("freeze", ["none", "conv1-2"])
-def test_images_that_had_no_part_are_tested_once(network, pixels, stripes, tmp_path, kind, freeze):
+def test_images_that_had_no_part_are_tested_once(learn, stripes, kind, freeze):
     """The same that every other command tests on, and the same figure that an evaluation gives."""
     catalog = divided(stripes, kind)
-    weights = dataclasses.replace(load_weights("random:0", network="tiny"), preprocessing=pixels)
-    settings = dataclasses.replace(SETTINGS, freeze=freeze, cached_views=-1 if freeze == "none" else 1)
-    result = finetune(catalog, weights, tmp_path / "run", settings)
+    views = -1 if freeze == "none" else 1
+    result = learn(data=catalog, weights=learn.random, epochs=2, freeze=freeze, cached_views=views)
     check_parts(result.split, catalog)
     others = split_rows(catalog, np.ones(len(catalog), bool))
     assert result.split.test.tolist() == others.test.tolist()
@@ -59,14 +54,14 @@ def test_images_that_had_no_part_are_tested_once(network, pixels, stripes, tmp_p
     assert [line.val_accuracy for line in result.epochs] != [None, None]
 
 
-def test_the_test_is_kept_in_the_folder_and_in_the_model(network, pixels, stripes, tmp_path, capsys):
-    result = train(divided(stripes, "none"), network, pixels, tmp_path / "run", SETTINGS)
+def test_the_test_is_kept_in_the_folder_and_in_the_model(learn, stripes, tmp_path, capsys):
+    result = learn(data=divided(stripes, "none"))
     kept = json.loads((tmp_path / "run" / "run.json").read_text())["result"]
     weights = load_weights(result.model)
     assert kept["test"] == weights.evidence["test"] == dataclasses.asdict(result.test)
     assert kept["split"] == weights.evidence["split"] == result.split.how
     assert weights.evidence["split_record"] == result.split.record(stripes)
-    again = train(divided(stripes, "none"), network, pixels, tmp_path / "run", SETTINGS, resume=True)
+    again = learn(data=divided(stripes, "none"), resume=True)
     assert again.test == result.test
     assert check(result.model).evidence == weights.evidence
     assert main(["weights", "check", str(result.model)]) == 0
@@ -90,9 +85,9 @@ def test_what_the_command_says(network, stripes, tmp_path, capsys, monkeypatch):
     assert (evaluated["n"], evaluated["top1"]) == (18, found["test"]["accuracy"])
 
 
-def test_an_evaluation_on_images_that_chose_says_so_first(network, pixels, stripes, tmp_path, capsys):
+def test_an_evaluation_on_images_that_chose_says_so_first(learn, stripes, tmp_path, capsys):
     catalog = divided(stripes, "three")
-    result = train(catalog, network, pixels, tmp_path / "run", SETTINGS)
+    result = learn(data=catalog)
     model = load_model(result.model)
     watched = np.sort(file_digests(catalog.subset(result.split.choose)))
     assert np.array_equal(model.watched, watched) and not model.has_seen(watched).any()
@@ -107,46 +102,43 @@ def test_an_evaluation_on_images_that_chose_says_so_first(network, pixels, strip
     assert "18 of them chose the epoch that was kept" in first and "no test" in first
 
 
-def test_a_model_file_keeps_what_chose(network, pixels, stripes, tmp_path):
-    result = train(divided(stripes, "three"), network, pixels, tmp_path / "run", SETTINGS)
+def test_a_model_file_keeps_what_chose(learn, stripes, tmp_path):
+    result = learn(data=divided(stripes, "three"))
     model = load_model(result.model)
     model.save(tmp_path / "linear.safetensors")
     assert np.array_equal(LinearModel.load(tmp_path / "linear.safetensors").watched, model.watched)
-    second = finetune(
-        divided(stripes, "none"), load_weights(result.model), tmp_path / "second", SETTINGS, split="none"
-    )
+    first = load_weights(result.model)
+    second = learn("second", divided(stripes, "none"), first, split="none")
     weights = load_weights(second.model)
     assert len(weights.seen) == len(stripes) and not weights.watched, "learned from counts more"
     part = stripes.subset(np.flatnonzero(stripes.splits == TRAIN))
-    third = finetune(part, load_weights(result.model), tmp_path / "third", SETTINGS, split="none")
+    third = learn("third", part, first, split="none")
     assert set(model.watched.tolist()) == set(load_weights(third.model).watched)
 
 
 @pytest.mark.parametrize("how", ["none", "own"])
-def test_nothing_is_tested_that_nobody_kept(network, pixels, stripes, tmp_path, how):
+def test_nothing_is_tested_that_nobody_kept(learn, stripes, how):
     """A split of one's own says itself what is watched; `cnncodes run` tests by itself."""
     rows = np.arange(len(stripes))
     split = "none" if how == "none" else Split(rows[::2], rows[1::2], rows[:0], "mine")
-    result = train(stripes, network, pixels, tmp_path / "run", SETTINGS, split=split)
+    result = learn(split=split)
     assert result.test is None and len(result.split.choose) == (0 if how == "none" else 33)
     assert result.split.how == ("mine" if how == "own" else result.split.how)
 
 
-def test_copies_of_learned_images_and_broken_files_do_not_test(network, pixels, stripes, tmp_path):
+def test_copies_of_learned_images_and_broken_files_do_not_test(learn, stripes, tmp_path):
     data = shutil.copytree(stripes.root, tmp_path / "data")
     shutil.copy(data / "train/along/1.png", data / "val/along/0.png")
     (data / "val/across/1.png").write_bytes(b"no picture")
-    result = train(read_catalog(data), network, pixels, tmp_path / "run", SETTINGS)
+    result = learn(data=read_catalog(data))
     assert len(result.split.test) == 17 and result.test.images == 16
     assert set(result.unreadable) == {"val/across/1.png"}
 
 
 @pytest.mark.parametrize(("sets", "refused"), [(["one"] * 3, False), (["one", "two", "two"], True)])
-def test_a_file_of_an_earlier_version_with_several_heads_is_refused_by_name(
-    network, pixels, tmp_path, sets, refused
-):
+def test_a_file_of_an_earlier_version_with_several_heads_is_refused_by_name(learn, tmp_path, sets, refused):
     """Their scores cannot be compared: an answer over all classes would be wrong."""
-    weights = dataclasses.replace(load_weights("random:0", network="tiny"), preprocessing=pixels)
+    weights = learn.random
     save_weights(weights, tmp_path / "new.safetensors")
     tensors, metadata = read_tensors(tmp_path / "new.safetensors")
     record = json.loads(metadata["cnncodes"]) | {"class_sets": sets}

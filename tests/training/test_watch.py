@@ -1,4 +1,4 @@
-"""What is left to look at: events that TensorBoard reads, each epoch once, and the picture of the curves."""
+"""Events for TensorBoard, each epoch once, and the figures of the curves."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ from hooks import StopAt
 from cnncodes.core.errors import OptionError
 from cnncodes.images.decode import decode
 from cnncodes.pictures import draw_curves, draw_rates
-from cnncodes.training import Epoch, InterruptedTrainingError, TrainingSettings, train
+from cnncodes.training import Epoch, InterruptedTrainingError
 from cnncodes.training.callbacks import TAGS, Events
 from cnncodes.training.range_test import range_test
-
-SETTINGS = TrainingSettings(
-    epochs=3, batch_size=8, learning_rate=0.02, middle_rate=1.0, early_rate=1.0, dropout=0.1, mirror=False
-)
 
 
 def scalars(folder):
@@ -55,20 +51,15 @@ def epoch(number, **more):
     return Epoch(epoch=number, **(line | more))
 
 
-def test_tensorboard_finds_every_figure_of_every_epoch(network, pixels, stripes, tmp_path):
-    result = train(stripes, network, pixels, tmp_path / "run", SETTINGS)
-    agree(tmp_path / "run" / "events", result.epochs)
-
-
-def test_a_resumed_run_has_each_epoch_once(network, pixels, stripes, tmp_path):
-    folder = tmp_path / "run"
+def test_tensorboard_finds_every_figure_of_every_epoch_once_also_after_a_resume(learn):
     with pytest.raises(InterruptedTrainingError):
-        train(stripes, network, pixels, folder, SETTINGS, callbacks=[StopAt(9)])
-    assert scalars(folder / "events")["loss/train"].keys() == {1}
-    result = train(stripes, network, pixels, folder, SETTINGS, resume=True)
-    agree(folder / "events", result.epochs)
-    train(stripes, network, pixels, folder, SETTINGS, resume=True)  # nothing left to do
-    agree(folder / "events", result.epochs)
+        learn(epochs=3, callbacks=[StopAt(9)])
+    events = learn.folder / "run" / "events"
+    assert scalars(events)["loss/train"].keys() == {1}
+    result = learn(epochs=3, resume=True)
+    agree(events, result.epochs)
+    learn(epochs=3, resume=True)  # nothing left to do
+    agree(events, result.epochs)
 
 
 def test_epochs_that_are_done_again_replace_the_old_ones(tmp_path):
@@ -90,12 +81,10 @@ def test_without_a_val_split_there_are_no_val_curves(tmp_path):
     assert "loss/val" not in scalars(tmp_path) and "loss/train" in scalars(tmp_path)
 
 
-def test_a_training_lives_without_tensorboard_and_says_it_once(
-    network, pixels, stripes, tmp_path, monkeypatch
-):
+def test_a_training_works_without_tensorboard_and_notes_it_once(learn, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     notes = []
-    result = train(stripes, network, pixels, tmp_path / "run", SETTINGS, notes=notes.append)
+    result = learn(epochs=3, notes=notes.append)
     assert len(result.epochs) == 3 and result.model.exists()
     (note,) = notes
     assert "TensorBoard" in note and "metrics.jsonl" in note
