@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         recipe_summary,
     )
     from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, When
-    from cnncodes.advice.run_record import RunReport
-    from cnncodes.advice.steps import run
+    from cnncodes.advice.run_record import RunPlan, RunReport
+    from cnncodes.advice.steps import plan_run, run
     from cnncodes.advice.strays import Stray, Strays, find_strays
 
 _HOMES = {
@@ -31,7 +31,9 @@ _HOMES = {
     "FailedModel": "comparing",
     "ModelComparison": "comparing",
     "compare": "comparing",
+    "RunPlan": "run_record",
     "RunReport": "run_record",
+    "plan_run": "steps",
     "run": "steps",
     "Probe": "probe_result",
     "ProbeResult": "probe_result",
@@ -68,6 +70,7 @@ __all__ = [
     "ProbeResult",
     "Recipe",
     "RecipeError",
+    "RunPlan",
     "RunReport",
     "Stray",
     "Strays",
@@ -78,6 +81,7 @@ __all__ = [
     "find_strays",
     "load_recipe",
     "plain_recipe",
+    "plan_run",
     "probe",
     "recipe_files",
     "recipe_summary",

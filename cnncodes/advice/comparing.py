@@ -22,7 +22,7 @@ from cnncodes.advice.finished import finished_run, keep_mark, read_split, weight
 from cnncodes.advice.recipe import load_recipe
 from cnncodes.advice.run_inputs import recipe_of_run
 from cnncodes.advice.run_record import PREDICTIONS, SPLIT, RunNote, RunReport, inputs_of
-from cnncodes.advice.steps import RunSteps, run
+from cnncodes.advice.steps import RunOrder, RunSteps, run
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.stream import settings_of, stream
 from cnncodes.core.compute import Compute, Progress, no_progress
@@ -435,7 +435,8 @@ class _Work:
         place.mkdir(parents=True, exist_ok=True)
         with locked(place / "run"):
             note = RunNote(place, inputs_of(self.catalog, weights, compute.seed))
-            made = RunSteps(self.catalog, weights, place, note, compute, self.data).divide()
+            order = RunOrder(None, (), self.data, None)
+            made = RunSteps(self.catalog, weights, place, note, compute, order).divide()
         write_division(self.folder / SPLIT, self.catalog, made)
         self._keep(how=made.how, record=made.record, left_out=tuple(made.left_out.tolist()))
         self.division = made

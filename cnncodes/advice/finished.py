@@ -14,12 +14,13 @@ import numpy as np
 
 from cnncodes.advice.recipe import KEPT
 from cnncodes.advice.run_inputs import recipe_of_run
-from cnncodes.advice.run_record import KIND, NOTE, REPORT, SPLIT, RunReport, recipe_differences
+from cnncodes.advice.run_record import KIND, NOTE, REPORT, SPLIT, TEST, RunReport, recipe_differences
 from cnncodes.codes.file import CodesFile, Provenance
 from cnncodes.core.errors import CnnCodesError, ModelError
 from cnncodes.core.files import model_file, read_json
 from cnncodes.core.files import read_text as read_file
 from cnncodes.core.outputs import write_whole
+from cnncodes.heads.splits import HELD_OUT
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests
 from cnncodes.images.listing import class_places
@@ -74,6 +75,7 @@ def finished_run(
     recipe: str | None,
     assignments: Sequence[str],
     seed: int,
+    test: float | None = None,
 ) -> RunReport | None:
     """The report of a finished run that these images, weights, recipe and seed would show again; no network is loaded.
 
@@ -82,7 +84,7 @@ def finished_run(
     catalog : Catalog
     mark : list
         Of :func:`weights_mark`.
-    folder, recipe, assignments, seed
+    folder, recipe, assignments, seed, test
         As for :func:`cnncodes.advice.run`.
 
     Returns
@@ -93,10 +95,9 @@ def finished_run(
     place = Path(folder)
     try:
         report, note = read_records(place)
-        inputs = {**catalog_digests(catalog), "seed": seed}
-        if note.get("weights_mark") != mark or any(
-            note["inputs"].get(name) != value for name, value in inputs.items()
-        ):
+        inputs = {**catalog_digests(catalog), "seed": seed, TEST: HELD_OUT if test is None else test}
+        there = {TEST: HELD_OUT} | note["inputs"]
+        if note.get("weights_mark") != mark or any(there.get(name) != inputs[name] for name in inputs):
             return None
         advised = report.advice.recipe if report.advice else ""
         asked = recipe_of_run(recipe or advised, assignments, mark[0] if mark else None, seed)

@@ -24,6 +24,7 @@ from cnncodes.core.files import parse_json, parse_toml, read_json, read_text, re
 from cnncodes.core.outputs import locked, partials, remove_partials, replacing, write_whole
 from cnncodes.core.records import from_value, to_value
 from cnncodes.evaluation import Evaluation
+from cnncodes.heads.splits import HELD_OUT
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests
 from cnncodes.weights import Weights
@@ -38,6 +39,47 @@ LAYERS = "layers.h5"
 PREDICTIONS = "predictions.h5"  # of the test images
 PAGE = "report.html"
 _LOCK = "run.lock"
+TEST = "share to test"  # of the inputs
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run is going to do.
+
+    Parameters
+    ----------
+    folder : str
+    images, classes, train, val, test : int
+    split : str
+        How the images were divided, in words.
+    problems, unreadable, recipe, method, summary, chosen_by, recipe_text
+        As of a :class:`RunReport`.
+    reasons : tuple of Fact
+        Why this recipe.
+    expected_seconds : float or None
+        What following it takes here, by the advice; None of a recipe that a person has chosen.
+    """
+
+    folder: str
+    images: int
+    classes: int
+    train: int
+    val: int
+    test: int
+    split: str
+    problems: tuple[Finding, ...]
+    unreadable: dict[str, str]
+    recipe: str
+    method: str
+    summary: str
+    chosen_by: str
+    reasons: tuple[Fact, ...]
+    expected_seconds: float | None
+    recipe_text: str
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field, and the sentences of findings and reasons."""
+        return json.dumps(_with_sentences(self))
 
 
 @dataclass(frozen=True)
@@ -126,9 +168,7 @@ class RunReport:
 
     def to_json(self) -> str:
         """JSON object with one entry per field, and the sentences of findings, reasons, notes and advice."""
-        values = to_value(self)
-        values["problems"] = [finding_value(finding) for finding in self.problems]
-        values["reasons"] = [reason_value(fact) for fact in self.reasons]
+        values = _with_sentences(self)
         values["notes"] = [note_value(fact) for fact in self.notes]
         if self.advice is not None:
             values["advice"] = parse_json(self.advice.to_json())
@@ -151,17 +191,27 @@ class RunReport:
         return from_value(values, cls)
 
 
+def _with_sentences(record: RunPlan | RunReport) -> dict[str, Any]:
+    values: dict[str, Any] = to_value(record)
+    values["problems"] = [finding_value(finding) for finding in record.problems]
+    values["reasons"] = [reason_value(fact) for fact in record.reasons]
+    return values
+
+
 def predict_command(model: str) -> str:
     """What to type to ask a model about a new photograph."""
     return f"cnncodes predict {shlex.quote(model)} photo.jpg"
 
 
-def inputs_of(catalog: Catalog, weights: Weights | None, seed: int) -> dict[str, Any]:
-    """What a run depends on, but for the recipe: equal for the same images, weights and seed."""
+def inputs_of(
+    catalog: Catalog, weights: Weights | None, seed: int, test: float | None = None
+) -> dict[str, Any]:
+    """What a run depends on, but for the recipe: equal for the same images, weights, seed and share to test."""
     return {
         **catalog_digests(catalog),
         "weights": None if weights is None else weights.fingerprint,
         "seed": seed,
+        TEST: HELD_OUT if test is None else test,
     }
 
 
@@ -212,11 +262,11 @@ class RunNote:
             self._write()
             return
         self.values = _read(self.path)
-        there = self.values["inputs"]
+        there = {TEST: HELD_OUT} | self.values["inputs"]  # notes of before there was a choice
         if changed := [name for name, value in inputs.items() if there.get(name) != value]:
             shown = [
                 f"{name} ({there.get(name)} then, {inputs[name]} now)"
-                if isinstance(inputs[name], int)
+                if isinstance(inputs[name], int | float)
                 else name
                 for name in changed
             ]

@@ -22,6 +22,7 @@ from cnncodes.advice.run_record import (
     SPLIT,
     TRAINING,
     RunNote,
+    RunPlan,
     RunReport,
     predict_command,
 )
@@ -31,6 +32,10 @@ from cnncodes.images.digests import identical_files
 
 Array = npt.NDArray[Any]
 
+#: What a report has of its plan as it was.
+_OF_PLAN = (
+    "folder", "images", "classes", "train", "val", "split", "problems", "recipe", "method", "summary", "chosen_by", "recipe_text",
+)  # fmt: skip
 FEW_TO_TEST = 50  # images: with fewer, an accuracy is uncertain by some ten points
 
 
@@ -54,57 +59,75 @@ def test_rows(divided: Catalog, left_out: npt.ArrayLike = ()) -> Array:
     return test[~copied & (divided.labels[test] >= 0) & ~np.isin(test, np.asarray(left_out, np.int64))]
 
 
-def make_report(
+def make_plan(
     folder: Path,
     note: RunNote,
+    catalog: Catalog,
     division: Division,
-    divided: Catalog,
     advice: Advice | None,
     recipe: Recipe,
-    made: Made,
-    result: EvaluationResult | None,
-) -> RunReport:
-    """The report of a run whose steps are all done."""
-    counts = np.bincount(divided.splits, minlength=len(SPLITS))
-    unreadable = {**(advice.unreadable if advice else {}), **made.unreadable}
-    unreadable |= result.scores.problems if result else {}
-    by = note["chosen_by"]
+) -> RunPlan:
+    """What a run is going to do, once its recipe is chosen."""
+    counts = np.bincount(division.splits, minlength=len(SPLITS))
+    by, expected = note["chosen_by"], None
     why: tuple[Fact, ...] = ()
-    if advice:
-        other = Fact("requested", {"advised": advice.recipe})
-        given = (*advice.reasons, *filter(None, (advice.close,)))
-        why = given if by == "advice" else (other,) if advice.recipe != note["recipe"] else ()
-    files = {"model": MODEL, "split": SPLIT, "recipe": KEPT, "report": REPORT}
-    files |= {"advice": ADVICE} if advice else {}
-    files |= {"predictions": PREDICTIONS} if result else {}
-    files |= {"codes": made.codes.name} if made.codes else {"training": TRAINING}
-    return RunReport(
+    if advice and by == "advice":
+        why = (*advice.reasons, *filter(None, (advice.close,)))
+        expected = advice.advised.seconds
+    elif advice and advice.recipe != note["recipe"]:
+        why = (Fact("requested", {"advised": advice.recipe}),)
+    return RunPlan(
         folder=str(folder),
-        model=str(made.path),
-        images=len(divided),
-        classes=len(np.unique(divided.labels[divided.splits == SPLITS.index("train")])),
+        images=len(catalog),
+        classes=len(np.unique(catalog.labels[division.splits == SPLITS.index("train")])),
         train=int(counts[SPLITS.index("train")]),
         val=int(counts[SPLITS.index("val")]),
-        test=0 if result is None else result.evaluation.n,
+        test=int(counts[SPLITS.index("test")]),
         split=division.how,
         problems=advice.warnings if advice else (),
-        unreadable=unreadable,
+        unreadable=dict(advice.unreadable) if advice else {},
         recipe=note["recipe"],
         method=recipe.method,
         summary=recipe.summary,
         chosen_by=by,
-        reasons=(made.chosen, *why),
-        advice=advice,
+        reasons=why,
+        expected_seconds=expected,
         recipe_text=recipe.to_toml(),
+    )
+
+
+def make_report(
+    plan: RunPlan,
+    note: RunNote,
+    division: Division,
+    divided: Catalog,
+    advice: Advice | None,
+    made: Made,
+    result: EvaluationResult | None,
+) -> RunReport:
+    """The report of a run whose steps are all done."""
+    unreadable = {**plan.unreadable, **made.unreadable}
+    unreadable |= result.scores.problems if result else {}
+    files = {"model": MODEL, "split": SPLIT, "recipe": KEPT, "report": REPORT}
+    files |= {"advice": ADVICE} if advice else {}
+    files |= {"predictions": PREDICTIONS} if result else {}
+    files |= {"codes": made.codes.name} if made.codes else {"training": TRAINING}
+    untrained = note.values.get("untrained", False)
+    planned = {name: getattr(plan, name) for name in _OF_PLAN}
+    return RunReport(
+        **planned,
+        model=str(made.path),
+        test=0 if result is None else result.evaluation.n,
+        unreadable=unreadable,
+        reasons=(made.chosen, *plan.reasons),
+        advice=advice,
         evaluation=None if result is None else result.evaluation,
         stage=made.stage,
-        untrained=note.values.get("untrained", False),
+        untrained=untrained,
         left_out=tuple(division.left_out.tolist()),
         copies=0 if result is None else result.copies,
         top1_with_copies=None if result is None else result.top1_with_copies,
-        notes=_notes(
-            test_rows(divided, division.left_out), divided, result, note.values.get("untrained", False)
-        ),
+        notes=_notes(test_rows(divided, division.left_out), divided, result, untrained),
         files=files,
         versions=note["versions"],
         seconds=note["seconds"],

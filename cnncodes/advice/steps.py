@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ from cnncodes.advice.run_record import (
     SPLIT,
     TRAINING,
     RunNote,
+    RunPlan,
     RunReport,
     check_empty,
     inputs_of,
@@ -49,7 +50,7 @@ from cnncodes.advice.run_record import (
     remove_run,
     same_file,
 )
-from cnncodes.advice.run_report import Made, chosen_head, make_report, test_rows
+from cnncodes.advice.run_report import Made, chosen_head, make_plan, make_report, test_rows
 from cnncodes.advice.sample import late_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
@@ -60,7 +61,7 @@ from cnncodes.core.outputs import locked, write_whole
 from cnncodes.core.records import from_value, to_value
 from cnncodes.evaluation import EvaluationResult, Predictions, evaluate
 from cnncodes.heads import fit_linear, load_model
-from cnncodes.heads.splits import is_divided
+from cnncodes.heads.splits import HELD_OUT, is_divided
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
 from cnncodes.training.state import InterruptedTrainingError
@@ -87,6 +88,8 @@ def run(
     notes: Callable[[str], None] | None = None,
     overwrite: bool = False,
     division: Division | None = None,
+    test: float | None = None,
+    told: Callable[[str, Any], None] | None = None,
 ) -> RunReport:
     """From images to a tested model: split, advise, fit or train, evaluate, report.
 
@@ -120,6 +123,11 @@ def run(
         Take away what a run has left in the folder, and start anew; other files there are not touched.
     division : Division, optional
         A split that is already made, such as that of a comparison. No advice is computed then: name the recipe.
+    test : float, optional
+        Share of each class to keep for the test, 0..1, of images without a split of their own; by default 0.2.
+    told : callable(what, record), optional
+        Called as soon as something is known that was not known before: ``"split"`` with the division, ``"advice"`` with the
+        :class:`~cnncodes.advice.Advice`, ``"plan"`` with the :class:`~cnncodes.advice.RunPlan`.
 
     Raises
     ------
@@ -134,42 +142,114 @@ def run(
     InterruptedTrainingError
         After SIGTERM or SIGINT while training, once everything is saved.
     """
-    from cnncodes.weights import load_weights
+    order = RunOrder(recipe, tuple(assignments), data, test, overwrite, division)
+    compute = Compute(device, workers, processes, seed=seed, progress=progress or no_progress)
+    with order.begun(catalog, weights, Path(folder), compute, Hooks(notes, told)) as (steps, asked):
+        return steps.follow(asked)
 
-    weights = None if weights is None else load_weights(weights)
-    place = Path(folder)
-    if place.exists() and not place.is_dir():
-        raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
-    if weights is None and (recipe is None or load_recipe(recipe).method != "train"):
-        raise OptionError(
-            "there are no weights to start from.", "Give weights, or a recipe of the method 'train'."
-        )
-    if not (catalog.labels >= 0).any():
-        raise CatalogError(
-            "the images have no labels.", "Put them into one folder per class, or give a CSV with labels."
-        )
-    asked = (
-        None
-        if recipe is None
-        else recipe_of_run(recipe, assignments, weights.name if weights else None, seed)
-    )  # mistakes are told now
-    if place.is_dir() and not (place / NOTE).exists():
-        check_empty(place)
-    place.mkdir(parents=True, exist_ok=True)
-    with locked(place / "run"):
-        anew = overwrite and (place / NOTE).exists()
-        if anew:
-            check_inputs_stay(place, catalog, weights, recipe, asked, data)
-            remove_run(place)
-        note = RunNote(place, inputs_of(catalog, weights, seed), beside=anew)
-        compute = Compute(device, workers, processes, seed=seed, progress=progress or no_progress)
-        steps = RunSteps(catalog, weights, place, note, compute, data, notes, division)
-        try:
-            return steps.follow(asked, tuple(assignments))
-        except InterruptedTrainingError as error:
-            raise InterruptedTrainingError(
-                error.problem, "Repeat the same command: it goes on there."
-            ) from None
+
+def plan_run(
+    catalog: Catalog,
+    weights: AnyWeights | None,
+    folder: str | os.PathLike[str],
+    *,
+    recipe: str | os.PathLike[str] | None = None,
+    assignments: Sequence[str] = (),
+    data: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    processes: int = 1,
+    seed: int = 0,
+    test: float | None = None,
+    progress: Progress | None = None,
+    told: Callable[[str, Any], None] | None = None,
+) -> RunPlan:
+    """What :func:`run` with the same arguments would do: its split, what to look at in the data, and the recipe.
+
+    It stops before the recipe is followed; what was computed stays in the folder, and :func:`run` goes on from there. Parameters
+    and errors are those of :func:`run`.
+    """
+    order = RunOrder(recipe, tuple(assignments), data, test)
+    compute = Compute(device, workers, processes, seed=seed, progress=progress or no_progress)
+    with order.begun(catalog, weights, Path(folder), compute, Hooks(None, told)) as (steps, asked):
+        return steps.plan(asked)[0]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is called while a run works, see :func:`run`."""
+
+    notes: Callable[[str], None] | None = None
+    told: Callable[[str, Any], None] | None = None
+
+    def tell(self, what: str, record: Any) -> None:
+        """Say that something is known."""
+        if self.told is not None:
+            self.told(what, record)
+
+
+@dataclass(frozen=True)
+class RunOrder:
+    """What a person asks of a run, see :func:`run`."""
+
+    recipe: str | os.PathLike[str] | None
+    assignments: tuple[str, ...]
+    data: str | None
+    test: float | None
+    overwrite: bool = False
+    division: Division | None = None
+
+    @contextmanager
+    def begun(
+        self, catalog: Catalog, weights: AnyWeights | None, place: Path, compute: Compute, hooks: Hooks
+    ) -> Iterator[tuple[RunSteps, Recipe | None]]:
+        """The steps of the run in its locked folder, and the recipe that is asked for, once all of it is known to fit together."""
+        from cnncodes.weights import load_weights
+
+        weights = None if weights is None else load_weights(weights)
+        asked = self._check(catalog, weights, place, compute.seed)
+        place.mkdir(parents=True, exist_ok=True)
+        with locked(place / "run"):
+            anew = self.overwrite and (place / NOTE).exists()
+            if anew:
+                check_inputs_stay(place, catalog, weights, self.recipe, asked, self.data)
+                remove_run(place)
+            note = RunNote(place, inputs_of(catalog, weights, compute.seed, self.test), beside=anew)
+            try:
+                yield RunSteps(catalog, weights, place, note, compute, self, hooks), asked
+            except InterruptedTrainingError as error:
+                raise InterruptedTrainingError(
+                    error.problem, "Repeat the same command: it goes on there."
+                ) from None
+
+    def _check(self, catalog: Catalog, weights: Weights | None, place: Path, seed: int) -> Recipe | None:
+        """Refuse before any work what cannot be done; the recipe that is asked for."""
+        if place.exists() and not place.is_dir():
+            raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
+        if weights is None and (self.recipe is None or load_recipe(self.recipe).method != "train"):
+            raise OptionError(
+                "there are no weights to start from.", "Give weights, or a recipe of the method 'train'."
+            )
+        if not (catalog.labels >= 0).any():
+            raise CatalogError(
+                "the images have no labels.",
+                "Put them into one folder per class, or give a CSV with labels.",
+            )
+        if self.test is not None and not 0 < self.test < 1:
+            raise OptionError(
+                f"{self.test:g} is no share of the images to keep for the test.",
+                "Give a number between 0 and 1, such as 0.25.",
+            )
+        if self.test is not None and is_divided(catalog):
+            raise OptionError(
+                f"the images have a split of their own, so a share of {self.test:g} cannot be kept for the test.",
+                "Leave out --test, or give the images without their split.",
+            )
+        if place.is_dir() and not (place / NOTE).exists():
+            check_empty(place)
+        if self.recipe is None:
+            return None
+        return recipe_of_run(self.recipe, self.assignments, weights.name if weights else None, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,16 +261,26 @@ class RunSteps:
     folder: Path
     note: RunNote
     compute: Compute
-    data: str | None = None
-    notes: Callable[[str], None] | None = None
-    given: Division | None = None
+    order: RunOrder
+    hooks: Hooks = field(default_factory=Hooks)
 
-    def follow(self, asked: Recipe | None, assignments: tuple[str, ...]) -> RunReport:
-        """Every step that is not done yet."""
+    def plan(self, asked: Recipe | None) -> tuple[RunPlan, Recipe, Division, Advice | None]:
+        """The steps before the recipe is followed: split, advice, choice of the recipe."""
+        hooks = Hooks() if (self.folder / REPORT).exists() else self.hooks
         division = self.divide()
+        hooks.tell("split", division)
+        advice = self._advise(division.applied(self.catalog), needed=asked is None)
+        if advice is not None:
+            hooks.tell("advice", advice)
+        chosen = self._choose(asked, advice)
+        plan = make_plan(self.folder, self.note, self.catalog, division, advice, chosen)
+        hooks.tell("plan", plan)
+        return plan, chosen, division, advice
+
+    def follow(self, asked: Recipe | None) -> RunReport:
+        """Every step that is not done yet."""
+        plan, chosen, division, advice = self.plan(asked)
         divided = division.applied(self.catalog)
-        advice = self._advise(divided, needed=asked is None)
-        chosen = self._choose(asked, assignments, advice)
         path = self.folder / REPORT
         if path.exists():
             return RunReport.from_json(read_text(path)).placed(self.folder)
@@ -200,7 +290,7 @@ class RunSteps:
             else self._train(chosen, division, advice)
         )
         result = self._evaluate(made, divided, division.left_out)
-        report = make_report(self.folder, self.note, division, divided, advice, chosen, made, result)
+        report = make_report(plan, self.note, division, divided, advice, made, result)
         write_whole(path, report.to_json())
         return report
 
@@ -225,13 +315,13 @@ class RunSteps:
                 values.get("split_record", {}),
                 values.get("left_out", ()),
             )
-            if self.given is not None and (division.splits != self.given.splits).any():
+            if self.order.division is not None and (division.splits != self.order.division.splits).any():
                 raise ResumeError(
                     f"the run in '{self.folder}' has another split of the images.",
                     "Remove the folder, or choose another one with -o.",
                 )
         else:
-            division = self.given or self._new_division()
+            division = self.order.division or self._new_division()
             self.note.keep(
                 split=division.how, split_record=division.record, left_out=division.left_out.tolist()
             )
@@ -249,7 +339,8 @@ class RunSteps:
                 with CodesFile(codes) as file:
                     return own_division(self.catalog, file, late_stages(self.weights.architecture)[-1])
             usable, same, groups = self._groups(codes)
-            return draw_division(self.catalog, usable, groups, same=same, seed=self.compute.seed)
+            share = HELD_OUT if self.order.test is None else self.order.test
+            return draw_division(self.catalog, usable, groups, same=same, share=share, seed=self.compute.seed)
 
     def _codes_for_copies(self) -> Path | None:
         """Codes of all images, by which nearly equal ones are known; None without a network to make them."""
@@ -299,7 +390,7 @@ class RunSteps:
 
         Nor where there are too few images to judge a network by, if a person has chosen the recipe.
         """
-        if self.weights is None or self.given is not None:
+        if self.weights is None or self.order.division is not None:
             return None
         path = self.folder / ADVICE
         if path.exists():
@@ -307,7 +398,7 @@ class RunSteps:
         with self._timed("advice"):
             try:
                 advice = advise(
-                    divided, self.weights, data=self.data, device=self.compute.device, workers=self.compute.workers,
+                    divided, self.weights, data=self.order.data, device=self.compute.device, workers=self.compute.workers,
                     seed=self.compute.seed,
                     progress=self.compute.progress,
                 )  # fmt: skip
@@ -318,11 +409,11 @@ class RunSteps:
             write_whole(path, advice.to_json())
         return advice
 
-    def _choose(self, asked: Recipe | None, assignments: tuple[str, ...], advice: Advice | None) -> Recipe:
+    def _choose(self, asked: Recipe | None, advice: Advice | None) -> Recipe:
         """The recipe to follow, with every number; kept, and refused if it is another one later."""
         chosen = asked or recipe_of_run(
             advice.recipe if advice else "",
-            assignments,
+            self.order.assignments,
             self.weights.name if self.weights else None,
             self.compute.seed,
         )
@@ -389,7 +480,7 @@ class RunSteps:
             "workers": self.compute.workers,
             "resume": (folder / "run.json").exists(),
             "progress": self.compute.progress,
-            "notes": self.notes,
+            "notes": self.hooks.notes,
         }
         if not path.exists():
             with self._timed("training"):

@@ -51,6 +51,21 @@ RunRecipe = Annotated[
         show_default=False,
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Show split, findings and recipe, and stop; the run continues from there later."
+    ),
+]
+TestShare = Annotated[
+    float | None,
+    typer.Option(
+        "--test",
+        metavar="SHARE",
+        help="Share of each class to keep for the test, if the images have no split. [default: 0.2]",
+        show_default=False,
+    ),
+]
 RunOverwrite = Annotated[
     bool,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
         reporter.result(
             f"the network's own confidence on these images: {percent(evidence.confidence)} on average"
         )
-    print_findings(reporter, advice.warnings)
+    print_findings(reporter.result, advice.warnings)
     reporter.result()
     for option, name in ((advice.advised, "recipe"), (advice.runner_up, "runner-up")):
         reporter.result(
@@ -102,16 +103,18 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
         reporter.warn(f"unreadable: {len(advice.unreadable) - FIRST_UNREADABLE} more; --json lists all")
 
 
-def print_findings(reporter: Reporter, findings: tuple[Finding, ...], most: int | None = None) -> None:
+def print_findings(
+    say: Callable[[str], None], findings: tuple[Finding, ...], most: int | None = None
+) -> None:
     """What to look at in the data, with the first images or classes of each finding."""
     from cnncodes.advice.sentences import case_text, finding_text
 
     for finding in findings:
         if finding.kind == "unreadable":  # listed below, where all commands list them
             continue
-        reporter.result(f"look at: {one_line(finding_text(finding))}")
+        say(f"look at: {one_line(finding_text(finding))}")
         for case in finding.cases[:most]:
-            reporter.result(f"  {one_line(case_text(finding.kind, case))}")
+            say(f"  {one_line(case_text(finding.kind, case))}")
 
 
 def _row(depth: Depth, reference: bool) -> tuple[object, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json as json_module
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli import advice_options, options
 from cnncodes.cli.advise import FIRST_UNREADABLE, print_findings
@@ -15,10 +16,10 @@ from cnncodes.cli.results import top5_in_words
 from cnncodes.core.words import counted, duration, one_line, percent, quoted, shell, size
 
 if TYPE_CHECKING:
-    from cnncodes.advice import RunReport
+    from cnncodes.advice import RunPlan, RunReport
     from cnncodes.evaluation import Evaluation
 
-MOST_FINDINGS = 3  # files named per finding on the screen; the report has more
+MOST_FINDINGS = 3  # findings after the result, and images named per finding; the page has more
 
 
 @options.takes_data
@@ -29,6 +30,8 @@ def run(
     model: options.Network = None,
     recipe: advice_options.RunRecipe = None,
     set_: options.Set = None,
+    test: advice_options.TestShare = None,
+    dry_run: advice_options.DryRun = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     workers: options.Workers = None,
@@ -41,11 +44,13 @@ def run(
 ) -> None:
     """From images to a tested model: look at them, choose a recipe, follow it, test, report.
 
-    Without a split of their own, a fifth of the images is kept to test, copies on one side. The advice looks at
-    the others only. Interrupted or killed, the same command goes on where it stopped; done, it shows its report
-    again and does nothing, unless --overwrite says to start anew.
+    Images without a split are divided at random: a fifth of each class (--test) is kept for the test, copies on the same
+    side. The test images play no part in the choice of the recipe. Interrupted or killed, the same command continues; a
+    finished run is shown again at once, unless --overwrite starts anew.
 
         cnncodes run photos/ -o out
+
+        cnncodes run photos/ -o out --dry-run
 
         cnncodes run photos/ -o out --recipe large-similar --set train.epochs=5
     """
@@ -61,30 +66,74 @@ def run(
     mark = weights_mark(start)
     before = None if overwrite else finished_on(output)
     shown = before and model is None
-    report = finished_run(catalog, mark, output, recipe, set_ or (), seed) if shown else None
+    report = finished_run(catalog, mark, output, recipe, set_ or (), seed, test) if shown else None
     if report is None:
+        from cnncodes.advice import plan_run
         from cnncodes.advice import run as run_all
 
         loaded = None if start is None else options.load_weights(reporter, start, model)
         with reporter.steps() as progress:
-            report = run_all(
-                catalog, loaded, output, recipe=recipe, assignments=set_ or (), data=options.words(data, reading),
-                device=device, workers=workers, processes=processes, seed=seed, progress=progress,
-                notes=reporter.warn, overwrite=overwrite,
-            )  # fmt: skip
+            given: dict[str, Any] = {
+                "recipe": recipe, "assignments": set_ or (), "data": options.words(data, reading), "device": device,
+                "workers": workers, "processes": processes, "seed": seed, "test": test, "progress": progress,
+            }  # fmt: skip
+            if dry_run:
+                plan = plan_run(catalog, loaded, output, **given)
+            else:
+                report = run_all(
+                    catalog, loaded, output, notes=reporter.warn, overwrite=overwrite, told=_teller(reporter), **given
+                )  # fmt: skip
+        if report is None:
+            _print_plan(reporter, plan)
+            reporter.document(json_module.loads(plan.to_json()))
+            return
         if model is None:
             keep_mark(output, mark)
     if before is not None:
         reporter.note(
             f"already finished on {local_time(before)}; nothing was done again (use --overwrite to start anew)"
         )
-    _draw(report)
     _print(reporter, report, already=before is not None)
+    _draw(report)
     page = _write_page(reporter, report, device, workers, seed)
     reporter.document(json_module.loads(report.to_json()) | {"page": page})
     reporter.next(report.command)
     if report.unreadable:
         raise options.Exit(3)
+
+
+def _teller(reporter: Reporter) -> Callable[[str, Any], None]:
+    """Says what a run has found out as soon as it is known."""
+
+    def told(what: str, record: Any) -> None:
+        if what == "split":
+            reporter.note(f"split: {one_line(record.how)}")
+        elif what == "advice":
+            print_findings(reporter.note, record.warnings, MOST_FINDINGS)
+        elif what == "plan":
+            _print_recipe(reporter.note, record)
+
+    return told
+
+
+def _print_recipe(say: Callable[[str], None], plan: RunPlan | RunReport, most: int | None = None) -> None:
+    """The recipe and why, a sentence for each reason; the figures are on the page and in report.json."""
+    from cnncodes.advice.sentences import reason_of
+
+    by = "advised" if plan.chosen_by == "advice" else "requested"
+    say(f"recipe: {one_line(plan.recipe)} ({by}): {one_line(plan.summary)}")
+    for reason in plan.reasons[:most]:
+        say(f"- {one_line(reason_of(reason).short)}")
+
+
+def _print_plan(reporter: Reporter, plan: RunPlan) -> None:
+    """What a run would do."""
+    reporter.result(f"split: {one_line(plan.split)}")
+    print_findings(reporter.result, plan.problems, MOST_FINDINGS)
+    _print_recipe(reporter.result, plan)
+    if plan.expected_seconds is not None:
+        reporter.result(f"expected time: about {duration(plan.expected_seconds)}")
+    reporter.note("nothing was fitted or trained; the same command without --dry-run continues from here")
 
 
 def local_time(stamp: str) -> str:
@@ -153,22 +202,21 @@ def _write_page(
 
 
 def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
-    """What a person wants to know, the result last; ``already`` where all of it was done before.
+    """The result first, then what it rests on; ``already`` where all of it was done before."""
+    from cnncodes.advice.sentences import finding_text, note_text
 
-    Of each reason the first sentence; the figures are on the page and in report.json.
-    """
-    from cnncodes.advice.sentences import note_text, reason_of
-
-    reporter.result(f"split: {one_line(report.split)}")
-    print_findings(reporter, report.problems, MOST_FINDINGS)
-    by = "advised" if report.chosen_by == "advice" else "asked for"
-    reporter.result(f"recipe: {one_line(report.recipe)} ({by}): {one_line(report.summary)}")
-    for reason in report.reasons:
-        reporter.result(f"- {one_line(reason_of(reason).short)}")
     if report.evaluation is not None:
-        _print_evaluation(reporter, report, report.evaluation)
+        _print_evaluation(reporter, report.evaluation)
     for note in report.notes:
         reporter.result(f"note: {one_line(note_text(note))}")
+    if already:
+        reporter.note(f"split: {one_line(report.split)}")
+    _print_recipe(reporter.result, report, 1)  # the others were told before the work, and are on the page
+    findings = [finding for finding in report.problems if finding.kind != "unreadable"]  # listed below
+    for finding in findings[:MOST_FINDINGS]:
+        reporter.result(f"look at: {one_line(finding_text(finding))}")
+    if len(findings) > MOST_FINDINGS:
+        reporter.result(f"look at: {len(findings) - MOST_FINDINGS} more findings on the page")
     for name, problem in list(report.unreadable.items())[:FIRST_UNREADABLE]:
         reporter.warn(f"unreadable: {quoted(name)}: {problem}")
     if len(report.unreadable) > FIRST_UNREADABLE:
@@ -181,7 +229,7 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
     )
 
 
-def _print_evaluation(reporter: Reporter, report: RunReport, found: Evaluation) -> None:
+def _print_evaluation(reporter: Reporter, found: Evaluation) -> None:
     reporter.result(
         f"accuracy {percent(found.top1)} on {found.n:,} images kept to test (95 % interval {100 * found.top1_low:.1f} to "
         f"{100 * found.top1_high:.1f}){top5_in_words(found)}, mean per class {percent(found.mean_per_class)}; "

@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cnncodes import training
-from cnncodes.advice import RunReport, advise, probe, run, steps
+from cnncodes.advice import RunReport, advise, plan_run, probe, run, steps
 from cnncodes.advice.division import draw_division, for_training, own_division
 from cnncodes.advice.draws import find_pool
 from cnncodes.advice.evidence import measure_size
@@ -99,6 +99,30 @@ def test_a_run_ends_with_a_tested_model_and_a_report(stripes, weights, tmp_path,
     assert RunReport.from_json((tmp_path / "out/report.json").read_text()) == report
     for what, name in report.files.items():
         assert (tmp_path / "out" / name).exists(), what
+
+
+def test_what_is_known_is_told_at_once_and_a_run_goes_on_from_its_plan(stripes, weights, tmp_path) -> None:
+    catalog, told = read_catalog(stripes), []
+    options = {"told": lambda what, record: told.append((what, record))}
+    plan = plan_run(catalog, weights, tmp_path / "out", **options)
+    assert [what for what, _ in told] == ["split", "advice", "plan"] and told[-1][1] == plan
+    assert (plan.train, plan.test, plan.chosen_by) == (36, 9, "advice") and plan.expected_seconds > 0
+    assert not (tmp_path / "out/model.safetensors").exists()
+    report = run(catalog, weights, tmp_path / "out", **options)
+    assert report.recipe == plan.recipe and report.reasons[1:] == plan.reasons and len(told) == 6
+    run(catalog, weights, tmp_path / "out", **options)
+    assert len(told) == 6, "nothing is new of a finished run"
+
+
+def test_the_share_that_tests_is_a_persons_choice(stripes, weights, tmp_path) -> None:
+    catalog, options = read_catalog(stripes), {"recipe": "small-similar"}
+    assert run(catalog, weights, tmp_path / "out", test=0.4, **options).test == 18
+    with pytest.raises(ResumeError, match=r"share to test \(0.4 then, 0.2 now\)"):
+        run(catalog, weights, tmp_path / "out", **options)
+    own = replace(catalog, splits=np.resize([1, 1, 3], len(catalog)).astype(np.uint8))
+    for images, share, words in ((catalog, 1.5, "between 0 and 1"), (own, 0.4, "split of their own")):
+        with pytest.raises(OptionError, match=words):
+            run(images, weights, tmp_path / "other", test=share, **options)
 
 
 def test_nothing_of_the_test_images_was_fitted(stripes, weights, tmp_path) -> None:
@@ -552,8 +576,11 @@ def test_the_command_tells_what_a_person_wants_to_know(
     (stripes / "along/7.png").write_bytes(b"no image")
     out = tmp_path / "out"
     command = ["run", str(stripes), "-o", str(out), "--weights", str(tmp_path / "tiny.safetensors")]
+    assert main([*command, "--dry-run"]) == 0 and not (out / "model.safetensors").exists()
+    assert "recipe: small-" in capsys.readouterr().out
     assert main(command) == 3, "an image could not be read"
     shown = capsys.readouterr()
+    assert shown.out.startswith("accuracy ") and "split: " in shown.err, "the result comes first"
     for part in ("accuracy ", "95 % interval", "always the largest class", "recipe: small-", "(advised)"):
         assert part in shown.out
     assert (
