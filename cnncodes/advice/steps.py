@@ -512,11 +512,11 @@ class RunSteps:
         with self._timed("test"):
             self.compute.progress("testing", 0, len(rows), "")
             if made.codes is not None:
-                result = evaluate(model, made.codes, rows=rows, copies=copies, temperature=False)
+                result = evaluate(model, made.codes, rows=rows, copies=copies)
                 answers = Predictions.of(result)
             else:
                 result = evaluate(
-                    model, divided, rows=rows, copies=copies, temperature=False, device=self.compute.device, workers=self.compute.workers,
+                    model, divided, rows=rows, copies=copies, device=self.compute.device, workers=self.compute.workers,
                     processes=self.compute.processes,
                     progress=lambda _, done, total, word: self.compute.progress("testing", done, total, word),
                 )  # fmt: skip

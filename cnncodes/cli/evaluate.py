@@ -23,7 +23,6 @@ def evaluate(
     models: head_options.ModelsAndData,
     split: head_options.EvaluateSplit = "auto",
     crops: head_options.OptionalCrops = None,
-    no_temperature: head_options.NoTemperature = False,
     confusion: head_options.ConfusionFile = None,
     csv: head_options.VerdictsFile = None,
     weights: options.OptionalWeights = None,
@@ -51,7 +50,7 @@ def evaluate(
         cnncodes evaluate a.safetensors b.safetensors c.safetensors photos/
 
     The calibration error says how far probabilities and accuracy are apart: at 0 %, of the images predicted
-    with probability 0.8, 80 % are right. A temperature T (softmax of score / T) often mends it.
+    with probability 0.8, 80 % are right.
     """
     from cnncodes.evaluation import AverageResult
     from cnncodes.heads import load_model
@@ -61,7 +60,7 @@ def evaluate(
     _check_outputs(confusion, csv, overwrite)
     loaded = [load_model(file) for file in files]
     results = _evaluate(
-        reporter, loaded, files, data, reading, split=split, crops=crops, temperature=not no_temperature, weights=weights,
+        reporter, loaded, files, data, reading, split=split, crops=crops, weights=weights,
         device=device, workers=workers, processes=processes, ray=ray,
     )  # fmt: skip
     document: dict[str, Any] = json_module.loads(results.to_json())
@@ -127,7 +126,6 @@ def _evaluate(
     *,
     split: str,
     crops: str | None,
-    temperature: bool,
     weights: str | None,
     **compute: Any,
 ) -> EvaluationResult | AverageResult:
@@ -145,18 +143,16 @@ def _evaluate(
                 "Leave it out, or give the images instead of the codes file.",
             )
         if single:
-            return evaluate_model(models[0], data, split=split, temperature=temperature)
-        return evaluate_average(models, data, split=split, temperature=temperature)
+            return evaluate_model(models[0], data, split=split)
+        return evaluate_average(models, data, split=split)
     numbers = [model_weights(model, weights) for model in models]
     with reporter.steps() as progress:
         if single:
             return evaluate_model(
-                models[0], source, split=split, temperature=temperature, weights=numbers[0], crops=crops,
-                progress=progress, **compute,
+                models[0], source, split=split, weights=numbers[0], crops=crops, progress=progress, **compute,
             )  # fmt: skip
         return evaluate_average(
-            models, source, split=split, temperature=temperature, weights=numbers, crops=crops,
-            progress=progress, **compute,
+            models, source, split=split, weights=numbers, crops=crops, progress=progress, **compute,
         )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ Images = Annotated[
     ),
 ]
 Top = Annotated[int, typer.Option("--top", metavar="N", min=1, help="Classes per image, best first.")]
-Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: one line per image and class.")]
+Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output: one line per image.")]
 ModelsAndData = Annotated[
     list[str],
     typer.Argument(
@@ -124,14 +124,6 @@ VerdictsFile = Annotated[
         help="Also write one line per image, right and wrong, the worst mistakes first: true and predicted class, "
         "scores, margin and, of a softmax head, probabilities.",
         show_default=False,
-    ),
-]
-NoTemperature = Annotated[
-    bool,
-    typer.Option(
-        "--no-temperature",
-        help="Fit no temperature on the val split; else its images are computed too, where it is neither "
-        "evaluated nor fitted on.",
     ),
 ]
 EvaluateSplit = Annotated[
@@ -172,4 +164,20 @@ MapStep = Annotated[
         "it, which needs more passes. [default: 16]",
         show_default=False,
     ),
+]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="With --csv: also a column with the probability of each class.")
+]
+SortInto = Annotated[
+    str | None,
+    typer.Option(
+        "--sort-into",
+        metavar="FOLDER",
+        help="Also put links to the images into a folder per class, with unsure/, unlike/ and unreadable/.",
+        show_default=False,
+    ),
+]
+Copy = Annotated[bool, typer.Option("--copy", help="With --sort-into: copies instead of links.")]
+ShowScores = Annotated[
+    bool, typer.Option("--scores", help="Scores of the classifier instead of probabilities.")
 ]

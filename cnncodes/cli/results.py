@@ -75,14 +75,8 @@ def top5_in_words(found: Evaluation) -> str:
 def print_calibration(reporter: Reporter, result: EvaluationResult) -> None:
     """How far the probabilities can be believed."""
     found = result.calibration
-    of = "" if found.of == "probabilities" else f" of {found.of}, since an SVM has no probabilities:"
-    start = f"calibration error{of} {percent(found.ece)} ({len(found.bins)} bins)"
-    if found.temperature is None:
-        reporter.result(f"{start}; {found.how}")
-    else:
-        reporter.result(
-            f"{start}; {percent(found.ece_scaled)} with temperature {found.temperature:.3g}, fitted on {found.how}"
-        )
+    of = "" if found.of == "probabilities" else " of softmax(score): this SVM has no probabilities"
+    reporter.result(f"calibration error{of} {percent(found.ece)} ({len(found.bins)} bins)")
 
 
 def print_average(reporter: Reporter, result: AverageResult, names: list[str]) -> None:

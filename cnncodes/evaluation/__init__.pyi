@@ -1,6 +1,6 @@
 """The public names of this room, and where each lives."""
 
-from cnncodes.evaluation.calibration import Calibration, calibration_error, fit_temperature
+from cnncodes.evaluation.calibration import Calibration, calibration_error
 from cnncodes.evaluation.evaluating import (
     AverageResult,
     Comparison,
@@ -20,6 +20,7 @@ from cnncodes.evaluation.predictions import (
     write_verdicts,
 )
 from cnncodes.evaluation.scores import Scores, is_codes, model_weights, score, score_models
+from cnncodes.evaluation.sorting import check_sorted, sort_images
 from cnncodes.evaluation.timing import benchmark_network
 from cnncodes.evaluation.timing_record import Timing
 
@@ -36,17 +37,18 @@ __all__ = [
     "Verdict",
     "benchmark_network",
     "calibration_error",
+    "check_sorted",
     "compare_models",
     "evaluate",
     "evaluate_average",
     "evaluate_scores",
-    "fit_temperature",
     "is_codes",
     "model_weights",
     "predict",
     "predictions_of",
     "score",
     "score_models",
+    "sort_images",
     "verdicts",
     "write_verdicts",
 ]

@@ -14,14 +14,7 @@ import numpy as np
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CatalogError, ModelError, OptionError
 from cnncodes.core.records import to_value
-from cnncodes.evaluation.calibration import (
-    Calibration,
-    Kind,
-    calibration_error,
-    fit_temperature,
-    log_softmax,
-    mean_log_probabilities,
-)
+from cnncodes.evaluation.calibration import Calibration, Kind, calibration_error
 from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
 from cnncodes.evaluation.rows import (
     all_seen,
@@ -29,10 +22,10 @@ from cnncodes.evaluation.rows import (
     caution,
     digests_of,
     labels_for,
-    rows_for_temperature,
     rows_to_evaluate,
 )
 from cnncodes.evaluation.scores import Data, Scores, is_codes, score_models
+from cnncodes.heads.calibration import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.images.catalog import Catalog
 
@@ -62,8 +55,7 @@ class EvaluationResult:
     labels : int ndarray [n]
         Places in the classes.
     log_probabilities : float ndarray [n, K]
-        Of a softmax head as it gives them; of an SVM log softmax(scores / T), with the temperature T of the
-        calibration, or 1 where none could be fitted.
+        With the model's temperature; of an SVM without one, log softmax(scores).
     calibration : Calibration
     copies : int
         Further images, copies of those that the model was fitted on, which are not evaluated.
@@ -197,7 +189,6 @@ def evaluate(
     split: str = "auto",
     rows: np.ndarray | None = None,
     copies: np.ndarray | None = None,
-    temperature: bool = True,
     weights: AnyWeights | None = None,
     device: str = "auto",
     crops: str | None = None,
@@ -223,9 +214,6 @@ def evaluate(
     copies : int ndarray, optional
         With ``rows``: further ones, copies of images that the model was fitted on, for ``top1_with_copies`` alone.
         Without ``rows`` those of the split that the model was fitted on under this or another name.
-    temperature : bool, default True
-        Whether a temperature is fitted on the val split, where it is neither evaluated nor fitted on; of
-        images, that split is then computed as well.
     weights, device, crops, batch_size, workers, processes, ray, progress
         As for :func:`~cnncodes.evaluation.score`.
 
@@ -236,11 +224,9 @@ def evaluate(
     CatalogError
         If no image is left to evaluate.
     """
-    asked = _Asked(split, rows, copies, temperature, crops)
+    asked = _Asked(split, rows, copies, crops)
     compute = Compute(device, workers, processes, ray, batch_size=batch_size, progress=progress)
-    return _judge([load_model(model)], data, asked, None if weights is None else [weights], compute).results[
-        0
-    ]
+    return _judge([load_model(model)], data, asked, None if weights is None else [weights], compute)[0]
 
 
 def evaluate_average(
@@ -248,7 +234,6 @@ def evaluate_average(
     data: Data,
     *,
     split: str = "auto",
-    temperature: bool = True,
     weights: Sequence[AnyWeights] | None = None,
     device: str = "auto",
     crops: str | None = None,
@@ -260,8 +245,7 @@ def evaluate_average(
     """Compare several models, and the average of their probabilities, with labels.
 
     The average is that of Krizhevsky, Sutskever and Hinton 2012 (section 6: five networks, 18.2 % to 16.4 %
-    top-5 error). An SVM has scores and no probabilities: softmax(scores / T) stands for them, T fitted on the
-    val split as for :func:`evaluate`, or 1. Images are left out if any of the models was fitted on them.
+    top-5 error). Images are left out if any of the models was fitted on them.
 
     Parameters
     ----------
@@ -269,7 +253,7 @@ def evaluate_average(
         With the same classes, in any order; the first one's order counts.
     weights : sequence of Weights, name or path, optional
         One per model.
-    data, split, temperature, device, crops, workers, processes, ray, progress
+    data, split, device, crops, workers, processes, ray, progress
         As for :func:`evaluate`.
 
     Raises
@@ -282,32 +266,24 @@ def evaluate_average(
         If no image is left to evaluate.
     """
     loaded = [load_model(model) for model in models]
-    asked = _Asked(split, temperature=temperature, crops=crops)
-    judged = _judge(loaded, data, asked, weights, Compute(device, workers, processes, ray, progress=progress))
-    first = judged.results[0]
-    logarithms = mean_log_probabilities([result.log_probabilities for result in judged.results])
+    asked = _Asked(split, crops=crops)
+    results = _judge(loaded, data, asked, weights, Compute(device, workers, processes, ray, progress=progress))
+    first = results[0]
+    logarithms = mean_log_probabilities([result.log_probabilities for result in results])
     values = np.full(first.scores.values.shape, np.nan)
     values[first.rows] = logarithms
-    val = mean_log_probabilities(judged.val)
     average = dataclasses.replace(
         first,
         evaluation=evaluate_scores(logarithms, first.labels, loaded[0].classes),
         scores=dataclasses.replace(first.scores, values=values),
         log_probabilities=logarithms,
-        calibration=_calibrate(logarithms, first.labels, val, judged.val_labels, judged.val_how),
+        calibration=_calibration(logarithms, first.labels, None, "probabilities"),
     )
-    return AverageResult(average, judged.results, _what_is_averaged(loaded, judged.results))
-
-
-def _what_is_averaged(models: Sequence[LinearModel], results: Sequence[EvaluationResult]) -> str:
-    pairs = zip(models, results, strict=True)
-    svms = [result.calibration for model, result in pairs if model.head.kind == "svm"]
-    if not svms:
-        return "the mean of the models' probabilities"
-    used = ", ".join(f"{found.temperature or 1:.3g}" for found in svms)
-    fitted = [found.how for found in svms if found.temperature is not None]
-    why = f"fitted on {fitted[0]}" if fitted else svms[0].how
-    return f"the mean of the models' probabilities; of an SVM, softmax(score / T) with T = {used} ({why})"
+    raw = sum(model.head.scale is None for model in loaded)
+    how = "the mean of the models' probabilities"
+    if raw:
+        how += f" ({raw} of them SVMs without calibrated probabilities: softmax of their scores)"
+    return AverageResult(average, results, how)
 
 
 def compare_models(
@@ -346,10 +322,10 @@ def compare_models(
     called = tuple(names) if names is not None else tuple(model.settings.weights for model in models)
     if len(called) != 2:
         raise OptionError(f"two models are compared, and {len(called)} names are given.", "Give two.")
-    asked = _Asked(split, temperature=False)
-    judged = _judge(models, data, asked, None, Compute(device, workers, progress=progress))
-    one, other = judged.results
-    hits = [result.log_probabilities.argmax(axis=1) == result.labels for result in judged.results]
+    asked = _Asked(split)
+    results = _judge(models, data, asked, None, Compute(device, workers, progress=progress))
+    one, other = results
+    hits = [result.log_probabilities.argmax(axis=1) == result.labels for result in results]
     only_first, only_second = int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum())
     low, high = paired_interval(only_first, only_second, one.evaluation.n)
     return Comparison(
@@ -415,18 +391,7 @@ class _Asked:
     split: str
     rows: np.ndarray | None = None
     copies: np.ndarray | None = None
-    temperature: bool = True
     crops: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Judged:
-    """Results of all models on the same images, and what a temperature of their average is fitted on."""
-
-    results: tuple[EvaluationResult, ...]
-    val: tuple[np.ndarray, ...]  # log probabilities [v, K] of each model on the val images
-    val_labels: np.ndarray  # [v]
-    val_how: str
 
 
 def _judge(
@@ -435,7 +400,7 @@ def _judge(
     asked: _Asked,
     weights: Sequence[AnyWeights] | None,
     compute: Compute,
-) -> _Judged:
+) -> tuple[EvaluationResult, ...]:
     """Results of all models on the same images."""
     if not models:
         raise OptionError("there is no model to evaluate.", "Name one or more.")
@@ -445,28 +410,24 @@ def _judge(
 
     def scored(sample: _Sample) -> _Scored:
         """Of images the sample alone is computed, in one go; of a codes file all scores are there."""
-        rows, val = sample.rows, sample.val
+        rows = sample.rows
         if isinstance(data, Catalog) or not is_codes(data):
-            part = catalog.subset(np.concatenate([rows, val]))
-            both = score_models(models, part, weights, asked.crops, compute)
-            rows, val = np.split(np.arange(len(rows) + len(val)), [len(rows)])
-            evaluated = [scores.subset(rows) for scores in both]
+            evaluated = score_models(models, catalog.subset(rows), weights, asked.crops, compute)
+            rows = np.arange(len(rows))
         else:
-            evaluated = both = score_models(models, data, weights, asked.crops, compute)
+            evaluated = score_models(models, data, weights, asked.crops, compute)
         ordered = [
             dataclasses.replace(scores, values=scores.values[:, order])
             for scores, order in zip(evaluated, orders, strict=True)
         ]
-        vals = [scores.values[val][:, order] for scores, order in zip(both, orders, strict=True)]
-        return _Scored(ordered, rows, vals)
+        return _Scored(ordered, rows)
 
     found = scored(sample)
     if asked.rows is None and asked.split == "auto" and sample.seen.any() and not found.any_of(sample):
         # only broken files are left unseen
         everything, how = all_seen(sample.labels, _fitted(models))
-        val, val_how = rows_for_temperature(catalog, sample.labels, sample.seen, everything)
         none = np.zeros(len(everything), np.bool_)
-        sample = dataclasses.replace(sample, rows=everything, copied=none, how=how, val=val, val_how=val_how)
+        sample = dataclasses.replace(sample, rows=everything, copied=none, how=how)
         found = scored(sample)
     if not found.any_of(sample):
         name, reason = next(iter(found.scores[0].problems.items()), ("", ""))
@@ -479,7 +440,7 @@ def _judge(
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """Which rows of the catalog are compared, and which fit a temperature."""
+    """Which rows of the catalog are compared."""
 
     labels: np.ndarray  # [N]
     seen: np.ndarray  # [N]
@@ -487,8 +448,6 @@ class _Sample:
     rows: np.ndarray
     copied: np.ndarray  # [rows]: not evaluated
     how: str
-    val: np.ndarray
-    val_how: str
 
 
 def _sample(
@@ -510,57 +469,40 @@ def _sample(
         rows, copies, how = rows_to_evaluate(catalog, labels, seen, watched, split, _fitted(models))
         if not seen[rows].all() or split != "auto":  # else it is said already
             how += caution(rows, seen, watched, _fitted(models))
-    val, val_how = rows_for_temperature(catalog, labels, seen, rows)
-    if not asked.temperature:
-        val, val_how = val[:0], "no temperature is fitted: none was asked for"
     copied = np.repeat([False, True], [len(rows), len(copies)])
     rows = np.concatenate([rows, copies])
-    return _Sample(labels, seen, watched & ~seen, rows, copied, how, val, val_how)
+    return _Sample(labels, seen, watched & ~seen, rows, copied, how)
 
 
 @dataclass(frozen=True, eq=False)
 class _Scored:
-    """Scores of each model, with columns in one order, of the evaluated and of the val images."""
+    """Scores of each model, with columns in one order, of the evaluated images."""
 
     scores: list[Scores]
     places: np.ndarray  # of the evaluated images in the scores' catalog
-    val: list[np.ndarray]
 
     @property
     def readable(self) -> np.ndarray:
         """Evaluated images that all models could read: bool ``[n]``."""
         return _complete([scores.values[self.places] for scores in self.scores])
 
-    @property
-    def val_readable(self) -> np.ndarray:
-        """Val images that all models could read: bool ``[v]``."""
-        return _complete(self.val)
-
     def any_of(self, sample: _Sample) -> bool:
         """Whether any image that is evaluated could be read."""
         return bool((self.readable & ~sample.copied).any())
 
 
-def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) -> _Judged:
+def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) -> tuple[EvaluationResult, ...]:
     """Metrics and calibration of each model, on the images that all of them could read."""
-    readable, val_good = scored.readable, scored.val_readable
+    readable = scored.readable
     good, copied = readable & ~sample.copied, readable & sample.copied
-    labels, val_labels = sample.labels[sample.rows][good], sample.labels[sample.val][val_good]
-    how, val_how = sample.how, sample.val_how
+    labels, how = sample.labels[sample.rows][good], sample.how
     if bad := int((~readable & ~sample.copied).sum()):
         how += f"; {bad:,} of them could not be read"
-    if len(sample.val) and not val_good.any():
-        val_how = "no temperature is fitted: none of the images of the val split could be read"
-    results, val_logarithms = [], []
-    for model, scores, val in zip(models, scored.scores, scored.val, strict=True):
+    results = []
+    for model, scores in zip(models, scored.scores, strict=True):
         values = scores.values[scored.places][good]
-        svm = model.head.kind == "svm"
-        calibration = _calibrate(
-            values, labels, val[val_good], val_labels, val_how, "softmax(score)" if svm else "probabilities"
-        )
-        used = (calibration.temperature or 1.0) if svm else 1.0
+        logarithms = log_softmax(values, model.head.scale or 1.0)
         evaluation = evaluate_scores(values, labels, models[0].classes)
-        val_logarithms.append(log_softmax(val[val_good], used))
         hits = (scores.values[scored.places].argmax(axis=1) == sample.labels[sample.rows])[good | copied]
         results.append(
             EvaluationResult(
@@ -570,39 +512,26 @@ def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) ->
                 how=how,
                 seen=int(sample.seen[sample.rows][good].sum()),
                 labels=labels,
-                log_probabilities=log_softmax(values, used),
-                calibration=calibration,
+                log_probabilities=logarithms,
+                calibration=_calibration(
+                    logarithms,
+                    labels,
+                    model.head.temperature,
+                    "softmax(score)" if model.head.scale is None else "probabilities",
+                ),
                 copies=int(copied.sum()),
                 top1_with_copies=float(hits.mean()) if copied.any() else None,
                 watched=int(sample.watched[sample.rows][good].sum()),
             )
         )
-    return _Judged(tuple(results), tuple(val_logarithms), val_labels, val_how)
+    return tuple(results)
 
 
-def _calibrate(
-    scores: np.ndarray,
-    labels: np.ndarray,
-    val_scores: np.ndarray,
-    val_labels: np.ndarray,
-    how: str,
-    of: Kind = "probabilities",
+def _calibration(
+    logarithms: np.ndarray, labels: np.ndarray, temperature: float | None, of: Kind
 ) -> Calibration:
-    """Calibration error of softmax(scores), and with the temperature that the val images give.
-
-    ``how`` says which val images these are, or why there are none.
-    """
-    error, bins = calibration_error(np.exp(log_softmax(scores)), labels)
-    temperature = fit_temperature(val_scores, val_labels)
-    if temperature is None:
-        if len(val_labels):
-            how = (
-                f"no temperature is fitted: on {how} no finite one is best "
-                "(all are right, or the scores are no better than guessing)"
-            )
-        return Calibration(error, bins, None, None, how, of)
-    scaled, _ = calibration_error(np.exp(log_softmax(scores, temperature)), labels)
-    return Calibration(error, bins, temperature, scaled, how, of)
+    error, bins = calibration_error(np.exp(logarithms), labels)
+    return Calibration(error, bins, temperature, of)
 
 
 def _names(names: Sequence[str]) -> str:

@@ -18,9 +18,9 @@ from cnncodes.core.files import cells, open_file, reading
 from cnncodes.core.outputs import replacing
 from cnncodes.core.records import to_json
 from cnncodes.core.words import visible
-from cnncodes.evaluation.calibration import log_softmax
 from cnncodes.evaluation.scores import NOT_FINITE, Data, Scores, is_codes, score
-from cnncodes.heads.choice import leads
+from cnncodes.heads.calibration import log_softmax
+from cnncodes.heads.likeness import UNLIKE
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.images.catalog import Catalog, read_catalog
 
@@ -33,11 +33,8 @@ HEADER = (
 )  # fmt: skip
 
 
-#: A decision is close where the best class leads the second by less than this share of the model's usual lead. Scores grow
-#: with C, and their leads with them: at C = 1e-5 an SVM's are some 1e-5, and no fixed number would do. Measured on images
-#: kept to test of ants and bees, six scenes and ten textures (fc6, both heads, C from 1e-5 to 100): 11 to 23 % are close,
-#: and of these the share of right answers is 13 to 39 points below that of the others.
-CLOSE_SHARE = 1 / 3
+#: A model is unsure where its best class has less than this probability, or is less than so many times as probable as the second.
+LEAST_PROBABILITY, LEAST_ODDS = 0.5, 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +51,8 @@ class Predictions:
         Places in the classes.
     scores : float64 ndarray [n, K]
     classes : tuple of str
-    odds : bool
-        Whether softmax(scores) are probabilities; an SVM's are none.
+    temperature : float or None
+        softmax(scores / temperature) are the probabilities; None of an SVM that has none.
     problems : dict of str to str
         Images without scores, with the reason.
     """
@@ -65,7 +62,7 @@ class Predictions:
     labels: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float64]
     classes: tuple[str, ...]
-    odds: bool
+    temperature: float | None
     problems: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -85,7 +82,7 @@ class Predictions:
             result.labels,
             result.scores.values[result.rows],
             result.evaluation.classes,
-            result.calibration.of == "probabilities",
+            (result.calibration.temperature or 1.0) if result.calibration.of == "probabilities" else None,
             result.scores.problems,
         )
 
@@ -94,15 +91,22 @@ class Predictions:
         """Place of the best-scored class of each image; the first of equal ones."""
         return np.asarray(self.scores.argmax(axis=1))
 
+    @property
+    def log_probabilities(self) -> npt.NDArray[np.float64] | None:
+        """Logarithms of the probabilities ``[n, K]``; None where there are none."""
+        return None if self.temperature is None else log_softmax(self.scores, self.temperature)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write them as HDF5, over an old file, whole or not at all.
 
         Datasets ``row``, ``name``, ``label``, ``score``, ``class``, ``problem/name`` and ``problem/reason``; attributes ``format``
-        (1) and ``odds``. Bytes of names that are not UTF-8 stay as they are.
+        (1), ``odds`` (whether there are probabilities) and ``temperature``. Bytes of names that are not UTF-8 stay as they are.
         """
         text = h5py.string_dtype()
         with replacing(Path(path), overwrite=True) as whole, h5py.File(whole, "w") as file:
-            file.attrs["format"], file.attrs["odds"] = 1, self.odds
+            file.attrs["format"], file.attrs["odds"] = 1, self.temperature is not None
+            if self.temperature is not None:
+                file.attrs["temperature"] = self.temperature
             numbers = {"row": self.rows, "label": self.labels, "score": self.scores}
             for name, values in numbers.items():
                 file.create_dataset(name, data=values)
@@ -128,14 +132,18 @@ class Predictions:
                     tuple(file[name].asstr(errors="surrogateescape")[:])
                     for name in ("name", "class", "problem/name", "problem/reason")
                 )
-                odds = bool(file.attrs["odds"])
+                temperature = float(file.attrs.get("temperature", 1.0)) if file.attrs["odds"] else None
             if not (
                 rows.shape == labels.shape == (len(names),) and scores.shape == (len(names), len(classes))
             ):
                 raise ValueError("its parts do not fit each other")
             if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
                 raise ValueError("a label is none of the classes")
-            return cls(rows, names, labels, scores, classes, odds, dict(zip(bad, reasons, strict=True)))
+            if temperature is not None and not 0 < temperature < np.inf:
+                raise ValueError("its temperature is not a positive number")
+            return cls(
+                rows, names, labels, scores, classes, temperature, dict(zip(bad, reasons, strict=True))
+            )
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,7 @@ class Verdict:
     score_true, score_predicted : float
         Of an average of models, logarithms of probabilities.
     probability_true, probability_predicted : float or None
-        None of an SVM, which has scores and no probabilities.
+        None of an SVM without probabilities.
     loss : float or None
         - log(probability_true).
     """
@@ -180,7 +188,7 @@ class Verdict:
 def verdicts(given: EvaluationResult | Predictions) -> list[Verdict]:
     """One verdict per evaluated image, the worst mistake first; of equal ones in the catalog's order.
 
-    The worst has the largest loss or, of an SVM, the lowest margin.
+    The worst has the largest loss or, without probabilities, the lowest margin.
     """
     answers = given if isinstance(given, Predictions) else Predictions.of(given)
     scores, labels, classes = answers.scores, answers.labels, answers.classes
@@ -191,7 +199,7 @@ def verdicts(given: EvaluationResult | Predictions) -> list[Verdict]:
     others = scores.copy()
     others[places, labels] = -np.inf
     margin = own - others.max(axis=1)
-    logarithms = log_softmax(scores) if answers.odds else None
+    logarithms = answers.log_probabilities
     badness = margin if logarithms is None else logarithms[places, labels]
     found = []
     for place in np.argsort(badness, kind="stable"):
@@ -217,7 +225,7 @@ def verdicts(given: EvaluationResult | Predictions) -> list[Verdict]:
 def write_verdicts(
     given: EvaluationResult | Predictions, output: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Path:
-    """Write :func:`verdicts` as CSV (UTF-8, one line per image), whole or not at all; numbers that an SVM does not have are empty.
+    """Write :func:`verdicts` as CSV (UTF-8, one line per image), whole or not at all; what a model does not have is empty.
 
     Bytes of a name that are not UTF-8 are written as ``\\xff``; a text that a spreadsheet would take for a formula begins with an apostrophe.
 
@@ -268,18 +276,19 @@ class Prediction:
     name : str
     classes : tuple of str
     scores : tuple of float
-        Of these classes. Of an SVM: the highest is the answer, which may be below 0 where there are more than two classes; the
-        smaller C, the smaller all scores. Of softmax: the logarithm of the probability, but for a
-        constant.
+        Of these classes; the highest is the answer.
     probabilities : tuple of float or None
-        None for an SVM, whose scores are distances and not odds.
+        Of these classes, calibrated on held-out images; None of an SVM for which none could be held out, and of earlier versions.
     problem : str or None
         Why an image could not be read; then the rest is empty.
-    lead : float or None
-        How far the best class is before the second: probability of a softmax, score of an SVM.
-    close : bool or None
-        Whether that is less than a third of the model's usual lead (:attr:`LinearModel.usual_lead`), so that the decision
-        could as well have been the other. None where the usual lead is not known: of networks, and of old models.
+    unsure : bool or None
+        Whether the best class has a probability below 50 %, or less than twice that of the second. None without
+        probabilities.
+    percentile : float or None
+        How many per cent of the training images are nearer to a class than this image, 0..100: see
+        :class:`cnncodes.heads.likeness.Likeness`. None where the model does not know.
+    unlike : bool or None
+        Whether that is 99 or more: the image is unlike the training images, and the answer may mean nothing.
     """
 
     name: str
@@ -287,8 +296,9 @@ class Prediction:
     scores: tuple[float, ...] = ()
     probabilities: tuple[float, ...] | None = None
     problem: str | None = None
-    lead: float | None = None
-    close: bool | None = None
+    unsure: bool | None = None
+    percentile: float | None = None
+    unlike: bool | None = None
 
     def to_json(self) -> str:
         """JSON object with one entry per field."""
@@ -322,26 +332,32 @@ def predictions_of(model: AnyModel, scores: Scores, top: int = 5) -> list[Predic
     """Predictions from scores that are there; raises as :func:`predict`."""
     model = _checked(model, top)
     found = []
-    softmax, usual = model.head.kind == "softmax", model.usual_lead
-    for name, values in zip(scores.catalog.names, scores.values, strict=True):
+    temperature = model.head.scale
+    for name, values, usual in zip(scores.catalog.names, scores.values, scores.percentiles, strict=True):
         if np.isnan(values).any():
             found.append(Prediction(name, problem=scores.problems.get(name, NOT_FINITE)))
             continue
         best = np.argsort(-values, kind="stable")[:top]
-        odds = np.exp(values - values.max())
-        odds = odds / odds.sum()
-        lead = float(leads(values[None], model.head.kind)[0]) if len(values) > 1 else None
+        odds = None if temperature is None else np.exp(log_softmax(values[None], temperature))[0]
+        percentile = None if np.isnan(usual) else float(usual)
         found.append(
             Prediction(
                 name,
                 tuple(model.classes[place] for place in best),
                 tuple(float(values[place]) for place in best),
-                tuple(float(odds[place]) for place in best) if softmax else None,
-                lead=lead,
-                close=None if lead is None or usual is None else lead < CLOSE_SHARE * usual,
+                None if odds is None else tuple(float(odds[place]) for place in best),
+                unsure=None if odds is None else is_unsure(odds),
+                percentile=percentile,
+                unlike=None if percentile is None else percentile >= UNLIKE,
             )
         )
     return found
+
+
+def is_unsure(probabilities: npt.NDArray[Any]) -> bool:
+    """Whether the best of a row of probabilities ``[K]`` is low, or hardly higher than the second."""
+    *_, second, best = (0.0, *np.sort(probabilities)[-2:])
+    return bool(best < LEAST_PROBABILITY or best < LEAST_ODDS * second)
 
 
 def _checked(model: AnyModel, top: int) -> LinearModel:

@@ -13,8 +13,6 @@ from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.images.digests import file_digests
 from cnncodes.images.listing import SPLITS, class_name
 
-VAL = SPLITS.index("val")
-
 
 def catalog_of(data: Data) -> Catalog:
     """The catalog of images or of a codes file."""
@@ -135,28 +133,6 @@ def all_seen(labels: np.ndarray, fitted: str = "the model was") -> tuple[np.ndar
     """All labelled rows, where none is left that was not fitted on, and a word on it."""
     rows = np.flatnonzero(labels >= 0)
     return rows, f"all {len(rows):,} images, on each of which {fitted} fitted: this is no test"
-
-
-def rows_for_temperature(
-    catalog: Catalog, labels: np.ndarray, seen: np.ndarray, evaluated: np.ndarray
-) -> tuple[np.ndarray, str]:
-    """Val images that fit a temperature, and which they are in words; none of them, and why, else.
-
-    They must be neither evaluated (the figure would be too good) nor fitted on (a model is surer of these
-    than of any others, so the temperature would be too low).
-    """
-    val = (labels >= 0) & (catalog.splits == VAL)
-    if not val.any():
-        return evaluated[:0], "no temperature is fitted: the data have no val split"
-    if val[evaluated].any():
-        return evaluated[:0], "no temperature is fitted: the val split is itself what is evaluated"
-    rows = np.flatnonzero(val & ~seen)
-    if not len(rows):
-        return rows, "no temperature is fitted: all images of the val split were fitted on"
-    left_out = int(val.sum()) - len(rows)
-    return rows, f"the {len(rows):,} images of the val split" + (
-        f" that were not fitted on ({left_out:,} were)" if left_out else ""
-    )
 
 
 def _negated(fitted: str) -> str:

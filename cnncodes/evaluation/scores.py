@@ -16,7 +16,7 @@ from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.codes.stream import Block, stream
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError, WeightsMissingError
-from cnncodes.evaluation.calibration import log_softmax, mean_log_probabilities
+from cnncodes.heads.calibration import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import AnyModel, LinearModel, averaged, load_model, read_rows
 from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.weights import Weights
@@ -43,11 +43,14 @@ class Scores:
         NaN where an image could not be read, or its codes are not finite.
     problems : dict of str to str
         Name and reason of each of these images.
+    percentiles : float ndarray [N]
+        How far each image is from the training images, 0..100 (:class:`cnncodes.heads.likeness.Likeness`); NaN where that is not known.
     """
 
     catalog: Catalog
     values: np.ndarray
     problems: dict[str, str]
+    percentiles: np.ndarray
 
     @property
     def readable(self) -> np.ndarray:
@@ -59,7 +62,8 @@ class Scores:
         """Scores of some rows, with the problems of these alone."""
         catalog = self.catalog.subset(rows)
         kept = set(catalog.names) & set(self.problems)
-        return Scores(catalog, self.values[rows], {n: r for n, r in self.problems.items() if n in kept})
+        problems = {name: reason for name, reason in self.problems.items() if name in kept}
+        return Scores(catalog, self.values[rows], problems, self.percentiles[rows])
 
 
 def score(
@@ -148,15 +152,17 @@ def score_models(
         settings = dataclasses.replace(settings, batch_size=size)
         blocks = stream(data, numbers[members[0]], settings, compute)
         values = {member: np.full((len(data), len(loaded[member].classes)), np.nan) for member in members}
+        usual = {member: np.full(len(data), np.nan) for member in members}
         problems: dict[str, str] = {}
         for block in blocks:
             done = int(block.rows[-1]) + 1
             for member in members:
-                values[member][block.rows[0] : done] = _block_scores(loaded[member], block)
+                place = slice(block.rows[0], done)
+                values[member][place], usual[member][place] = _block_scores(loaded[member], block)
             problems |= {data.names[row]: reason for row, reason in block.problems.items()}
             word = f"{len(problems):,} unreadable" if problems else ""
             compute.progress("scoring", number * len(data) + done, total, word)
-        found |= {member: _finite(data, values[member], problems) for member in members}
+        found |= {member: _finite(data, values[member], problems, usual[member]) for member in members}
     return [found[member] for member in range(len(loaded))]
 
 
@@ -185,29 +191,36 @@ def _passes(
     ]
 
 
-def _finite(catalog: Catalog, values: np.ndarray, problems: dict[str, str]) -> Scores:
+def _finite(catalog: Catalog, values: np.ndarray, problems: dict[str, str], usual: np.ndarray) -> Scores:
     """The scores, all NaN and with a reason where codes were not finite; a class without any probability may have -inf."""
     bad = np.isnan(values).any(axis=1) | np.isposinf(values).any(axis=1)
     values[bad] = np.nan
     reasons = {catalog.names[row]: NOT_FINITE for row in np.flatnonzero(bad)}
-    return Scores(catalog, values, reasons | problems)
+    return Scores(catalog, values, reasons | problems, usual)
 
 
-def _block_scores(model: LinearModel, block: Block) -> np.ndarray:
-    """Scores ``[rows, K]`` of one block; kept crops are averaged, unreadable images are NaN.
+def _block_scores(model: LinearModel, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """Scores ``[rows, K]`` and :attr:`Scores.percentiles` of one block; kept crops are averaged, unreadable images are NaN.
 
     A head reads the mean of the crops' codes, as it was fitted. Of a network's own classifier the probabilities
     are averaged (Krizhevsky, Sutskever and Hinton 2012, section 4.1), and their logarithms are the scores.
     """
     read = block.codes[model.stage].astype(np.float32, copy=False)
-    values: np.ndarray
+    unknown = np.full(len(read), np.nan)
     if read.ndim == 3 and _is_network(model):
         crops = [log_softmax(model.head.scores(read[:, crop])) for crop in range(read.shape[1])]
-        values = mean_log_probabilities(crops)
+        values, usual = mean_log_probabilities(crops), unknown
     else:
-        values = model.head.scores(read if read.ndim == 2 else read.mean(1))
+        values, usual = _head_scores(model, read if read.ndim == 2 else read.mean(1))
     values[[row - block.rows[0] for row in block.problems]] = np.nan
-    return values
+    return values, usual
+
+
+def _head_scores(model: LinearModel, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores ``[n, K]`` and :attr:`Scores.percentiles` ``[n]`` of codes ``[n, d]``."""
+    if model.likeness is None:
+        return model.head.scores(codes), np.full(len(codes), np.nan)
+    return model.head.scores(codes), model.likeness.percentiles(model.head.normalisation(codes))
 
 
 def _is_network(model: LinearModel) -> bool:
@@ -274,13 +287,13 @@ def _score_codes(model: LinearModel, path: Path) -> Scores:
     with CodesFile(path) as codes:
         codes.require_complete()
         _check_settings(model.settings, codes.settings, path)
-        values = np.full((len(codes), len(model.classes)), np.nan)
+        values, usual = np.full((len(codes), len(model.classes)), np.nan), np.full(len(codes), np.nan)
         rows = np.flatnonzero(codes.state == DONE)
         for start in range(0, len(rows), 1024):
             part = rows[start : start + 1024]
             with np.errstate(invalid="ignore", over="ignore"):  # codes that are not finite: said below
-                values[part] = model.head.scores(read_rows(codes, model.stage, part))
-        return _finite(codes.catalog, values, codes.problems())
+                values[part], usual[part] = _head_scores(model, read_rows(codes, model.stage, part))
+        return _finite(codes.catalog, values, codes.problems(), usual)
 
 
 def _check_settings(needed: ExtractionSettings, there: ExtractionSettings, path: Path) -> None:

@@ -1,11 +1,13 @@
 """The public names of this room, and where each lives."""
 
+from cnncodes.heads.calibration import fit_temperature, log_softmax
 from cnncodes.heads.choice import DEFAULT_CS, Choice, choose_C
 from cnncodes.heads.draws import FewShot, draw_few, few_shot
 from cnncodes.heads.export import check_exportable, export_head
 from cnncodes.heads.fit import FitResult, fit_head
 from cnncodes.heads.folds import stratified_folds
 from cnncodes.heads.head import Head
+from cnncodes.heads.likeness import Likeness
 from cnncodes.heads.linear_model import (
     LinearFit,
     LinearModel,
@@ -25,6 +27,7 @@ __all__ = [
     "FewShot",
     "FitResult",
     "Head",
+    "Likeness",
     "LinearFit",
     "LinearModel",
     "Normalisation",
@@ -37,8 +40,10 @@ __all__ = [
     "few_shot_codes",
     "fit_head",
     "fit_linear",
+    "fit_temperature",
     "is_model",
     "load_model",
+    "log_softmax",
     "split_rows",
     "stratified_folds",
 ]

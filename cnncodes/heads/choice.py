@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.core.files import parse_json, reading
+from cnncodes.heads.calibration import fit_temperature
 from cnncodes.heads.checks import check_codes
 from cnncodes.heads.folds import TRAINING, stratified_folds
 from cnncodes.heads.head import HeadKind
@@ -54,9 +55,8 @@ class Choice:
         "5 stratified folds" or "val split of 120 images", with what was unusual.
     seconds : float
         Wall time.
-    lead : float or None
-        With ``best``: how far the best class usually leads the second on the held-out rows; see :func:`median_lead`. None
-        in records of earlier versions.
+    temperature : float or None
+        With ``best``: that of :func:`cnncodes.heads.calibration.fit_temperature` on the held-out rows.
     folds : int, default 0
         How many; 1 for a val split; 0 in records of earlier versions.
     """
@@ -67,7 +67,7 @@ class Choice:
     best: float
     how: str
     seconds: float
-    lead: float | None = None
+    temperature: float | None = None
     folds: int = 0
 
     @property
@@ -84,6 +84,7 @@ class Choice:
     def from_json(cls, text: str) -> Choice:
         """Inverse of :meth:`to_json`; raises ModelError for anything else."""
         values = parse_json(text)
+        values.pop("lead", None)  # of earlier versions
         for name in ("C", "accuracy", "sd"):
             values[name] = tuple(values[name])
         return cls(**values)
@@ -143,13 +144,11 @@ def choose_C(
     began = time.perf_counter()
     X, labels = check_codes(X, labels, classes)
     record = Normalisation.of(X, normalisation)
-    held_out, fold, rows, how = hold_out(X, labels, classes, folds=folds, validation=validation, seed=seed)
+    held, rows = hold_out(X, labels, classes, folds=folds, validation=validation, seed=seed)
     rotation = rotate(record(rows), penalise_bias=kind == "svm")
     return choose_on_rotation(
         rotation,
-        held_out,
-        fold,
-        how,
+        held,
         len(classes),
         kind=kind,
         Cs=Cs,
@@ -157,6 +156,15 @@ def choose_C(
         jobs=jobs,
         began=began,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Rows with labels ``[n]`` and folds ``[n]`` (-1: always used for training), and ``how`` the folds were made, in words."""
+
+    labels: Array
+    fold: Array
+    how: str
 
 
 def hold_out(
@@ -167,15 +175,16 @@ def hold_out(
     folds: int,
     validation: tuple[Array, Array] | None,
     seed: int,
-) -> tuple[Array, Array, Array, str]:
-    """Labels [n], fold [n] (-1: always used for training), codes [n, d] of all rows, and how, in words."""
+) -> tuple[HeldOut, Array]:
+    """What is held out, and the codes [n, d] of all rows, those of ``validation`` last."""
     if validation is None:
         fold, how = stratified_folds(labels, folds, classes, seed=seed)
-        return labels, fold, X, how
+        return HeldOut(labels, fold, how), X
     Xv, labels_v = check_codes(*validation, classes, all_classes=False, columns=X.shape[1])
     fold = np.repeat([TRAINING, 0], [len(X), len(Xv)])
     rows = np.concatenate([X, Xv])
-    return np.concatenate([labels, labels_v]), fold, rows, f"val split of {len(Xv)} images"
+    how = f"val split of {len(Xv)} images"
+    return HeldOut(np.concatenate([labels, labels_v]), fold, how), rows
 
 
 def check_candidates(Cs: Sequence[float]) -> tuple[float, ...]:
@@ -191,9 +200,7 @@ def check_candidates(Cs: Sequence[float]) -> tuple[float, ...]:
 
 def choose_on_rotation(
     rotation: Rotation,
-    labels: Array,
-    fold: Array,
-    how: str,
+    held: HeldOut,
     K: int,
     *,
     kind: HeadKind,
@@ -204,8 +211,9 @@ def choose_on_rotation(
 ) -> Choice:
     """:func:`choose_C` for rows that are rotated already; ``began`` is when the work for it started."""
     candidates = check_candidates(Cs)
+    labels, fold = held.labels, held.fold
     scores = held_out_scores(
-        rotation, labels, fold, K, kind=kind, Cs=candidates, class_weight=class_weight, jobs=jobs
+        rotation, held, K, kind=kind, Cs=candidates, class_weight=class_weight, jobs=jobs
     )
     right = scores.argmax(axis=2) == labels  # [n_C, n]
     by_fold = np.array([right[:, fold == f].mean(axis=1) for f in range(fold.max() + 1)])  # [folds, n_C]
@@ -216,34 +224,11 @@ def choose_on_rotation(
         tuple(accuracy.tolist()),
         tuple(by_fold.std(axis=0).tolist()),
         candidates[best],
-        how,
+        held.how,
         time.perf_counter() - began,
-        median_lead(scores[best][fold != TRAINING], kind),
+        fit_temperature(scores[best][fold != TRAINING], labels[fold != TRAINING]),
         len(by_fold),
     )
-
-
-def median_lead(scores: Array, kind: HeadKind) -> float:
-    """How far the best class is before the second, in the middle of some rows.
-
-    Parameters
-    ----------
-    scores : float array [n, K]
-    kind : {"svm", "softmax"}
-        The lead of an SVM is a difference of scores, that of softmax one of probabilities (0..1).
-    """
-    return float(np.median(leads(scores, kind)))
-
-
-def leads(scores: Array, kind: HeadKind) -> Array:
-    """How far the best class of each row is before the second: float ``[n]``; parameters as :func:`median_lead`."""
-    values = scores
-    if kind == "softmax":
-        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-        values = odds / odds.sum(axis=1, keepdims=True)
-    two = np.sort(values, axis=1)[:, -2:]
-    ahead: Array = two[:, 1] - two[:, 0]
-    return ahead
 
 
 def class_costs(labels: Array, used: Array, K: int, class_weight: ClassWeight) -> Array:
@@ -257,8 +242,7 @@ def class_costs(labels: Array, used: Array, K: int, class_weight: ClassWeight) -
 
 def held_out_scores(
     rotation: Rotation,
-    labels: Array,
-    fold: Array,
+    held: HeldOut,
     K: int,
     *,
     kind: HeadKind,
@@ -273,6 +257,7 @@ def held_out_scores(
     float32 array [n_C, n, K]
         Rows that are never held out have zeros.
     """
+    labels, fold = held.labels, held.fold
     scores = np.zeros((len(Cs), len(labels), K), np.float32)
     used = fold[:, None] != np.arange(fold.max() + 1)  # [n, S]
     weights = class_costs(labels, used, K, class_weight)

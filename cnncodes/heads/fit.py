@@ -21,7 +21,6 @@ from cnncodes.heads.choice import (
     choose_on_rotation,
     class_costs,
     hold_out,
-    median_lead,
     positive_classes,
     softmax_costs,
     svm_problems,
@@ -58,9 +57,6 @@ class FitResult:
         Which solver fitted the final head, and why not scikit-learn's if it was tried.
     seconds : float
         Wall time of the whole fit, the choice of C included.
-    lead : float or None
-        How far the best class usually leads the second, of an SVM in score and of softmax in probability: the median
-        over the held-out rows that C was chosen on, else over the rows fitted on.
     """
 
     head: Head
@@ -68,7 +64,6 @@ class FitResult:
     rows: int
     solver: str
     seconds: float
-    lead: float | None = None
 
     def to_json(self) -> str:
         """JSON object of everything but the head's arrays."""
@@ -79,7 +74,6 @@ class FitResult:
                 "rows": self.rows,
                 "solver": self.solver,
                 "seconds": self.seconds,
-                "lead": self.lead,
             }
         )
 
@@ -145,16 +139,15 @@ def fit_head(
     candidates = check_candidates(DEFAULT_CS if C == "auto" else [C] if isinstance(C, int | float) else C)
     choice, rotation = None, None
     if len(candidates) > 1:
-        labels, fold, X, how = hold_out(X, labels, classes, folds=folds, validation=validation, seed=seed)
+        held, X = hold_out(X, labels, classes, folds=folds, validation=validation, seed=seed)
+        labels = held.labels
     record = Normalisation.of(X, normalisation)
     normalised = record(X)
     if len(candidates) > 1:
         rotation = rotate(normalised, penalise_bias=kind == "svm")
         choice = choose_on_rotation(
             rotation,
-            labels,
-            fold,
-            how,
+            held,
             len(classes),
             kind=kind,
             Cs=candidates,
@@ -166,11 +159,8 @@ def fit_head(
     weight, bias, used = _final(
         normalised, labels, len(classes), kind, best, class_weight, solver, seed, rotation
     )
-    head = Head(kind, weight, bias, record, best, classes)
-    lead = choice.lead if choice else None
-    if not lead:  # nothing was held out, or a C so small that those scores are 0 within their tolerance
-        lead = median_lead(normalised @ weight.T + bias, kind)
-    return FitResult(head, choice, len(X), used, time.perf_counter() - began, lead)
+    head = Head(kind, weight, bias, record, best, classes, choice.temperature if choice else None)
+    return FitResult(head, choice, len(X), used, time.perf_counter() - began)
 
 
 def _final(

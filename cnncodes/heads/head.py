@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cnncodes.core.errors import HeadError, ModelError
 from cnncodes.core.files import parse_json, reading
+from cnncodes.heads.calibration import log_softmax
 from cnncodes.heads.normalise import Normalisation
 
 HeadKind = Literal["svm", "softmax"]
@@ -35,6 +36,9 @@ class Head:
     C : float
         The inverse strength of the penalty that was used.
     classes : tuple of K str
+    temperature : float or None
+        softmax(scores / temperature) are the probabilities (:mod:`cnncodes.heads.calibration`); None where no images were held
+        out to fit it: then softmax(scores) are those of "softmax", and "svm" has none.
     """
 
     kind: HeadKind
@@ -43,9 +47,14 @@ class Head:
     normalisation: Normalisation
     C: float
     classes: tuple[str, ...]
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         K = len(self.classes)
+        if self.temperature is not None and not 0 < self.temperature < np.inf:
+            raise ModelError(
+                f"temperature {self.temperature} cannot be used.", "It must be a positive number."
+            )
         if self.kind not in ("svm", "softmax"):
             raise ModelError(f"head kind {self.kind!r} is not known.", "Use 'svm' or 'softmax'.")
         if K < 2 or self.weight.ndim != 2 or self.weight.shape[0] != K or self.bias.shape != (K,):
@@ -76,14 +85,14 @@ class Head:
         predicted: npt.NDArray[np.int64] = self.scores(X).argmax(axis=1)
         return predicted
 
+    @property
+    def scale(self) -> float | None:
+        """The temperature, 1 of a softmax head without one; None where scores give no probabilities."""
+        return 1.0 if self.temperature is None and self.kind == "softmax" else self.temperature
+
     def probabilities(self, X: Array) -> Array | None:
-        """Probabilities [n, K] of a softmax head, or None for "svm", whose scores are distances, not odds."""
-        if self.kind == "svm":
-            return None
-        scores = self.scores(X)
-        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-        probabilities: Array = odds / odds.sum(axis=1, keepdims=True)
-        return probabilities
+        """Probabilities [n, K] of raw codes ``X`` [n, d]; None of an SVM without a temperature."""
+        return None if self.scale is None else np.exp(log_softmax(self.scores(X), self.scale))
 
     def arrays(self) -> dict[str, Array]:
         """All arrays by name: weight, bias, and mean and scale where the normalisation has them."""
@@ -96,6 +105,7 @@ class Head:
                 "kind": self.kind,
                 "normalisation": json.loads(self.normalisation.to_json()),
                 "C": self.C,
+                "temperature": self.temperature,
                 "classes": list(self.classes),
             }
         )
@@ -118,4 +128,5 @@ class Head:
             normalisation=Normalisation.from_json(json.dumps(record["normalisation"]), arrays),
             C=float(record["C"]),
             classes=tuple(str(name) for name in record["classes"]),
+            temperature=None if record.get("temperature") is None else float(record["temperature"]),
         )

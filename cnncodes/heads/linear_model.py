@@ -20,10 +20,11 @@ from cnncodes.codes.file import DONE, CodesFile, Provenance
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.core.errors import CnnCodesError, HeadError, ModelError, OptionError
 from cnncodes.core.files import MODEL, model_file
-from cnncodes.heads.choice import ClassWeight, choose_C
+from cnncodes.heads.choice import Choice, ClassWeight, choose_C
 from cnncodes.heads.draws import FewShot, few_shot
 from cnncodes.heads.fit import FitResult, fit_head
 from cnncodes.heads.head import Head, HeadKind
+from cnncodes.heads.likeness import Likeness
 from cnncodes.heads.normalise import Normalisation, NormalisationKind
 from cnncodes.heads.splits import Split, SplitRule, split_rows, with_known_classes, without_copies
 from cnncodes.images.catalog import Catalog
@@ -37,6 +38,7 @@ FORMAT = 1
 KIND = "linear model"
 _ENTRY = "seen"  # tensor with the digests of the training images
 _WATCHED = "watched"  # and of those that only chose
+_MEANS, _DISTANCES = "class_means", "distances"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,8 @@ class LinearModel:
         The model's file, beside which its weights may be, or the network whose own classifier it is. Not saved.
     watched : uint64 ndarray
         Digests of the files on which something was chosen (a training's epoch) and nothing fitted: they are no test either.
+    likeness : Likeness or None
+        What is usual among the training images; None of a network's own classifier, and of models of earlier versions.
     """
 
     head: Head
@@ -65,6 +69,7 @@ class LinearModel:
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     origin: Path | Weights | None = field(default=None, repr=False)
     watched: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    likeness: Likeness | None = None
 
     @property
     def stage(self) -> str:
@@ -80,12 +85,6 @@ class LinearModel:
     def images_fitted(self) -> int:
         """Images that the head was fitted on; of a network, those that it was trained on."""
         return int(self.evidence.get("images_fitted", len(self.seen)))
-
-    @property
-    def usual_lead(self) -> float | None:
-        """How far the best class usually leads, as :attr:`FitResult.lead`; None where nobody measured it."""
-        lead = self.evidence.get("fit", {}).get("lead")
-        return float(lead) if lead else None
 
     def has_seen(self, digests: np.ndarray) -> np.ndarray:
         """Whether the head or the weights learned from images with these digests: bool ``[N]``.
@@ -112,6 +111,8 @@ class LinearModel:
         }
         arrays = {name: np.asarray(array) for name, array in self.head.arrays().items()}
         arrays |= {_ENTRY: self.seen.view(np.int64), _WATCHED: self.watched.view(np.int64)}
+        if self.likeness is not None:
+            arrays |= {_MEANS: self.likeness.means, _DISTANCES: self.likeness.quantiles}
         write_arrays(path, arrays, record, overwrite=overwrite)
 
     @classmethod
@@ -145,6 +146,8 @@ class LinearModel:
         try:
             seen = arrays.pop(_ENTRY).view(np.uint64)
             watched = arrays.pop(_WATCHED, np.zeros(0, np.int64)).view(np.uint64)
+            usual = arrays.pop(_MEANS, None), arrays.pop(_DISTANCES, None)
+            likeness = None if usual[0] is None or usual[1] is None else Likeness(usual[0], usual[1])
             return cls(
                 head=Head.from_arrays(arrays, json.dumps(record["head"])),
                 settings=ExtractionSettings.from_json(json.dumps(record["settings"])),
@@ -152,6 +155,7 @@ class LinearModel:
                 seen=seen,
                 origin=path,
                 watched=watched,
+                likeness=likeness,
             )
         except (KeyError, TypeError, ValueError, CnnCodesError) as error:
             reason = error.problem if isinstance(error, CnnCodesError) else f"{type(error).__name__} {error}"
@@ -302,15 +306,25 @@ def fit_linear(
             results = {stage: _fit(file, stage, rows, labels, classes, C, options) for stage in stages}
         except HeadError as error:
             raise _left_to_learn(error, rows, labels) from None
-        compared = {stage: result.choice.best_accuracy for stage, result in results.items() if result.choice}
-        if len(stages) > 1 and not compared:  # one value leaves C no choice, but the stage
-            compared = {
-                stage: _judge(file, stage, rows, labels, classes, results[stage], options) for stage in stages
-            }
+        judged = {
+            stage: result.choice
+            or _judge(file, stage, rows, labels, classes, result, options, len(stages) == 1)
+            for stage, result in results.items()
+        }
+        compared = {
+            stage: choice.best_accuracy
+            for stage, choice in judged.items()
+            if choice and (results[stage].choice or len(stages) > 1)
+        }
         chosen = max(compared, key=lambda stage: compared[stage]) if len(stages) > 1 else stages[0]
-        result = results[chosen]
+        result, judge = results[chosen], judged[chosen]
+        head = dataclasses.replace(result.head, temperature=judge.temperature if judge else None)
+        result = dataclasses.replace(result, head=head)
         fitted = (
             np.concatenate([rows.train, rows.choose]) if result.choice and len(rows.choose) else rows.train
+        )
+        likeness = Likeness.of(
+            head.normalisation(read_rows(file, chosen, fitted)), labels[fitted], len(classes)
         )
         settings = dataclasses.replace(
             file.settings, stages=(chosen,), crops=averaged(file.settings.crops), dtype="float32"
@@ -330,7 +344,8 @@ def fit_linear(
             "provenance": dataclasses.asdict(Provenance.now(file.provenance.weights_source)),
         }
         seen = np.union1d(digests[np.concatenate([fitted, rows.left_out])], weights_seen)
-    return LinearFit(LinearModel(result.head, settings, evidence, seen), rows, result, compared, learned)
+    model = LinearModel(head, settings, evidence, seen, likeness=likeness)
+    return LinearFit(model, rows, result, compared, learned)
 
 
 def _left_to_learn(error: HeadError, rows: Split, labels: np.ndarray) -> HeadError:
@@ -422,10 +437,16 @@ def _judge(
     classes: tuple[str, ...],
     result: FitResult,
     options: dict[str, Any],
-) -> float:
-    """Accuracy of a stage on the rows that would choose C, for the one C of ``result``."""
+    optional: bool,
+) -> Choice | None:
+    """What the rows that would choose C say of the one C of ``result``; None where none can be held out and it is ``optional``."""
     X, y, validation = _training(file, stage, rows, labels)
-    return choose_C(X, y, classes, Cs=[result.head.C], validation=validation, **options).best_accuracy
+    try:
+        return choose_C(X, y, classes, Cs=[result.head.C], validation=validation, **options)
+    except HeadError:
+        if optional:
+            return None
+        raise
 
 
 def _training(

@@ -16,7 +16,6 @@ from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.evaluation import Predictions, evaluate
-from cnncodes.evaluation.calibration import log_softmax
 from cnncodes.heads import load_model
 from cnncodes.heads.linear_model import LinearModel, read_rows
 from cnncodes.images.catalog import SPLITS, Catalog
@@ -111,7 +110,7 @@ def ask(
             assert model is not None
             asked = np.intersect1d(np.flatnonzero(np.isin(places, tested)), done)
             if len(asked):
-                saved = Predictions.of(evaluate(model, path, rows=asked, temperature=False), places)
+                saved = Predictions.of(evaluate(model, path, rows=asked), places)
         answers = answers_of(saved) if saved and len(saved.rows) else None
         shown = (
             done
@@ -141,8 +140,9 @@ def _tested(report: RunReport, catalog: Catalog, model: LinearModel | None) -> I
 def answers_of(predictions: Predictions) -> Answers:
     """The answers of predictions, the surest first."""
     classes, scores = predictions.classes, predictions.scores
-    if predictions.odds:
-        sureness = np.exp(log_softmax(scores).max(axis=1))
+    logarithms = predictions.log_probabilities
+    if logarithms is not None:
+        sureness = np.exp(logarithms.max(axis=1))
     else:
         two = np.sort(scores, axis=1)[:, -2:] if len(classes) > 1 else np.repeat(scores, 2, axis=1)
         margin = two[:, 1] - two[:, 0]
@@ -156,7 +156,7 @@ def answers_of(predictions: Predictions) -> Answers:
         )
         for place in np.argsort(-sureness, kind="stable")
     )
-    return Answers(answers, "probability" if predictions.odds else "margin")
+    return Answers(answers, "margin" if logarithms is None else "probability")
 
 
 def choose_rows(

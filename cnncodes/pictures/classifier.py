@@ -96,8 +96,12 @@ class Classifier:
 
     @property
     def unit(self) -> str:
-        """What :meth:`values` gives: "probability" where scores are logits, "score" of an SVM."""
-        return "probability" if self.head is None or self.head.head.kind == "softmax" else "score"
+        """What :meth:`values` gives: "probability", or "score" of an SVM without probabilities."""
+        return "score" if self._temperature is None else "probability"
+
+    @property
+    def _temperature(self) -> float | None:
+        return 1.0 if self.head is None else self.head.head.scale
 
     def scores(self, pixels: Tensor) -> Tensor:
         """Scores ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``; gradients flow."""
@@ -120,8 +124,8 @@ class Classifier:
         return F.linear(rows, self._constant(head.weight), self._constant(head.bias))
 
     def values(self, scores: Tensor) -> Tensor:
-        """What is shown of scores ``[batch, classes, ...]``: probabilities of logits, else the scores."""
-        return scores.softmax(1) if self.unit == "probability" else scores
+        """What is shown of scores ``[batch, classes, ...]``: probabilities, or the scores where there are none."""
+        return scores if self._temperature is None else (scores / self._temperature).softmax(1)
 
     def answer(self, pixels: Tensor) -> npt.NDArray[Any]:
         """Values ``[classes]`` of one image's pixels ``[1, 3, side, side]``, without gradients."""

@@ -13,23 +13,16 @@ from cnncodes.codes import CodesFile, extract
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.evaluation import (
-    calibration_error,
     evaluate,
     evaluate_average,
-    fit_temperature,
     score,
     score_models,
 )
 from cnncodes.evaluation.evaluating import class_order
-from cnncodes.heads import LinearModel, fit_linear
+from cnncodes.heads import LinearModel, fit_linear, log_softmax
 from cnncodes.images import read_catalog
 
 TRAIN, VAL, TEST = 1, 2, 3
-
-
-def softmax(values):
-    odds = np.exp(values - values.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)
 
 
 def renamed_order(model: LinearModel, order) -> LinearModel:
@@ -74,16 +67,14 @@ def models(codes, small_weights):
 def test_the_average_is_that_of_the_probabilities(models, codes):
     found = evaluate_average(models, codes)
     catalog = CodesFile(codes).catalog
-    test, val = np.flatnonzero(catalog.splits == TEST), np.flatnonzero(catalog.splits == VAL)
-    scores = [score(model, codes).values for model in models]
-    T = fit_temperature(scores[1][val], catalog.labels[val])
-    assert abs(T - 1) > 0.01
-    by_hand = (softmax(scores[0][test]) + softmax(scores[1][test] / T) + softmax(scores[2][test])) / 3
+    test = np.flatnonzero(catalog.splits == TEST)
+    logarithms = [log_softmax(score(model, codes).values[test], model.head.scale) for model in models]
+    by_hand = np.exp(logarithms).mean(axis=0)
     np.testing.assert_allclose(np.exp(found.average.log_probabilities), by_hand, rtol=1e-6)
     right = by_hand.argmax(1) == catalog.labels[test]
     assert found.average.evaluation.top1 == pytest.approx(right.mean())
     assert found.average.rows.tolist() == test.tolist()
-    assert f"T = {T:.3g} (fitted on the 36 images of the val split)" in found.how
+    assert found.average.calibration.of == "probabilities"
     for model, result in zip(models, found.models, strict=True):
         alone = evaluate(model, codes)
         assert result.evaluation == alone.evaluation
@@ -129,54 +120,20 @@ def test_an_image_that_any_model_was_fitted_on_is_left_out(models, codes):
     assert "at least one of the models was fitted: this is no test" in result.how
 
 
-def test_without_a_val_split_an_svm_has_temperature_1_and_that_is_said(
-    models, codes, small_weights, tmp_path
-):
-    path = tmp_path / "no_val.h5"
-    write_codes(path, small_weights, LABELS, splits=[TRAIN] * 48 + [TEST] * 72, noise=NOISE)
-    found = evaluate_average(models, path)
-    assert "T = 1 (no temperature is fitted: the data have no val split)" in found.how
-    assert found.average.calibration.temperature is None
-    assert found.average.calibration.ece_scaled is None
-    test = np.arange(48, 120)
-    expected = softmax(score(models[1], path).values[test])
-    np.testing.assert_allclose(np.exp(found.models[1].log_probabilities), expected, rtol=1e-6)
-
-
-def test_a_temperature_is_fitted_on_images_neither_evaluated_nor_fitted_on(models, codes):
-    model = models[0]
-    with CodesFile(codes) as file:
-        digests, val = file.digests(), np.flatnonzero(file.catalog.splits == VAL)
-        labels = file.catalog.labels
-    found = evaluate(model, codes).calibration
-    assert found.temperature == pytest.approx(fit_temperature(score(model, codes).values[val], labels[val]))
-    test = np.arange(84, 120)
-    scaled = softmax(score(model, codes).values[test] / found.temperature)
-    assert found.ece_scaled == pytest.approx(calibration_error(scaled, labels[test])[0])
-    assert found.ece_scaled != found.ece
-
-    def how(result):
-        assert result.calibration.temperature is None
-        return result.calibration.how
-
-    for split in ("val", "all"):
-        assert "itself what is evaluated" in how(evaluate(model, codes, split=split))
-    assert "none was asked for" in how(evaluate(model, codes, temperature=False))
-    every = dataclasses.replace(model, seen=np.sort(np.append(model.seen, digests[val])))
-    assert "all images of the val split were fitted on" in how(evaluate(every, codes))
-    half = dataclasses.replace(model, seen=np.sort(np.append(model.seen, digests[val[:18]])))
-    some = evaluate(half, codes).calibration
-    assert some.how == "the 18 images of the val split that were not fitted on (18 were)"
-    assert some.temperature == pytest.approx(
-        fit_temperature(score(model, codes).values[val[18:]], labels[val[18:]])
-    )
+def test_an_svm_without_probabilities_counts_by_its_scores_and_that_is_said(models, codes):
+    old = dataclasses.replace(models[1], head=dataclasses.replace(models[1].head, temperature=None))
+    found = evaluate_average([models[0], old], codes)
+    assert "1 of them SVMs without calibrated probabilities" in found.how
+    assert found.models[1].calibration.of == "softmax(score)"
+    values = score(old, codes).values[found.models[1].rows]
+    np.testing.assert_allclose(found.models[1].log_probabilities, log_softmax(values))
 
 
 def test_the_accuracy_is_the_same_with_and_without_temperature(models, codes):
-    one, other = (evaluate(models[1], codes, temperature=wanted) for wanted in (True, False))
+    old = dataclasses.replace(models[1], head=dataclasses.replace(models[1].head, temperature=None))
+    one, other = evaluate(models[1], codes), evaluate(old, codes)
     assert one.evaluation == other.evaluation
-    assert one.calibration.ece == other.calibration.ece
-    assert one.calibration.of == "softmax(score)"
+    assert one.calibration.ece < other.calibration.ece
 
 
 def test_json_has_the_average_and_each_model(models, codes):
@@ -184,9 +141,8 @@ def test_json_has_the_average_and_each_model(models, codes):
     assert document["n"] == 36
     assert [entry["n"] for entry in document["models"]] == [36, 36]
     assert len(document["confusion"]) == 4
-    for entry in (document, *document["models"]):
-        assert entry["calibration"]["temperature"] > 0
-    assert "softmax(score / T)" in document["averaged"]
+    assert all(entry["calibration"]["temperature"] > 0 for entry in document["models"])
+    assert document["averaged"] == "the mean of the models' probabilities"
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from cnncodes.evaluation import (
     verdicts,
     write_verdicts,
 )
-from cnncodes.evaluation.calibration import Calibration, log_softmax
+from cnncodes.evaluation.calibration import Calibration
 from cnncodes.evaluation.predictions import HEADER
+from cnncodes.heads import log_softmax
 from cnncodes.images import Catalog
 
 CLASSES = ("ant", "a,b", "two\nlines", '"so"')
@@ -34,13 +35,13 @@ def result(scores, labels, names, tmp_path, of="probabilities") -> EvaluationRes
     values[rows] = scores
     return EvaluationResult(
         evaluation=evaluate_scores(scores, labels, CLASSES),
-        scores=Scores(catalog, values, {}),
+        scores=Scores(catalog, values, {}, np.full(len(values), np.nan)),
         rows=rows,
         how="some images",
         seen=0,
         labels=labels,
         log_probabilities=log_softmax(scores),
-        calibration=Calibration(0.0, (), None, None, "none", of),
+        calibration=Calibration(0.0, (), None, of),
     )
 
 
@@ -92,7 +93,7 @@ def test_a_verdict_is_what_the_scores_say(some):
         assert (verdict.margin < 0) == (not verdict.correct)
 
 
-def test_an_svm_has_margins_and_no_probabilities(tmp_path):
+def test_an_svm_without_probabilities_has_margins(tmp_path):
     """As `predict` and the page say it: a softmax of distances would look like odds and be none."""
     scores = [[0.5, 0.4, 0, 0], [0, 3, 0, 0], [9, 0, 0, 0]]
     found = verdicts(result(scores, [0, 0, 0], "abc", tmp_path, of="softmax(score)"))

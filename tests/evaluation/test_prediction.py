@@ -17,6 +17,7 @@ from cnncodes.core.errors import (
     CodesFileError,
     ModelError,
     OptionError,
+    OutputExistsError,
     WeightsMismatchError,
     WeightsMissingError,
 )
@@ -27,9 +28,11 @@ from cnncodes.evaluation import (
     is_codes,
     model_weights,
     predict,
+    predictions_of,
     score,
+    sort_images,
 )
-from cnncodes.heads import LinearModel, fit_linear
+from cnncodes.heads import Likeness, LinearModel, fit_linear, log_softmax
 from cnncodes.heads.linear_model import network_model
 from cnncodes.images import read_catalog
 from cnncodes.weights import load_weights, save_weights
@@ -71,7 +74,7 @@ def test_the_best_classes_come_first_with_their_probabilities(made):
         order = np.argsort(-values[row])[:2]
         assert found.classes == tuple(CLASSES[place] for place in order)
         assert found.scores == tuple(values[row][order])
-        odds = np.exp(values[row]) / np.exp(values[row]).sum()
+        odds = np.exp(log_softmax(values[row][None], fit.model.head.scale))[0]
         np.testing.assert_allclose(found.probabilities, odds[order], rtol=1e-6)
         assert json.loads(found.to_json())["name"] == found.name
     assert len(predict(fit.model, codes, top=99)[0].classes) == 3
@@ -79,40 +82,48 @@ def test_the_best_classes_come_first_with_their_probabilities(made):
         predict(fit.model, codes, top=0)
 
 
-def test_an_svm_has_scores_and_no_odds(made):
-    _, codes, _ = made
-    model = fit_linear(codes, layer="pool5", C=1.0, jobs=1).model
-    assert predict(model, codes)[0].probabilities is None
-
-
-def test_a_close_decision_is_one_whose_best_class_hardly_leads(made):
-    _, codes, fit = made
-    for kind in ("softmax", "svm"):
-        model = fit_linear(codes, layer="fc7", kind=kind, C=1.0, jobs=1).model
-        for found in predict(model, codes, top=2):
-            best, second = found.probabilities or found.scores
-            assert found.lead == pytest.approx(best - second)
-            assert found.close == (found.lead < model.usual_lead / 3)
-    assert predict(fit.model, codes, top=1)[0].lead == pytest.approx(predict(fit.model, codes)[0].lead), (
-        "the second class counts whether it is asked for or not"
+def test_what_is_unsure_or_unlike_the_training_images_is_said(made):
+    photos, codes, fit = made
+    temperature = fit.model.head.scale
+    for found, values in zip(predict(fit.model, codes), score(fit.model, codes).values, strict=True):
+        odds = np.sort(np.exp(log_softmax(values[None], temperature))[0])
+        assert found.unsure == (odds[-1] < 0.5 or odds[-1] < 2 * odds[-2])
+        assert found.percentile is None and found.unlike is None, "of 19 images nobody knows what is usual"
+    rows = fit.model.head.normalisation(np.ones((40, fit.model.head.weight.shape[1]), np.float32))
+    known = dataclasses.replace(fit.model, likeness=Likeness.of(rows, np.arange(40) % 3, 3))
+    assert {found.unlike for found in predict(known, codes)} == {True}
+    old = dataclasses.replace(
+        fit.model, head=dataclasses.replace(fit.model.head, kind="svm", temperature=None)
     )
+    assert {(found.unsure, found.probabilities) for found in predict(old, codes)} == {(None, None)}
 
 
-def test_not_every_decision_is_close_because_C_is_small(made, tmp_path):
-    """Scores shrink with C, and so do their leads: what is close is told by the leads that this model usually has."""
-    _, codes, _ = made
-    for kind in ("softmax", "svm"):
-        for C in (1e-4, [1e-4, 2e-4], 100.0):
-            model = fit_linear(codes, layer="fc7", kind=kind, C=C, jobs=1).model
-            model.save(tmp_path / "model.safetensors", overwrite=True)
-            model = LinearModel.load(tmp_path / "model.safetensors")
-            found = predict(model, codes)
-            close = sum(entry.close for entry in found)
-            assert close < len(found) / 2, (kind, C)
-            usual = np.median([entry.lead for entry in found])
-            assert usual / 5 < model.usual_lead < usual * 5, (kind, C)
-    old = dataclasses.replace(model, evidence={"split": "of an earlier version"})
-    assert {entry.close for entry in predict(old, codes)} == {None}
+def test_images_are_sorted_into_folders_by_class(made, small_weights, tmp_path):
+    photos, _, fit = made
+    (photos / "cat" / "broken.jpg").write_bytes(b"no image")
+    try:
+        catalog = read_catalog(photos, classes_are="none")
+        answers = predictions_of(fit.model, score(fit.model, catalog, weights=small_weights))
+    finally:
+        (photos / "cat" / "broken.jpg").unlink()
+    answers[0] = dataclasses.replace(answers[0], unlike=True)
+    groups = sort_images(answers, catalog, tmp_path / "links")
+    assert groups["unreadable"] == groups["unlike"] == 1
+    assert sum(groups.values()) == len(catalog)
+    readable = [path for path in (tmp_path / "links").glob("*/*") if path.parent.name != "unreadable"]
+    assert all(path.is_symlink() and path.is_file() for path in readable)
+    names = {path.parent.name for path in readable}
+    assert names <= {*CLASSES, "unsure", "unlike"}
+    copied = [answer for answer in answers if answer.problem is None]
+    rows = [row for row, answer in enumerate(answers) if answer.problem is None]
+    sort_images(copied, catalog.subset(rows), tmp_path / "copies", copy=True)
+    copies = [path for path in (tmp_path / "copies").glob("*/*") if not path.is_symlink()]
+    wanted = sorted(catalog.path(row).read_bytes() for row in rows)
+    assert sorted(path.read_bytes() for path in copies) == wanted, (
+        "images of one name in two folders are both there"
+    )
+    with pytest.raises(OutputExistsError, match="not an empty folder"):
+        sort_images(answers, catalog, tmp_path / "links")
 
 
 def test_codes_that_are_no_numbers_are_told_as_such(codes_file):
