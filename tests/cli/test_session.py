@@ -135,27 +135,38 @@ def test_predictions_name_files_that_can_be_opened_from_here(run, shared, tmp_pa
     assert all(Path(entry["name"]).is_file() for entry in far)
 
 
-def test_predictions_best_first_with_odds_only_from_softmax(run, shared) -> None:
-    (softmax,) = json.loads(run("predict", shared.softmax, shared.photos / "cat" / "0.jpg", "--json").out)
-    assert sum(softmax["probabilities"]) == pytest.approx(1)
-    assert softmax["probabilities"] == sorted(softmax["probabilities"], reverse=True)
-    (svm,) = json.loads(run("predict", shared.svm, shared.photos / "cat" / "0.jpg", "--json", "--top", 2).out)
-    assert svm["probabilities"] is None and len(svm["scores"]) == 2
+def test_predictions_have_the_best_class_first_and_probabilities(run, shared) -> None:
+    for model in (shared.softmax, shared.svm):
+        (found,) = json.loads(run("predict", model, shared.photos / "cat" / "0.jpg", "--json").out)
+        assert sum(found["probabilities"]) == pytest.approx(1)
+        assert found["probabilities"] == sorted(found["probabilities"], reverse=True)
+        assert found["unsure"] in (True, False)
 
 
-def test_what_the_numbers_mean_is_said_beside_the_result_and_not_in_it(run, shared) -> None:
-    svm, softmax = (run("predict", model, shared.codes) for model in (shared.svm, shared.softmax))
+def test_a_line_and_a_row_per_image(run, shared) -> None:
+    plain = run("predict", shared.svm, shared.codes)
+    assert len(plain.out.splitlines()) == 18 and all("%" in line for line in plain.out.splitlines())
     assert (
-        "the highest is the answer" in svm.err and "above 0" not in svm.err and "probabilities" in softmax.err
+        "calibrated" in plain.err and "calibrated" not in run("predict", shared.svm, shared.codes, "-q").err
     )
-    assert len(svm.out.splitlines()) == 18, "one line for each image, for a pipe"
-    close = [
-        entry
-        for entry in json.loads(run("predict", shared.svm, shared.codes, "--json").out)
-        if entry["close"]
-    ]
-    assert f"{len(close)} of 18 decided closely" in svm.err if close else "closely" not in svm.err
-    assert "closely" not in run("predict", shared.svm, shared.codes, "--quiet").err
+    raw = run("predict", shared.svm, shared.codes, "--scores")
+    assert "%" not in raw.out and "the highest is the answer" in raw.err
+    found = json.loads(run("predict", shared.svm, shared.codes, "--json").out)
+    rows = list(csv.DictReader(run("predict", shared.svm, shared.codes, "--csv", "--wide").out.splitlines()))
+    for row, entry in zip(rows, found, strict=True):
+        assert (row["label"], row["second"]) == tuple(entry["classes"][:2])
+        assert float(row["probability"]) == pytest.approx(entry["probabilities"][0], abs=1e-5)
+        assert sum(float(row[name]) for name in ("bird", "cat", "dog")) == pytest.approx(1, abs=1e-5)
+        assert row["unsure"] == ("yes" if entry["unsure"] else "no")
+
+
+def test_images_are_sorted_by_their_predicted_class(run, shared, tmp_path) -> None:
+    sorted_ = run("predict", shared.svm, shared.photos, "--sort-into", tmp_path / "sorted")
+    assert sorted_.code == 0 and "sorted into" in sorted_.err
+    assert len([path for path in (tmp_path / "sorted").glob("*/*") if path.is_file()]) == 18
+    again = run("predict", shared.svm, shared.photos, "--sort-into", tmp_path / "sorted")
+    assert again.code == 1 and again.out == "" and "not an empty folder" in again.err
+    assert run("predict", shared.svm, shared.photos, "--copy").code == 2
 
 
 def test_a_codes_file_is_checked_packed_and_exported(run, shared, tmp_path: Path) -> None:

