@@ -267,7 +267,9 @@ def evaluate_average(
     """
     loaded = [load_model(model) for model in models]
     asked = _Asked(split, crops=crops)
-    results = _judge(loaded, data, asked, weights, Compute(device, workers, processes, ray, progress=progress))
+    results = _judge(
+        loaded, data, asked, weights, Compute(device, workers, processes, ray, progress=progress)
+    )
     first = results[0]
     logarithms = mean_log_probabilities([result.log_probabilities for result in results])
     values = np.full(first.scores.values.shape, np.nan)
