@@ -97,11 +97,11 @@ class Classifier:
     @property
     def unit(self) -> str:
         """What :meth:`values` gives: "probability", or "score" of an SVM without probabilities."""
-        return "score" if self._temperature is None else "probability"
+        return "probability" if self._temperature else "score"
 
     @property
     def _temperature(self) -> float | None:
-        return 1.0 if self.head is None else self.head.head.scale
+        return self.head.head.scale if self.head else 1.0
 
     def scores(self, pixels: Tensor) -> Tensor:
         """Scores ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``; gradients flow."""
