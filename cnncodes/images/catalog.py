@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from cnncodes.core.errors import CatalogError, OptionError, nearest
-from cnncodes.core.files import parse_json, reading
 from cnncodes.core.words import visible
 from cnncodes.images.folders import CLASSES_ARE
 from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_places
-from cnncodes.images.readers import Reader, identify
+from cnncodes.images.readers import Reader
 from cnncodes.images.sources import LISTS, has_columns, is_list, read_sources
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
@@ -187,31 +185,6 @@ class Catalog:
         which = _count(count, "file that is no image", "files that are no images")
         return f"{which} left out: {first}{', ...' if count > FIRST_LEFT_OUT else ''}"
 
-    def to_json(self) -> str:
-        """JSON object with one entry per field; ASCII, surrogates escaped."""
-        values = {
-            "root": os.fspath(self.root),
-            "names": self.names,
-            "labels": self.labels.tolist(),
-            "splits": self.splits.tolist(),
-            "classes": self.classes,
-        }
-        return json.dumps(values)
-
-    @classmethod
-    @reading("the catalog record", CatalogError)
-    def from_json(cls, text: str) -> Catalog:
-        """Inverse of :meth:`to_json`; raises :class:`CatalogError` for anything else."""
-        values: dict[str, Any] = parse_json(text)
-        names, classes = _texts(values["names"]), _texts(values["classes"])
-        return cls(Path(*_texts([values["root"]])), names, values["labels"], values["splits"], classes)
-
-
-def _texts(values: object) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise TypeError(f"{values!r} is not a list of texts")
-    return tuple(values)
-
 
 def _count(number: int, singular: str, plural: str = "") -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
@@ -299,9 +272,9 @@ def stat_files(catalog: Catalog) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np
     """
     size = np.zeros(len(catalog), np.uint64)
     mtime = np.zeros(len(catalog), np.int64)
-    for row, path in enumerate(catalog.reader):
+    for row in range(len(catalog)):
         with contextlib.suppress(OSError, ValueError):
-            found = identify(path)
+            found = catalog.reader.identity(row)
             size[row], mtime[row] = found.size, found.mtime
     return size, mtime
 

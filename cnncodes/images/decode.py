@@ -6,7 +6,6 @@ import functools
 import io
 import os
 import re
-import stat
 import struct
 import threading
 import warnings
@@ -32,7 +31,7 @@ from PIL import (  # the plug-ins register their formats when they are imported
 
 from cnncodes.core.errors import ImageError
 from cnncodes.images.notes import NOTE
-from cnncodes.images.readers import open_image, shard_of
+from cnncodes.images.readers import open_image
 from cnncodes.weights.preprocessing import Preprocessing
 
 Picture: TypeAlias = Image.Image
@@ -150,8 +149,6 @@ def decode(source: Source, preprocessing: Preprocessing | None = None) -> Pictur
     path = os.fspath(source)
     name = repr(path)
     try:
-        if shard_of(path) is None:
-            _refuse_what_is_no_file(path, name)
         with open_image(path) as file:
             size = file.seek(0, os.SEEK_END)
             if size == 0:
@@ -162,6 +159,10 @@ def decode(source: Source, preprocessing: Preprocessing | None = None) -> Pictur
         if os.path.islink(path):  # noqa: PTH114
             raise _refused("broken link", name) from error
         raise ImageError("no such file", f"Check the path {name}.") from error
+    except IsADirectoryError as error:
+        may_be_opened = os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+        problem = "a folder, not a file" if may_be_opened else "no permission to read it"
+        raise _refused(problem, name) from error
     except PermissionError as error:
         raise _refused("no permission to read it", name) from error
     except (OSError, ValueError) as error:  # a loop of links, a name too long, a disk that fails
@@ -196,15 +197,6 @@ def _refused(problem: str, name: str) -> ImageError:
 
 def _one_line(text: object) -> str:
     return " ".join(str(text).split())[:160]
-
-
-def _refuse_what_is_no_file(path: str, name: str) -> None:
-    status = os.stat(path)  # noqa: PTH116 - follows links; must come before open(), which waits on a pipe
-    if stat.S_ISDIR(status.st_mode):
-        os.scandir(path).close()
-        raise _refused("a folder, not a file", name)
-    if not stat.S_ISREG(status.st_mode):
-        raise _refused("not a regular file", name)
 
 
 def _decode_file(file: IO[bytes], name: str, size: int, preprocessing: Preprocessing | None) -> Picture:

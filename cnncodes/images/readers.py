@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -85,15 +86,22 @@ class Reader(Sequence[str]):
 
     def identity(self, row: int) -> Identity:
         """Where the image of a row is; raises OSError or ValueError if there is none."""
-        return identify(self[row])
+        path = self[row]
+        if (found := _shard_file(path)) is None:
+            status = os.stat(path)  # noqa: PTH116
+            return Identity(path, "", status.st_size, status.st_mtime_ns)
+        shard, place = _find(path, *found)
+        return Identity(found[0], path[len(found[0]) + 1 :], shard.size(place), found[1].st_mtime_ns)
 
     def shards(self) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
         """Names of the shards that images are in, and the place of each row's among them; -1 for a file of its own."""
         places: dict[str, int] = {}
         rows = np.full(len(self), -1, np.int32)
         for row, (name, path) in enumerate(zip(self._names, self, strict=True)):
-            if shard := shard_of(path):
-                own = name[: max(0, len(name) - len(path) + len(shard))]  # empty where the root is the shard
+            if found := _shard_file(path):
+                own = name[
+                    : max(0, len(name) - len(path) + len(found[0]))
+                ]  # empty where the root is the shard
                 rows[row] = places.setdefault(own, len(places))
         return tuple(places), rows
 
@@ -106,27 +114,19 @@ def open_image(path: str | os.PathLike[str]) -> BinaryIO:
     OSError, ValueError
         If it cannot be read, with the reason.
     """
-    found = find_member(os.fspath(path))
-    if found is None:
+    path = os.fspath(path)
+    if (found := _shard_file(path)) is None:
         return open_file(path)
-    shard, place, _ = found
+    shard, place = _find(path, *found)
     return io.BytesIO(shard.read(place))
-
-
-def identify(path: str) -> Identity:
-    """What :meth:`Reader.identity` gives, of a path."""
-    found = find_member(path)
-    if found is None:
-        status = os.stat(path)  # noqa: PTH116 - a Path for each of a million files takes seconds
-        return Identity(path, "", status.st_size, status.st_mtime_ns)
-    shard, place, file = found
-    return Identity(file, path[len(file) + 1 :], shard.size(place), os.stat(file).st_mtime_ns)  # noqa: PTH116
 
 
 def image_exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is a file or an image of a shard of that path."""
+    path = os.fspath(path)
     try:
-        return find_member(os.fspath(path)) is not None or os.path.exists(path)  # noqa: PTH110
+        found = _shard_file(path)
+        return os.path.exists(path) if found is None else bool(_find(path, *found))  # noqa: PTH110
     except (OSError, ValueError):
         return False
 
@@ -137,44 +137,36 @@ def is_shard(name: str) -> bool:
     return suffix in KINDS and not (suffix == ".arrow" and os.path.basename(name).startswith("cache-"))  # noqa: PTH119
 
 
-def shard_of(path: str) -> str | None:
-    """Path of the shard in which the image of a path is; None for a file of its own. The shard is not opened."""
+def open_shard(path: str, status: os.stat_result | None = None) -> Shard:
+    """The shard of a path, opened once in a process and again when its size or time of change is another."""
+    status = status or os.stat(path)  # noqa: PTH116
+    stamp = (status.st_size, status.st_mtime_ns)
+    if (known := _opened.get(path)) is None or known[0] != stamp:
+        with _opening:
+            if (known := _opened.get(path)) is None or known[0] != stamp:
+                known = _opened[path] = (stamp, KINDS[os.path.splitext(path)[1].lower()](path))  # noqa: PTH122
+    return known[1]
+
+
+def _shard_file(path: str) -> tuple[str, os.stat_result] | None:
+    """Path and status of the shard in which the image of a path is; None for a file of its own."""
     for found in _INSIDE.finditer(path):
-        if os.path.isfile(path[: found.end()]):  # noqa: PTH113 - called for every image
-            return path[: found.end()]
+        try:
+            status = os.stat(path[: found.end()])  # noqa: PTH116 - a Path for each of a million images takes seconds
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode):
+            return path[: found.end()], status
     return None
 
 
-def find_member(path: str) -> tuple[Shard, int, str] | None:
-    """Shard of an image, place in it, and path of the shard; None for a file of its own.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the shard cannot be read or has no such image.
-    """
-    file = shard_of(path)
-    if file is None:
-        return None
-    shard, name = open_shard(file), path[len(file) + 1 :]
+def _find(path: str, file: str, status: os.stat_result) -> tuple[Shard, int]:
+    """The shard of a path, and the image's place in it; FileNotFoundError if it is not there."""
+    shard = open_shard(file, status)
     try:
-        return shard, shard.place(name.replace(os.sep, "/")), file
+        return shard, shard.place(path[len(file) + 1 :].replace(os.sep, "/"))
     except LookupError:
         raise FileNotFoundError(errno.ENOENT, "no such image in the shard", path) from None
-
-
-def open_shard(path: str) -> Shard:
-    """The shard of a path, opened once in a process and again when its size or time of change is another."""
-    status = os.stat(path)  # noqa: PTH116
-    stamp = (status.st_size, status.st_mtime_ns)
-    known = _opened.get(path)
-    if known is None or known[0] != stamp:
-        with _opening:
-            known = _opened.get(path)
-            if known is None or known[0] != stamp:
-                known = (stamp, KINDS[os.path.splitext(path)[1].lower()](path))  # noqa: PTH122
-                _opened[path] = known
-    return known[1]
 
 
 def _tar(path: str) -> Shard:

@@ -17,7 +17,7 @@ from cnncodes.core.files import reason_of
 from cnncodes.images.columnar import COLUMNAR
 from cnncodes.images.folders import places_of, scan_folder
 from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key, split_folders
-from cnncodes.images.readers import KINDS, image_exists, is_shard, open_shard, shard_of
+from cnncodes.images.readers import KINDS, image_exists, is_shard, open_shard
 from cnncodes.images.tables import is_header, parse_csv, parse_json_lines, parse_list, read_columns, read_text
 from cnncodes.images.tar import TarShard
 
@@ -88,11 +88,12 @@ def _read_source(path: str, reading: Reading) -> Listing:
             return listing
         shards = [os.path.join(full, name) for name in listing.left_out if is_shard(name)]  # noqa: PTH118
         return read_sources(shards, reading)
-    if is_list(path) and os.path.lexists(full):
+    is_there = _is_there(full)
+    if is_list(path) and is_there:
         return _read_list(full, reading.root or folder, path, reading)
-    if (has_image_suffix(name) and os.path.lexists(full)) or shard_of(full):
+    if is_there and (has_image_suffix(name) or not os.path.lexists(full)):
         return Listing(folder, [name], [None], [0])
-    if os.path.lexists(full):
+    if is_there:
         raise CatalogError(
             f"{path!r} is neither a folder nor a list, a table, a shard or an image file.",
             f"Give a folder, a file ending in {', '.join(LISTS)} or {TAR}, or one ending in {', '.join(SUFFIXES)}.",
@@ -213,7 +214,7 @@ def _read_list(full: str, root: str, path: str, reading: Reading) -> Listing:
         listing = _parse(full, root, repr(path), reading)
     _mend_names(listing)
     # Files that are missing are reported one by one, but if all are, the root is wrong.
-    if not any(_there(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
+    if not any(_is_there(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
         raise CatalogError(
             f"none of the {len(listing.names):,} files that {path!r} names exists; "
             f"the first would be {os.path.join(root, listing.names[0])!r}.",  # noqa: PTH118
@@ -253,7 +254,7 @@ def _mend_names(listing: Listing) -> None:
 
     for row, name in enumerate(listing.names):
         plain = name.replace("\\", "/").strip().removeprefix("./")
-        if (plain == name and has_image_suffix(name)) or _there(os.path.join(listing.root, name)):  # noqa: PTH118
+        if (plain == name and has_image_suffix(name)) or _is_there(os.path.join(listing.root, name)):  # noqa: PTH118
             continue
         full = os.path.join(listing.root, plain)  # noqa: PTH118
         if os.path.lexists(full):
@@ -269,8 +270,8 @@ def _mend_names(listing: Listing) -> None:
     listing.notes += [f"{_counted(count)} {how}" for how, count in mended.items()]
 
 
-def _there(path: str) -> bool:
-    return os.path.lexists(path) or image_exists(path)
+def _is_there(path: str) -> bool:
+    return os.path.lexists(path) or image_exists(path)  # a broken link is an image that cannot be read
 
 
 def _counted(count: int) -> str:
