@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -127,19 +127,9 @@ class Catalog:
         rows : array of int [M] or bool [N]
         """
         chosen = np.asarray(rows)
-        if chosen.size == 0:
-            chosen = chosen.astype(np.intp)
-        indices = np.arange(len(self))[chosen]
+        indices = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.intp)]
         names = tuple(self.names[i] for i in indices)
-        return Catalog(
-            self.root,
-            names,
-            self.labels[indices],
-            self.splits[indices],
-            self.classes,
-            self.left_out,
-            self.notes,
-        )
+        return replace(self, names=names, labels=self.labels[indices], splits=self.splits[indices])
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Number of images of each class in each split.
@@ -301,30 +291,21 @@ def join_catalogs(catalogs: Sequence[Catalog]) -> Catalog:
         )
     inside = [os.path.relpath(path, root) if Path(path).is_relative_to(root) else path for path in paths]
     classes, place_of = class_places(name for catalog in catalogs for name in catalog.classes)
+    # Label -1 takes the last entry of each table.
     labels = [
-        np.array(
-            [place_of[catalog.classes[label]] if label >= 0 else -1 for label in catalog.labels.tolist()],
-            np.int32,
-        )
+        np.array([*(place_of[name] for name in catalog.classes), -1], np.int32)[catalog.labels]
+        for catalog in catalogs
+    ]
+    train = np.uint8(SPLITS.index("train") if any(catalog.splits.any() for catalog in catalogs) else 0)
+    splits = [
+        catalog.splits if catalog.splits.any() else np.full_like(catalog.splits, train)
         for catalog in catalogs
     ]
     return Catalog(
         root,
         tuple(name.replace(os.sep, "/") for name in inside),
         np.concatenate(labels),
-        _splits(catalogs),
+        np.concatenate(splits),
         classes,
         notes=tuple(note for catalog in catalogs for note in catalog.notes),
     )
-
-
-def _splits(catalogs: Sequence[Catalog]) -> npt.NDArray[np.uint8]:
-    """Splits of all rows; beside sets that have splits, a set without any learns as a whole."""
-    if all(not catalog.splits.any() for catalog in catalogs):
-        return np.concatenate([catalog.splits for catalog in catalogs])
-    train = SPLITS.index("train")
-    whole = [
-        catalog.splits if catalog.splits.any() else np.full(len(catalog), train, np.uint8)
-        for catalog in catalogs
-    ]
-    return np.concatenate(whole)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import glob
 import itertools
@@ -17,8 +16,8 @@ from cnncodes.core.files import reason_of
 from cnncodes.images.columnar import COLUMNAR
 from cnncodes.images.folders import places_of, scan_folder
 from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key, split_folders
-from cnncodes.images.readers import KINDS, image_exists, is_shard, open_shard
-from cnncodes.images.tables import is_header, parse_csv, parse_json_lines, parse_list, read_columns, read_text
+from cnncodes.images.readers import KINDS, is_shard, open_shard
+from cnncodes.images.tables import is_there, read_table
 from cnncodes.images.tar import TarShard
 
 LISTS = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", *COLUMNAR)
@@ -88,12 +87,12 @@ def _read_source(path: str, reading: Reading) -> Listing:
             return listing
         shards = [os.path.join(full, name) for name in listing.left_out if is_shard(name)]  # noqa: PTH118
         return read_sources(shards, reading)
-    is_there = _is_there(full)
-    if is_list(path) and is_there:
-        return _read_list(full, reading.root or folder, path, reading)
-    if is_there and (has_image_suffix(name) or not os.path.lexists(full)):
+    there = is_there(full)
+    if is_list(path) and there:
+        return read_table(full, reading.root or folder, path, reading)
+    if there and (has_image_suffix(name) or not os.path.lexists(full)):
         return Listing(folder, [name], [None], [0])
-    if is_there:
+    if there:
         raise CatalogError(
             f"{path!r} is neither a folder nor a list, a table, a shard or an image file.",
             f"Give a folder, a file ending in {', '.join(LISTS)} or {TAR}, or one ending in {', '.join(SUFFIXES)}.",
@@ -203,79 +202,6 @@ def _prefix(folder: str, root: str) -> str:
     except ValueError:
         relative = folder
     return "" if relative == os.curdir else relative.replace(os.sep, "/") + "/"
-
-
-def _read_list(full: str, root: str, path: str, reading: Reading) -> Listing:
-    if full.lower().endswith(COLUMNAR):
-        listing, stored = read_columns(full, root, repr(path), reading)
-        if stored:
-            return listing
-    else:
-        listing = _parse(full, root, repr(path), reading)
-    _mend_names(listing)
-    # Files that are missing are reported one by one, but if all are, the root is wrong.
-    if not any(_is_there(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
-        raise CatalogError(
-            f"none of the {len(listing.names):,} files that {path!r} names exists; "
-            f"the first would be {os.path.join(root, listing.names[0])!r}.",  # noqa: PTH118
-            "Paths are relative to the folder of the list: name another with --root (root=), or correct them.",
-        )
-    return listing
-
-
-def _parse(full: str, root: str, source: str, reading: Reading) -> Listing:
-    suffix = Path(full).suffix.lower()
-    text = read_text(full)
-    if suffix in (".jsonl", ".ndjson"):
-        return parse_json_lines(text, root, source, reading)
-    if suffix == ".tsv":
-        return parse_csv(text, root, source, reading, "\t")
-    first = re.split("[,;\t]", text.lstrip().partition("\n")[0])
-    named = (reading.path_column, reading.label_column, reading.split_column) != (None, None, None)
-    if suffix == ".csv" or named or (len(first) > 1 and is_header(first)):
-        return parse_csv(text, root, source, reading)
-    return parse_list(text, root, source)
-
-
-def _mend_names(listing: Listing) -> None:
-    """Names of no file that are one with slashes for backslashes, without blanks at the ends, or with a suffix."""
-    mended: Counter[str] = Counter()
-    folders: dict[str, dict[str, list[str]]] = {}
-
-    def images_in(folder: str) -> dict[str, list[str]]:
-        """The images of a folder by their names without the suffix."""
-        if folder not in folders:
-            stems: dict[str, list[str]] = {}
-            with contextlib.suppress(OSError):
-                for name in filter(has_image_suffix, os.listdir(folder)):  # noqa: PTH208
-                    stems.setdefault(name.rpartition(".")[0], []).append(name)
-            folders[folder] = stems
-        return folders[folder]
-
-    for row, name in enumerate(listing.names):
-        plain = name.replace("\\", "/").strip().removeprefix("./")
-        if (plain == name and has_image_suffix(name)) or _is_there(os.path.join(listing.root, name)):  # noqa: PTH118
-            continue
-        full = os.path.join(listing.root, plain)  # noqa: PTH118
-        if os.path.lexists(full):
-            listing.names[row] = plain
-            mended[
-                "read with slashes for backslashes" if "\\" in name else "read without blanks at the ends"
-            ] += 1
-        elif not has_image_suffix(plain):
-            folder, stem = os.path.split(full)
-            if len(found := images_in(folder).get(stem, [])) == 1:
-                listing.names[row] = plain + found[0][len(stem) :]
-                mended["read with the suffix that they lack"] += 1
-    listing.notes += [f"{_counted(count)} {how}" for how, count in mended.items()]
-
-
-def _is_there(path: str) -> bool:
-    return os.path.lexists(path) or image_exists(path)  # a broken link is an image that cannot be read
-
-
-def _counted(count: int) -> str:
-    return f"{count:,} {'name was' if count == 1 else 'names were'}"
 
 
 def _read_glob(pattern: str, reading: Reading) -> Listing:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-import itertools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from cnncodes.core import files
 from cnncodes.core.errors import CatalogError, nearest
-from cnncodes.images.columnar import ColumnShard
+from cnncodes.images.columnar import COLUMNAR, ColumnShard
 from cnncodes.images.listing import (
     LABELS,
     PATHS,
@@ -26,7 +28,7 @@ from cnncodes.images.listing import (
     plain_key,
     split_code,
 )
-from cnncodes.images.readers import open_shard
+from cnncodes.images.readers import image_exists, open_shard
 
 _YES_OR_NO = {"isvalid": "val", "isval": "val", "istest": "test"}  # in which no means train
 _SPLITS = ("split", "subset", "partition", "set", "fold", *_YES_OR_NO)
@@ -41,7 +43,54 @@ _AS_USUAL = Reading()
 _BLANKS = " \t\r"
 _WORD = re.compile(r"[^ ]+")
 
-_Rows = Iterable[tuple[int, Sequence[Any]]]  # number of the line, or of the row, and its cells
+
+@dataclass(frozen=True)
+class _Table:
+    """What all formats give: the names of the columns, the number of each row in its file, and the cells of a column."""
+
+    source: str  # in messages
+    header: Sequence[str]
+    numbers: Sequence[int]
+    column: Callable[[int], Sequence[Any]]  # of a place in the header
+    line: str = "line"
+
+
+def read_table(full: str, root: str, path: str, reading: Reading) -> Listing:
+    """Read a list or a table; ``path`` is its name in messages.
+
+    Raises
+    ------
+    CatalogError
+        As :func:`parse_csv` and :func:`parse_list`; and if none of the files that it names exists.
+    """
+    source = repr(path)
+    if full.lower().endswith(COLUMNAR):
+        listing, stored = _read_columns(full, root, source, reading)
+        if stored:
+            return listing
+    else:
+        listing = _parse(read_text(full), Path(full).suffix.lower(), root, source, reading)
+    _mend_names(listing)
+    # Files that are missing are reported one by one, but if all are, the root is wrong.
+    if not any(is_there(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
+        raise CatalogError(
+            f"none of the {len(listing.names):,} files that {source} names exists; "
+            f"the first would be {os.path.join(root, listing.names[0])!r}.",  # noqa: PTH118
+            "Paths are relative to the folder of the list: name another with --root (root=), or correct them.",
+        )
+    return listing
+
+
+def _parse(text: str, suffix: str, root: str, source: str, reading: Reading) -> Listing:
+    if suffix in (".jsonl", ".ndjson"):
+        return _parse_json_lines(text, root, source, reading)
+    if suffix == ".tsv":
+        return parse_csv(text, root, source, reading, "\t")
+    first = re.split("[,;\t]", text.lstrip().partition("\n")[0])
+    named = (reading.path_column, reading.label_column, reading.split_column) != (None, None, None)
+    if suffix == ".csv" or named or (len(first) > 1 and is_header(first)):
+        return parse_csv(text, root, source, reading)
+    return parse_list(text, root, source)
 
 
 def parse_csv(
@@ -77,12 +126,27 @@ def parse_csv(
         With the number of the line that cannot be used; if an image has two labels, with the numbers of its lines;
         if the header is missing; if no image is named.
     """
-    rows = _csv_rows(text, source, delimiter or _delimiter(text))
-    header = next(rows, (0, []))[1]
-    return _listing(header, rows, root, source, reading)
+    header_line = text.lstrip("\r\n").partition("\n")[0]
+    delimiter = delimiter or max(",;\t", key=header_line.count)  # the comma where none occurs
+    rows = list(_csv_rows(text, source, delimiter))
+    header = rows.pop(0)[1] if rows else []
+    for number, row in rows:
+        if len(row) > len(header):
+            raise CatalogError(
+                f"{source}, line {number} has {len(row)} fields, and the header names {len(header)}.",
+                'Put names that contain the separator in quotes: "a,b.jpg",cat.',
+            )
+    numbers = [number for number, _ in rows]
+    return _listing(
+        _Table(
+            source, header, numbers, lambda place: [(row[place : place + 1] or [""])[0] for _, row in rows]
+        ),
+        root,
+        reading,
+    )
 
 
-def parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Listing:
+def _parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Listing:
     """Read JSON Lines: an object a line, whose keys are columns as :func:`parse_csv` knows them."""
     records: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -98,40 +162,41 @@ def parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Lis
             raise CatalogError(f"{source}, line {number} is no JSON object.", "Write one object a line.")
         records.append((number, value))
     header = list(dict.fromkeys(key for _, record in records for key in record))
-    rows = ((number, [record.get(key) for key in header]) for number, record in records)
-    return _listing(header, rows, root, source, reading)
+    numbers = [number for number, _ in records]
+    table = _Table(
+        source, header, numbers, lambda place: [record.get(header[place]) for _, record in records]
+    )
+    return _listing(table, root, reading)
 
 
-def read_columns(path: str, root: str, source: str, reading: Reading) -> tuple[Listing, bool]:
+def _read_columns(path: str, root: str, source: str, reading: Reading) -> tuple[Listing, bool]:
     """Read a Parquet or Arrow file, with columns as :func:`parse_csv` knows them; and whether it holds the images themselves.
 
     Such images are rows of a shard, relative to its folder, and their column is :meth:`ColumnShard.image_column`.
     """
-    shard: Any = None
     try:
         shard = open_shard(path)
         assert isinstance(shard, ColumnShard)
         images = shard.image_column(reading.path_column)
-        reading = reading if images is None else replace(reading, path_column=images)
-        wanted = {shard.header[place] for place in _columns(shard.header, source, reading).all} - {images}
-        for name in wanted:
+        if images is not None:
+            reading = replace(reading, path_column=images)
+            root = os.path.dirname(path)  # noqa: PTH120
+
+        def column(place: int) -> Sequence[Any]:
+            name = shard.header[place]
+            if name == images:
+                return [f"{os.path.basename(path)}/{row}" for row in shard.names(name)]  # noqa: PTH119
             if kind := shard.kind(name):
                 raise _no_text(f"{source}: the column {name!r}", kind)
-        cells = {name: shard.cells(name) for name in wanted}
-        if images is not None:
-            root, name = os.path.split(path)
-            cells[images] = [f"{name}/{inside}" for inside in shard.names(images)]
+            return shard.cells(name)
+
+        table = _Table(source, shard.header, range(1, shard.rows + 1), column, "row")
+        return _listing(table, root, reading), images is not None
     except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, CatalogError):
-            raise
         raise CatalogError(
             f"{source} cannot be read: {files.reason_of(error).rstrip('.')}.",
             "Give a whole Parquet or Arrow file, or a CSV or JSON Lines file.",
         ) from error
-    nothing = itertools.repeat(None, shard.rows)
-    columns = [cells.get(name, nothing) for name in shard.header]
-    rows = enumerate(zip(*columns, strict=True), start=1)
-    return _listing(shard.header, rows, root, source, reading, "row"), images is not None
 
 
 def is_header(words: Sequence[str]) -> bool:
@@ -162,7 +227,7 @@ def image_name(path: str, root: str, where: str) -> str:
     return path
 
 
-def checked(listing: Listing, lines: list[int], source: str, remedy: str, line: str = "line") -> Listing:
+def checked(listing: Listing, lines: Sequence[int], source: str, remedy: str, line: str = "line") -> Listing:
     """The listing; raises CatalogError if it is empty, or gives an image two labels (twice the same is no harm)."""
     if not listing.names:
         raise CatalogError(f"{source} names no images.", remedy)
@@ -182,88 +247,52 @@ def checked(listing: Listing, lines: list[int], source: str, remedy: str, line: 
     return listing
 
 
-@dataclass
-class _Columns:
-    """Places of the columns in a header; of the split those that may say it, with their keys."""
-
-    path: int
-    label: int | None
-    splits: dict[str, int]
-
-    @property
-    def all(self) -> list[int]:
-        return [place for place in (self.path, self.label, *self.splits.values()) if place is not None]
-
-
-def _listing(
-    header: Sequence[str], rows: _Rows, root: str, source: str, reading: Reading, line: str = "line"
-) -> Listing:
-    listing = Listing(root)
-    if not header:
-        return checked(listing, [], source, _REMEDY)
-    columns = _columns(header, source, reading)
-    numbers: list[int] = []
-    splits: dict[str, list[str]] = {key: [] for key in columns.splits}
-    for number, row in rows:
-        where = f"{source}, {line} {number}"
-        if len(row) > len(header):
-            raise CatalogError(
-                f"{where} has {len(row)} fields, and the header names {len(header)}.",
-                'Put names that contain the separator in quotes: "a,b.jpg",cat.',
-            )
-        cells = {
-            place: _text(row[place], header[place], where) if place < len(row) else ""
-            for place in columns.all
-        }
-        label = "" if columns.label is None else cells[columns.label].strip()
-        listing.add(
-            image_name(cells[columns.path], root, where), None if label.lower() in _NO_LABEL else label
-        )
-        numbers.append(number)
-        for key, place in columns.splits.items():
-            splits[key].append(cells[place].strip())
-    used = {columns.path, columns.label}
-    for key, values in splits.items():
-        codes = _split_codes(key, values, numbers, f"{source}, {line}", reading)
-        if codes is not None:
-            listing.splits = [codes[value] for value in values]
-            used.add(columns.splits[key])
-            break
-    if unused := [name.strip() for place, name in enumerate(header) if place not in used]:
-        more = f" and {len(unused) - _FIRST} more" if len(unused) > _FIRST else ""
-        label = "; none is known as the label, --label-column names it" if columns.label is None else ""
-        listing.notes.append(f"columns not used: {', '.join(unused[:_FIRST])}{more}{label}")
-    return checked(listing, numbers, source, _REMEDY, line)
-
-
-def _columns(header: Sequence[str], source: str, reading: Reading) -> _Columns:
-    """Those that a person named, else the first of each kind that has a usual name."""
+def _listing(table: _Table, root: str, reading: Reading) -> Listing:
+    header = [name.strip() for name in table.header]
     keys = [plain_key(name) for name in header]
+    where = f"{table.source}, {table.line}"
 
     def place_of(asked: str | None, known: Sequence[str]) -> int | None:
+        """Of the column that a person named, else of the first that has a usual name."""
         if asked is None:
             return next((keys.index(key) for key in known if key in keys), None)
-        names = [name.strip() for name in header]
-        if asked.strip() not in names:
-            raise CatalogError(f"{source} has no column {asked!r}.", nearest(asked, names))
-        return names.index(asked.strip())
+        if asked.strip() not in header:
+            raise CatalogError(f"{table.source} has no column {asked!r}.", nearest(asked, header))
+        return header.index(asked.strip())
+
+    def texts(place: int) -> list[str]:
+        cells = zip(table.column(place), table.numbers, strict=True)
+        return [_text(value, header[place], f"{where} {number}") for value, number in cells]
 
     path, label = place_of(reading.path_column, PATHS), place_of(reading.label_column, LABELS)
     if path is None:
-        first = ", ".join(header)[:80]
-        raise CatalogError(f"{source} has no column 'filename'; its first line is {first!r}.", _REMEDY)
-    if reading.split_column is None:
-        splits = {key: keys.index(key) for key in _SPLITS if key in keys}
-    else:
-        place = place_of(reading.split_column, ())
-        assert place is not None
-        splits = {keys[place]: place}
-    taken = (path, label)
-    return _Columns(path, label, {key: place for key, place in splits.items() if place not in taken})
+        first = f"has no column 'filename'; its first line is {', '.join(table.header)[:80]!r}"
+        raise CatalogError(f"{table.source} {first if header else 'names no images'}.", _REMEDY)
+    names = [
+        image_name(name, root, f"{where} {number}")
+        for name, number in zip(texts(path), table.numbers, strict=True)
+    ]
+    labels: list[str | None] = [None] * len(names)
+    if label is not None:
+        labels = [None if text.lower() in _NO_LABEL else text for text in map(str.strip, texts(label))]
+    listing = Listing(root, names, labels, [0] * len(names))
+    used, asked = {path, label}, place_of(reading.split_column, ())
+    for place in [keys.index(key) for key in _SPLITS if key in keys] if asked is None else [asked]:
+        values = [] if place in used else list(map(str.strip, texts(place)))
+        codes = values and _split_codes(keys[place], values, table.numbers, where, reading)
+        if codes:
+            listing.splits = [codes[value] for value in values]
+            used.add(place)
+            break
+    if unused := [name for place, name in enumerate(header) if place not in used]:
+        more = f" and {len(unused) - _FIRST} more" if len(unused) > _FIRST else ""
+        label_is = "; none is known as the label, --label-column names it" if label is None else ""
+        listing.notes.append(f"columns not used: {', '.join(unused[:_FIRST])}{more}{label_is}")
+    return checked(listing, table.numbers, table.source, _REMEDY, table.line)
 
 
 def _split_codes(
-    name: str, values: list[str], numbers: list[int], where: str, reading: Reading
+    name: str, values: list[str], numbers: Sequence[int], where: str, reading: Reading
 ) -> Mapping[str, int] | None:
     """Split of each value of a column, None if it says something else, as folds do that are numbered.
 
@@ -302,11 +331,6 @@ def _no_text(what: str, kind: str) -> CatalogError:
     )
 
 
-def _delimiter(text: str) -> str:
-    header = text.lstrip("\r\n").partition("\n")[0]
-    return max(",;\t", key=header.count)  # the comma where none occurs
-
-
 def _csv_rows(text: str, source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
@@ -318,6 +342,48 @@ def _csv_rows(text: str, source: str, delimiter: str) -> Iterator[tuple[int, lis
             f"{source}, line {reader.line_num} cannot be read: {error}.",
             'Quote fields as in "a ""quoted"" name.jpg",cat.',
         ) from error
+
+
+def _mend_names(listing: Listing) -> None:
+    """Names of no file that are one with slashes for backslashes, without blanks at the ends, or with a suffix."""
+    mended: Counter[str] = Counter()
+    folders: dict[str, dict[str, list[str]]] = {}
+
+    def images_in(folder: str) -> dict[str, list[str]]:
+        """The images of a folder by their names without the suffix."""
+        if folder not in folders:
+            stems: dict[str, list[str]] = {}
+            with contextlib.suppress(OSError):
+                for name in filter(has_image_suffix, os.listdir(folder)):  # noqa: PTH208
+                    stems.setdefault(name.rpartition(".")[0], []).append(name)
+            folders[folder] = stems
+        return folders[folder]
+
+    for row, name in enumerate(listing.names):
+        plain = name.replace("\\", "/").strip().removeprefix("./")
+        if (plain == name and has_image_suffix(name)) or is_there(os.path.join(listing.root, name)):  # noqa: PTH118
+            continue
+        full = os.path.join(listing.root, plain)  # noqa: PTH118
+        if os.path.lexists(full):
+            listing.names[row] = plain
+            mended[
+                "read with slashes for backslashes" if "\\" in name else "read without blanks at the ends"
+            ] += 1
+        elif not has_image_suffix(plain):
+            folder, stem = os.path.split(full)
+            if len(found := images_in(folder).get(stem, [])) == 1:
+                listing.names[row] = plain + found[0][len(stem) :]
+                mended["read with the suffix that they lack"] += 1
+    listing.notes += [f"{_counted(count)} {how}" for how, count in mended.items()]
+
+
+def is_there(path: str) -> bool:
+    """Whether there is an image of that path, be it a link that is broken: then it is one that cannot be read."""
+    return os.path.lexists(path) or image_exists(path)
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} {'name was' if count == 1 else 'names were'}"
 
 
 def read_text(path: str) -> str:

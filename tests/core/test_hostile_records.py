@@ -26,7 +26,7 @@ from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights import Preprocessing
 
 RECORDS: tuple[Any, ...] = (
-    Advice, Catalog, Choice, Evaluation, ExtractionSettings, Preprocessing, ProbeResult,
+    Advice, Choice, Evaluation, ExtractionSettings, Preprocessing, ProbeResult,
     RunReport, Strays,
 )  # fmt: skip
 DEEP = "[" * 100_000
