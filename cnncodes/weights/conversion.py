@@ -6,13 +6,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cnncodes.core.errors import WeightsError, WeightsMismatchError
+from cnncodes.core.errors import OptionError, WeightsError, WeightsMismatchError
 from cnncodes.core.files import read_text
-from cnncodes.weights.compact import expanded, with_rank
+from cnncodes.networks import Linear
 from cnncodes.weights.record import AnyWeights, Weights
 from cnncodes.weights.resolve import load_weights
 from cnncodes.weights.safetensors_file import save_weights
+
+if TYPE_CHECKING:
+    import torch
 
 WORDNET_ID = r"n\d{8}"  # ImageNet's names of its classes: n01440764 is a tench
 
@@ -45,7 +49,7 @@ def convert(
     class_names : str or Path, optional
         A text file, see :func:`read_class_names`.
     rank : int, optional
-        Fully connected matrices become two factors of this rank, see :func:`cnncodes.weights.compact.with_rank`.
+        Fully connected matrices become two factors of this rank, see :func:`with_rank`.
     int8 : bool, default False
         Store 8-bit integers with a scale for each output: a quarter of the size.
     expand : bool, default False
@@ -99,6 +103,49 @@ def with_input(weights: Weights, size: int | None = None, resize: int | None = N
     changed = replace(old, crop=size, resize=resized)
     evidence = weights.evidence if changed == old else {}  # the test was one of the old input
     return replace(weights, preprocessing=changed, evidence=evidence)
+
+
+def with_rank(weights: Weights, rank: int) -> Weights:
+    """The weights with fully connected matrices, and factors of a larger rank, as the nearest product of two factors.
+
+    Raises
+    ------
+    OptionError
+        If the rank is below 1, or the network is a library's, whose modules have no factors.
+    """
+    from cnncodes.networks.torch_network import factors
+
+    if rank < 1:
+        raise OptionError(f"a rank of {rank} is not possible.", "Use 1 or more, such as 128.")
+    if not weights.architecture.stages:
+        raise OptionError(
+            f"network '{weights.network}' is built by its library, and its fully connected modules have no factors.",
+            "Leave out the rank; --int8 makes its file smaller.",
+        )
+    if any(key.endswith(".left") and tensor.shape[1] > rank for key, tensor in weights.tensors.items()):
+        weights = expanded(weights)
+    tensors: dict[str, torch.Tensor] = {}
+    linear = {f"{stage.prefix}." for stage in weights.architecture.stages if isinstance(stage, Linear)}
+    for key, tensor in weights.tensors.items():
+        prefix = key.removesuffix("weight")
+        if prefix in linear and prefix != key and rank < min(tensor.shape):
+            tensors[f"{prefix}left"], tensors[f"{prefix}right"] = factors(tensor, rank)
+        else:
+            tensors[key] = tensor
+    return replace(weights, tensors=tensors)
+
+
+def expanded(weights: Weights) -> Weights:
+    """The weights with all factors multiplied out: the keys and shapes of other programs."""
+    tensors: dict[str, torch.Tensor] = {}
+    for key, tensor in weights.tensors.items():
+        prefix, _, end = key.rpartition(".")
+        if end == "left":
+            product = tensor.double() @ weights.tensors[f"{prefix}.right"].double()
+            tensors[f"{prefix}.weight"] = product.float()
+        elif end != "right":
+            tensors[key] = tensor
+    return replace(weights, tensors=tensors)
 
 
 def with_class_names(weights: Weights, names: Sequence[str]) -> Weights:

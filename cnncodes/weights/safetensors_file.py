@@ -13,7 +13,6 @@ import numpy as np
 from cnncodes.core.errors import CnnCodesError, OptionError, WeightsError
 from cnncodes.core.outputs import replacing
 from cnncodes.core.records import Meta, from_value, to_value
-from cnncodes.weights.compact import as_integers, from_integers
 from cnncodes.weights.content import FileContent, damaged, first_line, require_file
 from cnncodes.weights.preprocessing import Preprocessing
 from cnncodes.weights.record import Origin
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 ENTRY = "cnncodes"  # one entry: the library writes several in an order that changes from run to run
 SUFFIX = ".safetensors"
+SCALE = ".scale"  # ends the key of the scales of an int8 tensor
+TOP = 127
 
 
 @dataclass(frozen=True)
@@ -245,3 +246,39 @@ def _packed(digests: tuple[int, ...]) -> bytes:
 
 def _unpacked(packed: bytes) -> tuple[int, ...]:
     return tuple(np.frombuffer(packed, "<u8").tolist())
+
+
+def as_integers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Matrices and kernels as int8, each with float32 scales: one per output, of a right factor one per input. Biases stay.
+
+    An integer times a scale is one multiplication, which rounds alike on every processor: the fingerprint is the same
+    wherever the file is read.
+    """
+    import torch
+
+    found: dict[str, torch.Tensor] = {}
+    for key, tensor in tensors.items():
+        if tensor.dim() < 2:
+            found[key] = tensor
+            continue
+        others = [0] if key.endswith(".right") else list(range(1, tensor.dim()))
+        scale = tensor.abs().amax(others, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / TOP
+        found[key] = (tensor / scale).round().to(torch.int8)
+        found[key + SCALE] = scale
+    return found
+
+
+def from_integers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Inverse of :func:`as_integers`; what has no scales stays. Raises ValueError if scales do not fit."""
+    import torch
+
+    found: dict[str, torch.Tensor] = {}
+    for key, tensor in tensors.items():
+        scale = tensors.get(key + SCALE)
+        if tensor.dtype == torch.int8 and scale is not None:
+            if scale.dtype != torch.float32 or scale.dim() != tensor.dim():
+                raise ValueError(f"the scales of '{key[:80]}' do not fit it")
+            found[key] = tensor.float() * scale
+        elif not (key.endswith(SCALE) and key.removesuffix(SCALE) in tensors):
+            found[key] = tensor
+    return found

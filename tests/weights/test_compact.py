@@ -10,8 +10,8 @@ import torch
 from cnncodes.core.errors import OptionError, WeightsError, WeightsMismatchError
 from cnncodes.networks import get_network
 from cnncodes.weights import build_network, convert, load_weights, save_weights
-from cnncodes.weights.compact import as_integers, expanded, from_integers, with_rank
-from cnncodes.weights.safetensors_file import read_tensors
+from cnncodes.weights.conversion import expanded, with_rank
+from cnncodes.weights.safetensors_file import as_integers, from_integers, read_tensors
 
 
 @pytest.fixture(scope="module")
