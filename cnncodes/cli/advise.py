@@ -2,73 +2,66 @@
 
 from __future__ import annotations
 
-import json as json_module
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import advice_options, options
-from cnncodes.cli.console import Reporter
-from cnncodes.core.words import duration, one_line, percent, quoted
+from cnncodes.cli import options
+from cnncodes.cli.arguments import check_folder, load_weights, parse_split
+from cnncodes.cli.console import Reporter, plain
+from cnncodes.cli.groups import Machine, Reading
+from cnncodes.core.words import duration, one_line, percent
 
 if TYPE_CHECKING:
     from cnncodes.advice import Advice, Finding
     from cnncodes.advice.evidence import Depth
 
 
-FIRST_UNREADABLE = 20  # listed on the screen; --json has all
 PICTURE, RECORD = "depth.png", "advice.json"  # in the folder of -o
 
 
-@options.takes_data
 def advise(
     data: options.Data,
     weights: options.Weights = "imagenet",
     model: options.Network = None,
-    output: advice_options.AdviceFolder = None,
+    output: options.AdviceFolder = None,
     split: options.SplitRule = "auto",
     seed: options.Seed = 0,
-    thresholds: advice_options.ThresholdsFile = None,
-    device: options.Device = "auto",
-    workers: options.Workers = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    thresholds: options.ThresholdsFile = None,
     *,
-    reading: options.Reading,
+    machine: Machine,
+    reading: Reading,
+    reporter: Reporter,
 ) -> None:
-    """Which recipe for these images? Looks at the data, measures, and says why.
+    """Recommend a recipe for your images, with the reasons.
 
-    At most 2,000 images go through the network once. Every stage is judged by how well it tells the classes
-    apart: if the last one is as good as any before it, the images are like those the weights were trained on.
-    With many images like them, fine-tuning pays; with few, a linear head is safer. Also listed: copies in both
-    splits, labels that look wrong, tiny classes, files that cannot be read.
+    At most 2,000 images go through the network once. Each layer is judged by how well it separates the classes: if the last
+    one is as good as any before it, the images resemble those the weights were trained on. With many images, fine-tuning
+    pays; with few, a linear head is safer. Also lists copies in both splits, labels that look wrong, tiny classes and
+    unreadable files.
 
         cnncodes advise photos/
 
         cnncodes advise photos/ -o advice
     """
     from cnncodes.advice import advise as ask
-    from cnncodes.images import read_catalog
 
-    reporter = Reporter(json, quiet)
     if output is not None:
-        options.check_folder(output, (PICTURE, RECORD))
-    catalog = read_catalog(data, **reading)
+        check_folder(output, (PICTURE, RECORD))
+    catalog = reading.catalog(data)
     reporter.note(catalog.describe())
-    loaded = options.load_weights(reporter, weights, model)
+    loaded = load_weights(reporter, weights, model)
     with reporter.steps() as progress:
         advice = ask(
-            catalog, loaded, data=options.words(data, reading), split=options.parse_split(split),
-            thresholds=thresholds, device=device, workers=workers, seed=seed,
-            progress=progress,
+            catalog, loaded, data=reading.words(data), split=parse_split(split), thresholds=thresholds, seed=seed,
+            progress=progress, **vars(machine),
         )  # fmt: skip
     print_advice(reporter, advice)
     if output is not None:
         _save(reporter, advice, Path(output))
-    reporter.document(json_module.loads(advice.to_json()))
+    reporter.document(advice)
     reporter.next(advice.command)
-    if advice.unreadable:
-        raise options.Exit(3)
 
 
 def print_advice(reporter: Reporter, advice: Advice) -> None:
@@ -97,10 +90,7 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
     reporter.result(f"- {advice.runner_up.recipe} is the runner-up. {reason_of(advice.runner_up_reason)}")
     if advice.untrained:
         reporter.result(f"- {note_text(Fact('untrained'))}")
-    for name, problem in list(advice.unreadable.items())[:FIRST_UNREADABLE]:
-        reporter.warn(f"unreadable: {quoted(name)}: {problem}")
-    if len(advice.unreadable) > FIRST_UNREADABLE:
-        reporter.warn(f"unreadable: {len(advice.unreadable) - FIRST_UNREADABLE} more; --json lists all")
+    reporter.unreadable(advice.unreadable)
 
 
 def print_findings(
@@ -138,5 +128,5 @@ def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
 
     picture = save_depth(advice.evidence, folder / PICTURE)
     record = folder / RECORD
-    write_whole(record, json_module.dumps(json_module.loads(advice.to_json()), indent=2))
+    write_whole(record, json.dumps(plain(advice), indent=2))
     reporter.note(f"written: {picture}, {record}")

@@ -1,11 +1,11 @@
-"""What all commands share: the form of the help, the same in every version of typer, and how Ctrl-C ends them."""
+"""The form of the help, the same in every version of typer, and how Ctrl-C ends a command."""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any
 
-from cnncodes.cli.options import TyperCommand
+from cnncodes.cli.options import TyperCommand, TyperGroup
 from cnncodes.core.errors import CnnCodesError
 
 
@@ -16,7 +16,7 @@ class InterruptError(CnnCodesError):
 
     def __init__(self) -> None:
         super().__init__(
-            "interrupted.", "Nothing that was finished is lost: the same command goes on where it can."
+            "interrupted.", "Finished work is kept: repeat the command to continue where possible."
         )
 
 
@@ -32,25 +32,31 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Arguments, then required options, then the rest."""
-        arguments = [_metavar(part) for part in self.params if part.param_type_name == "argument"]
-        required = [
-            f"{min(part.opts, key=len)} {part.metavar}"
-            for part in self.params
-            if part.param_type_name == "option" and part.required
-        ]
-        return [*arguments, *required, "[OPTIONS]"]
+        options, arguments = _parts(self.params)
+        required = [f"{min(part.opts, key=len)} {part.metavar}" for part in options if part.required]
+        return [*(str(part.metavar) for part in arguments), *required, "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Two lists: arguments, and options with their defaults."""
-        parts: list[Any] = self.get_params(ctx)
-        arguments = [
-            (_metavar(part), part.help or "") for part in parts if part.param_type_name == "argument"
-        ]
-        if arguments:
-            with formatter.section("Arguments"):
-                formatter.write_dl(arguments)
-        with formatter.section("Options"):
-            formatter.write_dl([_option(part) for part in parts if part.param_type_name == "option"])
+        """Arguments, options, and below them the options that few people need."""
+        options, arguments = _parts(self.get_params(ctx))
+        sections = {"Arguments": [(str(part.metavar), part.help) for part in arguments]}
+        for part in options:
+            panel = getattr(part, "rich_help_panel", None) or "Options"
+            sections.setdefault(panel, []).append(_option(part))
+        _write(formatter, {name: sections.get(name, []) for name in ("Arguments", "Options", "More options")})
+
+
+class Commands(TyperGroup):
+    """A group of commands, listed below the headings that they were registered with."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """One line each: the first sentence of the command's help."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            heading = getattr(command, "rich_help_panel", None)
+            listed = sections.setdefault(heading if isinstance(heading, str) else "Commands", [])
+            listed.append((name, command.get_short_help_str(200)))
+        _write(formatter, sections)
 
 
 def preformatted(text: str) -> str:
@@ -65,17 +71,24 @@ def _example(commands: str) -> str:
     return "\b\n" + "\n".join("    " + line.strip() for line in commands.splitlines())
 
 
-def _metavar(part: Any) -> str:
-    return str(part.metavar or part.name.upper())
+def _parts(parameters: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Options and arguments."""
+    options = [part for part in parameters if part.param_type_name == "option"]
+    return options, [part for part in parameters if part.param_type_name == "argument"]
+
+
+def _write(formatter: Any, sections: dict[str, list[tuple[str, str]]]) -> None:
+    for name, rows in sections.items():
+        if rows:
+            with formatter.section(name):
+                formatter.write_dl(rows)
 
 
 def _option(part: Any) -> tuple[str, str]:
     name = ", ".join(sorted(part.opts, key=len))
-    if not part.is_flag:
-        name += f" {_metavar(part)}"
     text = part.help or ""
     if part.required:
         text += " [required]"
-    elif not part.is_flag and part.default is not None and part.show_default:
+    elif not part.is_flag and part.default is not None:
         text += f" [default: {part.default}]"
-    return name, text
+    return name if part.is_flag else f"{name} {part.metavar}", text

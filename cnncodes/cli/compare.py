@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import options
-from cnncodes.cli.advise import FIRST_UNREADABLE
 from cnncodes.cli.console import Reporter
-from cnncodes.core.words import duration, one_line, percent, quoted, shell, size
+from cnncodes.cli.groups import Machine, Reading
+from cnncodes.core.words import duration, one_line, percent, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.advice import ComparedModel, FailedModel, ModelComparison, RunReport
 
 
-@options.takes_data
 def compare(
     data: options.Data,
     models: options.Models,
@@ -24,17 +22,16 @@ def compare(
     weights: options.EachWeights = "imagenet",
     set_: options.Set = None,
     seed: options.Seed = 0,
-    device: options.Device = "auto",
-    workers: options.Workers = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     *,
-    reading: options.Reading,
+    machine: Machine,
+    reading: Reading,
+    reporter: Reporter,
 ) -> None:
     """Compare several networks on the same images.
 
-    Accuracy with its interval, speed, size and time. All models have the same split and the same test images. Interrupted, the same command goes on
-    where it stopped; models can be added to a finished comparison. Each model is a run in a folder of its own.
+    Reports accuracy with its interval, speed, size and time. All models have the same split and the same test images. If
+    interrupted, repeat the same command to continue; models can be added to a finished comparison. Each model is a run in a
+    folder of its own.
 
         cnncodes compare photos/ --models alexnet,torchvision/resnet50 -o compare
 
@@ -43,12 +40,10 @@ def compare(
     from cnncodes.advice import compare as compare_all
     from cnncodes.advice.comparing import PICTURE, RECORD, TABLE
     from cnncodes.advice.run_record import check_outside
-    from cnncodes.images import read_catalog
     from cnncodes.pictures.comparison import save_models
 
-    reporter = Reporter(json, quiet)
     check_outside(data, output)
-    catalog = read_catalog(data, **reading)
+    catalog = reading.catalog(data)
     reporter.note(catalog.describe())
 
     def told(model: str, recipe: str, found: RunReport | FailedModel) -> None:
@@ -60,15 +55,15 @@ def compare(
     with reporter.steps() as progress:
         found = compare_all(
             catalog, models.split(","), output, weights=weights, recipes=recipes.split(","), assignments=set_ or (),
-            data=options.words(data, reading), device=device, workers=workers, seed=seed, progress=progress, told=told,
+            data=reading.words(data), seed=seed, progress=progress, told=told, **vars(machine),
         )  # fmt: skip
     picture = save_models(found, Path(output) / PICTURE)
     _print(reporter, found)
     reporter.note(f"written: {picture}, {RECORD} and {TABLE} beside it, and a run for each model")
-    reporter.document(json_module.loads(found.to_json()) | {"picture": str(picture)})
+    reporter.document(found, picture=str(picture))
     reporter.next(f"cnncodes predict {shell(found.models[0].folder)} photo.jpg")
-    if found.failed or found.unreadable:
-        raise options.Exit(1 if found.failed else 3)
+    if found.failed:
+        raise options.Exit(1)
 
 
 def _print(reporter: Reporter, found: ModelComparison) -> None:
@@ -92,10 +87,7 @@ def _print(reporter: Reporter, found: ModelComparison) -> None:
         reporter.result(f"best: {_named(best)}; the others are worse by more than chance")
     if any(model.untrained for model in found.models):
         reporter.result("random weights are untrained: they show what a network is worth without pretraining")
-    for name, problem in list(found.unreadable.items())[:FIRST_UNREADABLE]:
-        reporter.warn(f"unreadable: {quoted(name)}: {problem}")
-    if len(found.unreadable) > FIRST_UNREADABLE:
-        reporter.warn(f"unreadable: {len(found.unreadable) - FIRST_UNREADABLE} more; --json lists all")
+    reporter.unreadable(found.unreadable)
     for failed in found.failed:
         reporter.warn(f"failed: {one_line(failed.name)}, {failed.recipe}: {failed.problem} {failed.remedy}")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from io import TextIOWrapper
 from typing import IO, Any
@@ -24,7 +25,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from cnncodes.core.words import one_line, printable
+from cnncodes.cli import options
+from cnncodes.core.words import one_line, printable, quoted
+
+FIRST_UNREADABLE = 5  # listed on the screen; --json and files have all
 
 
 class _Console(Console):
@@ -46,19 +50,19 @@ def escape_unknown_letters() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-class Reporter:
+class Reporter(options.Group):
     """Prints for one command, as `--json` and `--quiet` ask.
 
     Parameters
     ----------
-    as_json : bool
+    json : bool
         Standard output will be one JSON document, so nothing else is printed there.
     quiet : bool
         No notes, no progress, no next command.
     """
 
-    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json = as_json
+    def __init__(self, json: options.Json = False, quiet: options.Quiet = False) -> None:
+        self.as_json = json
         self.quiet = quiet
 
     def note(self, text: str) -> None:
@@ -78,9 +82,19 @@ class Reporter:
             with _reader_may_leave(_stdout.file):
                 _stdout.print(printable(text))
 
-    def document(self, value: Any) -> None:
-        """The JSON document, if one is asked for."""
+    def unreadable(self, problems: Mapping[str, str], rest: str = "--json lists all") -> None:
+        """Images that could not be read, with their reasons; the command then ends with exit code 3."""
+        for name, problem in list(problems.items())[:FIRST_UNREADABLE]:
+            self.warn(f"unreadable: {quoted(name)}: {problem}")
+        if len(problems) > FIRST_UNREADABLE:
+            self.warn(f"unreadable: {len(problems) - FIRST_UNREADABLE:,} more; {rest}")
+        if problems:
+            self.exit_code = 3
+
+    def document(self, record: Any, /, **more: Any) -> None:
+        """The JSON document, if one is asked for: a record, and entries besides its own."""
         if self.as_json:
+            value = plain(record) | plain(more) if more else plain(record)
             text = json.dumps(_finite(value), indent=2, default=str, allow_nan=False)
             with _reader_may_leave(_stdout.file):
                 print(text, flush=True)
@@ -136,8 +150,13 @@ class Reporter:
             yield lambda done, extra: bar.update(task, completed=done, extra=extra)
 
     @contextmanager
-    def steps(self) -> Iterator[Callable[[str, float, int, str], None]]:
-        """A bar for each step, one after the other; gives ``update(step, images done, of how many, extra text)``."""
+    def steps(
+        self, unit: str = "images", units: Mapping[str, str] | None = None
+    ) -> Iterator[Callable[[str, float, int, str], None]]:
+        """A bar for each step, one after the other; gives ``update(step, done, of how many, extra text)``.
+
+        ``units`` names what some steps count in place of ``unit``.
+        """
         with ExitStack() as stack:
             bars: dict[str, Callable[[float, str], None]] = {}
 
@@ -145,7 +164,8 @@ class Reporter:
                 if step not in bars:
                     stack.close()
                     bars.clear()
-                    bars[step] = stack.enter_context(self.progress(step, total, "images" if total else ""))
+                    counts = (units or {}).get(step, unit) if total else ""
+                    bars[step] = stack.enter_context(self.progress(step, total, counts))
                 bars[step](done, word)
 
             yield progress
@@ -178,6 +198,18 @@ def _reader_may_leave(stream: IO[str]) -> Iterator[None]:
     except BrokenPipeError:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold of records, lists and mappings of them."""
+    if hasattr(value, "to_json"):
+        text = value.to_json()
+        return json.loads(text) if isinstance(text, str) else text
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _finite(value: Any) -> Any:

@@ -15,11 +15,11 @@ DIGITS_EACH = 20  # scans of each digit: enough to advise on, in seconds
 
 
 def demo(output: options.Folder = "demo") -> None:
-    """What transfer is worth, shown on bundled pictures, offline, in a minute.
+    """Show transfer learning on bundled images, offline.
 
-    The small weights that come with cnncodes, against random ones, on drawn pictures of small animals; then what
-    the advice says of scanned digits, which are another kind of image. Every command is shown as it is run: put your
-    own folder in its place. A second time, it goes on with what is there.
+    Compares the small weights that come with cnncodes with random ones on drawn pictures of animals, then asks for advice on
+    scanned digits, a different kind of image. Takes about a minute. Every command is shown as it is run: put your own folder
+    in its place.
     """
     from cnncodes.advice.demo_images import write_digits, write_meadow
 
@@ -27,26 +27,25 @@ def demo(output: options.Folder = "demo") -> None:
     reporter = Reporter()
     folder = Path(output)
     meadow, digits = folder / "meadow", folder / "digits"
+    reporter.result(f"{write_meadow(meadow):,} drawn pictures of animals are in {meadow} (train and test).")
     reporter.result(
-        f"{write_meadow(meadow):,} drawn pictures of small animals are in {meadow} (train and test)."
-    )
-    reporter.result(
-        f"The network's weights are '{WEIGHTS}': small, and they come with cnncodes. Real work uses --weights imagenet."
+        f"The weights are '{WEIGHTS}', which come with cnncodes. For real work use --weights imagenet."
     )
     _run(reporter, ["run", str(meadow), "-o", str(folder / "run"), "--weights", WEIGHTS])
     recipe = _recipe(folder / "run")
-    reporter.result("\nThe same recipe on untrained weights, to see what the training is worth:")
+    reporter.result("\nThe same recipe with untrained weights, for comparison:")
     again = ["run", str(meadow), "-o", str(folder / "random"), "--weights", BASELINE, "--recipe", recipe]
     _run(reporter, [*again, "--quiet"])
     _compare(reporter, folder, meadow)
     tests = [str(picture) for picture in _one_of_each(meadow)]
     _run(reporter, ["predict", str(folder / "run" / "model.safetensors"), *tests, "--top", "2"])
+    count = write_digits(digits, DIGITS_EACH)
     reporter.result(
-        f"\nSomething different: {write_digits(digits, DIGITS_EACH):,} scanned digits are in {digits}. What is advised for them?"
+        f"\nA different kind of image: {count:,} scanned digits are in {digits}. Which recipe is advised?"
     )
     _run(reporter, ["advise", str(digits), "--weights", WEIGHTS, "-o", str(folder / "advice"), "--quiet"])
     _both_verdicts(reporter, folder)
-    reporter.result(f"\nDone in {duration(time.perf_counter() - started)}. The same on your own photographs:")
+    reporter.result(f"\nDone in {duration(time.perf_counter() - started)}. The same on your own images:")
     reporter.result("  cnncodes weights fetch imagenet")
     reporter.result("  cnncodes run photos/ -o out")
     reporter.result(f"Without a download: cnncodes run photos/ -o out --weights {WEIGHTS}")
@@ -86,23 +85,23 @@ def _both_verdicts(reporter: Reporter, folder: Path) -> None:
         found = advice.evidence
         first, last = found.depths[0], found.best_late
         best = found.best_earlier or last
-        shares = (
+        shares = [
             percent(first.linear),
-            f"{percent(best.linear)} ({best.stage})",
-            f"{percent(last.linear)} ({last.stage})",
-        )
+            *(f"{percent(depth.linear)} ({depth.stage})" for depth in (best, last)),
+        ]
         rows.append((name, *shares, percent(found.confidence), advice.recipe, advice.runner_up.recipe))
-        early = first.stage
     columns = (
         "images",
-        early,
-        "best convolutional stage",
-        "best of the last stages",
-        "own confidence",
+        first.stage,
+        "best convolution",
+        "best last layer",
+        "confidence",
         "advised",
         "runner-up",
     )
-    reporter.table("both verdicts, from images told right by each stage's codes", columns, rows)
+    reporter.table(
+        "both verdicts, from the accuracy of a linear classifier on each layer's codes", columns, rows
+    )
 
 
 def _one_of_each(data: Path) -> list[Path]:

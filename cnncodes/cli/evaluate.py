@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.cli import head_options, options
-from cnncodes.cli.console import Reporter
+from cnncodes import evaluation, heads
+from cnncodes.cli import options
+from cnncodes.cli.arguments import check_free
+from cnncodes.cli.console import Reporter, plain
+from cnncodes.cli.groups import Cluster, Reading
 from cnncodes.cli.results import print_average, print_calibration, print_evaluation
 from cnncodes.core.errors import OptionError
-from cnncodes.core.words import quoted, shell
+from cnncodes.core.words import shell
 
 if TYPE_CHECKING:
     from cnncodes.evaluation import AverageResult, EvaluationResult
     from cnncodes.heads import LinearModel
 
 
-@options.takes_data
 def evaluate(
-    models: head_options.ModelsAndData,
-    split: head_options.EvaluateSplit = "auto",
-    crops: head_options.OptionalCrops = None,
-    confusion: head_options.ConfusionFile = None,
-    csv: head_options.VerdictsFile = None,
-    weights: options.OptionalWeights = None,
-    device: options.Device = "auto",
-    workers: options.Workers = None,
-    processes: options.Processes = 1,
-    ray: options.Ray = None,
+    models: options.ModelsAndData,
+    split: options.EvaluateSplit = "auto",
+    crops: options.OtherCrops = None,
+    confusion: options.ConfusionFile = None,
+    csv: options.VerdictsFile = None,
+    weights: options.RecordedWeights = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     *,
-    reading: options.Reading,
+    machine: Cluster,
+    reading: Reading,
+    reporter: Reporter,
 ) -> None:
-    """How good is a model on labelled images or codes?
+    """Test a model on labelled images or codes.
 
-    Images that the model was fitted on are left out: they say nothing about new ones. Several models are
-    averaged, as the five networks of the AlexNet paper: they must have the same classes, in any order.
+    Images that the model was fitted on are left out. Several models are averaged, like the five networks of the AlexNet
+    paper; they must have the same classes, in any order.
 
         cnncodes evaluate model.safetensors photos/
 
@@ -49,56 +46,50 @@ def evaluate(
 
         cnncodes evaluate a.safetensors b.safetensors c.safetensors photos/
 
-    The calibration error says how far probabilities and accuracy are apart: at 0 %, of the images predicted
-    with probability 0.8, 80 % are right.
+    The calibration error is the gap between probability and accuracy: at 0 %, 80 % of the images predicted with
+    probability 0.8 are correct.
     """
-    from cnncodes.evaluation import AverageResult
-    from cnncodes.heads import load_model
-
-    reporter = Reporter(json, quiet)
     files, data = _models_and_data(models)
-    _check_outputs(confusion, csv, overwrite)
-    loaded = [load_model(file) for file in files]
-    results = _evaluate(
-        reporter, loaded, files, data, reading, split=split, crops=crops, weights=weights,
-        device=device, workers=workers, processes=processes, ray=ray,
-    )  # fmt: skip
-    document: dict[str, Any] = json_module.loads(results.to_json())
-    if isinstance(results, AverageResult):
-        result = results.average
+    if confusion is not None:
+        from cnncodes.pictures.confusion import check_name
+
+        check_name(confusion)
+        check_free(confusion, overwrite, option="--confusion")
+    if csv is not None:
+        check_free(csv, overwrite, option="--csv")
+    loaded = [heads.load_model(file) for file in files]
+    found = _evaluate(reporter, loaded, data, reading, split, crops, weights, vars(machine))
+    document = plain(found)
+    if isinstance(found, evaluation.AverageResult):
+        result = found.average
         for entry, file in zip(document["models"], files, strict=True):
             entry["model"] = file
-        print_average(reporter, results, files)
+        print_average(reporter, found, files)
     else:
-        result = results
+        result = found
         document["model"] = files[0]
     print_evaluation(reporter, result, matrix=True, models=len(files))
     print_calibration(reporter, result)
     _write(reporter, result, confusion, csv, overwrite)
     reporter.document(document)
-    for name, reason in result.scores.problems.items():
-        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    reporter.unreadable(result.scores.problems)
     reporter.next(f"cnncodes predict {shell(files[0])} photo.jpg")
-    if result.scores.problems:
-        raise options.Exit(3)
 
 
 def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The first word is a model, the last is data; what is between is a model until something cannot be one."""
     from cnncodes.core.files import model_file
-    from cnncodes.evaluation import is_codes
     from cnncodes.images.sources import is_data as names_images
 
     if len(words) < 2:
         raise OptionError(
-            f"only '{words[0]}' is given, and evaluating needs a model and data.",
+            f"only '{words[0]}' is given, but evaluation needs a model and data.",
             "Write: cnncodes evaluate MODEL DATA.",
         )
 
     def is_data(word: str) -> bool:
-        path = Path(word)
-        folder = model_file(path).is_dir()
-        return folder or is_codes(word) or names_images(word) or "*" in word
+        folder = model_file(Path(word)).is_dir()
+        return folder or evaluation.is_codes(word) or names_images(word) or "*" in word
 
     count = 1
     while count < len(words) - 1 and not is_data(words[count]):
@@ -106,54 +97,34 @@ def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(words[:count]), list(words[count:])
 
 
-def _check_outputs(confusion: str | None, csv: str | None, overwrite: bool) -> None:
-    """Refuse before the work what could not be written after it."""
-    if confusion is not None:
-        from cnncodes.pictures.confusion import check_name
-
-        check_name(confusion)
-        options.check_free(confusion, overwrite, option="--confusion")
-    if csv is not None:
-        options.check_free(csv, overwrite, option="--csv")
-
-
 def _evaluate(
     reporter: Reporter,
     models: list[LinearModel],
-    files: list[str],
     data: list[str],
-    reading: options.Reading,
-    *,
+    reading: Reading,
     split: str,
     crops: str | None,
     weights: str | None,
-    **compute: Any,
+    machine: dict[str, Any],
 ) -> EvaluationResult | AverageResult:
     """One model evaluated, or several averaged; with a bar where images are computed."""
-    from cnncodes.evaluation import evaluate as evaluate_model
-    from cnncodes.evaluation import evaluate_average, is_codes, model_weights
-    from cnncodes.images import Catalog
-
-    single = len(models) == 1
-    source = options.read_images(data, reading, stored=is_codes(data))
-    if not isinstance(source, Catalog):
+    stored = evaluation.is_codes(data)
+    source = reading.images(data, stored=stored)
+    if stored:
         if crops is not None:
             raise OptionError(
-                "--crops changes nothing in codes that are extracted already.",
+                "--crops has no effect on codes, which are extracted already.",
                 "Leave it out, or give the images instead of the codes file.",
             )
-        if single:
-            return evaluate_model(models[0], data, split=split)
-        return evaluate_average(models, data, split=split)
-    numbers = [model_weights(model, weights) for model in models]
+        if len(models) == 1:
+            return evaluation.evaluate(models[0], source, split=split)
+        return evaluation.evaluate_average(models, source, split=split)
+    weighted = [evaluation.model_weights(model, weights) for model in models]
     with reporter.steps() as progress:
-        if single:
-            return evaluate_model(
-                models[0], source, split=split, weights=numbers[0], crops=crops, progress=progress, **compute,
-            )  # fmt: skip
-        return evaluate_average(
-            models, source, split=split, weights=numbers, crops=crops, progress=progress, **compute,
-        )  # fmt: skip
+        asked = {"split": split, "crops": crops, "progress": progress, **machine}
+        if len(models) == 1:
+            return evaluation.evaluate(models[0], source, weights=weighted[0], **asked)
+        return evaluation.evaluate_average(models, source, weights=weighted, **asked)
 
 
 def _write(
@@ -163,9 +134,7 @@ def _write(
         from cnncodes.pictures.confusion import save_confusion
 
         save_confusion(result.evaluation, confusion, overwrite=overwrite)
-        reporter.note(f"drawn: {confusion}")
+        reporter.note(f"written: {confusion}")
     if csv is not None:
-        from cnncodes.evaluation import write_verdicts
-
-        write_verdicts(result, csv, overwrite=overwrite)
-        reporter.note(f"written: {csv} ({result.evaluation.n:,} images, right and wrong, the worst first)")
+        evaluation.write_verdicts(result, csv, overwrite=overwrite)
+        reporter.note(f"written: {csv} ({result.evaluation.n:,} images, worst mistakes first)")

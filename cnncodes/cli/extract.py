@@ -4,51 +4,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import codes_options, options
+from cnncodes.cli import options
 from cnncodes.cli.console import Reporter
+from cnncodes.cli.groups import Cluster, Reading
 from cnncodes.cli.results import fit_command
 from cnncodes.core.words import duration, quoted, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.codes import ExtractionResult, Plan
 
-FIRST_UNREADABLE = 20  # listed on the screen; all of them are in the file and in --json
+POOLED = {"mean": "the mean of each channel", "max": "the maximum of each channel", "cls": "the first token"}
 
 
-@options.takes_data
 def extract(
     data: options.Data,
     output: options.Output,
-    layers: codes_options.Layers = None,
+    layers: options.Layers = None,
     weights: options.Weights = "imagenet",
     model: options.Network = None,
-    crops: codes_options.Crops = "center",
-    pool: codes_options.Pool = None,
+    crops: options.Crops = "center",
+    pool: options.Pool = None,
     precision: options.Precision = "float32",
-    dtype: codes_options.Dtype = "float32",
-    decoding: codes_options.Decoding = None,
-    device: options.Device = "auto",
-    batch_size: codes_options.BatchSize = None,
-    workers: options.Workers = None,
-    processes: options.Processes = 1,
-    ray: options.Ray = None,
-    limit: codes_options.Limit = None,
-    like: codes_options.Like = None,
-    shard: codes_options.Shard = None,
-    dry_run: codes_options.DryRun = False,
+    dtype: options.Dtype = "float32",
+    decoding: options.Decoding = None,
+    batch_size: options.BatchSize = None,
+    limit: options.Limit = None,
+    like: options.Like = None,
+    shard: options.Shard = None,
+    dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
-    strict: codes_options.Strict = False,
-    retry: codes_options.Retry = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    strict: options.Strict = False,
+    retry: options.Retry = False,
     *,
-    reading: options.Reading,
+    machine: Cluster,
+    reading: Reading,
+    reporter: Reporter,
 ) -> None:
-    """Images -> CNN codes of any layers, in one HDF5 file.
+    """Extract CNN codes of any layers into one HDF5 file.
 
-    Interrupted or killed, the same command goes on where it stopped. An unreadable image keeps its row
-    (NaN) and is listed with its reason; the exit code is then 3. Repair it, and the same command reads it;
-    --retry tries all of them again, as after a disk that failed.
+    If interrupted, repeat the same command to continue. An unreadable image keeps its row (NaN) and is listed with the
+    reason; the exit code is then 3. Once the file is repaired, the same command reads it; --retry tries all unreadable
+    images again.
 
         cnncodes extract photos/ -o codes.h5 --layers fc6,fc7
 
@@ -57,51 +53,28 @@ def extract(
         cnncodes extract photos/ -o part3.h5 --shard 3/16        one of 16 jobs; then: cnncodes join part*.h5 -o codes.h5
     """
     from cnncodes.codes import CodesFile, estimate_seconds, plan_extraction, run_extraction
-    from cnncodes.images import read_catalog
     from cnncodes.weights import load_weights
 
-    reporter = Reporter(json, quiet)
-    catalog = read_catalog(data, **reading)
+    catalog = reading.catalog(data)
     settings = None
     if like is not None:
         with CodesFile(like) as other:
             settings = other.settings
         weights, model = settings.weights, settings.network
-    loaded = load_weights(weights, network=model)
     plan = plan_extraction(
-        catalog,
-        output,
-        loaded,
-        layers=layers,
-        crops=crops,
-        pool=pool,
-        precision=precision,
-        dtype=dtype,
-        decoding=decoding,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        processes=processes,
-        ray=ray,
-        overwrite=overwrite,
-        strict=strict,
-        retry=retry,
-        limit=limit,
-        like=settings,
-        shard=shard,
-    )
-    if not quiet or dry_run:
+        catalog, output, load_weights(weights, network=model), layers=layers, crops=crops, pool=pool,
+        precision=precision, dtype=dtype, decoding=decoding, batch_size=batch_size, overwrite=overwrite,
+        strict=strict, retry=retry, limit=limit, like=settings, shard=shard, **vars(machine),
+    )  # fmt: skip
+    if not reporter.quiet or dry_run:
         _announce(reporter, plan, estimate_seconds(plan))
     if dry_run:
-        reporter.document(
-            {"images": plan.images, "file_bytes": plan.file_bytes, "device": plan.device.description}
-        )
+        device = plan.device.description
+        reporter.document({"images": plan.images, "file_bytes": plan.file_bytes, "device": device})
         return
     with reporter.steps() as progress:
         result = run_extraction(plan, progress)
     _report(reporter, plan, result)
-    if result.unreadable:
-        raise options.Exit(3)
 
 
 def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
@@ -114,21 +87,16 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
         f"layers {', '.join(settings.stages)}, {settings.crops} crop, on {plan.device.description}"
     )
     if settings.pool != "none":
-        how = {
-            "mean": "the mean of each channel",
-            "max": "the largest value of each channel",
-            "cls": "the first token",
-        }
-        reporter.note(f"of maps and tokens {how[settings.pool]} is kept (--pool {settings.pool})")
+        reporter.note(f"maps and tokens are reduced to {POOLED[settings.pool]} (--pool {settings.pool})")
     if plan.weights.origin == "random":
-        reporter.note("these weights are random, not trained: a baseline, not a feature extractor")
+        reporter.note("these weights are random: a baseline, not a feature extractor")
     if plan.weights.left_out is not None:
         reporter.note(f"weights '{settings.weights}': {plan.weights.left_out}")
     if note := precision_note(settings.precision, plan.device):
         reporter.warn(note)
     if plan.resumes:
         reporter.note(
-            f"going on with '{plan.output}': {plan.images:,} of {len(plan.catalog):,} images are left"
+            f"continuing '{plan.output}': {plan.images:,} of {len(plan.catalog):,} images are left"
             + (f", {len(plan.again):,} of them tried again" if plan.again else "")
         )
     reporter.note(f"about {duration(seconds)}; the file will have {size(plan.file_bytes)}")
@@ -138,24 +106,18 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
     from cnncodes.images.notes import noted
 
     bad = result.unreadable
-    for name, reason in list(bad.items())[:FIRST_UNREADABLE]:
-        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
-    if len(bad) > FIRST_UNREADABLE:
-        reporter.warn(
-            f"... and {len(bad) - FIRST_UNREADABLE} more: cnncodes info {plan.output} --json lists all"
-        )
+    reporter.unreadable(bad, f"cnncodes info {shell(plan.output)} --json lists all")
     for _, text, names in noted(result.notes):
         reporter.warn(f"{text}: {', '.join(map(quoted, names[:3]))}{', ...' if len(names) > 3 else ''}")
     if result.batch_size < plan.settings.batch_size:
-        reporter.warn(f"GPU memory ran out: batches were computed {result.batch_size} images at a time")
+        reporter.warn(f"out of GPU memory: batches were reduced to {result.batch_size} images")
     if result.images:
-        line = (
+        reporter.result(
             f"{result.images:,} images in {duration(result.seconds)}, {result.images_per_second:.0f} images/s, "
             f"{result.limit()}, {len(bad)} unreadable"
         )
     else:
-        line = f"'{plan.output}' is complete: nothing was left to do, {len(bad)} unreadable"
-    reporter.result(line)
+        reporter.result(f"'{plan.output}' is complete: nothing was left to do, {len(bad)} unreadable")
     reporter.document(
         {
             "output": str(result.output),
@@ -168,12 +130,9 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
             "notes": result.notes,
         }
     )
-    labelled = (plan.catalog.labels >= 0).any()
     if plan.shard is not None:
         reporter.next(f"cnncodes join PARTS... -o codes.h5, when all {plan.shard.of} parts are there")
-        return
-    reporter.next(
-        fit_command(str(plan.output), plan.settings.stages)
-        if labelled
-        else f"cnncodes info {shell(plan.output)}"
-    )
+    elif (plan.catalog.labels >= 0).any():
+        reporter.next(fit_command(str(plan.output), plan.settings.stages))
+    else:
+        reporter.next(f"cnncodes info {shell(plan.output)}")

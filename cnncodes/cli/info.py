@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import json as json_module
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import codes_options, options
-from cnncodes.cli.console import Reporter
+from cnncodes import heads, networks
+from cnncodes.cli import options
+from cnncodes.cli.console import Reporter, plain
 from cnncodes.cli.results import fit_command
 from cnncodes.cli.weights import check as show_weights
 from cnncodes.core.errors import CodesFileError
 from cnncodes.core.words import one_line, quoted, shell, size
 
 if TYPE_CHECKING:
-    from cnncodes.codes import CodesFile
+    from cnncodes.codes import CodesFile, ExtractionSettings
     from cnncodes.networks import Network
 
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".ckpt", ".tar", ".caffemodel", ".npy")
 
-def info(
-    what: codes_options.What,
-    input_size: codes_options.InputSize = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """What is in a codes file, a model or a run's folder; a network's stage table.
+
+def info(what: options.What, input_size: options.InputSize = None, *, reporter: Reporter) -> None:
+    """Describe a codes file, model, run, weights or network.
 
     cnncodes info codes.h5
 
@@ -37,24 +34,19 @@ def info(
     """
     from cnncodes.core.files import model_file
 
-    reporter = Reporter(json, quiet)
     path = model_file(what)
     if path.is_dir():
         raise CodesFileError(
             f"'{what}' is a folder without a model.",
-            "Give a run's folder, a codes file, a model, weights, or a network.",
+            "Give the folder of a run, a codes file, a model, weights, or a network.",
         )
-    what = str(path)
-    if (
-        what in ("starter", "imagenet")
-        or what.startswith("random:")
-        or path.suffix.lower() in (".pth", ".pt", ".ckpt", ".tar", ".caffemodel", ".npy")
-        or _is_weights(path)
-    ):
-        show_weights(what, None, json)
+    what, suffix = str(path), path.suffix.lower()
+    named = what in ("starter", "imagenet") or what.startswith("random:")
+    if named or suffix in WEIGHTS_SUFFIXES or _is_weights(path):
+        show_weights(what, None, reporter=reporter)
     elif path.suffix == ".safetensors":
         _model(reporter, what)
-    elif path.suffix.lower() in (".h5", ".hdf5") or path.is_file():
+    elif suffix in (".h5", ".hdf5") or path.is_file():
         _codes(reporter, what)
     else:
         _network(reporter, what, input_size)
@@ -64,50 +56,38 @@ def _is_weights(path: Path) -> bool:
     """Whether a safetensors file holds weights and not a linear model."""
     if path.suffix != ".safetensors" or not path.is_file():
         return False
-    from cnncodes.heads import is_model
     from cnncodes.weights import read_tensors
 
-    return not is_model(read_tensors(path)[1])
+    return not heads.is_model(read_tensors(path)[1])
 
 
 def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
-    from cnncodes.networks import get_network, stage_table
-
-    network = get_network(name)
+    network = networks.get_network(name)
     if not network.stages:
         _library_network(reporter, network, input_size)
         return
-    table = stage_table(network, input_size)
-    reporter.document(json_module.loads(table.to_json()))
-    rows: list[tuple[object, ...]] = [
-        (
-            row.name,
-            "x".join(map(str, row.shape)),
-            row.kernel,
-            row.stride,
-            row.padding,
-            row.groups,
-            row.receptive_field,
-            row.parameters,
-            row.connections,
-            row.multiply_adds,
-            f"{row.forward_bytes / 1e6:.2f}",
-            f"{2 * row.forward_bytes / 1e6:.2f}",
-        )
-        for row in table.rows
-    ]
-    rows.append(
-        ("total", "", None, None, None, None, None, table.parameters, table.connections, table.multiply_adds,
-         f"{table.forward_bytes / 1e6:.2f}", f"{table.backward_bytes / 1e6:.2f}")
-    )  # fmt: skip
+    table = networks.stage_table(network, input_size)
+    reporter.document(table)
     columns = (
         "stage", "output", "kernel", "stride", "pad", "groups", "field", "parameters", "connections",
         "multiply-adds", "MB fwd", "MB fwd+bwd",
     )  # fmt: skip
+    rows: list[tuple[object, ...]] = [
+        (
+            row.name, "x".join(map(str, row.shape)), row.kernel, row.stride, row.padding, row.groups,
+            row.receptive_field, row.parameters, row.connections, row.multiply_adds,
+            f"{row.forward_bytes / 1e6:.2f}", f"{2 * row.forward_bytes / 1e6:.2f}",
+        )
+        for row in table.rows
+    ]  # fmt: skip
+    rows.append(
+        ("total", "", None, None, None, None, None, table.parameters, table.connections, table.multiply_adds,
+         f"{table.forward_bytes / 1e6:.2f}", f"{table.backward_bytes / 1e6:.2f}")
+    )  # fmt: skip
     reporter.table(f"{table.network}, input 3x{table.input_size}x{table.input_size}", columns, rows)
     reporter.result(
-        f"model {size(table.model_bytes)} as float32; {size(table.forward_bytes)} of activations per image forward, "
-        f"{size(table.backward_bytes)} with gradients (the input counts, a ReLU is part of its stage); "
+        f"model {size(table.model_bytes)} as float32; activations per image: {size(table.forward_bytes)} forward, "
+        f"{size(table.backward_bytes)} with gradients (including the input; a ReLU is part of its stage); "
         "field = receptive field in px"
     )
     last = [row.name for row in table.rows if row.name != "fc8"][-1]
@@ -143,7 +123,7 @@ def _library_network(reporter: Reporter, network: Network, input_size: int | Non
     title = f"{network.name}, input 3x{size_px}x{size_px}, {parameters:,} parameters, {network.classes or 'no'} classes"
     reporter.table(title, ("layer", "output", "numbers", "rectified"), rows)
     reporter.result(
-        f"any other of its {len(shapes):,} modules is a layer by its path: cnncodes info {network.name} --json lists them"
+        f"all {len(shapes):,} modules can be used as layers by their paths: cnncodes info {network.name} --json lists them"
     )
     reporter.next(
         f"cnncodes extract photos/ -o codes.h5 --model {network.name} --layers {network.usual_layer}"
@@ -158,7 +138,7 @@ def _codes(reporter: Reporter, path: str) -> None:
         done, pending = int((codes.state == 1).sum()), int((codes.state == 0).sum())
         reporter.document(
             {
-                "settings": json_module.loads(settings.to_json()),
+                "settings": plain(settings),
                 "command": codes.provenance.command,
                 "created": codes.provenance.created,
                 "versions": codes.provenance.versions,
@@ -175,59 +155,51 @@ def _codes(reporter: Reporter, path: str) -> None:
             f"{path}: {len(codes):,} images, {done:,} done, {pending:,} pending, {len(problems):,} unreadable"
         )
         _made_from(reporter, codes)
-        _layers(reporter, codes)
         for name, reason in problems.items():
             reporter.result(f"unreadable: {quoted(name)}: {reason}")
     reporter.next(
-        fit_command(path, settings.stages) if not pending else "repeat the extract command: it goes on"
+        fit_command(path, settings.stages) if not pending else "repeat the extract command to continue"
     )
 
 
 def _made_from(reporter: Reporter, codes: CodesFile) -> None:
-    """Images, weights and preprocessing, and the command that made the file."""
+    """Images, weights and preprocessing, the command that made the file, and its layers."""
     settings, record = codes.settings, codes.settings.preprocessing
+    pooled = "" if settings.pool == "none" else f"; maps and tokens: {settings.pool} of each channel"
     reporter.result(f"images   {codes.catalog.describe()}, in {codes.catalog.root}")
-    reporter.result(
-        f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}..."
-    )
+    _print_weights(reporter, settings)
     reporter.result(f"         {codes.provenance.weights_source}")
     reporter.result(
         f"pixels   {record.fit} side to {record.resize}, {record.interpolation}, crop {record.crop} ({settings.crops}), "
-        f"{record.channels} / {record.scale:g}, mean {record.mean}, std {record.std}"
-        + ("" if settings.pool == "none" else f"; maps and tokens: {settings.pool} of each channel")
+        f"{record.channels} / {record.scale:g}, mean {record.mean}, std {record.std}{pooled}"
     )
-    reporter.result(f"made     {codes.provenance.created} by: {codes.provenance.command}")
-
-
-def _layers(reporter: Reporter, codes: CodesFile) -> None:
+    reporter.result(f"created  {codes.provenance.created} by: {codes.provenance.command}")
     rows = []
     for stage in codes.stages:
         dataset = codes.hdf5["layers"][stage]
         shape = "x".join(map(str, codes.stage_shape(stage)))
-        relu = "yes" if codes.settings.relu(stage) else "no"
-        rows.append((stage, shape, str(dataset.shape), str(dataset.dtype), relu))
+        rows.append((stage, shape, str(dataset.shape), str(dataset.dtype), bool(settings.relu(stage))))
     reporter.table("", ("layer", "stage shape", "stored", "dtype", "after ReLU"), rows)
 
 
-def _model(reporter: Reporter, path: str) -> None:
-    from cnncodes.heads import LinearModel
+def _print_weights(reporter: Reporter, settings: ExtractionSettings) -> None:
+    digest = settings.weights_sha256[:16]
+    reporter.result(f"weights  {settings.weights} for {settings.network}, sha256 {digest}...")
 
-    model = LinearModel.load(path)
-    settings = model.settings
+
+def _model(reporter: Reporter, path: str) -> None:
+    model = heads.LinearModel.load(path)
+    head, settings = model.head, model.settings
     reporter.document(
         {
-            "head": json_module.loads(model.head.to_json()),
-            "settings": json_module.loads(settings.to_json()),
+            "head": plain(head),
+            "settings": plain(settings),
             "evidence": model.evidence,
             "images_fitted": model.images_fitted,
         }
     )
-    reporter.result(
-        f"{path}: {model.head.kind} on {model.stage}, C = {model.head.C:g}, {len(model.classes)} classes"
-    )
+    reporter.result(f"{path}: {head.kind} on {model.stage}, C = {head.C:g}, {len(model.classes)} classes")
     reporter.result(f"classes  {', '.join(map(one_line, model.classes))}")
-    reporter.result(
-        f"weights  {settings.weights} for {settings.network}, sha256 {settings.weights_sha256[:16]}..."
-    )
+    _print_weights(reporter, settings)
     reporter.result(f"fitted   on {model.images_fitted:,} images: {model.evidence.get('split', '')}")
     reporter.next(f"cnncodes predict {shell(path)} photo.jpg")

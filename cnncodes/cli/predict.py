@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv as csv_module
 import dataclasses
-import json as json_module
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes.cli import head_options, options
+from cnncodes import evaluation, heads
+from cnncodes.cli import options
 from cnncodes.cli.console import Reporter
+from cnncodes.cli.groups import Cluster, Reading
 from cnncodes.core.errors import OptionError
 from cnncodes.core.files import cells
 from cnncodes.core.words import counted, one_line, printable, quoted
@@ -22,33 +23,28 @@ if TYPE_CHECKING:
 LEAST_SHOWN = 0.005  # of a class after the first
 
 
-@options.takes_data
 def predict(
-    model: head_options.Model,
-    images: head_options.Images,
-    top: head_options.Top = 5,
-    scores: head_options.ShowScores = False,
-    csv: head_options.Csv = False,
-    wide: head_options.Wide = False,
-    sort_into: head_options.SortInto = None,
-    copy: head_options.Copy = False,
-    weights: options.OptionalWeights = None,
-    device: options.Device = "auto",
-    workers: options.Workers = None,
-    processes: options.Processes = 1,
-    ray: options.Ray = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    model: options.Model,
+    images: options.Images,
+    top: options.Top = 5,
+    scores: options.ShowScores = False,
+    csv: options.Csv = False,
+    wide: options.Wide = False,
+    sort_into: options.SortInto = None,
+    copy: options.Copy = False,
+    weights: options.RecordedWeights = None,
     *,
-    reading: options.Reading,
+    machine: Cluster,
+    reading: Reading,
+    reporter: Reporter,
 ) -> None:
     """Predict the classes of images.
 
-    Prints the classes of each image with their probabilities. Probabilities are calibrated on held-out training images:
-    of the answers given with 80 %, about 80 % are right, for images like those. An answer is "unsure" if its probability is
-    below 50 % or less than twice that of the second class. An image is "unlike the training images" if it is farther from
-    every class than 99 % of the training images; its answer may mean nothing.
-    An unreadable image is listed with its reason; the exit code is then 3.
+    Prints the classes of each image with their probabilities, which are calibrated on held-out training images: of the
+    predictions with 80 %, about 80 % are correct, for similar images. A prediction is "unsure" if its probability is below
+    50 % or less than twice that of the second class. An image is "unlike the training images" if it is farther from every
+    class than 99 % of the training images; its prediction may mean nothing. An unreadable image is listed with the reason;
+    the exit code is then 3.
 
         cnncodes predict out a.jpg b.jpg
 
@@ -56,39 +52,30 @@ def predict(
 
         cnncodes predict model.safetensors photos/ --sort-into sorted/
     """
-    from cnncodes.evaluation import check_sorted, is_codes, model_weights, predictions_of, score, sort_images
-    from cnncodes.heads import load_model
-    from cnncodes.images import Catalog
-
-    reporter = Reporter(json, quiet)
-    if csv and json:
+    if csv and reporter.as_json:
         raise OptionError("--csv and --json cannot both be on standard output.", "Leave one of them out.")
     if (copy and sort_into is None) or (wide and not csv):
         raise OptionError(
             "--copy needs --sort-into, and --wide needs --csv.", "Add the other option, or leave it out."
         )
     if sort_into is not None:
-        check_sorted(sort_into)
-    loaded = load_model(model)
-    stored = is_codes(images)
-    if not stored:
-        reading["classes_are"] = reading["classes_are"] or "none"
-    source = options.read_images(images, reading, stored=stored)
-    if not isinstance(source, Catalog):
-        found = score(loaded, source)
+        evaluation.check_sorted(sort_into)
+    loaded = heads.load_model(model)
+    stored = evaluation.is_codes(images)
+    if not stored and reading.classes_are is None:
+        reading = dataclasses.replace(reading, classes_are="none")
+    source = reading.images(images, stored=stored)
+    if stored:
+        found = evaluation.score(loaded, source)
     else:
-        numbers = model_weights(loaded, weights)
+        weighted = evaluation.model_weights(loaded, weights)
         with reporter.steps() as progress:
-            found = score(
-                loaded, source, weights=numbers, device=device, workers=workers, processes=processes, ray=ray,
-                progress=progress,
-            )  # fmt: skip
+            found = evaluation.score(loaded, source, weights=weighted, progress=progress, **vars(machine))
     listed = len(loaded.classes) if wide else max(top, 2) if csv else top
-    answers = predictions_of(loaded, found, listed)
+    answers = evaluation.predictions_of(loaded, found, listed)
     shown = [dataclasses.replace(answer, name=_shown(found.catalog, answer.name)) for answer in answers]
-    if json:
-        reporter.document([json_module.loads(answer.to_json()) for answer in shown])
-    elif csv:
+    reporter.document(shown)
+    if csv:
         _write_csv(shown, loaded.classes if wide else ())
     else:
         for answer in shown:
@@ -96,24 +83,20 @@ def predict(
                 reporter.result(f"{quoted(answer.name)}  {_line(answer, scores)}")
     _explain(reporter, shown, scores)
     if sort_into is not None:
-        groups = sort_images(answers, found.catalog, sort_into, copy=copy)
+        groups = evaluation.sort_images(answers, found.catalog, sort_into, copy=copy)
         parts = ", ".join(f"{one_line(name)} {count:,}" for name, count in sorted(groups.items()))
         reporter.note(f"sorted into {sort_into}: {parts}")
-    bad = [answer for answer in shown if answer.problem is not None]
-    for answer in bad:
-        reporter.warn(f"unreadable: {quoted(answer.name)}: {answer.problem}")
-    if bad:
-        raise options.Exit(3)
+    reporter.unreadable({answer.name: answer.problem for answer in shown if answer.problem is not None})
 
 
 def _explain(reporter: Reporter, predictions: list[Prediction], scores: bool) -> None:
-    """What the numbers mean, and how many answers are doubtful; on standard error, so that a pipe gets results alone."""
+    """What the numbers mean, and how many predictions are doubtful; on standard error, so that a pipe gets results alone."""
     read = [prediction for prediction in predictions if prediction.problem is None]
     if not read:
         return
     if scores or read[0].probabilities is None:
         why = "" if scores else "; this model has no probabilities ('cnncodes fit-linear' makes one that has)"
-        reporter.note(f"the numbers are scores: the highest is the answer{why}")
+        reporter.note(f"the numbers are scores: the highest is the prediction{why}")
     else:
         reporter.note("the numbers are probabilities, calibrated on held-out training images")
     unsure, unlike = sum(bool(entry.unsure) for entry in read), sum(bool(entry.unlike) for entry in read)

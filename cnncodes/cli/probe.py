@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cnncodes.cli import advice_options, options
+from cnncodes.cli import options
+from cnncodes.cli.arguments import check_picture, parse_C, parse_integers
 from cnncodes.cli.console import Reporter
+from cnncodes.cli.groups import Machine, Reading
 from cnncodes.core.errors import OptionError
-from cnncodes.core.words import percent, quoted, shell
+from cnncodes.core.words import percent, shell
 
 if TYPE_CHECKING:
     from cnncodes.advice.draws import Shots
     from cnncodes.advice.probe_result import Probe, ProbeResult
 
 
-@options.takes_data
 def probe(
-    data: advice_options.LabelledData,
-    weights: advice_options.SeveralWeights = None,
-    layers: advice_options.ProbeLayers = "all",
-    shots: advice_options.ProbeShots = "15,30",
+    data: options.LabelledData,
+    weights: options.SeveralWeights = None,
+    layers: options.ProbeLayers = "all",
+    shots: options.ProbeShots = "15,30",
     repeats: options.Repeats = 5,
-    against: advice_options.Against = None,
-    normalize: advice_options.ProbeNormalize = "standard",
-    C: advice_options.ProbeC = "auto",
-    output: advice_options.Picture = None,
-    csv: advice_options.CsvFile = None,
-    keep: advice_options.Keep = None,
-    limit: advice_options.TestLimit = 2000,
+    against: options.Against = None,
+    normalize: options.ProbeNormalize = "standard",
+    C: options.ProbeC = "auto",
+    output: options.ProbePicture = None,
+    csv: options.DrawsFile = None,
+    keep: options.KeepCodes = None,
+    limit: options.TestLimit = 2000,
     seed: options.Seed = 0,
-    device: options.Device = "auto",
-    workers: options.Workers = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     *,
-    reading: options.Reading,
+    machine: Machine,
+    reading: Reading,
+    reporter: Reporter,
 ) -> None:
-    """Accuracy by layer and by images per class, and whether more pictures would help.
+    """Measure accuracy by layer and number of images.
 
-    For each number of images per class, that many are drawn to learn from (train split, or what is not held out), a linear
-    SVM is fitted on every layer, and the test split (or the held-out fifth) tests it: the protocol of Caltech-101, the table
-    of Zeiler and Fergus 2014. The +- is the standard deviation over the draws. Images are extracted once.
+    Shows which layer is best, and whether more images would help. For each value of --shots, that many training images per
+    class are drawn, a linear SVM is fitted on every layer, and the test split (or a held-out fifth) tests it: the protocol
+    of Caltech-101 and of the table in Zeiler and Fergus 2014. The +- is the standard deviation over the draws. Codes are
+    extracted once.
 
         cnncodes probe photos/ --shots 5,10,20 -o probe.png
 
@@ -53,19 +52,17 @@ def probe(
     from cnncodes.core.outputs import write_whole
     from cnncodes.evaluation import is_codes
 
-    reporter = Reporter(json, quiet)
     for path, suffix in ((output, ".png"), (csv, "")):
         if path is not None:
-            options.check_picture(path, suffix, overwrite)
-    value = options.parse_C(C)
+            check_picture(path, suffix, overwrite)
+    value = parse_C(C)
     if isinstance(value, list):
         raise OptionError(f"--C '{C}' has several values.", "Give one, or auto.")
     with reporter.steps() as progress:
         result = run_probe(
-            options.read_images(data, reading, stored=is_codes(data)), weights or None, layers=layers, shots=parse_shots(shots), repeats=repeats,
-            against=[name for text in against or [] for name in text.split(",") if name], C=value,
-            normalisation=cast("Any", normalize), limit=limit, seed=seed, keep=keep, device=device,
-            workers=workers, progress=progress,
+            reading.images(data, stored=is_codes(data)), weights or None, layers=layers, shots=parse_shots(shots),
+            repeats=repeats, against=[name for text in against or [] for name in text.split(",") if name], C=value,
+            normalisation=cast("Any", normalize), limit=limit, seed=seed, keep=keep, progress=progress, **vars(machine),
         )  # fmt: skip
     _print(reporter, result)
     if output is not None:
@@ -75,19 +72,16 @@ def probe(
     if csv is not None:
         write_whole(Path(csv), result.to_csv())
         reporter.note(f"written: {csv}")
-    reporter.document(json_module.loads(result.to_json()))
+    reporter.document(result)
     reporter.next(_next(result, data, reading, weights or []))
-    for name, reason in result.unreadable.items():
-        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
-    if result.unreadable:
-        raise options.Exit(3)
+    reporter.unreadable(result.unreadable)
 
 
 def parse_shots(text: str) -> list[Shots]:
     """``15,30,all``: counts, and "all"."""
     words = [word.strip() for word in text.split(",")]
     numbers = [word for word in words if word != "all"]
-    counts: list[Shots] = list(options.parse_integers(",".join(numbers), "--shots")) if numbers else []
+    counts: list[Shots] = list(parse_integers(",".join(numbers), "--shots")) if numbers else []
     return [*counts, "all"] if "all" in words else counts
 
 
@@ -131,10 +125,10 @@ def _cell(probe: Probe) -> str:
     return f"{100 * probe.mean:.1f}{spread}"
 
 
-def _next(result: ProbeResult, data: list[str], reading: options.Reading, weights: list[str]) -> str:
+def _next(result: ProbeResult, data: list[str], reading: Reading, weights: list[str]) -> str:
     """Fit the best layer: of the codes file, or after an extraction."""
     best = result.best()
     if Path(data[0]).suffix.lower() in (".h5", ".hdf5") and not weights:
         return f"cnncodes fit-linear {shell(data[0])} --layer {best.layer} --normalize standard -o model.safetensors"
     named = "" if best.source == "imagenet" else f" --weights {shell(best.source)}"
-    return f"cnncodes extract {options.words(data, reading)} -o codes.h5{named} --layers {best.layer}"
+    return f"cnncodes extract {reading.words(data)} -o codes.h5{named} --layers {best.layer}"

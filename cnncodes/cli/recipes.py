@@ -1,50 +1,69 @@
-"""`cnncodes recipes`: ways from images to a classifier."""
+"""`cnncodes recipes`, and the recipe that a command follows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cnncodes.cli import advice_options, options
-from cnncodes.cli.choice import check_recipe, say_next
+from cnncodes import advice
+from cnncodes.cli import options
+from cnncodes.cli.arguments import check_free
 from cnncodes.cli.console import Reporter
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.core.files import read_text
 from cnncodes.core.words import printable, quoted, shell
 
-SUMMARY = "Ways from images to a classifier."
+if TYPE_CHECKING:
+    from cnncodes.advice import Recipe
+    from cnncodes.advice.recipe_schema import Method
+
+SUMMARY = "List, show, copy and check recipes."
 
 
-def list_recipes(json: options.Json = False) -> None:
-    """The recipes that come with cnncodes."""
-    from cnncodes.advice import recipe_files, recipe_summary
+def choose_recipe(
+    method: Method, recipe: str | None, assignments: list[str] | None, given: Mapping[str, tuple[str, object]]
+) -> Recipe:
+    """The recipe of --recipe or the default one, changed by other options, then by --set.
 
-    reporter = Reporter(json)
-    rows = [(name, recipe_summary(path)) for name, path in recipe_files().items()]
+    ``given`` has for each option the entry of the recipe that it sets, and its value; None changes nothing:
+    ``{"--epochs": ("train.epochs", 3)}``.
+    """
+    from cnncodes.advice.recipe import COMMANDS as FOLLOWED_BY
+
+    entries = {option: f"{entry}={value}" for option, (entry, value) in given.items() if value is not None}
+    if recipe is None:
+        return advice.plain_recipe(method, assignments or (), options=entries)
+    advice.load_recipe(recipe).require(FOLLOWED_BY[method])
+    return advice.load_recipe(recipe, assignments or (), options=entries)
+
+
+def list_recipes(*, reporter: Reporter) -> None:
+    """List the recipes that come with cnncodes."""
+    rows = [(name, advice.recipe_summary(path)) for name, path in advice.recipe_files().items()]
     reporter.document(dict(rows))
     reporter.table("", ("recipe", "what it does"), rows)
     reporter.next(f"cnncodes recipes show {shell(rows[0][0])}")
 
 
-def show(name: advice_options.RecipeName) -> None:
-    """Print a recipe: when it is right, its source, its numbers and their reasons.
+def show(name: options.RecipeName) -> None:
+    """Print a recipe, with its settings and their reasons.
 
     cnncodes recipes show small-similar
     """
-    from cnncodes.advice import find_recipe, load_recipe
-
-    print(read_text(find_recipe(name), errors="replace"), end="")
+    reporter = Reporter()
+    print(read_text(advice.find_recipe(name), errors="replace"), end="")
     try:
-        say_next(Reporter(), load_recipe(name))
-    except CnnCodesError:  # it is shown all the same, mistakes and all
-        Reporter().next(f"cnncodes recipes check {shell(name)}")
+        for command in advice.load_recipe(name).commands():
+            reporter.next(" ".join(map(shell, command)))
+    except CnnCodesError:  # a recipe with mistakes is shown, too
+        reporter.next(f"cnncodes recipes check {shell(name)}")
 
 
 def copy(
-    name: advice_options.RecipeName,
-    output: advice_options.RecipeCopy = None,
-    overwrite: options.Overwrite = False,
+    name: options.RecipeName, output: options.RecipeCopy = None, overwrite: options.Overwrite = False
 ) -> None:
-    """Copy a recipe, to change it.
+    """Copy a recipe into a file that you can edit.
 
     cnncodes recipes copy scratch -o mine.toml
 
@@ -52,48 +71,39 @@ def copy(
 
     cnncodes train photos/ --recipe mine.toml -o run
     """
-    from cnncodes.advice import find_recipe
     from cnncodes.core.outputs import write_whole
 
     reporter = Reporter()
-    source = find_recipe(name)
+    source = advice.find_recipe(name)
     target = Path(output or f"{source.stem}.toml")
-    options.check_free(target, overwrite, suffix=".toml", what="a recipe")
+    check_free(target, overwrite, suffix=".toml", what="a recipe")
     write_whole(target, read_text(source))
     reporter.result(f"written: {printable(str(target))}")
     reporter.next(f"cnncodes recipes check {shell(target)}")
 
 
-def check(files: advice_options.RecipeNames, json: options.Json = False) -> None:
-    """Check recipe files: all mistakes at once, each with its line and the nearest right word.
+def check(files: options.RecipeNames, *, reporter: Reporter) -> None:
+    """Check recipe files and list all mistakes.
+
+    Each mistake is shown with its line and the nearest valid name.
 
     cnncodes recipes check mine.toml
     """
-    from cnncodes.advice import RecipeError
-
-    reporter = Reporter(json)
-    found = {name: check_recipe(name) for name in files}
-    for name, (method, error) in found.items():
-        if error is None:
-            reporter.result(f"{quoted(name)}: good ({method})")
-        elif isinstance(error, RecipeError):
+    mistakes: dict[str, list[dict[str, object]]] = {}
+    for name in files:
+        mistakes[name] = []
+        try:
+            reporter.result(f"{quoted(name)}: good ({advice.load_recipe(name).method})")
+        except advice.RecipeError as error:
             reporter.result(f"{quoted(name)}:")
             for flaw in error.flaws:
                 reporter.result(f"  {flaw}")
-        else:
+                mistakes[name].append({"line": flaw.line, "problem": flaw.text})
+        except CnnCodesError as error:
             reporter.result(f"{quoted(name)}: {error.problem} {error.remedy}")
-    reporter.document(
-        {
-            name: [{"line": flaw.line, "problem": flaw.text} for flaw in error.flaws]
-            if isinstance(error, RecipeError)
-            else [{"line": None, "problem": error.problem}]
-            if error
-            else []
-            for name, (_, error) in found.items()
-        }
-    )
-    if any(error for _, error in found.values()):
-        raise options.Exit(1)
+            mistakes[name].append({"line": None, "problem": error.problem})
+    reporter.document(mistakes)
+    reporter.exit_code = 1 if any(mistakes.values()) else 0
 
 
 COMMANDS = (("list", list_recipes), ("show", show), ("copy", copy), ("check", check))

@@ -17,13 +17,8 @@ LONGEST_NAME = 14  # characters, at the head of a column of the matrix
 
 def fit_command(codes: str, stages: tuple[str, ...]) -> str:
     """The command that fits a head to a codes file with these layers."""
-    layer = (
-        ""
-        if {"fc7", "penultimate"} & {*stages}
-        else f" --layer {stages[0]}"
-        if len(stages) == 1
-        else " --layer auto"
-    )
+    usual = {"fc7", "penultimate"} & {*stages}
+    layer = "" if usual else f" --layer {stages[0] if len(stages) == 1 else 'auto'}"
     return f"cnncodes fit-linear {shell(codes)}{layer} -o model.safetensors"
 
 
@@ -32,83 +27,80 @@ def print_evaluation(
 ) -> None:
     """Accuracies, figures per class, and the confusions that matter: with ``matrix`` all, if they are few."""
     found = result.evaluation
-    rows = [
-        (figures.name, figures.support, percent(figures.precision), percent(figures.recall))
-        for figures in sorted(
-            found.per_class, key=lambda figures: figures.recall if figures.recall is not None else 2
-        )
-    ]
+    worst = sorted(found.per_class, key=lambda each: 2 if each.recall is None else each.recall)
+    rows = [(each.name, each.support, percent(each.precision), percent(each.recall)) for each in worst]
     title = f"{'tested' if models == 1 else f'the average of {models} models, tested'} on {result.how}"
     if len(rows) > MOST_CLASSES:
         title += f"; the {MOST_CLASSES} worst classes of {len(rows)}"
     reporter.table(title, ("class", "images", "precision", "recall"), rows[:MOST_CLASSES])
-    reporter.result(
-        f"top-1 {percent(found.top1)} (95 % interval {100 * found.top1_low:.1f} to {100 * found.top1_high:.1f})"
-        f"{top5_in_words(found)}, mean per class {percent(found.mean_per_class)}; always the largest class: {percent(found.majority)}"
-    )
+    reporter.result(f"top-1 {accuracy_text(found)}")
     if result.copies:
         which = "image is a copy" if result.copies == 1 else "images are copies"
         reporter.result(
-            f"{result.copies:,} further test {which} of images learned from, and left out; with "
-            f"{'it' if result.copies == 1 else 'them'} top-1 would be {percent(result.top1_with_copies)}"
+            f"{result.copies:,} more test {which} of training images and left out; "
+            f"including {'it' if result.copies == 1 else 'them'}, top-1 is {percent(result.top1_with_copies)}"
         )
     if matrix and len(rows) <= MATRIX_CLASSES:
-        names = [shortened(name) for name in found.classes]
-        reporter.table(
-            "",
-            ("true \\ predicted", *names),
-            [(n, *row) for n, row in zip(names, found.confusion, strict=True)],
-        )
+        names = [_shortened(name) for name in found.classes]
+        counts = [(name, *row) for name, row in zip(names, found.confusion, strict=True)]
+        reporter.table("", ("true \\ predicted", *names), counts)
     else:
-        _print_confusions(reporter, result)
+        print_confusions(reporter, found, 5)
     if result.seen:
         who = "the model was" if models == 1 else "at least one of the models was"
-        which = "these very images" if result.all_seen else f"{result.seen:,} of these {found.n:,} images"
-        reporter.warn(f"{who} fitted on {which}: the figures say little about new ones")
+        which = "these images" if result.all_seen else f"{result.seen:,} of these {found.n:,} images"
+        reporter.warn(f"{who} fitted on {which}: the accuracy on new images will be lower")
 
 
-def top5_in_words(found: Evaluation) -> str:
-    """``, top-5 82.3 %``, where the classes are so many that it says something."""
-    return f", top-5 {percent(found.top5)}" if found.top5_tells and found.top5 is not None else ""
+def accuracy_text(found: Evaluation, on: str = "") -> str:
+    """Top-1 accuracy with its interval, top-5 if there are enough classes, and what to compare them with."""
+    top5 = f", top-5 {percent(found.top5)}" if found.top5_tells and found.top5 is not None else ""
+    return (
+        f"{percent(found.top1)}{on} (95 % interval {100 * found.top1_low:.1f} to {100 * found.top1_high:.1f}){top5}, "
+        f"mean per class {percent(found.mean_per_class)}; always the largest class: {percent(found.majority)}"
+    )
+
+
+def print_confusions(reporter: Reporter, found: Evaluation, most: int) -> None:
+    """The classes that are confused most often."""
+    for pair in found.worst_confusions(most):
+        true, predicted = one_line(pair.true), one_line(pair.predicted)
+        reporter.result(f"  {true} predicted as {predicted}: {pair.count} ({percent(pair.share)} of {true})")
 
 
 def print_calibration(reporter: Reporter, result: EvaluationResult) -> None:
     """How far the probabilities can be believed."""
     found = result.calibration
-    of = "" if found.of == "probabilities" else " of softmax(score): this SVM has no probabilities"
-    reporter.result(f"calibration error{of} {percent(found.ece)} ({len(found.bins)} bins)")
+    of = "" if found.of == "probabilities" else f" of {found.of}, since an SVM has no probabilities:"
+    scaled = found.how
+    if found.temperature is not None:
+        scaled = (
+            f"{percent(found.ece_scaled)} with temperature {found.temperature:.3g}, fitted on {found.how}"
+        )
+    reporter.result(f"calibration error{of} {percent(found.ece)} ({len(found.bins)} bins); {scaled}")
 
 
 def print_average(reporter: Reporter, result: AverageResult, names: list[str]) -> None:
     """A line for each model and one for their average, all on the same images."""
-    lines = [*zip(names, result.models, strict=True), ("average", result.average)]
-    tells = result.average.evaluation.top5_tells
-    reporter.table(
-        f"{len(names)} models on {result.average.how}",
-        ("model", "top-1", *(["top-5"] if tells else []), "mean per class", "calibration error"),
-        [
+    top5 = ["top-5"] if result.average.evaluation.top5_tells else []
+    rows = []
+    for name, tested in [*zip(names, result.models, strict=True), ("average", result.average)]:
+        found, ece = tested.evaluation, percent(tested.calibration.ece)
+        rows.append(
             (
                 name,
-                percent(found.evaluation.top1),
-                *([percent(found.evaluation.top5)] if tells else []),
-                percent(found.evaluation.mean_per_class),
-                percent(found.calibration.ece),
+                percent(found.top1),
+                *(percent(found.top5) for _ in top5),
+                percent(found.mean_per_class),
+                ece,
             )
-            for name, found in lines
-        ],
-    )
+        )
+    columns = ("model", "top-1", *top5, "mean per class", "calibration error")
+    reporter.table(f"{len(names)} models on {result.average.how}", columns, rows)
     reporter.result(f"averaged: {result.how}")
 
 
-def shortened(name: str) -> str:
+def _shortened(name: str) -> str:
     """A name for the head of a narrow column."""
     name = one_line(name)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 6]}..{name[-4:]}"
-
-
-def _print_confusions(reporter: Reporter, result: EvaluationResult) -> None:
-    for pair in result.evaluation.worst_confusions(5):
-        reporter.result(
-            f"  {one_line(pair.true)} taken for {one_line(pair.predicted)}: "
-            f"{pair.count} ({percent(pair.share)} of {one_line(pair.true)})"
-        )

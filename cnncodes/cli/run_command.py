@@ -1,52 +1,50 @@
-"""`cnncodes run`: from images to a tested model."""
+"""`cnncodes run` and `cnncodes report`: from images to a tested model, and its page."""
 
 from __future__ import annotations
 
-import json as json_module
 import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.cli import advice_options, options
-from cnncodes.cli.advise import FIRST_UNREADABLE, print_findings
+from cnncodes.cli import options
+from cnncodes.cli.advise import print_findings
+from cnncodes.cli.arguments import load_weights
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.results import top5_in_words
-from cnncodes.core.words import counted, duration, one_line, percent, quoted, shell, size
+from cnncodes.cli.groups import Machine, Reading
+from cnncodes.cli.results import accuracy_text, print_confusions
+from cnncodes.core.words import counted, duration, one_line, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.advice import RunPlan, RunReport
-    from cnncodes.evaluation import Evaluation
 
 MOST_FINDINGS = 3  # findings after the result, and images named per finding; the page has more
 
 
-@options.takes_data
 def run(
     data: options.Data,
-    output: advice_options.RunFolder,
+    output: options.RunFolder,
     weights: options.StartWeights = None,
     model: options.Network = None,
-    recipe: advice_options.RunRecipe = None,
+    recipe: options.RunRecipe = None,
     set_: options.Set = None,
-    test: advice_options.TestShare = None,
-    dry_run: advice_options.DryRun = False,
+    test: options.TestShare = None,
+    dry_run: options.PlanOnly = False,
     seed: options.Seed = 0,
-    device: options.Device = "auto",
-    workers: options.Workers = None,
     processes: options.Processes = 1,
-    overwrite: advice_options.RunOverwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    overwrite: options.RunOverwrite = False,
     *,
-    reading: options.Reading,
+    machine: Machine,
+    reading: Reading,
+    reporter: Reporter,
 ) -> None:
-    """From images to a tested model: look at them, choose a recipe, follow it, test, report.
+    """Train and test a model on your images, with a report.
 
-    Images without a split are divided at random: a fifth of each class (--test) is kept for the test, copies on the same
-    side. The test images play no part in the choice of the recipe. Interrupted or killed, the same command continues; a
-    finished run is shown again at once, unless --overwrite starts anew.
+    Checks the images, chooses a recipe, follows it, tests the model and writes a report. Images without a split are divided
+    at random: a fifth of each class (--test) is kept for testing, copies on the same side. The test images play no part in
+    the choice of the recipe. If interrupted, repeat the same command to continue. A finished run is only shown again;
+    --overwrite starts again.
 
         cnncodes run photos/ -o out
 
@@ -56,11 +54,9 @@ def run(
     """
     from cnncodes.advice.finished import finished_run, keep_mark, weights_mark
     from cnncodes.advice.run_record import check_outside, finished_on
-    from cnncodes.images import read_catalog
 
-    reporter = Reporter(json, quiet)
     check_outside(data, output)
-    catalog = read_catalog(data, **reading)
+    catalog = reading.catalog(data)
     reporter.note(catalog.describe())
     start = _weights_name(weights, recipe, set_)
     mark = weights_mark(start)
@@ -71,21 +67,20 @@ def run(
         from cnncodes.advice import plan_run
         from cnncodes.advice import run as run_all
 
-        loaded = None if start is None else options.load_weights(reporter, start, model)
+        loaded = None if start is None else load_weights(reporter, start, model)
         with reporter.steps() as progress:
-            given: dict[str, Any] = {
-                "recipe": recipe, "assignments": set_ or (), "data": options.words(data, reading), "device": device,
-                "workers": workers, "processes": processes, "seed": seed, "test": test, "progress": progress,
+            given: dict[str, Any] = vars(machine) | {
+                "recipe": recipe, "assignments": set_ or (), "data": reading.words(data), "processes": processes,
+                "seed": seed, "test": test, "progress": progress,
             }  # fmt: skip
             if dry_run:
                 plan = plan_run(catalog, loaded, output, **given)
             else:
-                report = run_all(
-                    catalog, loaded, output, notes=reporter.warn, overwrite=overwrite, told=_teller(reporter), **given
-                )  # fmt: skip
+                given |= {"notes": reporter.warn, "overwrite": overwrite, "told": _teller(reporter)}
+                report = run_all(catalog, loaded, output, **given)
         if report is None:
             _print_plan(reporter, plan)
-            reporter.document(json_module.loads(plan.to_json()))
+            reporter.document(plan)
             return
         if model is None:
             keep_mark(output, mark)
@@ -95,11 +90,9 @@ def run(
         )
     _print(reporter, report, already=before is not None)
     _draw(report)
-    page = _write_page(reporter, report, device, workers, seed)
-    reporter.document(json_module.loads(report.to_json()) | {"page": page})
+    page = _write_page(reporter, report, machine, seed)
+    reporter.document(report, page=page)
     reporter.next(report.command)
-    if report.unreadable:
-        raise options.Exit(3)
 
 
 def _teller(reporter: Reporter) -> Callable[[str, Any], None]:
@@ -171,10 +164,8 @@ def _draw(report: RunReport) -> None:
         save_confusion(report.evaluation, folder / "confusion.png", overwrite=True)
 
 
-def _write_page(
-    reporter: Reporter, report: RunReport, device: str, workers: int | None, seed: int
-) -> str | None:
-    """Path of the run's page, which is written if it is not there yet. The run is complete without it, so a failure is said and no more."""
+def _write_page(reporter: Reporter, report: RunReport, machine: Machine, seed: int) -> str | None:
+    """Path of the run's page, which is written if it is not there yet. The run is complete without it: a failure is a warning."""
     from cnncodes.advice.run_record import PAGE, page_is_current
     from cnncodes.core.errors import CnnCodesError
 
@@ -187,7 +178,7 @@ def _write_page(
     started = time.perf_counter()
     try:
         with reporter.steps() as progress:
-            page = write_report(folder, device=device, workers=workers, seed=seed, progress=progress)
+            page = write_report(folder, seed=seed, progress=progress, **vars(machine))
     except Exception as error:  # whatever goes wrong in a picture must not take the result away
         problem = error.problem if isinstance(error, CnnCodesError) else f"{type(error).__name__}: {error}"
         reporter.warn(
@@ -205,8 +196,9 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
     """The result first, then what it rests on; ``already`` where all of it was done before."""
     from cnncodes.advice.sentences import finding_text, note_text
 
-    if report.evaluation is not None:
-        _print_evaluation(reporter, report.evaluation)
+    if found := report.evaluation:
+        reporter.result(f"accuracy {accuracy_text(found, f' on {found.n:,} test images')}")
+        print_confusions(reporter, found, 3)
     for note in report.notes:
         reporter.result(f"note: {one_line(note_text(note))}")
     if already:
@@ -217,10 +209,7 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
         reporter.result(f"look at: {one_line(finding_text(finding))}")
     if len(findings) > MOST_FINDINGS:
         reporter.result(f"look at: {len(findings) - MOST_FINDINGS} more findings on the page")
-    for name, problem in list(report.unreadable.items())[:FIRST_UNREADABLE]:
-        reporter.warn(f"unreadable: {quoted(name)}: {problem}")
-    if len(report.unreadable) > FIRST_UNREADABLE:
-        reporter.warn(f"unreadable: {len(report.unreadable) - FIRST_UNREADABLE} more; report.json lists all")
+    reporter.unreadable(report.unreadable, "report.json lists all")
     steps = ", ".join(f"{step} {duration(took)}" for step, took in report.seconds.items() if took >= 0.05)
     took = f"{duration(sum(report.seconds.values()))}{f' ({steps})' if steps else ''}"
     reporter.note(f"computing {'took' if already else 'time:'} {took}")
@@ -229,14 +218,37 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
     )
 
 
-def _print_evaluation(reporter: Reporter, found: Evaluation) -> None:
-    reporter.result(
-        f"accuracy {percent(found.top1)} on {found.n:,} images kept to test (95 % interval {100 * found.top1_low:.1f} to "
-        f"{100 * found.top1_high:.1f}){top5_in_words(found)}, mean per class {percent(found.mean_per_class)}; "
-        f"always the largest class: {percent(found.majority)}"
-    )
-    for pair in found.worst_confusions(3):
-        reporter.result(
-            f"  {one_line(pair.true)} taken for {one_line(pair.predicted)}: "
-            f"{pair.count} ({percent(pair.share)} of {one_line(pair.true)})"
+def report(
+    folder: options.FinishedRun,
+    output: options.PageOutput = None,
+    title: options.PageTitle = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    *,
+    machine: Machine,
+    reporter: Reporter,
+) -> None:
+    """Write the report of a run as one HTML page.
+
+    Shows the command, the images, the advice and its evidence, the results, every mistake with its image, a map of the codes,
+    and what the network looks at. The page is one file that loads nothing from the internet; 'run' writes it at its end. If
+    images were moved, the page says so and shows the rest.
+
+        cnncodes report out
+
+        cnncodes report out -o bees.html --title "Ants or bees?"
+    """
+    from cnncodes.page import write_report
+
+    with reporter.steps() as progress:
+        page = write_report(
+            folder, output, title=title, seed=seed, overwrite=overwrite, progress=progress, **vars(machine)
         )
+    for note in page.notes:
+        reporter.warn(f"on the page: {note}")
+    mistakes = f", {page.mistakes:,} mistakes of {page.tested:,} test images" if page.tested else ""
+    reporter.result(
+        f"written: {page.path} ({size(page.bytes)}; {page.images:,} images{mistakes}, {page.on_map:,} on the map)"
+    )
+    reporter.document(page)
+    reporter.next(f"open {Path(page.path).resolve().as_uri()} in a browser")

@@ -1,29 +1,136 @@
-"""What `train` and `finetune` share: a bar for each epoch, the table at the end."""
+"""`cnncodes finetune` and `cnncodes train`: a bar for each epoch, the table at the end."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnncodes import heads, networks, training
+from cnncodes.cli import options
+from cnncodes.cli.arguments import load_weights, parse_split
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.options import Exit, Reading
-from cnncodes.core.words import counted, duration, one_line, percent, quoted, shell
+from cnncodes.cli.groups import Machine, Reading
+from cnncodes.cli.recipes import choose_recipe
+from cnncodes.core.words import counted, duration, one_line, percent, shell
 
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe
+    from cnncodes.advice.recipe_schema import Method
     from cnncodes.images import Catalog
-    from cnncodes.training import Callback, RangeTest, Training, TrainingResult, TrainingSettings
+    from cnncodes.training import RangeTest, Training, TrainingResult, TrainingSettings
     from cnncodes.training.state import Epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning(options.Group):
+    """What `finetune` and `train` have in common."""
+
+    recipe: options.Recipe = None
+    epochs: options.Epochs = None
+    more: options.MoreData = None
+    split: options.SplitRule = "auto"
+    set_: options.Set = None
+    seed: options.TrainingSeed = None
+    batch_size: options.TrainingBatch = None
+    resume: options.Resume = False
+    keep_checkpoints: options.KeepCheckpoints = False
+
+    def choose(self, method: Method, given: Mapping[str, tuple[str, object]]) -> Recipe:
+        """The recipe with the options; ``given`` are those that only this method has."""
+        own = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed}
+        shared = {f"--{name.replace('_', '-')}": (f"train.{name}", value) for name, value in own.items()}
+        return choose_recipe(method, self.recipe, self.set_, {**given, **shared})
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What both functions of :mod:`cnncodes.training` take."""
+        kept = {"resume": self.resume, "keep_checkpoints": self.keep_checkpoints}
+        return kept | {"split": parse_split(self.split)}
+
+
+def finetune(
+    data: options.Data,
+    output: options.TrainingFolder,
+    freeze: options.Freeze = None,
+    weights: options.StartWeights = None,
+    model: options.Network = None,
+    keep_head: options.KeepHead = False,
+    head: options.StartHead = None,
+    *,
+    learning: Learning,
+    machine: Machine,
+    reading: Reading,
+    reporter: Reporter,
+) -> None:
+    """Fine-tune a network on your images.
+
+    All layers learn, except those that --freeze names. The last layer is replaced for the new classes; pretrained layers learn
+    at a tenth of its rate. The epoch with the lowest validation loss is saved, and tested once at the end on images that
+    were not used before: the test split of the data, else the images that 'cnncodes run' keeps for testing. Ctrl-C and
+    SIGTERM save the state, and --resume continues at that step.
+
+        cnncodes finetune photos/ --freeze conv1-3 -o run
+
+        cnncodes finetune photos/ --recipe large-similar --epochs 5 -o run
+
+        cnncodes finetune photos/ --head linear.safetensors -o run
+
+        cnncodes extract photos/ -o codes.h5 --weights run/model.safetensors
+    """
+    given = {"--freeze": ("train.freeze", freeze), "--weights": ("network.weights", weights)}
+    chosen = learning.choose("finetune", given)
+    settings = chosen.training_settings()
+    catalog = read_sets(reporter, data, learning.more or [], reading)
+    loaded = load_weights(reporter, chosen.weights, model)
+    fitted = heads.load_model(head) if head else None
+    with watch(reporter, chosen, output) as shown:
+        result = training.finetune(
+            catalog, loaded, output, settings, keep_head=keep_head, head=fitted,
+            **learning.keywords, **vars(machine), **shown,
+        )  # fmt: skip
+    report(reporter, result, catalog)
+
+
+def train(
+    data: options.Data,
+    output: options.TrainingFolder,
+    model: options.NewNetwork = None,
+    activation: options.Activation = None,
+    *,
+    learning: Learning,
+    machine: Machine,
+    reading: Reading,
+    reporter: Reporter,
+) -> None:
+    """Train a network from random initial weights.
+
+    Needs many images and a GPU.
+
+        cnncodes train photos/ -o run --epochs 90 --set train.pca_noise=0.1
+
+        cnncodes train photos/ -o run --recipe scratch
+
+        cnncodes train birds/ --data flowers/ -o run
+    """
+    given = {"--model": ("network.name", model), "--activation": ("network.activation", activation)}
+    chosen = learning.choose("train", given)
+    settings = chosen.training_settings()
+    network = networks.get_network(chosen.network)
+    catalog = read_sets(reporter, data, learning.more or [], reading)
+    with watch(reporter, chosen, output) as shown:
+        result = training.train(
+            catalog, network, chosen.images, output, settings, **learning.keywords, **vars(machine), **shown
+        )
+    report(reporter, result, catalog)
 
 
 def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Reading) -> Catalog:
     """The images to learn from, of one data set or several joined; says what they are."""
-    from cnncodes.images import join_catalogs, read_catalog
+    from cnncodes.images import join_catalogs
     from cnncodes.images.sources import is_list
 
     sources = [data, *([name] for name in more)]
@@ -31,9 +138,10 @@ def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Rea
     catalogs = []
     for source, lists in zip(sources, listed, strict=True):
         own = reading
-        if any(listed) and not all(listed):  # what is said of tables is not said of folders
-            own = {name: value for name, value in reading.items() if (name == "classes_are") != lists}
-        catalogs.append(read_catalog(source, **own))
+        if any(listed) and not all(listed):  # options of tables are not for folders, nor the other way round
+            ours = {name: value for name, value in vars(reading).items() if (name == "classes_are") != lists}
+            own = Reading(**ours)
+        catalogs.append(own.catalog(source))
     catalog = join_catalogs(catalogs) if more else catalogs[0]
     if os.environ.get("RANK", "0") == "0":  # of several processes one tells
         reporter.note(catalog.describe())
@@ -42,102 +150,64 @@ def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Rea
 
 @contextmanager
 def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[dict[str, Any]]:
-    """What a training needs to show how it goes, as its keywords. The recipe is kept in the run's folder."""
-    with ExitStack() as bars:
-        shown = Watch(reporter, recipe, output, bars)
-        yield {"progress": shown.progress, "callbacks": [hooks(shown)], "notes": reporter.warn}
+    """What shows a training, as its keywords: a bar for each epoch, or lines. The recipe is kept in the run's folder."""
+    from cnncodes.training.inputs import FROZEN
+    from cnncodes.training.range_test import MOST_STEPS
 
+    def keep(settings: TrainingSettings) -> None:
+        dataclasses.replace(recipe, training=settings).save(output)
 
-def hooks(shown: Watch) -> Callback:
-    """The hooks of a training by which it is shown; torch is imported by the training anyway."""
-    from cnncodes.training import Callback
-
-    class Hooks(Callback):
+    class Watch(training.Callback):
         def on_train_begin(self, training: Training) -> None:
-            shown.begin(training)
+            keep(training.settings)
+            if training.frozen is not None:
+                views = counted(training.frozen.views, "view")
+                reporter.note(
+                    f"the output of {training.frozen.boundary} is computed once, for {views} of each image"
+                )
+            steps = (
+                f"{counted(recipe.training.epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}"
+            )
+            reporter.note(
+                f"{len(training.train_rows):,} training, {len(training.val_rows):,} validation and "
+                f"{len(training.inputs.test_rows):,} test images, {steps}, on {training.device.description}; "
+                f"trained from {training.learner.begins}"
+            )
+            if training.settings.learning_rate == "auto":
+                reporter.note(f"the learning rate is measured first, in up to {MOST_STEPS} steps")
+            if training.state.steps:
+                reporter.note(
+                    f"continuing in epoch {training.state.epoch + 1} at step {training.state.steps:,}"
+                )
 
         def on_rate_found(self, training: Training, test: RangeTest) -> None:
-            shown.rate_found(test)
+            from cnncodes.pictures.curves import RATES_FILE, draw_rates
+
+            picture = draw_rates(test, Path(output) / RATES_FILE)
+            keep(dataclasses.replace(recipe.training, learning_rate=test.rate))
+            reporter.note(f"{test.explain()}; curve: {picture}")
 
         def on_epoch_end(self, training: Training, line: Epoch) -> None:
-            shown.epoch_done(line)
+            if reporter.has_bars:
+                return
+            val = "" if line.val_loss is None else f", val {line.val_loss:.3f} ({percent(line.val_accuracy)})"
+            reporter.note(
+                f"epoch {line.epoch} of {recipe.training.epochs}: loss {line.loss:.3f} ({percent(line.accuracy)}){val}, "
+                f"{duration(line.seconds)}"
+            )
 
-    return Hooks()
-
-
-class Watch:
-    """A bar for each epoch, or a line where there are no bars."""
-
-    def __init__(self, reporter: Reporter, recipe: Recipe, output: str, bars: ExitStack) -> None:
-        self._reporter, self._recipe, self._output, self._bars = reporter, recipe, output, bars
-        self._epochs = recipe.training.epochs
-        self._shown = ""  # the step that has the bar
-        self._advance: Callable[[float, str], None] = lambda done, text: None
-
-    def begin(self, training: Training) -> None:
-        """Say what will be trained, on what, and from where it goes on."""
-        from cnncodes.training.range_test import MOST_STEPS
-
-        note = self._reporter.note
-        self._keep(training.settings)
-        if training.frozen is not None:
-            count = training.frozen.views
-            views = "one view" if count == 1 else f"{count} views"
-            note(f"what {training.frozen.boundary} gives for {views} of each image is computed once")
-        first = training.learner.begins
-        note(
-            f"{len(training.train_rows):,} images to learn from, {len(training.val_rows):,} to watch, "
-            f"{len(training.inputs.test_rows):,} to test at the end, "
-            f"{counted(self._epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}, on {training.device.description}; "
-            f"learning begins at {first}"
-        )
-        if training.settings.learning_rate == "auto":
-            note(f"the learning rate is measured first, which takes up to {MOST_STEPS} steps")
-        if training.state.steps:
-            note(f"going on in epoch {training.state.epoch + 1} at step {training.state.steps:,}")
-
-    def progress(self, step: str, done: float, total: int, word: str) -> None:
-        """Advance the bar of a step; the first call of each makes it."""
-        from cnncodes.training.inputs import FROZEN
-
-        if step != self._shown:
-            self._bars.close()
-            unit = "views" if step == FROZEN else "images"
-            self._advance = self._bars.enter_context(self._reporter.progress(step, total, unit))
-            self._shown = step
-        self._advance(done, word)
-
-    def rate_found(self, test: RangeTest) -> None:
-        """Draw the curve of a range test, and keep the rate."""
-        from cnncodes.pictures.curves import RATES_FILE, draw_rates
-
-        picture = draw_rates(test, Path(self._output) / RATES_FILE)
-        self._keep(dataclasses.replace(self._recipe.training, learning_rate=test.rate))
-        self._reporter.note(f"{test.explain()}; curve: {picture}")
-
-    def epoch_done(self, line: Epoch) -> None:
-        """A line for an epoch where there are no bars."""
-        if self._reporter.has_bars:
-            return
-        val = "" if line.val_loss is None else f", val {line.val_loss:.3f} ({percent(line.val_accuracy)})"
-        self._reporter.note(
-            f"epoch {line.epoch} of {self._epochs}: loss {line.loss:.3f} ({percent(line.accuracy)}){val}, "
-            f"{duration(line.seconds)}"
-        )
-
-    def _keep(self, settings: TrainingSettings) -> None:
-        dataclasses.replace(self._recipe, training=settings).save(self._output)
+    with reporter.steps(units={FROZEN: "views"}) as progress:
+        yield {"progress": progress, "callbacks": [Watch()], "notes": reporter.warn}
 
 
 def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None:
     """The table of epochs, their curves as a picture, the result, and the next command; by one of several processes."""
     if not result.leads:
         return
-    from cnncodes.pictures import draw_curves
-    from cnncodes.pictures.curves import FILE
+    from cnncodes.pictures.curves import FILE, draw_curves
 
     if result.already:
-        reporter.note("the run is finished: this is its result")
+        reporter.note("already finished; this is the result")
     _print_epochs(reporter, result)
     seconds = sum(line.seconds for line in result.epochs)
     best = result.best
@@ -147,11 +217,8 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
     )
     reporter.result(f"split: {one_line(result.split.how)}")
     test = _print_test(reporter, result)
-    curves = draw_curves(
-        result.epochs,
-        result.folder / FILE,
-        title=f"{result.folder.resolve().name}: {counted(len(result.epochs), 'epoch')}",
-    )
+    title = f"{result.folder.resolve().name}: {counted(len(result.epochs), 'epoch')}"
+    curves = draw_curves(result.epochs, result.folder / FILE, title=title)
     reporter.note(f"written: {result.model} ({len(result.classes)} classes), {curves}")
     learned, watched = (
         sum(catalog.names[row] not in result.unreadable for row in rows)
@@ -166,31 +233,28 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
             "test": test,
             "curves": str(curves),
             "classes": list(result.classes),
-            "best": json.loads(json.dumps(dataclasses.asdict(best))),
-            "epochs": [dataclasses.asdict(line) for line in result.epochs],
+            "best": best,
+            "epochs": [*result.epochs],
             "unreadable": result.unreadable,
         }
     )
-    for name, reason in result.unreadable.items():
-        reporter.warn(f"unreadable: {quoted(name)}: {reason}")
+    reporter.unreadable(result.unreadable)
     if result.unreadable:
-        reporter.warn(f"so {learned:,} images were learned from and {watched:,} watched")
+        reporter.warn(f"so {learned:,} images were used for training and {watched:,} for validation")
     reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg")
-    if result.unreadable:
-        raise Exit(3)
 
 
 def _print_test(reporter: Reporter, result: TrainingResult) -> dict[str, Any] | None:
-    """What the network is worth on the images that had no part in it: printed, and as figures."""
+    """The result on the test images: printed, and as figures."""
     if result.test is None:
-        reporter.result("tested on nothing: no image was kept to test")
+        reporter.result("not tested: no test images")
         return None
     from cnncodes.evaluation.metrics import wilson_interval
 
     found = result.test
     low, high = wilson_interval(round(found.accuracy * found.images), found.images)
     reporter.result(
-        f"test accuracy {percent(found.accuracy)} on {counted(found.images, 'image')} that had no part in the training "
+        f"test accuracy {percent(found.accuracy)} on {counted(found.images, 'image')} not used in training "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f})"
     )
     return dataclasses.asdict(found) | {"accuracy_low": low, "accuracy_high": high}

@@ -547,7 +547,7 @@ def test_a_head_follows_its_recipe(photos: Catalog, weights: Weights, tmp_path, 
     model = LinearModel.load("m.safetensors")
     assert (model.stage, model.head.kind, model.head.C) == ("fc6", "softmax", 1.0)
     assert main([*fit, "--recipe", "small-different"]) == 0
-    assert "tries conv3, conv4, conv5, pool5 too" in capsys.readouterr().err
+    assert "also tries conv3, conv4, conv5, pool5," in capsys.readouterr().err
     assert main([*fit, "--recipe", "small-different", "--layer", "fc7"]) == 0
     assert "tries" not in capsys.readouterr().err, "a person has chosen"
     assert main([*fit, "--set", "extract.layers=fc6"]) == 2

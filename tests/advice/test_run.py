@@ -593,7 +593,7 @@ def test_the_command_tells_what_a_person_wants_to_know(
     assert "already finished" not in capsys.readouterr().err and (out / "thesis.txt").exists()
     pictures = [(out / name).stat().st_mtime_ns for name in ("depth.png", "confusion.png", "report.html")]
     monkeypatch.setattr(
-        "cnncodes.cli.options.load_weights", lambda *_: pytest.fail("the network is not needed")
+        "cnncodes.cli.run_command.load_weights", lambda *_: pytest.fail("the network is not needed")
     )
     assert main([*command]) == 3
     assert pictures == [

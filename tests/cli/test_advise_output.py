@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cnncodes.cli import main, options
+from cnncodes.cli import main
+from cnncodes.cli.arguments import check_folder
 from cnncodes.core.errors import OutputExistsError
 
 
@@ -38,7 +39,7 @@ def test_a_folder_that_may_not_be_written_is_told_before_the_work(inside):
             os.seteuid(65534)
         try:
             with pytest.raises(OutputExistsError, match="may not be written"):
-                options.check_folder(Path(name) / inside, ("advice.json",))
+                check_folder(Path(name) / inside, ("advice.json",))
         finally:
             if root:
                 os.seteuid(0)
@@ -49,4 +50,4 @@ def test_a_new_folder_and_one_that_holds_older_advice_are_fine(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "advice.json").write_text("{}")
     for output in (tmp_path, tmp_path / "new" / "deeper", "new", ".", "new/deeper"):
-        options.check_folder(output, ("advice.json", "depth.png"))
+        check_folder(output, ("advice.json", "depth.png"))

@@ -7,8 +7,8 @@ import inspect
 import pytest
 from drawn import draw_photos
 
-from cnncodes.cli import options
 from cnncodes.cli.app import COMMANDS, GROUPS
+from cnncodes.cli.groups import Reading
 
 TAKE_DATA = {
     "run", "advise", "extract", "finetune", "train", "predict", "evaluate", "probe",
@@ -20,7 +20,9 @@ R0 = ("--weights", "random:0")
 
 def test_every_command_that_takes_data_has_the_options() -> None:
     with_options = {
-        name for name, f in FUNCTIONS.items() if set(options.READING) <= set(inspect.signature(f).parameters)
+        name
+        for name, f in FUNCTIONS.items()
+        if set(inspect.signature(Reading).parameters) <= set(inspect.signature(f).parameters)
     }
     assert with_options == TAKE_DATA
     named = {

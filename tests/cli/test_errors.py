@@ -165,7 +165,7 @@ def test_a_check_without_the_images_says_where_they_were_looked_for(run, shared,
     ran = run("check", shared.codes, "--root", tmp_path, "--sample", 8)
     assert ran.code == 1
     assert str(tmp_path) in two_sentences(ran.err) and "--root" in ran.err
-    assert ran.err.count("not found any more: ") == 5 and "... and 3 more" in ran.err
+    assert ran.err.count("file not found: '") == 5 and "file not found: 3 more" in ran.err
 
 
 def test_ctrl_c_ends_with_130_and_says_that_nothing_is_lost(run, shared, tmp_path, monkeypatch) -> None:

@@ -81,7 +81,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(many, tmp_path) 
     assert "Traceback" not in err and "error: interrupted." in err
     assert out == ""
     on = subprocess.run([*COMMAND, *words, "--json"], capture_output=True, text=True, env=PLAIN, check=True)
-    assert "going on with" in on.stderr
+    assert "continuing" in on.stderr
     result = json.loads(on.stdout)
     assert (result["resumed"], result["images"]) == (8, 82), "what was done before Ctrl-C is kept"
 

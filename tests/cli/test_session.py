@@ -150,7 +150,7 @@ def test_a_line_and_a_row_per_image(run, shared) -> None:
         "calibrated" in plain.err and "calibrated" not in run("predict", shared.svm, shared.codes, "-q").err
     )
     raw = run("predict", shared.svm, shared.codes, "--scores")
-    assert "%" not in raw.out and "the highest is the answer" in raw.err
+    assert "%" not in raw.out and "the highest is the prediction" in raw.err
     found = json.loads(run("predict", shared.svm, shared.codes, "--json").out)
     rows = list(csv.DictReader(run("predict", shared.svm, shared.codes, "--csv", "--wide").out.splitlines()))
     for row, entry in zip(rows, found, strict=True):
@@ -172,7 +172,7 @@ def test_images_are_sorted_by_their_predicted_class(run, shared, tmp_path) -> No
 def test_a_codes_file_is_checked_packed_and_exported(run, shared, tmp_path: Path) -> None:
     checked = run("check", shared.codes, "--sample", 4)
     assert checked.code == 0
-    assert "the codes are what the file says" in checked.out
+    assert "the codes match the header of the file" in checked.out
 
     packed = run("pack", shared.codes, "-o", tmp_path / "packed.h5")
     assert packed.code == 0 and "times smaller" in packed.out
@@ -202,7 +202,7 @@ def test_weights_are_listed_checked_and_converted(run, tmp_path: Path) -> None:
     listed = run("weights", "list")
     assert listed.code == 0 and "imagenet" in listed.out and "random:SEED" in listed.out
     checked = run("weights", "check", "random:0")
-    assert checked.code == 0 and "61,100,840 numbers of alexnet" in checked.out
+    assert checked.code == 0 and "alexnet, 61,100,840 parameters" in checked.out
     copy = tmp_path / "w.safetensors"
     assert run("weights", "convert", "random:0", "-o", copy).code == 0
     same = json.loads(run("weights", "check", copy, "--json").out)

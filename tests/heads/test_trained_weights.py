@@ -69,7 +69,7 @@ def test_the_command_says_so(trained, tmp_path, capsys):
     arguments = ["fit-linear", codes, "--layer", "pool5", "--C", "1", "-o", str(tmp_path / "m.safetensors")]
     assert main(arguments) == 0
     err = " ".join(capsys.readouterr().err.split())
-    assert "the weights were trained on 6 of the 6 images that test this head" in err
+    assert "the weights were trained on 6 of the 6 test images" in err
     assert "fitted on 24 images" in err
 
 

@@ -54,18 +54,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "captum": {"pictures": {"hookable"}},
     "jinja2": {"page": {"html"}},
     "msgspec": {"core": {"records"}},
-    "typer": {
-        "cli": {
-            "options",
-            "advice_options",
-            "benchmark_options",
-            "codes_options",
-            "head_options",
-            "show_options",
-            "training_options",
-            "weights_options",
-        }
-    },
+    "typer": {"cli": {"options"}},
     "rich": {"cli": {"console"}},
     # Arrays are the language between rooms.
     "numpy": {room: {"*"} for room in ROOMS if room != "cli"},

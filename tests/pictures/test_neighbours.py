@@ -217,6 +217,6 @@ def test_the_command_gives_names_classes_and_distances(data, tmp_path, capsys):
     printed = capsys.readouterr()
     unreadable = json.loads(printed.out)["unreadable"]
     assert len(unreadable) == 12 and all(unreadable.values())
-    assert printed.err.count("unreadable: ") == 5 and "7 more" in printed.err
+    assert printed.err.count("unreadable: ") == 6 and "7 more" in printed.err
     assert main(["show", "neighbours", str(data / "codes.h5"), "--image", "nix.jpg"]) == 2
     assert "nix.jpg" in capsys.readouterr().err

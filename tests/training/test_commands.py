@@ -9,6 +9,7 @@ import pytest
 
 from cnncodes.cli import main
 from cnncodes.cli.console import Reporter
+from cnncodes.cli.groups import Reading
 from cnncodes.cli.training import read_sets
 
 
@@ -54,7 +55,7 @@ def test_a_run_is_kept_and_resumed(start, stripes, tmp_path, capsys, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("views", "said"), [(1, "for one view of each image"), (2, "for 2 views of each image")]
+    ("views", "said"), [(1, "for 1 view of each image"), (2, "for 2 views of each image")]
 )
 def test_what_is_computed_once_is_said(start, stripes, tmp_path, capsys, monkeypatch, views, said):
     monkeypatch.chdir(tmp_path)
@@ -73,7 +74,10 @@ def test_images_that_cannot_be_read_are_not_counted_as_learned_from(network, str
     document = json.loads(shown.out)
     assert document["images"] + document["watched"] == 47 and document["test"]["images"] == 17
     assert len(document["unreadable"]) == 2
-    assert f"{document['images']} images were learned from and {document['watched']} watched" in shown.err
+    assert (
+        f"{document['images']} images were used for training and {document['watched']} for validation"
+        in shown.err
+    )
 
 
 def test_training_from_new_numbers(network, stripes, tmp_path, capsys, monkeypatch):
@@ -109,7 +113,7 @@ def test_tables_and_folders_are_joined_and_each_is_read_as_it_is_said(stripes, t
     shutil.copytree(stripes.root, tmp_path / "folder")
     read = read_sets(
         Reporter(), [str(tmp_path / "folder")], [str(tmp_path / "more.csv")],
-        {"root": str(stripes.root), "path_column": "photo", "label_column": "kind", "split_column": None, "classes_are": None},
+        Reading(root=str(stripes.root), path_column="photo", label_column="kind"),
     )  # fmt: skip
     assert capsys.readouterr().err.endswith(read.describe() + "\n")
     assert read.counts()[read.classes.index("across")].sum() == 2 * len(rows)

@@ -65,7 +65,7 @@ def test_the_test_is_kept_in_the_folder_and_in_the_model(learn, stripes, tmp_pat
     assert again.test == result.test
     assert check(result.model).evidence == weights.evidence
     assert main(["weights", "check", str(result.model)]) == 0
-    assert "that had no part in it" in capsys.readouterr().out
+    assert "not used in training" in capsys.readouterr().out
     small = convert(weights, tmp_path / "small.safetensors", int8=True)
     assert not small.evidence, "other numbers, of which nothing is known"
 

@@ -1,44 +1,30 @@
-"""`cnncodes show`: see what the network sees. One file per command; their names and order are here."""
+"""`cnncodes show`: one picture from each command. Those of one image (or none) and those of many are a file each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli.show import (
-    activations,
-    attributions,
-    augment,
-    dead,
-    dense,
-    filters,
-    fool,
-    invert,
-    neighbours,
-    occlude,
-    strongest,
-)
-from cnncodes.cli.show import map as map_command
+from cnncodes.cli.show import many_images, one_image
 
 SUMMARY = """
-See what the network sees: one picture from each command.
+Draw what a network sees.
+
+Each command writes one picture.
 
     cnncodes show filters --weights starter
 """
 
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
-    ("filters", filters.filters),
-    ("activations", activations.activations),
-    ("dead", dead.dead),
-    ("strongest", strongest.strongest),
-    ("map", map_command.map_),
-    ("occlude", occlude.occlude),
-    ("saliency", attributions.saliency),
-    ("guided", attributions.guided),
-    ("deconv", attributions.deconv),
-    ("gradcam", attributions.gradcam),
-    ("invert", invert.invert),
-    ("fool", fool.fool),
-    ("neighbours", neighbours.neighbours),
-    ("dense", dense.dense),
-    ("augment", augment.augment),
+    ("filters", one_image.filters),
+    ("activations", one_image.activations),
+    ("dead", many_images.dead),
+    ("strongest", many_images.strongest),
+    ("map", many_images.map_),
+    ("occlude", one_image.occlude),
+    *one_image.ATTRIBUTIONS.items(),
+    ("invert", one_image.invert),
+    ("fool", one_image.fool),
+    ("neighbours", many_images.neighbours),
+    ("dense", one_image.dense),
+    ("augment", one_image.augment),
 )
