@@ -71,13 +71,8 @@ def print_confusions(reporter: Reporter, found: Evaluation, most: int) -> None:
 def print_calibration(reporter: Reporter, result: EvaluationResult) -> None:
     """How far the probabilities can be believed."""
     found = result.calibration
-    of = "" if found.of == "probabilities" else f" of {found.of}, since an SVM has no probabilities:"
-    scaled = found.how
-    if found.temperature is not None:
-        scaled = (
-            f"{percent(found.ece_scaled)} with temperature {found.temperature:.3g}, fitted on {found.how}"
-        )
-    reporter.result(f"calibration error{of} {percent(found.ece)} ({len(found.bins)} bins); {scaled}")
+    of = "" if found.of == "probabilities" else " of softmax(score): this SVM has no probabilities"
+    reporter.result(f"calibration error{of} {percent(found.ece)} ({len(found.bins)} bins)")
 
 
 def print_average(reporter: Reporter, result: AverageResult, names: list[str]) -> None:
