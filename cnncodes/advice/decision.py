@@ -25,7 +25,7 @@ from cnncodes.advice.reasons import (
     size_reason,
 )
 from cnncodes.advice.recipe import Recipe, load_recipe
-from cnncodes.advice.sample import MOST_IMAGES, extract_sample
+from cnncodes.advice.sample import MOST_IMAGES, Gathered, extract_sample
 from cnncodes.advice.sentences import finding_value, reason_of
 from cnncodes.advice.thresholds import Thresholds, load_thresholds
 from cnncodes.core.compute import Compute, Progress, no_progress
@@ -174,6 +174,7 @@ def advise(
     workers: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    gathered: Gathered | None = None,
 ) -> Advice:
     """Look at the images, measure, and say which recipe to follow.
 
@@ -196,6 +197,8 @@ def advise(
         Decoding threads.
     seed : int, default 0
     progress : callable(step, done, total, word), optional
+    gathered : Gathered, optional
+        Of all images, from an extraction that has just read them: they are not decoded again.
 
     Returns
     -------
@@ -213,7 +216,7 @@ def advise(
     weights, numbers = load_weights(weights), load_thresholds(thresholds)
     size, rows = measure_size(catalog, split, seed)
     compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
-    sample = extract_sample(catalog, rows, weights, images, compute)
+    sample = extract_sample(catalog, rows, weights, images, compute, gathered)
     evidence = judge(sample, size)
     amount, similarity = decide(evidence, numbers)
     other = next_best(evidence, numbers, amount, similarity)

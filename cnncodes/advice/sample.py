@@ -113,44 +113,54 @@ def draw_sample(catalog: Catalog, split: Split, images: int = MOST_IMAGES, seed:
     return np.sort(rows[np.argsort(places, kind="stable")[:images]])
 
 
-def extract_sample(catalog: Catalog, split: Split, weights: Weights, images: int, compute: Compute) -> Sample:
-    """Decode a stratified sample of at most so many images once and keep every stage's codes, pooled where they are large."""
-    from cnncodes.codes.compute import choose_device
+def extract_sample(
+    catalog: Catalog,
+    split: Split,
+    weights: Weights,
+    images: int,
+    compute: Compute,
+    gathered: Gathered | None = None,
+) -> Sample:
+    """Every stage's codes of a stratified sample of at most so many images, pooled where they are large.
+
+    They are those of ``gathered``, if it has all images of the catalog, else the images of the sample are decoded.
+    """
+    from cnncodes.codes.compute import choose_device, device_names
     from cnncodes.codes.stream import stream
 
-    place = choose_device(compute.device)
-    drawn = catalog.subset(rows := draw_sample(catalog, split, images, compute.seed))
-    stages = probed_stages(weights.architecture)
-    settings = _settings(weights, stages, len(rows))
-    kept = _Kept(settings, stages, len(rows), trained_classifier(weights))
-    started = time.perf_counter()
-    for batch in stream(drawn, weights, settings, compute, pixels=True):
-        kept.take(batch)
-        bad = f"{len(kept.problems):,} unreadable" if kept.problems else ""
-        compute.progress("looking", int(batch.rows[-1]) + 1, len(rows), bad)
-    seconds = time.perf_counter() - started
-    problems = {drawn.names[row]: reason for row, reason in kept.problems.items()}
-    readable = kept.readable
-    if not readable.any():
+    rows = draw_sample(catalog, split, images, compute.seed)
+    if gathered is not None and len(catalog) <= images and gathered.has == len(catalog):
+        kept, places = gathered, rows
+    else:
+        kept, places = Gathered(weights, len(rows)), np.arange(len(rows))
+        for batch in stream(catalog.subset(rows), weights, kept.settings, compute, pixels=True):
+            kept.take(batch)
+            bad = f"{len(kept.problems):,} unreadable" if kept.problems else ""
+            compute.progress("looking", int(batch.rows[-1]) + 1, len(rows), bad)
+    of = dict(zip(places.tolist(), (catalog.names[row] for row in rows), strict=True))
+    problems = {of[place]: reason for place, reason in kept.problems.items() if place in of}
+    good = np.array([place not in kept.problems for place in of], np.bool_)
+    if not good.any():
         name, reason = next(iter(problems.items()))
         raise HeadError(
-            f"none of the {len(rows):,} images looked at could be read: '{name}': {reason}.",
+            f"none of the {len(rows):,} images checked could be read: '{name}': {reason}.",
             "Look at one of them with another program; the formats are those of Pillow.",
         )
+    rows, places = rows[good], places[good]
     return Sample(
-        rows=rows[readable],
-        fitted=np.isin(rows, split.train)[readable],
-        labels=_compact(catalog.labels, split)[rows][readable],
-        codes={stage: kept.codes[stage][readable] for stage in stages},
+        rows=rows,
+        fitted=np.isin(rows, split.train),
+        labels=_compact(catalog.labels, split)[rows],
+        codes={stage: codes[places] for stage, codes in kept.codes.items()},
         grids=kept.grids,
-        positions={stage: kept.positions(stage) for stage in stages},
-        one_colour=kept.one_colour[readable],
+        positions={stage: kept.positions(stage) for stage in kept.codes},
+        one_colour=kept.one_colour[places],
         late=late_stages(weights.architecture),
-        confidence=kept.confidence,
+        confidence=None if kept.confidence is None else float(kept.confidence[places].mean()),
         problems=problems,
-        notes={drawn.names[row]: kinds for row, kinds in kept.notes.items()},
-        images_per_second=len(rows) / seconds,
-        device=place.description,
+        notes={of[place]: kinds for place, kinds in kept.notes.items() if place in of},
+        images_per_second=kept.has / kept.seconds,
+        device=choose_device(device_names(compute.device)[0]).description,
     )
 
 
@@ -182,51 +192,65 @@ def _compact(labels: Array, split: Split) -> Array:
     return places
 
 
-class _Kept:
-    """What a sample keeps of batches of activations: rows of length 1, and sums over the images for the rest."""
+class Gathered:
+    """What a sample keeps of blocks of activations: rows of length 1, and a few numbers for each image.
 
-    def __init__(
-        self, settings: ExtractionSettings, stages: tuple[str, ...], images: int, classifier: str
-    ) -> None:
-        self._shapes: dict[str, Shape] = settings.stage_shapes()
-        self._classifier, self._deepest = classifier, stages[-1]
+    Parameters
+    ----------
+    weights : Weights
+    images : int
+        Whose rows, from 0, the blocks have.
+    """
+
+    def __init__(self, weights: Weights, images: int) -> None:
+        stages, self._classifier = probed_stages(weights.architecture), trained_classifier(weights)
+        self.settings = _settings(weights, stages, images)
+        self._shapes: dict[str, Shape] = self.settings.stage_shapes()
         self.grids = {stage: pooled_side(self._shapes[stage]) for stage in stages}
         self.codes = {
             stage: np.zeros((images, _numbers(self._shapes[stage], grid)), np.float16)
             for stage, grid in self.grids.items()
         }
-        self.readable = np.ones(images, np.bool_)
         self.one_colour = np.zeros(images)
+        #: The largest probability that the classifier gives; None without one that was trained.
+        self.confidence = np.zeros(images) if self._classifier else None
         self.problems: dict[int, str] = {}
         self.notes: dict[int, tuple[str, ...]] = {}
-        self._confidence, self._count = 0.0, 0
+        self.has = 0  # images
+        self._started = self._ended = time.perf_counter()
 
-    def take(self, batch: Block) -> None:
-        """Keep a block of the sample's rows."""
-        rows, codes = np.asarray(batch.rows), batch.codes
-        assert batch.pixels is not None, "the stream was asked for them"
-        self.problems |= batch.problems
-        self.notes |= batch.notes
-        self.readable[list(batch.problems)] = False
-        self.one_colour[rows] = [share_of_one_colour(pixels[0]) for pixels in batch.pixels]
+    @property
+    def seconds(self) -> float:
+        """From the start to the last block."""
+        return self._ended - self._started
+
+    def take(self, block: Block) -> None:
+        """Keep a block."""
+        rows, codes = np.asarray(block.rows), block.codes
+        assert block.pixels is not None, "the stream was asked for them"
+        self.problems |= block.problems
+        self.notes |= block.notes
+        self.one_colour[rows] = [share_of_one_colour(pixels[0]) for pixels in block.pixels]
         for stage, grid in self.grids.items():
             values = codes[stage] if not grid else average_pool(codes[stage], self._shapes[stage], grid)
             self.codes[stage][rows] = unit_rows(values)
-        good = self.readable[rows]
-        self._count += int(good.sum())
-        if self._classifier:
-            logits = codes[self._classifier][good].astype(np.float64)
-            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-            self._confidence += float((1.0 / odds.sum(axis=1)).sum())
+        if self.confidence is not None:
+            logits = codes[self._classifier].astype(np.float64)
+            self.confidence[rows] = 1.0 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+        self.has += len(rows)
+        self._ended = time.perf_counter()
 
     def positions(self, stage: str) -> int:
         """Numbers of each channel, as they are kept."""
         return self.grids[stage] ** 2 or math.prod(self._shapes[stage][1:])
 
-    @property
-    def confidence(self) -> float | None:
-        """Mean of the classifier's largest probability; None without a classifier that was trained."""
-        return self._confidence / self._count if self._classifier else None
+    def fits(self, settings: ExtractionSettings, images: int) -> bool:
+        """Whether an extraction of so many images may compute these stages too: few enough, prepared alike, in blocks that fit."""
+        mine = dataclasses.replace(self.settings, stages=settings.stages, batch_size=settings.batch_size)
+        per_image = 4 * sum(math.prod(shape) for shape in self._shapes.values())
+        return (
+            mine == settings and images <= MOST_IMAGES and settings.batch_size * per_image <= 2 * _BATCH_BYTES
+        )
 
 
 def pooled_side(shape: Shape) -> int:

@@ -51,7 +51,7 @@ from cnncodes.advice.run_record import (
     same_file,
 )
 from cnncodes.advice.run_report import Made, chosen_head, make_plan, make_report, test_rows
-from cnncodes.advice.sample import late_stages
+from cnncodes.advice.sample import MOST_IMAGES, Gathered, late_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
 from cnncodes.core.compute import Compute, Progress, no_progress
@@ -252,9 +252,9 @@ class RunOrder:
         return recipe_of_run(self.recipe, self.assignments, weights.name if weights else None, seed)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class RunSteps:
-    """What a run was given, and its steps in order."""
+    """What a run was given, and its steps in order; ``gathered`` is what the first extraction keeps for the advice."""
 
     catalog: Catalog
     weights: Weights | None
@@ -263,6 +263,7 @@ class RunSteps:
     compute: Compute
     order: RunOrder
     hooks: Hooks = field(default_factory=Hooks)
+    gathered: Gathered | None = None
 
     def plan(self, asked: Recipe | None) -> tuple[RunPlan, Recipe, Division, Advice | None]:
         """The steps before the recipe is followed: split, advice, choice of the recipe."""
@@ -348,7 +349,8 @@ class RunSteps:
             return None
         path = self.folder / CODES
         with self._timed("codes"):
-            self._extract(self.catalog, path, ",".join(late_stages(self.weights.architecture)), "center")
+            layers = ",".join(late_stages(self.weights.architecture))
+            self._extract(self.catalog, path, layers, "center", gather=not (self.folder / ADVICE).exists())
         return path
 
     def _groups(self, path: Path | None) -> tuple[Array, Array, Array]:
@@ -365,10 +367,14 @@ class RunSteps:
             pairs.append(rows[near])
         return usable, same, groups_of(len(self.catalog), np.concatenate(pairs))
 
-    def _extract(self, catalog: Catalog, path: Path, layers: str, crops: str) -> None:
-        """Make or go on with a codes file; the split that it was made with is brought up to date."""
+    def _extract(self, catalog: Catalog, path: Path, layers: str, crops: str, gather: bool = False) -> None:
+        """Make or go on with a codes file; the split that it was made with is brought up to date.
+
+        With ``gather`` the advice's codes are computed in the same pass, if there are few enough images.
+        """
         from cnncodes.codes.extraction import run_extraction
         from cnncodes.codes.planning import plan_extraction
+        from cnncodes.codes.stream import executor_of, local
 
         assert self.weights is not None
         if path.exists():
@@ -383,7 +389,13 @@ class RunSteps:
             workers=self.compute.workers,
             processes=self.compute.processes,
         )
-        run_extraction(plan, lambda _, *where: self.compute.progress(f"extracting {layers}", *where))
+        also: dict[str, Any] = {}
+        if gather and executor_of(self.compute) is local:
+            gathered = Gathered(self.weights, min(len(catalog), MOST_IMAGES))
+            if gathered.fits(plan.settings, len(catalog)):
+                self.gathered = gathered
+                also = {"also": gathered.settings.stages, "take": gathered.take}
+        run_extraction(plan, lambda _, *where: self.compute.progress(f"extracting {layers}", *where), **also)
 
     def _advise(self, divided: Catalog, needed: bool) -> Advice | None:
         """Advice on the images to fit, asked once; none where nothing pretrained is used.
@@ -400,12 +412,14 @@ class RunSteps:
                 advice = advise(
                     divided, self.weights, data=self.order.data, device=self.compute.device, workers=self.compute.workers,
                     seed=self.compute.seed,
-                    progress=self.compute.progress,
+                    progress=self.compute.progress, gathered=self.gathered,
                 )  # fmt: skip
             except HeadError:
                 if needed:
                     raise
                 return None
+            finally:
+                self.gathered = None  # up to 300 MB
             write_whole(path, advice.to_json())
         return advice
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,13 @@ class ExtractionResult:
         return f"limited by {what} (the network was idle {100 * idle:.0f} % of the time)"
 
 
-def run_extraction(plan: Plan, progress: Progress = no_progress) -> ExtractionResult:
+def run_extraction(
+    plan: Plan,
+    progress: Progress = no_progress,
+    *,
+    also: Sequence[str] = (),
+    take: Callable[[Block], None] | None = None,
+) -> ExtractionResult:
     """Carry out a plan. Killed at any moment, a new plan of the same extraction goes on where it stopped.
 
     Parameters
@@ -82,6 +88,10 @@ def run_extraction(plan: Plan, progress: Progress = no_progress) -> ExtractionRe
     plan : Plan
     progress : callable(step, done, total, word), optional
         Called in this thread after each batch; the word says how many images could not be read.
+    also : sequence of str
+        Layers that are computed with those that are stored, for ``take``.
+    take : callable(block), optional
+        Given each block that is computed, with its pixels.
 
     Raises
     ------
@@ -104,9 +114,11 @@ def run_extraction(plan: Plan, progress: Progress = no_progress) -> ExtractionRe
         notes: dict[str, tuple[str, ...]] = {}
         with (
             closing(RowWriter(plan.output, layout(plan.output))) as writer,
-            closing(_blocks(plan, plan.compute, plan.pending, work)) as computed,  # type: ignore[type-var]
+            closing(_blocks(plan, plan.compute, plan.pending, work, also, take is not None)) as computed,  # type: ignore[type-var]
         ):
             for batch in computed:
+                if take is not None:
+                    take(batch)
                 rows = [row for row in batch.rows if wanted[row]]  # what is done already is left as it is
                 problems = {row: reason for row, reason in batch.problems.items() if wanted[row]}
                 if plan.strict and problems:
@@ -116,7 +128,7 @@ def run_extraction(plan: Plan, progress: Progress = no_progress) -> ExtractionRe
                         "Repair or remove it, or leave out --strict to list such images at the end.",
                     )
                 notes |= {plan.catalog.names[row]: batch.notes[row] for row in rows if row in batch.notes}
-                _write(writer, batch, rows)
+                _write(writer, plan.settings.stages, batch, rows)
                 done, bad = done + len(batch.rows), bad + len(problems)
                 progress("extracting", done, plan.images, f"{bad:,} unreadable" if bad else "")
     return ExtractionResult(
@@ -134,12 +146,20 @@ def run_extraction(plan: Plan, progress: Progress = no_progress) -> ExtractionRe
     )
 
 
-def _blocks(plan: Plan, compute: Compute, rows: Sequence[Sequence[int]], work: Work) -> Iterator[Block]:
-    return stream(plan.catalog, plan.weights, plan.settings, compute, blocks=rows, work=work)
+def _blocks(
+    plan: Plan,
+    compute: Compute,
+    rows: Sequence[Sequence[int]],
+    work: Work,
+    also: Sequence[str] = (),
+    pixels: bool = False,
+) -> Iterator[Block]:
+    settings = replace(plan.settings, stages=tuple(dict.fromkeys((*plan.settings.stages, *also))))
+    return stream(plan.catalog, plan.weights, settings, compute, blocks=rows, work=work, pixels=pixels)
 
 
-def _write(writer: RowWriter, batch: Block, rows: Sequence[int]) -> None:
-    """Write some rows of a batch, those side by side together.
+def _write(writer: RowWriter, stages: Sequence[str], batch: Block, rows: Sequence[int]) -> None:
+    """Write some stages of some rows of a batch, those side by side together.
 
     An image that was read before may be out of reach now: its codes must not be lost for another's sake.
     """
@@ -149,7 +169,7 @@ def _write(writer: RowWriter, batch: Block, rows: Sequence[int]) -> None:
             part = slice(int(run[0]), int(run[-1]) + 1)
             first, last = batch.rows[part.start], batch.rows[part.stop - 1]
             problems = {row: reason for row, reason in batch.problems.items() if first <= row <= last}
-            layers = {stage: values[part] for stage, values in batch.codes.items()}
+            layers = {stage: batch.codes[stage][part] for stage in stages}
             writer.write(first, layers, problems, batch.digests[part])
 
 

@@ -99,6 +99,10 @@ def test_a_run_ends_with_a_tested_model_and_a_report(stripes, weights, tmp_path,
     assert RunReport.from_json((tmp_path / "out/report.json").read_text()) == report
     for what, name in report.files.items():
         assert (tmp_path / "out" / name).exists(), what
+    apart = advise(read_catalog(tmp_path / "out/split.csv"), weights).evidence
+    assert [depth.linear for depth in report.advice.evidence.depths] == pytest.approx(
+        [depth.linear for depth in apart.depths], abs=1 / 36
+    ), "the advice reads codes of the run's own pass, and they are those that it would make"
 
 
 def test_what_is_known_is_told_at_once_and_a_run_goes_on_from_its_plan(stripes, weights, tmp_path) -> None:
