@@ -213,6 +213,8 @@ Wide = Annotated[bool, flag("--wide", "With --csv: add a column with the probabi
 SortInto = Annotated[str | None, option("--sort-into", "FOLDER",
     "Also put links to the images into a folder per class, with unsure/, unlike/ and unreadable/.")]
 Copy = Annotated[bool, flag("--copy", "With --sort-into: copy the images instead of linking to them.", more=True)]
+Gallery = Annotated[str | None, option("--html", "FILE.html",
+    "Also write a page of the images, most doubtful first, on which classes can be corrected and saved as CSV.")]
 ShowScores = Annotated[bool, flag("--scores", "Print scores of the classifier instead of probabilities.")]
 
 # Training and recipes

@@ -32,6 +32,7 @@ def predict(
     wide: options.Wide = False,
     sort_into: options.SortInto = None,
     copy: options.Copy = False,
+    html: options.Gallery = None,
     weights: options.RecordedWeights = None,
     *,
     machine: Cluster,
@@ -51,6 +52,8 @@ def predict(
         cnncodes predict model.safetensors photos/ --csv > predictions.csv
 
         cnncodes predict model.safetensors photos/ --sort-into sorted/
+
+        cnncodes predict model.safetensors photos/ --html gallery.html
     """
     if csv and reporter.as_json:
         raise OptionError("--csv and --json cannot both be on standard output.", "Leave one of them out.")
@@ -60,6 +63,10 @@ def predict(
         )
     if sort_into is not None:
         evaluation.check_sorted(sort_into)
+    if html is not None:
+        from cnncodes.page.html import check_output
+
+        check_output(Path(html), overwrite=False)
     loaded = heads.load_model(model)
     stored = evaluation.is_codes(images)
     if not stored and reading.classes_are is None:
@@ -86,6 +93,11 @@ def predict(
         groups = evaluation.sort_images(answers, found.catalog, sort_into, copy=copy)
         parts = ", ".join(f"{one_line(name)} {count:,}" for name, count in sorted(groups.items()))
         reporter.note(f"sorted into {sort_into}: {parts}")
+    if html is not None:
+        from cnncodes.page import write_gallery
+
+        write_gallery(shown, found.catalog, loaded.classes, html)
+        reporter.note(f"gallery: {html}")
     reporter.unreadable({answer.name: answer.problem for answer in shown if answer.problem is not None})
 
 

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 from cnncodes.advice.run_record import PAGE, page_is_current
+from cnncodes.page.gallery import write_gallery
 from cnncodes.page.gather import read_run
 from cnncodes.page.html import PageFile, render, write_report
 from cnncodes.page.record import RunPage
 
-__all__ = ["PAGE", "PageFile", "RunPage", "page_is_current", "read_run", "render", "write_report"]
+__all__ = ["PAGE", "PageFile", "RunPage", "page_is_current", "read_run", "render", "write_gallery", "write_report"]

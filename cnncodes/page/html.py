@@ -140,11 +140,16 @@ def render(page: RunPage) -> str:
     A content security policy allows the one script by its hash and no request to anywhere, so that even a name that
     found its way around the escaping could do nothing.
     """
+    return page_source("page", page=page, report=page.report, view=views(page))
+
+
+def page_source(name: str, **values: Any) -> str:
+    """A template with its values, the common styles, the script of its name and the digest of that."""
     environment = _environment()
-    style, script = (_source(environment, name) for name in ("page.css", "page.js"))
+    style, script = (_source(environment, file) for file in ("page.css", f"{name}.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return environment.get_template("page.html").render(
-        page=page, report=page.report, view=views(page), style=style, script=script, digest=digest
+    return environment.get_template(f"{name}.html").render(
+        style=style, script=script, digest=digest, **values
     )
 
 

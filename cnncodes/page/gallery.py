@@ -1,0 +1,90 @@
+"""The answers of `predict` as one HTML file: every image with its class, the most doubtful first, and a way to correct them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.outputs import replacing
+from cnncodes.evaluation import Prediction
+from cnncodes.images.catalog import Catalog
+from cnncodes.page.html import check_output, page_source
+from cnncodes.page.images import CARD, webp
+from cnncodes.pictures.thumbnails import read_thumbnails
+
+MOST_SHOWN = 1000  # images on one page, some 8 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """One image of the gallery."""
+
+    answer: Prediction
+    path: str  # absolute, for the table of corrections
+    image: bytes  # WebP; empty where the image cannot be read
+
+    @property
+    def group(self) -> str:
+        """What the filter above the images calls it."""
+        found = self.answer
+        if found.problem is not None:
+            return "unreadable"
+        return "unlike" if found.unlike else "unsure" if found.unsure else "sure"
+
+
+def write_gallery(
+    predictions: Sequence[Prediction],
+    catalog: Catalog,
+    classes: Sequence[str],
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write predictions as one HTML file that contains everything it shows, the most doubtful images first.
+
+    A reader can choose another class for an image and save these corrections as a table (``filename,label``), which
+    every command reads as DATA.
+
+    Parameters
+    ----------
+    predictions : sequence of Prediction
+        One per row of ``catalog``.
+    catalog : Catalog
+    classes : sequence of str
+        To choose from.
+    output : path of the HTML file
+    overwrite : bool, default False
+
+    Raises
+    ------
+    OptionError, OutputExistsError
+        If it cannot be written there.
+    """
+    path = Path(output)
+    check_output(path, overwrite)
+    order = sorted(range(len(predictions)), key=lambda row: _certainty(predictions[row]))
+    shown = order[:MOST_SHOWN]
+    small = read_thumbnails([catalog.reader[row] for row in shown], CARD)
+    cards = [
+        Card(
+            predictions[row],
+            str(Path(catalog.reader[row]).absolute()),
+            b"" if place in small.problems else webp(small.rgb[place], 72),
+        )
+        for place, row in enumerate(shown)
+    ]
+    text = page_source("gallery", cards=cards, total=len(predictions), classes=list(classes))
+    with replacing(path, overwrite=True, error=CnnCodesError) as whole:
+        whole.write_bytes(text.encode("utf-8"))
+    return path
+
+
+def _certainty(found: Prediction) -> tuple[bool, bool, float]:
+    """Order of the gallery: unlike, then unsure, then by probability; what cannot be read is last."""
+    if found.problem is not None:
+        return True, True, 0.0
+    best = found.probabilities[0] if found.probabilities else found.scores[0]
+    return False, not found.unlike, best
