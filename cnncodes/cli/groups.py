@@ -23,6 +23,7 @@ class Reading(options.Group):
     label_column: options.LabelColumn = None
     split_column: options.SplitColumn = None
     classes_are: options.ClassesAre = None
+    labels: options.LabelsFile = None
 
     def catalog(self, data: list[str]) -> Catalog:
         """The images of DATA; nothing is decoded."""

@@ -188,6 +188,7 @@ def read_catalog(
     label_column: str | None = None,
     split_column: str | None = None,
     classes_are: str | None = None,
+    labels: ImageSource | None = None,
 ) -> Catalog:
     """Make the catalog of the images that a person names.
 
@@ -205,6 +206,9 @@ def read_catalog(
         Names of the columns of a table; by default those that have one of the usual names.
     classes_are : {"top", "sub", "none"}, optional
         Which folders are the classes: those at the top, those in them, or none; by default the names of the folders tell.
+
+    labels : path, optional
+        A list or table whose labels replace those of ``data``: see :func:`relabelled`.
 
     Returns
     -------
@@ -242,12 +246,59 @@ def read_catalog(
             )
     listing = read_sources(paths, reading)
     classes, places = class_places(listing.labels)
-    labels = np.array([places.get(label, -1) for label in listing.labels], np.int32)
-    splits = np.array(listing.splits, np.uint8)
-    left_out = tuple(listing.left_out)
-    return Catalog(
-        Path(listing.root), tuple(listing.names), labels, splits, classes, left_out, tuple(listing.notes)
+    found = Catalog(
+        Path(listing.root),
+        tuple(listing.names),
+        np.array([places.get(label, -1) for label in listing.labels], np.int32),
+        np.array(listing.splits, np.uint8),
+        classes,
+        tuple(listing.left_out),
+        tuple(listing.notes),
     )
+    return found if labels is None else relabelled(found, labels)
+
+
+def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
+    """The catalog with the labels of a table, such as the corrections that a person saved from a page.
+
+    Images of the table that the catalog has get its labels, or are left out where the label is empty. Others that have a label
+    are added, in the train split where the catalog has splits.
+
+    Raises
+    ------
+    CatalogError
+        If the table cannot be read, no image is left, or classes differ only in capitals or blanks.
+    """
+    table = read_catalog(labels)
+    new = dict(zip(map(os.path.normpath, table.reader), _labels_of(table), strict=True))
+    files = [os.path.normpath(path) for path in catalog.reader]
+    kept = [row for row, path in enumerate(files) if new.get(path, "") is not None]
+    known = {path: row for row, path in enumerate(files)}
+    added = [path for path, label in new.items() if path not in known and label is not None]
+    own = _labels_of(catalog)
+    wanted = [*(new.get(files[row]) or own[row] for row in kept), *(new[path] for path in added)]
+    if not wanted:
+        raise CatalogError(f"the table '{labels}' leaves no image.", "Give at least one image a label.")
+    root = os.fspath(catalog.root)
+    inside = [os.path.relpath(path, root) if Path(path).is_relative_to(root) else path for path in added]
+    classes, places = class_places(wanted)
+    train = SPLITS.index("train") if catalog.splits.any() else 0
+    changed = sum(path in known and label != own[known[path]] for path, label in new.items() if label)
+    note = f"labels of '{labels}': {changed:,} changed, {len(added):,} images added, {len(files) - len(kept):,} left out"
+    return Catalog(
+        catalog.root,
+        (*(catalog.names[row] for row in kept), *(name.replace(os.sep, "/") for name in inside)),
+        np.array([places.get(label, -1) for label in wanted], np.int32),
+        np.concatenate([catalog.splits[kept], np.full(len(added), train)]).astype(np.uint8),
+        classes,
+        catalog.left_out,
+        (*catalog.notes, note),
+    )
+
+
+def _labels_of(catalog: Catalog) -> list[str | None]:
+    """Name of each row's class; None without one."""
+    return [catalog.classes[label] if label >= 0 else None for label in catalog.labels.tolist()]
 
 
 def stat_files(catalog: Catalog) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:

@@ -12,4 +12,13 @@ from cnncodes.page.gather import read_run
 from cnncodes.page.html import PageFile, render, write_report
 from cnncodes.page.record import RunPage
 
-__all__ = ["PAGE", "PageFile", "RunPage", "page_is_current", "read_run", "render", "write_gallery", "write_report"]
+__all__ = [
+    "PAGE",
+    "PageFile",
+    "RunPage",
+    "page_is_current",
+    "read_run",
+    "render",
+    "write_gallery",
+    "write_report",
+]

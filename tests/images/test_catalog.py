@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import draw_photos
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -379,3 +380,33 @@ def test_natural_order_compares_numbers_by_value(a: int, b: int, zeros: int, bef
     first, second = f"{before}{'0' * zeros}{a}{after}", f"{before}{b}{after}"
     if a != b:
         assert (natural_key(first) < natural_key(second)) == (a < b)
+
+
+def test_a_table_of_corrections_wins_over_the_folders(tmp_path):
+    photos = draw_photos(tmp_path / "photos", ("ant", "bee"), each=3)
+    extra = draw_photos(tmp_path / "new", ("x",), each=2)
+    lines = [
+        f"{photos}/ant/0.jpg,bee",
+        f"{photos}/ant/1.jpg,",
+        "photos/bee/2.jpg,wasp",
+        f"{extra}/x/0.jpg,ant",
+        f"{extra}/x/1.jpg,",
+    ]
+    table = tmp_path / "corrections.csv"
+    table.write_text("\n".join(["filename,label", *lines]) + "\n")
+    found = read_catalog(photos, labels=table)
+    labels = {
+        name: found.classes[label] for name, label in zip(found.names, found.labels.tolist(), strict=True)
+    }
+    assert labels == {
+        "ant/0.jpg": "bee",
+        "ant/2.jpg": "ant",
+        "bee/0.jpg": "bee",
+        "bee/1.jpg": "bee",
+        "bee/2.jpg": "wasp",
+        f"{extra}/x/0.jpg": "ant",
+    }
+    assert "2 changed, 1 images added, 1 left out" in found.notes[-1]
+    table.write_text("filename,label\n" + "".join(f"{path},\n" for path in read_catalog(photos).reader))
+    with pytest.raises(CatalogError, match="leaves no image"):
+        read_catalog(photos, labels=table)

@@ -8,9 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from drawn import draw_photos
 from finished_runs import EVIL_CLASS, finished_run, tiny_network  # noqa: F401
 
-from cnncodes.page import write_report
+from cnncodes.evaluation import Prediction
+from cnncodes.images import read_catalog
+from cnncodes.page import write_gallery, write_report
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
@@ -179,3 +182,34 @@ def test_everything_but_the_map_works_without_javascript(opened) -> None:
     page.locator("summary").first.click()
     assert page.locator("details").first.get_attribute("open") is not None
     assert wrong == []
+
+
+def test_a_class_chosen_in_the_gallery_is_saved_as_a_table(browser, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    photos = draw_photos(tmp_path / "photos", ("<b>ant", "bee"), each=2)
+    (photos / "bee" / "broken.jpg").write_bytes(b"no image")
+    catalog = read_catalog(photos)
+    classes = catalog.classes
+    answers = [
+        Prediction(name, classes, (2.0, 1.0), (0.9, 0.1), unsure=False, unlike=not row)
+        for row, name in enumerate(catalog.names[:-1])
+    ]
+    answers.append(Prediction(catalog.names[-1], problem="no image"))
+    gallery = write_gallery(answers, catalog, classes, tmp_path / "gallery.html")
+    context = browser.new_context(accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
+    page, wrong = context.new_page(), []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+    page.goto(gallery.as_uri())
+    assert page.locator("#save").is_disabled()
+    page.locator("#filter").select_option("unlike")
+    assert page.locator(".card:visible").count() == 1
+    page.locator(".card:visible select").select_option(classes[1])
+    with page.expect_download() as saved:
+        page.locator("#save").click()
+    table = tmp_path / "corrections.csv"
+    saved.value.save_as(table)
+    context.close()
+    assert not wrong
+    found = read_catalog(photos, labels=table)
+    assert found.classes[found.labels[0]] == classes[1] and "1 changed" in found.notes[-1]
