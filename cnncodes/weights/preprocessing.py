@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from cnncodes.core.errors import OptionError
-from cnncodes.core.records import from_json, to_json
+from cnncodes.core.files import parse_json, reading
+from cnncodes.core.records import from_value, mistakes, to_json
 
 Fit = Literal["shorter", "squash"]
 Interpolation = Literal["bilinear", "bilinear-point", "bicubic"]
@@ -84,9 +85,13 @@ class Preprocessing:
         return to_json(self)
 
     @classmethod
+    @reading("the preprocessing record", OptionError)
     def from_json(cls, text: str) -> Preprocessing:
-        """Inverse of :meth:`to_json`; raises :class:`OptionError` for anything else."""
-        return from_json(text, cls, "the preprocessing record", OptionError)
+        """Inverse of :meth:`to_json`; raises :class:`OptionError` for anything else, also for unknown entries."""
+        values = parse_json(text)
+        if unknown := [mistake.path[0] for mistake in mistakes(values, cls) if mistake.kind == "unknown"]:
+            raise ValueError(f"unknown entries {unknown}")
+        return from_value(values, cls)
 
 
 _CHOICES = {

@@ -211,6 +211,7 @@ def read_safetensors_file(path: Path) -> FileContent:
                 "Install a newer version of cnncodes.",
             )
         require_one_head(f"the weights file '{path}'", values, WeightsError)
+        Preprocessing.from_json(json.dumps(values["preprocessing"]))  # refuses unknown entries
         record = from_value(values, WeightsRecord)
         if record.evidence.get("test") is not None:
             from_value(record.evidence["test"], _Test)

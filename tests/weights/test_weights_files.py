@@ -375,6 +375,7 @@ def test_our_file_is_not_loaded_as_another_network(weights, tmp_path):
         {"network": 5},
         {"network": "alexnet-xy"},
         {"preprocessing": {"crop": 9999}},
+        {"preprocessing": {"rotation": 90}},
         {"preprocessing": []},
         {"classes": [1, 2]},
         {"classes": "ab"},
