@@ -70,11 +70,13 @@ class TarShard:
         """
         with open_file(path) as file:
             stamp = _stamp(file)
-            index = index_path(path)
             with contextlib.suppress(Exception):  # whatever is wrong with an index, it is made anew
-                return _load(path, index, stamp)
+                return _load(path, index_path(path), stamp)
             shard = _scan(path, file)
-        with contextlib.suppress(OSError, CnnCodesError):  # a cache that cannot be written is none
+        with contextlib.suppress(
+            OSError, RuntimeError, CnnCodesError
+        ):  # no home, or none to write to: no index
+            index = index_path(path)
             index.parent.mkdir(parents=True, exist_ok=True)
             _save(index, stamp, shard)
         return shard
