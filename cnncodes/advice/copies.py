@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.advice.quick_probes import unit_rows
+from cnncodes.codes.search import nearest
 
 Array = npt.NDArray[Any]
 
 MOST_COMPARED = 20_000  # images; all pairs of so many take about a minute on two cores
-_BLOCK = 512
 _MOST_PARTNERS = 16  # of one image: where a whole set is one picture, pairs must not fill the memory
 
 
@@ -50,29 +49,14 @@ def near_pairs(codes: Array, part: float) -> tuple[Array, Array]:
     n = len(codes)
     if n < 3 or n > MOST_COMPARED:
         return np.zeros((0, 2), np.int64), np.zeros(0)
-    unit = unit_rows(codes)
-    k = min(_MOST_PARTNERS, n - 1)
-    partner, distance = np.empty((n, k), np.int64), np.empty((n, k))
-    for start in range(0, n, _BLOCK):
-        block = _distances(unit, start)
-        rows = slice(start, start + len(block))
-        partner[rows] = np.argpartition(block, k - 1, axis=1)[:, :k]
-        distance[rows] = np.take_along_axis(block, partner[rows], axis=1)
-    median = float(np.median(distance.min(axis=1)))
+    partner, distance = nearest(codes, codes, min(_MOST_PARTNERS, n - 1), leave_out=np.arange(n))
+    median = float(np.median(distance[:, 0]))
     row, place = np.nonzero(distance <= part * median)
     pairs = np.sort(np.stack([row, partner[row, place]], axis=1), axis=1)
     pairs, first = np.unique(pairs, axis=0, return_index=True)  # each pair was found from both sides
     near = distance[row, place][first]
     order = np.argsort(near, kind="stable")
     return pairs[order], near[order] / max(median, 1e-12)
-
-
-def _distances(unit: Array, start: int) -> Array:
-    """Cosine distances of a block of rows to all rows; to itself infinite."""
-    block = unit[start : start + _BLOCK]
-    distance: Array = np.maximum(1.0 - block @ unit.T, 0.0)
-    distance[np.arange(len(block)), start + np.arange(len(block))] = np.inf
-    return distance
 
 
 def groups_of(n: int, pairs: Array) -> Array:

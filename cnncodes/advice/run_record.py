@@ -42,7 +42,7 @@ _LOCK = "run.lock"
 TEST = "share to test"  # of the inputs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunPlan:
     """What a run is going to do.
 
@@ -50,14 +50,22 @@ class RunPlan:
     ----------
     folder : str
     images, classes, train, val, test : int
+        Counts; val is 0 where folds choose.
     split : str
         How the images were divided, in words.
-    problems, unreadable, recipe, method, summary, chosen_by, recipe_text
-        As of a :class:`RunReport`.
+    problems : tuple of Finding
+        About the data.
+    unreadable : dict of str to str
+        Every image that was needed and could not be read, with the reason.
+    recipe, method, summary : str
+        What is followed: the recipe's name, its method, its own line about itself.
+    chosen_by : {"advice", "person"}
     reasons : tuple of Fact
         Why this recipe.
+    recipe_text : str
+        The resolved recipe as TOML.
     expected_seconds : float or None
-        What following it takes here, by the advice; None of a recipe that a person has chosen.
+        What following it takes here, by the advice; None of a recipe that a person has chosen, and in older reports.
     """
 
     folder: str
@@ -74,38 +82,29 @@ class RunPlan:
     summary: str
     chosen_by: str
     reasons: tuple[Fact, ...]
-    expected_seconds: float | None
     recipe_text: str
+    expected_seconds: float | None = None
 
     def to_json(self) -> str:
         """JSON object with one entry per field, and the sentences of findings and reasons."""
-        return json.dumps(_with_sentences(self))
+        return json.dumps(self._values())
+
+    def _values(self) -> dict[str, Any]:
+        values: dict[str, Any] = to_value(self)
+        values["problems"] = [finding_value(finding) for finding in self.problems]
+        values["reasons"] = [reason_value(fact) for fact in self.reasons]
+        return values
 
 
-@dataclass(frozen=True)
-class RunReport:
-    """Everything that a run found out and did.
+@dataclass(frozen=True, kw_only=True)
+class RunReport(RunPlan):
+    """Everything that a run found out and did: what its plan has, and the result. The first reason says what was chosen inside.
 
     Parameters
     ----------
-    folder, model : str
-    images, classes, train, val, test : int
-        Counts; val is 0 where folds chose.
-    split : str
-        How the images were divided, in words.
-    problems : tuple of Finding
-        About the data.
-    unreadable : dict of str to str
-        Every image that was needed and could not be read, with the reason.
-    recipe, method, summary : str
-        What was followed: the recipe's name, its method, its own line about itself.
-    chosen_by : {"advice", "person"}
-    reasons : tuple of Fact
-        What was chosen and why, at most four.
+    model : str
     advice : Advice or None
         None for a network that was trained from new numbers.
-    recipe_text : str
-        The resolved recipe as TOML.
     evaluation : Evaluation or None
         On images that nothing was fitted or chosen on; None if none could be kept.
     notes : tuple of Fact
@@ -131,23 +130,8 @@ class RunReport:
         Whether the weights that it started from are random numbers.
     """
 
-    folder: str
     model: str
-    images: int
-    classes: int
-    train: int
-    val: int
-    test: int
-    split: str
-    problems: tuple[Finding, ...]
-    unreadable: dict[str, str]
-    recipe: str
-    method: str
-    summary: str
-    chosen_by: str
-    reasons: tuple[Fact, ...]
     advice: Advice | None
-    recipe_text: str
     evaluation: Evaluation | None
     notes: tuple[Fact, ...]
     files: dict[str, str]
@@ -168,7 +152,7 @@ class RunReport:
 
     def to_json(self) -> str:
         """JSON object with one entry per field, and the sentences of findings, reasons, notes and advice."""
-        values = _with_sentences(self)
+        values = self._values()
         values["notes"] = [note_value(fact) for fact in self.notes]
         if self.advice is not None:
             values["advice"] = parse_json(self.advice.to_json())
@@ -189,13 +173,6 @@ class RunReport:
             values["advice"] = advice = Advice.from_values(values["advice"])
             values.setdefault("untrained", advice.untrained)  # older reports do not say it themselves
         return from_value(values, cls)
-
-
-def _with_sentences(record: RunPlan | RunReport) -> dict[str, Any]:
-    values: dict[str, Any] = to_value(record)
-    values["problems"] = [finding_value(finding) for finding in record.problems]
-    values["reasons"] = [reason_value(fact) for fact in record.reasons]
-    return values
 
 
 def predict_command(model: str) -> str:

@@ -32,10 +32,6 @@ from cnncodes.images.digests import identical_files
 
 Array = npt.NDArray[Any]
 
-#: What a report has of its plan as it was.
-_OF_PLAN = (
-    "folder", "images", "classes", "train", "val", "split", "problems", "recipe", "method", "summary", "chosen_by", "recipe_text",
-)  # fmt: skip
 FEW_TO_TEST = 50  # images: with fewer, an accuracy is uncertain by some ten points
 
 
@@ -113,13 +109,14 @@ def make_report(
     files |= {"predictions": PREDICTIONS} if result else {}
     files |= {"codes": made.codes.name} if made.codes else {"training": TRAINING}
     untrained = note.values.get("untrained", False)
-    planned = {name: getattr(plan, name) for name in _OF_PLAN}
+    planned = vars(plan) | {
+        "test": 0 if result is None else result.evaluation.n,
+        "unreadable": unreadable,
+        "reasons": (made.chosen, *plan.reasons),
+    }
     return RunReport(
         **planned,
         model=str(made.path),
-        test=0 if result is None else result.evaluation.n,
-        unreadable=unreadable,
-        reasons=(made.chosen, *plan.reasons),
         advice=advice,
         evaluation=None if result is None else result.evaluation,
         stage=made.stage,

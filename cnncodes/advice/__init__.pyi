@@ -1,0 +1,30 @@
+"""The public names of this room, and where each lives."""
+
+from cnncodes.advice.comparing import ComparedModel as ComparedModel
+from cnncodes.advice.comparing import FailedModel as FailedModel
+from cnncodes.advice.comparing import ModelComparison as ModelComparison
+from cnncodes.advice.comparing import compare as compare
+from cnncodes.advice.decision import Advice as Advice
+from cnncodes.advice.decision import advise as advise
+from cnncodes.advice.evidence import Evidence as Evidence
+from cnncodes.advice.facts import Finding as Finding
+from cnncodes.advice.probe_result import Probe as Probe
+from cnncodes.advice.probe_result import ProbeResult as ProbeResult
+from cnncodes.advice.probing import probe as probe
+from cnncodes.advice.recipe import Recipe as Recipe
+from cnncodes.advice.recipe import RecipeError as RecipeError
+from cnncodes.advice.recipe import find_recipe as find_recipe
+from cnncodes.advice.recipe import load_recipe as load_recipe
+from cnncodes.advice.recipe import plain_recipe as plain_recipe
+from cnncodes.advice.recipe import recipe_files as recipe_files
+from cnncodes.advice.recipe import recipe_summary as recipe_summary
+from cnncodes.advice.recipe_schema import ExtractSettings as ExtractSettings
+from cnncodes.advice.recipe_schema import HeadSettings as HeadSettings
+from cnncodes.advice.recipe_schema import When as When
+from cnncodes.advice.run_record import RunPlan as RunPlan
+from cnncodes.advice.run_record import RunReport as RunReport
+from cnncodes.advice.steps import plan_run as plan_run
+from cnncodes.advice.steps import run as run
+from cnncodes.advice.strays import Stray as Stray
+from cnncodes.advice.strays import Strays as Strays
+from cnncodes.advice.strays import find_strays as find_strays
