@@ -67,15 +67,10 @@ def groups_of(n: int, pairs: Array) -> Array:
     int64 ndarray [n]
         The least image of each group.
     """
-    parent = np.arange(n)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = int(parent[row])
-        return row
-
-    for first, second in pairs:
-        low, high = sorted((root(int(first)), root(int(second))))
-        parent[high] = low
-    return np.array([root(row) for row in range(n)], np.int64)
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    group = connected_components(graph, directed=False)[1]
+    first: Array = np.unique(group, return_index=True)[1][group]
+    return first

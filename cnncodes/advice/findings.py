@@ -49,7 +49,7 @@ def find_problems(
         *_identical(catalog, part, same),
         *_near(catalog, part, same, sample, thresholds),
         *_strays(catalog, sample, thresholds),
-        *_labels(catalog, sample, evidence, thresholds),
+        *_labels(catalog, split, sample, evidence, thresholds),
     ]
     return tuple(found)
 
@@ -193,7 +193,9 @@ def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Fi
     return found
 
 
-def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Thresholds) -> list[Finding]:
+def _labels(
+    catalog: Catalog, split: Split, sample: Sample, evidence: Evidence, thresholds: Thresholds
+) -> list[Finding]:
     """Images that a classifier which has not seen them takes for another class with great certainty.
 
     It reads the stage that tells the classes best. Test images are looked at, too: this chooses nothing.
@@ -212,8 +214,7 @@ def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Th
     suspected = np.flatnonzero((own < thresholds.wrong_label) & (largest > thresholds.wrong_label_other))
     if not len(suspected):
         return []
-    # Places of labels among the classes with training images, back to the catalog's.
-    names = {int(place): catalog.classes[label] for place, label in _places(catalog, sample)}
+    names = [catalog.classes[label] for label in np.unique(catalog.labels[split.train])]
     suspected = suspected[np.argsort(own[suspected], kind="stable")]
     listed = [
         _case(
@@ -226,10 +227,3 @@ def _labels(catalog: Catalog, sample: Sample, evidence: Evidence, thresholds: Th
         for row in suspected
     ]
     return [_listed("labels", listed)]
-
-
-def _places(catalog: Catalog, sample: Sample) -> list[tuple[int, int]]:
-    pairs = {
-        (int(place), int(catalog.labels[row])) for place, row in zip(sample.labels, sample.rows, strict=True)
-    }
-    return sorted(pair for pair in pairs if pair[0] >= 0)

@@ -21,9 +21,6 @@ Verdict = Literal["more help", "hardly", "unclear", "unknown"]
 #: A gain that is surely below this (1 point) is called hardly a gain.
 SMALL_GAIN = 0.01
 
-#: 97.5 % quantile of Student's t for 1 to 4 degrees of freedom; above, its expansion around the normal's.
-_T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}
-
 
 @dataclass(frozen=True)
 class Probe:
@@ -231,24 +228,19 @@ def _half_width(before: Probe, after: Probe) -> float:
     sampling error comes on top: of so many images, those that the gain is made of, and at least one. With a single draw,
     the sampling error of the test images is all that is known.
     """
+    from scipy.special import stdtrit
+
     count = len(after.accuracy)
     if count == len(before.accuracy) and count > 1:
         differences = np.subtract(after.accuracy, before.accuracy)
         told = max(
             abs(float(np.mean(differences))), 1 / after.tested
         )  # share of images that are told otherwise
+        student = float(stdtrit(count - 1, 0.975))  # 97.5 % quantile of Student's t
         sampling = 1.96**2 * told * (1 - told) / after.tested
-        return math.sqrt(_student(count - 1) ** 2 * float(np.var(differences, ddof=1)) / count + sampling)
+        return math.sqrt(student**2 * float(np.var(differences, ddof=1)) / count + sampling)
     variance = sum(
         probe.mean * (1 - probe.mean) / probe.tested + probe.sd**2 / len(probe.accuracy)
         for probe in (before, after)
     )
     return 1.96 * math.sqrt(variance)
-
-
-def _student(freedom: int) -> float:
-    """97.5 % quantile of Student's t (Abramowitz and Stegun 26.7.5, two terms)."""
-    z = 1.959964
-    return _T.get(
-        freedom, z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    )

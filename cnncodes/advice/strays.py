@@ -140,16 +140,9 @@ def far_from_others(codes: Array, threshold: float) -> tuple[Array, Array]:
 
     An image's distance is the cosine distance to its 10th nearest (Ramaswamy, Rastogi and Shim 2000), so up to ten
     strange images of one kind do not hide each other. It is far if the logarithm of that distance is more than
-    ``threshold`` standard deviations above the median, the deviation estimated from the upper quartile: a set
-    with many copies has a long tail of small distances, which says nothing about large ones.
-
-    Channel means of the last convolutional stage tell strangers best (:func:`mean_over_positions`). Measured with
-    the starter weights, threshold 3.5: each of 11 to 13 strange images (black, white, grey, dark, noise, dithered,
-    screenshot of text, line plot, placeholder, two scans, a metal tile, a drawing) put alone among 132 to 500
-    images of six sets. pool5: 52 of 74 found, with 19 of the 2,530 other images; fc7: 23 of 74, with 9. Among
-    textures nothing is strange: none is found. What was named without being planted was the placeholder of
-    ants_bees ("could not be found"), tinted pictures, bare grids of windows, an empty scan, and a small class of
-    its own.
+    ``threshold`` standard deviations above the median, the deviation estimated from the upper quartile: a set with many
+    copies has a long tail of small distances. Channel means of the last convolutional stage tell strangers best
+    (:func:`mean_over_positions`); ``thresholds.toml`` has what was measured.
 
     Parameters
     ----------
@@ -185,10 +178,9 @@ def _far(distance: Array, threshold: float) -> tuple[Array, Array]:
 def contradicted(labels: Array, places: Array) -> tuple[Array, Array, Array]:
     """Images whose nearest neighbours have another class, the most contradicted first.
 
-    All ten neighbours must agree on that class; nine or eight are enough as long as that names no more than
-    one image in a hundred (five in a small set). Measured with five labels of each set changed, ten times: fc7 of
-    scans (99 % right by neighbours) finds 49 of 50 and nothing else; of ants_bees, textures and scenes (65 to 80 %
-    right) 5 to 12 of 50, and eight to nine in ten of what it names are right labels of unusual images.
+    All ten neighbours must agree on that class; nine or eight are enough as long as that names no more than one image in a
+    hundred (five in a small set). Measured with five labels of each set changed, ten times: fc7 of scans finds 49 of 50 and
+    nothing else; of ants_bees, textures and scenes 5 to 12 of 50, and eight to nine in ten of what it names are right.
 
     Parameters
     ----------

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-from cnncodes.core.errors import OptionError, nearest
+from cnncodes.core.errors import OptionError
 from cnncodes.core.files import parse_toml, read_text
+from cnncodes.core.records import Meta, from_value, mistakes
 
+Positive = Annotated[float, Meta(gt=0)]
 SHIPPED = Path(__file__).with_name("thresholds.toml")
 
 
@@ -16,18 +19,18 @@ SHIPPED = Path(__file__).with_name("thresholds.toml")
 class Thresholds:
     """One number per entry of ``thresholds.toml``, which says what each means and where it comes from."""
 
-    large_images: float
-    large_per_class: float
-    similar_standard_errors: float
-    knowing_standard_errors: float
-    training_cost: float
-    few_per_class: float
-    imbalance: float
-    near_copy: float
-    wrong_label: float
-    wrong_label_other: float
-    stray_distance: float
-    one_colour: float
+    large_images: Positive
+    large_per_class: Positive
+    similar_standard_errors: Positive
+    knowing_standard_errors: Positive
+    training_cost: Positive
+    few_per_class: Positive
+    imbalance: Positive
+    near_copy: Positive
+    wrong_label: Positive
+    wrong_label_other: Positive
+    stray_distance: Positive
+    one_colour: Positive
 
 
 def load_thresholds(path: str | os.PathLike[str] | None = None) -> Thresholds:
@@ -41,25 +44,18 @@ def load_thresholds(path: str | os.PathLike[str] | None = None) -> Thresholds:
     values = _read(SHIPPED)
     if path is not None:
         values |= _read(Path(path))
-    return Thresholds(**values)
+    return from_value(values, Thresholds)
 
 
-def _read(path: Path) -> dict[str, float]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         table = parse_toml(read_text(path))
     except (OSError, ValueError) as error:
         raise OptionError(
             f"the thresholds '{path}' cannot be read: {error}.", f"Start from a copy of '{SHIPPED}'."
         ) from None
-    known = [field.name for field in fields(Thresholds)]
-    found = {}
-    for name, entry in table.items():
-        if name not in known:
-            raise OptionError(f"'{path}' has a threshold '{name}', which there is not.", nearest(name, known))
-        value = entry.get("value") if isinstance(entry, dict) else entry
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise OptionError(
-                f"threshold '{name}' of '{path}' is {value!r}.", "Give a positive number: value = 100."
-            )
-        found[name] = float(value)
+    found = {name: entry.get("value") if isinstance(entry, dict) else entry for name, entry in table.items()}
+    for mistake in mistakes(found, Thresholds):
+        if mistake.kind != "missing":  # the others are the shipped ones
+            raise OptionError(f"'{path}', {mistake.path[-1]}: {mistake.problem}", mistake.remedy)
     return found

@@ -22,7 +22,7 @@ BUDGETS = {
     "heads": 3160,  # 2,000 and 230 for probabilities and likeness, of the 1,500 for people
     "training": 3300,  # 2,500
     "evaluation": 2500,  # 1,500
-    "advice": 6560,  # 3,200
+    "advice": 6400,  # 3,200
     "pictures": 5770,  # 4,400
     "page": 1500,  # 1,500
     "cli": 4330,  # 3,000
