@@ -234,7 +234,8 @@ def network_model(weights: Weights) -> LinearModel:
         classes=network.classes,
     )
     bias = np.zeros(network.classes, np.float32)
-    head = Head("softmax", identity, bias, Normalisation("none"), 1.0, names)
+    temperature = weights.evidence.get("temperature")
+    head = Head("softmax", identity, bias, Normalisation("none"), 1.0, names, temperature)
     seen, watched = (np.array(digests, np.uint64) for digests in (weights.seen, weights.watched))
     return LinearModel(head, settings, dict(weights.evidence), seen, origin=weights, watched=watched)
 

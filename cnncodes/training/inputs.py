@@ -175,9 +175,9 @@ class Inputs:
             return self._kept(batches, VAL)
         return self._centres(batches, self._val_pixels)
 
-    def to_test(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
-        """As :meth:`to_watch`, of test rows; they enter the first stage, also if it is frozen."""
-        pixels = PixelCache(self.catalog, self.test_rows, self.preprocessing, self._resources)
+    def to_test(self, batches: Sequence[list[int]], rows: np.ndarray) -> Iterator[Batch]:
+        """As :meth:`to_watch`, of other rows, in ``batches``; they enter the first stage, also if it is frozen."""
+        pixels = PixelCache(self.catalog, rows, self.preprocessing, self._resources)
         yield from self._centres(batches, pixels)
         self._unreadable |= {self.catalog.names[row]: reason for row, reason in pixels.problems.items()}
 

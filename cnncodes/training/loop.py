@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.core.records import to_value
+from cnncodes.heads.calibration import fit_temperature
 from cnncodes.training.callbacks import CHECKPOINT_SECONDS, Callback, Checkpoints, Events, Restarts
 from cnncodes.training.device import (
     Resources,
@@ -30,7 +31,7 @@ from cnncodes.training.device import (
 from cnncodes.training.diagnosis import Diagnosis
 from cnncodes.training.folder import check_same
 from cnncodes.training.inputs import Batch, Inputs, Task
-from cnncodes.training.learner import DropoutMask, Learner, Objective, make_optimizer
+from cnncodes.training.learner import DropoutMask, Learner, Objective, Targets, make_optimizer
 from cnncodes.training.range_test import MeasureRate
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.state import (
@@ -242,25 +243,47 @@ class Training:
 
     def _evaluate(self, batches: Iterable[Batch], cached: bool) -> Tested | None:
         """Loss and accuracy on the images of all processes; None if none can be read."""
-        self.learner.eval()
         total = torch.zeros(3, dtype=torch.float64, device=self.device.torch_name)
+        for logits, targets in self._logits(batches, cached):
+            losses = self.objective(logits, targets)
+            right = self.objective.right(logits, targets)
+            count = right.new_tensor(len(logits))
+            total += torch.stack([losses.sum().double(), right.double(), count.double()])
+        loss, right_sum, seen = self.processes.sum(total).tolist()
+        return Tested(int(seen), loss / seen, right_sum / seen) if seen else None
+
+    def _logits(self, batches: Iterable[Batch], cached: bool) -> Iterator[tuple[Tensor, Targets]]:
+        """Logits of each batch of this process that has images, with what they should be."""
+        self.learner.eval()
         with torch.inference_mode():
             for batch in batches:
                 if not batch.rows:
                     continue
                 with autocast(self.settings.precision, self.device):
                     logits = self.learner(batch.values, cached=cached)
-                losses = self.objective(logits, batch.targets)
-                right = self.objective.right(logits, batch.targets)
-                count = right.new_tensor(len(batch.rows))
-                total += torch.stack([losses.sum().double(), right.double(), count.double()])
-        loss, right_sum, seen = self.processes.sum(total).tolist()
-        return Tested(int(seen), loss / seen, right_sum / seen) if seen else None
+                yield logits, batch.targets
+
+    def temperature(self) -> float | None:
+        """Of the kept weights, after :meth:`run`: softmax(logits / temperature) fits the validation images best; None without any.
+
+        See :func:`cnncodes.heads.calibration.fit_temperature`. Of several processes, each sees its own images.
+        """
+        with exact_float32(self.device, self.settings.precision):
+            batches = self.inputs.to_test(self._in_batches(self.val_rows), self.val_rows)
+            found = [
+                (logits.float().cpu(), targets.labels.cpu())
+                for logits, targets in self._logits(batches, cached=False)
+            ]
+        if not found:
+            return None
+        logits, labels = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+        return fit_temperature(logits, labels)
 
     def test(self) -> Tested | None:
         """Loss and accuracy of the kept weights on centre crops of the test images, after :meth:`run`; None if there are none."""
+        rows = self.inputs.test_rows
         with exact_float32(self.device, self.settings.precision):
-            return self._evaluate(self.inputs.to_test(self._in_batches(self.inputs.test_rows)), cached=False)
+            return self._evaluate(self.inputs.to_test(self._in_batches(rows), rows), cached=False)
 
     def _in_batches(self, rows: np.ndarray) -> list[list[int]]:
         size = self.settings.batch_size

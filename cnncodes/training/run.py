@@ -234,6 +234,7 @@ def _run(job: _Job, task: Task, training: Training, around: _Around) -> dict[str
         "split": task.split.how,
         "split_record": task.split.record(job.catalog),
         "test": to_value(training.test()),
+        "temperature": training.temperature(),
         "epochs": to_value(epochs),
         "unreadable": training.inputs.unreadable(),
     }
@@ -306,6 +307,6 @@ def _save(job: _Job, task: Task, training: Training, found: dict[str, Any]) -> N
         origin="trained",
         seen=tuple(sorted(seen)),
         watched=tuple(sorted(watched - seen)),
-        evidence={name: found[name] for name in ("split", "split_record", "test")},
+        evidence={name: found[name] for name in ("split", "split_record", "test", "temperature")},
     )
     save_weights(weights, job.folder / MODEL, overwrite=True)

@@ -11,8 +11,8 @@ import pytest
 
 from cnncodes.cli import main
 from cnncodes.core.errors import WeightsError
-from cnncodes.evaluation import evaluate
-from cnncodes.heads import LinearModel, load_model, split_rows
+from cnncodes.evaluation import evaluate, score
+from cnncodes.heads import LinearModel, fit_temperature, load_model, split_rows
 from cnncodes.heads.splits import Split
 from cnncodes.images import SPLITS, file_digests, read_catalog
 from cnncodes.weights import check, convert, load_weights, read_tensors, save_weights, write_tensors
@@ -61,6 +61,12 @@ def test_the_test_is_kept_in_the_folder_and_in_the_model(learn, stripes, tmp_pat
     assert kept["test"] == weights.evidence["test"] == dataclasses.asdict(result.test)
     assert kept["split"] == weights.evidence["split"] == result.split.how
     assert weights.evidence["split_record"] == result.split.record(stripes)
+    watched = stripes.subset(result.split.choose)
+    logits = score(result.model, watched).values
+    temperature = fit_temperature(logits, watched.labels)
+    assert load_model(weights).head.temperature == pytest.approx(temperature, rel=1e-3), (
+        "of the images that chose"
+    )
     again = learn(data=divided(stripes, "none"), resume=True)
     assert again.test == result.test
     assert check(result.model).evidence == weights.evidence
