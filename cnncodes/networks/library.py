@@ -31,7 +31,7 @@ PENULTIMATE, CLASSIFIER = "penultimate", "classifier"
 LIBRARIES = ("torchvision", "timm")
 #: What torchvision's builders want where nothing is loaded: no second classifiers, no slow initialisation.
 _BUILDER = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
-MOST = 0.9  # of the parameters before the classifier: what holds so many is looked into
+MOST = 0.8  # of the modules with parameters before the classifier: what holds so many is looked into
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 _NOT_NUMBERS = "num_batches_tracked"  # counts batches, computes nothing
 
@@ -480,16 +480,16 @@ def _classifier(model: nn.Module, order: Mapping[str, tuple[Shape, int, bool]], 
 
 
 def _usual(model: nn.Module, order: Mapping[str, object], last: str) -> list[str]:
-    """Paths of the children that hold parameters; of a child that holds nearly all of them, its own children."""
+    """Paths of the children that hold parameters; of a child that holds most modules that do, its own children."""
     found: list[str] = []
     head = last.partition(".")[0] if last else None
-    body = sum(_size(child) for name, child in model.named_children() if name != head)
+    body = sum(_count(child) for name, child in model.named_children() if name != head)
 
     def look(prefix: str, module: nn.Module) -> None:
         for name, child in module.named_children():
             path = f"{prefix}{name}"
             inside = last.startswith(f"{path}.")
-            large = _size(child) > MOST * body and len(list(child.children())) > 1
+            large = _count(child) > MOST * body and len(list(child.children())) > 1
             if inside or (large and path != head) or (path not in order and _size(child)):
                 look(f"{path}.", child)
             elif _size(child) and path != last and path in order and not isinstance(child, _NORMS):
@@ -501,3 +501,8 @@ def _usual(model: nn.Module, order: Mapping[str, object], last: str) -> list[str
 
 def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _count(module: nn.Module) -> int:
+    """Modules with parameters of their own."""
+    return sum(any(True for _ in part.parameters(recurse=False)) for part in module.modules())

@@ -228,4 +228,5 @@ class Linear(Stage):
 def channel_axis(shape: Shape) -> int:
     """Where the channels of a value for one image are: first of ``(channels, height, width)``, last of tokens and of maps
     that a network keeps as ``(height, width, channels)``."""
-    return 0 if len(shape) == 1 or (len(shape) == 3 and shape[0] != shape[1]) else len(shape) - 1
+    maps = len(shape) == 3 and (shape[0] != shape[1] or shape[1] == shape[2])
+    return 0 if len(shape) == 1 or maps else len(shape) - 1

@@ -27,6 +27,7 @@ from cnncodes.pictures.drawing import (
     show_image,
     wrapped,
 )
+from cnncodes.pictures.hookable import as_maps
 from cnncodes.pictures.question import LONGEST_FILE, short
 from cnncodes.pictures.thumbnails import mosaic, tile_corners
 
@@ -152,8 +153,8 @@ def read_activations(classifier: Classifier, image: SeenImage, stage: str = "con
     network = classifier.weights.architecture
     name = network.select_one(stage)
     with torch.inference_mode():
-        values = classifier.network.activations(image.pixels, [name])[name][0].float().cpu().numpy()
-    values = values.reshape(len(values), *(values.shape[1:] or (1, 1)))
+        value = classifier.network.activations(image.pixels, [name])[name][0]
+    values = as_maps(value).float().cpu().numpy()
     is_classifier = name == network.stage_names[-1] and network.classes is not None
     known = classifier.weights.class_names() if is_classifier else None
     rectified = network.is_rectified(name)

@@ -111,11 +111,16 @@ def library_gradcam(
         handle.remove()
     axis = 1 + channel_axis(tuple(kept[-1].shape[1:]))
     others = [each for each in range(1, gradient.dim()) if each != axis]
-    weighed = (kept[-1] * gradient.mean(others, keepdim=True)).sum(axis).relu().detach()[0]
-    if weighed.dim() == 1:
-        side = math.isqrt(len(weighed))
-        weighed = weighed[len(weighed) - side * side :].reshape(side, side)
-    return weighed
+    return as_maps((kept[-1] * gradient.mean(others, keepdim=True)).detach()[0]).sum(0).relu()
+
+
+def as_maps(value: Tensor) -> Tensor:
+    """A layer's value for one image as ``[channels, height, width]``: tokens are a grid behind those for the whole image."""
+    value = value.movedim(channel_axis(tuple(value.shape)), 0)
+    if value.dim() == 2:
+        side = math.isqrt(value.shape[1])
+        value = value[:, value.shape[1] - side * side :].reshape(-1, side, side)
+    return value.reshape(len(value), *(value.shape[1:] or (1, 1)))
 
 
 def gradcam(hookable: Hookable, pixels: Tensor, place: int, stage: str) -> Tensor:

@@ -284,6 +284,11 @@ def check_head(model: LinearModel, weights: Weights, classes: tuple[str, ...]) -
             f"the head reads layer {model.stage}, and the last layer of {network.name} reads {last_hidden}.",
             f"Fit one on it: cnncodes fit-linear codes.h5 --layer {last_hidden}.",
         )
+    if not network.stages and len(network.output_shapes()[last_hidden]) > 1:
+        raise ModelError(
+            f"the classifier of {network.name} is a convolution, which a head cannot replace.",
+            "Leave out --head, so that it begins with new weights.",
+        )
     if model.settings.weights_sha256 != weights.fingerprint:
         raise WeightsMismatchError(
             f"the head was fitted on codes of '{model.settings.weights}' ({model.settings.weights_sha256[:12]}), "

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from drawn import draw_photos
 
 from cnncodes.codes import CodesFile
@@ -131,3 +132,42 @@ def test_recipes_mean_layers_at_the_same_depth() -> None:
     assert load_recipe("few-shot").for_network(network).head.layer == "penultimate"
     own = get_network("alexnet")
     assert load_recipe("small-different").for_network(own) == load_recipe("small-different")
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "freeze", "side"),
+    [
+        ("torchvision/convnext_tiny", "features.1", "features.0-features.5", 64),
+        ("timm/vit_tiny_patch16_224", "blocks.3", "patch_embed-blocks.9", 224),
+        ("timm/mobilenetv3_small_050", "blocks.2", "conv_stem-blocks.3", 64),  # works in place
+    ],
+)
+def test_every_command_takes_any_network(
+    run, tmp_path, network: str, layer: str, freeze: str, side: int
+) -> None:
+    if network.startswith("timm/"):
+        pytest.importorskip("timm")
+    start, codes, model, tuned = (
+        tmp_path / name for name in ("w.safetensors", "c.h5", "m.safetensors", "tuned")
+    )
+    weights = load_weights("random:0", network=network)
+    save_weights(replace(weights, preprocessing=Preprocessing(resize=side, crop=side)), start)
+    photos = draw_photos(tmp_path / "photos", ("cat", "dog"), each=4)
+    photo = photos / "cat" / "0.jpg"
+    for command in (
+        ("extract", photos, "-o", codes, "--weights", start, "--layers", f"{layer},penultimate", "--pool", "mean"),
+        ("check", codes, "--sample", "2"),
+        ("fit-linear", codes, "-o", model, "--layer", "penultimate", "--C", "1", "--folds", "2"),
+        ("predict", model, photo),
+        ("finetune", photos, "-o", tuned, "--weights", start, "--freeze", freeze, "--epochs", "1", "--batch-size", "4"),
+        ("predict", tuned, photo),
+        ("show", "gradcam", photo, "--weights", tuned, "-o", tmp_path / "gradcam.png"),
+        ("show", "activations", photo, "--weights", start, "--layer", layer, "-o", tmp_path / "activations.png"),
+    ):  # fmt: skip
+        shown = run(*command)
+        assert shown.code == 0, (command, shown.err)
+    kept, found = load_weights(start).tensors, load_weights(tuned).tensors
+    learned = {
+        key for key in kept if kept[key].shape == found[key].shape and not torch.equal(kept[key], found[key])
+    }
+    assert learned and not any(key.startswith(f"{freeze.partition('-')[0]}.") for key in learned)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from drawn import draw_photos
 
-from cnncodes.core.errors import OptionError
+from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.images import read_catalog
 from cnncodes.training import TrainingSettings, finetune
-from cnncodes.training.learner import put_head
+from cnncodes.training.learner import check_head, put_head
 from cnncodes.training.library_learner import LibraryLearner, begin, layers_of_modules
 from cnncodes.training.settings import NetworkSettings
 from cnncodes.weights import Preprocessing, load_weights
@@ -113,3 +113,34 @@ def test_what_a_library_has_built_is_not_rebuilt(weights) -> None:
         LibraryLearner(begin(weights, ("a", "b"), settings), settings)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="leaves no layer"):
         learner(weights, "all")
+
+
+def test_a_kept_classifier_has_the_order_of_the_data(weights) -> None:
+    """A class in another one's place would spoil a training without a word."""
+    named = replace(weights, classes=tuple(f"class{place}" for place in range(1000)))
+    order = tuple(reversed(named.classes))
+    module = begin(named, order, TrainingSettings(), keep_head=True)
+    assert torch.equal(module.model.fc.weight, weights.tensors["fc.weight"].flip(0))  # type: ignore[union-attr]
+    for other, problem in ((order[:2], "1000 classes"), (("new", *order[1:]), "does not know class 'new'")):
+        with pytest.raises(OptionError, match=problem):
+            begin(named, other, TrainingSettings(), keep_head=True)
+
+
+def test_drop_path_is_the_networks_own_and_rests_where_frozen() -> None:
+    from torchvision.ops import StochasticDepth
+
+    weights = load_weights("random:0", network="torchvision/convnext_tiny")
+    model = learner(weights, "features.0,features.1").module.model
+    drops = {path: part for path, part in model.named_modules() if isinstance(part, StochasticDepth)}
+    assert {path.startswith("features.1.") for path in drops} == {True, False}
+    assert all(part.training == (not path.startswith("features.1.")) for path, part in drops.items())
+    assert max(part.p for part in drops.values()) == pytest.approx(0.1)
+
+
+def test_a_convolution_as_classifier_is_replaced_but_not_by_a_head() -> None:
+    weights = load_weights("random:0", network="torchvision/squeezenet1_1")
+    found = learner(weights, "features.0-features.12")
+    assert found.begins == "classifier" and found(torch.randn(2, 3, 64, 64)).shape == (2, 2)
+    head = SimpleNamespace(stage="penultimate")
+    with pytest.raises(ModelError, match="is a convolution"):
+        check_head(head, weights, ("cat", "dog"))  # type: ignore[arg-type]

@@ -100,6 +100,26 @@ def test_timm_says_which_repository_is_missing(tmp_path, monkeypatch) -> None:
     assert (record.resize, record.crop, record.interpolation) == (518, 518, "bicubic")
 
 
+def test_timms_weights_come_from_hugging_faces_cache(tmp_path, monkeypatch) -> None:
+    """The cache's own layout: a repository, what `main` is, and the files of that revision."""
+    timm = pytest.importorskip("timm")
+    from safetensors.torch import save_file
+
+    name = "mobilenetv3_small_050.lamb_in1k"
+    torch.manual_seed(0)
+    state = timm.create_model(name, pretrained=False).state_dict()
+    folder = tmp_path / f"models--timm--{name}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("a" * 40)
+    (folder / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    save_file(state, folder / "snapshots" / ("a" * 40) / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    weights = load_weights("imagenet", network=f"timm/{name}")
+    assert torch.equal(weights.tensors["conv_stem.weight"], state["conv_stem.weight"])
+    assert weights.name == "imagenet" and f"huggingface.co/timm/{name}" in weights.source
+    assert weights.preprocessing == library.timm_record(f"timm/{name}")
+
+
 @pytest.mark.parametrize(
     "name", ["resnet18", "convnext_tiny", "vit_small_patch16_224", "swin_tiny_patch4_window7_224"]
 )
