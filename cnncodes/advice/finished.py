@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnncodes.advice.recipe import KEPT
 from cnncodes.advice.run_inputs import recipe_of_run
 from cnncodes.advice.run_record import KIND, NOTE, REPORT, SPLIT, TEST, RunReport, recipe_differences
@@ -21,9 +19,8 @@ from cnncodes.core.files import model_file, read_json
 from cnncodes.core.files import read_text as read_file
 from cnncodes.core.outputs import write_whole
 from cnncodes.heads.splits import HELD_OUT
-from cnncodes.images.catalog import Catalog
+from cnncodes.images.catalog import Catalog, catalog_of
 from cnncodes.images.digests import catalog_digests
-from cnncodes.images.listing import class_places
 from cnncodes.images.readers import image_exists
 from cnncodes.images.tables import parse_csv, read_text
 
@@ -129,12 +126,7 @@ def _no_run(folder: Path, has_note: bool) -> ModelError:
 
 def read_split(path: Path) -> Catalog:
     """The catalog of a run's ``split.csv``, wherever its images are by now."""
-    listing = parse_csv(read_text(str(path)), os.fspath(path.resolve().parent), repr(str(path)))
-    classes, place_of = class_places(listing.labels)
-    labels = np.array([place_of.get(label, -1) for label in listing.labels], np.int32)
-    return Catalog(
-        Path(listing.root), tuple(listing.names), labels, np.array(listing.splits, np.uint8), classes
-    )
+    return catalog_of(parse_csv(read_text(str(path)), os.fspath(path.resolve().parent), repr(str(path))))
 
 
 def find_files(folder: Path, report: RunReport, catalog: Catalog) -> list[str]:

@@ -317,9 +317,7 @@ def _of_one_colour(
     from cnncodes.codes.stream import batches_of
     from cnncodes.images.loader import Loader
 
-    catalog = codes.catalog
-    if root is not None:
-        catalog = Catalog(Path(root), catalog.names, catalog.labels, catalog.splits, catalog.classes)
+    catalog = codes.catalog.at(root)
     found, decoded = [], 0
     drawn = catalog.subset(rows)
     for batch in Loader(drawn, batches_of(len(drawn), 16), codes.settings.preprocessing):

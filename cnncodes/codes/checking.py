@@ -85,8 +85,7 @@ def check_codes(
                 f"({settings.weights_sha256[:12]}).",
                 "Name the right weights with --weights.",
             )
-        if root is not None:
-            catalog = type(catalog)(root, catalog.names, catalog.labels, catalog.splits, catalog.classes)
+        catalog = catalog.at(root)
         done = np.flatnonzero(state == DONE)
         random = np.random.default_rng(seed)
         rows = np.sort(random.choice(done, min(sample, len(done)), replace=False))

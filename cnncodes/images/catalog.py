@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cnncodes.core.errors import CatalogError, OptionError, nearest
 from cnncodes.core.words import visible
 from cnncodes.images.folders import CLASSES_ARE
-from cnncodes.images.listing import SPLITS, SUFFIXES, Reading, class_places
+from cnncodes.images.listing import SPLITS, SUFFIXES, Listing, Reading, class_places
 from cnncodes.images.readers import Reader
 from cnncodes.images.sources import LISTS, has_columns, is_list, read_sources
 
@@ -108,6 +108,10 @@ class Catalog:
     def path(self, row: int) -> Path:
         """Path of the image in a row."""
         return self.root / self.names[row]
+
+    def at(self, root: ImageSource | None) -> Catalog:
+        """The catalog with its images below another root; None stands for its own."""
+        return self if root is None else replace(self, root=Path(root))
 
     @property
     def reader(self) -> Reader:
@@ -244,9 +248,14 @@ def read_catalog(
             raise OptionError(
                 f"{name}={value!r} has no meaning for {paths[0]!r}.", f"It is for {kind}; leave it out."
             )
-    listing = read_sources(paths, reading)
+    found = catalog_of(read_sources(paths, reading))
+    return found if labels is None else relabelled(found, labels)
+
+
+def catalog_of(listing: Listing) -> Catalog:
+    """The catalog of a listing, whose labels become classes (:func:`~cnncodes.images.listing.class_places`)."""
     classes, places = class_places(listing.labels)
-    found = Catalog(
+    return Catalog(
         Path(listing.root),
         tuple(listing.names),
         np.array([places.get(label, -1) for label in listing.labels], np.int32),
@@ -255,7 +264,6 @@ def read_catalog(
         tuple(listing.left_out),
         tuple(listing.notes),
     )
-    return found if labels is None else relabelled(found, labels)
 
 
 def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
@@ -281,19 +289,12 @@ def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
         raise CatalogError(f"the table '{labels}' leaves no image.", "Give at least one image a label.")
     root = os.fspath(catalog.root)
     inside = [os.path.relpath(path, root) if Path(path).is_relative_to(root) else path for path in added]
-    classes, places = class_places(wanted)
     train = SPLITS.index("train") if catalog.splits.any() else 0
     changed = sum(path in known and label != own[known[path]] for path, label in new.items() if label)
     note = f"labels of '{labels}': {changed:,} changed, {len(added):,} images added, {len(files) - len(kept):,} left out"
-    return Catalog(
-        catalog.root,
-        (*(catalog.names[row] for row in kept), *(name.replace(os.sep, "/") for name in inside)),
-        np.array([places.get(label, -1) for label in wanted], np.int32),
-        np.concatenate([catalog.splits[kept], np.full(len(added), train)]).astype(np.uint8),
-        classes,
-        catalog.left_out,
-        (*catalog.notes, note),
-    )
+    names = [*(catalog.names[row] for row in kept), *(name.replace(os.sep, "/") for name in inside)]
+    splits = [*catalog.splits[kept].tolist(), *([train] * len(added))]
+    return catalog_of(Listing(root, names, wanted, splits, list(catalog.left_out), [*catalog.notes, note]))
 
 
 def _labels_of(catalog: Catalog) -> list[str | None]:

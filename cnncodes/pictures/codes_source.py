@@ -298,13 +298,6 @@ def evenly(rows: Array, limit: int | None) -> Array:
     return rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
 
 
-def moved(catalog: Catalog, root: PathLike | None) -> Catalog:
-    """The catalog, with its images below another root."""
-    if root is None:
-        return catalog
-    return Catalog(Path(root), catalog.names, catalog.labels, catalog.splits, catalog.classes)
-
-
 def find_row(image: str, catalog: Catalog, where: str) -> int:
     """Row of an image of the catalog, by its name, its path, or the end of its name; -1 for another file.
 

@@ -24,7 +24,7 @@ from cnncodes.core.errors import CatalogError, CodesFileError, DependencyError, 
 from cnncodes.core.records import to_value
 from cnncodes.images import Catalog
 from cnncodes.images.listing import SPLITS
-from cnncodes.pictures.codes_source import CodesSource, check_split, evenly, moved, rows_of
+from cnncodes.pictures.codes_source import CodesSource, check_split, evenly, rows_of
 from cnncodes.pictures.colours import Legend, class_mark, class_sheet, label_colours, unwritten
 from cnncodes.pictures.drawing import plain, show_sheet
 from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
@@ -287,7 +287,7 @@ def read_map(
                 f"Give {SMALLEST} or more, better hundreds; 'cnncodes show neighbours' compares a single image with others.",
             )
         values = mean_of_crops(file.read(stage, rows))
-        catalog = moved(file.catalog, source.root).subset(rows)
+        catalog = file.catalog.at(source.root).subset(rows)
         points = codes_map(values, method, seed, perplexity, progress)
         pure = purity(values, points, catalog.labels, file.digests()[rows])
         return CodesMap(

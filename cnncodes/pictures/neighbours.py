@@ -22,7 +22,7 @@ from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
 from cnncodes.core.records import to_value
 from cnncodes.images import Catalog, file_digest
-from cnncodes.pictures.codes_source import CodesSource, find_row, moved
+from cnncodes.pictures.codes_source import CodesSource, find_row
 from cnncodes.pictures.colours import Legend, class_sheet, label_colours, unwritten
 from cnncodes.pictures.drawing import cut_middle, plain, show_sheet
 from cnncodes.pictures.thumbnails import framed, read_thumbnails
@@ -162,7 +162,7 @@ def find_neighbours(
     source = CodesSource.of(codes, layer, root)
     with CodesFile(source.path) as file:
         stage, choice = source.choose(file)
-        catalog = moved(file.catalog, source.root)
+        catalog = file.catalog.at(source.root)
         asked = [os.fspath(image) for image in images]
         rows = [_row_of(image, file, catalog, source.name) for image in asked]
         paths = [

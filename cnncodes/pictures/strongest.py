@@ -33,7 +33,6 @@ from cnncodes.pictures.classifier import load_classifier
 from cnncodes.pictures.codes_source import (
     check_split,
     images_for,
-    moved,
     refuse_root,
     refuse_unreadable,
     rows_of,
@@ -301,7 +300,7 @@ def _in_codes(
             "Give the images instead, or extract with --crops center.",
         )
     _check_units(asked[0], settings)
-    catalog = moved(file.catalog, root).subset(rows)
+    catalog = file.catalog.at(root).subset(rows)
     readable = file.state[rows] == DONE
     names = set(catalog.names)
     problems = {name: why for name, why in file.problems().items() if name in names}
