@@ -174,8 +174,11 @@ class Events(Callback):
                 warnings.simplefilter("ignore")  # of libraries that TensorBoard imports
                 from torch.utils.tensorboard import SummaryWriter  # takes about a second
             self.close()
-            # a new file takes back the steps of all earlier ones, so that no epoch is there twice
-            self._writer, self._written = SummaryWriter(str(folder), purge_step=int(history[0]["epoch"])), 0
+            # The new file has all epochs. TensorBoard reads files in the order of their names, which are those of seconds and
+            # numbers as text ("10" before "9"), so an earlier file could replace what is newer.
+            for earlier in folder.glob("events.out.tfevents.*"):
+                earlier.unlink()
+            self._writer, self._written = SummaryWriter(str(folder)), 0
         now = time.time()
         for place in range(self._written, len(history)):
             line = history[place]
