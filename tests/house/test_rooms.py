@@ -218,6 +218,12 @@ def test_every_declared_dependency_is_used() -> None:
         assert re.split(r"[<>= ]", requirement)[0] in used, requirement
 
 
+def test_each_file_of_tests_has_a_name_of_its_own() -> None:
+    """pytest refuses a second file of a name in another folder, and with it the whole suite."""
+    names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize(
     ("room", "line", "check"),
     [

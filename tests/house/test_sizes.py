@@ -17,7 +17,7 @@ BUDGETS = {
     "core": 900,  # 900
     "networks": 1780,  # 1,500 and a part of the 500 for networks of libraries
     "weights": 2495,  # 1,700
-    "images": 3180,  # 1,600 and 600 for shards, of the 1,500 for scale; tables and listings are still to shrink
+    "images": 3240,  # 1,600, 600 for shards and 60 for corrections, of what scale and people may add; listings are still to shrink
     "codes": 3500,  # 2,100; shards, worker processes and Ray are of the 1,500 for scale
     "heads": 3160,  # 2,000 and 230 for probabilities and likeness, of the 1,500 for people
     "training": 3300,  # 2,500
