@@ -119,7 +119,7 @@ def export(
     written = export_codes(codes, output, to=to, layer=layer, overwrite=overwrite)
     for path in written:
         reporter.result(f"{path} ({size(path.stat().st_size)})")
-    reporter.document({"written": [str(path) for path in written]})
+    reporter.document(written=[str(path) for path in written])
     if to == "projector":
         reporter.next(f"tensorboard --logdir {shell(output)}")
 
@@ -147,7 +147,7 @@ def join(
     with CodesFile(output) as codes:
         stages, unreadable = codes.stages, codes.problems()
     reporter.result(f"{output}: {rows:,} images of {len(parts)} parts, {len(unreadable)} unreadable")
-    reporter.document({"output": output, "images": rows, "parts": len(parts), "unreadable": unreadable})
+    reporter.document(output=output, images=rows, parts=len(parts), unreadable=unreadable)
     reporter.next(fit_command(output, stages))
     reporter.unreadable(unreadable)
 
@@ -169,5 +169,5 @@ def pack(
     reporter.result(
         f"{output}: {size(after)}, {before / after:.1f} times smaller than {codes} ({size(before)})"
     )
-    reporter.document({"output": output, "bytes_before": before, "bytes_after": after})
+    reporter.document(output=output, bytes_before=before, bytes_after=after)
     reporter.next(f"cnncodes info {shell(output)}")

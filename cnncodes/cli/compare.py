@@ -68,17 +68,9 @@ def compare(
 
 def _print(reporter: Reporter, found: ModelComparison) -> None:
     """The table, and what it allows to say."""
-    columns = (
-        "model",
-        "recipe",
-        "accuracy (%)",
-        "to the best (points)",
-        "images/s",
-        "codes of an image",
-        "time",
-    )
+    told = ("accuracy (%)", "to the best (points)", "images/s", "codes per image", "time")
     title = f"{found.n:,} test images, {found.train + found.val:,} to learn from, {found.classes:,} classes; 95 % intervals"
-    reporter.table(title, columns, [_row(model) for model in found.models])
+    reporter.table(title, ("model", "recipe", *told), [_row(model) for model in found.models])
     best = found.models[0]
     if found.close:
         names = ", ".join(_named(model) for model in found.close)
@@ -99,17 +91,11 @@ def _named(model: ComparedModel) -> str:
 def _row(model: ComparedModel) -> tuple[object, ...]:
     interval = f"({100 * model.low:.1f} to {100 * model.high:.1f})"
     low, high = model.difference_low, model.difference_high
-    behind = (
-        None
-        if low is None or high is None
-        else f"{100 * model.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-    )
+    behind = None
+    if low is not None and high is not None:
+        behind = f"{100 * model.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
     return (
-        one_line(model.name),
-        model.recipe,
-        f"{100 * model.accuracy:.1f} {interval}",
-        behind,
-        f"{model.images_per_second:.3g}",
-        None if model.codes_bytes is None else size(model.codes_bytes),
+        one_line(model.name), model.recipe, f"{100 * model.accuracy:.1f} {interval}", behind,
+        f"{model.images_per_second:.3g}", None if model.codes_bytes is None else size(model.codes_bytes),
         duration(model.seconds),
-    )
+    )  # fmt: skip

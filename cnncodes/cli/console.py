@@ -91,10 +91,10 @@ class Reporter(options.Group):
         if problems:
             self.exit_code = 3
 
-    def document(self, record: Any, /, **more: Any) -> None:
-        """The JSON document, if one is asked for: a record, and entries besides its own."""
+    def document(self, record: Any = None, /, **entries: Any) -> None:
+        """The JSON document, if one is asked for: a record, entries, or both."""
         if self.as_json:
-            value = plain(record) | plain(more) if more else plain(record)
+            value = plain(record) if not entries else plain(record or {}) | plain(entries)
             text = json.dumps(_finite(value), indent=2, default=str, allow_nan=False)
             with _reader_may_leave(_stdout.file):
                 print(text, flush=True)

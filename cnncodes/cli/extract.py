@@ -70,7 +70,7 @@ def extract(
         _announce(reporter, plan, estimate_seconds(plan))
     if dry_run:
         device = plan.device.description
-        reporter.document({"images": plan.images, "file_bytes": plan.file_bytes, "device": device})
+        reporter.document(images=plan.images, file_bytes=plan.file_bytes, device=device)
         return
     with reporter.steps() as progress:
         result = run_extraction(plan, progress)
@@ -119,17 +119,9 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
     else:
         reporter.result(f"'{plan.output}' is complete: nothing was left to do, {len(bad)} unreadable")
     reporter.document(
-        {
-            "output": str(result.output),
-            "images": result.images,
-            "resumed": result.resumed,
-            "seconds": result.seconds,
-            "images_per_second": result.images_per_second,
-            "limit": result.limit(),
-            "unreadable": bad,
-            "notes": result.notes,
-        }
-    )
+        output=str(result.output), images=result.images, resumed=result.resumed, seconds=result.seconds,
+        images_per_second=result.images_per_second, limit=result.limit(), unreadable=bad, notes=result.notes,
+    )  # fmt: skip
     if plan.shard is not None:
         reporter.next(f"cnncodes join PARTS... -o codes.h5, when all {plan.shard.of} parts are there")
     elif (plan.catalog.labels >= 0).any():

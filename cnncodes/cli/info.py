@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnncodes import heads, networks
 from cnncodes.cli import options
-from cnncodes.cli.console import Reporter, plain
+from cnncodes.cli.console import Reporter
 from cnncodes.cli.results import fit_command
 from cnncodes.cli.weights import check as show_weights
 from cnncodes.core.errors import CodesFileError
@@ -97,28 +97,17 @@ def _network(reporter: Reporter, name: str, input_size: int | None) -> None:
 def _library_network(reporter: Reporter, network: Network, input_size: int | None) -> None:
     """The layers of a library's network: the usual ones by default, all of them as JSON."""
     shapes, size_px = network.output_shapes(input_size), input_size or network.input_size
-    parameters = network.parameters
-    layers = [
-        {
-            "name": layer,
-            "shape": list(shape),
-            "rectified": network.is_rectified(layer),
-            "usual": layer in network.stage_names,
-        }
-        for layer, shape in shapes.items()
-    ]
+    parameters, usual = network.parameters, network.stage_names
     reporter.document(
-        {
-            "network": network.name,
-            "input_size": size_px,
-            "parameters": parameters,
-            "classes": network.classes,
-            "layers": layers,
-        }
-    )
+        network=network.name, input_size=size_px, parameters=parameters, classes=network.classes,
+        layers=[
+            {"name": layer, "shape": list(shape), "rectified": network.is_rectified(layer), "usual": layer in usual}
+            for layer, shape in shapes.items()
+        ],
+    )  # fmt: skip
     rows = [
         (layer, "x".join(map(str, shapes[layer])), math.prod(shapes[layer]), network.is_rectified(layer))
-        for layer in network.stage_names
+        for layer in usual
     ]
     title = f"{network.name}, input 3x{size_px}x{size_px}, {parameters:,} parameters, {network.classes or 'no'} classes"
     reporter.table(title, ("layer", "output", "numbers", "rectified"), rows)
@@ -136,21 +125,12 @@ def _codes(reporter: Reporter, path: str) -> None:
     with CodesFile(path) as codes:
         settings, problems = codes.settings, codes.problems()
         done, pending = int((codes.state == 1).sum()), int((codes.state == 0).sum())
+        made = codes.provenance
         reporter.document(
-            {
-                "settings": plain(settings),
-                "command": codes.provenance.command,
-                "created": codes.provenance.created,
-                "versions": codes.provenance.versions,
-                "weights_source": codes.provenance.weights_source,
-                "root": str(codes.catalog.root),
-                "images": len(codes),
-                "done": done,
-                "pending": pending,
-                "classes": list(codes.catalog.classes),
-                "unreadable": problems,
-            }
-        )
+            settings=settings, command=made.command, created=made.created, versions=made.versions,
+            weights_source=made.weights_source, root=str(codes.catalog.root), images=len(codes), done=done,
+            pending=pending, classes=list(codes.catalog.classes), unreadable=problems,
+        )  # fmt: skip
         reporter.result(
             f"{path}: {len(codes):,} images, {done:,} done, {pending:,} pending, {len(problems):,} unreadable"
         )
@@ -191,12 +171,7 @@ def _model(reporter: Reporter, path: str) -> None:
     model = heads.LinearModel.load(path)
     head, settings = model.head, model.settings
     reporter.document(
-        {
-            "head": plain(head),
-            "settings": plain(settings),
-            "evidence": model.evidence,
-            "images_fitted": model.images_fitted,
-        }
+        head=head, settings=settings, evidence=model.evidence, images_fitted=model.images_fitted
     )
     reporter.result(f"{path}: {head.kind} on {model.stage}, C = {head.C:g}, {len(model.classes)} classes")
     reporter.result(f"classes  {', '.join(map(one_line, model.classes))}")

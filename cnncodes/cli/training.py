@@ -225,19 +225,9 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
         for rows in (result.split.train, result.split.choose)
     )
     reporter.document(
-        {
-            "model": str(result.model),
-            "images": learned,
-            "watched": watched,
-            "split": result.split.how,
-            "test": test,
-            "curves": str(curves),
-            "classes": list(result.classes),
-            "best": best,
-            "epochs": [*result.epochs],
-            "unreadable": result.unreadable,
-        }
-    )
+        model=str(result.model), images=learned, watched=watched, split=result.split.how, test=test, curves=str(curves),
+        classes=list(result.classes), best=best, epochs=list(result.epochs), unreadable=result.unreadable,
+    )  # fmt: skip
     reporter.unreadable(result.unreadable)
     if result.unreadable:
         reporter.warn(f"so {learned:,} images were used for training and {watched:,} for validation")
@@ -263,13 +253,10 @@ def _print_test(reporter: Reporter, result: TrainingResult) -> dict[str, Any] | 
 def _print_epochs(reporter: Reporter, result: TrainingResult) -> None:
     rows = [
         (
-            line.epoch,
-            f"{line.loss:.3f}",
-            percent(line.accuracy),
-            None if line.val_loss is None else f"{line.val_loss:.3f}",
-            percent(line.val_accuracy),
+            line.epoch, f"{line.loss:.3f}", percent(line.accuracy),
+            None if line.val_loss is None else f"{line.val_loss:.3f}", percent(line.val_accuracy),
             "<-" if line.epoch == result.best.epoch else "",
         )
         for line in result.epochs
-    ]
+    ]  # fmt: skip
     reporter.table("", ("epoch", "loss", "accuracy", "val loss", "val accuracy", ""), rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnncodes.cli import options
 from cnncodes.cli.arguments import check_free
-from cnncodes.cli.console import Reporter, plain
+from cnncodes.cli.console import Reporter
 from cnncodes.core.words import percent, shell, size
 
 NETWORKS = "List the networks that can be used."
@@ -54,15 +54,12 @@ def list_weights(*, reporter: Reporter) -> None:
     reporter.document(known)
     rows = [
         (
-            entry.name,
-            entry.network,
-            "present" if entry.present else "not downloaded",
+            entry.name, entry.network, "present" if entry.present else "not downloaded",
             size(entry.size) if entry.size else None,
-            f"{entry.top1:.1f} / {entry.top5:.1f} %" if entry.top1 and entry.top5 else None,
-            entry.path or "computed",
+            f"{entry.top1:.1f} / {entry.top5:.1f} %" if entry.top1 and entry.top5 else None, entry.path or "computed",
         )
         for entry in known
-    ]
+    ]  # fmt: skip
     reporter.table("", ("name", "network", "state", "size", "ImageNet top-1 / top-5", "file"), rows)
     if not all(entry.present for entry in known):
         reporter.next("cnncodes weights fetch imagenet")
@@ -82,7 +79,7 @@ def fetch(name: options.WeightsName, model: options.Network = None, *, reporter:
             network=model,
         )
     reporter.result(f"{path}")
-    reporter.document({"path": str(path)})
+    reporter.document(path=str(path))
     reporter.next(f"cnncodes weights check {shell(name)}")
 
 
@@ -149,12 +146,7 @@ def convert(
     reporter.result(f"{output}: {weights.network}, fingerprint {weights.fingerprint[:16]}...")
     reporter.result(f"input        resize to {seen.resize} px, crop {seen.crop} px; {names} class names")
     reporter.document(
-        {
-            "output": output,
-            "network": weights.network,
-            "fingerprint": weights.fingerprint,
-            "preprocessing": plain(seen),
-        }
+        output=output, network=weights.network, fingerprint=weights.fingerprint, preprocessing=seen
     )
     reporter.next(f"cnncodes extract photos/ -o codes.h5 --weights {shell(output)}")
 
