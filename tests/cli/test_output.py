@@ -171,7 +171,7 @@ def test_strange_names_are_shown_as_they_are(run, strange, tmp_path, monkeypatch
         csv.DictReader(io.StringIO(run("predict", "m.safetensors", "photos", "--csv", "--top", "1").out))
     )
     assert len(rows) == 3 * len(NAMES) + 1
-    assert {row["class"] for row in rows} - {""} <= {printable(name) for name in NAMES}
+    assert {row["label"] for row in rows} - {""} <= {printable(name) for name in NAMES}
     document = strict_json(run("predict", "m.safetensors", "photos", "--json", "--top", "1").out)
     assert all(Path(entry["name"]).is_file() for entry in document), "JSON keeps every name exactly"
 
