@@ -192,6 +192,11 @@ def _in_images(catalog: Catalog, classifier: Classifier, stages: str | None, com
     weights = classifier.weights
     network = weights.architecture
     names = network.select(stages) if stages else network.rectified_layers
+    if not names and not stages:
+        raise OptionError(
+            f"no usual layer of {network.name} ends in a ReLU, so that no unit can be dead.",
+            "Use another network, or name module paths of layers that do.",
+        )
     settings = settings_of(weights, names)
     if not network.stages:
         settings = replace(settings, pool="max")  # a unit fires where its largest value does
