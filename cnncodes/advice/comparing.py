@@ -19,10 +19,10 @@ import numpy as np
 
 from cnncodes.advice.division import Division, read_division, write_division
 from cnncodes.advice.finished import finished_run, keep_mark, read_split, weights_mark
-from cnncodes.advice.recipe import load_recipe
-from cnncodes.advice.run_inputs import recipe_of_run
+from cnncodes.advice.recipe import load_recipe, recipe_of_run
+from cnncodes.advice.run_order import run
 from cnncodes.advice.run_record import PREDICTIONS, SPLIT, RunNote, RunReport, inputs_of
-from cnncodes.advice.steps import RunOrder, RunSteps, run
+from cnncodes.advice.steps import RunOrder, RunSteps
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.stream import settings_of, stream
 from cnncodes.core.compute import Compute, Progress, no_progress

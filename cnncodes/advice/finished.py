@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnncodes.advice.recipe import KEPT
-from cnncodes.advice.run_inputs import recipe_of_run
+from cnncodes.advice.recipe import KEPT, recipe_of_run
 from cnncodes.advice.run_record import KIND, NOTE, REPORT, SPLIT, TEST, RunReport, recipe_differences
 from cnncodes.codes.file import CodesFile, Provenance
 from cnncodes.core.errors import CnnCodesError, ModelError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -273,6 +273,19 @@ def load_recipe(
             "Name a TOML file, or a recipe by its name.",
         ) from error
     return Recipe.from_toml(text, os.fspath(name_or_path), assignments, options)
+
+
+def recipe_of_run(
+    name: str | os.PathLike[str], assignments: Sequence[str], weights: str | None, seed: int
+) -> Recipe:
+    """A recipe with what a person changed in it and the run's weights (their name) and seed; raises RecipeError or OptionError."""
+    method = load_recipe(name).method
+    given: dict[str, str] = {}
+    if weights is not None and method != "train":
+        given["--weights"] = f"network.weights={weights}"
+    if method != "linear":
+        given["--seed"] = f"train.seed={seed}"
+    return load_recipe(name, assignments, options=given)
 
 
 def plain_recipe(

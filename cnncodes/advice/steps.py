@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,14 +29,12 @@ from cnncodes.advice.division import (
     write_division,
 )
 from cnncodes.advice.facts import Fact, upgraded
-from cnncodes.advice.recipe import KEPT, Recipe, load_recipe
-from cnncodes.advice.run_inputs import check_inputs_stay, recipe_of_run
+from cnncodes.advice.recipe import KEPT, Recipe, recipe_of_run
 from cnncodes.advice.run_record import (
     ADVICE,
     CODES,
     LAYERS,
     MODEL,
-    NOTE,
     PREDICTIONS,
     REPORT,
     SPLIT,
@@ -44,135 +42,28 @@ from cnncodes.advice.run_record import (
     RunNote,
     RunPlan,
     RunReport,
-    check_empty,
-    inputs_of,
     recipe_differences,
-    remove_run,
     same_file,
 )
 from cnncodes.advice.run_report import Made, chosen_head, make_plan, make_report, test_rows
 from cnncodes.advice.sample import MOST_IMAGES, Gathered, late_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
-from cnncodes.core.compute import Compute, Progress, no_progress
-from cnncodes.core.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
+from cnncodes.core.compute import Compute
+from cnncodes.core.errors import HeadError, ResumeError
 from cnncodes.core.files import read_text
-from cnncodes.core.outputs import locked, write_whole
+from cnncodes.core.outputs import write_whole
 from cnncodes.core.records import from_value, to_value
 from cnncodes.evaluation import EvaluationResult, Predictions, evaluate
 from cnncodes.heads import fit_linear, load_model
 from cnncodes.heads.splits import HELD_OUT, is_divided
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
-from cnncodes.training.state import InterruptedTrainingError
 
 if TYPE_CHECKING:
-    from cnncodes.weights import AnyWeights, Weights
+    from cnncodes.weights import Weights
 
 Array = np.ndarray[Any, Any]
-
-
-def run(
-    catalog: Catalog,
-    weights: AnyWeights | None,
-    folder: str | os.PathLike[str],
-    *,
-    recipe: str | os.PathLike[str] | None = None,
-    assignments: Sequence[str] = (),
-    data: str | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    processes: int = 1,
-    seed: int = 0,
-    progress: Progress | None = None,
-    notes: Callable[[str], None] | None = None,
-    overwrite: bool = False,
-    division: Division | None = None,
-    test: float | None = None,
-    told: Callable[[str, Any], None] | None = None,
-) -> RunReport:
-    """From images to a tested model: split, advise, fit or train, evaluate, report.
-
-    Started again with the same arguments it goes on where it was interrupted; a finished run gives its report.
-
-    Parameters
-    ----------
-    catalog : Catalog
-        With labels. Without val or test images a fifth of each class is kept to test, copies on one side. Of val
-        and test without the other, that one tests, and whatever is chosen is chosen inside train.
-    weights : Weights, name, path or None
-        Where the network starts; None for a recipe that trains from new numbers.
-    folder : path
-        Made if it is missing.
-    recipe : name or path, optional
-        By default the advised one.
-    assignments : sequence of str
-        Changes in the recipe: ``"train.epochs=3"``.
-    data : str, optional
-        How the images are named in a command.
-    device : str, default "auto"
-    workers : int, optional
-        Decoding threads.
-    processes : int, default 1
-        Worker processes that extract and test.
-    seed : int, default 0
-    progress : callable(step, done, total, word), optional
-    notes : callable(text), optional
-        Told what a person should know of a training: a restart, a loss that stands still and what to try.
-    overwrite : bool, default False
-        Take away what a run has left in the folder, and start anew; other files there are not touched.
-    division : Division, optional
-        A split that is already made, such as that of a comparison. No advice is computed then: name the recipe.
-    test : float, optional
-        Share of each class to keep for the test, 0..1, of images without a split of their own; by default 0.2.
-    told : callable(what, record), optional
-        Called as soon as something is known that was not known before: ``"split"`` with the division, ``"advice"`` with the
-        :class:`~cnncodes.advice.Advice`, ``"plan"`` with the :class:`~cnncodes.advice.RunPlan`.
-
-    Raises
-    ------
-    ResumeError
-        If the folder holds a run of other images, weights, seed or recipe; names what changed.
-    OutputExistsError
-        If the folder holds anything else.
-    OptionError
-        If ``overwrite`` would take away what is to be read: recipe, weights, list of images, an image.
-    HeadError, CatalogError
-        If there are too few images or classes.
-    InterruptedTrainingError
-        After SIGTERM or SIGINT while training, once everything is saved.
-    """
-    order = RunOrder(recipe, tuple(assignments), data, test, overwrite, division)
-    compute = Compute(device, workers, processes, seed=seed, progress=progress or no_progress)
-    with order.begun(catalog, weights, Path(folder), compute, Hooks(notes, told)) as (steps, asked):
-        return steps.follow(asked)
-
-
-def plan_run(
-    catalog: Catalog,
-    weights: AnyWeights | None,
-    folder: str | os.PathLike[str],
-    *,
-    recipe: str | os.PathLike[str] | None = None,
-    assignments: Sequence[str] = (),
-    data: str | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    processes: int = 1,
-    seed: int = 0,
-    test: float | None = None,
-    progress: Progress | None = None,
-    told: Callable[[str, Any], None] | None = None,
-) -> RunPlan:
-    """What :func:`run` with the same arguments would do: its split, what to look at in the data, and the recipe.
-
-    It stops before the recipe is followed; what was computed stays in the folder, and :func:`run` goes on from there. Parameters
-    and errors are those of :func:`run`.
-    """
-    order = RunOrder(recipe, tuple(assignments), data, test)
-    compute = Compute(device, workers, processes, seed=seed, progress=progress or no_progress)
-    with order.begun(catalog, weights, Path(folder), compute, Hooks(None, told)) as (steps, asked):
-        return steps.plan(asked)[0]
 
 
 @dataclass(frozen=True)
@@ -198,58 +89,6 @@ class RunOrder:
     test: float | None
     overwrite: bool = False
     division: Division | None = None
-
-    @contextmanager
-    def begun(
-        self, catalog: Catalog, weights: AnyWeights | None, place: Path, compute: Compute, hooks: Hooks
-    ) -> Iterator[tuple[RunSteps, Recipe | None]]:
-        """The steps of the run in its locked folder, and the recipe that is asked for, once all of it is known to fit together."""
-        from cnncodes.weights import load_weights
-
-        weights = None if weights is None else load_weights(weights)
-        asked = self._check(catalog, weights, place, compute.seed)
-        place.mkdir(parents=True, exist_ok=True)
-        with locked(place / "run"):
-            anew = self.overwrite and (place / NOTE).exists()
-            if anew:
-                check_inputs_stay(place, catalog, weights, self.recipe, asked, self.data)
-                remove_run(place)
-            note = RunNote(place, inputs_of(catalog, weights, compute.seed, self.test), beside=anew)
-            try:
-                yield RunSteps(catalog, weights, place, note, compute, self, hooks), asked
-            except InterruptedTrainingError as error:
-                raise InterruptedTrainingError(
-                    error.problem, "Repeat the same command: it goes on there."
-                ) from None
-
-    def _check(self, catalog: Catalog, weights: Weights | None, place: Path, seed: int) -> Recipe | None:
-        """Refuse before any work what cannot be done; the recipe that is asked for."""
-        if place.exists() and not place.is_dir():
-            raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
-        if weights is None and (self.recipe is None or load_recipe(self.recipe).method != "train"):
-            raise OptionError(
-                "there are no weights to start from.", "Give weights, or a recipe of the method 'train'."
-            )
-        if not (catalog.labels >= 0).any():
-            raise CatalogError(
-                "the images have no labels.",
-                "Put them into one folder per class, or give a CSV with labels.",
-            )
-        if self.test is not None and not 0 < self.test < 1:
-            raise OptionError(
-                f"{self.test:g} is no share of the images to keep for the test.",
-                "Give a number between 0 and 1, such as 0.25.",
-            )
-        if self.test is not None and is_divided(catalog):
-            raise OptionError(
-                f"the images have a split of their own, so a share of {self.test:g} cannot be kept for the test.",
-                "Leave out --test, or give the images without their split.",
-            )
-        if place.is_dir() and not (place / NOTE).exists():
-            check_empty(place)
-        if self.recipe is None:
-            return None
-        return recipe_of_run(self.recipe, self.assignments, weights.name if weights else None, seed)
 
 
 @dataclass(eq=False)
