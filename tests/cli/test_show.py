@@ -35,7 +35,7 @@ def test_the_patch_is_told_with_its_answers(run, shared, photo, tmp_path):
     arguments = ("--weights", shared.svm, "--patch", 120, "--stride", 60, "-o", tmp_path / "occlude.png")
     told = json.loads(run("show", "occlude", photo, *arguments, "--json").out)
     assert told["starts"] == [0, 60, 120] and len(told["values"]) == len(told["best"]) == 3
-    assert "score" in told and {name for row in told["best"] for name in row} <= {"bird", "cat", "dog"}
+    assert "probability" in told and {name for row in told["best"] for name in row} <= {"bird", "cat", "dog"}
     assert run("show", "occlude", photo, *arguments).code == 1, "the picture is there already"
 
 

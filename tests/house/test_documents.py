@@ -218,7 +218,7 @@ $ cnncodes no-such-command
 ```
 """
     assert len(run_page(page)) == 5
-    assert (place / "predictions.csv").read_text().startswith("filename,rank,class")
+    assert (place / "predictions.csv").read_text().startswith("filename,label,probability")
     assert (place / "written").exists()
 
 
