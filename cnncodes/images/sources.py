@@ -223,7 +223,7 @@ def _nearest_name(path: str) -> str:
     """Sentence that leads from a path that does not exist to one that does."""
     parent = Path(os.path.abspath(path)).parent  # noqa: PTH100
     if not parent.is_dir():
-        while not parent.is_dir():
+        while not parent.exists():
             parent = parent.parent
         return f"The part of it that exists is {str(parent)!r}."
     try:

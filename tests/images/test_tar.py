@@ -72,6 +72,9 @@ def test_a_tar_of_folders_has_the_images_labels_and_digests_of_the_folders(
         assert (found.member, found.size) == (outside.names[row], outside.reader.identity(row).size)
         assert np.array_equal(decode(inside.reader[row]), decode(outside.reader[row]))
     assert read_catalog(tmp_path / "photos.tar" / "bee" / "1.jpg").reader.bytes(0) == outside.reader.bytes(3)
+    with pytest.raises(CatalogError) as error:
+        read_catalog(tmp_path / "photos.tar" / "bee" / "9.jpg")
+    assert "photos.tar'" in error.value.remedy
     both = read_catalog([photos, tmp_path / "photos.tar"])
     assert [identical_files(both).tolist().count(copy) for copy in set(identical_files(both))] == [2] * 4
 
