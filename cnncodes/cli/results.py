@@ -72,7 +72,10 @@ def print_calibration(reporter: Reporter, result: EvaluationResult) -> None:
     """How far the probabilities can be believed."""
     found = result.calibration
     of = "" if found.of == "probabilities" else " of softmax(score): this SVM has no probabilities"
-    reporter.result(f"calibration error{of} {percent(found.ece)} ({len(found.bins)} bins)")
+    reporter.result(
+        f"calibration error{of} {percent(found.ece)} ({len(found.bins)} bins; perfect probabilities would have "
+        f"{percent(found.chance)} on so many images)"
+    )
 
 
 def print_average(reporter: Reporter, result: AverageResult, names: list[str]) -> None:

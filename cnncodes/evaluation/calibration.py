@@ -40,6 +40,8 @@ class Calibration:
         Expected calibration error, 0..1.
     bins : tuple of Bin
         What it was computed from.
+    chance : float
+        What the calibration error of perfectly calibrated probabilities would be on so many images, by chance alone.
     temperature : float or None
         The model's own, fitted when it was trained; see :mod:`cnncodes.heads.calibration`.
     of : {"probabilities", "softmax(score)"}
@@ -48,6 +50,7 @@ class Calibration:
 
     ece: float
     bins: tuple[Bin, ...]
+    chance: float
     temperature: float | None
     of: Kind
 
@@ -93,3 +96,19 @@ def calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> 
         for k in range(bins)
     )
     return float(np.abs(sums[0] - sums[1]).sum() / len(labels)), found
+
+
+def chance_error(probabilities: Array, bins: int = BINS, *, draws: int = 200, seed: int = 0) -> float:
+    """The calibration error of perfectly calibrated probabilities ``[n, K]``: the mean over draws of which answers are right.
+
+    With few images it is not 0, and no model can be expected to have less (Bröcker and Smith 2007, 'Increasing the reliability of
+    reliability diagrams').
+    """
+    confidence = np.asarray(probabilities).max(axis=1)
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    random = np.random.default_rng(seed)
+    gaps = [
+        np.abs(np.bincount(place, confidence - (random.random(len(place)) < confidence), bins)).sum()
+        for _ in range(draws)
+    ]
+    return float(np.mean(gaps) / len(place))

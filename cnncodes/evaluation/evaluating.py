@@ -14,7 +14,7 @@ import numpy as np
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CatalogError, ModelError, OptionError
 from cnncodes.core.records import to_value
-from cnncodes.evaluation.calibration import Calibration, Kind, calibration_error
+from cnncodes.evaluation.calibration import Calibration, Kind, calibration_error, chance_error
 from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
 from cnncodes.evaluation.rows import (
     all_seen,
@@ -533,7 +533,7 @@ def _calibration(
     logarithms: np.ndarray, labels: np.ndarray, temperature: float | None, of: Kind
 ) -> Calibration:
     error, bins = calibration_error(np.exp(logarithms), labels)
-    return Calibration(error, bins, temperature, of)
+    return Calibration(error, bins, chance_error(np.exp(logarithms)), temperature, of)
 
 
 def _names(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from cnncodes.core.errors import OptionError
 from cnncodes.evaluation import calibration_error
+from cnncodes.evaluation.calibration import chance_error
 
 
 def test_the_error_is_the_weighted_gap_between_probability_and_accuracy():
@@ -30,3 +31,13 @@ def test_what_cannot_be_compared_is_refused():
     for probabilities, labels in ((np.zeros((0, 3)), []), (np.ones((2, 2)), [0]), (np.ones(2), [0, 1])):
         with pytest.raises(OptionError, match="no calibration error"):
             calibration_error(probabilities, np.array(labels))
+
+
+def test_few_images_have_an_error_by_chance_alone():
+    rng = np.random.default_rng(0)
+    for n in (50, 5000):
+        probabilities = rng.dirichlet([1, 1, 1], n)
+        labels = [(row.cumsum() > rng.random(200)[:, None]).argmax(axis=1) for row in probabilities]
+        errors = [calibration_error(probabilities, drawn)[0] for drawn in np.array(labels).T]
+        assert chance_error(probabilities) == pytest.approx(np.mean(errors), rel=0.1)
+    assert chance_error(probabilities) < 0.02

@@ -41,7 +41,7 @@ def result(scores, labels, names, tmp_path, of="probabilities") -> EvaluationRes
         seen=0,
         labels=labels,
         log_probabilities=log_softmax(scores),
-        calibration=Calibration(0.0, (), None, of),
+        calibration=Calibration(0.0, (), 0.0, None, of),
     )
 
 
