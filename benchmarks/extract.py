@@ -1,17 +1,19 @@
 """Extraction, side by side on the same images and weights: cnncodes, a hand-written script, thingsvision.
 
     python benchmarks/extract.py --data photos/ --images 1200 --rounds 3
+    python benchmarks/extract.py --data photos/ --images 2000 --scale
     python benchmarks/extract.py --data photos/ --memory
 
 (a) is benchmarks/torchvision_script.py. (b) is `thingsvision extract-features`, installed in an environment of
 its own (--thingsvision FOLDER; made there if it is missing and a package index answers), else skipped with the
-reason. The sides take turns; medians over the rounds are reported, whatever they are. The limit is
+reason. --scale compares threads with worker processes and Ray (their start included) instead. The sides take turns; medians over the rounds are reported, whatever they are. The limit is
 1 / (decoding time / cores + network time), each part measured alone, in this run.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -39,10 +42,12 @@ def main() -> None:
     parser.add_argument(
         "--memory", action="store_true", help="instead: peak memory at 2,000 and 20,000 images"
     )
+    parser.add_argument("--scale", action="store_true", help="instead: threads, processes, Ray")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        figures = memory(options, Path(scratch)) if options.memory else speed(options, Path(scratch))
+        measure = memory if options.memory else scale if options.scale else speed
+        figures = measure(options, Path(scratch))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
 
@@ -69,30 +74,15 @@ def speed(options: argparse.Namespace, scratch: Path) -> dict:
         sides["(b) thingsvision"] = lambda: run_thingsvision(
             options, program, folder, weights, scratch, start_up
         )
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    walls: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(options.rounds):
-        for name, run in sides.items():
-            started = time.perf_counter()
-            rates[name].append(run()["images_per_second"])
-            walls[name].append(time.perf_counter() - started)
-            print(f"  {name}: {rates[name][-1]:.1f} images/s", file=sys.stderr)
+    rates, walls = in_turn(options, sides)
     decoding, network, note = limits(options, folder, weights)
     bound = (
         1 / (decoding / options.workers + network)
         if options.device == "cpu"
         else 1 / max(decoding / options.workers, network)
     )
-    base = rates["(a) hand-written script"]
     print(f"{options.images} images, {options.rounds} rounds, {note}\n")
-    print("| side | images/s (median; min to max) | ratio to (a), round by round | whole process |")
-    print("| --- | --- | --- | --- |")
-    for name, values in rates.items():
-        ratio = statistics.median(value / other for value, other in zip(values, base, strict=True))
-        print(
-            f"| {name} | {statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f}) "
-            f"| {ratio:.2f} | {statistics.median(walls[name]):.1f} s |"
-        )
+    table(rates, walls, "(a) hand-written script", "(a)")
     if not program:
         print(f"| (b) thingsvision | skipped: {reason} | | |")
     mine = statistics.median(rates["cnncodes float32"])
@@ -101,6 +91,57 @@ def speed(options: argparse.Namespace, scratch: Path) -> dict:
     )
     print(f"limit {bound:.1f} images/s; cnncodes float32 reaches {mine / bound:.2f} of it.")
     return {"rates": rates, "walls": walls, "decoding_s": decoding, "network_s": network, "limit": bound}
+
+
+def scale(options: argparse.Namespace, scratch: Path) -> dict:
+    """The same extraction by threads, by worker processes and by Ray's workers.
+
+    Processor time tells more than time where other work shares the cores. Ray's workers are not children of ours: theirs is not known.
+    """
+    folder = repeat_images(options.data, scratch / "images", options.images)
+    weights = write_weights(scratch)
+    ways = {"threads": (), "--processes 2": ("--processes", "2")}
+    if importlib.util.find_spec("ray"):
+        ways["--ray local"] = ("--ray", "local")
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+
+    def run(name: str) -> dict:
+        before = os.times()
+        found = run_cnncodes(options, folder, weights, scratch, *ways[name])
+        after = os.times()
+        spent[name].append(sum(after[2:4]) - sum(before[2:4]))
+        return found
+
+    rates, walls = in_turn(options, {name: partial(run, name) for name in ways})
+    print(f"{options.images} images, {options.rounds} rounds, {options.device}\n")
+    table(rates, walls, "threads", "threads")
+    seconds = {name: statistics.median(spent[name]) for name in ways if "ray" not in name}
+    print("\nprocessor seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
+    return {"rates": rates, "walls": walls, "processor_s": seconds}
+
+
+def in_turn(options: argparse.Namespace, sides: dict) -> tuple[dict, dict]:
+    """Images per second and seconds of the whole process of each side, round by round."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    walls: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(options.rounds):
+        for name, run in sides.items():
+            started = time.perf_counter()
+            rates[name].append(run()["images_per_second"])
+            walls[name].append(time.perf_counter() - started)
+            print(f"  {name}: {rates[name][-1]:.1f} images/s", file=sys.stderr)
+    return rates, walls
+
+
+def table(rates: dict, walls: dict, base: str, called: str) -> None:
+    print(f"| side | images/s (median; min to max) | ratio to {called}, round by round | whole process |")
+    print("| --- | --- | --- | --- |")
+    for name, values in rates.items():
+        ratio = statistics.median(value / other for value, other in zip(values, rates[base], strict=True))
+        print(
+            f"| {name} | {statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f}) "
+            f"| {ratio:.2f} | {statistics.median(walls[name]):.1f} s |"
+        )
 
 
 def repeat_images(source: Path, target: Path, count: int) -> Path:

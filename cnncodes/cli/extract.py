@@ -30,6 +30,7 @@ def extract(
     batch_size: options.BatchSize = None,
     limit: options.Limit = None,
     like: options.Like = None,
+    from_: options.From = None,
     shard: options.Shard = None,
     dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
@@ -50,6 +51,8 @@ def extract(
 
         cnncodes extract new_photos/ -o new.h5 --like codes.h5
 
+        cnncodes extract grown/ -o grown.h5 --from codes.h5      computes only the images that codes.h5 lacks
+
         cnncodes extract photos/ -o part3.h5 --shard 3/16        one of 16 jobs; then: cnncodes join part*.h5 -o codes.h5
     """
     from cnncodes.codes import CodesFile, estimate_seconds, plan_extraction, run_extraction
@@ -64,7 +67,8 @@ def extract(
     plan = plan_extraction(
         catalog, output, load_weights(weights, network=model), layers=layers, crops=crops, pool=pool,
         precision=precision, dtype=dtype, decoding=decoding, batch_size=batch_size, overwrite=overwrite,
-        strict=strict, retry=retry, limit=limit, like=settings, shard=shard, **vars(machine),
+        strict=strict, retry=retry, limit=limit, like=settings, shard=shard, reuse=from_,
+        **vars(machine),
     )  # fmt: skip
     if not reporter.quiet or dry_run:
         _announce(reporter, plan, estimate_seconds(plan))
@@ -99,6 +103,11 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
             f"continuing '{plan.output}': {plan.images:,} of {len(plan.catalog):,} images are left"
             + (f", {len(plan.again):,} of them tried again" if plan.again else "")
         )
+    if plan.known is not None:
+        known = len(plan.known.rows)
+        reporter.note(
+            f"codes of {known:,} images are copied from '{plan.known.path}', {plan.images:,} are computed"
+        )
     reporter.note(f"about {duration(seconds)}; the file will have {size(plan.file_bytes)}")
 
 
@@ -119,8 +128,8 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
     else:
         reporter.result(f"'{plan.output}' is complete: nothing was left to do, {len(bad)} unreadable")
     reporter.document(
-        output=str(result.output), images=result.images, resumed=result.resumed, seconds=result.seconds,
-        images_per_second=result.images_per_second, limit=result.limit(), unreadable=bad, notes=result.notes,
+        output=str(result.output), images=result.images, resumed=result.resumed, copied=result.copied,
+        seconds=result.seconds, images_per_second=result.images_per_second, limit=result.limit(), unreadable=bad, notes=result.notes,
     )  # fmt: skip
     if plan.shard is not None:
         reporter.next(f"cnncodes join PARTS... -o codes.h5, when all {plan.shard.of} parts are there")

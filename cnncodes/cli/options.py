@@ -158,7 +158,7 @@ Workers = Annotated[int | None, option("--workers", "N", "Decoding threads. [def
 Processes = Annotated[int, option("--processes", "N", more=True, least=1, text=
     "Worker processes that decode and compute, each with its share of the threads.")]
 Ray = Annotated[str | None, option("--ray", "ADDRESS", more=True, text=
-    "Compute on a Ray cluster: its address, auto (RAY_ADDRESS, a running one, or a new one), or local.")]
+    "Compute on a Ray cluster: its address, auto (RAY_ADDRESS, or one that runs here), or local (a new one).")]
 FitWorkers = Annotated[int | None, option("--workers", "N", "Parallel fits. [default: one per core]", more=True, least=1)]
 Precision = Annotated[str, option("--precision", "DTYPE", more=True, text=
     "Arithmetic of the network: float32, bfloat16 or float16 (faster on GPUs and on CPUs with AMX).")]
@@ -179,6 +179,8 @@ Decoding = Annotated[str | None, option("--decoding", "HOW", more=True, text=
     "exact, box (resizes only the crop, at most one grey level off) or reduced (large JPEGs at a smaller scale). "
     "[default: as recorded with the weights]")]
 Limit = Annotated[int | None, option("--limit", "N", "Use only N images, evenly spread over the catalog.", more=True, least=1)]
+From = Annotated[str | None, option("--from", "CODES", more=True, text=
+    "Copy the codes of images that this codes file has (same content, weights and settings); compute only the others.")]
 Shard = Annotated[str | None, option("--shard", "I/N", "Extract part I of N, such as 3/16; see 'cnncodes join'.", more=True)]
 Like = Annotated[str | None, option("--like", "CODES", more=True, text=
     "Use weights and settings of this codes file, and its layers unless --layers is given.")]

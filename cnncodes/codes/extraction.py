@@ -20,6 +20,7 @@ import numpy as np
 
 from cnncodes.codes import file as codes_file
 from cnncodes.codes.planning import Plan, pending_batches, plan_extraction
+from cnncodes.codes.reuse import copy_known
 from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.shards import write_shard
 from cnncodes.codes.stream import Block, Work, stream
@@ -40,19 +41,20 @@ class ExtractionResult:
     """What an extraction did.
 
     ``decoding_s`` and ``network_s`` are summed over threads; ``waited_s`` is how long the network had nothing
-    to do; ``batch_size`` is smaller than the planned one if GPU memory ran out; ``notes`` has the images of this run
-    that were read though something is amiss with them, see :data:`~cnncodes.images.notes.NOTES`.
+    to do; ``batch_size`` is smaller than the planned one if GPU memory ran out; ``copied`` counts images whose codes were taken
+    from another file; ``notes`` has the images of this run that were read with a problem, see :data:`~cnncodes.images.notes.NOTES`.
     """
 
     output: Path
     images: int
     resumed: int
-    seconds: float
-    decoding_s: float
-    network_s: float
-    waited_s: float
     on_cpu: bool
     batch_size: int
+    copied: int = 0
+    seconds: float = 0.0
+    decoding_s: float = 0.0
+    network_s: float = 0.0
+    waited_s: float = 0.0
     unreadable: dict[str, str] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -102,14 +104,17 @@ def run_extraction(
     ImageError
         At the first unreadable image, with ``strict``.
     """
-    if not plan.pending:
-        return _nothing_left(plan)
+    if not plan.pending and plan.known is None:
+        size, unreadable = plan.settings.batch_size, _problems(plan.output)
+        return ExtractionResult(
+            plan.output, 0, len(plan.catalog), plan.device.is_cpu, size, unreadable=unreadable
+        )
     started = time.perf_counter()
     with locked(plan.output):
         _make_ready(plan)
         with codes_file.CodesFile(plan.output) as codes_there:
             wanted = codes_there.state == codes_file.PENDING
-        work = Work()
+        work = Work(batch_size=plan.settings.batch_size)
         done = bad = 0
         notes: dict[str, tuple[str, ...]] = {}
         with (
@@ -131,18 +136,17 @@ def run_extraction(
                 _write(writer, plan.settings.stages, batch, rows)
                 done, bad = done + len(batch.rows), bad + len(problems)
                 progress("extracting", done, plan.images, f"{bad:,} unreadable" if bad else "")
+    copied = 0 if plan.known is None else len(plan.known.rows)
     return ExtractionResult(
         output=plan.output,
         images=done,
-        resumed=len(plan.catalog) - done,
+        resumed=len(plan.catalog) - done - copied,
+        copied=copied,
         seconds=time.perf_counter() - started,
-        decoding_s=work.decoding_s,
-        network_s=work.network_s,
-        waited_s=work.waited_s,
         on_cpu=plan.device.is_cpu,
-        batch_size=work.batch_size,
         unreadable=_problems(plan.output),
         notes=notes,
+        **vars(work),
     )
 
 
@@ -163,29 +167,15 @@ def _write(writer: RowWriter, stages: Sequence[str], batch: Block, rows: Sequenc
 
     An image that was read before may be out of reach now: its codes must not be lost for another's sake.
     """
-    places = np.asarray(rows) - batch.rows[0]
-    for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1):
+    there = np.asarray(batch.rows)
+    places = np.flatnonzero(np.isin(there, rows))
+    for run in np.split(places, np.flatnonzero(np.diff(there[places]) > 1) + 1):
         if len(run):
             part = slice(int(run[0]), int(run[-1]) + 1)
-            first, last = batch.rows[part.start], batch.rows[part.stop - 1]
+            first, last = int(there[run[0]]), int(there[run[-1]])
             problems = {row: reason for row, reason in batch.problems.items() if first <= row <= last}
             layers = {stage: batch.codes[stage][part] for stage in stages}
             writer.write(first, layers, problems, batch.digests[part])
-
-
-def _nothing_left(plan: Plan) -> ExtractionResult:
-    return ExtractionResult(
-        output=plan.output,
-        images=0,
-        resumed=len(plan.catalog),
-        seconds=0.0,
-        decoding_s=0.0,
-        network_s=0.0,
-        waited_s=0.0,
-        on_cpu=plan.device.is_cpu,
-        batch_size=plan.settings.batch_size,
-        unreadable=_problems(plan.output),
-    )
 
 
 def _problems(path: Path) -> dict[str, str]:
@@ -263,3 +253,5 @@ def _create(plan: Plan) -> None:
         if plan.shard is not None:
             write_shard(whole, plan.shard)
         reserve(whole)
+        if plan.known is not None:
+            copy_known(plan.known, whole)

@@ -30,6 +30,7 @@ PENDING, DONE, UNREADABLE = 0, 1, 2
 BLOCK_ROWS = 4096
 HEAP = b"GCOL\x01\0\0\0"  # begins a collection of texts (HDF5 file format, III.E: Global Heap)
 _HEAP_PIECE = struct.Struct("<H6xQ")  # the number of a text, 0 for the free rest, and its bytes
+COPIED = "copied"  # in images, optional: rows whose codes came from another file
 WEIGHTS_SEEN = "weights_seen"  # optional: files of other weights, and older ones, lack it
 
 
@@ -246,6 +247,12 @@ class CodesFile:
         with self.intact():
             known = WEIGHTS_SEEN in self.hdf5
             return self.hdf5[WEIGHTS_SEEN][:].astype(np.uint64) if known else np.zeros(0, np.uint64)
+
+    def copied(self) -> np.ndarray:
+        """Whether each row's codes came from another file: bool ``[N]``."""
+        with self.intact():
+            images = self.hdf5["images"]
+            return images[COPIED][:].astype(bool) if COPIED in images else np.zeros(len(self), bool)
 
     def problems(self) -> dict[str, str]:
         """Name and reason of every unreadable image."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from cnncodes.codes.stream import Block, Part, Task, Work
 from cnncodes.core.errors import DependencyError, OptionError, WorkerError
+from cnncodes.core.files import reason_of
 
 TRIES = 3  # of a block whose worker has ended, after the first
 
@@ -38,10 +39,11 @@ class OnRay:
         """The task's blocks in their order; a bounded number of them is ahead of the caller."""
         with _connected(self.address) as ray:
             device = task.device
-            gpus = 0 if device.is_cpu else 1
-            kind = "CPU" if device.is_cpu else "GPU"
-            threads = 1 if device.is_cpu else task.workers
-            shared = replace(task.without_images(), device=replace(device, cores=1), workers=threads)
+            gpus, kind, threads = (0, "CPU", 1) if device.is_cpu else (1, "GPU", task.workers)
+            name = "cuda:0" if device.is_cuda else device.torch_name  # a worker sees no GPU but its own
+            shared = replace(
+                task.without_images(), device=replace(device, torch_name=name, cores=1), workers=threads
+            )
             there = [ray.put(shared)]
             compute = ray.remote(
                 num_cpus=threads, num_gpus=gpus, max_calls=0, max_retries=TRIES, scheduling_strategy="SPREAD"
@@ -99,12 +101,10 @@ def _result(ray: Any, part: Part, reference: Any) -> tuple[Block, Work]:
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     """Ray, connected; a cluster that was started here ends at the end."""
-    if (
-        address == "local"
-    ):  # else its processes listen on every interface, also where everything runs on one machine
+    # Else its processes listen on every interface, although everything runs on one machine.
+    if address == "local":
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # Ray's warnings are no part of our output
     try:
         import ray
     except ImportError as error:
@@ -121,7 +121,8 @@ def _connected(address: str) -> Iterator[Any]:
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise OptionError(
-            f"there is no Ray cluster at '{address}'.", "Start one with 'ray start', or use --ray local."
+            f"there is no Ray cluster at '{address}' that can be used: {reason_of(error)}.",
+            "Start one with 'ray start' (RAY_AUTH_MODE=token where it asks for a token), or use --ray local.",
         ) from error
     try:
         yield ray

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnncodes.codes import file as codes_file
+from cnncodes.codes.reuse import Reuse, find_known
 from cnncodes.codes.rows import check_room
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.codes.shards import Shard, parse_shard, part_of
@@ -49,12 +50,13 @@ class Plan:
     compute: Compute
     size: np.ndarray
     mtime: np.ndarray
-    pending: tuple[range, ...]
+    pending: tuple[Sequence[int], ...]
     resumes: bool
     again: tuple[int, ...] = ()
     overwrite: bool = False
     strict: bool = False
     shard: Shard | None = None
+    known: Reuse | None = None
 
     @property
     def images(self) -> int:
@@ -89,6 +91,7 @@ def plan_extraction(
     like: ExtractionSettings | None = None,
     shard: str | None = None,
     pool: str | None = None,
+    reuse: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Check everything that can be checked before the work starts.
 
@@ -131,6 +134,9 @@ def plan_extraction(
     pool : {"none", "mean", "max", "cls"}, optional
         What becomes of maps and tokens, see :class:`~cnncodes.codes.settings.ExtractionSettings`. By default they are kept whole;
         of a library's network the mean is kept where a layer has more than 20,000 numbers.
+    reuse : path, optional
+        Another codes file with the same weights and settings: the codes of images that are in it, by their digests, are copied into a
+        new file, and only the others are computed.
 
     Raises
     ------
@@ -141,25 +147,63 @@ def plan_extraction(
     OutputExistsError
         If the output is a folder, or would be in one that does not exist.
     CodesFileError
-        If the output is another kind of file, or may not be written.
+        If the output is another kind of file, or may not be written; if the file to ``reuse`` was made otherwise.
     DiskFullError
         If a new file does not fit.
     """
+    from cnncodes.codes.compute import choose_device, device_names
     from cnncodes.weights import load_weights
 
-    catalog, weights = _limited(catalog, limit), load_weights(weights)
+    catalog, weights, path = _limited(catalog, limit), load_weights(weights), Path(output)
+    network = weights.architecture
+    otherwise = network.usual_layer if like is None else like.stages
+    stages = network.select(otherwise if layers is None else layers)
     if like is not None:
-        settings = dataclasses.replace(_like(like, weights), stages=_stages(weights, layers, like.stages))
+        settings = dataclasses.replace(_like(like, weights), stages=stages)
     else:
-        settings = _of_weights(weights, _stages(weights, layers, ()), crops, precision, dtype, decoding, pool)
+        settings, preprocessing = settings_of(weights, stages), weights.preprocessing
+        # The record checks the values.
+        changes: dict[str, Any] = {"crops": crops, "precision": precision, "dtype": dtype}
+        changes |= {} if pool is None else {"pool": pool}
+        if decoding is not None:
+            changes["preprocessing"] = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
+        settings = dataclasses.replace(settings, **changes)
     rows = default_batch_size(len(catalog)) if batch_size is None else batch_size
     settings = dataclasses.replace(settings, batch_size=rows)
     settings.stage_shapes()  # the crop must fit the network
     part = None if shard is None else parse_shard(shard)
     if part is not None:
         catalog, part = part_of(catalog, part, rows)
-    how = _How(overwrite, strict, retry, batch_size is not None, part)
-    return _plan(catalog, Path(output), weights, settings, Compute(device, workers, processes, ray), how)
+    check_folder(path)
+    size, mtime = stat_files(catalog)
+    resumes = path.exists() and not overwrite
+    pending: tuple[Sequence[int], ...]
+    again: tuple[int, ...] = ()
+    known = None
+    if path.is_dir():
+        raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o, such as codes.h5.")
+    if resumes:
+        with codes_file.CodesFile(path) as codes:
+            if batch_size is None:  # equal bits need equal batches: keep the file's
+                settings = dataclasses.replace(settings, batch_size=codes.settings.batch_size)
+            _check_same(codes, catalog, settings, size, mtime)
+            again = _again(codes, size, mtime, retry)
+            settings, pending = codes.settings, pending_batches(codes, again)
+    else:
+        copied = np.zeros(len(catalog), bool)
+        if reuse is not None:
+            known = find_known(Path(reuse), catalog, settings, size, mtime)
+            copied[known.rows] = True
+        pending = tuple(_batches(copied, settings.batch_size))
+        check_room(path.parent, bytes_needed(len(catalog), settings))
+    if pending or known is not None:
+        _check_writable(path)
+    place = choose_device(device_names(device)[0])
+    compute = Compute(device, workers, processes, ray)
+    return Plan(
+        catalog, path, settings, weights, place, compute, size, mtime, pending, resumes, again, overwrite, strict, part,
+        known,
+    )  # fmt: skip
 
 
 def _limited(catalog: Catalog, limit: int | None) -> Catalog:
@@ -169,84 +213,6 @@ def _limited(catalog: Catalog, limit: int | None) -> Catalog:
     if limit is None or limit >= len(catalog):
         return catalog
     return catalog.subset(np.unique(np.linspace(0, len(catalog) - 1, limit).astype(int)))
-
-
-@dataclass(frozen=True)
-class _How:
-    """What a person says of the output; see :func:`plan_extraction`."""
-
-    overwrite: bool
-    strict: bool
-    retry: bool
-    batch_size_asked: bool
-    shard: Shard | None
-
-
-def _plan(
-    catalog: Catalog, path: Path, weights: Weights, settings: ExtractionSettings, compute: Compute, how: _How
-) -> Plan:
-    """The plan, once it is known what is to be computed."""
-    from cnncodes.codes.compute import choose_device, device_names
-
-    check_folder(path)
-    size, mtime = stat_files(catalog)
-    resumes = path.exists() and not how.overwrite
-    again: tuple[int, ...] = ()
-    if resumes:
-        settings, pending, again = _pending(path, catalog, settings, size, mtime, how)
-    else:
-        pending = tuple(batches_of(len(catalog), settings.batch_size))
-        check_room(path.parent, bytes_needed(len(catalog), settings))
-    if pending:
-        _check_writable(path)
-    place = choose_device(device_names(compute.device)[0])
-    return Plan(
-        catalog=catalog,
-        output=path,
-        settings=settings,
-        weights=weights,
-        device=place,
-        compute=compute,
-        size=size,
-        mtime=mtime,
-        pending=pending,
-        resumes=resumes,
-        again=again,
-        overwrite=how.overwrite,
-        strict=how.strict,
-        shard=how.shard,
-    )
-
-
-def _stages(
-    weights: Weights, layers: str | Sequence[str] | None, otherwise: tuple[str, ...]
-) -> tuple[str, ...]:
-    network = weights.architecture
-    return network.select((otherwise or network.usual_layer) if layers is None else layers)
-
-
-def _of_weights(
-    weights: Weights,
-    stages: tuple[str, ...],
-    crops: str,
-    precision: str,
-    dtype: str,
-    decoding: str | None,
-    pool: str | None,
-) -> ExtractionSettings:
-    """Settings that follow the weights' own preprocessing, but for the decoding where one is named."""
-    preprocessing = weights.preprocessing
-    if decoding is not None:
-        preprocessing = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
-    settings = settings_of(weights, stages)
-    return dataclasses.replace(
-        settings,
-        preprocessing=preprocessing,
-        crops=crops,
-        precision=precision,  # type: ignore[arg-type]  # the record checks them
-        dtype=dtype,  # type: ignore[arg-type]
-        pool=pool or settings.pool,  # type: ignore[arg-type]
-    )
 
 
 def _like(settings: ExtractionSettings, weights: Weights) -> ExtractionSettings:
@@ -260,41 +226,36 @@ def _like(settings: ExtractionSettings, weights: Weights) -> ExtractionSettings:
     return settings
 
 
-def _pending(
-    path: Path,
+def _check_same(
+    codes: codes_file.CodesFile,
     catalog: Catalog,
     asked: ExtractionSettings,
     size: np.ndarray,
     mtime: np.ndarray,
-    how: _How,
-) -> tuple[ExtractionSettings, tuple[range, ...], tuple[int, ...]]:
-    """Settings of the file, the batches in which something is to be done, and the rows that are tried again."""
-    if path.is_dir():
-        raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o, such as codes.h5.")
-    with codes_file.CodesFile(path) as codes:
-        there = codes.settings
-        if not how.batch_size_asked:  # equal bits need equal batches: keep the file's
-            asked = dataclasses.replace(asked, batch_size=there.batch_size)
-        differences = there.differences(asked) + _catalog_differences(codes, catalog, size, mtime)
-        again = () if differences else _again(codes, size, mtime, how.retry)
-        pending = pending_batches(codes, again)
-    if differences:
+) -> None:
+    """Raise ResumeError unless the file is of these images and settings."""
+    if differences := codes.settings.differences(asked) + _catalog_differences(codes, catalog, size, mtime):
         raise ResumeError(
-            f"'{path}' is there and was made otherwise ({'; '.join(differences[:4])}).",
-            "Use --overwrite to make it anew, or another output with -o.",
+            f"'{codes.path}' is there and was made otherwise ({'; '.join(differences[:4])}).",
+            "Use --overwrite to make it anew, or another output with -o; "
+            f"'--from {codes.path}' takes over the codes of images that are the same.",
         )
-    return there, pending, again
 
 
-def pending_batches(codes: codes_file.CodesFile, again: Sequence[int] = ()) -> tuple[range, ...]:
+def pending_batches(codes: codes_file.CodesFile, again: Sequence[int] = ()) -> tuple[Sequence[int], ...]:
     """The file's batches in which a row is pending or is to be tried again."""
     left = codes.state == codes_file.PENDING
     left[list(again)] = True
-    return tuple(
-        rows
-        for rows in batches_of(len(codes), codes.settings.batch_size)
-        if left[rows.start : rows.stop].any()
-    )
+    return tuple(rows for rows in _batches(codes.copied(), codes.settings.batch_size) if left[rows].any())
+
+
+def _batches(copied: np.ndarray, size: int) -> Iterator[Sequence[int]]:
+    """Batches of the rows that are not copied; they stay the same when an extraction goes on, as its bits must."""
+    if not copied.any():
+        yield from batches_of(len(copied), size)
+        return
+    rows = np.flatnonzero(~copied).tolist()
+    yield from (rows[part.start : part.stop] for part in batches_of(len(rows), size))
 
 
 def _again(codes: codes_file.CodesFile, size: np.ndarray, mtime: np.ndarray, retry: bool) -> tuple[int, ...]:

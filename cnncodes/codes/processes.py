@@ -60,7 +60,7 @@ class InProcesses:
                         starts.popleft()
                 if waiting:
                     blocks, work = workers.result(*waiting.popleft())
-                    task.work.add(work)
+                    task.work.add(replace(work, waited_s=work.waited_s / self.processes))
                     yield from blocks
                 workers.suspects = workers.suspects and bool(waiting)
 

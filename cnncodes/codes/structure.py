@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cnncodes.codes.file import FORMAT, WEIGHTS_SEEN, CodesFile, Provenance
+from cnncodes.codes.file import COPIED, FORMAT, WEIGHTS_SEEN, CodesFile, Provenance
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.core.errors import CodesFileError, OutputExistsError
 from cnncodes.core.files import reason_of
@@ -112,6 +112,13 @@ def create(
         if len(weights_seen):
             file.create_dataset(WEIGHTS_SEEN, data=np.array(weights_seen, "<u8"))
         _link(file, settings.stages[-1])
+
+
+def write_copied(path: Path, rows: np.ndarray) -> None:
+    """Note in a new codes file which rows are copied from another one: batches are made of the rest."""
+    with h5py.File(path, "r+") as file:
+        images = file["images"]
+        images[COPIED] = np.isin(np.arange(len(images["state"])), rows).astype("u1")
 
 
 def _write_attributes(

@@ -18,17 +18,17 @@ BUDGETS = {
     "networks": 1780,  # 1,500 and a part of the 500 for networks of libraries
     "weights": 2495,  # 1,700
     "images": 3240,  # 1,600, 600 for shards and 60 for corrections, of what scale and people may add; listings are still to shrink
-    "codes": 3500,  # 2,100; shards, worker processes and Ray are of the 1,500 for scale
+    "codes": 3540,  # 2,100; shards, worker processes, Ray and taking codes over are of the 1,500 for scale
     "heads": 3160,  # 2,000 and 230 for probabilities and likeness, of the 1,500 for people
     "training": 3300,  # 2,500
     "evaluation": 2500,  # 1,500
     "advice": 6400,  # 3,200
     "pictures": 5780,  # 4,400
     "page": 1500,  # 1,500
-    "cli": 4275,  # 3,000
+    "cli": 4285,  # 3,000
 }
-MODULES = 220  # 120
-TESTS = 24_100  # 15,000
+MODULES = 222  # 120
+TESTS = 24_300  # 15,000
 FUNCTION = 80  # lines without the docstring, below cli/
 PARAMETERS = 8  # of a function that no room hands out, but for these
 MORE = {
