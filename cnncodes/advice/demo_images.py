@@ -17,13 +17,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def meadow_folder() -> Path:
-    """Folder of the pictures that came with this copy of cnncodes: a wheel's, or the checkout's.
-
-    Raises
-    ------
-    CnnCodesError
-        If they did not come with it.
-    """
+    """Folder of the pictures that came with this copy of cnncodes: a wheel's, or the checkout's; raises CnnCodesError."""
     for folder in (_PACKAGE / "meadow", _PACKAGE.parent / "examples" / "meadow"):
         if folder.is_dir():
             return folder
@@ -31,18 +25,9 @@ def meadow_folder() -> Path:
 
 
 def write_meadow(folder: Path) -> int:
-    """Copy the pictures as ``train|test/CLASS/NN.jpg``: JPEG, the shorter side 160 px.
+    """Copy the pictures as ``train|test/CLASS/NN.jpg`` (JPEG, the shorter side 160 px), and return their number.
 
     Files that are there already with the same content are left alone, so that a run on them goes on.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    int
-        Number of pictures.
     """
     source = meadow_folder()
     pictures = sorted(source.glob("*/*/*.jpg"))
@@ -60,20 +45,9 @@ TEST_SHARE = 5  # every fifth scan of a digit
 
 
 def write_digits(folder: Path, each: int = 100) -> int:
-    """Write ``train|test/DIGIT/NNNN.png``: grey scans of 64 x 64 px (UCI, Alpaydin and Kaynak 1998).
+    """Write ``train|test/DIGIT/NNNN.png``, grey scans of 64 x 64 px (UCI, Alpaydin and Kaynak 1998), and return their number.
 
-    Files that are there already are left alone.
-
-    Parameters
-    ----------
-    folder : Path
-    each : int, default 100
-        Scans of each digit, of about 180 that there are.
-
-    Returns
-    -------
-    int
-        Number of images.
+    Files that are there already are left alone; of each digit there are about 180 scans.
     """
     from sklearn.datasets import load_digits
 

@@ -48,7 +48,7 @@ class Finding(Fact):
     Parameters
     ----------
     kind : str
-        One of those in :data:`cnncodes.advice.sentences.FINDINGS`, or of :data:`cnncodes.images.notes.NOTES`.
+        One of those in :data:`cnncodes.advice.sentences.FINDINGS`.
     values : dict
         Numbers; ``count`` is the number of cases, of which only the clearest are listed.
     cases : tuple of Case

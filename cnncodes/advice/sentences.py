@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnncodes.advice.facts import Case, Fact, Finding
 from cnncodes.core.records import to_value
@@ -49,6 +50,19 @@ class Reason:
         return f"{self.short} {self.figures}".rstrip()
 
 
+#: What values of another version, or damaged ones, lead to.
+_OTHER = (LookupError, TypeError, ValueError, AttributeError)
+_Sentence = TypeVar("_Sentence")
+
+
+def _said(table: dict[str, Callable[[Values], _Sentence]], fact: Fact) -> _Sentence | None:
+    """The sentence of a fact; None of another version's."""
+    try:
+        return table[fact.kind](fact.values)
+    except _OTHER:
+        return None
+
+
 # --- findings
 
 
@@ -58,13 +72,18 @@ def finding_text(finding: Finding) -> str:
     if "text" in values:  # of an earlier version, without capital and full stop
         text = str(values["text"])
         return f"{text[:1].upper()}{text[1:]}."
-    if finding.kind in FILE_NOTES:
-        return f"{counted(values['count'], 'file')} {_are(values['count'])} {FILE_NOTES[finding.kind]}."
-    return FINDINGS[finding.kind](values)
+    return _said(FINDINGS, finding) or f"{finding.kind}: {counted(len(finding.cases), 'case')}."
 
 
 def case_text(kind: str, case: Case) -> str:
     """What a finding of this kind says about one of its cases: names, and why."""
+    try:
+        return _case(kind, case)
+    except _OTHER:
+        return ", ".join(case.names)
+
+
+def _case(kind: str, case: Case) -> str:
     values, name = case.values, case.names[0] if case.names else ""
     if "text" in values:
         return str(values["text"])
@@ -101,7 +120,12 @@ def _one_colour(values: Values) -> str:
     )
 
 
+def _file_note(words: str, v: Values) -> str:
+    return f"{counted(v['count'], 'file')} {_are(v['count'])} {words}."
+
+
 FINDINGS: dict[str, Callable[[Values], str]] = {
+    **{kind: partial(_file_note, words) for kind, words in FILE_NOTES.items()},
     "unreadable": lambda v: f"{v['count']:,} of the {counted(v['looked'], 'image')} checked cannot be read.",
     "classes-not-learned": lambda v: f"{_classes(v['count'])} to test {_have(v['count'])} no training images.",
     "classes-not-tested": lambda v: f"{_classes(v['count'])} {_have(v['count'])} training images but no test images.",
@@ -132,8 +156,10 @@ def finding_value(finding: Finding) -> Values:
 def reason_of(fact: Fact) -> Reason:
     """The sentences of a reason."""
     if fact.kind == "text":  # of an earlier version
-        return Reason(**fact.values) if "conclusion" in fact.values else Reason(fact.values["text"])
-    return REASONS[fact.kind](fact.values)
+        names = ("conclusion", "figures", "compare")
+        said = {name: str(fact.values[name]) for name in names if name in fact.values}
+        return Reason(**said) if "conclusion" in said else Reason(str(fact.values.get("text", "")))
+    return _said(REASONS, fact) or Reason(f"{fact.kind}.")
 
 
 def _size(v: Values) -> Reason:
@@ -257,7 +283,7 @@ def reason_value(fact: Fact) -> Values:
 
 def note_text(fact: Fact) -> str:
     """The sentence of a note."""
-    return str(fact.values["text"]) if fact.kind == "text" else NOTES[fact.kind](fact.values)
+    return str(fact.values.get("text", "")) if fact.kind == "text" else _said(NOTES, fact) or f"{fact.kind}."
 
 
 def _copies(v: Values) -> str:
