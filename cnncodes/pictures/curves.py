@@ -85,7 +85,7 @@ def draw_rates(test: RangeTest, path: str | os.PathLike[str]) -> Path:
     for rate, label in ((test.steepest, "steepest fall"), (test.level, "down to guessing")):
         if rate is not None:
             axes.axvline(rate, color=COLOURS[2], linestyle="--", label=f"{label}: {rate:.2g}")
-    end = "blows up" if test.blew_up else "end of the range"
+    end = "diverges" if test.blew_up else "end of the range"
     axes.axvline(test.blow_up, color=COLOURS[1], linestyle="--", label=f"{end}: {test.blow_up:.2g}")
     axes.axvline(test.rate, color="black", linewidth=1.5, label=f"taken: {test.rate:g}")
     axes.set_xlabel("learning rate (of new layers)")
