@@ -251,7 +251,7 @@ class FrozenCache:
             yield rows[good].tolist(), found.view(-1, *self.shape)
 
     def remove(self) -> None:
-        """Delete the file: what it holds can be computed again."""
+        """Delete the file."""
         self._values = None
         self.path.unlink(missing_ok=True)
 

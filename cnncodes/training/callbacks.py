@@ -43,7 +43,7 @@ class Callback:
         """Once, before anything is computed; a resumed training is at its checkpoint already."""
 
     def on_epoch_begin(self, training: Training) -> None:
-        """Before the first batch of an epoch, or of what is left of it."""
+        """Before the first batch of an epoch, or of the rest of a resumed one."""
 
     def on_batch_end(self, training: Training) -> None:
         """After each batch; ``training.state`` counts it."""

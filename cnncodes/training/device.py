@@ -25,7 +25,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt's numbers (malloc.h)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together: the ``rank``-th of ``count``."""
+    """The ``rank``-th of ``count`` processes that train together."""
 
     rank: int = 0
     count: int = 1

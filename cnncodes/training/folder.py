@@ -20,7 +20,7 @@ KIND = "cnncodes training"
 MODEL = "model.safetensors"
 RECORD = "run.json"
 RANGE_TEST = "range_test.json"
-#: What a training leaves in its folder beside checkpoints and events, in the order in which it is removed.
+#: Files of a training other than checkpoints and events, in the order in which they are removed.
 NAMES = (MODEL, FROZEN, RANGE_TEST, METRICS, RECORD)
 
 
@@ -87,7 +87,7 @@ def keep_rate(folder: Path, rate: float) -> None:
 
 
 def keep_result(folder: Path, result: dict[str, Any]) -> None:
-    """Write into the run's record what a finished training gives beside its model: epochs, test, unreadable images."""
+    """Write epochs, test and unreadable images of a finished training into the run's record."""
     path = folder / RECORD
     write_whole(path, json.dumps(_read(path) | {"result": result}, indent=2))
 

@@ -225,7 +225,7 @@ def _train(job: _Job, rule: SplitRule | Split, compute: Compute, around: _Around
 
 
 def _run(job: _Job, task: Task, training: Training, around: _Around) -> dict[str, Any]:
-    """Run the training and save the model; what it gives beside the model, as JSON."""
+    """Run the training and save the model; epochs, test and split as JSON."""
     leads = training.processes.leads
     if around.resume and not training.resume() and leads:
         around.notes(f"there is no checkpoint in '{job.folder}': the training begins at epoch 1.")
@@ -258,7 +258,7 @@ def _untouched(job: _Job, split: Split) -> Split:
 
 
 def _with_head(job: _Job, digests: Iterable[int], *names: str) -> set[int]:
-    """Some digests, and those that the initial head has under these names."""
+    """Digests, with those of the initial head under these names."""
     head = () if job.head is None else (getattr(job.head[1], name).tolist() for name in names)
     return {*digests, *itertools.chain.from_iterable(head)}
 

@@ -1,4 +1,4 @@
-"""Where a training is, what it has given so far, and its checkpoints: everything that a resumed training needs."""
+"""State of a training, its metrics and its checkpoints: everything that a resumed training needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnncodes.core.records import from_value
 from cnncodes.training.settings import TrainingSettings
 
 METRICS = "metrics.jsonl"  # in a run's folder: a line for each epoch
-KEPT = 2  # checkpoints, while a training goes on
+KEPT = 2  # checkpoints during a training
 
 
 class InterruptedTrainingError(CnnCodesError):
@@ -48,7 +48,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Tested:
-    """A trained network on images that had no part in it: how many, their mean loss and top-1 accuracy (0..1)."""
+    """Test of a trained network: number of images, mean loss and top-1 accuracy (0..1)."""
 
     images: int
     loss: float
@@ -129,7 +129,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def keep_last(folder: Path, count: int) -> None:
-    """Remove all checkpoints but the last ones, and what a kill left of one."""
+    """Remove all checkpoints but the last ones, and unfinished ones."""
     remove_partials(folder, "checkpoint-*.pt")
     found = checkpoints(folder)
     for old in found[: max(0, len(found) - count)]:

@@ -1,4 +1,4 @@
-"""Published weights: where they are, what they reach, on which terms. The one door to torchvision."""
+"""Published weights: addresses, accuracy and terms. The one door to torchvision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which network a set of tensors belongs to, what is not used, and what to say if it belongs to none."""
+"""The network of a set of tensors: found by keys and shapes, or an error that names the differences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INSIDE = (".module.", "._orig_mod.")  # DataParallel and torch.compile put these
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a file has beside its network, and what of the network it lacks."""
+    """Tensors of a file that its network does not use, and stages of the network that the file lacks."""
 
     tensors: Mapping[str, Shape]  # of a last layer by another name, or of other modules
     stages: tuple[str, ...]
@@ -45,10 +45,10 @@ def _known_keys() -> frozenset[str]:
 def unwrapped(
     keys: Iterable[str], name: str, network: str | None = None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The keys of a network by their names without what wraps it, and the keys of other modules beside it.
+    """The keys of a network by their names without the prefix of what wraps it, and the keys of other modules.
 
-    Modules that hold a network put their name for it before each key: ``module.``, ``model.backbone.``, ... What they
-    hold beside it (a loss, a metric) has another prefix.
+    A module that holds a network puts its name for it before each key: ``module.``, ``model.backbone.``, ... Its other parts
+    (a loss, a metric) have another prefix.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _library_network(network: str, shapes: Mapping[str, Shape], name: str) -> Ne
 
 
 def left_out(network: Network, shapes: Mapping[str, Shape]) -> LeftOut:
-    """What the tensors have beside a network that :func:`fit_network` found, and what of it they lack."""
+    """Tensors that a network of :func:`fit_network` does not use, and stages that it lacks."""
     wanted, whole = network.tensor_shapes(), network if "/" in network.name else get_network(network.name)
     return LeftOut(
         {key: shape for key, shape in shapes.items() if key not in wanted},
@@ -173,8 +173,8 @@ def _are_heads(shapes: Mapping[str, Shape], network: Network) -> bool:
     """Whether these tensors can only be layers after the network's last convolution: matrices that read its last map, a
     fully connected stage, or each other.
 
-    Normalisations, convolutions, and matrices that give what a stage reads may stand in between, and without them the codes
-    would be wrong.
+    Normalisations, convolutions, and matrices whose output a stage can read may be in between: without them the codes would
+    be wrong.
     """
     layers: dict[str, dict[str, Shape]] = {}
     for key, shape in shapes.items():

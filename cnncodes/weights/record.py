@@ -45,7 +45,7 @@ class Weights:
     seen : tuple of int, default ()
         Digests (:func:`cnncodes.images.file_digest`) of the images that a training learned from, which no evaluation may use.
     left_out : LeftOut or None, default None
-        What the file has beside the network, and what of the network it lacks. The architecture ends where the numbers end.
+        Tensors of the file that are not used, and stages that it lacks. The architecture ends where the numbers end.
     watched : tuple of int, default ()
         Digests of the images that chose the epoch of a training: they were not learned from, and are no test.
     evidence : dict, default {}
@@ -74,7 +74,7 @@ class Weights:
 
     @property
     def whole(self) -> Network:
-        """The network with all its stages, also those that the file has no numbers for: what can be trained."""
+        """The network with all its stages, also those that the file lacks: what can be trained."""
         whole = get_network(self.network)
         return whole if len(whole.stages) > len(self.architecture.stages) else self.architecture
 

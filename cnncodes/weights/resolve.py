@@ -77,8 +77,8 @@ def load_weights(
         - a file: ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt``, ``.caffemodel`` or ``.npy``; no code in it is run;
         - the folder of a training, which has its network in ``model.safetensors``.
     network : str, optional
-        Name of the network. By default ``alexnet`` for named weights, and for files what the file says or
-        what its keys and shapes fit.
+        Name of the network. By default ``alexnet`` for named weights, and for files the network that the file states or
+        that its keys and shapes fit.
     download : bool, default False
         Download published weights that are not on this machine.
     progress : callable, optional

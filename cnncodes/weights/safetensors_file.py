@@ -80,7 +80,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
         RuntimeError,
         MemoryError,
     ) as error:
-        # beside its own, what the library raises for dtypes that this torch does not have, and for empty files
+        # the library raises many kinds for dtypes that this torch does not have, and for empty files
         raise damaged(path, f"{type(error).__name__} {first_line(error)}") from error
 
 
@@ -113,7 +113,7 @@ def write_tensors(
 
     path = Path(path)
     with replacing(path, overwrite=overwrite, error=WeightsError) as partial:
-        mode = partial.stat().st_mode  # what the umask says; the library's own files are private
+        mode = partial.stat().st_mode  # by the umask; the library's own files are private
         try:
             save_file(_apart(tensors), partial, {ENTRY: json.dumps(record)})
         except SafetensorError as error:

@@ -14,7 +14,7 @@ from cnncodes.core.errors import WeightsError
 from cnncodes.weights.content import FileContent, damaged, first_line, require_file
 
 NESTED = ("state_dict", "model_state_dict", "model")
-#: What checkpoints hold beside their tensors. None of it is made: a stand-in takes its place.
+#: Classes in checkpoints beside tensors. None of them is used: a stand-in takes its place.
 HARMLESS = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     "numpy.dtype",
@@ -63,7 +63,7 @@ def _check_archive(path: Path, size: int) -> None:
 
 
 def _stand_in(name: str) -> type:
-    """A class in place of what a checkpoint names beside its tensors: it takes everything and keeps nothing."""
+    """A class that takes any arguments and state, and ignores them."""
     module, _, last = name.rpartition(".")
     nothing = {
         "__new__": lambda cls, *_: object.__new__(cls),
