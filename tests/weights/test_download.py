@@ -93,8 +93,13 @@ def path(tmp_path, entry):
     return tmp_path / "cache" / "checkpoints" / entry.file_name
 
 
-def partial(path):
-    return path.with_name(path.name + ".part")
+def partial(path, content=None):
+    """The file in which a download collects; with some content, of an earlier one that was interrupted."""
+    found = path.with_name(path.name + ".part")
+    if content is not None:
+        path.parent.mkdir(parents=True)
+        found.write_bytes(content)
+    return found
 
 
 def test_a_download_arrives_verified_and_reports_progress(server, entry, path):
@@ -109,8 +114,7 @@ def test_a_download_arrives_verified_and_reports_progress(server, entry, path):
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(server, entry, path):
-    path.parent.mkdir(parents=True)
-    partial(path).write_bytes(CONTENT[:300_000])
+    partial(path, CONTENT[:300_000])
     seen = []
     download(entry, path, lambda done, total: seen.append(done))
     assert server.asked == ["bytes=300000-"]
@@ -126,8 +130,7 @@ def test_a_connection_that_breaks_is_taken_up_again(server, entry, path):
 
 
 def test_a_connection_that_brings_nothing_keeps_what_is_there(server, entry, path):
-    path.parent.mkdir(parents=True)
-    partial(path).write_bytes(CONTENT[:1000])
+    partial(path, CONTENT[:1000])
     server.break_after = 0
     with pytest.raises(WeightsMissingError, match="does not answer"):
         download(entry, path)
@@ -150,8 +153,7 @@ def test_an_interrupt_keeps_what_has_arrived(server, entry, path):
 
 
 def test_a_server_without_ranges_sends_all_again(server, entry, path):
-    path.parent.mkdir(parents=True)
-    partial(path).write_bytes(b"x" * 500)
+    partial(path, b"x" * 500)
     server.ranges = False
     download(entry, path)
     assert path.read_bytes() == CONTENT
@@ -159,8 +161,7 @@ def test_a_server_without_ranges_sends_all_again(server, entry, path):
 
 @pytest.mark.parametrize("start", [b"wrong" * 1000, b"wrong" + CONTENT[5:], CONTENT + b"too long", CONTENT])
 def test_a_start_of_another_file_is_thrown_away(server, entry, path, start):
-    path.parent.mkdir(parents=True)
-    partial(path).write_bytes(start)
+    partial(path, start)
     download(entry, path)
     assert path.read_bytes() == CONTENT
 
@@ -194,8 +195,7 @@ def test_a_server_that_refuses_is_named(server, entry, path, status):
 
 
 def test_a_server_with_another_range_than_asked_is_not_trusted(server, entry, path):
-    path.parent.mkdir(parents=True)
-    partial(path).write_bytes(CONTENT[:1000])
+    partial(path, CONTENT[:1000])
     server.wrong_range = True
     with pytest.raises(WeightsMissingError):
         download(entry, path)
