@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
+from hooks import Learning
 
 from cnncodes.heads.splits import Split
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.images.decode import write_png
 from cnncodes.networks import NETWORKS, Convolution, Linear, MaxPool, Network
-from cnncodes.training import TrainingSettings, finetune, train
-from cnncodes.weights import load_weights
 from cnncodes.weights.preprocessing import Preprocessing
 
 SIDE = 36
-SETTINGS = TrainingSettings(
-    epochs=1, batch_size=8, learning_rate=0.02, middle_rate=1.0, early_rate=1.0, dropout=0.1, mirror=False
-)
-OPTIONS = {"split", "resume", "keep_checkpoints", "progress", "callbacks", "notes", "head", "keep_head"}
-
-
-class Learning:
-    """Trains the tiny network: ``learn("run", epochs=2, resume=True)``, with ``weights`` fine-tunes; settings and options by name.
-
-    Each training is in a folder of the test's own; ``settings`` are those without changes.
-    """
-
-    def __init__(self, network, pixels, data, folder, settings=SETTINGS):
-        self.network, self.pixels, self.data = network, pixels, data
-        self.folder, self.settings = folder, settings
-
-    def __call__(self, name="run", data=None, weights=None, **more):
-        options = {key: more.pop(key) for key in OPTIONS & more.keys()}
-        settings = dataclasses.replace(self.settings, **more)
-        data = self.data if data is None else data
-        if weights is not None:
-            return finetune(data, weights, self.folder / name, settings, **options)
-        return train(data, self.network, self.pixels, self.folder / name, settings, **options)
-
-    def tensors(self, *given, **more):
-        """What such a training has learned."""
-        return load_weights(self(*given, **more).model).tensors
-
-    @property
-    def random(self):
-        """Untrained weights of the network."""
-        return dataclasses.replace(load_weights("random:0", network="tiny"), preprocessing=self.pixels)
 
 
 @pytest.fixture

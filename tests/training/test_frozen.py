@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import Learning
-from hooks import AtBegin, StopAt
+from hooks import AtBegin, Learning, StopAt
 
 from cnncodes.codes import CodesFile
 from cnncodes.core.errors import OptionError

@@ -8,8 +8,7 @@ import math
 
 import pytest
 import torch
-from conftest import Learning
-from hooks import AtBegin, StopAt
+from hooks import AtBegin, Learning, StopAt
 
 from cnncodes.advice import load_recipe
 from cnncodes.advice.recipe import Recipe
