@@ -69,22 +69,18 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
     from cnncodes.advice.facts import Fact
     from cnncodes.advice.sentences import note_text, option_text, reason_of
 
-    evidence = advice.evidence
-    title = f"what each stage knows: {evidence.judged:,} images to learn from, each left out once"
-    columns = ("stage", "numbers", "5 neighbours", "linear", "LogME", f"over {evidence.best_late.stage}")
-    reporter.table(title, columns, [_row(depth, depth is evidence.best_late) for depth in evidence.depths])
+    evidence, best = advice.evidence, advice.evidence.best_late
+    title = f"accuracy by layer on {evidence.judged:,} training images (leave-one-out)"
+    columns = ("layer", "numbers", "5 neighbours", "linear", "LogME", f"over {best.stage}")
+    reporter.table(title, columns, [_row(depth, depth is best) for depth in evidence.depths])
     reporter.result(f"always the largest class: {percent(evidence.majority)}; split: {evidence.size.how}")
     if evidence.confidence is not None:
-        reporter.result(
-            f"the network's own confidence on these images: {percent(evidence.confidence)} on average"
-        )
+        reporter.result(f"mean confidence of the network's own classifier: {percent(evidence.confidence)}")
     print_findings(reporter.result, advice.warnings)
     reporter.result()
     for option, name in ((advice.advised, "recipe"), (advice.runner_up, "runner-up")):
-        reporter.result(
-            f"{name}: {option.recipe} - {option.summary}; about {duration(option.seconds)} "
-            f"on {evidence.device} {option_text(option)}"
-        )
+        about = f"about {duration(option.seconds)} on {evidence.device} {option_text(option)}"
+        reporter.result(f"{name}: {option.recipe} - {option.summary}; {about}")
     for reason in (*advice.reasons, *filter(None, (advice.close,))):
         reporter.result(f"- {one_line(str(reason_of(reason)))}")
     reporter.result(f"- {advice.runner_up.recipe} is the runner-up. {reason_of(advice.runner_up_reason)}")
@@ -108,18 +104,13 @@ def print_findings(
 
 
 def _row(depth: Depth, reference: bool) -> tuple[object, ...]:
-    grid = f"{depth.numbers:,}" + (
-        f" (pooled to {depth.pooled_to} x {depth.pooled_to})" if depth.pooled_to else ""
-    )
+    def share(value: float, error: float) -> str:
+        return f"{100 * value:.1f} +- {100 * error:.1f} %"
+
+    pooled = f" (pooled to {depth.pooled_to} x {depth.pooled_to})" if depth.pooled_to else ""
+    judged = (share(depth.neighbours, depth.neighbours_se), share(depth.linear, depth.linear_se))
     over = None if reference else f"{100 * depth.behind:+.1f} +- {100 * depth.behind_se:.1f}"
-    return (
-        depth.stage,
-        grid,
-        f"{100 * depth.neighbours:.1f} +- {100 * depth.neighbours_se:.1f} %",
-        f"{100 * depth.linear:.1f} +- {100 * depth.linear_se:.1f} %",
-        f"{depth.log_me:.3f}",
-        over,
-    )
+    return (depth.stage, f"{depth.numbers:,}{pooled}", *judged, f"{depth.log_me:.3f}", over)
 
 
 def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
@@ -127,6 +118,5 @@ def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
     from cnncodes.pictures.curves import save_depth
 
     picture = save_depth(advice.evidence, folder / PICTURE)
-    record = folder / RECORD
-    write_whole(record, json.dumps(plain(advice), indent=2))
-    reporter.note(f"written: {picture}, {record}")
+    write_whole(folder / RECORD, json.dumps(plain(advice), indent=2))
+    reporter.note(f"written: {picture}, {folder / RECORD}")

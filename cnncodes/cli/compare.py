@@ -47,10 +47,8 @@ def compare(
     reporter.note(catalog.describe())
 
     def told(model: str, recipe: str, found: RunReport | FailedModel) -> None:
-        result = (
-            percent(found.evaluation.top1) if hasattr(found, "evaluation") and found.evaluation else "failed"
-        )
-        reporter.note(f"{one_line(model)}, {recipe}: {result}")
+        tested = getattr(found, "evaluation", None)
+        reporter.note(f"{one_line(model)}, {recipe}: {percent(tested.top1) if tested else 'failed'}")
 
     with reporter.steps() as progress:
         found = compare_all(
@@ -69,16 +67,16 @@ def compare(
 def _print(reporter: Reporter, found: ModelComparison) -> None:
     """The table, and what it allows to say."""
     told = ("accuracy (%)", "to the best (points)", "images/s", "codes per image", "time")
-    title = f"{found.n:,} test images, {found.train + found.val:,} to learn from, {found.classes:,} classes; 95 % intervals"
+    title = f"{found.n:,} test images, {found.train + found.val:,} training images, {found.classes:,} classes; 95 % intervals"
     reporter.table(title, ("model", "recipe", *told), [_row(model) for model in found.models])
     best = found.models[0]
     if found.close:
         names = ", ".join(_named(model) for model in found.close)
-        reporter.result(f"best: {_named(best)}; these test images cannot tell it from {names}")
+        reporter.result(f"best: {_named(best)}; the difference to {names} is within chance")
     elif len(found.models) > 1:
         reporter.result(f"best: {_named(best)}; the others are worse by more than chance")
     if any(model.untrained for model in found.models):
-        reporter.result("random weights are untrained: they show what a network is worth without pretraining")
+        reporter.result("random weights show what a network can do without pretraining")
     reporter.unreadable(found.unreadable)
     for failed in found.failed:
         reporter.warn(f"failed: {one_line(failed.name)}, {failed.recipe}: {failed.problem} {failed.remedy}")

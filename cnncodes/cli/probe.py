@@ -103,8 +103,8 @@ def _print(reporter: Reporter, result: ProbeResult) -> None:
     tested = sorted({probe.tested for probe in result.probes})
     images = f"{tested[0]:,}" if len(tested) == 1 else f"{tested[0]:,} to {tested[-1]:,}"
     title = (
-        f"accuracy, mean of {len(result.classes)} classes, in percent; images {result.how} "
-        f"({images} images); by chance {percent(result.chance)}"
+        f"accuracy (%), mean over {len(result.classes)} classes; images {result.how} ({images} images); "
+        f"chance {percent(result.chance)}"
     )
     reporter.table(title, columns, rows)
     deep = [source for source in result.sources if len(result.layers(source)) > 1]
@@ -112,7 +112,9 @@ def _print(reporter: Reporter, result: ProbeResult) -> None:
         entry = result.best(source)
         reporter.result(f"best layer of {source}: {entry.layer}, {percent(entry.mean)} ({_column(entry)})")
     if deep:
-        reporter.note("note: these test images chose the best layer; expect a little less from it on others")
+        reporter.note(
+            "note: these test images selected the best layer; its accuracy on other images will be slightly lower"
+        )
     reporter.result(learning_text(result.learning()))
 
 
