@@ -82,18 +82,14 @@ _KEPT: dict[Any, Task] = {}
 def _result(ray: Any, part: Part, reference: Any) -> tuple[Block, Work]:
     try:
         block, work = ray.get(reference)
-    except (
-        ray.exceptions.WorkerCrashedError,
-        ray.exceptions.OutOfMemoryError,
-        ray.exceptions.NodeDiedError,
-        ray.exceptions.ObjectLostError,
-    ) as error:
-        raise WorkerError(
-            f"Ray lost the images from row {part.rows[0][0]:,} on {TRIES + 1} times ({type(error).__name__}).",
-            "Look at these images, at the memory of the workers and at Ray's log (/tmp/ray/session_latest/logs).",
-        ) from None
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ray.exceptions.RayError as error:  # its workers, machines or the cluster itself
+        raise WorkerError(
+            f"Ray could not compute the images from row {part.rows[0][0]:,} on, in up to {TRIES + 1} tries ({type(error).__name__}).",
+            "Look at these images, at the memory of the workers and at Ray's log (/tmp/ray/session_latest/logs); "
+            "the same command goes on with what is left.",
+        ) from None
     # Arrays from Ray's store cannot be written.
     return replace(block, codes={stage: np.array(values) for stage, values in block.codes.items()}), work
 
