@@ -132,11 +132,7 @@ def adaptive_average(incoming: int, outgoing: int) -> Tensor:
 
     Place i is the mean from ``floor(i incoming / outgoing)`` to ``ceil((i + 1) incoming / outgoing)``.
     """
-    matrix = torch.zeros(outgoing, incoming, dtype=torch.float64)
-    for place in range(outgoing):
-        start, end = place * incoming // outgoing, -(-(place + 1) * incoming // outgoing)
-        matrix[place, start:end] = 1 / (end - start)
-    return matrix
+    return F.adaptive_avg_pool1d(torch.eye(incoming, dtype=torch.float64), outgoing).T
 
 
 def window_places(network: Network, stage: str, crop: int) -> tuple[float, int]:
