@@ -107,7 +107,7 @@ class RunSteps:
     def plan(self, asked: Recipe | None) -> tuple[RunPlan, Recipe, Division, Advice | None]:
         """The steps before the recipe is followed: split, advice, choice of the recipe."""
         hooks = Hooks() if (self.folder / REPORT).exists() else self.hooks
-        division = self.divide()
+        division = self.divide(gather=True)
         hooks.tell("split", division)
         advice = self._advise(division.applied(self.catalog), needed=asked is None)
         if advice is not None:
@@ -143,8 +143,11 @@ class RunSteps:
         took = there.get(step, 0.0) + time.perf_counter() - started
         self.note.keep(seconds={**there, step: round(took, 3)})
 
-    def divide(self) -> Division:
-        """The split that is given, the data's own, or one that is drawn once and kept; the codes that are there carry it."""
+    def divide(self, gather: bool = False) -> Division:
+        """The split that is given, the data's own, or one that is drawn once and kept; the codes that are there carry it.
+
+        With ``gather`` the codes of the advice are computed in the pass that the split needs.
+        """
         path = self.folder / SPLIT
         if path.exists():
             values = self.note.values
@@ -161,7 +164,7 @@ class RunSteps:
                     "Remove the folder, or choose another one with -o.",
                 )
         else:
-            division = self.order.division or self._new_division()
+            division = self.order.division or self._new_division(gather)
             self.note.keep(
                 split=division.how, split_record=division.record, left_out=division.left_out.tolist()
             )
@@ -170,8 +173,8 @@ class RunSteps:
             carry_splits(self.folder / CODES, division.applied(self.catalog))
         return division
 
-    def _new_division(self) -> Division:
-        codes = self._codes_for_copies()
+    def _new_division(self, gather: bool) -> Division:
+        codes = self._codes_for_copies(gather and not (self.folder / ADVICE).exists())
         with self._timed("split"):
             if is_divided(self.catalog):
                 if codes is None or self.weights is None:
@@ -182,14 +185,14 @@ class RunSteps:
             share = HELD_OUT if self.order.test is None else self.order.test
             return draw_division(self.catalog, usable, groups, same=same, share=share, seed=self.compute.seed)
 
-    def _codes_for_copies(self) -> Path | None:
+    def _codes_for_copies(self, gather: bool) -> Path | None:
         """Codes of all images, by which nearly equal ones are known; None without a network to make them."""
         if self.weights is None:
             return None
         path = self.folder / CODES
         with self._timed("codes"):
             layers = ",".join(late_stages(self.weights.architecture))
-            self._extract(self.catalog, path, layers, "center", gather=not (self.folder / ADVICE).exists())
+            self._extract(self.catalog, path, layers, "center", gather)
         return path
 
     def _groups(self, path: Path | None) -> tuple[Array, Array, Array]:
