@@ -14,6 +14,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -73,6 +74,8 @@ class _Workers:
         self._devices = settings.devices or (shared.device.torch_name,)
         self._shared = shared
         self._pool: ProcessPoolExecutor | None = None
+        self._context = multiprocessing.get_context("spawn")
+        self._begun = self._context.Event()
         self.suspects = False  # whether parts are waiting of which one has ended a worker
 
     def __enter__(self) -> _Workers:
@@ -119,19 +122,23 @@ class _Workers:
                 return again.result()
         except BrokenExecutor:
             pass
+        if not self._begun.is_set():
+            raise WorkerError(
+                "the worker processes ended before they could begin.",
+                "A script must start its work under if __name__ == '__main__', since its processes import it.",
+            )
         raise WorkerError(
-            f"a worker process was ended twice while it computed the images from row {part.rows[0][0]:,} on.",
-            "Look at these images and at the memory that is left; fewer --processes and a smaller --batch-size need "
-            "less. A script that uses several processes must start under if __name__ == '__main__'.",
+            f"a worker process ended twice while it computed the images from row {part.rows[0][0]:,} on.",
+            "Look at these images and at the memory that is left; fewer --processes and a smaller --batch-size need less.",
         )
 
     def _start(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        devices: SimpleQueue[str] = context.SimpleQueue()
+        devices: SimpleQueue[str] = self._context.SimpleQueue()
         for number in range(self._settings.processes):
             devices.put(self._devices[number % len(self._devices)])
+        arguments = str(self._file), devices, self._begun
         return ProcessPoolExecutor(
-            self._settings.processes, context, initializer=_begin, initargs=(str(self._file), devices)
+            self._settings.processes, self._context, initializer=_begin, initargs=arguments
         )
 
     def _end(self) -> None:
@@ -164,7 +171,8 @@ def _interrupts_held() -> Iterator[None]:
 _SHARED: dict[str, Any] = {}
 
 
-def _begin(file: str, devices: SimpleQueue[str]) -> None:
+def _begin(file: str, devices: SimpleQueue[str], begun: Event) -> None:
+    begun.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(file,), daemon=True).start()
     _SHARED.update(file=file, device=devices.get())

@@ -73,6 +73,15 @@ def test_images_that_kill_every_worker_are_named(photos, small_weights, tmp_path
     assert deaths.stat().st_size == 2, "twice, and no innocent block is blamed"
 
 
+def test_a_script_that_cannot_be_imported_is_named_as_the_reason(photos, small_weights, monkeypatch):
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", None)
+    monkeypatch.setattr(main, "__file__", "/gone.py", raising=False)
+    settings = settings_of(small_weights, ("pool1",), 4)
+    with pytest.raises(WorkerError, match="before they could begin"):
+        list(stream(read_catalog(photos), small_weights, settings, TWO))
+
+
 @pytest.mark.skipif(not hasattr(os, "pread"), reason="needs SIGKILL")
 @pytest.mark.parametrize("ends", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_the_command_and_nothing_is_lost(photo_folder, random_weights, tmp_path, ends):
