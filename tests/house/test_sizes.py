@@ -27,7 +27,7 @@ BUDGETS = {
     "page": 1500,  # 1,500
     "cli": 4285,  # 3,000
 }
-MODULES = 222  # 120
+MODULES = 205  # 120
 TESTS = 24_300  # 15,000
 FUNCTION = 80  # lines without the docstring, below cli/
 PARAMETERS = 8  # of a function that no room hands out, but for these
