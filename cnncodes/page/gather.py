@@ -103,6 +103,7 @@ def read_run(
         command=str(note.get("command", "")),
         created=str(note.get("created", "")),
         catalog=dataclasses.replace(catalog, names=names),
+        files=files,
         epochs=epochs,
         range_test=range_test,
         answers=answers,

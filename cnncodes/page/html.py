@@ -144,9 +144,10 @@ def render(page: RunPage) -> str:
 
 
 def page_source(name: str, **values: Any) -> str:
-    """A template with its values, the common styles, the script of its name and the digest of that."""
+    """A template with its values, the common styles, its script with that of corrections, and the digest of those."""
     environment = _environment()
-    style, script = (_source(environment, file) for file in ("page.css", f"{name}.js"))
+    style, *scripts = (_source(environment, file) for file in ("page.css", f"{name}.js", "corrections.js"))
+    script = "\n".join(scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return environment.get_template(f"{name}.html").render(
         style=style, script=script, digest=digest, **values

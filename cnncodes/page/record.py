@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,6 +163,8 @@ class RunPage:
     pictures : tuple of NetworkPicture
     notes : tuple of str
         What the page could not have, and why.
+    files : sequence of str
+        Path of each image.
     in_folder : tuple of str
         Names of what lies in the run's folder.
     """
@@ -182,4 +186,9 @@ class RunPage:
     map: PageMap | None = None
     pictures: tuple[NetworkPicture, ...] = ()
     notes: tuple[str, ...] = ()
+    files: Sequence[str] = ()
     in_folder: tuple[str, ...] = ()
+
+    def path(self, row: int) -> str:
+        """Where the image of a row is, for a table of corrections."""
+        return str(Path(self.files[row]).absolute())

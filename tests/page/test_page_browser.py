@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import shutil
@@ -201,15 +202,34 @@ def test_a_class_chosen_in_the_gallery_is_saved_as_a_table(browser, tmp_path) ->
     page.on("console", lambda message: wrong.append(message.text))
     page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
     page.goto(gallery.as_uri())
-    assert page.locator("#save").is_disabled()
+    assert not page.locator("#corrections").is_visible()
     page.locator("#filter").select_option("unlike")
     assert page.locator(".card:visible").count() == 1
     page.locator(".card:visible select").select_option(classes[1])
     with page.expect_download() as saved:
-        page.locator("#save").click()
+        page.locator("#corrections button").click()
     table = tmp_path / "corrections.csv"
     saved.value.save_as(table)
     context.close()
     assert not wrong
     found = read_catalog(photos, labels=table)
     assert found.classes[found.labels[0]] == classes[1] and "1 changed" in found.notes[-1]
+
+
+def test_a_mistake_is_corrected_on_the_page_of_a_run(browser, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    finished_run(tmp_path, trained=True)
+    context = browser.new_context(accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
+    page, wrong = context.new_page(), []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.goto(Path(write_report(tmp_path / "run").path).as_uri())
+    choice = page.locator("#mistakes [data-path]").first
+    choice.select_option("(leave out)")
+    with page.expect_download() as saved:
+        page.locator("#corrections button").click()
+    saved.value.save_as(tmp_path / "corrections.csv")
+    path = choice.get_attribute("data-path")
+    context.close()
+    rows = list(csv.reader((tmp_path / "corrections.csv").read_text().splitlines()))
+    assert rows == [["filename", "label"], [path, ""]]
+    assert Path(path).is_file() and not wrong
