@@ -24,7 +24,7 @@ BUDGETS = {
     "evaluation": 2500,  # 1,500
     "advice": 6400,  # 3,200
     "pictures": 5780,  # 4,400
-    "page": 1500,  # 1,500
+    "page": 1600,  # 1,500; the gallery of predictions is of the 1,500 for people
     "cli": 4285,  # 3,000
 }
 MODULES = 205  # 120
