@@ -100,23 +100,35 @@ def _print_strays(reporter: Reporter, strays: Strays) -> None:
 
 
 def export(
-    codes: options.Codes,
+    codes: options.CodesOrModel,
     output: options.Output,
     to: options.To,
     layer: options.ExportLayer = None,
+    weights: options.RecordedWeights = None,
     overwrite: options.Overwrite = False,
     *,
     reporter: Reporter,
 ) -> None:
-    """Write codes as npy, CSV, Parquet or for TensorBoard.
+    """Write codes or a model for other programs.
 
-    cnncodes export codes.h5 --to csv -o codes.csv
+    Codes become npy, CSV, Parquet or files for TensorBoard. A model becomes one ONNX or TorchScript file with network, head and
+    calibration: it takes images uint8 [N, side, side, 3], resized and cropped by the caller, and gives probabilities [N, classes].
+    Class names and preprocessing are in the metadata of the file.
 
-    cnncodes export codes.h5 --to projector -o logs/ && tensorboard --logdir logs/
+        cnncodes export codes.h5 --to csv -o codes.csv
+
+        cnncodes export codes.h5 --to projector -o logs/ && tensorboard --logdir logs/
+
+        cnncodes export model.safetensors --to onnx -o model.onnx
     """
-    from cnncodes.codes import export_codes
+    if to in ("onnx", "torchscript"):
+        from cnncodes.evaluation import export_model
 
-    written = export_codes(codes, output, to=to, layer=layer, overwrite=overwrite)
+        written = [export_model(codes, output, to=to, weights=weights, overwrite=overwrite)]
+    else:
+        from cnncodes.codes import export_codes
+
+        written = export_codes(codes, output, to=to, layer=layer, overwrite=overwrite)
     for path in written:
         reporter.result(f"{path} ({size(path.stat().st_size)})")
     reporter.document(written=[str(path) for path in written])

@@ -99,6 +99,7 @@ PathColumn = Annotated[str | None, option("--path-column", "NAME", "Table column
 LabelColumn = Annotated[str | None, option("--label-column", "NAME", "Table column with the label. [default: a usual name such as class]", more=True)]
 SplitColumn = Annotated[str | None, option("--split-column", "NAME", "Table column with the split. [default: a usual name such as subset]", more=True)]
 Codes = Annotated[str, argument("CODES", "Codes file from 'cnncodes extract'.")]
+CodesOrModel = Annotated[str, argument("CODES|MODEL", "Codes file, or a model (file or folder of a run).")]
 Parts = Annotated[list[str], argument("PARTS...", "Codes files from 'cnncodes extract --shard'.")]
 Model = Annotated[str, argument("MODEL", "Folder of a run, or a model file of run, fit-linear, finetune or train.")]
 Images = Annotated[list[str], argument("IMAGES...", "Images, folders, globs, lists, or one codes file.")]
@@ -190,7 +191,8 @@ Retry = Annotated[bool, flag("--retry", "Try all unreadable images again, not on
 Virtual = Annotated[bool, flag("--virtual", "Refer to the parts, which must stay in place, instead of copying them.")]
 CodesRoot = Annotated[str | None, option("--root", "FOLDER", "Current folder of the images. [default: as recorded in the file]")]
 Sample = Annotated[int, option("--sample", "N", "Number of rows to extract again.", least=1)]
-To = Annotated[str, option("--to", "FORMAT", "npy (names and labels in FILE.names.csv), csv, parquet or projector (TensorBoard).")]
+To = Annotated[str, option("--to", "FORMAT",
+    "Codes: npy (names and labels in FILE.names.csv), csv, parquet or projector (TensorBoard). A model: onnx or torchscript.")]
 ExportLayer = Annotated[str | None, option("--layer", "LAYER", "Layer to export. [default: the deepest]")]
 InputSize = Annotated[int | None, option("--input", "PX", "Input size in pixels. [default: that of the network]")]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cnncodes.codes.settings import ExtractionSettings
+from cnncodes.codes.settings import ExtractionSettings, Pool
 from cnncodes.core.errors import OptionError
 from cnncodes.networks import channel_axis
 from cnncodes.weights import Weights, build_network
@@ -176,26 +176,29 @@ class Encoder:
         return torch.cuda.stream(self._threads.stream)
 
     def _to_rows(self, codes: Tensor, batch: int, crops: int) -> np.ndarray:
-        rows = self._pooled(codes).flatten(1).float().view(batch, crops, -1)  # [batch, crops, length]
+        rows = (
+            pooled(codes, self.settings.pool).flatten(1).float().view(batch, crops, -1)
+        )  # [batch, crops, length]
         if self.settings.kept_crops == 1:
             rows = rows.mean(1) if crops > 1 else rows[:, 0]
         rows = rows.to(getattr(torch, self.settings.dtype))
         return np.asarray(rows.cpu().numpy())
 
-    def _pooled(self, codes: Tensor) -> Tensor:
-        """One number for each channel, if the settings say so."""
-        if self.settings.pool == "none" or codes.dim() == 2:
-            return codes
-        axis = 1 + channel_axis(tuple(codes.shape[1:]))
-        if self.settings.pool == "cls":
-            if codes.dim() != 3:
-                raise OptionError(
-                    f"--pool cls takes the first token, and a layer gives maps of {tuple(codes.shape[1:])}.",
-                    "Use --pool mean.",
-                )
-            return codes[:, 0]
-        others = [place for place in range(1, codes.dim()) if place != axis]
-        return codes.amax(others) if self.settings.pool == "max" else codes.mean(others)
+
+def pooled(codes: Tensor, pool: Pool) -> Tensor:
+    """One number for each channel of ``[batch, ...]``, if ``pool`` is not "none"; vectors stay as they are."""
+    if pool == "none" or codes.dim() == 2:
+        return codes
+    axis = 1 + channel_axis(tuple(codes.shape[1:]))
+    if pool == "cls":
+        if codes.dim() != 3:
+            raise OptionError(
+                f"--pool cls takes the first token, and a layer gives maps of {tuple(codes.shape[1:])}.",
+                "Use --pool mean.",
+            )
+        return codes[:, 0]
+    others = [place for place in range(1, codes.dim()) if place != axis]
+    return codes.amax(others) if pool == "max" else codes.mean(others)
 
 
 class Normaliser:

@@ -23,6 +23,7 @@ from cnncodes.evaluation.scores import Scores, is_codes, model_weights, score, s
 from cnncodes.evaluation.sorting import check_sorted, sort_images
 from cnncodes.evaluation.timing import benchmark_network
 from cnncodes.evaluation.timing_record import Timing
+from cnncodes.evaluation.whole import export_model
 
 __all__ = [
     "AverageResult",
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "evaluate_average",
     "evaluate_scores",
+    "export_model",
     "is_codes",
     "model_weights",
     "predict",

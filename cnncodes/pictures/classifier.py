@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from cnncodes.codes.compute import Device, choose_device
 from cnncodes.core.errors import (
@@ -28,6 +27,7 @@ from cnncodes.core.errors import (
     nearest,
 )
 from cnncodes.core.files import model_file
+from cnncodes.evaluation.whole import scores_of
 from cnncodes.heads import LinearModel
 from cnncodes.heads.linear_model import AnyModel
 from cnncodes.images import crops_of, normalise
@@ -108,20 +108,8 @@ class Classifier:
         return self.classify(self.network.activations(pixels, [self.stage])[self.stage])
 
     def classify(self, codes: Tensor) -> Tensor:
-        """Scores ``[batch, classes]`` of what the classifier's stage gives, ``[batch, ...]``; gradients flow.
-
-        The same numbers as :meth:`cnncodes.heads.head.Head.scores`, as torch operations.
-        """
-        if self.head is None:
-            return codes
-        head = self.head.head
-        rows = codes.flatten(1)
-        if head.normalisation.kind == "l2":
-            length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-            rows = rows / torch.where(length > 0, length, torch.ones_like(length))
-        elif head.normalisation.kind == "standard":
-            rows = (rows - self._constant(head.normalisation.mean)) / self._constant(head.normalisation.scale)
-        return F.linear(rows, self._constant(head.weight), self._constant(head.bias))
+        """Scores ``[batch, classes]`` of what the classifier's stage gives, ``[batch, ...]``; gradients flow."""
+        return codes if self.head is None else scores_of(self.head, codes)
 
     def values(self, scores: Tensor) -> Tensor:
         """What is shown of scores ``[batch, classes, ...]``: probabilities, or the scores where there are none."""
@@ -152,9 +140,6 @@ class Classifier:
             names = inside[:8] or difflib.get_close_matches(text, self.classes, n=8, cutoff=0.5)
         raise OptionError(f"class '{text}' is not one of the {len(self.classes):,} of '{self.name}'.",
                           nearest(text, names) if names else "Use a class's number, from 0.")  # fmt: skip
-
-    def _constant(self, array: Any) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device.torch_name)
 
 
 @dataclass(frozen=True, eq=False)
