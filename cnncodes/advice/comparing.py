@@ -385,7 +385,7 @@ class _Work:
             raise
         except CnnCodesError as error:
             problem, remedy = error.problem, error.remedy
-        except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        except Exception as error:
             # A library's network may do anything; the others must not be lost for it.
             problem = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             remedy = "The network cannot be used this way: leave it out, or use another recipe."

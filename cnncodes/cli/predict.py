@@ -151,7 +151,9 @@ def _write_csv(predictions: list[Prediction], classes: tuple[str, ...]) -> None:
             continue
         odds = found.probabilities or ()
         second = printable(found.classes[1]) if len(found.classes) > 1 else ""
-        values = dict(zip(found.classes, odds or found.scores, strict=True))
+        values = dict(
+            zip(reversed(found.classes), reversed(odds or found.scores), strict=True)
+        )  # of one name the best
         writer.writerow(
             cells(
                 name, printable(found.classes[0]), _number(odds, 0), f"{found.scores[0]:.6f}", second, _number(odds, 1),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from cnncodes.evaluation.predictions import Prediction
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.readers import open_image
 
+LONGEST = 200  # bytes of a folder's name; file systems take 255
 UNSURE, UNLIKE, UNREADABLE = "unsure", "unlike", "unreadable"
 
 
@@ -76,19 +76,29 @@ def sort_images(
             place = Path(folder) / group
             place.mkdir(parents=True, exist_ok=True)
             name = _free(Path(visible(catalog.names[row])).name, group, used)
-            source = Path(catalog.reader[row])
-            if not os.path.lexists(source) or (copy and source.is_file()):
-                with open_image(catalog.reader[row]) as image, (place / name).open("xb") as target:
-                    shutil.copyfileobj(image, target)
-            else:
-                (place / name).symlink_to(source.absolute())
+            try:
+                _put(catalog.reader[row], place / name, copy)
+            except (OSError, ValueError):
+                if found.problem is None:
+                    raise
+                continue  # there is nothing to put there; its reason is told with the predictions
             taken[group] += 1
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise OutputExistsError(
             f"the images cannot be sorted into '{folder}': {reason_of(error)}.",
             "Check the folder and the free space; where links are not allowed, use --copy.",
         ) from error
     return dict(taken)
+
+
+def _put(source: str, target: Path, copy: bool) -> None:
+    path = Path(source)
+    if os.path.lexists(path) and not copy:
+        target.symlink_to(path.absolute())
+        return
+    with open_image(source) as image:
+        content = image.read()
+    target.write_bytes(content)
 
 
 def _group(found: Prediction, classes: set[str]) -> str:
@@ -103,7 +113,7 @@ def _group(found: Prediction, classes: set[str]) -> str:
         text = "".join(
             c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in visible(found.classes[0])
         )
-        return text.strip(" .") or "_"
+        return text.encode()[:LONGEST].decode(errors="ignore").strip(" .") or "_"
     return f"{name} images" if name in classes else name
 
 

@@ -42,16 +42,18 @@ class Likeness:
         if len(labels) < LEAST_IMAGES:
             return None
         counts = np.bincount(labels, minlength=K)
-        members = (labels == np.arange(K)[:, None]).astype(normalised.dtype)
-        means = (members @ normalised) / np.maximum(counts, 1)[:, None]
-        distances = _distances(normalised, means)
-        own, several = np.arange(len(labels)), counts[labels] > 1
-        # Without itself, the mean of its own class is n / (n - 1) times as far.
-        distances[own, labels] *= np.where(
-            several, counts[labels] / np.maximum(counts[labels] - 1, 1), np.inf
-        )
-        nearest = distances.min(axis=1)
+        means = np.stack([normalised[labels == k].mean(axis=0) for k in range(K)])
+        nearest = np.empty(len(labels))
+        for start in range(0, len(labels), _BLOCK):
+            own = labels[start : start + _BLOCK]
+            distances = _distances(normalised[start : start + _BLOCK], means)
+            # Without itself, the mean of its own class is n / (n - 1) times as far; an only image has none.
+            mine = distances[np.arange(len(own)), own] * counts[own] / np.maximum(counts[own] - 1, 1)
+            distances[np.arange(len(own)), own] = np.where(counts[own] > 1, mine, np.inf)
+            nearest[start : start + _BLOCK] = distances.min(axis=1)
         nearest = nearest[np.isfinite(nearest)]
+        if len(nearest) < LEAST_IMAGES:
+            return None
         quantiles = np.quantile(nearest, np.linspace(0, 1, QUANTILES))
         return cls(means.astype(np.float32), quantiles.astype(np.float32))
 

@@ -103,5 +103,6 @@ def pipeline_of(head: Head) -> Any:
         bias = head.bias[1:] if head.kind == "svm" else head.bias[1:] - head.bias[:1]
     else:
         row, bias = head.weight, head.bias
-    model.coef_, model.intercept_ = np.asarray(row, np.float64), np.asarray(bias, np.float64)
+    scale = (head.scale or 1.0) if head.kind == "softmax" else 1.0  # LinearSVC has scores, no probabilities
+    model.coef_, model.intercept_ = np.asarray(row, np.float64) / scale, np.asarray(bias, np.float64) / scale
     return make_pipeline(step, model)

@@ -317,10 +317,17 @@ def _nearly_copied(rows: np.ndarray, exact: np.ndarray, near: np.ndarray) -> np.
 
 
 def _keys(names: Sequence[str]) -> list[bytes]:
-    """What an image is drawn by: its name below the folder that all share, in NFC, so that it is the same everywhere."""
-    folders = [name.split("/")[:-1] for name in names]
+    """What an image is drawn by: its name below the folder that all share, in NFC, so that it is the same everywhere.
+
+    Images elsewhere, which a table of labels added, are drawn by their folder and name, and change nothing for the others.
+    """
+    parts = [name.split("/") for name in names]
+    elsewhere = [name.startswith(("/", "../")) for name in names]
+    folders = [part[:-1] for part, out in zip(parts, elsewhere, strict=True) if not out]
     shared = len(os.path.commonprefix(folders))  # noqa: RUF071 - of lists, whose entries are whole folders
-    below = ("/".join(name.split("/")[shared:]) for name in names)
+    below = (
+        "/".join(part[-2:] if out else part[shared:]) for part, out in zip(parts, elsewhere, strict=True)
+    )
     return [unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape") for name in below]
 
 

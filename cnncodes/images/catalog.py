@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from cnncodes.core.errors import CatalogError, OptionError, nearest
 from cnncodes.core.words import visible
 from cnncodes.images.folders import CLASSES_ARE
 from cnncodes.images.listing import SPLITS, SUFFIXES, Listing, Reading, class_places
-from cnncodes.images.readers import Reader
+from cnncodes.images.readers import Reader, image_exists
 from cnncodes.images.sources import LISTS, has_columns, is_list, read_sources
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
@@ -270,31 +271,60 @@ def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
     """The catalog with the labels of a table, such as the corrections that a person saved from a page.
 
     Images of the table that the catalog has get its labels, or are left out where the label is empty. Others that have a label
-    are added, in the train split where the catalog has splits.
+    are added, in the train split where the catalog has splits. The same image may be reached by other links in the two.
 
     Raises
     ------
     CatalogError
-        If the table cannot be read, no image is left, or classes differ only in capitals or blanks.
+        If the table cannot be read or has no column ``label``, an image that it adds is not there, no image is left, or
+        classes differ only in capitals or blanks.
     """
-    table = read_catalog(labels)
-    new = dict(zip(map(os.path.normpath, table.reader), _labels_of(table), strict=True))
-    files = [os.path.normpath(path) for path in catalog.reader]
+    if not is_list(os.fspath(labels)):
+        raise CatalogError(
+            f"'{labels}' is no table of labels.", "Give a CSV with the columns filename and label."
+        )
+    table = read_catalog(labels, label_column="label")
+    real = functools.lru_cache(maxsize=None)(os.path.realpath)
+
+    def place(path: str) -> str:
+        folder, name = os.path.split(os.path.normpath(path))
+        return os.path.join(real(folder), name)  # noqa: PTH118 - a Path costs 30 times more
+
+    new = {
+        place(path): _plain(label, catalog.classes)
+        for path, label in zip(table.reader, _labels_of(table), strict=True)
+    }
+    files = [place(path) for path in catalog.reader]
     kept = [row for row, path in enumerate(files) if new.get(path, "") is not None]
     known = {path: row for row, path in enumerate(files)}
     added = [path for path, label in new.items() if path not in known and label is not None]
+    for path in added:
+        if not image_exists(path):
+            raise CatalogError(
+                f"'{labels}' has a label for '{path}', which does not exist.",
+                "Correct its name, or leave its label empty.",
+            )
     own = _labels_of(catalog)
     wanted = [*(new.get(files[row]) or own[row] for row in kept), *(new[path] for path in added)]
     if not wanted:
         raise CatalogError(f"the table '{labels}' leaves no image.", "Give at least one image a label.")
-    root = os.fspath(catalog.root)
+    root = real(os.fspath(catalog.root))
     inside = [os.path.relpath(path, root) if Path(path).is_relative_to(root) else path for path in added]
     train = SPLITS.index("train") if catalog.splits.any() else 0
     changed = sum(path in known and label != own[known[path]] for path, label in new.items() if label)
     note = f"labels of '{labels}': {changed:,} changed, {len(added):,} images added, {len(files) - len(kept):,} left out"
     names = [*(catalog.names[row] for row in kept), *(name.replace(os.sep, "/") for name in inside)]
     splits = [*catalog.splits[kept].tolist(), *([train] * len(added))]
-    return catalog_of(Listing(root, names, wanted, splits, list(catalog.left_out), [*catalog.notes, note]))
+    return catalog_of(
+        Listing(
+            os.fspath(catalog.root), names, wanted, splits, list(catalog.left_out), [*catalog.notes, note]
+        )
+    )
+
+
+def _plain(label: str | None, classes: Sequence[str]) -> str | None:
+    """A label without the apostrophe that keeps a spreadsheet from taking it for a formula."""
+    return label[1:] if label is not None and label[:1] == "'" and label not in classes else label
 
 
 def _labels_of(catalog: Catalog) -> list[str | None]:

@@ -93,7 +93,11 @@ class ColumnShard:
         if names is None:
             return list(values)
         return [
-            None if value is None or value == -1 else names[value] if 0 <= value < len(names) else str(value)
+            None
+            if value is None or value == -1
+            else names[value]
+            if isinstance(value, int) and 0 <= value < len(names)
+            else str(value)
             for value in values
         ]
 

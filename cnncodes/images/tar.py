@@ -74,7 +74,7 @@ class TarShard:
                 return _load(path, index_path(path), stamp)
             shard = _scan(path, file)
         with contextlib.suppress(
-            OSError, RuntimeError, CnnCodesError
+            OSError, RuntimeError, ValueError, CnnCodesError
         ):  # no home, or none to write to: no index
             index = index_path(path)
             index.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from cnncodes.evaluation import Prediction
 from cnncodes.images.catalog import Catalog
 from cnncodes.page.html import check_output, page_source
 from cnncodes.page.images import CARD, webp
+from cnncodes.page.record import as_text
 from cnncodes.pictures.thumbnails import read_thumbnails
 
 MOST_SHOWN = 1000  # images on one page, some 8 MB
@@ -71,7 +72,7 @@ def write_gallery(
     cards = [
         Card(
             predictions[row],
-            str(Path(catalog.reader[row]).absolute()),
+            as_text(catalog.reader[row]),
             b"" if place in small.problems else webp(small.rgb[place], 72),
         )
         for place, row in enumerate(shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import html
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -168,6 +169,7 @@ def _environment() -> Environment:
         ),
     )
     environment.filters |= {
+        "exact": Exact,
         "n": "{:,}".format,
         "note": note_text,
         "reason": reason_of,
@@ -185,6 +187,13 @@ def _environment() -> Environment:
 def _source(environment: Environment, name: str) -> str:
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
+
+
+class Exact(str):
+    """A text that a template writes as it is, escaped but not made printable: what a script reads again."""
+
+    def __html__(self) -> str:
+        return html.escape(self, quote=True)
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:

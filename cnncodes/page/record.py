@@ -190,5 +190,11 @@ class RunPage:
     in_folder: tuple[str, ...] = ()
 
     def path(self, row: int) -> str:
-        """Where the image of a row is, for a table of corrections."""
-        return str(Path(self.files[row]).absolute())
+        """Where the image of a row is, for a table of corrections; empty where the name is no text."""
+        return as_text(self.files[row])
+
+
+def as_text(path: str) -> str:
+    """The full path of an image; empty where its name has bytes that are not UTF-8."""
+    full = str(Path(path).absolute())
+    return "" if any("\ud800" <= letter <= "\udfff" for letter in full) else full

@@ -108,6 +108,12 @@ def test_images_are_sorted_into_folders_by_class(made, small_weights, tmp_path):
     answers[0] = dataclasses.replace(answers[0], unlike=True)
     groups = sort_images(answers, catalog, tmp_path / "links")
     assert groups["unreadable"] == groups["unlike"] == 1
+    gone = [dataclasses.replace(answers[0], problem="gone"), *answers[1:]]
+    catalog.path(0).rename(tmp_path / "away.jpg")
+    assert sort_images(gone, catalog, tmp_path / "rest")["unreadable"] == 1, (
+        "and the missing one ends nothing"
+    )
+    (tmp_path / "away.jpg").rename(catalog.path(0))
     assert sum(groups.values()) == len(catalog)
     readable = [path for path in (tmp_path / "links").glob("*/*") if path.parent.name != "unreadable"]
     assert all(path.is_symlink() and path.is_file() for path in readable)

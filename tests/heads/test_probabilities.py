@@ -110,3 +110,4 @@ def test_likeness_leaves_each_training_image_out_and_tells_strangers():
     assert (found.percentiles(codes * -2) == 100).all()
     assert np.isnan(found.percentiles(np.full((1, 20), np.nan))).all()
     assert Likeness.of(codes[:20], labels[:20], 3) is None, "too few to know what is usual"
+    assert Likeness.of(np.eye(40), np.arange(40), 40) is not None, "classes of one image each"

@@ -132,3 +132,17 @@ def test_only_the_rows_that_are_given_are_drawn() -> None:
     catalog = catalog_of()
     rows = np.arange(0, 60, 2)
     assert np.isin(draw_rows(catalog, rows, 0.2, 0), rows).all()
+
+
+def test_an_image_added_from_elsewhere_moves_no_test_image(drawn) -> None:
+    """A table of corrections adds images by their full path, and the share of one more image is less than one."""
+    catalog = catalog_of()
+    more = Catalog(
+        catalog.root,
+        (*catalog.names, "/new/folder/1.jpg"),
+        np.append(catalog.labels, 0),
+        np.append(catalog.splits, 0),
+        catalog.classes,
+    )
+    assert names_tested(more, split_of(more)) - {"/new/folder/1.jpg"} <= drawn
+    assert len(drawn ^ names_tested(more, split_of(more))) <= 2

@@ -407,6 +407,19 @@ def test_a_table_of_corrections_wins_over_the_folders(tmp_path):
         f"{extra}/x/0.jpg": "ant",
     }
     assert "2 changed, 1 images added, 1 left out" in found.notes[-1]
+    (tmp_path / "link").symlink_to(photos)
+    by_link = read_catalog(tmp_path / "link", labels=table)
+    assert (by_link.names, by_link.classes) == (found.names, found.classes), "the same images by another way"
+    table.write_text(f"filename,label\n{photos}/ant/0.jpg,bee\n{photos}/ant/9.jpg,bee\n")
+    with pytest.raises(CatalogError, match=r"ant/9\.jpg', which does not exist"):
+        read_catalog(photos, labels=table)
+    table.write_text(f"filename,species\n{photos}/ant/0.jpg,bee\n")
+    with pytest.raises(CatalogError, match="label"):
+        read_catalog(photos, labels=table)
+    with pytest.raises(CatalogError, match="no table of labels"):
+        read_catalog(photos, labels=extra)
+    table.write_text(f"filename,label\n{photos}/ant/0.jpg,'-1\n")
+    assert "-1" in read_catalog(photos, labels=table).classes
     table.write_text("filename,label\n" + "".join(f"{path},\n" for path in read_catalog(photos).reader))
     with pytest.raises(CatalogError, match="leaves no image"):
         read_catalog(photos, labels=table)

@@ -188,6 +188,8 @@ def test_everything_but_the_map_works_without_javascript(opened) -> None:
 def test_a_class_chosen_in_the_gallery_is_saved_as_a_table(browser, tmp_path) -> None:  # type: ignore[no-untyped-def]
     photos = draw_photos(tmp_path / "photos", ("<b>ant", "bee"), each=2)
     (photos / "bee" / "broken.jpg").write_bytes(b"no image")
+    (photos / "<b>ant" / "0.jpg").rename(photos / "<b>ant" / "0 1.00\u202fPM\u00a0.jpg")
+    (photos / "bee").rename(photos / "big  bee")
     catalog = read_catalog(photos)
     classes = catalog.classes
     answers = [

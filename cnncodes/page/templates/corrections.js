@@ -16,7 +16,8 @@ document.documentElement.classList.add("script");
   }
   function cell(text) {
     // As in every table that cnncodes writes: nothing that a spreadsheet takes for a formula.
-    const safe = /^[=+\-@\t\r]/.test(text) ? "'" + text : text;
+    const number = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/.test(text);
+    const safe = /^[=+\-@\t\r]/.test(text) && !number ? "'" + text : text;
     return /[",\n\r]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
   }
   choices.forEach(function (choice) {
