@@ -23,13 +23,13 @@ class Reading(options.Group):
     label_column: options.LabelColumn = None
     split_column: options.SplitColumn = None
     classes_are: options.ClassesAre = None
-    labels: options.LabelsFile = None
+    labels: options.LabelsFiles = None
 
     def catalog(self, data: list[str]) -> Catalog:
         """The images of DATA; nothing is decoded."""
         from cnncodes.images import read_catalog
 
-        return read_catalog(data, **vars(self))
+        return read_catalog(data, **{**vars(self), "labels": self.labels or ()})
 
     def images(self, data: list[str], *, stored: bool) -> list[str] | Catalog:
         """The catalog of images, or DATA unchanged if they are ``stored`` (a codes file, a run), which lists its own images."""
@@ -37,7 +37,7 @@ class Reading(options.Group):
             return self.catalog(data)
         if given := self._given():
             raise OptionError(
-                f"{next(iter(given))} changes how images are read, and "
+                f"{given[0]} changes how images are read, and "
                 + (f"'{data[0]}' lists its own images." if data else "no images are given."),
                 "Leave it out, or give the images instead.",
             )
@@ -45,12 +45,15 @@ class Reading(options.Group):
 
     def words(self, data: Sequence[str]) -> str:
         """The same data as words of another command."""
-        return shlex.join([*data, *(word for option in self._given().items() for word in option)])
+        return shlex.join([*data, *self._given()])
 
-    def _given(self) -> dict[str, str]:
-        return {
-            f"--{name.replace('_', '-')}": value for name, value in vars(self).items() if value is not None
-        }
+    def _given(self) -> list[str]:
+        """The options that were given, as words."""
+        given: list[str] = []
+        for name, value in vars(self).items():
+            for each in value if isinstance(value, list) else [value]:
+                given += [] if each is None else [f"--{name.replace('_', '-')}", each]
+        return given
 
 
 @dataclass(frozen=True)

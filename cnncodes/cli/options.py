@@ -91,8 +91,8 @@ LabelledData = Annotated[list[str], argument("DATA...", DATA_OR_CODES)]
 MoreData = Annotated[list[str] | None, option("--data", "DATA", "Another data set to train on; repeatable.", more=True)]
 ClassesAre = Annotated[str | None, option("--classes-are", "top|sub|none", more=True, text=
     "Folders that name the classes: the top ones, those inside them, or none. [default: decided from the folder names]")]
-LabelsFile = Annotated[str | None, option("--labels", "FILE", more=True, text=
-    "A table (filename,label) whose labels replace those of DATA; an empty label leaves an image out.")]
+LabelsFiles = Annotated[list[str] | None, option("--labels", "FILE", more=True, text=
+    "A table (filename,label) whose labels replace those of DATA; an empty label leaves an image out; repeatable.")]
 Root = Annotated[str | None, option("--root", "FOLDER", more=True, text=
     "Folder with the images that a list, table or codes file names. [default: as recorded, or the list's folder]")]
 PathColumn = Annotated[str | None, option("--path-column", "NAME", "Table column with the path. [default: a usual name such as filename]", more=True)]

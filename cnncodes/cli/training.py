@@ -143,7 +143,8 @@ def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Rea
             own = Reading(**ours)
         catalogs.append(own.catalog(source))
     catalog = join_catalogs(catalogs) if more else catalogs[0]
-    catalog = catalog if reading.labels is None else relabelled(catalog, reading.labels)
+    for table in reading.labels or ():
+        catalog = relabelled(catalog, table)
     if os.environ.get("RANK", "0") == "0":  # of several processes one tells
         reporter.note(catalog.describe())
     return catalog

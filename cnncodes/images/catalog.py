@@ -193,7 +193,7 @@ def read_catalog(
     label_column: str | None = None,
     split_column: str | None = None,
     classes_are: str | None = None,
-    labels: ImageSource | None = None,
+    labels: ImageSource | Sequence[ImageSource] = (),
 ) -> Catalog:
     """Make the catalog of the images that a person names.
 
@@ -212,8 +212,8 @@ def read_catalog(
     classes_are : {"top", "sub", "none"}, optional
         Which folders are the classes: those at the top, those in them, or none; by default the names of the folders tell.
 
-    labels : path, optional
-        A list or table whose labels replace those of ``data``: see :func:`relabelled`.
+    labels : path or sequence of paths, optional
+        Tables whose labels replace those of ``data``, one after the other: see :func:`relabelled`.
 
     Returns
     -------
@@ -250,7 +250,9 @@ def read_catalog(
                 f"{name}={value!r} has no meaning for {paths[0]!r}.", f"It is for {kind}; leave it out."
             )
     found = catalog_of(read_sources(paths, reading))
-    return found if labels is None else relabelled(found, labels)
+    for table in [labels] if isinstance(labels, str | os.PathLike) else labels:
+        found = relabelled(found, table)
+    return found
 
 
 def catalog_of(listing: Listing) -> Catalog:

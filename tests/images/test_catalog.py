@@ -420,6 +420,11 @@ def test_a_table_of_corrections_wins_over_the_folders(tmp_path):
         read_catalog(photos, labels=extra)
     table.write_text(f"filename,label\n{photos}/ant/0.jpg,'-1\n")
     assert "-1" in read_catalog(photos, labels=table).classes
+    second = tmp_path / "second.csv"
+    second.write_text(f"filename,label\n{photos}/ant/0.jpg,wasp\n")
+    assert read_catalog(photos, labels=[table, second]).classes == ("ant", "bee", "wasp"), (
+        "the later table wins"
+    )
     table.write_text("filename,label\n" + "".join(f"{path},\n" for path in read_catalog(photos).reader))
     with pytest.raises(CatalogError, match="leaves no image"):
         read_catalog(photos, labels=table)

@@ -7,7 +7,7 @@ document.documentElement.classList.add("script");
   function isChosen(choice) { return choice.tagName === "SELECT" ? choice.selectedIndex > 0 : choice.value.trim() !== ""; }
   function label(choice) {
     if (choice.tagName === "SELECT") return choice.selectedOptions[0].hasAttribute("data-out") ? "" : choice.value;
-    return choice.value.trim();
+    return choice.value.trim() === "(leave out)" ? "" : choice.value.trim();
   }
   function chosen() {
     const lines = new Map();  // an image may be on the page twice; the later choice counts
