@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.heads.calibration import log_softmax
+
 Array = npt.NDArray[Any]
 
 NEIGHBOURS = 5
@@ -194,12 +196,6 @@ def calibrated(scores: Array, labels: Array) -> Array:
     """
     steepness = np.logspace(-1, 2.5, 60)
     rows = np.arange(len(labels))
-    losses = [-np.mean(_log_softmax(scores * steep)[rows, labels]) for steep in steepness]
-    probabilities: Array = np.exp(_log_softmax(scores * steepness[int(np.argmin(losses))]))
+    losses = [-np.mean(log_softmax(scores * steep)[rows, labels]) for steep in steepness]
+    probabilities: Array = np.exp(log_softmax(scores * steepness[int(np.argmin(losses))]))
     return probabilities
-
-
-def _log_softmax(values: Array) -> Array:
-    moved = values - values.max(axis=1, keepdims=True)
-    result: Array = moved - np.log(np.exp(moved).sum(axis=1, keepdims=True))
-    return result

@@ -9,7 +9,7 @@ from cnncodes.cli import options
 from cnncodes.cli.arguments import check_free
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.results import fit_command
-from cnncodes.core.errors import CodesFileError
+from cnncodes.core.errors import CodesFileError, OptionError
 from cnncodes.core.words import one_line, quoted, shell, size
 
 if TYPE_CHECKING:
@@ -121,7 +121,12 @@ def export(
 
         cnncodes export model.safetensors --to onnx -o model.onnx
     """
-    if to in ("onnx", "torchscript"):
+    whole = to in ("onnx", "torchscript")
+    if (layer if whole else weights) is not None:
+        raise OptionError(
+            "--layer is for codes." if whole else "--weights is for models.", f"Leave it out with --to {to}."
+        )
+    if whole:
         from cnncodes.evaluation import export_model
 
         written = [export_model(codes, output, to=to, weights=weights, overwrite=overwrite)]

@@ -25,7 +25,7 @@ class NetworkSettings:
         Batch normalisation (Ioffe and Szegedy 2015) after every learning convolution and hidden fully connected
         stage, folded exactly into their weights at the end.
     rank : int, default 0
-        Learn fully connected stages as products of two matrices of this rank, multiplied out at the end;
+        Learn fully connected stages as products of two matrices of this rank, which the saved weights keep;
         0: as they are.
     activation : {"relu", "tanh"}, default "relu"
         "tanh" repeats the comparison of Krizhevsky et al. 2012, figure 1.
