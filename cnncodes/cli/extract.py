@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cnncodes.cli import options
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.groups import Cluster, Reading
-from cnncodes.cli.results import fit_command
+from cnncodes.cli.results import fit_command, say_seen
 from cnncodes.core.words import duration, quoted, shell, size
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def extract(
     layers: options.Layers = None,
     weights: options.Weights = "imagenet",
     model: options.Network = None,
+    fit: options.Fit = None,
     crops: options.Crops = "center",
     pool: options.Pool = None,
     precision: options.Precision = "float32",
@@ -60,12 +61,14 @@ def extract(
 
     catalog = reading.catalog(data)
     settings = None
+    if fit == "ten":
+        fit, crops = None, crops if crops.startswith("ten") else "ten"
     if like is not None:
         with CodesFile(like) as other:
             settings = other.settings
         weights, model = settings.weights, settings.network
     plan = plan_extraction(
-        catalog, output, load_weights(weights, network=model), layers=layers, crops=crops, pool=pool,
+        catalog, output, load_weights(weights, network=model), layers=layers, fit=fit, crops=crops, pool=pool,
         precision=precision, dtype=dtype, decoding=decoding, batch_size=batch_size, overwrite=overwrite,
         strict=strict, retry=retry, limit=limit, like=settings, shard=shard, reuse=from_,
         **vars(machine),
@@ -120,6 +123,7 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
         reporter.warn(f"{text}: {', '.join(map(quoted, names[:3]))}{', ...' if len(names) > 3 else ''}")
     if result.batch_size < plan.settings.batch_size:
         reporter.warn(f"out of GPU memory: batches were reduced to {result.batch_size} images")
+    say_seen(reporter, result.seen)
     if result.images:
         reporter.result(
             f"{result.images:,} images in {duration(result.seconds)}, {result.images_per_second:.0f} images/s, "
@@ -130,6 +134,7 @@ def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
     reporter.document(
         output=str(result.output), images=result.images, resumed=result.resumed, copied=result.copied,
         seconds=result.seconds, images_per_second=result.images_per_second, limit=result.limit(), unreadable=bad, notes=result.notes,
+        seen=result.seen,
     )  # fmt: skip
     if plan.shard is not None:
         reporter.next(f"cnncodes join PARTS... -o codes.h5, when all {plan.shard.of} parts are there")

@@ -149,8 +149,10 @@ def _made_from(reporter: Reporter, codes: CodesFile) -> None:
     reporter.result(f"images   {codes.catalog.describe()}, in {codes.catalog.root}")
     _print_weights(reporter, settings)
     reporter.result(f"         {codes.provenance.weights_source}")
+    side = {"shorter": "shorter side", "pad": "longer side", "squash": "both sides"}[record.fit]
+    padded = {"pad": ", padded with the mean colour", "squash": " (squashed)"}.get(record.fit, "")
     reporter.result(
-        f"pixels   {record.fit} side to {record.resize}, {record.interpolation}, crop {record.crop} ({settings.crops}), "
+        f"pixels   {side} to {record.resize}{padded}, {record.interpolation}, crop {record.crop} ({settings.crops}), "
         f"{record.channels} / {record.scale:g}, mean {record.mean}, std {record.std}{pooled}"
     )
     reporter.result(f"created  {codes.provenance.created} by: {codes.provenance.command}")

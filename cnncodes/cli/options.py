@@ -172,6 +172,12 @@ Layers = Annotated[str | None, option("--layers", "LAYERS",
     "Layers to store: fc7, fc6,fc7, conv1-3, all; fc7:linear is the value before the ReLU. [default: fc7, or as --like]")]
 Crops = Annotated[str, option("--crops", "CROPS", more=True, text=
     "center, mirror or ten (all kept), mirror-mean or ten-mean (codes averaged).")]
+Fit = Annotated[str | None, option("--fit", "HOW",
+    "How a photo becomes a square: crop (its centre), pad (all of it, the mean colour around it), squash (all of it, distorted) or "
+    "ten (ten crops, averaged). [default: as recorded with the weights, mostly crop]")]
+OneFit = Annotated[str | None, option("--fit", "HOW",
+    "How a photo becomes a square: crop (its centre), pad (all of it, the mean colour around it) or squash (all of it, distorted). "
+    "[default: as recorded with the weights, mostly crop]")]
 Pool = Annotated[str | None, option("--pool", "HOW",
     "Pooling of maps and tokens: none, mean or max per channel, cls (first token). "
     "[default: none; mean for a torchvision or timm layer with over 20,000 numbers]")]

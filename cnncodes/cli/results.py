@@ -1,4 +1,4 @@
-"""How an evaluation is printed: by `fit-linear` and by `evaluate`."""
+"""What several commands print: an evaluation, and how much of a photograph the network sees."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def fit_command(codes: str, stages: tuple[str, ...]) -> str:
     usual = {"fc7", "penultimate"} & {*stages}
     layer = "" if usual else f" --layer {stages[0] if len(stages) == 1 else 'auto'}"
     return f"cnncodes fit-linear {shell(codes)}{layer} -o model.safetensors"
+
+
+def say_seen(reporter: Reporter, seen: float | None) -> None:
+    """How much of a photograph the network sees, where that is not nearly all; ``seen`` is the median share."""
+    from cnncodes.images.preprocess import NEARLY_ALL
+
+    if seen is not None and seen < NEARLY_ALL:
+        reporter.note(
+            f"the network sees the centre of each photograph, a median of {100 * seen:.0f} % of it; --fit pad shows all of it"
+        )
 
 
 def print_evaluation(

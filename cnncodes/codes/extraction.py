@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -42,7 +43,8 @@ class ExtractionResult:
 
     ``decoding_s`` and ``network_s`` are summed over threads; ``waited_s`` is how long the network had nothing
     to do; ``batch_size`` is smaller than the planned one if GPU memory ran out; ``copied`` counts images whose codes were taken
-    from another file; ``notes`` has the images of this run that were read with a problem, see :data:`~cnncodes.images.notes.NOTES`.
+    from another file; ``notes`` has the images of this run that were read with a problem, see :data:`~cnncodes.images.notes.NOTES`;
+    ``seen`` is the median share of a photograph's area that the network sees, None if no image was read.
     """
 
     output: Path
@@ -57,6 +59,7 @@ class ExtractionResult:
     waited_s: float = 0.0
     unreadable: dict[str, str] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    seen: float | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -117,6 +120,7 @@ def run_extraction(
         work = Work(batch_size=plan.settings.batch_size)
         done = bad = 0
         notes: dict[str, tuple[str, ...]] = {}
+        seen = array("f")
         with (
             closing(RowWriter(plan.output, layout(plan.output))) as writer,
             closing(_blocks(plan, plan.compute, plan.pending, work, also, take is not None)) as computed,  # type: ignore[type-var]
@@ -133,6 +137,7 @@ def run_extraction(
                         "Repair or remove it, or leave out --strict to list such images at the end.",
                     )
                 notes |= {plan.catalog.names[row]: batch.notes[row] for row in rows if row in batch.notes}
+                seen.extend(batch.seen[batch.readable])
                 _write(writer, plan.settings.stages, batch, rows)
                 done, bad = done + len(batch.rows), bad + len(problems)
                 progress("extracting", done, plan.images, f"{bad:,} unreadable" if bad else "")
@@ -146,6 +151,7 @@ def run_extraction(
         on_cpu=plan.device.is_cpu,
         unreadable=_problems(plan.output),
         notes=notes,
+        seen=float(np.median(seen)) if seen else None,
         **vars(work),
     )
 

@@ -91,6 +91,7 @@ def plan_extraction(
     like: ExtractionSettings | None = None,
     shard: str | None = None,
     pool: str | None = None,
+    fit: str | None = None,
     reuse: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Check everything that can be checked before the work starts.
@@ -128,12 +129,14 @@ def plan_extraction(
     limit : int, optional
         Only so many images, spread evenly over the catalog.
     like : ExtractionSettings, optional
-        Another file's settings, which replace crops, precision, dtype and decoding.
+        Another file's settings, which replace crops, precision, dtype, decoding and fit.
     shard : str, optional
         Only a part of the images: ``3/16`` is the third of sixteen; :func:`cnncodes.codes.join` puts them together.
     pool : {"none", "mean", "max", "cls"}, optional
         What becomes of maps and tokens, see :class:`~cnncodes.codes.settings.ExtractionSettings`. By default they are kept whole;
         of a library's network the mean is kept where a layer has more than 20,000 numbers.
+    fit : {"crop", "pad", "squash"}, optional
+        How a photograph becomes a square, see :func:`cnncodes.weights.with_fit`; by default as recorded with the weights.
     reuse : path, optional
         Another codes file with the same weights and settings: the codes of images that are in it, by their digests, are copied into a
         new file, and only the others are computed.
@@ -152,9 +155,10 @@ def plan_extraction(
         If a new file does not fit.
     """
     from cnncodes.codes.compute import choose_device, device_names
-    from cnncodes.weights import load_weights
+    from cnncodes.weights import load_weights, with_fit
 
     catalog, weights, path = _limited(catalog, limit), load_weights(weights), Path(output)
+    weights = weights if fit is None else with_fit(weights, fit)
     network = weights.architecture
     otherwise = network.usual_layer if like is None else like.stages
     stages = network.select(otherwise if layers is None else layers)

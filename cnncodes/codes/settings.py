@@ -71,6 +71,12 @@ class ExtractionSettings:
             value = getattr(self, name)
             if value not in allowed:
                 raise OptionError(f"{name} '{value}' is not known.", f"Use one of {', '.join(allowed)}.")
+        record = self.preprocessing
+        if self.crops.startswith("ten") and record.fit == "pad" and record.crop == record.resize:
+            raise OptionError(
+                "ten crops are cut from a larger picture, and a padded one fits into a single crop.",
+                "Leave out --fit pad, or use --crops center or mirror.",
+            )
         if not 1 <= self.batch_size <= 4096:
             raise OptionError(f"a batch of {self.batch_size} images is not possible.", "Use 1 to 4096.")
 

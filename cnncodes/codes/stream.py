@@ -38,6 +38,8 @@ class Block:
         Of the image files; 0 for what is no file or cannot be read.
     notes : dict of int to tuple of str
         Row -> what is amiss with an image that is read all the same, see :data:`~cnncodes.images.notes.NOTES`.
+    seen : float64 ndarray [B]
+        Share of each picture's area that its crops show together; NaN of an unreadable image.
     pixels : uint8 ndarray [B, crops, height, width, 3], or None
         As the network saw them, if :func:`stream` was asked for them.
     """
@@ -47,6 +49,7 @@ class Block:
     problems: dict[int, str]
     digests: npt.NDArray[np.uint64]
     notes: dict[int, tuple[str, ...]]
+    seen: npt.NDArray[np.float64]
     pixels: npt.NDArray[np.uint8] | None = None
 
     @property
@@ -132,7 +135,7 @@ def local(task: Task) -> Iterator[Block]:
     with closing(iter(pipeline)) as computed:  # type: ignore[type-var]
         for batch, codes in computed:
             pixels = batch.pixels if task.pixels else None
-            yield Block(batch.rows, codes, batch.problems, batch.digests, batch.notes, pixels)
+            yield Block(batch.rows, codes, batch.problems, batch.digests, batch.notes, batch.seen, pixels)
     loader = pipeline.loader
     task.work.add(Work(loader.busy_s, pipeline.network_s, loader.waited_s, pipeline.batch_size))
 

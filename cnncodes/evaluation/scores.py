@@ -231,7 +231,7 @@ def _is_network(model: LinearModel) -> bool:
 
 
 def model_weights(model: AnyModel, weights: AnyWeights | None = None) -> Weights:
-    """The weights that a model was fitted with, verified by their fingerprint.
+    """The weights that a model was fitted with, verified by their fingerprint, with the model's preprocessing.
 
     Parameters
     ----------
@@ -268,7 +268,8 @@ def model_weights(model: AnyModel, weights: AnyWeights | None = None) -> Weights
             f"({settings.weights_sha256[:12]}).",
             "Name the right file with --weights, or fit the model again.",
         )
-    return found
+    record = settings.preprocessing
+    return found if found.preprocessing == record else dataclasses.replace(found, preprocessing=record)
 
 
 def is_codes(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> bool:

@@ -16,7 +16,7 @@ from cnncodes.images.catalog import Catalog
 from cnncodes.images.decode import Source, decode
 from cnncodes.images.digests import file_digest
 from cnncodes.images.notes import NOTE
-from cnncodes.images.preprocess import CROPS, check_crops, crops_of
+from cnncodes.images.preprocess import CROPS, check_crops, crops_of, share_seen
 from cnncodes.weights.preprocessing import Preprocessing
 
 Allocate = Callable[[tuple[int, ...]], npt.NDArray[np.uint8]]
@@ -39,6 +39,8 @@ class Batch:
     notes : dict of int to tuple of str
         Row of the catalog -> kinds of what is amiss with an image that is read all the same, see
         :data:`~cnncodes.images.notes.NOTES`.
+    seen : array of float64 [B]
+        Share of each picture's area that its crops show together; NaN where an image cannot be read.
     """
 
     rows: Sequence[int]
@@ -46,6 +48,7 @@ class Batch:
     problems: dict[int, str]
     digests: npt.NDArray[np.uint64]
     notes: dict[int, tuple[str, ...]]
+    seen: npt.NDArray[np.float64]
 
 
 class Loader:
@@ -143,7 +146,7 @@ class Loader:
                 self.images += len(batch.rows)
                 self.unreadable += len(batch.problems)
                 problems, notes = dict(sorted(batch.problems.items())), dict(sorted(batch.notes.items()))
-                yield Batch(batch.rows, batch.pixels, problems, batch.digests, notes)
+                yield Batch(batch.rows, batch.pixels, problems, batch.digests, notes, batch.seen)
                 del batch  # its memory is the consumer's now
         finally:
             work.stop()
@@ -170,6 +173,7 @@ class _OpenBatch:
 
     def __post_init__(self) -> None:
         self.digests = np.zeros(len(self.rows), np.uint64)
+        self.seen = np.full(len(self.rows), np.nan)
 
 
 class _Work:
@@ -234,6 +238,7 @@ class _Work:
             image = decode(source, self._preprocessing)
             note = image.info.get(NOTE, ())
             crops_of(image, self._preprocessing, self._crops, out=batch.pixels[place])
+            batch.seen[place] = share_seen(image.size, self._preprocessing, self._crops)
             if isinstance(source, str):  # a catalog's; its bytes were read a moment ago, so this is cheap
                 batch.digests[place] = file_digest(source)
         except ImageError as error:

@@ -17,6 +17,7 @@ CROPS = {"center": 1, "mirror": 2, "mirror-mean": 2, "ten": 10, "ten-mean": 10}
 #: With fit="shorter", longer pictures are refused: 1 x 5000 would be resized to 256 x 1,280,000.
 LARGEST_ASPECT = 200
 LARGEST_SIZE = 4096  # of a preprocessing record
+NEARLY_ALL = 0.9  # of a photograph's area: where the network sees more, nothing is said of its crop
 
 
 def kept_crops(crops: str) -> int:
@@ -53,6 +54,7 @@ def crops_of(
     - ``ten``: of the central square of ``resize`` x ``resize`` pixels, top left, top right, bottom left,
       bottom right and centre, then the mirror images of these in the same order (Krizhevsky et al. 2012,
       section 4.1). Crop 4 is the crop of ``center``.
+    - With ``fit="pad"`` a crop beyond the picture has the mean colour there, as near as 8 bits are to it.
     - ``mirror-mean``, ``ten-mean``: the same pixels; the name says that their codes are averaged.
 
     Parameters
@@ -91,15 +93,15 @@ def crops_of(
     # The same rounding as torchvision's CenterCrop (halves to the even number).
     left, top = round((width - side) / 2.0), round((height - side) / 2.0)
     if CROPS[crops] < 10:
-        out[0] = _window(image, preprocessing, (width, height), (left, top), side)
+        out[0] = _window(image, preprocessing, (width, height), (left, top, side, side))
         if len(out) == 2:
             out[1] = _mirrored(out[0])
         return out
     # The central square is placed around the centre crop, so that crop 4 is that of "center".
     inner = preprocessing.resize - side
     middle = round(inner / 2.0)
-    corner = (left - middle, top - middle)
-    square = _window(image, preprocessing, (width, height), corner, preprocessing.resize)
+    around = (left - middle, top - middle, preprocessing.resize, preprocessing.resize)
+    square = _window(image, preprocessing, (width, height), around)
     mirrored = _mirrored(square)
     places = ((0, 0), (inner, 0), (0, inner), (inner, inner), (middle, middle))
     for i, (x, y) in enumerate(places):
@@ -110,48 +112,69 @@ def crops_of(
 
 
 def resized_size(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Width and height in pixels after resizing, rounded as torchvision's ``Resize`` does.
+    """Width and height in pixels after resizing, rounded as torchvision's ``Resize`` and Pillow's ``ImageOps.pad`` do.
 
     Raises
     ------
     ImageError
-        If the longer side is more than :data:`LARGEST_ASPECT` times the shorter one, or the resized picture
-        would have more than :data:`~cnncodes.images.decode.LARGEST_PIXELS` pixels.
+        With ``fit="shorter"``, if the longer side is more than :data:`LARGEST_ASPECT` times the shorter one, or the resized
+        picture would have more than :data:`~cnncodes.images.decode.LARGEST_PIXELS` pixels.
     """
     size = preprocessing.resize
     if preprocessing.fit == "squash":
         return size, size
     short, long = min(width, height), max(width, height)
+    if preprocessing.fit == "pad":
+        new_short = max(1, round(short / long * size))
+        return (new_short, size) if width <= height else (size, new_short)
     new_long = int(size * long / short)
     if long > LARGEST_ASPECT * short or size * new_long > LARGEST_PIXELS:
         raise ImageError(
             f"{width:,} x {height:,} pixels, too long and thin for a square crop of {size} pixels",
-            f"Cut it into pieces at most {LARGEST_ASPECT} times as long as wide, or use fit='squash'.",
+            f"Cut it into pieces at most {LARGEST_ASPECT} times as long as wide, or use --fit pad.",
         )
     return (size, new_long) if width <= height else (new_long, size)
 
 
+def share_seen(size: tuple[int, int], preprocessing: Preprocessing, crops: str = "center") -> float:
+    """Share of a picture's area that its crops show together; ``size`` is the picture's width and height."""
+    side = preprocessing.crop / preprocessing.resize if CROPS[crops] < 10 else 1.0
+    aspect = min(size) / max(size)
+    if preprocessing.fit == "pad":
+        return side * min(1.0, side / aspect)
+    return side**2 * (aspect if preprocessing.fit == "shorter" else 1.0)
+
+
 def _window(
-    image: Picture, preprocessing: Preprocessing, size: tuple[int, int], corner: tuple[int, int], side: int
+    image: Picture, preprocessing: Preprocessing, size: tuple[int, int], window: tuple[int, int, int, int]
 ) -> npt.NDArray[np.uint8]:
-    """Square [side, side, 3] at ``corner`` of the picture resized to ``size``."""
-    x, y = corner
+    """A window (left, top, width, height) of the picture resized to ``size``: [height, width, 3], mean colour beyond the picture."""
+    left, top, width, height = window
+    x, y, end_x, end_y = max(0, left), max(0, top), min(size[0], left + width), min(size[1], top + height)
+    part = end_x - x, end_y - y
     step_x, step_y = image.width / size[0], image.height / size[1]  # source pixels per resized pixel
     if preprocessing.interpolation == "bilinear-point":
         # Four source pixels around the centre of each resized pixel; only the window is computed.
-        window = image.transform(
-            (side, side), AFFINE, (step_x, 0, step_x * x, 0, step_y, step_y * y), resample=BILINEAR
+        seen = image.transform(
+            part, AFFINE, (step_x, 0, step_x * x, 0, step_y, step_y * y), resample=BILINEAR
         )
     else:
         resample = BICUBIC if preprocessing.interpolation == "bicubic" else BILINEAR
         if preprocessing.decoding == "exact":
-            window = image.resize(size, resample).crop((x, y, x + side, y + side))
+            seen = image.resize(size, resample).crop((x, y, end_x, end_y))
         else:
-            box = (step_x * x, step_y * y, step_x * (x + side), step_y * (y + side))
+            box = (step_x * x, step_y * y, step_x * end_x, step_y * end_y)
             box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
-            window = image.resize((side, side), resample, box=box)
-    pixels = np.asarray(window)
-    return pixels if preprocessing.channels == "RGB" else pixels[:, :, ::-1]
+            seen = image.resize(part, resample, box=box)
+    pixels = np.asarray(seen)
+    pixels = pixels if preprocessing.channels == "RGB" else pixels[:, :, ::-1]
+    if part == (width, height):
+        return pixels
+    mean = np.multiply(preprocessing.mean, preprocessing.scale).round().clip(0, 255)
+    padded = np.empty((height, width, 3), np.uint8)
+    padded[:] = mean.astype(np.uint8)
+    padded[y - top : end_y - top, x - left : end_x - left] = pixels
+    return padded
 
 
 def _mirrored(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -183,7 +206,7 @@ def normalise(batch: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt
 
 
 def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = None) -> npt.NDArray[np.uint8]:
-    """Resize a picture as the preprocessing record says, and take all of it.
+    """Resize a picture as the preprocessing record says, and take all of it; with ``fit="pad"`` the filled square.
 
     At ``preprocessing.resize`` the centre crop of the result is what ``crops_of`` gives with exact decoding.
 
@@ -193,7 +216,7 @@ def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = No
         RGB, as :func:`~cnncodes.images.decode.decode` gives it.
     preprocessing : Preprocessing
     size : int, optional
-        Shorter side in pixels after resizing, or both sides with ``fit="squash"``; default ``preprocessing.resize``.
+        In place of ``preprocessing.resize``.
 
     Returns
     -------
@@ -213,11 +236,9 @@ def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = No
             f"Use {preprocessing.crop} to {LARGEST_SIZE}.",
         )
     record = preprocessing if size is None else replace(preprocessing, resize=size)
-    shape = resized_size(image.width, image.height, record)
-    if record.interpolation == "bilinear-point":
-        steps = (image.width / shape[0], 0, 0, 0, image.height / shape[1], 0)
-        resized = image.transform(shape, AFFINE, steps, resample=BILINEAR)
-    else:
-        resized = image.resize(shape, BICUBIC if record.interpolation == "bicubic" else BILINEAR)
-    pixels = np.asarray(resized)
-    return np.array(pixels if record.channels == "RGB" else pixels[:, :, ::-1])
+    width, height = resized_size(image.width, image.height, record)
+    window = (0, 0, width, height)
+    if record.fit == "pad":
+        side = record.resize
+        window = (round((width - side) / 2.0), round((height - side) / 2.0), side, side)
+    return np.array(_window(image, replace(record, decoding="exact"), (width, height), window))

@@ -13,10 +13,11 @@ import torch
 
 from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
-from cnncodes.pictures.classifier import read_crop, share_seen
+from cnncodes.images.preprocess import share_seen
+from cnncodes.pictures.classifier import read_crop
 from cnncodes.pictures.drawing import COLOURS, new_panels, pale, plain, show_image
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.views import Augmentation, ColourAxes
+from cnncodes.training.views import Augmentation, ColourAxes, square_of
 from cnncodes.weights import load_weights
 from cnncodes.weights.imagenet import PUBLISHED, find_published
 from cnncodes.weights.preprocessing import Preprocessing
@@ -144,7 +145,7 @@ def augment(
     if not 1 <= count <= MOST:
         raise OptionError(f"{count} views cannot be shown.", f"Use 1 to {MOST}.")
     settings, record = settings or TrainingSettings(), preprocessing or Preprocessing()
-    whole = dataclasses.replace(record, crop=record.resize)  # crops are views
+    whole = square_of(record)  # crops are views
     name, size, square = read_crop(image, whole)
     axes = ColourAxes.of([square[::STEP, ::STEP]]) if settings.pca_noise else None
     uncoloured = dataclasses.replace(settings, pca_noise=0.0, jitter=0.0)
@@ -162,7 +163,7 @@ def augment(
         np.ascontiguousarray(np.clip(np.round(part), 0, 255)[..., order], np.uint8) for part in pictures
     )
     # An image whose colours are its coordinates says where the views are cut.
-    x, y = np.meshgrid(*2 * [np.arange(record.resize, dtype=np.float32)])
+    x, y = np.meshgrid(*2 * [np.arange(whole.crop, dtype=np.float32)])
     places = made(np.dstack([x, y, y]), uncoloured)
     first, last = places[:, 0, 0].astype(np.float64), places[:, -1, -1].astype(np.float64)
     frames = np.hstack([np.minimum(first, last)[:, :2], np.maximum(first, last)[:, :2] + 1])

@@ -32,6 +32,7 @@ from cnncodes.heads import LinearModel
 from cnncodes.heads.linear_model import AnyModel
 from cnncodes.images import crops_of, normalise
 from cnncodes.images.decode import decode
+from cnncodes.images.preprocess import NEARLY_ALL, share_seen
 from cnncodes.networks import TorchNetwork
 from cnncodes.weights import Weights, build_network
 from cnncodes.weights.preprocessing import Preprocessing
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from cnncodes.images.decode import Source
 
 Bytes = npt.NDArray[np.uint8]
-NEARLY_ALL = 0.9  # of a photograph's area: where the network sees more, nothing is said of its crop
 LITTLE = 0.4  # about half: below it the crop may miss the thing, and one is warned (a photograph of 16:9 gives 0.43 to 0.48)
 
 
@@ -222,12 +222,6 @@ def read_crop(image: Source, record: Preprocessing) -> tuple[str, tuple[int, int
         return name, picture.size, np.ascontiguousarray(crops_of(picture, record)[0])
     except ImageError as error:
         raise ImageError(f"'{name}' cannot be read: {error.problem.rstrip('.')}.", error.remedy) from error
-
-
-def share_seen(size: tuple[int, int], preprocessing: Preprocessing) -> float:
-    """Share of a photograph's area that the centre crop covers; ``size`` is its width and height."""
-    part = (preprocessing.crop / preprocessing.resize) ** 2
-    return part if preprocessing.fit == "squash" else part * min(size) / max(size)
 
 
 def crop_words(seen: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +30,7 @@ from cnncodes.training.caches import VAL, FrozenCache, PixelCache, views_to_keep
 from cnncodes.training.device import Resources, autocast
 from cnncodes.training.learner import Learner, Targets, mixed_views
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.views import Augmentation, ColourAxes
+from cnncodes.training.views import Augmentation, ColourAxes, square_of
 from cnncodes.weights.preprocessing import Preprocessing
 
 MEASURED = 500  # images for colour axes
@@ -134,8 +133,7 @@ class Inputs:
         self._unreadable: dict[str, str] = {}  # by an earlier process, or in the test
         self._learner, self._resources = learner, resources
         self._device, self._processes = resources.device, resources.processes
-        # crops are views
-        self._whole = dataclasses.replace(self.preprocessing, crop=self.preprocessing.resize)
+        self._whole = square_of(self.preprocessing)  # crops are views
         self._pixels = PixelCache(self.catalog, self.train_rows, self._whole, resources)
         self._val_pixels = PixelCache(self.catalog, self.val_rows, self.preprocessing, resources)
         views = views_to_keep(settings, learner, len(self.train_rows))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.preprocessing import Preprocessing, with_margin
 
 Array = npt.NDArray[np.float64]
 RATIO = 4 / 3  # crops of random size have sides from 3:4 to 4:3
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow's and torchvision's
+
+
+def square_of(preprocessing: Preprocessing) -> Preprocessing:
+    """The record that makes the square views are cut from, ``resize`` pixels wide.
+
+    Where a crop shows all of a padded or squashed picture, there would be no room for crops at random places: the square is
+    larger then, in torchvision's ratio, 256 : 224.
+    """
+    resize = preprocessing.resize
+    if preprocessing.fit != "shorter" and resize == preprocessing.crop:
+        resize = with_margin(preprocessing.crop)
+    return replace(preprocessing, crop=resize, resize=resize)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +68,7 @@ class Augmentation:
     rows : int
         Images in the catalog.
     preprocessing : Preprocessing
-        Views are cut from the square of ``resize`` pixels and have ``crop`` pixels, or the epoch's ``input_sizes``.
+        Views are cut from the square of :func:`square_of` and have ``crop`` pixels, or the epoch's ``input_sizes``.
     epoch : int
         Also an attribute, as is ``order``, a permutation of all rows.
     axes : ColourAxes, optional
@@ -74,7 +86,7 @@ class Augmentation:
         random = np.random.default_rng([settings.seed, epoch])
         self._settings, self._preprocessing, self.epoch = settings, preprocessing, epoch
         self.side = settings.input_size_at(epoch) or preprocessing.crop
-        room = preprocessing.resize - preprocessing.crop
+        room = square_of(preprocessing).crop - preprocessing.crop
         corners = random.integers(0, room + 1, (rows, 2))
         mirrored = random.random(rows) < 0.5
         noise = random.normal(0.0, 1.0, (rows, 3)) * settings.pca_noise
@@ -94,8 +106,8 @@ class Augmentation:
 
         Parameters
         ----------
-        squares : uint8 Tensor [batch, resize, resize, 3]
-            On any device; the result is on the same.
+        squares : uint8 Tensor [batch, square, square, 3]
+            As :func:`square_of` makes them, on any device; the result is on the same.
         rows : sequence of int
             Rows of the catalog.
 

@@ -3,6 +3,7 @@
 from cnncodes.weights.conversion import convert as convert
 from cnncodes.weights.conversion import read_class_names as read_class_names
 from cnncodes.weights.conversion import with_class_names as with_class_names
+from cnncodes.weights.conversion import with_fit as with_fit
 from cnncodes.weights.conversion import with_input as with_input
 from cnncodes.weights.imagenet import KnownWeights as KnownWeights
 from cnncodes.weights.imagenet import fetch as fetch

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cnncodes.core.errors import OptionError, WeightsError, WeightsMismatchError
 from cnncodes.core.files import read_text
 from cnncodes.networks import Linear
+from cnncodes.weights.preprocessing import fitted
 from cnncodes.weights.record import AnyWeights, Weights
 from cnncodes.weights.resolve import load_weights
 from cnncodes.weights.safetensors_file import save_weights
@@ -103,6 +104,20 @@ def with_input(weights: Weights, size: int | None = None, resize: int | None = N
     changed = replace(old, crop=size, resize=resized)
     evidence = weights.evidence if changed == old else {}  # the test was one of the old input
     return replace(weights, preprocessing=changed, evidence=evidence)
+
+
+def with_fit(weights: Weights, fit: str) -> Weights:
+    """The same weights, for which photographs are made squares in another way.
+
+    Parameters
+    ----------
+    weights : Weights
+    fit : {"crop", "pad", "squash"}
+        The centre crop; all of the photograph with the mean colour around it; all of it, squashed.
+    """
+    changed = fitted(weights.preprocessing, fit)
+    same = changed == weights.preprocessing
+    return weights if same else replace(weights, preprocessing=changed, evidence={})
 
 
 def with_rank(weights: Weights, rank: int) -> Weights:

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from cnncodes.core.errors import OptionError
+from cnncodes.core.errors import OptionError, nearest
 from cnncodes.core.files import parse_json, reading
 from cnncodes.core.records import from_value, mistakes, to_json
 
-Fit = Literal["shorter", "squash"]
+Fit = Literal["shorter", "pad", "squash"]
 Interpolation = Literal["bilinear", "bilinear-point", "bicubic"]
 ChannelOrder = Literal["RGB", "BGR"]
 Decoding = Literal["exact", "box", "reduced"]
@@ -26,11 +26,13 @@ class Preprocessing:
     Parameters
     ----------
     resize : int, default 256
-        Length in pixels of the shorter side after resizing (``fit="shorter"``), or of both sides
-        (``fit="squash"``, Caffe's ``convert_imageset``).
+        Length in pixels after resizing of the side that ``fit`` names.
     crop : int, default 224
-        Side of the square crop, in pixels, at most ``resize``.
-    fit : {"shorter", "squash"}, default "shorter"
+        Side of the square crop, in pixels, at most ``resize``. It is cut from the middle.
+    fit : {"shorter", "pad", "squash"}, default "shorter"
+        How a picture that is no square is resized. "shorter": its shorter side to ``resize``, so the crop loses the ends of the
+        longer one. "pad": its longer side to ``resize``, and the mean colour fills the square. "squash": both sides, whatever its
+        aspect (Caffe's ``convert_imageset``). Of "pad" and "squash" the crop shows all of a picture if ``resize`` equals ``crop``.
     interpolation : {"bilinear", "bilinear-point", "bicubic"}, default "bilinear"
         "bilinear" and "bicubic" are Pillow's, which average over the source pixels when they shrink, as
         torchvision's presets do; "bilinear-point" samples four source pixels, as OpenCV's ``cv2.resize``
@@ -106,8 +108,33 @@ TORCHVISION_PREPROCESSING = Preprocessing()
 
 def usual_for(crop: int) -> Preprocessing:
     """torchvision's for another input size: resized to 256 pixels, or in the ratio 256 / 224 where that is too small."""
-    resize = 256 if crop <= 256 else round(crop * 256 / 224)
+    resize = 256 if crop <= 256 else with_margin(crop)
     return replace(TORCHVISION_PREPROCESSING, crop=crop, resize=resize)
+
+
+def with_margin(crop: int) -> int:
+    """Side of the square around a crop in torchvision's ratio, 256 : 224."""
+    return round(crop * 256 / 224)
+
+
+def fitted(record: Preprocessing, fit: str) -> Preprocessing:
+    """The same with another way to make a picture a square.
+
+    Parameters
+    ----------
+    record : Preprocessing
+    fit : {"crop", "pad", "squash"}
+        "pad" and "squash" resize to the crop's side, so that all of a picture is seen. "crop" (or "shorter") is the usual centre crop.
+    """
+    name = "shorter" if fit == "crop" else fit
+    if name not in _CHOICES["fit"]:
+        raise OptionError(f"fit '{fit}' is not known.", nearest(fit, ("crop", "pad", "squash")))
+    if name != "shorter":
+        return replace(record, fit=name, resize=record.crop)  # type: ignore[arg-type]
+    if record.fit == "shorter":
+        return record
+    resize = record.resize if record.resize > record.crop else with_margin(record.crop)
+    return replace(record, fit="shorter", resize=resize)
 
 
 #: Caffe's reference models: 256 x 256 without keeping the aspect, BGR, mean of the ILSVRC2012 training set.

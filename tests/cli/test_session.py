@@ -62,6 +62,29 @@ def test_settings_of_another_file_are_repeated(run, shared, tmp_path: Path) -> N
     assert there == here
 
 
+def test_how_much_of_a_photograph_is_seen_is_said_and_can_be_chosen(
+    run, photo_folder, tmp_path: Path
+) -> None:
+    photos = photo_folder(2, classes=("ant", "bee"), width=200, height=100)
+    seen = {}
+    for fit in (None, "pad", "squash", "ten"):
+        given = ["--fit", fit] if fit else []
+        made = run("extract", photos, "-o", tmp_path / f"{fit}.h5", "--weights", "random:0", *given, "--json")
+        assert made.code == 0
+        seen[fit] = json.loads(made.out)["seen"]
+        assert ("--fit pad shows all of it" in made.err) == (fit in (None, "ten"))
+        shown = run("info", tmp_path / f"{fit}.h5").out
+        assert {"pad": "padded", "squash": "squashed", "ten": "(ten)"}.get(
+            fit, "shorter side to 256"
+        ) in shown
+    assert seen["pad"] == seen["squash"] == 1
+    assert seen[None] == pytest.approx(0.38, abs=0.01)  # 0.5 of the area, 224 of 256 pixels
+    assert seen["ten"] == pytest.approx(0.5, abs=0.02)
+    assert run("extract", photos, "-o", tmp_path / "x.h5", "--weights", "random:0", "--fit", "all").code == 2
+    both = ("--fit", "pad", "--crops", "ten")
+    assert "ten crops" in run("extract", photos, "-o", tmp_path / "x.h5", "--weights", "random:0", *both).err
+
+
 def test_fit_evaluate_predict(run, shared, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     fitted = run("fit-linear", shared.codes, "--layer", "auto", "-o", model, "--C", "0.1,1", "--folds", "2")

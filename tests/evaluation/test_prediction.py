@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from drawn import draw_photos
 from made_codes import write_codes
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnncodes.codes import extract
 from cnncodes.codes.compute import Encoder, choose_device
@@ -35,8 +37,8 @@ from cnncodes.evaluation import (
 )
 from cnncodes.heads import Likeness, LinearModel, fit_linear, log_softmax
 from cnncodes.heads.linear_model import network_model
-from cnncodes.images import read_catalog
-from cnncodes.weights import load_weights, save_weights
+from cnncodes.images import normalise, read_catalog
+from cnncodes.weights import Preprocessing, build_network, load_weights, save_weights
 
 CLASSES = ("bird", "cat", "dog")
 
@@ -66,6 +68,40 @@ def test_predictions_from_codes_and_from_pixels_are_those_of_the_head(made, smal
     for batch_size in (1, 5):
         again = score(model, read_catalog(photos), weights=small_weights, batch_size=batch_size, workers=3)
         np.testing.assert_allclose(again.values, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+def test_a_model_sees_new_images_as_it_saw_those_that_it_was_fitted_on(
+    fit, small_weights, photo_folder, tmp_path
+):
+    photos = photo_folder(5, classes=("ant", "bee"), width=140, height=60)
+    weights = replace(small_weights, preprocessing=Preprocessing(resize=80, crop=64))
+    extract(read_catalog(photos), tmp_path / "codes.h5", weights, layers="fc7", fit=fit)
+    model = fit_linear(tmp_path / "codes.h5", layer="fc7", kind="softmax", C=10.0, jobs=1).model
+    model.save(tmp_path / "model.safetensors")
+    catalog = read_catalog(photos)
+    network = build_network(weights)
+    by_hand = []
+    for path in catalog.files:  # with Pillow alone
+        with Image.open(path) as image:
+            if fit == "pad":
+                square = ImageOps.pad(image, (64, 64), Image.Resampling.BILINEAR, color=(124, 116, 104))
+            else:
+                square = image.resize((64, 64), Image.Resampling.BILINEAR)
+        pixels = normalise(np.asarray(square)[None], weights.preprocessing)
+        codes = network.activations(torch.from_numpy(pixels), ["fc7"])["fc7"].numpy()
+        by_hand.append(model.head.scores(codes)[0])
+    found = score(LinearModel.load(tmp_path / "model.safetensors"), catalog, weights=weights)
+    np.testing.assert_allclose(found.values, by_hand, rtol=1e-4, atol=1e-4)
+    assert (
+        model_weights(model, weights).preprocessing == model.settings.preprocessing != weights.preprocessing
+    )
+    extract(catalog, tmp_path / "cropped.h5", weights, layers="fc7")
+    with pytest.raises(ModelError, match=f"fit: shorter in the file, {fit} asked"):
+        score(model, tmp_path / "cropped.h5")
+    if fit == "pad":
+        with pytest.raises(OptionError, match="ten crops"):
+            score(model, catalog, weights=weights, crops="ten")
 
 
 def test_the_best_classes_come_first_with_their_probabilities(made):

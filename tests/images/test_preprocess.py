@@ -9,13 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnncodes.core.errors import ImageError, OptionError
 from cnncodes.images import CROPS, crops_of, kept_crops, normalise, preprocess
 from cnncodes.images.decode import decode
-from cnncodes.images.preprocess import resized_size
-from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, Fit, Preprocessing
+from cnncodes.images.preprocess import resized_size, share_seen, whole_of
+from cnncodes.weights.preprocessing import (
+    CAFFE_PREPROCESSING,
+    TORCHVISION_PREPROCESSING,
+    Fit,
+    Preprocessing,
+    fitted,
+)
 
 Picture = Callable[..., Image.Image]
 
@@ -63,6 +69,69 @@ def test_caffes_resize_is_opencvs_up_to_one_grey_level(
     assert np.abs(ours - theirs[top : top + 227, left : left + 227]).max() <= 1
 
 
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [*SIZES, (1, 5000), (5000, 1), (3, 601)], ids=str)
+def test_a_padded_picture_is_pillows(size, interpolation, channels, picture: Picture) -> None:
+    image = picture(*size)
+    order = slice(None, None, 1 if channels == "RGB" else -1)
+    mean = (0.485, 0.456, 0.406)[order]  # 255 times this: 124, 116 and 104 of red, green and blue
+    record = fitted(Preprocessing(interpolation=interpolation, channels=channels, mean=mean), "pad")
+    resample = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
+    short = max(1, round(min(size) / max(size) * 224))  # ImageOps.pad has no pictures of 0 pixels
+    part = image.resize((224, short) if size[0] > size[1] else (short, 224), resample)
+    theirs = np.asarray(ImageOps.pad(part, (224, 224), resample, color=(124, 116, 104)))
+    assert record.resize == record.crop == 224
+    ours = crops_of(image, record, "mirror")
+    assert np.array_equal(ours[0], theirs[:, :, order]) and np.array_equal(ours[1], ours[0][:, ::-1])
+    assert np.array_equal(whole_of(image, record), ours[0])
+    assert share_seen(size, record) == 1
+
+
+def test_what_fills_a_padded_picture_is_nothing_to_the_network(picture: Picture) -> None:
+    for record in (TORCHVISION_PREPROCESSING, CAFFE_PREPROCESSING):
+        record = fitted(record, "pad")
+        values = normalise(crops_of(picture(400, 100), record), record)[0]
+        assert np.abs(values[:, :60]).max() < 0.5 / record.scale / min(record.std) + 1e-6
+        assert values[:, 100:120].std() > 0.1
+
+
+@pytest.mark.parametrize("size", [(300, 200), (90, 700), (31, 17), (227, 227)], ids=str)
+def test_a_padded_picture_of_caffe_is_opencvs_up_to_one_grey_level(size, picture: Picture) -> None:
+    cv2 = pytest.importorskip("cv2")
+    image, record = picture(*size), fitted(CAFFE_PREPROCESSING, "pad")
+    width, height = resized_size(*size, record)
+    assert max(width, height) == 227
+    theirs = cv2.resize(np.asarray(image)[:, :, ::-1], (width, height), interpolation=cv2.INTER_LINEAR)
+    top, left = round((227 - height) / 2), round((227 - width) / 2)
+    ours = crops_of(image, record)[0].astype(int)
+    assert np.abs(ours[top : top + height, left : left + width] - theirs).max() <= 1
+    assert (np.delete(ours, range(top, top + height), 0)[:, left : left + width] == (104, 117, 123)).all()
+
+
+@pytest.mark.parametrize("crops", ["center", "ten"])
+@pytest.mark.parametrize("record", [Preprocessing(), Preprocessing(fit="pad"), Preprocessing(fit="squash")])
+@pytest.mark.parametrize("size", [(900, 600), (300, 300), (200, 640), (256, 230)], ids=str)
+def test_the_share_that_is_seen_is_that_of_the_pixels(size, record, crops) -> None:
+    """A picture whose colour is the place: what the crops reach of it."""
+    across, down = np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1])
+    pixels = np.dstack([*np.meshgrid(across, down), np.zeros(size[::-1])]).astype(np.uint8)
+    seen = crops_of(Image.fromarray(pixels), record, crops).reshape(-1, 3)
+    inside = seen[seen[:, 2] == 0].astype(int)  # what fills has some blue
+    reached = np.prod((np.ptp(inside[:, :2], axis=0) + 1) / 256)
+    assert share_seen(size, record, crops) == pytest.approx(reached, abs=0.02)
+
+
+def test_a_crop_after_a_pad_has_its_margin_again() -> None:
+    assert fitted(TORCHVISION_PREPROCESSING, "crop") is TORCHVISION_PREPROCESSING
+    assert fitted(fitted(TORCHVISION_PREPROCESSING, "pad"), "crop") == TORCHVISION_PREPROCESSING
+    assert fitted(CAFFE_PREPROCESSING, "crop").resize == 256
+    assert fitted(CAFFE_PREPROCESSING, "squash").resize == 227
+    with pytest.raises(OptionError, match="'padd'") as caught:
+        fitted(TORCHVISION_PREPROCESSING, "padd")
+    assert "pad" in caught.value.remedy
+
+
 def test_bicubic_is_torchvisions_bicubic(picture: Picture) -> None:
     transforms = pytest.importorskip("torchvision.transforms.functional")
     image = picture(400, 300)
@@ -72,7 +141,7 @@ def test_bicubic_is_torchvisions_bicubic(picture: Picture) -> None:
 
 
 @pytest.mark.parametrize("crops", ["center", "ten"])
-@pytest.mark.parametrize("fit", ["shorter", "squash"])
+@pytest.mark.parametrize("fit", ["shorter", "pad", "squash"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_resizing_only_the_box_is_at_most_one_grey_level_away(
     size: tuple[int, int], fit: Fit, crops: str, picture: Picture
@@ -93,7 +162,9 @@ def test_reduced_decoding_shows_the_same_picture(tmp_path: Path, picture: Pictur
 
 
 @pytest.mark.parametrize(
-    "preprocessing", [TORCHVISION_PREPROCESSING, CAFFE_PREPROCESSING], ids=["torch", "caffe"]
+    "preprocessing",
+    [TORCHVISION_PREPROCESSING, CAFFE_PREPROCESSING, Preprocessing(fit="pad")],
+    ids=["torch", "caffe", "pad"],
 )
 @pytest.mark.parametrize(
     "size", [(341, 256), (342, 256), (257, 256), (256, 300), (256, 301), (400, 900)], ids=str

@@ -85,8 +85,16 @@ class EnoughError(Exception):
     """Ends a training that has shown its first batch."""
 
 
-@pytest.mark.parametrize("changes", [[], ["jitter=0.3", "crop_area=0.4"], ["pca_noise=0.2"]])
-def test_they_are_the_views_that_finetune_learns_from(photo, tmp_path, monkeypatch, changes):
+@pytest.mark.parametrize(
+    ("changes", "record"),
+    [
+        ([], {"resize": 60}),
+        (["jitter=0.3", "crop_area=0.4"], {"resize": 60}),
+        (["pca_noise=0.2"], {"resize": 60}),
+        ([], {"resize": 48, "fit": "pad"}),
+    ],
+)
+def test_they_are_the_views_that_finetune_learns_from(photo, tmp_path, monkeypatch, changes, record):
     """Of the network's own size and preprocessing: taken out of a training on copies of the image."""
     torch.set_num_threads(1)
     stages = (
@@ -94,12 +102,13 @@ def test_they_are_the_views_that_finetune_learns_from(photo, tmp_path, monkeypat
         MaxPool("pool1", kernel=2),
         Linear("fc2", 4, relu=False),
     )
-    weights = weights_of(monkeypatch, Network("small-views", 48, stages), resize=60, channels="BGR")
+    weights = weights_of(monkeypatch, Network("small-views", 48, stages), channels="BGR", **record)
     recipe = plain_recipe("finetune", changes)
     monkeypatch.setattr(room, "MOST", 12)
     monkeypatch.setattr(room, "load_weights", lambda name, network: weights)
     found = augment_by(photo, dataclasses.replace(recipe, weights="small"), count=12)
     assert found.views.shape == (12, 48, 48, 3)
+    assert len(found.square) == (60 if "fit" not in record else 55), "room for crops, in the ratio 256 : 224"
     for place in range(12):
         copy = (
             tmp_path

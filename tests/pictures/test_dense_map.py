@@ -39,6 +39,12 @@ def photo(tmp_path):
     return tmp_path / "photo.png"
 
 
+def test_of_a_padded_picture_the_map_shows_all_and_what_is_around(photo, monkeypatch):
+    found = dense_map(subject_of(weights_of(monkeypatch, network(1), fit="pad")), photo, 48)
+    assert found.rgb.shape == (48, 48, 3)  # 80 x 60 became 48 x 36
+    assert (found.rgb[[0, 5, 42, 47]] == (124, 116, 104)).all() and np.ptp(found.rgb[6:42]) > 100
+
+
 @pytest.mark.parametrize("kind", [None, "softmax", "svm"])
 @pytest.mark.parametrize("normalisation", ["l2", "standard"])
 @pytest.mark.parametrize("step", [4, 2])

@@ -11,8 +11,9 @@ import torch
 from pictures.small import linear_model, subject_of, view_for, weights_of
 
 from cnncodes.core.errors import OptionError
+from cnncodes.images.preprocess import share_seen
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
-from cnncodes.pictures.classifier import crop_caution, crop_words, share_seen
+from cnncodes.pictures.classifier import crop_caution, crop_words
 from cnncodes.pictures.occlusion import draw_occlusion, occlude
 from cnncodes.weights import Preprocessing
 
@@ -184,6 +185,7 @@ def test_a_third_panel_says_how_often_the_answer_changes(monkeypatch):
         ((100, 133), {"resize": 256, "crop": 224}, 0.5757, "the centre crop, 58 % of the photo"),
         ((300, 300), {"resize": 224, "crop": 224}, 1, "the image, as the network sees it"),
         ((1200, 100), {"resize": 256, "crop": 256, "fit": "squash"}, 1, "the image, as the network sees it"),
+        ((1200, 100), {"resize": 224, "crop": 224, "fit": "pad"}, 1, "the image, as the network sees it"),
     ],
 )
 def test_a_picture_says_what_part_of_the_photograph_it_is_about(size, record, seen, caption):

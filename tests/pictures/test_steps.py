@@ -30,10 +30,12 @@ NETWORK = Network(
 )
 
 
-@pytest.fixture(params=["RGB", "BGR"])
+@pytest.fixture(
+    params=[{"resize": 30}, {"resize": 30, "channels": "BGR"}, {"fit": "pad"}], ids=["RGB", "BGR", "pad"]
+)
 def subject(request, monkeypatch):
     torch.set_num_threads(1)
-    return subject_of(weights_of(monkeypatch, NETWORK, resize=30, channels=request.param))
+    return subject_of(weights_of(monkeypatch, NETWORK, **request.param))
 
 
 @pytest.fixture

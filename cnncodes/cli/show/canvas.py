@@ -68,11 +68,14 @@ class Canvas(Reporter):
 
     def crop(self, seen: float) -> None:
         """What part of the image the network sees; a warning if that is little."""
-        from cnncodes.pictures.classifier import NEARLY_ALL, crop_caution, crop_words
+        from cnncodes.images.preprocess import NEARLY_ALL
+        from cnncodes.pictures.classifier import crop_caution, crop_words
 
         caution = crop_caution(seen)
         if caution:
-            self.warn(f"beware: {caution}; crop the image to its subject to show all of it")
+            self.warn(
+                f"beware: {caution}; crop the image to its subject, or use a model fitted with --fit pad"
+            )
         elif seen < NEARLY_ALL:
             self.note(f"the network sees {crop_words(seen)}")
 
