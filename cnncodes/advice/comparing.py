@@ -20,7 +20,7 @@ import numpy as np
 from cnncodes.advice.division import Division, read_division, write_division
 from cnncodes.advice.finished import finished_run, keep_mark, read_split, weights_mark
 from cnncodes.advice.recipe import load_recipe, recipe_of_run
-from cnncodes.advice.run_order import run
+from cnncodes.advice.run_order import follow_order
 from cnncodes.advice.run_record import PREDICTIONS, SPLIT, RunNote, RunReport, inputs_of
 from cnncodes.advice.steps import RunOrder, RunSteps
 from cnncodes.codes.file import CodesFile
@@ -262,9 +262,9 @@ def compare(
     if place.is_file():
         raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
     place.mkdir(parents=True, exist_ok=True)
-    compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
+    order = RunOrder(data=data, device=device, workers=workers, seed=seed, progress=progress)
     with locked(place / "compare"):
-        work = _Work(catalog, place, compute, data)
+        work = _Work(catalog, place, order)
         for start in starts:
             for recipe, its_assignments in asked.items():
                 found = work.follow(start, recipe, its_assignments)
@@ -365,9 +365,9 @@ class _Done:
 class _Work:
     """The comparison while it is made."""
 
-    def __init__(self, catalog: Catalog, folder: Path, compute: Compute, data: str | None) -> None:
-        self.catalog, self.folder, self.compute, self.data = catalog, folder, compute, data
-        self.settings = _Settings.of(folder, catalog, compute.seed)
+    def __init__(self, catalog: Catalog, folder: Path, order: RunOrder) -> None:
+        self.catalog, self.folder, self.order = catalog, folder, order
+        self.settings = _Settings.of(folder, catalog, order.seed)
         self.done: list[_Done] = []
         self.failed: list[FailedModel] = []
         self.division: Division | None = None  # before the first model is there to look for copies by
@@ -399,7 +399,7 @@ class _Work:
         """The report of the model's run, which is finished first where it is not; raises CatalogError if nothing was tested."""
         place = self.folder / _file_name(f"{start.name}-{recipe}")
         mark, name = [*weights_mark(start.weights), start.network], USUAL.get(recipe, recipe)
-        report = finished_run(self.catalog, mark, place, name, assignments, self.compute.seed)
+        report = finished_run(self.catalog, mark, place, name, assignments, self.order.seed)
         known = self.division is not None and start.name in self.settings.measured
         if report and not (known and self._has_split(place)):
             report = None
@@ -407,18 +407,14 @@ class _Work:
             from cnncodes.weights import load_weights
 
             weights = load_weights(start.weights, network=start.network)
-            told = self.compute.progress
-            compute = replace(
-                self.compute, progress=lambda step, *where: told(f"{start.name}: {step}", *where)
-            )
-            division = self.division or self._divide(weights, place, compute)
-            report = run(
-                self.catalog, weights, place, recipe=name, assignments=assignments, data=self.data, device=compute.device,
-                workers=compute.workers, seed=compute.seed, progress=compute.progress, division=division,
-            )  # fmt: skip
+            told = self.order.progress or no_progress
+            order = replace(self.order, progress=lambda step, *where: told(f"{start.name}: {step}", *where))
+            division = self.division or self._divide(weights, place, order)
+            order = replace(order, recipe=name, assignments=assignments, division=division)
+            report = follow_order(order, self.catalog, weights, place)
             keep_mark(place, mark)
             if start.name not in self.settings.measured:
-                found = _Measured(weights.network, images_per_second(self.catalog, weights, compute))
+                found = _Measured(weights.network, images_per_second(self.catalog, weights, order.compute))
                 self._keep(measured={**self.settings.measured, start.name: found})
         if report.evaluation is None:
             raise CatalogError("no image is left to test, so that nothing can be compared.", "Add images.")
@@ -430,13 +426,12 @@ class _Work:
             (read_split(place / SPLIT).splits == self.division.splits).all()
         )
 
-    def _divide(self, weights: Weights, place: Path, compute: Compute) -> Division:
+    def _divide(self, weights: Weights, place: Path, order: RunOrder) -> Division:
         """The split that the first model's run makes; kept for all."""
         place.mkdir(parents=True, exist_ok=True)
         with locked(place / "run"):
-            note = RunNote(place, inputs_of(self.catalog, weights, compute.seed))
-            order = RunOrder(None, (), self.data, None)
-            made = RunSteps(self.catalog, weights, place, note, compute, order).divide()
+            note = RunNote(place, inputs_of(self.catalog, weights, order.seed))
+            made = RunSteps(self.catalog, weights, place, note, order).divide()
         write_division(self.folder / SPLIT, self.catalog, made)
         self._keep(how=made.how, record=made.record, left_out=tuple(made.left_out.tolist()))
         self.division = made

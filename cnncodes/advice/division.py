@@ -19,7 +19,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.core.errors import CatalogError
 from cnncodes.core.files import LARGEST_TEXT, read_text
 from cnncodes.core.outputs import replacing
-from cnncodes.heads.splits import HELD_OUT, Split, split_rows, with_watched, without_copies
+from cnncodes.heads.splits import HELD_OUT, Split, draw_rows, split_rows, with_watched, without_copies
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.digests import identical_files
 
@@ -111,6 +111,64 @@ def draw_division(
     return Division(splits, groups, how, split.record(catalog))
 
 
+def grown_division(
+    catalog: Catalog,
+    usable: Array,
+    groups: Array,
+    earlier: Array,
+    *,
+    same: Array | None = None,
+    share: float = HELD_OUT,
+    seed: int = 0,
+) -> Division:
+    """The split of a set that has changed: images stay on their side, and new ones are fitted.
+
+    New copies of test images test, too; those that are copies of images on both sides are left out. Of classes without a test image
+    a share is drawn. Parameters as for :func:`draw_division`; ``earlier`` (uint8 ``[N]``) has the split of known images, none of others.
+    """
+    able = usable & (catalog.labels >= 0)
+    splits = np.where(able, earlier, _NONE).astype(np.uint8)
+    splits[splits == _VAL] = _TRAIN
+    stay, new = int((splits == _TEST).sum()), able & (splits == _NONE)
+    copies = new & np.isin(groups, groups[splits == _TEST])
+    splits[new] = np.where(copies[new], _TEST, _TRAIN)
+    untested = able & ~np.isin(catalog.labels, catalog.labels[splits == _TEST])
+    drawn = draw_rows(catalog, np.flatnonzero(untested), share, seed, same, groups)
+    splits[drawn] = _TEST
+    both = np.intersect1d(groups[splits == _TRAIN], groups[splits == _TEST])
+    moved = new.copy()
+    moved[drawn] = True
+    left_out = moved & np.isin(groups, both)
+    splits[left_out] = _NONE
+    train, test = (np.flatnonzero(splits == kind) for kind in (_TRAIN, _TEST))
+    how = _joined(
+        int((new & (splits == _TRAIN)).sum()),
+        int((copies & (splits == _TEST)).sum()),
+        int((splits[drawn] == _TEST).sum()),
+        int(left_out.sum()),
+    )
+    how += f"; the {stay:,} test images stay"
+    record = Split(train, train[:0], test, how, "drawn", share, seed).record(catalog)
+    return Division(splits, groups, how, {**record, "kind": "kept"})
+
+
+def _joined(train: int, copies: int, drawn: int, left_out: int) -> str:
+    """What becomes of new images, in words."""
+    new = train + copies + drawn + left_out
+    if not new:
+        return "no image is new"
+    text = "1 image is new" if new == 1 else f"{new:,} images are new"
+    if new == train:
+        return f"{text}: {'it joins' if new == 1 else 'they join'} the training set"
+    parts = {
+        "for training": train,
+        "to test, as copies of test images": copies,
+        "to test, for classes without a test image": drawn,
+        "left out, as copies of images on both sides": left_out,
+    }
+    return f"{text}: {', '.join(f'{count:,} {what}' for what, count in parts.items() if count)}"
+
+
 def for_training(catalog: Catalog, groups: Array, seed: int = 0) -> Split:
     """What a training learns from and watches: val images, else some of train, else none; never those that test.
 
@@ -134,7 +192,7 @@ def write_division(path: Path, catalog: Catalog, division: Division) -> None:
     ):
         writer = csv.writer(file)
         writer.writerow(("filename", "label", "split", "group"))
-        for row, name in enumerate(_relative(path, catalog)):
+        for row, name in enumerate(relative_names(path, catalog)):
             label = int(catalog.labels[row])
             kind = "" if label < 0 else catalog.classes[label]
             split = SPLITS[division.splits[row]] if division.splits[row] else ""
@@ -157,7 +215,7 @@ def read_division(
         lines = list(csv.DictReader(io.StringIO(text, newline="")))
         splits = np.array([SPLITS.index(line["split"] or "none") for line in lines], np.uint8)
         groups = np.array([int(line["group"]) for line in lines], np.int64)
-        same = [line["filename"] for line in lines] == _relative(path, catalog)
+        same = [line["filename"] for line in lines] == relative_names(path, catalog)
     if not same:
         raise CatalogError(
             f"'{path}' is not the split of these images.",
@@ -166,6 +224,7 @@ def read_division(
     return Division(splits, groups, how, record, np.array(left_out, np.int64))
 
 
-def _relative(path: Path, catalog: Catalog) -> list[str]:
+def relative_names(path: Path, catalog: Catalog) -> list[str]:
+    """The images as a list beside ``path`` names them."""
     folder = path.resolve().parent
     return [os.path.relpath(file, folder) for file in catalog.files]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.advice.division import Division
+from cnncodes.advice.growth import is_unchanged, set_aside
 from cnncodes.advice.recipe import Recipe, find_recipe, load_recipe, recipe_of_run
 from cnncodes.advice.run_record import (
     NOTE,
+    REPORT,
     RunNote,
     RunPlan,
     RunReport,
@@ -22,9 +23,8 @@ from cnncodes.advice.run_record import (
     left_by_run,
     remove_run,
 )
-from cnncodes.advice.steps import Hooks, RunOrder, RunSteps
-from cnncodes.core.compute import Compute, Progress, no_progress
-from cnncodes.core.errors import CatalogError, OptionError, OutputExistsError
+from cnncodes.advice.steps import RunOrder, RunSteps
+from cnncodes.core.errors import CatalogError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.outputs import locked
 from cnncodes.heads.splits import is_divided
 from cnncodes.images.catalog import Catalog
@@ -35,27 +35,13 @@ if TYPE_CHECKING:
 
 
 def run(
-    catalog: Catalog,
-    weights: AnyWeights | None,
-    folder: str | os.PathLike[str],
-    *,
-    recipe: str | os.PathLike[str] | None = None,
-    assignments: Sequence[str] = (),
-    data: str | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    processes: int = 1,
-    seed: int = 0,
-    progress: Progress | None = None,
-    notes: Callable[[str], None] | None = None,
-    overwrite: bool = False,
-    division: Division | None = None,
-    test: float | None = None,
-    told: Callable[[str, Any], None] | None = None,
+    catalog: Catalog, weights: AnyWeights | None, folder: str | os.PathLike[str], **options: Any
 ) -> RunReport:
     """From images to a tested model: split, advise, fit or train, evaluate, report.
 
-    Started again with the same arguments it goes on where it was interrupted; a finished run gives its report.
+    Started again with the same arguments it goes on where it was interrupted; a finished run gives its report. If the images have
+    changed since, it goes on with them: new ones join the training set, the test images stay, and the result before is kept in
+    :attr:`RunReport.history`.
 
     Parameters
     ----------
@@ -66,35 +52,14 @@ def run(
         Where the network starts; None for a recipe that trains from new numbers.
     folder : path
         Made if it is missing.
-    recipe : name or path, optional
-        By default the advised one.
-    assignments : sequence of str
-        Changes in the recipe: ``"train.epochs=3"``.
-    data : str, optional
-        How the images are named in a command.
-    device : str, default "auto"
-    workers : int, optional
-        Decoding threads.
-    processes : int, default 1
-        Worker processes that extract and test.
-    seed : int, default 0
-    progress : callable(step, done, total, word), optional
-    notes : callable(text), optional
-        Told what a person should know of a training: a restart, a loss that stands still and what to try.
-    overwrite : bool, default False
-        Take away what a run has left in the folder, and start anew; other files there are not touched.
-    division : Division, optional
-        A split that is already made, such as that of a comparison. No advice is computed then: name the recipe.
-    test : float, optional
-        Share of each class to keep for the test, 0..1, of images without a split of their own; by default 0.2.
-    told : callable(what, record), optional
-        Called as soon as something is known that was not known before: ``"split"`` with the division, ``"advice"`` with the
-        :class:`~cnncodes.advice.Advice`, ``"plan"`` with the :class:`~cnncodes.advice.RunPlan`.
+    **options
+        See :class:`~cnncodes.advice.RunOrder`: ``recipe``, ``assignments``, ``test``, ``seed``, ``device``, ``overwrite`` and others.
 
     Raises
     ------
     ResumeError
-        If the folder holds a run of other images, weights, seed or recipe; names what changed.
+        If the folder holds a run of other weights, seed or recipe, or of images of which fewer than half are there; names what
+        changed.
     OutputExistsError
         If the folder holds anything else.
     OptionError
@@ -104,71 +69,62 @@ def run(
     InterruptedTrainingError
         After SIGTERM or SIGINT while training, once everything is saved.
     """
-    order = RunOrder(recipe, tuple(assignments), data, test, overwrite, division)
-    compute = Compute(device, workers, processes, seed=seed, progress=progress or no_progress)
-    with _begun(order, catalog, weights, Path(folder), compute, Hooks(notes, told)) as (steps, asked):
+    return follow_order(RunOrder(**options), catalog, weights, Path(folder))
+
+
+def follow_order(order: RunOrder, catalog: Catalog, weights: AnyWeights | None, folder: Path) -> RunReport:
+    """:func:`run` of an order."""
+    with _begun(order, catalog, weights, folder) as (steps, asked):
         return steps.follow(asked)
 
 
 def plan_run(
-    catalog: Catalog,
-    weights: AnyWeights | None,
-    folder: str | os.PathLike[str],
-    *,
-    recipe: str | os.PathLike[str] | None = None,
-    assignments: Sequence[str] = (),
-    data: str | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    processes: int = 1,
-    seed: int = 0,
-    test: float | None = None,
-    progress: Progress | None = None,
-    told: Callable[[str, Any], None] | None = None,
+    catalog: Catalog, weights: AnyWeights | None, folder: str | os.PathLike[str], **options: Any
 ) -> RunPlan:
     """What :func:`run` with the same arguments would do: its split, what to look at in the data, and the recipe.
 
     It stops before the recipe is followed; what was computed stays in the folder, and :func:`run` goes on from there. Parameters
-    and errors are those of :func:`run`.
+    and errors are those of :func:`run`; also ResumeError if the folder holds a result of images that have changed since.
     """
-    order = RunOrder(recipe, tuple(assignments), data, test)
-    compute = Compute(device, workers, processes, seed=seed, progress=progress or no_progress)
-    with _begun(order, catalog, weights, Path(folder), compute, Hooks(None, told)) as (steps, asked):
+    with _begun(RunOrder(**options), catalog, weights, Path(folder), planned=True) as (steps, asked):
         return steps.plan(asked)[0]
 
 
 @contextmanager
 def _begun(
-    order: RunOrder,
-    catalog: Catalog,
-    weights: AnyWeights | None,
-    place: Path,
-    compute: Compute,
-    hooks: Hooks,
+    order: RunOrder, catalog: Catalog, weights: AnyWeights | None, place: Path, planned: bool = False
 ) -> Iterator[tuple[RunSteps, Recipe | None]]:
     """The steps of the run in its locked folder, and the recipe that is asked for, once all of it is known to fit together."""
     from cnncodes.weights import load_weights
 
     weights = None if weights is None else load_weights(weights)
-    asked = _check(order, catalog, weights, place, compute.seed)
+    asked = _check(order, catalog, weights, place)
     place.mkdir(parents=True, exist_ok=True)
     with locked(place / "run"):
         anew = order.overwrite and (place / NOTE).exists()
         if anew:
-            check_inputs_stay(place, catalog, weights, order.recipe, asked, order.data)
+            _check_inputs_stay(order, catalog, weights, place, "--overwrite takes away before it starts anew")
             remove_run(place)
-        note = RunNote(place, inputs_of(catalog, weights, compute.seed, order.test), beside=anew)
+        note = RunNote(place, inputs_of(catalog, weights, order.seed, order.test), beside=anew)
+        steps = RunSteps(catalog, weights, place, note, order)
+        if note.images_changed and not is_unchanged(note, catalog):
+            if planned and (place / REPORT).exists():
+                raise ResumeError(
+                    f"the images of the finished run in '{place}' have changed, and a plan for them would replace its result.",
+                    "Leave out --dry-run to go on with them, or choose another folder with -o.",
+                )
+            steps.check_recipe(asked or steps.advised())
+            _check_inputs_stay(order, catalog, weights, place, "is made again, since the images have changed")
+            set_aside(note)
         try:
-            yield RunSteps(catalog, weights, place, note, compute, order, hooks), asked
+            yield steps, asked
         except InterruptedTrainingError as error:
             raise InterruptedTrainingError(
                 error.problem, "Repeat the same command: it goes on there."
             ) from None
 
 
-def _check(
-    order: RunOrder, catalog: Catalog, weights: Weights | None, place: Path, seed: int
-) -> Recipe | None:
+def _check(order: RunOrder, catalog: Catalog, weights: Weights | None, place: Path) -> Recipe | None:
     """Refuse before any work what cannot be done; the recipe that is asked for."""
     if place.exists() and not place.is_dir():
         raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
@@ -179,7 +135,8 @@ def _check(
     if not (catalog.labels >= 0).any():
         raise CatalogError(
             "the images have no labels.",
-            "Put them into one folder per class, or give a CSV with labels.",
+            "Put them into one folder per class, or give a CSV with labels; to look at images without labels: "
+            f"cnncodes explore {order.data or shlex.quote(str(catalog.root))}",
         )
     if order.test is not None and not 0 < order.test < 1:
         raise OptionError(
@@ -195,59 +152,32 @@ def _check(
         check_empty(place)
     if order.recipe is None:
         return None
-    return recipe_of_run(order.recipe, order.assignments, weights.name if weights else None, seed)
+    return recipe_of_run(order.recipe, order.assignments, weights.name if weights else None, order.seed)
 
 
-def check_inputs_stay(
-    folder: Path,
-    catalog: Catalog,
-    weights: Weights | None,
-    name: str | os.PathLike[str] | None,
-    recipe: Recipe | None,
-    data: str | None,
+def _check_inputs_stay(
+    order: RunOrder, catalog: Catalog, weights: Weights | None, folder: Path, why: str
 ) -> None:
-    """See that a run can be taken away without anything that is to be read: recipe, weights, lists of images, images.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the run.
-    catalog : Catalog
-    weights : Weights or None
-    name, recipe : path and Recipe, or None
-        As it was asked for, and what was read there.
-    data : str or None
-        The words by which the images were named, as in a shell.
-
-    Raises
-    ------
-    OptionError
-        If a file of the run is among them.
-    """
+    """Raise OptionError if recipe, weights, a list of images or an image is a file of the run, which is going to be taken away."""
     left = {_place(path) for path in left_by_run(folder)}
-    for what, path in _files_read(catalog, weights, name, recipe, data, {path.name for path in left}):
+    for what, path in _files_read(order, catalog, weights, {path.name for path in left}):
         if {_place(path), path.resolve()} & left:
             raise OptionError(
-                f"{what} '{path}' is of the run in '{folder}', which --overwrite takes away before it starts anew.",
+                f"{what} '{path}' is of the run in '{folder}', which {why}.",
                 "Copy the file to another place and name the copy, or choose another folder with -o.",
             )
 
 
 def _files_read(
-    catalog: Catalog,
-    weights: Weights | None,
-    name: str | os.PathLike[str] | None,
-    recipe: Recipe | None,
-    data: str | None,
-    names: set[str],
+    order: RunOrder, catalog: Catalog, weights: Weights | None, names: set[str]
 ) -> Iterator[tuple[str, Path]]:
     """Each file with a word on what it is; of the images, those that are called as one of ``names``."""
-    if name is not None:
-        yield "the recipe", find_recipe(os.fspath(name))
+    if order.recipe is not None:
+        yield "the recipe", find_recipe(os.fspath(order.recipe))
     if weights is not None:
         yield "the weights file", Path(weights.name)
     with contextlib.suppress(ValueError):  # words for a person, no command
-        yield from (("the list of images", Path(word)) for word in shlex.split(data or ""))
+        yield from (("the list of images", Path(word)) for word in shlex.split(order.data or ""))
     for image in catalog.names:
         if image.rpartition("/")[2] in names:
             yield "the image", catalog.root / image

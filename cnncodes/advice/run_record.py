@@ -38,8 +38,40 @@ CODES = "codes.h5"  # of the last stages; LAYERS where a recipe wants others
 LAYERS = "layers.h5"
 PREDICTIONS = "predictions.h5"  # of the test images
 PAGE = "report.html"
+BEFORE = "before-"  # of names: what a run had before its images changed, until it has a new result
+ASIDE = (REPORT, MODEL, SPLIT, CODES, LAYERS)
 _LOCK = "run.lock"
 TEST = "share to test"  # of the inputs
+_ASKED = ("weights", "seed", TEST)  # of the inputs, all others say what the images are
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A result that a run had before its images changed.
+
+    Parameters
+    ----------
+    finished : str
+        When, as ISO 8601.
+    images, test : int
+        All of them, and those that tested.
+    top1 : float or None
+        Accuracy, 0..1; None if nothing was tested.
+    recipe : str
+    """
+
+    finished: str
+    images: int
+    test: int
+    top1: float | None
+    recipe: str
+
+    @classmethod
+    def of(cls, report: RunReport) -> Earlier:
+        """Of a report."""
+        found = report.evaluation
+        top1 = None if found is None else found.top1
+        return cls(report.finished, report.images, report.test, top1, report.recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +160,8 @@ class RunReport(RunPlan):
         What the accuracy would be with them.
     untrained : bool
         Whether the weights that it started from are random numbers.
+    history : tuple of Earlier
+        Results of before the images changed, the oldest first.
     """
 
     model: str
@@ -144,6 +178,7 @@ class RunReport(RunPlan):
     copies: int = 0
     top1_with_copies: float | None = None
     untrained: bool = False
+    history: tuple[Earlier, ...] = ()
 
     def placed(self, folder: Path) -> RunReport:
         """The same with the paths of where its folder is now."""
@@ -218,29 +253,24 @@ class RunNote:
     OutputExistsError
         If the folder holds something that is no run.
     ResumeError
-        If it holds a run of other inputs; names the differences.
+        If it holds a run of other weights, seed or share to test; names all that changed.
     """
 
     def __init__(self, folder: Path, inputs: dict[str, Any], beside: bool = False) -> None:
-        self.path = folder / NOTE
-        self.is_new = not self.path.exists()
-        if self.is_new:
+        self.path, self.asked = folder / NOTE, inputs
+        #: Whether the run was started with other images, or with another order, split, labels or files of the same ones.
+        self.images_changed = False
+        self.values: dict[str, Any] = {}
+        if not self.path.exists():
             if not beside:
                 check_empty(folder)
-            provenance = Provenance.now()
-            self.values: dict[str, Any] = {
-                "kind": KIND,
-                "inputs": inputs,
-                "command": provenance.command,
-                "created": provenance.created,
-                "versions": provenance.versions,
-                "seconds": {},
-            }
-            self._write()
+            self.restart()
             return
         self.values = _read(self.path)
         there = {TEST: HELD_OUT} | self.values["inputs"]  # notes of before there was a choice
-        if changed := [name for name, value in inputs.items() if there.get(name) != value]:
+        changed = [name for name, value in inputs.items() if there.get(name) != value]
+        self.images_changed = bool(changed)
+        if any(name in _ASKED for name in changed):
             shown = [
                 f"{name} ({there.get(name)} then, {inputs[name]} now)"
                 if isinstance(inputs[name], int | float)
@@ -251,6 +281,20 @@ class RunNote:
                 f"the run in '{folder}' was started with something else: {', '.join(shown)} changed.",
                 "Repeat it as it was started, choose another folder with -o, or start anew with --overwrite.",
             )
+
+    def restart(self, **values: Any) -> None:
+        """Begin the note of a run with the inputs that are asked for; nothing else of what was there stays."""
+        now = Provenance.now()
+        self.values = {
+            "kind": KIND,
+            "inputs": self.asked,
+            "command": now.command,
+            "created": now.created,
+            "versions": now.versions,
+            "seconds": {},
+            **values,
+        }
+        self._write()
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.values:
@@ -300,7 +344,9 @@ def left_by_run(folder: Path) -> list[Path]:
     names += [LAYERS] if method == "linear" else []
     names += ["curves.png", "page.h5"] if method in TRAINED else []
     names += ["depth.png"] if (folder / ADVICE).exists() else []
-    own = [folder / name for name in (*names, ADVICE, SPLIT, KEPT, NOTE)]
+    own = [
+        folder / name for name in (*names, *(f"{BEFORE}{name}" for name in ASIDE), ADVICE, SPLIT, KEPT, NOTE)
+    ]
     trained = left_by_training(folder / TRAINING) if method in TRAINED else []
     return [*trained, *(path for path in own if path.is_symlink() or path.is_file())]
 
@@ -315,8 +361,10 @@ def _method(folder: Path) -> str | None:
         return None
 
 
-def remove_run(folder: Path) -> None:
+def remove_run(folder: Path, anew: bool = False) -> None:
     """Take away what a run has left in a folder, and nothing else; killed in between, the folder is still a run's.
+
+    If it goes on ``anew``, with other images, its note and what is set aside stay.
 
     Raises
     ------
@@ -335,6 +383,8 @@ def remove_run(folder: Path) -> None:
     if trained:
         remove_training(folder / TRAINING)
     for path in (path for path in left if path.parent == folder):
+        if anew and (path.name == NOTE or path.name.startswith(BEFORE)):
+            continue
         remove_partials(folder, path.name)
         with locked(path) if path.suffix == ".h5" else contextlib.nullcontext():
             path.unlink(missing_ok=True)

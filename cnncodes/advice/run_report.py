@@ -21,11 +21,13 @@ from cnncodes.advice.run_record import (
     REPORT,
     SPLIT,
     TRAINING,
+    Earlier,
     RunNote,
     RunPlan,
     RunReport,
     predict_command,
 )
+from cnncodes.core.records import from_value
 from cnncodes.evaluation import EvaluationResult
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.digests import identical_files
@@ -130,6 +132,7 @@ def make_report(
         seconds=note["seconds"],
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         command=predict_command(str(made.path)),
+        history=from_value(note.values.get("history", []), tuple[Earlier, ...]),
     )
 
 

@@ -7,12 +7,14 @@ trainings go on inside themselves.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +26,17 @@ from cnncodes.advice.division import (
     Division,
     draw_division,
     for_training,
+    grown_division,
     own_division,
     read_division,
     write_division,
 )
 from cnncodes.advice.facts import Fact, upgraded
+from cnncodes.advice.growth import known_images, remove_before
 from cnncodes.advice.recipe import KEPT, Recipe, recipe_of_run
 from cnncodes.advice.run_record import (
     ADVICE,
+    BEFORE,
     CODES,
     LAYERS,
     MODEL,
@@ -49,8 +54,8 @@ from cnncodes.advice.run_report import Made, chosen_head, make_plan, make_report
 from cnncodes.advice.sample import MOST_IMAGES, Gathered, late_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
-from cnncodes.core.compute import Compute
-from cnncodes.core.errors import HeadError, ResumeError
+from cnncodes.core.compute import Compute, Progress, no_progress
+from cnncodes.core.errors import CodesFileError, HeadError, ResumeError
 from cnncodes.core.files import read_text
 from cnncodes.core.outputs import write_whole
 from cnncodes.core.records import from_value, to_value
@@ -66,29 +71,65 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What is called while a run works, see :func:`run`."""
+@dataclass(frozen=True, kw_only=True)
+class RunOrder:
+    """What a person asks of a run: the keywords of :func:`~cnncodes.advice.run` and :func:`~cnncodes.advice.plan_run`.
 
+    Parameters
+    ----------
+    recipe : name or path, optional
+        By default the advised one.
+    assignments : sequence of str
+        Changes in the recipe: ``"train.epochs=3"``.
+    data : str, optional
+        How the images are named in a command.
+    test : float, optional
+        Share of each class to keep for the test, 0..1, of images without a split of their own; by default 0.2.
+    device : str, default "auto"
+    workers : int, optional
+        Decoding threads.
+    processes : int, default 1
+        Worker processes that extract and test.
+    seed : int, default 0
+    progress : callable(step, done, total, word), optional
+    notes : callable(text), optional
+        Told what a person should know of a training: a restart, a loss that stands still and what to try.
+    told : callable(what, record), optional
+        Called as soon as something is known that was not known before: ``"split"`` with the division, ``"advice"`` with the
+        :class:`~cnncodes.advice.Advice`, ``"plan"`` with the :class:`~cnncodes.advice.RunPlan`.
+    overwrite : bool, default False
+        Take away what a run has left in the folder, and start anew; other files there are not touched.
+    division : Division, optional
+        A split that is already made, such as that of a comparison. No advice is computed then: name the recipe.
+    codes : path, optional
+        Folder of a run on the same images whose codes may be used.
+    """
+
+    recipe: str | os.PathLike[str] | None = None
+    assignments: Sequence[str] = ()
+    data: str | None = None
+    test: float | None = None
+    device: str = "auto"
+    workers: int | None = None
+    processes: int = 1
+    seed: int = 0
+    progress: Progress | None = None
     notes: Callable[[str], None] | None = None
     told: Callable[[str, Any], None] | None = None
-
-    def tell(self, what: str, record: Any) -> None:
-        """Say that something is known."""
-        if self.told is not None:
-            self.told(what, record)
-
-
-@dataclass(frozen=True)
-class RunOrder:
-    """What a person asks of a run, see :func:`run`."""
-
-    recipe: str | os.PathLike[str] | None
-    assignments: tuple[str, ...]
-    data: str | None
-    test: float | None
     overwrite: bool = False
     division: Division | None = None
+    codes: Path | None = None
+
+    @property
+    def share(self) -> float:
+        """Of each class, to keep for the test."""
+        return HELD_OUT if self.test is None else self.test
+
+    @property
+    def compute(self) -> Compute:
+        """Where the work is done."""
+        progress = self.progress or no_progress
+        return Compute(self.device, self.workers, self.processes, seed=self.seed, progress=progress)
 
 
 @dataclass(eq=False)
@@ -99,22 +140,30 @@ class RunSteps:
     weights: Weights | None
     folder: Path
     note: RunNote
-    compute: Compute
     order: RunOrder
-    hooks: Hooks = field(default_factory=Hooks)
     gathered: Gathered | None = None
+
+    @property
+    def compute(self) -> Compute:
+        """Where the work is done."""
+        return self.order.compute
 
     def plan(self, asked: Recipe | None) -> tuple[RunPlan, Recipe, Division, Advice | None]:
         """The steps before the recipe is followed: split, advice, choice of the recipe."""
-        hooks = Hooks() if (self.folder / REPORT).exists() else self.hooks
+        finished = (self.folder / REPORT).exists()
+
+        def tell(what: str, record: Any) -> None:
+            if self.order.told is not None and not finished:
+                self.order.told(what, record)
+
         division = self.divide(gather=True)
-        hooks.tell("split", division)
+        tell("split", division)
         advice = self._advise(division.applied(self.catalog), needed=asked is None)
         if advice is not None:
-            hooks.tell("advice", advice)
+            tell("advice", advice)
         chosen = self._choose(asked, advice)
         plan = make_plan(self.folder, self.note, self.catalog, division, advice, chosen)
-        hooks.tell("plan", plan)
+        tell("plan", plan)
         return plan, chosen, division, advice
 
     def follow(self, asked: Recipe | None) -> RunReport:
@@ -123,6 +172,7 @@ class RunSteps:
         divided = division.applied(self.catalog)
         path = self.folder / REPORT
         if path.exists():
+            remove_before(self.folder)
             return RunReport.from_json(read_text(path)).placed(self.folder)
         made = (
             self._linear(chosen, divided)
@@ -132,6 +182,7 @@ class RunSteps:
         result = self._evaluate(made, divided, division.left_out)
         report = make_report(plan, self.note, division, divided, advice, made, result)
         write_whole(path, report.to_json())
+        remove_before(self.folder)
         return report
 
     @contextmanager
@@ -175,15 +226,24 @@ class RunSteps:
 
     def _new_division(self, gather: bool) -> Division:
         codes = self._codes_for_copies(gather and not (self.folder / ADVICE).exists())
+        known = known_images(self.folder, self.catalog, BEFORE)
         with self._timed("split"):
             if is_divided(self.catalog):
-                if codes is None or self.weights is None:
-                    return own_division(self.catalog)
-                with CodesFile(codes) as file:
-                    return own_division(self.catalog, file, late_stages(self.weights.architecture)[-1])
+                division = self._own_division(codes)
+                words = [f"{known.new:,} new since the run before", *known.words()] if known else []
+                return dataclasses.replace(division, how="; ".join([division.how, *words]))
             usable, same, groups = self._groups(codes)
-            share = HELD_OUT if self.order.test is None else self.order.test
-            return draw_division(self.catalog, usable, groups, same=same, share=share, seed=self.compute.seed)
+            options: dict[str, Any] = {"same": same, "share": self.order.share, "seed": self.order.seed}
+            if known is None:
+                return draw_division(self.catalog, usable, groups, **options)
+            division = grown_division(self.catalog, usable, groups, known.splits, **options)
+            return dataclasses.replace(division, how="; ".join([division.how, *known.words()]))
+
+    def _own_division(self, codes: Path | None) -> Division:
+        if codes is None or self.weights is None:
+            return own_division(self.catalog)
+        with CodesFile(codes) as file:
+            return own_division(self.catalog, file, late_stages(self.weights.architecture)[-1])
 
     def _codes_for_copies(self, gather: bool) -> Path | None:
         """Codes of all images, by which nearly equal ones are known; None without a network to make them."""
@@ -221,18 +281,21 @@ class RunSteps:
         assert self.weights is not None
         if path.exists():
             carry_splits(path, catalog)
-        plan = plan_extraction(
-            catalog,
-            path,
-            self.weights,
-            layers=layers,
-            crops=crops,
-            device=self.compute.device,
-            workers=self.compute.workers,
-            processes=self.compute.processes,
-        )
+        make = functools.partial(
+            plan_extraction, catalog, path, self.weights, layers=layers, crops=crops, device=self.order.device,
+            workers=self.order.workers, processes=self.order.processes,
+        )  # fmt: skip
+        plan = make()
+        places = [self.folder / f"{BEFORE}{path.name}"]
+        places += [self.order.codes / name for name in (CODES, LAYERS)] if self.order.codes else []
+        for place in () if plan.resumes else filter(Path.exists, places):
+            with contextlib.suppress(
+                CodesFileError
+            ):  # of other layers or another version: all images are computed
+                plan = make(reuse=place)
+                break
         also: dict[str, Any] = {}
-        if gather and executor_of(self.compute) is local:
+        if gather and plan.known is None and executor_of(self.compute) is local:
             gathered = Gathered(self.weights, min(len(catalog), MOST_IMAGES))
             if gathered.fits(plan.settings, len(catalog)):
                 self.gathered = gathered
@@ -267,24 +330,33 @@ class RunSteps:
 
     def _choose(self, asked: Recipe | None, advice: Advice | None) -> Recipe:
         """The recipe to follow, with every number; kept, and refused if it is another one later."""
-        chosen = asked or recipe_of_run(
-            advice.recipe if advice else "",
-            self.order.assignments,
-            self.weights.name if self.weights else None,
-            self.compute.seed,
-        )
+        chosen = asked or self._resolved(advice.recipe if advice else "")
+        self.check_recipe(chosen)
         kept = self.folder / KEPT
-        if kept.exists() and (changed := recipe_differences(kept, chosen.to_toml())):
-            raise ResumeError(
-                f"the run in '{self.folder}' follows another recipe: {', '.join(changed[:4])}.",
-                "Repeat it as it was started, choose another folder with -o, or start anew with --overwrite.",
-            )
         if not kept.exists():
             by = "person" if asked else "advice"
             untrained = self.weights is not None and self.weights.origin == "random"
             self.note.keep(recipe=chosen.name, chosen_by=by, method=chosen.method, untrained=untrained)
             write_whole(kept, chosen.to_toml())
         return chosen
+
+    def _resolved(self, name: str) -> Recipe:
+        weights = self.weights.name if self.weights else None
+        return recipe_of_run(name, self.order.assignments, weights, self.order.seed)
+
+    def advised(self) -> Recipe | None:
+        """The recipe of the advice that is there, with what is asked to be changed in it."""
+        path = self.folder / ADVICE
+        return self._resolved(Advice.from_json(read_text(path)).recipe) if path.exists() else None
+
+    def check_recipe(self, chosen: Recipe | None) -> None:
+        """Raise ResumeError if the run follows another recipe already."""
+        kept = self.folder / KEPT
+        if chosen and kept.exists() and (changed := recipe_differences(kept, chosen.to_toml())):
+            raise ResumeError(
+                f"the run in '{self.folder}' follows another recipe: {', '.join(changed[:4])}.",
+                "Repeat it as it was started, choose another folder with -o, or start anew with --overwrite.",
+            )
 
     def _linear(self, recipe: Recipe, divided: Catalog) -> Made:
         """Codes of the recipe's layers, and its head on them."""
@@ -336,7 +408,7 @@ class RunSteps:
             "workers": self.compute.workers,
             "resume": (folder / "run.json").exists(),
             "progress": self.compute.progress,
-            "notes": self.hooks.notes,
+            "notes": self.order.notes,
         }
         if not path.exists():
             with self._timed("training"):

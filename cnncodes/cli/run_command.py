@@ -14,7 +14,7 @@ from cnncodes.cli.arguments import load_weights
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.groups import Machine, Reading
 from cnncodes.cli.results import accuracy_text, print_confusions
-from cnncodes.core.words import counted, duration, one_line, shell, size
+from cnncodes.core.words import counted, duration, one_line, percent, shell, size
 
 if TYPE_CHECKING:
     from cnncodes.advice import RunPlan, RunReport
@@ -43,8 +43,8 @@ def run(
 
     Checks the images, chooses a recipe, follows it, tests the model and writes a report. Images without a split are divided
     at random: a fifth of each class (--test) is kept for testing, copies on the same side. The test images play no part in
-    the choice of the recipe. If interrupted, repeat the same command to continue. A finished run is only shown again;
-    --overwrite starts again.
+    the choice of the recipe. If interrupted, repeat the same command to continue; a finished run is only shown again. If
+    images were added or changed, it goes on with them: new images are for training. --overwrite starts again.
 
         cnncodes run photos/ -o out
 
@@ -84,11 +84,12 @@ def run(
             return
         if model is None:
             keep_mark(output, mark)
-    if before is not None:
+    already = before is not None and before == finished_on(output)
+    if already:
         reporter.note(
-            f"already finished on {local_time(before)}; nothing was done again (use --overwrite to start anew)"
+            f"already finished on {local_time(before or report.finished)}; nothing was done again (use --overwrite to start anew)"
         )
-    _print(reporter, report, already=before is not None)
+    _print(reporter, report, already)
     _draw(report)
     page = _write_page(reporter, report, machine, seed)
     reporter.document(report, page=page)
@@ -199,6 +200,10 @@ def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
     if found := report.evaluation:
         reporter.result(f"accuracy {accuracy_text(found, f' on {found.n:,} test images')}")
         print_confusions(reporter, found, 3)
+    for earlier in report.history[-1:]:
+        reporter.result(
+            f"before: {percent(earlier.top1)} with {counted(earlier.images, 'image')} ({local_time(earlier.finished)})"
+        )
     for note in report.notes:
         reporter.result(f"note: {one_line(note_text(note))}")
     if already:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.rows import RowWriter
@@ -32,9 +33,7 @@ class Reuse:
 def find_known(
     path: Path, catalog: Catalog, settings: ExtractionSettings, size: np.ndarray, mtime: np.ndarray
 ) -> Reuse:
-    """The images of a catalog whose codes a file has, by their digests.
-
-    Only files that have the size of one there are read, and of these none that has its name and time, too.
+    """The images of a catalog whose codes a file has, by their digests (:func:`known_digests`).
 
     Parameters
     ----------
@@ -59,10 +58,25 @@ def find_known(
                 f"codes of '{path}' cannot be used again: they were made otherwise ({'; '.join(differences[:4])}).",
                 f"Take its settings (--like {path}), or leave out --from to compute all images.",
             )
-        digests, files = codes.digests(), list(zip(*(part.tolist() for part in codes.files()), strict=True))
+        digests, found = codes.digests(), known_digests(codes, catalog, size, mtime)
         done = np.flatnonzero((codes.state == DONE) & (digests != 0))
-        names = codes.catalog.reader
-        known = {(names[row], *files[row]): digests[row] for row in done.tolist()}
+    unique, first = np.unique(digests[done], return_index=True)
+    place = np.minimum(np.searchsorted(unique, found), max(len(unique) - 1, 0))
+    rows = np.flatnonzero((unique[place] == found) if len(unique) else np.zeros(0, bool))
+    return Reuse(path, rows, done[first[place[rows]]])
+
+
+def known_digests(
+    codes: CodesFile, catalog: Catalog, size: np.ndarray, mtime: np.ndarray
+) -> npt.NDArray[np.uint64]:
+    """Digest of each image that a codes file may have: uint64 ``[N]``, 0 where no file of its size has codes there.
+
+    Only these are read, and of them none that has the name and time of one there, too. Parameters as for :func:`find_known`.
+    """
+    digests, files = codes.digests(), list(zip(*(part.tolist() for part in codes.files()), strict=True))
+    done = np.flatnonzero((codes.state == DONE) & (digests != 0))
+    names = codes.catalog.reader
+    known = {(names[row], *files[row]): digests[row] for row in done.tolist()}
     found = np.zeros(len(catalog), np.uint64)
     maybe = np.flatnonzero(np.isin(size, np.array([files[row][0] for row in done.tolist()], np.uint64)))
     here = catalog.reader
@@ -70,10 +84,7 @@ def find_known(
         found[row] = known.get((here[row], int(size[row]), int(mtime[row])), 0)
     unread = maybe[found[maybe] == 0]
     found[unread] = file_digests(catalog.subset(unread))
-    unique, first = np.unique(digests[done], return_index=True)
-    place = np.minimum(np.searchsorted(unique, found), max(len(unique) - 1, 0))
-    rows = np.flatnonzero((unique[place] == found) if len(unique) else np.zeros(0, bool))
-    return Reuse(path, rows, done[first[place[rows]]])
+    return found
 
 
 def copy_known(known: Reuse, target: Path) -> None:

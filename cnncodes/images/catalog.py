@@ -294,7 +294,7 @@ def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
 
     new = {
         place(path): _plain(label, catalog.classes)
-        for path, label in zip(table.reader, _labels_of(table), strict=True)
+        for path, label in zip(table.reader, class_names(table), strict=True)
     }
     files = [place(path) for path in catalog.reader]
     kept = [row for row, path in enumerate(files) if new.get(path, "") is not None]
@@ -306,7 +306,7 @@ def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
                 f"'{labels}' has a label for '{path}', which does not exist.",
                 "Correct its name, or leave its label empty.",
             )
-    own = _labels_of(catalog)
+    own = class_names(catalog)
     wanted = [*(new.get(files[row]) or own[row] for row in kept), *(new[path] for path in added)]
     if not wanted:
         raise CatalogError(f"the table '{labels}' leaves no image.", "Give at least one image a label.")
@@ -329,8 +329,8 @@ def _plain(label: str | None, classes: Sequence[str]) -> str | None:
     return label[1:] if label is not None and label[:1] == "'" and label not in classes else label
 
 
-def _labels_of(catalog: Catalog) -> list[str | None]:
-    """Name of each row's class; None without one."""
+def class_names(catalog: Catalog) -> list[str | None]:
+    """Name of each row's class; None without a label."""
     return [catalog.classes[label] if label >= 0 else None for label in catalog.labels.tolist()]
 
 

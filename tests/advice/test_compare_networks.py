@@ -85,9 +85,11 @@ def again(place, *models: str, **options):  # type: ignore[no-untyped-def]
 
 def test_what_is_done_is_shown_again_and_models_are_added(compared, place, monkeypatch) -> None:
     ran = []
-    real = comparing.run
+    real = comparing.follow_order
     monkeypatch.setattr(
-        comparing, "run", lambda *given, **options: ran.append(given[2].name) or real(*given, **options)
+        comparing,
+        "follow_order",
+        lambda *given, **options: ran.append(given[3].name) or real(*given, **options),
     )
     monkeypatch.setattr(comparing, "images_per_second", lambda *_: 1.0)
     found = again(place, str(place / "one.safetensors"), "alexnet=random:0")
@@ -99,16 +101,16 @@ def test_what_is_done_is_shown_again_and_models_are_added(compared, place, monke
 def test_an_interrupted_comparison_goes_on(place, monkeypatch, tmp_path) -> None:
     catalog = read_catalog([str(place / "photos")])
     models = [str(place / "one.safetensors"), str(place / "two.safetensors")]
-    real = comparing.run
+    real = comparing.follow_order
     ran = []
 
     def interrupted(*given, **options):  # type: ignore[no-untyped-def]
-        ran.append(given[2].name)
+        ran.append(given[3].name)
         if len(ran) == 2:
             raise KeyboardInterrupt
         return real(*given, **options)
 
-    monkeypatch.setattr(comparing, "run", interrupted)
+    monkeypatch.setattr(comparing, "follow_order", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compare(catalog, models, tmp_path / "out")
     assert not (tmp_path / "out" / "compare.json").exists()

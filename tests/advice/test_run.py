@@ -23,13 +23,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from cnncodes import training
 from cnncodes.advice import RunReport, advise, plan_run, probe, run, steps
-from cnncodes.advice.division import draw_division, for_training, own_division
+from cnncodes.advice.division import draw_division, for_training, grown_division, own_division
 from cnncodes.advice.draws import find_pool
 from cnncodes.advice.evidence import measure_size
 from cnncodes.advice.facts import Fact
 from cnncodes.advice.run_record import finished_on, remove_run
 from cnncodes.cli import main
-from cnncodes.codes import extract
+from cnncodes.codes import CodesFile, extract
 from cnncodes.core.errors import (
     CatalogError,
     CnnCodesError,
@@ -364,7 +364,9 @@ def test_a_finished_run_is_shown_and_not_done_again(stripes, weights, tmp_path, 
     assert Path(moved.model).exists() and str(tmp_path / "moved") in moved.command
 
 
-def test_other_images_weights_seed_or_recipe_are_refused_by_name(stripes, weights, tmp_path) -> None:
+def test_other_weights_seed_recipe_or_quite_other_images_are_refused_by_name(
+    stripes, weights, tmp_path
+) -> None:
     catalog, out = read_catalog(stripes), tmp_path / "out"
     run(catalog, weights, out, recipe="small-similar")
     with pytest.raises(ResumeError, match="weights"):
@@ -374,11 +376,137 @@ def test_other_images_weights_seed_or_recipe_are_refused_by_name(stripes, weight
     with pytest.raises(ResumeError, match=r"head\.C = 'auto' then, 2"):
         run(catalog, weights, out, recipe="small-similar", assignments=["head.C=2"])
     write_png(stripes / "along/3.png", striped("along", 77))
-    with pytest.raises(ResumeError, match="image files"):
-        run(read_catalog(stripes), weights, out)
-    write_png(stripes / "along/new.png", striped("along", 78))
-    with pytest.raises(ResumeError, match=r"number of images \(45 then, 46 now\)"):
-        run(read_catalog(stripes), weights, out)
+    before = contents(out)
+    with pytest.raises(ResumeError, match=r"head\.C = 'auto' then, 2"):
+        run(read_catalog(stripes), weights, out, recipe="small-similar", assignments=["head.C=2"])
+    with pytest.raises(ResumeError, match=r"other images: 0 of its 45"):
+        run(read_catalog(draw_stripes(tmp_path / "b", each=9, seed=1)), weights, out, recipe="small-similar")
+    with pytest.raises(ResumeError, match="would replace its result"):
+        plan_run(read_catalog(stripes), weights, out, recipe="small-similar")
+    assert contents(out) == before, "nothing is lost"
+
+
+def sides(out: Path) -> dict[str, str]:
+    """Split of each image of a run, by its class and name."""
+    with (out / "split.csv").open() as file:
+        return {"/".join(Path(row["filename"]).parts[-2:]): row["split"] for row in csv.DictReader(file)}
+
+
+def test_a_finished_run_goes_on_with_new_images_and_keeps_its_test(
+    stripes, weights, tmp_path, capsys
+) -> None:
+    save_weights(weights, tmp_path / "tiny.safetensors")
+    out = tmp_path / "out"
+    command = ["run", str(stripes), "-o", str(out), "--weights", str(tmp_path / "tiny.safetensors")]
+    assert main(command) == 0
+    before, first = sides(out), RunReport.from_json((out / "report.json").read_text())
+    tested = [name for name, side in before.items() if side == "test"]
+    for number in range(20, 26):
+        write_png(stripes / f"across/{number}.png", striped("across", number))
+    shutil.copy(stripes / tested[0], stripes / "along/copy.png")  # of an image that tests
+    gone = next(name for name, side in before.items() if side == "train")
+    (stripes / gone).unlink()
+    (stripes / tested[1]).rename(stripes / tested[1].replace(".png", "-renamed.png"))
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    shown = capsys.readouterr()
+    after, second = sides(out), RunReport.from_json((out / "report.json").read_text())
+    renamed = tested[1].replace(".png", "-renamed.png")
+    page = (out / "report.html").read_text()
+    assert f"Before, with 45 images: {100 * first.evaluation.top1:.1f} %" in page
+    assert gone not in after and after[renamed] == "test" and after["along/copy.png"] == "test"
+    assert {name: side for name, side in after.items() if name in before} == {
+        name: side for name, side in before.items() if name not in (gone, tested[1])
+    }
+    new = {name: after[name] for name in (f"across/{number}.png" for number in range(20, 26))}
+    assert "train" in new.values()
+    (earlier,) = second.history
+    assert (earlier.images, earlier.top1) == (45, first.evaluation.top1) and second.images == 51
+    for part in ("7 images are new", "the 9 test images stay", "1 image is gone", "1 image is renamed"):
+        assert part in second.split and part in shown.err
+    assert "already finished" not in shown.err
+    assert json.loads(shown.out)["history"][0]["images"] == 45
+    assert not list(out.glob("before-*")) and (out / "report.html").stat().st_mtime > 0
+    model = load_model(out / "model.safetensors")
+    assert not model.has_seen(file_digests(read_catalog([stripes / name for name in tested[:1]]))).any()
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "already finished" in shown.err and "before: " in shown.out and "with 45 images" in shown.out
+
+
+def test_codes_of_known_images_are_not_computed_again(stripes, weights, tmp_path, monkeypatch) -> None:
+    out, options = tmp_path / "out", {"recipe": "small-similar"}
+    run(read_catalog(stripes), weights, out, **options)
+    for number in range(20, 24):
+        write_png(stripes / f"across/{number}.png", striped("across", number))
+    there = stripes / "along/3.png"
+    os.utime(there, ns=(1, 1))
+    again = run(read_catalog(stripes), weights, out, **options)
+    with CodesFile(out / "codes.h5") as codes:
+        assert codes.copied().sum() == 45
+    os.utime(there, ns=(2, 2))
+    monkeypatch.setattr(steps, "evaluate", None)
+    assert run(read_catalog(stripes), weights, out, **options) == again, (
+        "only the time of a file is another one"
+    )
+
+
+@pytest.mark.parametrize("step", ["near_pairs", "advise", "evaluate"])
+def test_a_run_cut_off_goes_on_with_what_has_changed(step, stripes, weights, tmp_path, monkeypatch) -> None:
+    """Before its split there is nothing to keep; after it the test images stay. Cut off again, it goes on, too."""
+    interrupt(monkeypatch, step)
+    with pytest.raises(KeyboardInterrupt):
+        run(read_catalog(stripes), weights, tmp_path / "out")
+    had = sides(tmp_path / "out") if step != "near_pairs" else {}
+    for number in range(20, 24):
+        write_png(stripes / f"across/{number}.png", striped("across", number))
+    interrupt(monkeypatch, "fit_linear")
+    with pytest.raises(KeyboardInterrupt):
+        run(read_catalog(stripes), weights, tmp_path / "out")
+    write_png(stripes / "along/30.png", striped("along", 30))
+    report = run(read_catalog(stripes), weights, tmp_path / "out")
+    now = sides(tmp_path / "out")
+    assert {name: now[name] for name in had} == had and len(now) == 50
+    assert report.history == () and report.evaluation is not None
+    assert not list((tmp_path / "out").glob("before-*"))
+
+
+def test_a_new_class_gets_test_images_and_another_label_is_learned(stripes, weights, tmp_path) -> None:
+    out, options = tmp_path / "out", {"recipe": FINE, "assignments": SHORT}
+    run(read_catalog(stripes), weights, out, **options)
+    before = sides(out)
+    (stripes / "noise").mkdir()
+    for number in range(10):
+        random = np.random.default_rng(number)
+        write_png(stripes / f"noise/{number}.png", random.integers(0, 255, (36, 36, 3)).astype(np.uint8))
+    (stripes / "along/0.png").rename(stripes / "across/moved.png")
+    report = run(read_catalog(stripes), weights, out, **options)
+    after = sides(out)
+    assert report.classes == 4 and sum(side == "test" for name, side in after.items() if "noise" in name) == 2
+    assert after["across/moved.png"] == before["along/0.png"] and "1 has another label" in report.split
+
+
+def test_where_images_have_a_split_of_their_own_new_ones_follow_it(weights, tmp_path) -> None:
+    data = draw_stripes(tmp_path / "data", each=8, split="train")
+    draw_stripes(data, each=3, split="test", seed=1)
+    run(read_catalog(data), weights, tmp_path / "out", recipe="small-similar")
+    draw_stripes(data, each=5, split="test", seed=1)
+    report = run(read_catalog(data), weights, tmp_path / "out", recipe="small-similar")
+    assert (report.train, report.test) == (24, 15) and "6 new since" in report.split
+
+
+def test_copies_of_images_on_both_sides_are_left_out() -> None:
+    labels = np.repeat([0, 1], [8, 6])
+    names = tuple(map(str, range(len(labels))))
+    catalog = Catalog(Path("/made"), names, labels, np.zeros(len(labels)), ("a", "b"))
+    before = np.array([1, 1, 1, 3, 0, 0, 0, 0, 1, 1, 3, 0, 0, 0], np.uint8)
+    groups = np.arange(len(labels))
+    groups[[0, 3, 4]] = 0  # 4 is a copy of one that is fitted and one that tests
+    groups[[10, 11]] = 10
+    usable = np.ones(len(labels), bool)
+    usable[13] = False
+    division = grown_division(catalog, usable, groups, before, same=np.full(len(labels), -1))
+    assert division.splits.tolist() == [1, 1, 1, 3, 0, 1, 1, 1, 1, 1, 3, 3, 1, 0]
 
 
 def test_what_is_not_its_own_is_never_touched(stripes, weights, tmp_path) -> None:
@@ -544,7 +672,7 @@ def test_a_mistake_in_the_recipe_is_told_before_any_work(stripes, weights, tmp_p
 
 
 def test_images_without_labels_are_an_error(stripes, weights, tmp_path) -> None:
-    with pytest.raises(CatalogError, match="no labels"):
+    with pytest.raises(CatalogError, match=r"(?s)no labels.*cnncodes explore"):
         run(read_catalog(sorted((stripes / "along").glob("*.png"))), weights, tmp_path / "out")
 
 
@@ -637,5 +765,5 @@ def test_a_finished_run_is_shown_without_importing_torch_and_other_inputs_are_no
     for other in (["--seed", "1"], ["--weights", "random:1"], ["--set", "head.C=2"]):
         assert main([*command, *other]) == 1, other
     write_png(stripes / "along/3.png", striped("along", 77))
-    assert main(command) == 1
-    assert "image files" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "1 image is new" in capsys.readouterr().err
