@@ -27,7 +27,7 @@ from cnncodes.core.outputs import write_whole
 from cnncodes.core.records import from_value
 from cnncodes.networks import Network, get_network
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.preprocessing import Fit, Preprocessing, fit_word
 
 #: The command that follows a recipe of each method.
 COMMANDS: dict[Method, str] = {"linear": "fit-linear", "finetune": "finetune", "train": "train"}
@@ -66,6 +66,8 @@ class Recipe:
         Of "train": the network's name.
     weights : str, default "imagenet"
         Of "linear" and "finetune": the weights to start from.
+    fit : {"shorter", "pad", "squash"}, optional
+        Of "linear" and "finetune": how a photograph becomes a square; None: as recorded with the weights.
     images : Preprocessing
         Of "train".
     extract : ExtractSettings
@@ -84,6 +86,7 @@ class Recipe:
     when: When = field(default_factory=When)
     network: str = "alexnet"
     weights: str = "imagenet"
+    fit: Fit | None = None
     images: Preprocessing = field(default_factory=Preprocessing)
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
@@ -145,6 +148,8 @@ class Recipe:
         extract = ["cnncodes", "extract", data, "-o", "codes.h5", "--layers", self.extract.layers]
         if self.extract.crops != "center":
             extract += ["--crops", self.extract.crops]
+        if self.fit is not None:
+            extract += ["--fit", fit_word(self.fit)]
         if self.weights != "imagenet":
             extract += ["--weights", self.weights]
         fit = ["cnncodes", "fit-linear", "codes.h5", "--recipe", self.name, "-o", "model.safetensors"]
@@ -157,6 +162,7 @@ class Recipe:
             parts |= {"network": {"name": self.network}, "images": dataclasses.asdict(self.images)}
         else:
             parts["network"] = {"weights": self.weights}
+            parts |= {} if self.fit is None else {"images": {"fit": self.fit}}
         if self.method == "linear":
             parts |= {"extract": dataclasses.asdict(self.extract), "head": dataclasses.asdict(self.head)}
         else:
@@ -276,11 +282,20 @@ def load_recipe(
 
 
 def recipe_of_run(
-    name: str | os.PathLike[str], assignments: Sequence[str], weights: str | None, seed: int
+    name: str | os.PathLike[str],
+    assignments: Sequence[str],
+    weights: str | None,
+    seed: int,
+    fit: Fit | None = None,
 ) -> Recipe:
-    """A recipe with what a person changed in it and the run's weights (their name) and seed; raises RecipeError or OptionError."""
+    """A recipe with what a person changed in it, the run's weights (their name) and seed, and the fit that the advice chose.
+
+    Raises RecipeError or OptionError.
+    """
     method = load_recipe(name).method
     given: dict[str, str] = {}
+    if fit is not None:
+        given["--fit"] = f"images.fit={fit}"
     if weights is not None and method != "train":
         given["--weights"] = f"network.weights={weights}"
     if method != "linear":
@@ -304,6 +319,9 @@ def _finish(draft: Draft, name: str, assignments: Iterable[str], options: Mappin
     method = draft.method
     network = _network(draft, method) if method else None
     images = {} if network is None else {"crop": network.input_size}
+    if draft.given("images", "fit") == "pad":  # all of a picture is seen
+        crop = draft.given("images", "crop")
+        images["resize"] = crop if isinstance(crop, int) else images.get("crop", Preprocessing.crop)
     draft.check(images)
     if network is not None:
         _check_stages(draft, network)
@@ -326,8 +344,10 @@ def _finish(draft: Draft, name: str, assignments: Iterable[str], options: Mappin
         "when": file.when,
     }
     if isinstance(file, LinearFile):
+        parts["fit"] = file.images.fit
         return Recipe(**parts, weights=file.network.weights, extract=file.extract, head=file.head, name=name)
     if isinstance(file, FinetuneFile):
+        parts["fit"] = file.images.fit
         return Recipe(**parts, weights=file.network.weights, training=file.train, name=name)
     assert isinstance(file, TrainFile)
     return Recipe(**parts, network=file.network.name, images=file.images, training=file.train, name=name)

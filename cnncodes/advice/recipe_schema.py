@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from cnncodes.core.records import Meta, check_fields, fields_of
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.preprocessing import Fit, Preprocessing
 
 Method = Literal["linear", "finetune", "train"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -89,6 +89,19 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Images:
+    """[images] of a recipe that starts from weights.
+
+    Parameters
+    ----------
+    fit : {"shorter", "pad", "squash"}, optional
+        How a photograph becomes a square, see :func:`cnncodes.weights.with_fit`; by default as recorded with the weights.
+    """
+
+    fit: Fit | None = None
+
+
+@dataclass(frozen=True)
 class New:
     """[network] of a recipe that trains a new network."""
 
@@ -110,6 +123,7 @@ class LinearFile(RecipeFile):
     """A recipe file of the method "linear"."""
 
     network: Start = field(default_factory=Start)
+    images: Images = field(default_factory=Images)
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
 
@@ -119,6 +133,7 @@ class FinetuneFile(RecipeFile):
     """A recipe file of the method "finetune"; ``train.network`` stands in [network]."""
 
     network: Start = field(default_factory=Start)
+    images: Images = field(default_factory=Images)
     train: TrainingSettings = field(default_factory=TrainingSettings)
 
 

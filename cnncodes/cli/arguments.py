@@ -106,11 +106,13 @@ def check_picture(output: str | Path, suffix: str, overwrite: bool) -> None:
     check_free(output, overwrite)
 
 
-def load_weights(reporter: Reporter, name: str, network: str | None) -> Weights:
-    """Weights by name, with a note about what their file has besides the network, or lacks."""
+def load_weights(reporter: Reporter, name: str, network: str | None, fit: str | None = None) -> Weights:
+    """Weights by name, with a note about what their file has besides the network, or lacks; ``fit``: see ``with_fit``."""
     from cnncodes.weights import load_weights as load
+    from cnncodes.weights import with_fit
 
     weights = load(name, network=network)
+    weights = weights if fit is None else with_fit(weights, fit)
     if weights.left_out is not None:
         reporter.note(f"weights '{name}': {weights.left_out}")
     return weights

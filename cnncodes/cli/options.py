@@ -175,7 +175,7 @@ Crops = Annotated[str, option("--crops", "CROPS", more=True, text=
 Fit = Annotated[str | None, option("--fit", "HOW",
     "How a photo becomes a square: crop (its centre), pad (all of it, the mean colour around it), squash (all of it, distorted) or "
     "ten (ten crops, averaged). [default: as recorded with the weights, mostly crop]")]
-OneFit = Annotated[str | None, option("--fit", "HOW",
+OneFit = Annotated[str | None, option("--fit", "HOW", more=True, text=
     "How a photo becomes a square: crop (its centre), pad (all of it, the mean colour around it) or squash (all of it, distorted). "
     "[default: as recorded with the weights, mostly crop]")]
 Pool = Annotated[str | None, option("--pool", "HOW",

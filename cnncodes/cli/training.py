@@ -58,6 +58,7 @@ def finetune(
     freeze: options.Freeze = None,
     weights: options.StartWeights = None,
     model: options.Network = None,
+    fit: options.OneFit = None,
     keep_head: options.KeepHead = False,
     head: options.StartHead = None,
     *,
@@ -77,15 +78,18 @@ def finetune(
 
         cnncodes finetune photos/ --recipe large-similar --epochs 5 -o run
 
+        cnncodes finetune photos/ --fit pad -o run             all of each photo, not only its centre
+
         cnncodes finetune photos/ --head linear.safetensors -o run
 
         cnncodes extract photos/ -o codes.h5 --weights run/model.safetensors
     """
     given = {"--freeze": ("train.freeze", freeze), "--weights": ("network.weights", weights)}
+    given |= {"--fit": ("images.fit", "shorter" if fit == "crop" else fit)}
     chosen = learning.choose("finetune", given)
     settings = chosen.training_settings()
     catalog = read_sets(reporter, data, learning.more or [], reading)
-    loaded = load_weights(reporter, chosen.weights, model)
+    loaded = load_weights(reporter, chosen.weights, model, chosen.fit)
     fitted = heads.load_model(head) if head else None
     with watch(reporter, chosen, output) as shown:
         result = training.finetune(

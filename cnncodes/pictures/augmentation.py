@@ -20,7 +20,7 @@ from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes, square_of
 from cnncodes.weights import load_weights
 from cnncodes.weights.imagenet import PUBLISHED, find_published
-from cnncodes.weights.preprocessing import Preprocessing
+from cnncodes.weights.preprocessing import Preprocessing, fitted
 
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe
@@ -202,6 +202,8 @@ def augment_by(image: Source, recipe: Recipe, *, network: str | None = None, cou
         record = find_published(weights, network).preprocessing
     else:
         record = load_weights(weights, network=network).preprocessing
+    if recipe.fit is not None:
+        record = fitted(record, recipe.fit)
     return augment(image, settings, record, count=count)
 
 

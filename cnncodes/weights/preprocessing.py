@@ -117,6 +117,11 @@ def with_margin(crop: int) -> int:
     return round(crop * 256 / 224)
 
 
+def fit_word(fit: Fit) -> str:
+    """The word for a fit in a command: "crop" for "shorter"."""
+    return "crop" if fit == "shorter" else fit
+
+
 def fitted(record: Preprocessing, fit: str) -> Preprocessing:
     """The same with another way to make a picture a square.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +261,8 @@ def test_each_mistake_alone_is_found_too() -> None:
         ("train", "network = 3", 4, "write [network]"),
         ("train", "[[train]]\nepochs = 1", 4, "write [train]"),
         ("finetune", "[network]\nname = 'alexnet'", 5, "'train'"),
-        ("finetune", "[images]\ncrop = 64", 4, "'train'"),
+        ("finetune", "[images]\ncrop = 64", 5, "'train'"),
+        ("linear", "[images]\nfit = 'padd'", 5, '"pad"'),
         ("finetune", "[train]\nfreeze = 'conv1-9'", 5, "no stage"),
         ("linear", "[train]\nepochs = 3", 4, "'finetune' and 'train'"),
         ("linear", "[head]\nlayer = 'fc6'", 5, "extract.layers = 'fc7'"),
@@ -277,6 +279,18 @@ def test_each_mistake_alone_is_found_too() -> None:
         assert any(flaw.line == line and word in flaw.text for flaw in told.value.flaws), (
             rest, told.value.problem,
         )  # fmt: skip
+
+
+def test_how_a_photograph_becomes_a_square_is_an_entry_of_every_recipe() -> None:
+    for recipe in (plain_recipe("finetune", ["images.fit=pad"]), load_recipe("few-shot", ["images.fit=pad"])):
+        assert recipe.fit == "pad" and Recipe.from_toml(recipe.to_toml(), recipe.name) == recipe
+    assert ("--fit", "pad") in list(pairwise(recipe.commands()[0]))
+    assert "[images]" not in load_recipe("few-shot").to_toml(), (
+        "the weights say it: as in recipes of earlier versions"
+    )
+    new = plain_recipe("train", ["images.fit=pad"]).images
+    assert new.resize == new.crop == 224, "all of it is seen"
+    assert plain_recipe("train", ["images.fit=pad", "images.resize=256"]).images.resize == 256
 
 
 @pytest.mark.parametrize(

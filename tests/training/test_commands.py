@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image, ImageOps
 
 from cnncodes.cli import main
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.groups import Reading
 from cnncodes.cli.training import read_sets
+from cnncodes.images import normalise
+from cnncodes.weights import build_network, load_weights
 
 
 @pytest.fixture
@@ -39,6 +44,43 @@ def test_a_fine_tuned_network_is_a_model_and_weights(start, stripes, tmp_path, c
     assert main(["fit-linear", "codes.h5", "--layer", "fc6", "-o", "linear.safetensors"]) == 0
     assert main(["finetune", data, "-o", "again", "--weights", model, "--keep-head", "--epochs", "1"]) == 0
     assert "kept: epoch 1" in capsys.readouterr().out
+
+
+def test_all_of_a_photograph_is_learned_from_and_predicted_with(start, photo_folder, tmp_path, capsys):
+    photos, run = photo_folder(10, classes=("ant", "bee"), width=90, height=40), tmp_path / "run"
+    command = [
+        "finetune",
+        str(photos),
+        "-o",
+        str(run),
+        "--weights",
+        start,
+        "--fit",
+        "pad",
+        "--epochs",
+        "1",
+        *QUICK,
+    ]
+    assert main(command) == 0
+    weights = load_weights(run / "model.safetensors")
+    assert (weights.preprocessing.fit, weights.preprocessing.resize, weights.preprocessing.crop) == (
+        "pad",
+        32,
+        32,
+    )
+    (image, *_) = sorted(photos.rglob("*.jpg"))
+    with Image.open(image) as opened:
+        square = ImageOps.pad(opened, (32, 32), Image.Resampling.BILINEAR, color=(124, 116, 104))
+    pixels = torch.from_numpy(normalise(np.asarray(square)[None], weights.preprocessing))
+    capsys.readouterr()
+    assert main(["predict", str(run / "model.safetensors"), str(image), "--json"]) == 0
+    (prediction,) = json.loads(capsys.readouterr().out)
+    scale = weights.evidence.get("temperature") or 1.0
+    by_hand = dict(
+        zip(weights.classes, (build_network(weights)(pixels) / scale).softmax(1)[0].tolist(), strict=True)
+    )
+    for name, probability in zip(prediction["classes"], prediction["probabilities"], strict=True):
+        assert probability == pytest.approx(by_hand[name], abs=1e-4)
 
 
 def test_a_run_is_kept_and_resumed(start, stripes, tmp_path, capsys, monkeypatch):
