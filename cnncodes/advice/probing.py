@@ -27,6 +27,7 @@ from cnncodes.advice.sources import Source
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import HeadError, OptionError, nearest
+from cnncodes.evaluation.scores import is_codes
 from cnncodes.heads.choice import DEFAULT_CS
 from cnncodes.heads.draws import ONE_SHOT_C
 from cnncodes.heads.fit import fit_head
@@ -276,7 +277,7 @@ def _open(data: Data) -> tuple[Catalog, Path | None, Array, Array | None]:
     if isinstance(data, Catalog):
         return data, None, np.ones(len(data), np.bool_), None
     paths = [data] if isinstance(data, str | os.PathLike) else list(data)
-    if len(paths) == 1 and Path(paths[0]).suffix.lower() in CODES_SUFFIXES:
+    if is_codes(paths):
         with CodesFile(paths[0]) as file:
             file.require_complete()
             return file.catalog, file.path, file.state == DONE, file.digests()

@@ -130,7 +130,9 @@ def _cell(probe: Probe) -> str:
 def _next(result: ProbeResult, data: list[str], reading: Reading, weights: list[str]) -> str:
     """Fit the best layer: of the codes file, or after an extraction."""
     best = result.best()
-    if Path(data[0]).suffix.lower() in (".h5", ".hdf5") and not weights:
+    from cnncodes.evaluation import is_codes
+
+    if is_codes(data) and not weights:
         return f"cnncodes fit-linear {shell(data[0])} --layer {best.layer} --normalize standard -o model.safetensors"
     named = "" if best.source == "imagenet" else f" --weights {shell(best.source)}"
     return f"cnncodes extract {reading.words(data)} -o codes.h5{named} --layers {best.layer}"

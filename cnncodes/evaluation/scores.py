@@ -19,6 +19,7 @@ from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError, 
 from cnncodes.heads.calibration import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import AnyModel, LinearModel, averaged, load_model, read_rows
 from cnncodes.images.catalog import Catalog, read_catalog
+from cnncodes.images.readers import holds_images
 from cnncodes.weights import Weights
 
 if TYPE_CHECKING:
@@ -273,9 +274,9 @@ def model_weights(model: AnyModel, weights: AnyWeights | None = None) -> Weights
 
 
 def is_codes(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> bool:
-    """Whether data are one codes file, by its suffix, and not images."""
+    """Whether data are one codes file: by its suffix, and if it holds no images."""
     if isinstance(data, str | os.PathLike):
-        return Path(data).suffix.lower() in HDF5_SUFFIXES
+        return Path(data).suffix.lower() in HDF5_SUFFIXES and not holds_images(data)
     return len(data) == 1 and is_codes(data[0])
 
 

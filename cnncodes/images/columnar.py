@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cnncodes.core.errors import DependencyError
+from cnncodes.core.errors import CnnCodesError, DependencyError
 from cnncodes.core.files import open_file, parse_json
 from cnncodes.images.listing import PATHS, plain_key
 
@@ -20,10 +20,67 @@ LARGEST_GROUP = 2**31  # bytes of a row group: it is read as a whole
 KEPT = 2**28  # bytes of the row groups last read that stay in memory
 
 
-class ColumnShard:
-    """A Parquet file, or an Arrow file as the datasets library saves it, with the images that it holds.
+class Columns:
+    """A file of columns that have the same number of rows, of which some hold images.
 
     An image is named by its row, ``12``; by column and row, ``photo/12``, in another column than :meth:`image_column` finds.
+
+    Attributes
+    ----------
+    lengths : dict of str to int
+        Rows of each column.
+    images : set of str
+        Columns that hold images.
+    """
+
+    path: str
+    lengths: dict[str, int]
+    images: set[str]
+    usual: Sequence[str] = PATHS
+
+    def image_column(self, asked: str | None = None) -> str | None:
+        """The column of images: the one that is asked for, else the first with a usual name, or the only one; None without."""
+        if asked is not None:
+            return asked if asked in self.images else None
+        keys = {name: plain_key(name.rpartition("/")[2]) for name in self.images}
+        usual = [
+            (name.count("/"), self.usual.index(key), name) for name, key in keys.items() if key in self.usual
+        ]
+        return min(usual)[2] if usual else next(iter(self.images)) if len(self.images) == 1 else None
+
+    def label_column(self, images: str) -> str | None:
+        """The column of the labels, where it is not found by its name alone."""
+        return None
+
+    def names(self, column: str) -> list[str]:
+        """Names of the images of a column."""
+        before = "" if column == self.image_column() else f"{column}/"
+        return [f"{before}{row}" for row in range(self.lengths[column])]
+
+    def place(self, name: str) -> int:
+        """Row of an image, counted on over the columns."""
+        column, _, row = name.rpartition("/")
+        asked = self.image_column(column or None)
+        if asked is None or not row.isdecimal() or int(row) >= self.lengths[asked]:
+            raise LookupError(name)
+        return list(self.lengths).index(asked) * max(self.lengths.values()) + int(row)
+
+    def at(self, place: int) -> tuple[str, int]:
+        """Column and row of a place."""
+        column, row = divmod(place, max(self.lengths.values()))
+        return list(self.lengths)[column], row
+
+    def kind(self, column: str) -> str | None:
+        """What a column holds, where that is no text and no number."""
+        raise NotImplementedError
+
+    def cells(self, column: str) -> list[Any]:
+        """Values of a column."""
+        raise NotImplementedError
+
+
+class ColumnShard(Columns):
+    """A Parquet file, or an Arrow file as the datasets library saves it.
 
     Parameters
     ----------
@@ -55,25 +112,12 @@ class ColumnShard:
                 else:
                     self._table = _read_arrow(pa, path, file.read(6))
                     self.schema = self._table.schema
-            self.rows = self._metadata.num_rows if self._table is None else self._table.num_rows
-            self.header = [str(name) for name in self.schema.names]
-            self._images = {field.name for field in self.schema if _holds_images(pa, field.type)}
+            rows = self._metadata.num_rows if self._table is None else self._table.num_rows
+            self.lengths = {str(name): rows for name in self.schema.names}
+            self.images = {field.name for field in self.schema if _holds_images(pa, field.type)}
             self._class_names = _class_names(self.schema.metadata)
 
-    def image_column(self, asked: str | None = None) -> str | None:
-        """The column of images: the one that is asked for, else the first with a usual name, or the only one; None without."""
-        if asked is not None:
-            return asked if asked in self._images else None
-        usual = [(PATHS.index(key), name) for name in self._images if (key := plain_key(name)) in PATHS]
-        return min(usual)[1] if usual else next(iter(self._images)) if len(self._images) == 1 else None
-
-    def names(self, column: str) -> list[str]:
-        """Names of the images of a column."""
-        before = "" if column == self.image_column() else f"{column}/"
-        return [f"{before}{row}" for row in range(self.rows)]
-
     def kind(self, column: str) -> str | None:
-        """What a column holds, where that is no text and no number."""
         import pyarrow as pa
 
         kind = self.schema.field(column).type
@@ -101,19 +145,11 @@ class ColumnShard:
             for value in values
         ]
 
-    def place(self, name: str) -> int:
-        """Row of an image, counted on over the columns that hold images, in the order of the schema."""
-        column, _, row = name.rpartition("/")
-        asked = self.image_column(column or None)
-        if asked is None or not row.isdecimal() or int(row) >= self.rows:
-            raise LookupError(name)
-        return int(self.header.index(asked) * self.rows + int(row))
-
     def size(self, place: int) -> int:
         return self._bytes
 
     def read(self, place: int) -> bytes:
-        column, row = self.header[place // self.rows], place % self.rows
+        column, row = self.at(place)
         with _pyarrow(self.path):
             if self._table is not None:
                 cell = self._table.column(column)[row]
@@ -159,21 +195,26 @@ _groups = _Groups()
 
 
 @contextmanager
-def _pyarrow(path: str) -> Iterator[None]:
-    """Errors of pyarrow as ValueError in a line, and a DependencyError where there is no pyarrow."""
+def library_errors() -> Iterator[None]:
+    """Whatever a library raises for a damaged file, which is of no one kind, as OSError or ValueError."""
     try:
         yield
-    except ImportError as error:
-        raise DependencyError(
-            f"{path!r} is a Parquet or Arrow file, and pyarrow is not installed.",
-            "Run: pip install 'cnncodes[parquet]', or give a CSV or JSON Lines file.",
-        ) from error
-    except (OSError, ValueError):
+    except (OSError, ValueError, CnnCodesError):
         raise
-    except (
-        Exception
-    ) as error:  # pyarrow has errors of several kinds for damaged files, and kinds without a common root
+    except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error
+
+
+@contextmanager
+def _pyarrow(path: str) -> Iterator[None]:
+    with library_errors():
+        try:
+            yield
+        except ImportError as error:
+            raise DependencyError(
+                f"{path!r} is a Parquet or Arrow file, and pyarrow is not installed.",
+                "Run: pip install 'cnncodes[parquet]', or give a CSV or JSON Lines file.",
+            ) from error
 
 
 def _read_arrow(pa: Any, path: str, start: bytes) -> Any:

@@ -11,7 +11,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -42,6 +42,9 @@ AFFINE = Image.Transform.AFFINE
 
 #: Pictures with more pixels are refused before they are decoded: Pillow's own limit (716 MB decoded).
 LARGEST_PIXELS = 178_956_970
+
+#: Files of more bytes are not read into memory as a whole.
+LARGEST_READ = 2**26
 
 #: Above this, one picture is decoded at a time, so that memory does not grow with the number of threads.
 _LARGE_PIXELS = 40_000_000
@@ -148,13 +151,36 @@ def decode(source: Source, preprocessing: Preprocessing | None = None) -> Pictur
         return _decode_file(io.BytesIO(source), "the bytes", len(source), preprocessing)
     path = os.fspath(source)
     name = repr(path)
+    with _opened(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == 0:
+            raise _refused("empty file", name)
+        file.seek(0)
+        return _decode_file(file, name, size, preprocessing)
+
+
+def read_image(path: str) -> bytes | None:
+    """The encoded image of a path, to be decoded and digested; None for a file above :data:`LARGEST_READ` bytes.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read, as :func:`decode` does.
+    """
+    with _opened(path) as file:
+        if file.seek(0, os.SEEK_END) > LARGEST_READ and not isinstance(file, io.BytesIO):
+            return None
+        file.seek(0)
+        return file.read()
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[IO[bytes]]:
+    """An image's file or its bytes; what goes wrong is an ImageError."""
+    name = repr(path)
     try:
         with open_image(path) as file:
-            size = file.seek(0, os.SEEK_END)
-            if size == 0:
-                raise _refused("empty file", name)
-            file.seek(0)
-            return _decode_file(file, name, size, preprocessing)
+            yield file
     except FileNotFoundError as error:
         if os.path.islink(path):  # noqa: PTH114
             raise _refused("broken link", name) from error

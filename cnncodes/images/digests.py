@@ -28,6 +28,11 @@ def file_digest(path: str) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
+def bytes_digest(data: bytes) -> int:
+    """:func:`file_digest` of a file with these bytes."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
 def file_digests(catalog: Catalog) -> npt.NDArray[np.uint64]:
     """Digest of every image file: uint64 ``[N]``, 0 where a file cannot be read."""
     with ThreadPoolExecutor(WORKERS) as pool:

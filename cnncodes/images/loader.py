@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from cnncodes.core.errors import ImageError, OptionError
 from cnncodes.images.catalog import Catalog
-from cnncodes.images.decode import Source, decode
-from cnncodes.images.digests import file_digest
+from cnncodes.images.decode import Source, decode, read_image
+from cnncodes.images.digests import bytes_digest, file_digest
 from cnncodes.images.notes import NOTE
 from cnncodes.images.preprocess import CROPS, check_crops, crops_of, share_seen
 from cnncodes.weights.preprocessing import Preprocessing
@@ -235,12 +235,14 @@ class _Work:
         problem, note = None, ()
         try:
             source = self._sources[row]
-            image = decode(source, self._preprocessing)
+            # A catalog's images are read once for both; the digest of a large file takes a second reading.
+            data = read_image(source) if isinstance(source, str) else None
+            image = decode(source if data is None else data, self._preprocessing)
             note = image.info.get(NOTE, ())
             crops_of(image, self._preprocessing, self._crops, out=batch.pixels[place])
             batch.seen[place] = share_seen(image.size, self._preprocessing, self._crops)
-            if isinstance(source, str):  # a catalog's; its bytes were read a moment ago, so this is cheap
-                batch.digests[place] = file_digest(source)
+            if isinstance(source, str):
+                batch.digests[place] = file_digest(source) if data is None else bytes_digest(data)
         except ImageError as error:
             problem = error.problem
             batch.pixels[place] = 0

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.core.errors import CnnCodesError
 from cnncodes.core.files import open_file
 
 LARGEST_IMAGE = 2**30  # bytes of an image in a shard: it is read into memory
@@ -131,6 +132,15 @@ def image_exists(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def holds_images(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a shard of images, and not one of codes or weights with the same suffix."""
+    path = os.fspath(path)
+    try:
+        return is_shard(path) and bool(getattr(open_shard(path), "images", True))
+    except (OSError, ValueError, LookupError, CnnCodesError):
+        return False
+
+
 def is_shard(name: str) -> bool:
     """Whether a file's name is that of a shard; ``cache-*.arrow`` are what the datasets library computed from others."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
@@ -181,8 +191,16 @@ def _columns(path: str) -> Shard:
     return ColumnShard(path)
 
 
+def _arrays(path: str) -> Shard:
+    from cnncodes.images.arrays import ArrayShard
+
+    return ArrayShard(path)
+
+
 #: Suffix of each kind of shard -> what opens it.
-KINDS: dict[str, Callable[[str], Shard]] = {".tar": _tar, ".parquet": _columns, ".arrow": _columns}
+KINDS: dict[str, Callable[[str], Shard]] = {
+    ".tar": _tar, ".parquet": _columns, ".arrow": _columns, ".npy": _arrays, ".h5": _arrays, ".hdf5": _arrays,
+}  # fmt: skip
 
 _INSIDE = re.compile(rf"(?i)(?:{'|'.join(map(re.escape, KINDS))})(?=[/{re.escape(os.sep)}])")
 _opened: dict[str, tuple[tuple[int, int], Shard]] = {}

@@ -9,10 +9,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from cnncodes.core.errors import CatalogError
 from cnncodes.core.files import reason_of
+from cnncodes.images.arrays import ARRAYS, HDF5, without_labels
 from cnncodes.images.columnar import COLUMNAR
 from cnncodes.images.folders import places_of, scan_folder
 from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key, split_folders
@@ -20,12 +22,13 @@ from cnncodes.images.readers import KINDS, is_shard, open_shard
 from cnncodes.images.tables import is_there, read_table
 from cnncodes.images.tar import TarShard
 
-LISTS = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", *COLUMNAR)
+LISTS = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", *COLUMNAR, *ARRAYS)
 TAR = ".tar"
 MOST_SHARDS = 100_000  # of a range
 
 _RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
 _SHARD = re.compile(rf"(?i)(.+?(?:{'|'.join(map(re.escape, KINDS))}))/")
+_DATASET = re.compile(rf"(?i)(.+(?:{'|'.join(map(re.escape, HDF5))})):(.+)")  # file.h5:dataset
 _PROBLEMS = {  # of tar shards, by TarShard.problems
     "link": "links and special files in shards, left out",
     "outside": "names in shards that lead out of them, left out",
@@ -36,12 +39,18 @@ _PROBLEMS = {  # of tar shards, by TarShard.problems
 
 def is_list(path: str) -> bool:
     """Whether a path has the suffix of a list or a table of images (:data:`LISTS`)."""
-    return Path(path).suffix.lower() in LISTS
+    return Path(_dataset(path)[0]).suffix.lower() in LISTS
+
+
+def _dataset(path: str) -> tuple[str, str | None]:
+    """The file and the dataset that ``file.h5:dataset`` names."""
+    found = None if os.path.lexists(path) else _DATASET.fullmatch(path)
+    return (found[1], found[2]) if found else (path, None)
 
 
 def has_columns(path: str) -> bool:
     """Whether a path is that of a list or a table, or of a folder with Parquet or Arrow files."""
-    patterns = (f"{folder}*{suffix}" for folder in ("", "*/") for suffix in COLUMNAR)
+    patterns = (f"{folder}*{suffix}" for folder in ("", "*/") for suffix in (*COLUMNAR, *ARRAYS))
     return is_list(path) or any(next(Path(path).glob(pattern), None) for pattern in patterns)
 
 
@@ -79,6 +88,9 @@ def read_sources(paths: Iterable[str], reading: Reading) -> Listing:
 def _read_source(path: str, reading: Reading) -> Listing:
     if "\0" in path or not path:
         raise CatalogError(f"{path!r} is no path.", "Give a folder, a list, a table or an image.")
+    path, dataset = _dataset(path)
+    if dataset is not None:
+        reading = replace(reading, path_column=dataset.strip("/"))
     full = os.path.abspath(path)  # noqa: PTH100 - resolve() would replace links by names nobody typed
     folder, name = os.path.split(full)
     if Path(full).is_dir():
@@ -86,7 +98,7 @@ def _read_source(path: str, reading: Reading) -> Listing:
         if listing.names:
             return listing
         shards = [os.path.join(full, name) for name in listing.left_out if is_shard(name)]  # noqa: PTH118
-        return read_sources(shards, reading)
+        return read_sources(without_labels(shards), reading)
     there = is_there(full)
     if is_list(path) and there:
         return read_table(full, reading.root or folder, path, reading)
@@ -210,7 +222,11 @@ def _read_glob(pattern: str, reading: Reading) -> Listing:
     folders = [path for path in found if Path(path).is_dir()]
     inside = set(folders)
     files = [path for path in found if path not in inside]
-    named = [path for path in files if has_image_suffix(path)] or list(filter(is_shard, files)) or folders
+    named = (
+        [path for path in files if has_image_suffix(path)]
+        or without_labels(list(filter(is_shard, files)))
+        or folders
+    )
     if not named:
         raise CatalogError(
             f"the pattern {pattern!r} matches no images: nothing it matches ends in {', '.join(SUFFIXES)}.",

@@ -16,7 +16,8 @@ from typing import Any
 
 from cnncodes.core import files
 from cnncodes.core.errors import CatalogError, nearest
-from cnncodes.images.columnar import COLUMNAR, ColumnShard
+from cnncodes.images.arrays import ARRAYS
+from cnncodes.images.columnar import COLUMNAR, Columns
 from cnncodes.images.listing import (
     LABELS,
     PATHS,
@@ -64,7 +65,7 @@ def read_table(full: str, root: str, path: str, reading: Reading) -> Listing:
         As :func:`parse_csv` and :func:`parse_list`; and if none of the files that it names exists.
     """
     source = repr(path)
-    if full.lower().endswith(COLUMNAR):
+    if full.lower().endswith((*COLUMNAR, *ARRAYS)):
         listing, stored = _read_columns(full, root, source, reading)
         if stored:
             return listing
@@ -170,32 +171,44 @@ def _parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Li
 
 
 def _read_columns(path: str, root: str, source: str, reading: Reading) -> tuple[Listing, bool]:
-    """Read a Parquet or Arrow file, with columns as :func:`parse_csv` knows them; and whether it holds the images themselves.
+    """Read a file of columns as :func:`parse_csv` has them; and whether it holds the images themselves.
 
-    Such images are rows of a shard, relative to its folder, and their column is :meth:`ColumnShard.image_column`.
+    Such images are rows of a shard, relative to its folder, and their column is :meth:`Columns.image_column`.
     """
     try:
         shard = open_shard(path)
-        assert isinstance(shard, ColumnShard)
+        assert isinstance(shard, Columns)
         images = shard.image_column(reading.path_column)
         if images is not None:
-            reading = replace(reading, path_column=images)
+            labels = reading.label_column or shard.label_column(images)
+            reading = replace(reading, path_column=images, label_column=labels)
             root = os.path.dirname(path)  # noqa: PTH120
+        elif len(shard.images) > 1 and reading.path_column is None:
+            raise CatalogError(
+                f"{source} has several columns of images: {', '.join(sorted(shard.images)[:_FIRST])}.",
+                f"Name one with --path-column, such as --path-column {min(shard.images)}.",
+            )
+        rows = max(shard.lengths.values()) if images is None else shard.lengths[images]
+        header = [name for name, length in shard.lengths.items() if length == rows]
 
         def column(place: int) -> Sequence[Any]:
-            name = shard.header[place]
+            name = header[place]
             if name == images:
                 return [f"{os.path.basename(path)}/{row}" for row in shard.names(name)]  # noqa: PTH119
             if kind := shard.kind(name):
                 raise _no_text(f"{source}: the column {name!r}", kind)
             return shard.cells(name)
 
-        table = _Table(source, shard.header, range(1, shard.rows + 1), column, "row")
-        return _listing(table, root, reading), images is not None
+        return _listing(
+            _Table(source, header, range(1, rows + 1), column, "row"), root, reading
+        ), images is not None
     except (OSError, ValueError, KeyError) as error:
+        arrays = path.lower().endswith(ARRAYS)
         raise CatalogError(
             f"{source} cannot be read: {files.reason_of(error).rstrip('.')}.",
-            "Give a whole Parquet or Arrow file, or a CSV or JSON Lines file.",
+            "Give an array or a dataset of images, or a list, a table or a folder."
+            if arrays
+            else "Give a whole Parquet or Arrow file, or a CSV or JSON Lines file.",
         ) from error
 
 

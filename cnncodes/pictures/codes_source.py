@@ -26,7 +26,7 @@ from cnncodes.evaluation.scores import Data, is_codes, one_path
 from cnncodes.heads import load_model
 from cnncodes.images.catalog import SPLITS, Catalog, read_catalog
 from cnncodes.images.decode import decode
-from cnncodes.images.readers import image_exists
+from cnncodes.images.readers import holds_images, image_exists
 
 if TYPE_CHECKING:
     from cnncodes.images.decode import Picture
@@ -188,7 +188,7 @@ def images_for(data: Data, weights: PathLike | None = None) -> tuple[Catalog, Pa
         report, _ = read_records(one)
         catalog = read_split(one / SPLIT)
         return _together(catalog, find_files(one, report, catalog)), one / MODEL
-    if one is not None and one.suffix.lower() in NETWORK_SUFFIXES and one.is_file():
+    if one is not None and _is_network(one):
         raise OptionError(
             f"'{one}' holds a network or a model, and no images.",
             f"Name the images, such as photos/, and this file with --weights {one}.",
@@ -201,7 +201,12 @@ def is_stored(data: Sequence[str]) -> bool:
     if len(data) != 1:
         return False
     path = Path(data[0])
-    return is_codes(data) or is_run(path) or (path.suffix.lower() in NETWORK_SUFFIXES and path.is_file())
+    return is_codes(data) or is_run(path) or _is_network(path)
+
+
+def _is_network(path: Path) -> bool:
+    """Whether a path is a file of a network or a model; .npy files may hold either weights or images."""
+    return path.suffix.lower() in NETWORK_SUFFIXES and path.is_file() and not holds_images(path)
 
 
 def is_run(path: Path) -> bool:

@@ -37,7 +37,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
     "pillow_heif": {"images": {"decode"}},
-    "h5py": {"codes": {"file", "structure", "shards"}, "evaluation": {"predictions"}},
+    "h5py": {"images": {"arrays"}, "codes": {"file", "structure", "shards"}, "evaluation": {"predictions"}},
     "pyarrow": {"codes": {"export"}, "images": {"columnar"}},
     "sklearn": {
         "heads": {"scikit"},

@@ -133,16 +133,16 @@ def test_memory_that_the_caller_hands_out_is_used(photos: Catalog) -> None:
 def test_leaving_early_stops_the_threads_after_the_image_that_each_is_at(
     way: str, photos: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    huge, begun, gate = photos.subset(np.arange(23).repeat(20)), [], threading.Semaphore(100)
-    stop = loader._Work.stop
+    huge, begun, stopped = photos.subset(np.arange(23).repeat(20)), [], threading.Event()
+    stop, decode_one = loader._Work.stop, loader._Work._decode
 
-    def counted(*arguments: object) -> Image.Image:
-        begun.append(arguments)
-        assert gate.acquire(timeout=600)
-        return decode(*arguments)  # type: ignore[arg-type]
+    def gated(work: loader._Work, batch: loader._OpenBatch, place: int) -> None:
+        begun.append(place)
+        assert batch.rows[place] < 100 or stopped.wait(600)  # nobody asks for more than two batches of 50
+        decode_one(work, batch, place)
 
-    monkeypatch.setattr(loader, "decode", counted)
-    monkeypatch.setattr(loader._Work, "stop", lambda work: (stop(work), gate.release(len(huge))))
+    monkeypatch.setattr(loader._Work, "_decode", gated)
+    monkeypatch.setattr(loader._Work, "stop", lambda work: (stop(work), stopped.set()))
     batches = iter(Loader(huge, split(len(huge), 50), SMALL, workers=3, ahead=9))
     next(batches)
     if way == "close":
