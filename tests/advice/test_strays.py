@@ -49,7 +49,7 @@ def clouds(seed: int, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("seed", range(5))
 def test_few_images_of_a_clean_set_are_named(seed) -> None:
     codes, labels = clouds(seed)
-    far, _ = far_from_others(codes, 3.5)
+    far, _ = far_from_others(codes, 3.0)
     places, _ = nearest(codes, codes, NEIGHBOURS, leave_out=np.arange(len(codes)))
     assert len(far) <= CLEAN // 100
     assert len(contradicted(labels, places)[0]) <= at_most(CLEAN)
@@ -61,14 +61,14 @@ def test_images_of_another_world_are_named_the_farthest_first() -> None:
     strange = np.zeros((6, NUMBERS), np.float32)
     strange[:, 0] = 10 + np.arange(6)
     strange[:, 1] = np.linspace(0, 1, 6)
-    rows, ratio = far_from_others(np.concatenate([codes, strange]), 3.5)
+    rows, ratio = far_from_others(np.concatenate([codes, strange]), 3.0)
     assert set(range(CLEAN, CLEAN + 6)) <= set(rows.tolist())
     assert set(rows[:6].tolist()) == set(range(CLEAN, CLEAN + 6)) and (np.diff(ratio) <= 0).all()
 
 
 def test_equal_images_and_small_sets_are_no_news() -> None:
-    assert len(far_from_others(np.ones((200, 4), np.float32), 3.5)[0]) == 0
-    assert len(far_from_others(clouds(0)[0][:20], 3.5)[0]) == 0
+    assert len(far_from_others(np.ones((200, 4), np.float32), 3.0)[0]) == 0
+    assert len(far_from_others(clouds(0)[0][:20], 3.0)[0]) == 0
 
 
 def test_changed_labels_are_named_with_the_class_of_their_neighbours() -> None:
@@ -151,7 +151,9 @@ def test_each_reason_names_the_image_that_it_is_about(spoilt, tmp_path) -> None:
     names = {
         kind: [stray.name for stray in found if stray.kind == kind] for kind in ("far", "labels", "near")
     }
-    assert names["far"] == [catalog.names[far]] and names["labels"] == [catalog.names[wrong]]
+    # One of a hundred others may be named, too, after the one that is far for certain.
+    assert names["far"][0] == catalog.names[far] and len(names["far"]) <= 2
+    assert names["labels"] == [catalog.names[wrong]]
     (near,) = (stray for stray in found if stray.kind == "near")
     assert {near.name, *near.values["others"]} == {catalog.names[one], catalog.names[other]}
     assert set(near.values["splits"]) == {"train", "val"}
