@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -39,6 +40,16 @@ def parse_integers(text: str, option: str) -> list[int]:
             f"{option} '{text}' is not a list of counts.", f"Use whole numbers: {option} 1,5,10."
         )
     return values
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """A size such as 2G, 1.5GB or 500M, in powers of 1000; a number alone is bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([kMGT]?)B?", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise OptionError(
+            f"{option} '{text}' is not a size.", f"Use a number with k, M, G or T: {option} 2G."
+        )
+    return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))
 
 
 def parse_split(text: str) -> float | Literal["auto", "none"]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cnncodes import evaluation, heads
 from cnncodes.cli import options
-from cnncodes.cli.arguments import check_free, parse_C, parse_integers, parse_split
+from cnncodes.cli.arguments import check_free, parse_bytes, parse_C, parse_integers, parse_split
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.recipes import choose_recipe
 from cnncodes.cli.results import print_evaluation
@@ -35,6 +35,8 @@ def fit_linear(
     set_: options.Set = None,
     seed: options.Seed = 0,
     workers: options.FitWorkers = None,
+    memory: options.FitMemory = None,
+    device: options.FitDevice = "auto",
     export: options.ExportModel = None,
     overwrite: options.Overwrite = False,
     *,
@@ -66,15 +68,22 @@ def fit_linear(
     wanted = chosen.head
     counts = parse_integers(shots, "--shots") if shots is not None else []
     jobs = workers or -1
-    found = heads.fit_linear(
-        codes, layer=None if wanted.layer == HeadSettings().layer and layer is None else wanted.layer,
-        kind=wanted.kind, C=wanted.C, folds=folds, normalisation=wanted.normalize,
-        class_weight=cast("Any", class_weight), split=parse_split(split), seed=seed, jobs=jobs,
-    )  # fmt: skip
+    target_path = Path(output)
+    with reporter.steps() as progress:
+        found = heads.fit_linear(
+            codes, layer=None if wanted.layer == HeadSettings().layer and layer is None else wanted.layer,
+            kind=wanted.kind, C=wanted.C, folds=folds, normalisation=wanted.normalize,
+            class_weight=cast("Any", class_weight), split=parse_split(split), seed=seed, jobs=jobs,
+            memory=None if memory is None else parse_bytes(memory, "--memory"), device=device,
+            state=target_path.with_name(f".{target_path.stem}.fit"), progress=progress,
+        )  # fmt: skip
     model, tested = found.model, found.split.test
     if recipe is not None:
         _compare_codes(reporter, chosen, found)
     reporter.note(f"rows: {found.split.how}")
+    if found.in_blocks:
+        limit = "--memory" if memory else "half of the free memory (--memory sets another limit)"
+        reporter.note(f"the codes need more than {limit}: they were read in blocks, several times")
     if found.learned:
         reporter.warn(
             f"the weights were trained on {found.learned:,} of the {len(tested):,} test images: the test accuracy is too "

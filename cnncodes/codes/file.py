@@ -200,6 +200,11 @@ class CodesFile:
         with self.intact():
             return tuple(int(side) for side in self._dataset(stage).attrs["shape"])
 
+    def length(self, stage: str) -> int:
+        """Numbers in one crop's code of a stage."""
+        with self.intact():
+            return int(self._dataset(stage).shape[-1])
+
     def read(self, stage: str, rows: np.ndarray | slice | None = None) -> np.ndarray:
         """Codes of one stage: ``[rows, length]`` or ``[rows, crops, length]``, in the stored dtype.
 

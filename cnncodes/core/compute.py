@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeAlias
 
 #: ``progress(step, done, total, word)``: what is being done, how many of how many images (or bytes, or steps) are done,
@@ -53,3 +56,17 @@ class Compute:
     def quiet(self) -> Compute:
         """The same without progress."""
         return replace(self, progress=no_progress)
+
+
+def available_memory() -> int:
+    """Free memory of this machine in bytes, at most the limit of a container (0: not known)."""
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+    except (AttributeError, ValueError, OSError):
+        return 0
+    with contextlib.suppress(ValueError, OSError):  # a container's, which is no number where there is none
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return free

@@ -50,12 +50,23 @@ def check_codes(
             "Give codes as floating point numbers and labels as integers.",
         )
     for start in range(0, len(X), _BLOCK):
-        bad = np.flatnonzero(~np.isfinite(X[start : start + _BLOCK]).all(axis=1))
-        if len(bad):
-            raise HeadError(
-                f"row {start + bad[0]} of the codes has values that are not finite (the first of such rows).",
-                "Leave out the rows of images that could not be read, and extract again if others remain.",
-            )
+        require_finite(X[start : start + _BLOCK], start)
+    check_labels(labels, classes, all_classes=all_classes)
+    return X, labels.astype(np.int64, copy=False)
+
+
+def require_finite(X: Array, first: int) -> None:
+    """Raise HeadError if a row of a block of codes is not finite; ``first`` is the number of its first row."""
+    bad = np.flatnonzero(~np.isfinite(X).all(axis=1))
+    if len(bad):
+        raise HeadError(
+            f"row {first + bad[0]} of the codes has values that are not finite (the first of such rows).",
+            "Leave out the rows of images that could not be read, and extract again if others remain.",
+        )
+
+
+def check_labels(labels: Array, classes: Sequence[str], *, all_classes: bool = True) -> None:
+    """The part of :func:`check_codes` that concerns labels [n], at least one."""
     if labels.min() < 0 or labels.max() >= len(classes):
         raise HeadError(
             f"labels run from {labels.min()} to {labels.max()}, and there are {len(classes)} classes.",
@@ -65,7 +76,7 @@ def check_codes(
     if all_classes and np.count_nonzero(counts) < 2:
         only = classes[int(counts.argmax())]
         raise HeadError(
-            f"all {len(X)} images are of one class, {only!r}.",
+            f"all {len(labels)} images are of one class, {only!r}.",
             "Give images of at least two classes: a head tells classes apart.",
         )
     if all_classes and not counts.all():
@@ -74,7 +85,6 @@ def check_codes(
             f"class {missing!r} has no image to train on ({np.count_nonzero(counts == 0)} such classes).",
             "Put images of it into the train split, or remove the class.",
         )
-    return X, labels.astype(np.int64, copy=False)
 
 
 _BLOCK = 4096  # rows at a time

@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.core.compute import Progress
 from cnncodes.core.errors import OptionError, nearest
 from cnncodes.heads.checks import check_codes
 from cnncodes.heads.choice import (
@@ -78,6 +80,27 @@ class FitResult:
         )
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Where a head is fitted in blocks, and within what.
+
+    Parameters
+    ----------
+    memory : int
+        Bytes for blocks, axes and unknowns together; the process itself comes on top.
+    device : str
+    progress : Progress
+        Of the rows of each pass.
+    state : Path or None
+        What is kept there after each value of C lets the same fit go on after a kill; removed by the caller.
+    """
+
+    memory: int
+    device: str
+    progress: Progress
+    state: Path | None = None
+
+
 def fit_head(
     X: Array,
     labels: Array,
@@ -125,18 +148,10 @@ def fit_head(
         If a parameter has a value that is not allowed.
     """
     began = time.perf_counter()
-    for name, value, allowed in (
-        ("kind", kind, ("svm", "softmax")),
-        ("solver", solver, ("auto", "newton", "scikit-learn")),
-        ("class_weight", class_weight, (None, "balanced")),
-    ):
-        if value not in allowed:
-            raise OptionError(f"{name} = {value!r} is not known.", nearest(str(value), map(str, allowed)))
+    check_options(kind=kind, solver=solver, class_weight=class_weight)
     classes = tuple(classes)
     X, labels = check_codes(X, labels, classes)
-    if isinstance(C, str) and C != "auto":
-        raise OptionError(f"C = {C!r} cannot be used.", "Give 'auto', a positive number or several.")
-    candidates = check_candidates(DEFAULT_CS if C == "auto" else [C] if isinstance(C, int | float) else C)
+    candidates = candidates_of(C)
     choice, rotation = None, None
     if len(candidates) > 1:
         held, X = hold_out(X, labels, classes, folds=folds, validation=validation, seed=seed)
@@ -161,6 +176,29 @@ def fit_head(
     )
     head = Head(kind, weight, bias, record, best, classes, choice.temperature if choice else None)
     return FitResult(head, choice, len(X), used, time.perf_counter() - began)
+
+
+def check_options(**values: Any) -> None:
+    """Raise OptionError for a value of ``kind``, ``solver`` or ``class_weight`` that is not known."""
+    allowed: dict[str, tuple[Any, ...]] = {
+        "kind": ("svm", "softmax"),
+        "solver": ("auto", "newton", "scikit-learn"),
+        "class_weight": (None, "balanced"),
+    }
+    for name, value in values.items():
+        if value not in allowed[name]:
+            raise OptionError(
+                f"{name} = {value!r} is not known.", nearest(str(value), map(str, allowed[name]))
+            )
+
+
+def candidates_of(C: float | Sequence[float] | str) -> tuple[float, ...]:
+    """The values of C that ``fit_head`` means, ascending; raises OptionError."""
+    if isinstance(C, str):
+        if C != "auto":
+            raise OptionError(f"C = {C!r} cannot be used.", "Give 'auto', a positive number or several.")
+        return DEFAULT_CS
+    return check_candidates([C] if isinstance(C, int | float) else C)
 
 
 def _final(

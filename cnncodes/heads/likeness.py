@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,16 +42,22 @@ class Likeness:
         """What is usual among training codes ``[n, d]`` with labels ``[n]``; None where there are too few images."""
         if len(labels) < LEAST_IMAGES:
             return None
-        counts = np.bincount(labels, minlength=K)
         means = np.stack([normalised[labels == k].mean(axis=0) for k in range(K)])
-        nearest = np.empty(len(labels))
-        for start in range(0, len(labels), _BLOCK):
-            own = labels[start : start + _BLOCK]
-            distances = _distances(normalised[start : start + _BLOCK], means)
+        starts = range(0, len(labels), _BLOCK)
+        blocks = ((normalised[at : at + _BLOCK], labels[at : at + _BLOCK]) for at in starts)
+        return cls.around(means, blocks, np.bincount(labels, minlength=K))
+
+    @classmethod
+    def around(cls, means: Array, blocks: Iterable[tuple[Array, Array]], counts: Array) -> Likeness | None:
+        """:meth:`of` for codes and labels in blocks, with the means ``[K, d]`` and the numbers ``[K]`` of the classes."""
+        found = []
+        for normalised, own in blocks:
+            distances = _distances(normalised, means)
             # Without itself, the mean of its own class is n / (n - 1) times as far; an only image has none.
             mine = distances[np.arange(len(own)), own] * counts[own] / np.maximum(counts[own] - 1, 1)
             distances[np.arange(len(own)), own] = np.where(counts[own] > 1, mine, np.inf)
-            nearest[start : start + _BLOCK] = distances.min(axis=1)
+            found.append(distances.min(axis=1))
+        nearest = np.concatenate(found)
         nearest = nearest[np.isfinite(nearest)]
         if len(nearest) < LEAST_IMAGES:
             return None

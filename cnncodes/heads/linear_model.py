@@ -18,11 +18,12 @@ import numpy as np
 from cnncodes.codes.export import deepest
 from cnncodes.codes.file import DONE, CodesFile, Provenance
 from cnncodes.codes.settings import ExtractionSettings
+from cnncodes.core.compute import Progress, available_memory, no_progress
 from cnncodes.core.errors import CnnCodesError, HeadError, ModelError, OptionError
 from cnncodes.core.files import MODEL, model_file
 from cnncodes.heads.choice import Choice, ClassWeight, choose_C
 from cnncodes.heads.draws import FewShot, few_shot
-from cnncodes.heads.fit import FitResult, fit_head
+from cnncodes.heads.fit import FitResult, Limits, candidates_of, fit_head
 from cnncodes.heads.head import Head, HeadKind
 from cnncodes.heads.likeness import Likeness
 from cnncodes.heads.normalise import Normalisation, NormalisationKind
@@ -246,6 +247,7 @@ class LinearFit:
 
     ``compared`` has, for every stage that was tried, the accuracy (0..1) on the rows that choose C. ``learned`` counts
     the test rows that the weights were trained on: for the network they are not new, so they test the head alone.
+    ``in_blocks``: the codes were not all in memory at once.
     """
 
     model: LinearModel
@@ -253,6 +255,7 @@ class LinearFit:
     result: FitResult
     compared: dict[str, float]
     learned: int = 0
+    in_blocks: bool = False
 
 
 def fit_linear(
@@ -267,8 +270,15 @@ def fit_linear(
     split: SplitRule = "auto",
     seed: int = 0,
     jobs: int = -1,
+    memory: int | None = None,
+    device: str = "auto",
+    state: str | os.PathLike[str] | None = None,
+    progress: Progress = no_progress,
 ) -> LinearFit:
     """Fit a linear classifier to a codes file.
+
+    Codes that would take more than ``memory`` are read in blocks, again and again (:mod:`cnncodes.heads.streaming`): the same
+    classifier, from files of any size.
 
     Parameters
     ----------
@@ -280,6 +290,14 @@ def fit_linear(
     split : {"auto", "none"} or float, default "auto"
         See :func:`cnncodes.heads.splits.split_rows`.
     seed : int, default 0
+    memory : int, optional
+        Bytes; by default half of the memory that is free.
+    device : str, default "auto"
+        Where blocks are computed.
+    state : path, optional
+        With blocks: what is kept in files of this name lets the same call go on after a kill. Removed at the end.
+    progress : Progress
+        Of each pass over the rows, with blocks.
 
     Raises
     ------
@@ -287,6 +305,8 @@ def fit_linear(
         If the file cannot be read or has no such layer.
     HeadError
         If there are too few labelled images or classes.
+    OptionError
+        If a parameter has a value that is not allowed.
     """
     with CodesFile(codes) as file:
         file.require_complete()
@@ -297,36 +317,27 @@ def fit_linear(
         rows = without_copies(rows, same, file if own else None, deepest(file.stages))
         network = file.settings.architecture
         stages = file.stages if layer == "auto" else (network.select_one(layer or network.usual_layer),)
-        options: dict[str, Any] = {
-            "kind": kind, "normalisation": normalisation, "class_weight": class_weight,
-            "folds": folds, "seed": seed, "jobs": jobs,
-        }  # fmt: skip
         labels, classes = _compact(file.catalog, rows)
         rows = with_known_classes(file.catalog, rows, labels)
-        try:
-            results = {stage: _fit(file, stage, rows, labels, classes, C, options) for stage in stages}
-        except HeadError as error:
-            raise _left_to_learn(error, rows, labels) from None
-        judged = {
-            stage: result.choice
-            or _judge(file, stage, rows, labels, classes, result, options, len(stages) == 1)
-            for stage, result in results.items()
-        }
+        options: dict[str, Any] = {
+            "kind": kind, "C": C, "normalisation": normalisation, "class_weight": class_weight,
+            "folds": folds, "seed": seed, "jobs": jobs,
+        }  # fmt: skip
+        limits = Limits(available_memory() // 2 if memory is None else memory, device, progress)
+        task = _Task(file, rows, labels, classes, options, limits, several=len(stages) > 1)
+        kept = [
+            None if state is None else Path(f"{os.fspath(state)}.{place}") for place in range(len(stages))
+        ]
+        fits = {stage: task.fit(stage, path) for stage, path in zip(stages, kept, strict=True)}
         compared = {
-            stage: choice.best_accuracy
-            for stage, choice in judged.items()
-            if choice and (results[stage].choice or len(stages) > 1)
+            stage: fit.judged.best_accuracy
+            for stage, fit in fits.items()
+            if fit.judged and (fit.result.choice or len(stages) > 1)
         }
         chosen = max(compared, key=lambda stage: compared[stage]) if len(stages) > 1 else stages[0]
-        result, judge = results[chosen], judged[chosen]
-        head = dataclasses.replace(result.head, temperature=judge.temperature if judge else None)
-        result = dataclasses.replace(result, head=head)
-        fitted = (
-            np.concatenate([rows.train, rows.choose]) if result.choice and len(rows.choose) else rows.train
-        )
-        likeness = Likeness.of(
-            head.normalisation(read_rows(file, chosen, fitted)), labels[fitted], len(classes)
-        )
+        fit = fits[chosen]
+        fitted = np.concatenate([rows.train, rows.choose]) if fit.result.choice else rows.train
+        likeness = fit.likeness if fit.in_blocks else task.likeness(chosen, fit.result.head, fitted)
         settings = dataclasses.replace(
             file.settings, stages=(chosen,), crops=averaged(file.settings.crops), dtype="float32"
         )
@@ -341,12 +352,84 @@ def fit_linear(
             "weights_trained_on": len(weights_seen),
             "test_images_weights_trained_on": learned,
             "layers_compared": compared,
-            "fit": json.loads(result.to_json()),
+            "fit": json.loads(fit.result.to_json()),
             "provenance": dataclasses.asdict(Provenance.now(file.provenance.weights_source)),
         }
         seen = np.union1d(digests[np.concatenate([fitted, rows.left_out])], weights_seen)
-    model = LinearModel(head, settings, evidence, seen, likeness=likeness)
-    return LinearFit(model, rows, result, compared, learned)
+    for path in filter(None, kept):
+        path.unlink(missing_ok=True)
+    model = LinearModel(fit.result.head, settings, evidence, seen, likeness=likeness)
+    return LinearFit(model, rows, fit.result, compared, learned, fit.in_blocks)
+
+
+@dataclass(frozen=True, eq=False)
+class _StageFit:
+    """The head on one stage, what held-out rows say of its C, and whether the codes were read in blocks."""
+
+    result: FitResult
+    judged: Choice | None
+    in_blocks: bool = False
+    likeness: Likeness | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What :func:`fit_linear` fits on each stage."""
+
+    file: CodesFile
+    rows: Split
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    options: dict[str, Any]
+    limits: Limits
+    several: bool
+
+    def fit(self, stage: str, state: Path | None) -> _StageFit:
+        """The head on one stage; where nothing can be held out to judge one C of one stage, that is left out."""
+        try:
+            if self._bytes_in_memory(stage) > self.limits.memory:
+                from cnncodes.heads.streaming import fit_in_blocks
+
+                limits = dataclasses.replace(self.limits, state=state)
+                found = fit_in_blocks(
+                    self.file,
+                    stage,
+                    self.rows,
+                    (self.labels, self.classes),
+                    self.options,
+                    limits,
+                    optional=not self.several,
+                )
+                return _StageFit(found[0], found[1], True, found[2])
+            return self._fit_in_memory(stage)
+        except HeadError as error:
+            raise _left_to_learn(error, self.rows, self.labels) from None
+
+    def _fit_in_memory(self, stage: str) -> _StageFit:
+        train, choose = self.rows.train, self.rows.choose
+        X, y = read_rows(self.file, stage, train), self.labels[train]
+        validation = (read_rows(self.file, stage, choose), self.labels[choose]) if len(choose) else None
+        result = fit_head(X, y, self.classes, validation=validation, **self.options)
+        judged = result.choice
+        if judged is None:
+            options = {name: value for name, value in self.options.items() if name != "C"}
+            try:
+                judged = choose_C(X, y, self.classes, Cs=[result.head.C], validation=validation, **options)
+            except HeadError:
+                if self.several:
+                    raise
+        head = dataclasses.replace(result.head, temperature=judged.temperature if judged else None)
+        return _StageFit(dataclasses.replace(result, head=head), judged)
+
+    def _bytes_in_memory(self, stage: str) -> int:
+        """Of the codes as float32, normalised and rotated, and of the scores of held-out rows for each C."""
+        C, n = self.options["C"], len(self.rows.train) + len(self.rows.choose)
+        return 4 * n * (3 * self.file.length(stage) + len(candidates_of(C)) * len(self.classes))
+
+    def likeness(self, stage: str, head: Head, fitted: np.ndarray) -> Likeness | None:
+        """What is usual among the rows that were fitted."""
+        codes = head.normalisation(read_rows(self.file, stage, fitted))
+        return Likeness.of(codes, self.labels[fitted], len(self.classes))
 
 
 def _left_to_learn(error: HeadError, rows: Split, labels: np.ndarray) -> HeadError:
@@ -414,48 +497,6 @@ def _compact(catalog: Catalog, rows: Split) -> tuple[np.ndarray, tuple[str, ...]
     for place, label in enumerate(present):
         labels[catalog.labels == label] = place
     return labels, tuple(catalog.classes[label] for label in present)
-
-
-def _fit(
-    file: CodesFile,
-    stage: str,
-    rows: Split,
-    labels: np.ndarray,
-    classes: tuple[str, ...],
-    C: float | Sequence[float] | Literal["auto"],
-    options: dict[str, Any],
-) -> FitResult:
-    """Head on one stage."""
-    X, y, validation = _training(file, stage, rows, labels)
-    return fit_head(X, y, classes, C=C, validation=validation, **options)
-
-
-def _judge(
-    file: CodesFile,
-    stage: str,
-    rows: Split,
-    labels: np.ndarray,
-    classes: tuple[str, ...],
-    result: FitResult,
-    options: dict[str, Any],
-    optional: bool,
-) -> Choice | None:
-    """What the rows that would choose C say of the one C of ``result``; None where none can be held out and it is ``optional``."""
-    X, y, validation = _training(file, stage, rows, labels)
-    try:
-        return choose_C(X, y, classes, Cs=[result.head.C], validation=validation, **options)
-    except HeadError:
-        if optional:
-            return None
-        raise
-
-
-def _training(
-    file: CodesFile, stage: str, rows: Split, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
-    """Codes and labels of the training rows, and both of the rows that choose, or None."""
-    validation = (read_rows(file, stage, rows.choose), labels[rows.choose]) if len(rows.choose) else None
-    return read_rows(file, stage, rows.train), labels[rows.train], validation
 
 
 def _among(digests: np.ndarray, seen: np.ndarray) -> np.ndarray:

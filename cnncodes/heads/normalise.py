@@ -57,11 +57,15 @@ class Normalisation:
         for start in range(0, len(X), _BLOCK):  # two passes in blocks: exact, and no float64 copy of X
             with np.errstate(over="ignore"):  # said below
                 square += np.square(X[start : start + _BLOCK] - mean).sum(axis=0)
-        scale = np.sqrt(square / len(X))
+        return cls.standard(mean, np.sqrt(square / len(X)))
+
+    @classmethod
+    def standard(cls, mean: Array, scale: Array) -> Normalisation:
+        """The record of columns with this mean and standard deviation [d]; raises HeadError if that is infinite."""
         require_squares(scale)
         scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # the rounding of a constant column in float32
         scale[scale == 0] = 1.0
-        return cls(kind, mean, scale)
+        return cls("standard", mean, scale)
 
     def __call__(self, X: Array, dtype: npt.DTypeLike | None = None) -> Array:
         """Normalised copy of codes ``X`` [n, d].

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +16,7 @@ from cnncodes.codes.compute import Device, pinned
 from cnncodes.codes.rows import RowWriter, reserve
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.codes.structure import create, layout
+from cnncodes.core.compute import available_memory
 from cnncodes.core.errors import CnnCodesError, CodesFileError, OptionError
 from cnncodes.core.outputs import replacing
 from cnncodes.images.catalog import Catalog, stat_files
@@ -103,13 +103,7 @@ def free_memory(device: Device) -> int:
     """Free memory in bytes of the GPU, or of the machine (0: not known)."""
     if device.is_cuda:
         return int(torch.cuda.mem_get_info(device.torch_name)[0])
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 0
+    return available_memory()
 
 
 def views_to_keep(settings: TrainingSettings, learner: Learner, images: int) -> int:

@@ -26,6 +26,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
         "networks": {"torch_network", "dense", "library"},
         "weights": {"*"},
         "codes": {"compute"},
+        "heads": {"blocks", "streaming"},
         "training": {"*"},
         "evaluation": {"timing", "whole"},
         "pictures": {"*"},

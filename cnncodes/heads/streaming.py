@@ -1,0 +1,341 @@
+"""A head fitted in blocks of rows, for codes that do not fit into memory: the minimum that :mod:`.svm` and :mod:`.softmax` find.
+
+All classes and folds and, where that costs little, several values of C are solved side by side, since each pass over the file costs
+the same reading for all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.core.errors import CnnCodesError, HeadError
+from cnncodes.heads.blocks import Axes, Blocks, Problems, minimise
+from cnncodes.heads.calibration import fit_temperature
+from cnncodes.heads.checks import check_labels
+from cnncodes.heads.choice import TOLERANCE, Choice, ClassWeight, class_costs
+from cnncodes.heads.fit import FINAL_TOLERANCE, FitResult, Limits, candidates_of, check_options, two_rows
+from cnncodes.heads.folds import TRAINING, stratified_folds
+from cnncodes.heads.head import Head, HeadKind
+from cnncodes.heads.likeness import Likeness
+from cnncodes.heads.normalise import NormalisationKind
+from cnncodes.heads.splits import Split
+from cnncodes.weights import read_arrays, write_arrays
+
+Array = npt.NDArray[Any]
+
+SIDE_BY_SIDE = {
+    "cpu": 64,
+    "gpu": 4096,
+}  # columns that cost about as much as reading the rows: so many values of C go together
+BELOW = 2  # so many values of C in succession that are worse than the best end the search
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutRows:
+    """Rows ``[n]`` of the file, ascending, with their labels and folds; ``final`` says which the final head is fitted on."""
+
+    rows: Array
+    labels: Array
+    fold: Array
+    final: Array
+    how: str
+
+    @classmethod
+    def of(
+        cls,
+        split: Split,
+        labels: Array,
+        classes: Sequence[str],
+        folds: int,
+        seed: int,
+        *,
+        several: bool,
+        optional: bool,
+    ) -> HeldOutRows:
+        """``several`` values of C, or one to judge; with ``optional`` nothing is held out where that is impossible."""
+        check_labels(labels[split.train], classes)
+        rows = np.concatenate([split.train, split.choose])
+        if len(split.choose):
+            fold, how = (
+                np.repeat([TRAINING, 0], [len(split.train), len(split.choose)]),
+                f"val split of {len(split.choose)} images",
+            )
+        else:
+            try:
+                fold, how = stratified_folds(labels[split.train], folds, classes, seed=seed)
+            except HeadError:
+                if several or not optional:
+                    raise
+                fold, how = np.full(len(rows), TRAINING), ""
+        final = np.arange(len(rows)) < (len(rows) if several else len(split.train))
+        order = np.argsort(rows, kind="stable")
+        return cls(rows[order], labels[rows][order], fold[order], final[order], how)
+
+
+class BlockFit:
+    """The fit of one head: prepared by three or four passes, then C is chosen, and the final head fitted."""
+
+    def __init__(
+        self,
+        file: CodesFile,
+        stage: str,
+        held: HeldOutRows,
+        classes: Sequence[str],
+        kind: HeadKind,
+        normalisation: NormalisationKind,
+        class_weight: ClassWeight,
+        limits: Limits,
+    ) -> None:
+        self.held, self.classes, self.kind, self.limits = held, tuple(classes), kind, limits
+        self.K = len(classes)
+        self.columns = 1 if kind == "svm" and self.K == 2 else self.K  # of unknowns, per training set
+        self.folds = int(held.fold.max()) + 1
+        self.blocks = blocks = Blocks(file, stage, held.rows, self.columns * max(self.folds, 1), limits)
+        blocks.normalise(normalisation, held.final)
+        self.labels = blocks.put(held.labels, torch.int64)
+        used = np.column_stack([*(held.fold != f for f in range(self.folds)), held.final])
+        self._counts = np.array([np.bincount(held.labels[column], minlength=self.K) for column in used.T])
+        self._weights = class_costs(held.labels, used, self.K, class_weight)
+        self._used = blocks.put(used)
+        self._digest = hashlib.sha256(held.rows.tobytes() + held.labels.tobytes() + used.tobytes())
+        self._digest.update(file.digests()[held.rows].tobytes())
+        self._digest.update(
+            repr((stage, kind, normalisation, class_weight, file.settings.to_json())).encode()
+        )
+        self._measure()
+
+    def _measure(self) -> None:
+        """The Gram matrix, class means and axes; what is usual among the rows of the final fit."""
+        blocks, D = self.blocks, self.blocks.d + 1
+        whole = self.limits.memory / 3 >= 32 * D * D  # the matrix, and three times as much to decompose it
+        device = self.labels.device
+        gram = torch.zeros((D - 1, D - 1) if whole else (0, 0), dtype=blocks.sums, device=device)
+        sums = torch.zeros((self.K, D - 1), dtype=blocks.sums, device=device)
+        others = torch.zeros(D - 1, dtype=blocks.sums, device=device)
+        blocks.step = "measuring codes"
+        final = self._used[:, -1]
+        for rows, block in blocks:
+            if whole:
+                gram += block.T @ block
+            one = torch.nn.functional.one_hot(self.labels[rows], self.K).to(block.dtype) * final[rows, None]
+            sums += one.T @ block
+            others += block[~final[rows]].sum(0, dtype=blocks.sums)
+        means = (sums / torch.from_numpy(np.maximum(self._counts[-1], 1)).to(sums)[:, None]).cpu().numpy()
+        parts = ((block.cpu().numpy(), rows) for rows, block in blocks)
+        fitted = (
+            (block[self.held.final[rows]], self.held.labels[rows][self.held.final[rows]])
+            for block, rows in parts
+        )
+        self.likeness = Likeness.around(means, fitted, self._counts[-1])
+        total, full = (sums.sum(0) + others).cpu().numpy(), None
+        if whole:
+            full = np.empty((D, D))
+            full[:-1, :-1], full[-1, :-1], full[:-1, -1], full[-1, -1] = (
+                gram.cpu().numpy(),
+                total,
+                total,
+                blocks.n,
+            )
+        del gram
+        if self.kind == "softmax":
+            centre = total / blocks.n
+            blocks.centre = blocks.put(centre, blocks.dtype)
+            if full is not None:
+                full[:-1, :-1] -= blocks.n * np.outer(centre, centre)
+        blocks.step = "principal axes"
+        self.axes = Axes.of(blocks, full, penalise_bias=self.kind == "svm", memory=self.limits.memory)
+
+    def solve(self, W: Array, Cs: Sequence[float], sets: Sequence[int], tolerance: float) -> Array:
+        """Minimisers [d + 1, C, S, columns] for each C and training set, all from the start ``W`` [d + 1, S, columns]."""
+        blocks, one = self.blocks, self.kind == "svm"
+        each = [
+            (C, place, k)
+            for C in Cs
+            for place in range(len(sets))
+            for k in (range(self.columns) if one else (0,))
+        ]
+        started = np.repeat(W[:, None], len(Cs), axis=1)
+        flat = started.reshape(len(W), len(each), -1)
+        groups = -(
+            -72 * started.size // max(self.limits.memory // 4, 1)
+        )  # unknowns, gradient, directions and copies
+        for group in np.array_split(np.arange(len(each)), min(groups, len(each))):
+            table = np.array([self._costs(each[p][0], sets[each[p][1]], each[p][2]) for p in group])
+            numbers = np.array([sets[each[p][1]] for p in group])
+            problems = Problems(
+                self.labels, self._used, blocks.put(numbers), blocks.put(table, blocks.dtype),
+                blocks.put(np.array([self._positive(each[p][2]) for p in group])) if one else None,
+                None if one else blocks.put(_without_codes(table * self._counts[numbers]), blocks.sums),
+            )  # fmt: skip
+            unknowns = blocks.put(flat[:, group], blocks.sums)
+            minimise(unknowns, problems, blocks, self.axes, tolerance)
+            flat[:, group] = unknowns.cpu().numpy()
+        return flat.reshape(started.shape)
+
+    def _positive(self, k: int) -> int:
+        return 1 if self.K == 2 else k
+
+    def _costs(self, C: float, place: int, k: int) -> Any:
+        """Of a row of each class, as :func:`.choice.svm_problems` and :func:`.choice.softmax_costs` have them."""
+        weights, k = self._weights[place], self._positive(k)
+        if self.kind == "softmax":
+            return C * weights * (0.5 if self.K == 2 else 1.0)
+        against = weights[0] if self.K == 2 else 1.0
+        return C * np.where(np.arange(self.K) == k, weights, against)
+
+    def choose(self, candidates: Sequence[float], began: float) -> tuple[Choice, Array]:
+        """The choice of C, and where the final fit can start: unknowns [d + 1, columns]. Goes on from the saved state."""
+        W = np.zeros((self.blocks.d + 1, self.folds, self.columns))
+        held = np.flatnonzero(self.held.fold != TRAINING)
+        sample = held[:: -(-len(held) * self.K * 256 // self.limits.memory)]  # fits the temperature
+        key = hashlib.sha256(self._digest.digest() + repr(candidates).encode()).hexdigest()
+        accuracy: list[list[float]] = []
+        best, scores = W.mean(1), np.zeros((len(sample), self.K))
+        if (saved := _saved(self.limits.state, key)) is not None:
+            accuracy, W, best, scores = (
+                saved[1]["accuracy"],
+                saved[0]["W"],
+                saved[0]["best"],
+                saved[0]["scores"],
+            )
+        kind = "cpu" if self.blocks.device.is_cpu else "gpu"
+        together = max(1, SIDE_BY_SIDE[kind] // (self.folds * self.columns))
+        while len(accuracy) < len(candidates) and not _falls(accuracy):
+            Cs = candidates[len(accuracy) : len(accuracy) + together]
+            self.blocks.step = f"C = {', '.join(f'{C:g}' for C in Cs)}"
+            solved = self.solve(W, Cs, range(self.folds), TOLERANCE)
+            for place in range(len(Cs)):
+                W = solved[:, place]
+                shares, found = self._judge(W, sample)
+                accuracy.append(shares)
+                if (
+                    int(np.argmax([np.mean(each) + 1e-9 * -k for k, each in enumerate(accuracy)]))
+                    == len(accuracy) - 1
+                ):
+                    best, scores = W.mean(axis=1), found
+            if self.limits.state is not None:
+                arrays = {"W": W, "best": best, "scores": scores}
+                write_arrays(self.limits.state, arrays, {"key": key, "accuracy": accuracy}, overwrite=True)
+        return self._choice(candidates, np.array(accuracy), scores, sample, began), best
+
+    def _choice(
+        self, candidates: Sequence[float], accuracy: Array, scores: Array, sample: Array, began: float
+    ) -> Choice:
+        means = accuracy.mean(axis=1)
+        best = candidates[int(np.flatnonzero(means >= means.max() - 1e-9)[0])]
+        how = self.held.how
+        if len(means) < len(candidates):
+            how += "; larger C not tried, since the accuracy falls"
+        return Choice(
+            tuple(candidates[: len(means)]), tuple(means.tolist()), tuple(accuracy.std(axis=1).tolist()), best, how,
+            time.perf_counter() - began, fit_temperature(scores, self.held.labels[sample]), self.folds,
+        )  # fmt: skip
+
+    def _judge(self, W: Array, sample: Array) -> tuple[list[float], Array]:
+        """Accuracy of each fold on the rows that it holds out, and the scores [sample, K] of some rows."""
+        hits, found = np.zeros(self.folds), np.empty((len(sample), self.K))
+        unknowns = self.blocks.put(W, self.blocks.dtype)
+        for rows, block in self.blocks:
+            fold = self.held.fold[rows]
+            low, high = np.searchsorted(sample, (rows.start, rows.stop))
+            scores = np.empty((len(fold), self.K))
+            for f in np.unique(fold[fold != TRAINING]):
+                there = np.flatnonzero(fold == f)
+                values = self.blocks.products(
+                    unknowns[:, f : f + 1], block[torch.from_numpy(there).to(block.device)]
+                )[:, 0]
+                scores[there] = _two_columns(values.cpu().numpy())
+                hits[f] += (scores[there].argmax(axis=1) == self.held.labels[rows][there]).sum()
+            found[low:high] = scores[sample[low:high] - rows.start]
+        return (hits / np.bincount(self.held.fold[self.held.fold != TRAINING])).tolist(), found
+
+    def final(self, C: float, start: Array) -> tuple[Array, Array]:
+        """Weights [K, d] and bias [K] fitted on all rows that may be used."""
+        self.blocks.step = f"final fit, C = {C:g}"
+        W = self.solve(start[:, None], [C], [self.folds], FINAL_TOLERANCE)[:, 0, 0].T
+        weight, bias = W[:, :-1], W[:, -1]
+        if self.blocks.centre is not None:
+            bias = bias - bias.mean() - weight @ self.blocks.centre.cpu().numpy()
+        return two_rows(weight, bias, self.kind) if self.kind == "svm" else (weight, bias)
+
+
+def fit_in_blocks(
+    file: CodesFile,
+    stage: str,
+    split: Split,
+    labels: tuple[Array, Sequence[str]],
+    options: dict[str, Any],
+    limits: Limits,
+    *,
+    optional: bool,
+) -> tuple[FitResult, Choice | None, Likeness | None]:
+    """The head on one stage, what held-out rows say of its C, and what is usual among the rows that were fitted.
+
+    Parameters
+    ----------
+    file, stage, split, limits
+    labels : int array [N], -1 for none, and the names of the classes
+    options : dict
+        The keywords of :func:`cnncodes.heads.fit_head`.
+    optional : bool
+        Whether one value of C may do without held-out rows; then None stands for what they say.
+    """
+    began = time.perf_counter()
+    kind, normalisation, class_weight = (options[name] for name in ("kind", "normalisation", "class_weight"))
+    check_options(kind=kind, class_weight=class_weight)
+    candidates, (numbers, classes) = candidates_of(options["C"]), labels
+    several = len(candidates) > 1
+    held = HeldOutRows.of(
+        split, numbers, classes, options["folds"], options["seed"], several=several, optional=optional
+    )
+    fit = BlockFit(file, stage, held, classes, kind, normalisation, class_weight, limits)
+    judged, start = None, np.zeros((fit.blocks.d + 1, fit.columns))
+    if fit.folds:
+        judged, start = fit.choose(candidates, began)
+    C = candidates[0] if judged is None else judged.best
+    weight, bias = fit.final(C, start)
+    head = Head(kind, weight, bias, fit.blocks.record, C, fit.classes, judged.temperature if judged else None)
+    used = "newton in blocks of rows"
+    result = FitResult(
+        head, judged if several else None, int(held.final.sum()), used, time.perf_counter() - began
+    )
+    return result, judged, fit.likeness
+
+
+def _without_codes(totals: Array) -> Array:
+    """Objective [P] where only the bias is fitted, from the cost of all rows of each class [P, K]."""
+    totals = np.maximum(totals, np.finfo(np.float32).tiny)
+    result: Array = -(totals * np.log(totals / totals.sum(axis=1, keepdims=True))).sum(axis=1)
+    return result
+
+
+def _two_columns(values: Array) -> Array:
+    """Scores of each class, where there is only one column for two classes."""
+    return np.concatenate([-values, values], axis=1) if values.shape[1] == 1 else values
+
+
+def _falls(accuracy: Sequence[Sequence[float]]) -> bool:
+    """Whether the last values of C are all worse than the best before them."""
+    means = [float(np.mean(each)) for each in accuracy]
+    return len(means) > BELOW and max(means[-BELOW:]) < max(means[:-BELOW])
+
+
+def _saved(state: Path | None, key: str) -> tuple[dict[str, Array], dict[str, Any]] | None:
+    """What an earlier, interrupted fit of the same rows and options left."""
+    if state is None or not state.is_file():
+        return None
+    try:
+        arrays, record = read_arrays(state)
+    except CnnCodesError:  # half a file, or another's
+        return None
+    return (arrays, record) if record is not None and record.get("key") == key else None
