@@ -61,7 +61,9 @@ def assert_same(got, wanted, codes):
     scale = np.abs(weights).max()
     np.testing.assert_allclose(got.model.head.weight, weights, atol=1e-3 * scale)
     np.testing.assert_allclose(
-        got.model.head.bias, wanted.model.head.bias, atol=1e-3 * max(scale, np.abs(wanted.model.head.bias).max())
+        got.model.head.bias,
+        wanted.model.head.bias,
+        atol=1e-3 * max(scale, np.abs(wanted.model.head.bias).max()),
     )
     if wanted.model.head.temperature is not None:
         assert got.model.head.temperature == pytest.approx(wanted.model.head.temperature, rel=0.02)
@@ -93,7 +95,14 @@ def test_the_head_and_its_C_are_those_of_the_fit_in_memory(
     if single:
         monkeypatch.setattr("cnncodes.heads.blocks.FLOAT64_LIMIT", 0)
     path = codes(noisy(K, ratio=3 if class_weight else 1), noise={"pool5": 1.5}, classes="abcd"[:K])
-    options = {"layer": "pool5", "kind": kind, "normalisation": normalisation, "class_weight": class_weight, "C": CS, "jobs": 1}
+    options = {
+        "layer": "pool5",
+        "kind": kind,
+        "normalisation": normalisation,
+        "class_weight": class_weight,
+        "C": CS,
+        "jobs": 1,
+    }
     wanted = fit_linear(path, **options)
     got = in_blocks(path, **options)
     assert_same(got, wanted, path)
