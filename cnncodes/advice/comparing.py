@@ -19,15 +19,26 @@ import numpy as np
 
 from cnncodes.advice.division import Division, read_division, write_division
 from cnncodes.advice.finished import finished_run, keep_mark, read_split, weights_mark
-from cnncodes.advice.recipe import load_recipe, recipe_of_run
+from cnncodes.advice.recipe import load_recipe, recipe_files, recipe_of_run
 from cnncodes.advice.run_order import follow_order
-from cnncodes.advice.run_record import PREDICTIONS, SPLIT, RunNote, RunReport, inputs_of
+from cnncodes.advice.run_record import (
+    NOTE,
+    PREDICTIONS,
+    RECORD,
+    SETTINGS,
+    SPLIT,
+    TABLE,
+    TRY,
+    RunNote,
+    RunReport,
+    inputs_of,
+)
 from cnncodes.advice.steps import RunOrder, RunSteps
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.stream import settings_of, stream
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CatalogError, CnnCodesError, OptionError, OutputExistsError, ResumeError
-from cnncodes.core.files import cells
+from cnncodes.core.files import cells, read_json
 from cnncodes.core.outputs import locked, replacing, write_whole
 from cnncodes.core.records import read_record, to_json, to_value
 from cnncodes.evaluation import Predictions
@@ -42,12 +53,12 @@ from cnncodes.training.state import InterruptedTrainingError
 if TYPE_CHECKING:
     from cnncodes.weights import Weights
 
-RECORD, TABLE, PICTURE = "compare.json", "compare.csv", "compare.png"
-NOTE = "settings.json"
+PICTURE = "compare.png"
 KIND = "cnncodes compare"
 #: Recipes by the method that most people mean.
 USUAL = {"linear": "small-similar", "finetune": "large-similar"}
 TIMED = 64  # images, for the speed
+FEW = 10  # training images per class up to which all recipes are those for few, too
 
 
 @dataclass(frozen=True)
@@ -270,10 +281,56 @@ def compare(
                 found = work.follow(start, recipe, its_assignments)
                 if told is not None:
                     told(start.name, recipe, found)
-        comparison = work.compared()
-        write_whole(place / RECORD, comparison.to_json())
-        write_table(comparison, place / TABLE)
-    return comparison
+        return work.compared()
+
+
+def try_recipes(
+    report: RunReport, catalog: Catalog, start: Start, recipes: Sequence[str], order: RunOrder, told: Told
+) -> ModelComparison:
+    """Follow other recipes on the split of a finished run, in the folder ``try`` in its own, and compare all of them with it.
+
+    Parameters
+    ----------
+    report : RunReport
+        Of the run.
+    catalog, start : Catalog, Start
+        Its images and weights.
+    recipes : sequence of str
+        As for :func:`compare`; ``all`` stands for those of the package that start from weights and suit the number of images.
+    order : RunOrder
+        How: assignments, data, seed, device, progress.
+    told : callable(model, recipe, RunReport or FailedModel)
+        Called as each recipe is done.
+    """
+    names = list(
+        dict.fromkeys(name for each in recipes for name in (suitable(report) if each == "all" else [each]))
+    )
+    asked = _recipes(names, order.assignments, order.seed, from_nothing=True)
+    folder = Path(report.folder)
+    record = read_json(folder / NOTE).get("split_record") or {}
+    division = read_division(folder / SPLIT, catalog, report.split, record, report.left_out)
+    place = folder / TRY
+    place.mkdir(exist_ok=True)
+    with locked(place / "compare"):
+        work = _Work(catalog, place, replace(order, assignments=(), codes=folder), division)
+        work.follow(start, report.recipe, (), report)
+        for recipe, assignments in asked.items():
+            if USUAL.get(recipe, recipe) != report.recipe:
+                told(start.name, recipe, work.follow(start, recipe, assignments))
+        return work.compared()
+
+
+def read_tried(folder: Path) -> ModelComparison | None:
+    """What :func:`try_recipes` found last in a run's folder."""
+    path = folder / TRY / RECORD
+    return read_record(path, ModelComparison, CnnCodesError) if path.exists() else None
+
+
+def suitable(report: RunReport) -> list[str]:
+    """Recipes of the package that start from weights; the one for a few images per class only where there are so few."""
+    methods = {name: load_recipe(name).method for name in recipe_files()}
+    few = report.train <= FEW * report.classes
+    return [name for name, method in methods.items() if method != "train" and (few or name != "few-shot")]
 
 
 def write_table(comparison: ModelComparison, path: Path) -> None:
@@ -285,7 +342,9 @@ def write_table(comparison: ModelComparison, path: Path) -> None:
         writer.writerows(cells(*row.values()) for row in rows)
 
 
-def _recipes(names: Sequence[str], assignments: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
+def _recipes(
+    names: Sequence[str], assignments: Sequence[str], seed: int, from_nothing: bool = False
+) -> dict[str, tuple[str, ...]]:
     """The changes for each recipe that is asked for: those of sections that its method has."""
     found: dict[str, tuple[str, ...]] = {}
     for name in names:
@@ -295,13 +354,14 @@ def _recipes(names: Sequence[str], assignments: Sequence[str], seed: int) -> dic
             for text in assignments
             if (text.partition(".")[0] in ("extract", "head")) == (method == "linear")
         )
-        if method == "train":
+        if method == "train" and not from_nothing:
             raise OptionError(
                 f"recipe '{name}' trains from new numbers, whatever weights a model has.",
                 "Compare recipes that start from weights: linear, finetune, or see 'cnncodes recipes list'.",
             )
         recipe_of_run(USUAL.get(name, name), found[name], "random:0", seed)  # mistakes are told now
-    if unused := set(assignments) - {text for texts in found.values() for text in texts}:
+    unused = set(assignments) - {text for texts in found.values() for text in texts}
+    if unused and not from_nothing:
         raise OptionError(
             f"none of the recipes has an entry for '{sorted(unused)[0]}'.", "Leave it out, or add a recipe."
         )
@@ -328,19 +388,24 @@ class _Settings:
     measured: dict[str, _Measured] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path, catalog: Catalog, seed: int) -> _Settings:
-        """Those of a folder, or new ones; raises ResumeError and OutputExistsError."""
+    def of(cls, folder: Path, catalog: Catalog, seed: int, beside: bool) -> _Settings:
+        """Those of a folder, or new ones; raises ResumeError and OutputExistsError, but not ``beside`` a run, which has looked."""
         asked = cls(KIND, {**catalog_digests(catalog), "seed": seed})
-        path = folder / NOTE
+        path = folder / SETTINGS
         if not path.exists():
-            if there := sorted(entry.name for entry in folder.iterdir() if entry.suffix != ".lock"):
+            if not beside and (
+                there := sorted(entry.name for entry in folder.iterdir() if entry.suffix != ".lock")
+            ):
                 raise OutputExistsError(
                     f"'{folder}' is no comparison, and '{there[0]}' is in it.",
                     "Choose another folder with -o.",
                 )
             return asked.kept(folder)
         found = read_record(path, cls, OutputExistsError)
-        if changed := [name for name, value in asked.inputs.items() if found.inputs.get(name) != value]:
+        changed = [name for name, value in asked.inputs.items() if found.inputs.get(name) != value]
+        if beside:
+            return replace(asked, measured=found.measured).kept(folder)
+        if changed:
             raise ResumeError(
                 f"the comparison in '{folder}' is of something else: {', '.join(changed)} changed.",
                 "Give the same images and seed, or choose another folder with -o.",
@@ -348,7 +413,7 @@ class _Settings:
         return found
 
     def kept(self, folder: Path) -> _Settings:
-        write_whole(folder / NOTE, to_json(self, indent=2))
+        write_whole(folder / SETTINGS, to_json(self, indent=2))
         return self
 
 
@@ -365,21 +430,27 @@ class _Done:
 class _Work:
     """The comparison while it is made."""
 
-    def __init__(self, catalog: Catalog, folder: Path, order: RunOrder) -> None:
+    def __init__(
+        self, catalog: Catalog, folder: Path, order: RunOrder, division: Division | None = None
+    ) -> None:
         self.catalog, self.folder, self.order = catalog, folder, order
-        self.settings = _Settings.of(folder, catalog, order.seed)
+        self.settings = _Settings.of(folder, catalog, order.seed, beside=division is not None)
         self.done: list[_Done] = []
         self.failed: list[FailedModel] = []
-        self.division: Division | None = None  # before the first model is there to look for copies by
+        self.division = division  # None before the first model is there to look for copies by
         if self.settings.how is not None:
             self.division = read_division(
                 folder / SPLIT, catalog, self.settings.how, self.settings.record, self.settings.left_out
             )
 
-    def follow(self, start: Start, recipe: str, assignments: tuple[str, ...]) -> RunReport | FailedModel:
-        """One model by one recipe; what goes wrong with it is kept and ends nothing else."""
+    def follow(
+        self, start: Start, recipe: str, assignments: tuple[str, ...], report: RunReport | None = None
+    ) -> RunReport | FailedModel:
+        """One model by one recipe, if it is not done; what goes wrong with it is kept and ends nothing else."""
         try:
-            report = self._report(start, recipe, assignments)
+            report = report or self._report(start, recipe, assignments)
+            if start.name not in self.settings.measured:
+                self._measure(start)
             answers = Predictions.load(Path(report.folder) / PREDICTIONS)
         except InterruptedTrainingError:
             raise
@@ -400,8 +471,7 @@ class _Work:
         place = self.folder / _file_name(f"{start.name}-{recipe}")
         mark, name = [*weights_mark(start.weights), start.network], USUAL.get(recipe, recipe)
         report = finished_run(self.catalog, mark, place, name, assignments, self.order.seed)
-        known = self.division is not None and start.name in self.settings.measured
-        if report and not (known and self._has_split(place)):
+        if report and not self._has_split(place):
             report = None
         if report is None:
             from cnncodes.weights import load_weights
@@ -413,18 +483,22 @@ class _Work:
             order = replace(order, recipe=name, assignments=assignments, division=division)
             report = follow_order(order, self.catalog, weights, place)
             keep_mark(place, mark)
-            if start.name not in self.settings.measured:
-                found = _Measured(weights.network, images_per_second(self.catalog, weights, order.compute))
-                self._keep(measured={**self.settings.measured, start.name: found})
         if report.evaluation is None:
             raise CatalogError("no image is left to test, so that nothing can be compared.", "Add images.")
         return report
 
     def _has_split(self, place: Path) -> bool:
         """Whether the run in a folder has the split of all."""
-        return self.division is not None and bool(
-            (read_split(place / SPLIT).splits == self.division.splits).all()
+        return self.division is not None and np.array_equal(
+            read_split(place / SPLIT).splits, self.division.splits
         )
+
+    def _measure(self, start: Start) -> None:
+        from cnncodes.weights import load_weights
+
+        weights = load_weights(start.weights, network=start.network)
+        found = _Measured(weights.network, images_per_second(self.catalog, weights, self.order.compute))
+        self._keep(measured={**self.settings.measured, start.name: found})
 
     def _divide(self, weights: Weights, place: Path, order: RunOrder) -> Division:
         """The split that the first model's run makes; kept for all."""
@@ -441,7 +515,7 @@ class _Work:
         self.settings = replace(self.settings, **values).kept(self.folder)
 
     def compared(self) -> ModelComparison:
-        """The results beside each other; raises the first error if there is none."""
+        """The results beside each other, written too; raises the first error if there is none."""
         if not self.done or self.division is None:
             first = self.failed[0]
             raise CnnCodesError(first.problem, first.remedy)
@@ -455,7 +529,7 @@ class _Work:
         order = sorted(range(len(right)), key=lambda place: -int(right[place].sum()))
         counts = np.bincount(self.division.splits, minlength=len(SPLITS))
         train, val, test = (int(counts[SPLITS.index(name)]) for name in ("train", "val", "test"))
-        return ModelComparison(
+        comparison = ModelComparison(
             folder=str(self.folder),
             classes=self.done[0].report.classes,
             train=train,
@@ -467,6 +541,9 @@ class _Work:
             failed=tuple(self.failed),
             unreadable={name: why for made in self.done for name, why in made.report.unreadable.items()},
         )
+        write_whole(self.folder / RECORD, comparison.to_json())
+        write_table(comparison, self.folder / TABLE)
+        return comparison
 
     def _compared(self, made: _Done, right: np.ndarray, best: np.ndarray) -> ComparedModel:
         n, hits, report = len(right), int(right.sum()), made.report

@@ -38,6 +38,8 @@ CODES = "codes.h5"  # of the last stages; LAYERS where a recipe wants others
 LAYERS = "layers.h5"
 PREDICTIONS = "predictions.h5"  # of the test images
 PAGE = "report.html"
+TRY = "try"  # a folder of other recipes' runs, and their comparison:
+RECORD, TABLE, SETTINGS = "compare.json", "compare.csv", "settings.json"
 BEFORE = "before-"  # of names: what a run had before its images changed, until it has a new result
 ASIDE = (REPORT, MODEL, SPLIT, CODES, LAYERS)
 _LOCK = "run.lock"
@@ -228,10 +230,11 @@ def inputs_of(
 
 
 def page_is_current(folder: str | os.PathLike[str]) -> bool:
-    """Whether a run's folder holds a page that is not older than its report."""
-    page, report = Path(folder) / PAGE, Path(folder) / REPORT
+    """Whether a run's folder holds a page that is not older than its report, and than its comparison of recipes if there is one."""
+    page, report, tried = (Path(folder) / name for name in (PAGE, REPORT, f"{TRY}/{RECORD}"))
     try:
-        return page.stat().st_mtime_ns >= report.stat().st_mtime_ns
+        of = [path.stat().st_mtime_ns for path in (report, tried) if path == report or path.exists()]
+        return page.stat().st_mtime_ns >= max(of)
     except OSError:
         return False
 
@@ -348,7 +351,14 @@ def left_by_run(folder: Path) -> list[Path]:
         folder / name for name in (*names, *(f"{BEFORE}{name}" for name in ASIDE), ADVICE, SPLIT, KEPT, NOTE)
     ]
     trained = left_by_training(folder / TRAINING) if method in TRAINED else []
-    return [*trained, *(path for path in own if path.is_symlink() or path.is_file())]
+    tried = [path for run in _tried(folder) for path in left_by_run(run)]
+    tried += [folder / TRY / name for name in (RECORD, TABLE, SETTINGS, SPLIT)]
+    return [*trained, *(path for path in (*tried, *own) if path.is_symlink() or path.is_file())]
+
+
+def _tried(folder: Path) -> list[Path]:
+    """Folders of the runs that tried other recipes."""
+    return [note.parent for note in sorted((folder / TRY).glob(f"*/{NOTE}"))]
 
 
 def _method(folder: Path) -> str | None:
@@ -364,7 +374,7 @@ def _method(folder: Path) -> str | None:
 def remove_run(folder: Path, anew: bool = False) -> None:
     """Take away what a run has left in a folder, and nothing else; killed in between, the folder is still a run's.
 
-    If it goes on ``anew``, with other images, its note and what is set aside stay.
+    If it goes on ``anew``, with other images, its note and what is set aside stay, and so do the runs of other recipes, which go on, too.
 
     Raises
     ------
@@ -382,12 +392,18 @@ def remove_run(folder: Path, anew: bool = False) -> None:
     (folder / REPORT).unlink(missing_ok=True)  # first: what is not whole must not look finished
     if trained:
         remove_training(folder / TRAINING)
-    for path in (path for path in left if path.parent == folder):
-        if anew and (path.name == NOTE or path.name.startswith(BEFORE)):
+    for run in [] if anew else _tried(folder):
+        remove_run(run)
+        with contextlib.suppress(OSError):  # something of a person's is in it
+            run.rmdir()
+    for path in (path for path in left if path.parent in (folder, folder / TRY)):
+        if anew and (path.name in (NOTE, SETTINGS) or path.name.startswith(BEFORE)):
             continue
         remove_partials(folder, path.name)
         with locked(path) if path.suffix == ".h5" else contextlib.nullcontext():
             path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (folder / TRY).rmdir()
 
 
 def check_outside(data: Sequence[str], folder: str | os.PathLike[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,25 +39,21 @@ def compare(
         cnncodes compare photos/ --models alexnet=starter,torchvision/resnet18=random:0 --recipes linear,finetune -o compare
     """
     from cnncodes.advice import compare as compare_all
-    from cnncodes.advice.comparing import PICTURE, RECORD, TABLE
-    from cnncodes.advice.run_record import check_outside
+    from cnncodes.advice.comparing import PICTURE
+    from cnncodes.advice.run_record import RECORD, TABLE, check_outside
     from cnncodes.pictures.comparison import save_models
 
     check_outside(data, output)
     catalog = reading.catalog(data)
     reporter.note(catalog.describe())
 
-    def told(model: str, recipe: str, found: RunReport | FailedModel) -> None:
-        tested = getattr(found, "evaluation", None)
-        reporter.note(f"{one_line(model)}, {recipe}: {percent(tested.top1) if tested else 'failed'}")
-
     with reporter.steps() as progress:
         found = compare_all(
             catalog, models.split(","), output, weights=weights, recipes=recipes.split(","), assignments=set_ or (),
-            data=reading.words(data), seed=seed, progress=progress, told=told, **vars(machine),
+            data=reading.words(data), seed=seed, progress=progress, told=teller(reporter), **vars(machine),
         )  # fmt: skip
     picture = save_models(found, Path(output) / PICTURE)
-    _print(reporter, found)
+    print_comparison(reporter, found)
     reporter.note(f"written: {picture}, {RECORD} and {TABLE} beside it, and a run for each model")
     reporter.document(found, picture=str(picture))
     reporter.next(f"cnncodes predict {shell(found.models[0].folder)} photo.jpg")
@@ -64,7 +61,17 @@ def compare(
         raise options.Exit(1)
 
 
-def _print(reporter: Reporter, found: ModelComparison) -> None:
+def teller(reporter: Reporter) -> Callable[[str, str, RunReport | FailedModel], None]:
+    """Says the accuracy of each model as soon as it is known."""
+
+    def told(model: str, recipe: str, found: RunReport | FailedModel) -> None:
+        tested = getattr(found, "evaluation", None)
+        reporter.note(f"{one_line(model)}, {recipe}: {percent(tested.top1) if tested else 'failed'}")
+
+    return told
+
+
+def print_comparison(reporter: Reporter, found: ModelComparison) -> None:
     """The table, and what it allows to say."""
     told = ("accuracy (%)", "to the best (points)", "images/s", "codes per image", "time")
     title = f"{found.n:,} test images, {found.train + found.val:,} training images, {found.classes:,} classes; 95 % intervals"

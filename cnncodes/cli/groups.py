@@ -24,12 +24,15 @@ class Reading(options.Group):
     split_column: options.SplitColumn = None
     classes_are: options.ClassesAre = None
     labels: options.LabelsFiles = None
+    exclude: options.ExcludeFiles = None
 
     def catalog(self, data: list[str]) -> Catalog:
         """The images of DATA; nothing is decoded."""
         from cnncodes.images import read_catalog
 
-        return read_catalog(data, **{**vars(self), "labels": self.labels or ()})
+        return read_catalog(
+            data, **{**vars(self), "labels": self.labels or (), "exclude": self.exclude or ()}
+        )
 
     def images(self, data: list[str], *, stored: bool) -> list[str] | Catalog:
         """The catalog of images, or DATA unchanged if they are ``stored`` (a codes file, a run), which lists its own images."""

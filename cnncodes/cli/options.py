@@ -93,6 +93,8 @@ ClassesAre = Annotated[str | None, option("--classes-are", "top|sub|none", more=
     "Folders that name the classes: the top ones, those inside them, or none. [default: decided from the folder names]")]
 LabelsFiles = Annotated[list[str] | None, option("--labels", "FILE", more=True, text=
     "A table (filename,label) whose labels replace those of DATA; an empty label leaves an image out; repeatable.")]
+ExcludeFiles = Annotated[list[str] | None, option("--exclude", "FILE", more=True, text=
+    "A list of images to leave out (.txt, one a line, or a CSV with the column filename); repeatable.")]
 Root = Annotated[str | None, option("--root", "FOLDER", more=True, text=
     "Folder with the images that a list, table or codes file names. [default: as recorded, or the list's folder]")]
 PathColumn = Annotated[str | None, option("--path-column", "NAME", "Table column with the path. [default: a usual name such as filename]", more=True)]
@@ -241,6 +243,8 @@ Recipes = Annotated[str, option("--recipes", "NAME|FILE,...",
 Recipe = Annotated[str | None, option("--recipe", "NAME|FILE", "Recipe to follow ('cnncodes recipes list'); other options override it.")]
 RunRecipe = Annotated[str | None, option("--recipe", "NAME|FILE",
     "Recipe to follow ('cnncodes recipes list'). [default: the advised one]")]
+Try = Annotated[str | None, option("--try", "all|NAME,...",
+    "Also follow other recipes on the same split, and compare: all that suit the images, or names.")]
 Set = Annotated[list[str] | None, option("--set", "SECTION.NAME=VALUE", more=True, text=
     "Override an entry of the recipe, such as train.learning_rate=0.001 or head.C=1; repeatable.")]
 Freeze = Annotated[str | None, option("--freeze", "LAYERS", "Layers to keep fixed: conv1-3, conv, conv1-fc7, none. [default: none]")]

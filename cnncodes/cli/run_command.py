@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from cnncodes.cli import options
 from cnncodes.cli.advise import print_findings
 from cnncodes.cli.arguments import load_weights
+from cnncodes.cli.compare import print_comparison, teller
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.groups import Machine, Reading
 from cnncodes.cli.results import accuracy_text, print_confusions
+from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.core.words import counted, duration, one_line, percent, shell, size
 
 if TYPE_CHECKING:
-    from cnncodes.advice import RunPlan, RunReport
+    from cnncodes.advice import ModelComparison, RunPlan, RunReport
+    from cnncodes.images import Catalog
 
 MOST_FINDINGS = 3  # findings after the result, and images named per finding; the page has more
 
@@ -29,6 +32,7 @@ def run(
     model: options.Network = None,
     recipe: options.RunRecipe = None,
     set_: options.Set = None,
+    try_: options.Try = None,
     test: options.TestShare = None,
     dry_run: options.PlanOnly = False,
     seed: options.Seed = 0,
@@ -51,11 +55,14 @@ def run(
         cnncodes run photos/ -o out --dry-run
 
         cnncodes run photos/ -o out --recipe large-similar --set train.epochs=5
+
+        cnncodes run photos/ -o out --try all
     """
     from cnncodes.advice.finished import finished_run, keep_mark, weights_mark
     from cnncodes.advice.run_record import check_outside, finished_on
 
     check_outside(data, output)
+    recipes = [] if try_ is None else _known_recipes(try_.split(","))
     catalog = reading.catalog(data)
     reporter.note(catalog.describe())
     start = _weights_name(weights, recipe, set_)
@@ -91,9 +98,60 @@ def run(
         )
     _print(reporter, report, already)
     _draw(report)
+    tried = {}
+    if recipes:
+        order = vars(machine) | {
+            "assignments": set_ or (),
+            "data": reading.words(data),
+            "processes": processes,
+            "seed": seed,
+        }
+        tried = {"tried": _try(reporter, report, catalog, (model, start), recipes, order)}
     page = _write_page(reporter, report, machine, seed)
-    reporter.document(report, page=page)
+    reporter.document(report, page=page, **tried)
     reporter.next(report.command)
+
+
+def _known_recipes(names: list[str]) -> list[str]:
+    """The names, before any work is done for a wrong one."""
+    from cnncodes.advice import load_recipe
+    from cnncodes.advice.comparing import USUAL
+
+    for name in names:
+        if name != "all":
+            load_recipe(USUAL.get(name, name))
+    return names
+
+
+def _try(
+    reporter: Reporter, report: RunReport, catalog: Catalog, start: tuple[str | None, str | None], recipes: list[str],
+    order: dict[str, Any],
+) -> ModelComparison:  # fmt: skip
+    """Other recipes on the split of the run, and whether its own was as good as any."""
+    from cnncodes.advice import RunOrder
+    from cnncodes.advice.comparing import Start, try_recipes
+
+    network, weights = start
+    if weights is None or report.evaluation is None:
+        what = "starts from no weights" if weights is None else "has no test images"
+        raise OptionError(f"the run {what}, so other recipes cannot be compared with it.", "Leave out --try.")
+    with reporter.steps() as progress:
+        options_ = RunOrder(**order, progress=progress, notes=reporter.warn)
+        found = try_recipes(report, catalog, Start(network, weights), recipes, options_, teller(reporter))
+    print_comparison(reporter, found)
+    by = "advised" if report.chosen_by == "advice" else "requested"
+    if (own := next((model for model in found.models if model.folder == report.folder), None)) is not None:
+        best = found.models[0]
+        if own is best:
+            reporter.result(f"the {by} recipe, {one_line(own.recipe)}, is the best of these")
+        elif not own.is_worse:
+            reporter.result(f"the {by} recipe, {one_line(own.recipe)}, is as good as the best within chance")
+        else:
+            reporter.result(
+                f"the {by} recipe, {one_line(own.recipe)}, is worse than the best by more than chance; "
+                f"the model of {one_line(best.recipe)} is in {best.folder}"
+            )
+    return found
 
 
 def _teller(reporter: Reporter) -> Callable[[str, Any], None]:
@@ -168,7 +226,6 @@ def _draw(report: RunReport) -> None:
 def _write_page(reporter: Reporter, report: RunReport, machine: Machine, seed: int) -> str | None:
     """Path of the run's page, which is written if it is not there yet. The run is complete without it: a failure is a warning."""
     from cnncodes.advice.run_record import PAGE, page_is_current
-    from cnncodes.core.errors import CnnCodesError
 
     folder = Path(report.folder)
     if page_is_current(folder):

@@ -134,21 +134,20 @@ def train(
 
 def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Reading) -> Catalog:
     """The images to learn from, of one data set or several joined; says what they are."""
-    from cnncodes.images import join_catalogs, relabelled
+    from cnncodes.images import corrected, join_catalogs
     from cnncodes.images.sources import is_list
 
     sources = [data, *([name] for name in more)]
     listed = [all(map(is_list, source)) for source in sources]
     catalogs = []
     for source, lists in zip(sources, listed, strict=True):
-        own = dataclasses.replace(reading, labels=None)  # those are for all of them together
+        own = dataclasses.replace(reading, labels=None, exclude=None)  # those are for all of them together
         if any(listed) and not all(listed):  # options of tables are not for folders, nor the other way round
             ours = {name: value for name, value in vars(own).items() if (name == "classes_are") != lists}
             own = Reading(**ours)
         catalogs.append(own.catalog(source))
     catalog = join_catalogs(catalogs) if more else catalogs[0]
-    for table in reading.labels or ():
-        catalog = relabelled(catalog, table)
+    catalog = corrected(catalog, reading.labels or (), reading.exclude or ())
     if os.environ.get("RANK", "0") == "0":  # of several processes one tells
         reporter.note(catalog.describe())
     return catalog

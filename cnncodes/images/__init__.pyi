@@ -1,6 +1,6 @@
 """The public names of this room, and where each lives."""
 
-from cnncodes.images.catalog import Catalog, join_catalogs, read_catalog, relabelled, stat_files
+from cnncodes.images.catalog import Catalog, corrected, join_catalogs, read_catalog, relabelled, stat_files
 from cnncodes.images.digests import file_digest, file_digests
 from cnncodes.images.listing import SPLITS, SUFFIXES, natural_key
 from cnncodes.images.loader import Batch, Loader
@@ -13,6 +13,7 @@ __all__ = [
     "Batch",
     "Catalog",
     "Loader",
+    "corrected",
     "crops_of",
     "file_digest",
     "file_digests",

@@ -194,6 +194,7 @@ def read_catalog(
     split_column: str | None = None,
     classes_are: str | None = None,
     labels: ImageSource | Sequence[ImageSource] = (),
+    exclude: ImageSource | Sequence[ImageSource] = (),
 ) -> Catalog:
     """Make the catalog of the images that a person names.
 
@@ -214,6 +215,8 @@ def read_catalog(
 
     labels : path or sequence of paths, optional
         Tables whose labels replace those of ``data``, one after the other: see :func:`relabelled`.
+    exclude : path or sequence of paths, optional
+        Lists and tables of images to leave out, named from the file's own folder or as the catalog names them.
 
     Returns
     -------
@@ -249,10 +252,20 @@ def read_catalog(
             raise OptionError(
                 f"{name}={value!r} has no meaning for {paths[0]!r}.", f"It is for {kind}; leave it out."
             )
-    found = catalog_of(read_sources(paths, reading))
+    return corrected(catalog_of(read_sources(paths, reading)), labels, exclude)
+
+
+def corrected(
+    catalog: Catalog,
+    labels: ImageSource | Sequence[ImageSource] = (),
+    exclude: ImageSource | Sequence[ImageSource] = (),
+) -> Catalog:
+    """The catalog with the labels of some tables and without the images of some lists, as :func:`read_catalog` takes them."""
     for table in [labels] if isinstance(labels, str | os.PathLike) else labels:
-        found = relabelled(found, table)
-    return found
+        catalog = relabelled(catalog, table)
+    for listing in [exclude] if isinstance(exclude, str | os.PathLike) else exclude:
+        catalog = _without(catalog, listing)
+    return catalog
 
 
 def catalog_of(listing: Listing) -> Catalog:
@@ -286,17 +299,11 @@ def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
             f"'{labels}' is no table of labels.", "Give a CSV with the columns filename and label."
         )
     table = read_catalog(labels, label_column="label")
-    real = functools.lru_cache(maxsize=None)(os.path.realpath)
-
-    def place(path: str) -> str:
-        folder, name = os.path.split(os.path.normpath(path))
-        return os.path.join(real(folder), name)  # noqa: PTH118 - a Path costs 30 times more
-
     new = {
-        place(path): _plain(label, catalog.classes)
-        for path, label in zip(table.reader, class_names(table), strict=True)
+        path: _plain(label, catalog.classes)
+        for path, label in zip(_places(table), class_names(table), strict=True)
     }
-    files = [place(path) for path in catalog.reader]
+    files = _places(catalog)
     kept = [row for row, path in enumerate(files) if new.get(path, "") is not None]
     known = {path: row for row, path in enumerate(files)}
     added = [path for path, label in new.items() if path not in known and label is not None]
@@ -310,7 +317,7 @@ def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
     wanted = [*(new.get(files[row]) or own[row] for row in kept), *(new[path] for path in added)]
     if not wanted:
         raise CatalogError(f"the table '{labels}' leaves no image.", "Give at least one image a label.")
-    root = real(os.fspath(catalog.root))
+    root = os.path.realpath(catalog.root)
     inside = [os.path.relpath(path, root) if Path(path).is_relative_to(root) else path for path in added]
     train = SPLITS.index("train") if catalog.splits.any() else 0
     changed = sum(path in known and label != own[known[path]] for path, label in new.items() if label)
@@ -322,6 +329,37 @@ def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
             os.fspath(catalog.root), names, wanted, splits, list(catalog.left_out), [*catalog.notes, note]
         )
     )
+
+
+def _without(catalog: Catalog, images: ImageSource) -> Catalog:
+    """The catalog without the images of a list or table, whatever else it says of them; raises CatalogError if none is left."""
+    if not is_list(os.fspath(images)):
+        raise CatalogError(
+            f"'{images}' is no list of images.",
+            "Give a text file with one image a line, or a CSV with the column filename.",
+        )
+    listed = read_catalog(images)
+    places, names = {*_places(listed)}, {*listed.names}
+    kept = [
+        row
+        for row, (place, name) in enumerate(zip(_places(catalog), catalog.names, strict=True))
+        if place not in places and name not in names
+    ]
+    if not kept:
+        raise CatalogError(f"the list '{images}' leaves no image.", "Take images out of the list.")
+    out = len(catalog) - len(kept)
+    unknown = len(names) - out
+    note = f"'{images}': {_count(out, 'image')} left out" + (
+        f", {unknown:,} not there" if unknown > 0 else ""
+    )
+    return replace(catalog.subset(kept), notes=(*catalog.notes, note))
+
+
+def _places(catalog: Catalog) -> list[str]:
+    """Path of each image with the links of its folder followed: the same image may be reached by several."""
+    real = functools.lru_cache(maxsize=None)(os.path.realpath)
+    parts = (os.path.split(os.path.normpath(path)) for path in catalog.reader)
+    return [os.path.join(real(folder), name) for folder, name in parts]  # noqa: PTH118 - a Path costs 30 times more
 
 
 def _plain(label: str | None, classes: Sequence[str]) -> str | None:

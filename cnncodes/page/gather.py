@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnncodes.advice.comparing import read_tried
 from cnncodes.advice.facts import Case
 from cnncodes.advice.finished import find_files, read_records, read_split
 from cnncodes.advice.run_record import MODEL, SPLIT, RunReport
@@ -54,18 +55,15 @@ def read_run(
         Of a finished ``cnncodes run``.
     title : str, optional
         By default the folder's name.
-    device, workers
+    device, workers, progress
         To compute the codes behind the map of a trained network; a head on codes has them in its codes file.
     seed : int, default 0
         Of the map, and of the choice among more images than the page shows.
-    progress : callable(step, done, total, word), optional
 
     Raises
     ------
-    ModelError
-        If the folder holds no finished run.
-    CnnCodesError
-        If its report is damaged.
+    ModelError, CnnCodesError
+        If the folder holds no finished run; if its report is damaged.
     """
     place, tell = Path(folder), progress or no_progress
     compute = Compute(device, workers, seed=seed, progress=tell)
@@ -117,6 +115,7 @@ def read_run(
         pictures=tuple(pictures),
         notes=(*notes, *unmade),
         in_folder=("report.html", *(path.name for path in place.iterdir())),
+        tried=read_tried(place),
     )
 
 

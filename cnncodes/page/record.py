@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from cnncodes.advice.comparing import ModelComparison
     from cnncodes.advice.run_record import RunReport
     from cnncodes.images.catalog import Catalog
     from cnncodes.training.range_test import RangeTest
@@ -167,6 +168,8 @@ class RunPage:
         Path of each image.
     in_folder : tuple of str
         Names of what lies in the run's folder.
+    tried : ModelComparison or None
+        Other recipes that were followed on the same split.
     """
 
     title: str
@@ -188,6 +191,7 @@ class RunPage:
     notes: tuple[str, ...] = ()
     files: Sequence[str] = ()
     in_folder: tuple[str, ...] = ()
+    tried: ModelComparison | None = None
 
     def path(self, row: int) -> str:
         """Where the image of a row is, for a table of corrections; empty where the name is no text."""

@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from cnncodes import training
 from cnncodes.advice import RunReport, advise, plan_run, probe, run, steps
+from cnncodes.advice.comparing import suitable
 from cnncodes.advice.division import draw_division, for_training, grown_division, own_division
 from cnncodes.advice.draws import find_pool
 from cnncodes.advice.evidence import measure_size
@@ -484,6 +485,41 @@ def test_a_new_class_gets_test_images_and_another_label_is_learned(stripes, weig
     after = sides(out)
     assert report.classes == 4 and sum(side == "test" for name, side in after.items() if "noise" in name) == 2
     assert after["across/moved.png"] == before["along/0.png"] and "1 has another label" in report.split
+
+
+def test_other_recipes_are_tried_on_the_split_of_the_run(stripes, weights, tmp_path, capsys) -> None:
+    save_weights(weights, tmp_path / "tiny.safetensors")
+    out = tmp_path / "out"
+    command = ["run", str(stripes), "-o", str(out), "--weights", str(tmp_path / "tiny.safetensors")]
+    command += ["--recipe", "small-similar"]
+    assert main([*command, "--try", "nothing"]) == 2 and not out.exists()
+    tried = [*command, "--try", "small-similar,small-different,few-shot"]
+    assert main([*tried, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["tried"]
+    assert found["n"] == 9 and not found["failed"]
+    assert {model["recipe"] for model in found["models"]} == {"small-similar", "small-different", "few-shot"}
+    assert {Path(model["folder"]) for model in found["models"]} >= {out}
+    there = {Path(model["folder"]) for model in found["models"]} - {out}
+    for folder in there:
+        assert sides(folder) == sides(out)
+    assert "Other recipes on the same split" in (out / "report.html").read_text()
+    write_png(stripes / "across/20.png", striped("across", 20))
+    assert main(command) == 0 and not (out / "try/compare.json").exists()
+    assert "Other recipes" not in (out / "report.html").read_text(), "what is of other images is not shown"
+    capsys.readouterr()
+    assert main(tried) == 0
+    shown = capsys.readouterr().out
+    assert "the requested recipe, small-similar, is" in shown and "46 images" not in shown
+    assert all(sides(folder) == sides(out) for folder in there)
+    remove_run(out)
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_recipes_that_suit_the_images_are_tried(stripes, weights, tmp_path) -> None:
+    report = run(read_catalog(stripes), weights, tmp_path / "out", recipe="small-similar")
+    usual = {"small-similar", "small-different", "large-similar", "large-different"}
+    assert {*suitable(report)} == usual
+    assert {*suitable(replace(report, train=20))} == usual | {"few-shot"}
 
 
 def test_where_images_have_a_split_of_their_own_new_ones_follow_it(weights, tmp_path) -> None:

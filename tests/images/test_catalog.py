@@ -428,3 +428,21 @@ def test_a_table_of_corrections_wins_over_the_folders(tmp_path):
     table.write_text("filename,label\n" + "".join(f"{path},\n" for path in read_catalog(photos).reader))
     with pytest.raises(CatalogError, match="leaves no image"):
         read_catalog(photos, labels=table)
+
+
+def test_listed_images_are_left_out_by_their_place_or_their_name(tmp_path) -> None:
+    photos = tmp_path / "photos"
+    for name in ("ant/1.jpg", "ant/2.jpg", "bee/1.jpg", "bee/2.jpg"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).touch()
+    (tmp_path / "link").symlink_to(photos)
+    listing, table = tmp_path / "remove.txt", tmp_path / "remove.csv"
+    listing.write_text(f"{photos}/ant/1.jpg\nbee/2.jpg\nbee/3.jpg\n")
+    found = read_catalog(tmp_path / "link", exclude=listing)
+    assert found.names == ("ant/2.jpg", "bee/1.jpg") and "2 images left out, 1 not there" in found.describe()
+    table.write_text("filename,label\nphotos/ant/2.jpg,\nphotos/bee/1.jpg,ant\n")
+    assert read_catalog(photos, exclude=[table]).names == ("ant/1.jpg", "bee/2.jpg")
+    with pytest.raises(CatalogError, match="leaves no image"):
+        read_catalog(photos, exclude=[table, listing])
+    with pytest.raises(CatalogError, match="no list"):
+        read_catalog(photos, exclude=photos)
