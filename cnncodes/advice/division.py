@@ -22,6 +22,7 @@ from cnncodes.core.outputs import replacing
 from cnncodes.heads.splits import HELD_OUT, Split, draw_rows, split_rows, with_watched, without_copies
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.digests import identical_files
+from cnncodes.images.remote import is_url
 
 Array = npt.NDArray[Any]
 
@@ -227,4 +228,4 @@ def read_division(
 def relative_names(path: Path, catalog: Catalog) -> list[str]:
     """The images as a list beside ``path`` names them."""
     folder = path.resolve().parent
-    return [os.path.relpath(file, folder) for file in catalog.files]
+    return [file if is_url(file) else os.path.relpath(file, folder) for file in catalog.files]

@@ -166,7 +166,7 @@ def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Fi
         cases = []
         for place in named:
             row = sample.rows[place]
-            share, highest = float(sample.one_colour[place]), highest_of_dark(catalog.path(row))
+            share, highest = float(sample.one_colour[place]), highest_of_dark(catalog.reader[row])
             cases.append(_case(catalog, [row], share=share, highest=highest))
         dark = [case.values["highest"] for case in cases if case.values["highest"] is not None]
         values = {

@@ -21,6 +21,7 @@ from cnncodes.heads.splits import HELD_OUT
 from cnncodes.images.catalog import Catalog, catalog_of
 from cnncodes.images.digests import catalog_digests
 from cnncodes.images.readers import image_exists
+from cnncodes.images.remote import is_url
 from cnncodes.images.tables import parse_csv, read_text
 
 
@@ -130,7 +131,7 @@ def read_split(path: Path) -> Catalog:
 
 def find_files(folder: Path, report: RunReport, catalog: Catalog) -> list[str]:
     """Path of each image: beside the run as it was, or, if the run's folder was moved, where its codes were made of."""
-    files = [os.path.normpath(file) for file in catalog.files]
+    files = [file if is_url(file) else os.path.normpath(file) for file in catalog.files]
     codes = folder / report.files.get("codes", "")
     if not any(map(image_exists, files[:20])) and codes.is_file():
         try:

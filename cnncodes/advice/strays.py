@@ -325,7 +325,7 @@ def _of_one_colour(
         for place, pixels in zip(batch.rows, batch.pixels, strict=True):
             share = share_of_one_colour(pixels[0])
             if place not in batch.problems and share >= least:
-                values = {"share": share, "highest": highest_of_dark(drawn.path(place))}
+                values = {"share": share, "highest": highest_of_dark(drawn.reader[place])}
                 found.append(Stray(drawn.names[place], int(rows[place]), "one-colour", share, values))
     return sorted(found, key=lambda stray: -stray.value), decoded
 

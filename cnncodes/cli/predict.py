@@ -119,8 +119,12 @@ def _explain(reporter: Reporter, predictions: list[Prediction], scores: bool) ->
 
 
 def _shown(catalog: Catalog, name: str) -> str:
-    """Path as a person can use it here: relative to the current folder if it is in it, else in full."""
+    """Path as a person can use it here: relative to the current folder if it is in it, else in full; a URL as it is."""
+    from cnncodes.images.remote import is_url
+
     path, here = catalog.root / name, Path.cwd()
+    if is_url(name):
+        return name
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 

@@ -263,10 +263,10 @@ def _batches(copied: np.ndarray, size: int) -> Iterator[Sequence[int]]:
 
 
 def _again(codes: codes_file.CodesFile, size: np.ndarray, mtime: np.ndarray, retry: bool) -> tuple[int, ...]:
-    """Rows without codes whose files have changed; with ``retry`` all that could not be read."""
+    """Rows without codes whose files have changed, or that are at URLs; with ``retry`` all that could not be read."""
     again = _changed(codes, size, mtime) & (codes.state != codes_file.DONE)
-    if retry:
-        again |= codes.state == codes_file.UNREADABLE
+    # That a server did not answer says nothing of the image.
+    again |= (codes.state == codes_file.UNREADABLE) & (retry | codes.catalog.reader.remote())
     return tuple(np.flatnonzero(again).tolist())
 
 

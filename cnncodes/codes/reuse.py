@@ -82,7 +82,7 @@ def known_digests(
     here = catalog.reader
     for row in maybe.tolist():
         found[row] = known.get((here[row], int(size[row]), int(mtime[row])), 0)
-    unread = maybe[found[maybe] == 0]
+    unread = maybe[(found[maybe] == 0) & (size[maybe] > 0)]  # else at a URL: it is known by its name alone
     found[unread] = file_digests(catalog.subset(unread))
     return found
 

@@ -19,6 +19,7 @@ from cnncodes.core.words import visible
 from cnncodes.images.folders import CLASSES_ARE
 from cnncodes.images.listing import SPLITS, SUFFIXES, Listing, Reading, class_places
 from cnncodes.images.readers import Reader, image_exists
+from cnncodes.images.remote import is_url
 from cnncodes.images.sources import LISTS, has_columns, is_list, read_sources
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
@@ -356,10 +357,10 @@ def _without(catalog: Catalog, images: ImageSource) -> Catalog:
 
 
 def _places(catalog: Catalog) -> list[str]:
-    """Path of each image with the links of its folder followed: the same image may be reached by several."""
+    """Path of each image with the links of its folder followed: the same image may be reached by several; a URL as it is."""
     real = functools.lru_cache(maxsize=None)(os.path.realpath)
-    parts = (os.path.split(os.path.normpath(path)) for path in catalog.reader)
-    return [os.path.join(real(folder), name) for folder, name in parts]  # noqa: PTH118 - a Path costs 30 times more
+    parts = (("", path) if is_url(path) else os.path.split(os.path.normpath(path)) for path in catalog.reader)
+    return [os.path.join(folder and real(folder), name) for folder, name in parts]  # noqa: PTH118 - a Path costs 30 times more
 
 
 def _plain(label: str | None, classes: Sequence[str]) -> str | None:
@@ -404,7 +405,7 @@ def join_catalogs(catalogs: Sequence[Catalog]) -> Catalog:
     if not catalogs:
         raise CatalogError("there is no data set to join.", "Name at least one folder.")
     root = Path(os.path.commonpath([catalog.root for catalog in catalogs]))
-    paths = [str(catalog.path(row)) for catalog in catalogs for row in range(len(catalog))]
+    paths = [path if is_url(path) else str(Path(path)) for catalog in catalogs for path in catalog.reader]
     if len(set(paths)) < len(paths):
         times = Counter(paths)
         twice = next(path for path in paths if times[path] > 1)

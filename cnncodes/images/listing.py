@@ -32,7 +32,7 @@ SUFFIXES = (
 #: Usual names of the column of the path, or of the images themselves, as :func:`plain_key` gives them.
 PATHS = (
     "filename", "filepath", "file", "path", "imagepath", "imgpath", "imagefile", "imagefilename", "imagename", "image", "img",
-    "name", "imageid", "id",
+    "name", "imageid", "id", "url", "imageurl",
 )  # fmt: skip
 
 #: Usual names of the column or the key of the label, as :func:`plain_key` gives them; the first that is there counts.

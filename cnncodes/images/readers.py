@@ -1,4 +1,4 @@
-"""The bytes of images, wherever they are: in files of their own, or in shards that hold many.
+"""The bytes of images, wherever they are: in files of their own, in shards that hold many, or at URLs.
 
 An image in a shard has a path like any other, the shard's path and its name inside: ``data/train-0001.tar/cat/7.jpg``,
 ``train.parquet/12``. So everything that takes the path of an image takes an image of a shard, in any process, and records
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.core.files import open_file
+from cnncodes.images.remote import fetch, is_url, url_of
 
 LARGEST_IMAGE = 2**30  # bytes of an image in a shard: it is read into memory
 
@@ -50,9 +51,9 @@ class Identity:
     member : str
         Name in the shard; empty for a file of its own.
     size : int
-        Bytes of the image; of the shard where only reading would tell.
+        Bytes of the image; of the shard where only reading would tell, and 0 of a URL.
     mtime : int
-        Time of change of the file or the shard, nanoseconds since 1970.
+        Time of change of the file or the shard, nanoseconds since 1970; 0 of a URL.
     """
 
     source: str
@@ -78,7 +79,8 @@ class Reader(Sequence[str]):
         return len(self._names)
 
     def __getitem__(self, row: Any) -> Any:
-        return os.path.join(self._root, self._names[row])  # noqa: PTH118  (a Path costs 30 times more)
+        name = self._names[row]
+        return name if is_url(name) else os.path.join(self._root, name)  # noqa: PTH118  (a Path costs 30 times more)
 
     def bytes(self, row: int) -> bytes:
         """The encoded image of a row; raises OSError or ValueError if it cannot be read."""
@@ -88,11 +90,17 @@ class Reader(Sequence[str]):
     def identity(self, row: int) -> Identity:
         """Where the image of a row is; raises OSError or ValueError if there is none."""
         path = self[row]
+        if is_url(path):
+            return Identity(path, "", 0, 0)
         if (found := _shard_file(path)) is None:
             status = os.stat(path)  # noqa: PTH116
             return Identity(path, "", status.st_size, status.st_mtime_ns)
         shard, place = _find(path, *found)
         return Identity(found[0], path[len(found[0]) + 1 :], shard.size(place), found[1].st_mtime_ns)
+
+    def remote(self) -> npt.NDArray[np.bool_]:
+        """Whether the image of each row is at a URL: bool ``[N]``."""
+        return np.fromiter(map(is_url, self._names), np.bool_, len(self))
 
     def shards(self) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
         """Names of the shards that images are in, and the place of each row's among them; -1 for a file of its own."""
@@ -116,6 +124,8 @@ def open_image(path: str | os.PathLike[str]) -> BinaryIO:
         If it cannot be read, with the reason.
     """
     path = os.fspath(path)
+    if url := url_of(path):
+        return io.BytesIO(fetch(url))
     if (found := _shard_file(path)) is None:
         return open_file(path)
     shard, place = _find(path, *found)
@@ -123,8 +133,10 @@ def open_image(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def image_exists(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file or an image of a shard of that path."""
+    """Whether there is a file or an image of a shard of that path, or it is a URL, of which only reading tells."""
     path = os.fspath(path)
+    if url_of(path):
+        return True
     try:
         found = _shard_file(path)
         return os.path.exists(path) if found is None else bool(_find(path, *found))  # noqa: PTH110

@@ -19,6 +19,7 @@ from cnncodes.images.columnar import COLUMNAR
 from cnncodes.images.folders import places_of, scan_folder
 from cnncodes.images.listing import SUFFIXES, Listing, Reading, has_image_suffix, natural_key, split_folders
 from cnncodes.images.readers import KINDS, is_shard, open_shard
+from cnncodes.images.remote import checked_url, is_url, list_folder
 from cnncodes.images.tables import is_there, read_table
 from cnncodes.images.tar import TarShard
 
@@ -56,6 +57,7 @@ def has_columns(path: str) -> bool:
 
 def is_data(path: str) -> bool:
     """Whether a path has the suffix of an image, a list, a table or a shard."""
+    path = path.partition("?")[0] if is_url(path) else path
     return has_image_suffix(path) or is_list(path) or is_shard(path)
 
 
@@ -88,6 +90,8 @@ def read_sources(paths: Iterable[str], reading: Reading) -> Listing:
 def _read_source(path: str, reading: Reading) -> Listing:
     if "\0" in path or not path:
         raise CatalogError(f"{path!r} is no path.", "Give a folder, a list, a table or an image.")
+    if is_url(path):
+        return _read_url(checked_url(path, "DATA"), reading)
     path, dataset = _dataset(path)
     if dataset is not None:
         reading = replace(reading, path_column=dataset.strip("/"))
@@ -112,6 +116,27 @@ def _read_source(path: str, reading: Reading) -> Listing:
     if glob.has_magic(path):
         return _read_glob(path, reading)
     raise CatalogError(f"there is no file or folder {path!r}.", _nearest_name(path))
+
+
+def _read_url(url: str, reading: Reading) -> Listing:
+    """An image, or the images of a folder with labels and splits from the names of folders."""
+    root = str(Path.cwd())
+    if has_image_suffix(url.partition("?")[0]):
+        return Listing(root, [url], [None], [0])
+    if is_data(url):
+        raise CatalogError(
+            f"{url!r} is a list, a table or a shard, which are read from local disks.",
+            "Download it; the paths in a local list may be URLs.",
+        )
+    names = sorted(filter(has_image_suffix, list_folder(url)), key=natural_key)
+    if not names:
+        raise CatalogError(
+            f"{url!r} has no images: no file below it ends in {', '.join(SUFFIXES)}.", "Check the URL."
+        )
+    listing = Listing(root)
+    for name, place in zip(names, places_of(names, reading.classes_are, url), strict=True):
+        listing.add(f"{url.rstrip('/')}/{name}", *place)
+    return listing
 
 
 def _expanded(path: str) -> Iterator[str]:
@@ -190,8 +215,9 @@ def merge(listings: list[Listing]) -> Listing:
     """One listing of several, in their order, relative to the deepest folder that holds all of them."""
     if len(listings) == 1:
         return listings[0]
+    local = [listing for listing in listings if not all(map(is_url, listing.names))]
     try:
-        root = os.path.commonpath([listing.root for listing in listings])
+        root = os.path.commonpath([listing.root for listing in local or listings])
     except ValueError:  # several drives of Windows: every name is absolute
         root = str(Path.cwd())
     merged = Listing(root)
@@ -200,7 +226,9 @@ def merge(listings: list[Listing]) -> Listing:
         if listing.root not in prefixes:
             prefixes[listing.root] = _prefix(listing.root, root)
         prefix = prefixes[listing.root]
-        merged.names += [name if Path(name).is_absolute() else prefix + name for name in listing.names]
+        merged.names += [
+            name if is_url(name) or Path(name).is_absolute() else prefix + name for name in listing.names
+        ]
         merged.labels += listing.labels
         merged.splits += listing.splits
         merged.notes += [note for note in listing.notes if note not in merged.notes]  # shards have the same

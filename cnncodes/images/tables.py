@@ -30,6 +30,7 @@ from cnncodes.images.listing import (
     split_code,
 )
 from cnncodes.images.readers import image_exists, open_shard
+from cnncodes.images.remote import checked_url, is_url
 
 _YES_OR_NO = {"isvalid": "val", "isval": "val", "istest": "test"}  # in which no means train
 _SPLITS = ("split", "subset", "partition", "set", "fold", *_YES_OR_NO)
@@ -227,6 +228,8 @@ def image_name(path: str, root: str, where: str) -> str:
         raise CatalogError(
             f"{where} has {'a zero byte in the' if path else 'no'} file name.", "Correct or delete that line."
         )
+    if is_url(path):
+        return checked_url(path, where)
     if sys.getfilesystemencoding() != "utf-8":
         path = os.fsdecode(path.encode("utf-8", "surrogateescape"))
     if os.sep != "/":

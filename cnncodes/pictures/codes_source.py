@@ -338,7 +338,7 @@ def check_queries(images: Sequence[PathLike], catalog: Catalog, where: str) -> N
     """Refuse at once what could not be asked about after minutes of computing: OptionError, ImageError."""
     for image in [os.fspath(image) for image in images]:
         row = find_row(image, catalog, where)
-        read_query(str(catalog.path(row)) if row >= 0 else image)
+        read_query(catalog.reader[row] if row >= 0 else image)
 
 
 def read_query(path: str, preprocessing: Preprocessing | None = None) -> Picture:

@@ -390,7 +390,7 @@ def arrange(found: CodesMap, largest: int = MOST) -> Grid:
 
 def map_thumbnails(found: CodesMap, grid: Grid, progress: Callable[[int], None] | None = None) -> Thumbnails:
     """The images of a grid, in its order and as large as its cells; ``progress`` is told how many are read."""
-    return read_thumbnails([str(found.catalog.path(place)) for place in grid.shown], grid.thumbnail, progress)
+    return read_thumbnails([found.catalog.reader[place] for place in grid.shown], grid.thumbnail, progress)
 
 
 def draw_map(found: CodesMap, grid: Grid | None = None, thumbnails: Thumbnails | None = None) -> Figure:

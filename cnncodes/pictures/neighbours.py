@@ -90,7 +90,7 @@ class Neighbours:
         paths = []
         for query in self.queries:
             shown = query.by_codes[:DRAWN] + query.by_pixels[:DRAWN]
-            paths += [query.path, *(str(self.catalog.path(found.row)) for found in shown)]
+            paths += [query.path, *(self.catalog.reader[found.row] for found in shown)]
         return paths
 
     def share(self, by: str) -> float | None:
@@ -165,9 +165,7 @@ def find_neighbours(
         catalog = file.catalog.at(source.root)
         asked = [os.fspath(image) for image in images]
         rows = [_row_of(image, file, catalog, source.name) for image in asked]
-        paths = [
-            str(catalog.path(row)) if row >= 0 else image for image, row in zip(asked, rows, strict=True)
-        ]
+        paths = [catalog.reader[row] if row >= 0 else image for image, row in zip(asked, rows, strict=True)]
         wanted = _codes_of(file, stage, rows, paths, weights or source.weights, device)
         done = np.flatnonzero(file.state == DONE)
         if k is None:
@@ -270,7 +268,7 @@ def _by_pixels(
 
     None instead, if a query cannot be read, or too few of the others.
     """
-    files = [str(catalog.path(row)) for row in done] + list(paths)
+    files = [catalog.reader[row] for row in done] + list(paths)
     small = read_thumbnails(files, PIXELS, lambda count: progress("reading images", count, len(files), ""))
     squares = small.rgb.reshape(len(files), -1)
     readable = np.array([place for place in range(len(done)) if place not in small.problems], np.int64)

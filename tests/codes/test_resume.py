@@ -253,14 +253,14 @@ def test_what_failed_for_a_moment_is_tried_again_when_asked(folder, tmp_path, sm
 
     path = tmp_path / "codes.h5"
     with monkeypatch.context() as patch:
-        decode = loader.decode
+        read_image = loader.read_image
 
-        def fail(source, preprocessing=None):
-            if "photo3" in str(source):
+        def fail(path):
+            if "photo3" in path:
                 raise ImageError("input/output error", "Check the disk.")
-            return decode(source, preprocessing)
+            return read_image(path)
 
-        patch.setattr(loader, "decode", fail)
+        patch.setattr(loader, "read_image", fail)
         assert len(run(folder, path, small_weights)[1].unreadable) == 1
     assert len(run(folder, path, small_weights)[1].unreadable) == 1
     _, result = run(folder, path, small_weights, retry=True)
@@ -301,14 +301,14 @@ def test_codes_that_are_there_outlive_an_image_that_cannot_be_reached_now(
     (batch,) = plan.pending
     others = [plan.catalog.names[row] for row in batch if row not in plan.again]
     with monkeypatch.context() as patch:
-        decode = loader.decode
+        read_image = loader.read_image
 
-        def fail(source, preprocessing=None):
-            if any(str(source).endswith(name) for name in others):
+        def fail(path):
+            if any(path.endswith(name) for name in others):
                 raise ImageError("input/output error", "Check the disk.")
-            return decode(source, preprocessing)
+            return read_image(path)
 
-        patch.setattr(loader, "decode", fail)
+        patch.setattr(loader, "read_image", fail)
         assert run_extraction(plan).unreadable == {}
     assert content(path) == content(tmp_path / "never.h5")
 

@@ -39,6 +39,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "PIL": {"images": {"decode"}},
     "pillow_heif": {"images": {"decode"}},
     "h5py": {"images": {"arrays"}, "codes": {"file", "structure", "shards"}, "evaluation": {"predictions"}},
+    "fsspec": {"images": {"remote"}},
     "pyarrow": {"codes": {"export"}, "images": {"columnar"}},
     "sklearn": {
         "heads": {"scikit"},

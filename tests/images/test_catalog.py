@@ -238,7 +238,7 @@ def test_a_wrong_name_gets_the_nearest_right_one(tmp_path: Path) -> None:
         read_catalog(tmp_path / "no" / "such" / "place")
     assert str(tmp_path) in error.value.remedy
     with pytest.raises(CatalogError, match="neither a folder nor a list"):
-        read_catalog(make(tmp_path, "codes.h5") / "codes.h5")
+        read_catalog(make(tmp_path, "weights.pth") / "weights.pth")
     for nothing in ([], "", "a\0b"):
         with pytest.raises(CatalogError):
             read_catalog(nothing)

@@ -22,7 +22,7 @@ from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.evaluation import Predictions, verdicts
 from cnncodes.images import Catalog, loader
-from cnncodes.images.decode import decode
+from cnncodes.images.decode import read_image
 from cnncodes.page import PageFile, html, network_pictures, page_is_current, read_run, render, write_report
 from cnncodes.page.answers import answers_of, choose_rows
 from cnncodes.page.charts import Line, line_chart, nice_ticks
@@ -230,12 +230,11 @@ def test_a_run_decodes_an_image_once_and_its_page_once(tmp_path, monkeypatch) ->
     """For the codes of the last stages and of the advice together; then for the page's thumbnails."""
     decoded: Counter[str] = Counter()
 
-    def counted(source, *options):  # type: ignore[no-untyped-def]
-        if isinstance(source, str):
-            decoded[os.path.normpath(source)] += 1
-        return decode(source, *options)
+    def counted(path: str) -> bytes | None:
+        decoded[os.path.normpath(path)] += 1
+        return read_image(path)
 
-    monkeypatch.setattr(loader, "decode", counted)
+    monkeypatch.setattr(loader, "read_image", counted)
     finished_run(tmp_path)
     assert set(decoded.values()) == {1}
     decoded.clear()

@@ -67,7 +67,7 @@ def strongest(
     first = int(found.rows[0, 0])
     if first >= 0:
         network = NetworkChoice(str(weights or found.weights), model)
-        photo = shell(found.catalog.path(first))
+        photo = shell(found.catalog.reader[first])
         canvas.next(f"cnncodes show activations {photo} {network.words} --layer {found.stage}")
 
 
