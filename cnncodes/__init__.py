@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cnncodes.heads import CNNCodes, LinearModel, fit_head, fit_linear
     from cnncodes.images import Catalog, read_catalog
     from cnncodes.networks import get_network, stage_table
+    from cnncodes.page import explore
     from cnncodes.weights import Preprocessing, Weights, build_network, load_weights, save_weights
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ _HOMES = {
     "CodesFile": "codes",
     "check_codes": "codes",
     "export_codes": "codes",
+    "explore": "page",
     "extract": "codes",
     "plan_extraction": "codes",
     "run_extraction": "codes",
@@ -77,6 +79,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_average",
+    "explore",
     "export_codes",
     "extract",
     "find_strays",

@@ -13,7 +13,7 @@ from drawn import draw_photos
 from cnncodes.advice import RunReport, run
 from cnncodes.images import read_catalog
 from cnncodes.networks import NETWORKS, Convolution, Linear, MaxPool, Network
-from cnncodes.weights import Preprocessing, load_weights
+from cnncodes.weights import Preprocessing, Weights, load_weights
 
 EVIL_CLASS = "<script>alert('class')</script>"
 EVIL_FILE = '"><img src=x onerror=alert(1)>&amp;.jpg'
@@ -52,14 +52,19 @@ def evil_photos(folder: Path, each: int = 14) -> Path:
     return listing
 
 
-def finished_run(folder: Path, trained: bool = False) -> RunReport:
-    """A run on :func:`evil_photos` in ``folder/run``: a linear head, or a training of the whole network."""
-    listing = evil_photos(folder / "photos")
-    weights = replace(
+def tiny_weights() -> Weights:
+    """Random numbers of the network ``tiny``."""
+    return replace(
         load_weights("random:0", network="tiny"),
         preprocessing=Preprocessing(resize=36, crop=32),
         origin="file",
     )
+
+
+def finished_run(folder: Path, trained: bool = False) -> RunReport:
+    """A run on :func:`evil_photos` in ``folder/run``: a linear head, or a training of the whole network."""
+    listing = evil_photos(folder / "photos")
+    weights = tiny_weights()
     catalog = read_catalog(listing)
     if trained:
         return run(

@@ -158,7 +158,7 @@ def far_from_others(codes: Array, threshold: float) -> tuple[Array, Array]:
     """
     if len(codes) < LEAST_IMAGES:
         return np.zeros(0, np.int64), np.zeros(0)
-    return _far(_to_others(codes), threshold)
+    return unusually_far(_to_others(codes), threshold)
 
 
 def _to_others(codes: Array) -> Array:
@@ -166,7 +166,8 @@ def _to_others(codes: Array) -> Array:
     return nearest(codes, codes, NEIGHBOURS, leave_out=np.arange(len(codes)))[1][:, -1]
 
 
-def _far(distance: Array, threshold: float) -> tuple[Array, Array]:
+def unusually_far(distance: Array, threshold: float) -> tuple[Array, Array]:
+    """As :func:`far_from_others`, of the distances ``[n]`` to the 10th nearest."""
     logs = np.log(np.maximum(distance, 1e-9))
     median = float(np.median(logs))
     spread = max((float(np.quantile(logs, 0.75)) - median) / 0.6745, _LEAST_SPREAD)
@@ -277,7 +278,7 @@ def _far_strays(
     catalog: Catalog, rows: Array, apart: Array, threshold: float, blank: set[int]
 ) -> list[Stray]:
     """Those far from the others, the farthest first."""
-    far, ratio = _far(apart, threshold)
+    far, ratio = unusually_far(apart, threshold)
     named = [
         Stray(catalog.names[row], row, "far", value, {"ratio": value})
         for row, value in zip(rows[far].tolist(), ratio.tolist(), strict=True)

@@ -16,6 +16,7 @@ from cnncodes.cli.compare import compare
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.demo import demo
 from cnncodes.cli.evaluate import evaluate
+from cnncodes.cli.explore import explore
 from cnncodes.cli.extract import extract
 from cnncodes.cli.fit_linear import fit_linear
 from cnncodes.cli.info import info
@@ -46,6 +47,7 @@ Functions: TypeAlias = Iterable[tuple[str, Callable[..., None]]]
 HEADINGS: dict[str, dict[str, Callable[..., None] | tuple[str, Functions]]] = {
     "From images to a model": {
         "run": run,
+        "explore": explore,
         "advise": advise,
         "probe": probe,
         "finetune": finetune,

@@ -175,6 +175,8 @@ Seed = Annotated[int, option("--seed", "N", "Random seed.", more=True)]
 # Codes files
 Layers = Annotated[str | None, option("--layers", "LAYERS",
     "Layers to store: fc7, fc6,fc7, conv1-3, all; fc7:linear is the value before the ReLU. [default: fc7, or as --like]")]
+OneLayer = Annotated[str | None, option("--layer", "LAYER", "Layer whose codes are compared. [default: fc7, or what the classifier reads]")]
+SmallestGroup = Annotated[int | None, option("--smallest", "N", "Images of the smallest group. [default: one in thirty of all, at least 5]", least=2)]
 Crops = Annotated[str, option("--crops", "CROPS", more=True, text=
     "center, mirror or ten (all kept), mirror-mean or ten-mean (codes averaged).")]
 Fit = Annotated[str | None, option("--fit", "HOW",

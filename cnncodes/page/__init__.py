@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from cnncodes.advice.run_record import PAGE, page_is_current
+from cnncodes.page.exploring import Exploration, explore
 from cnncodes.page.gallery import write_gallery
 from cnncodes.page.gather import read_run
 from cnncodes.page.html import PageFile, render, write_report
@@ -14,8 +15,10 @@ from cnncodes.page.record import RunPage
 
 __all__ = [
     "PAGE",
+    "Exploration",
     "PageFile",
     "RunPage",
+    "explore",
     "page_is_current",
     "read_run",
     "render",

@@ -21,7 +21,7 @@ from cnncodes.core.errors import CnnCodesError
 from cnncodes.core.files import parse_toml, reading
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.page.answers import Asked, ask
-from cnncodes.page.images import read_images
+from cnncodes.page.images import on_screen, read_images
 from cnncodes.page.network_pictures import PICTURES, Sitter, draw_pictures
 from cnncodes.page.record import Answers, NetworkPicture, PageMap, RunPage
 from cnncodes.pictures.codes_source import evenly
@@ -177,12 +177,11 @@ def _map(asked: Asked, seed: int, progress: Progress) -> PageMap | None:
         return None
     progress("map", 0, 0, "")
     points = codes_map(asked.codes, "tsne", seed)
-    span = np.ptp(points, axis=0)
-    points = (points - points.min(axis=0)) / np.where(span > 0, span, 1)
-    points[:, 1] = 1 - points[:, 1]
     count, numbers = asked.codes.shape
     neighbours, _ = nearest(asked.codes, asked.codes, min(NEIGHBOURS, count - 1), leave_out=np.arange(count))
-    return PageMap(asked.rows, points, neighbours, asked.layer, numbers, np.zeros((0, 1, 1, 3), np.uint8))
+    return PageMap(
+        asked.rows, on_screen(points), neighbours, asked.layer, numbers, np.zeros((0, 1, 1, 3), np.uint8)
+    )
 
 
 def _pictures(

@@ -144,10 +144,18 @@ def render(page: RunPage) -> str:
     return page_source("page", page=page, report=page.report, view=views(page))
 
 
+#: Of each page, in their order; the first defines what the others use.
+SCRIPTS = {
+    "page": ("table.js", "map.js", "corrections.js"),
+    "gallery": ("table.js", "gallery.js", "corrections.js"),
+    "explore": ("table.js", "map.js", "explore.js"),
+}
+
+
 def page_source(name: str, **values: Any) -> str:
-    """A template with its values, the common styles, its script with that of corrections, and the digest of those."""
+    """A template with its values, the common styles, its scripts as one, and the digest of that."""
     environment = _environment()
-    style, *scripts = (_source(environment, file) for file in ("page.css", f"{name}.js", "corrections.js"))
+    style, *scripts = (_source(environment, file) for file in ("page.css", *SCRIPTS[name]))
     script = "\n".join(scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return environment.get_template(f"{name}.html").render(

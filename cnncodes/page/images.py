@@ -32,6 +32,14 @@ def tile_side(images: int) -> int:
     return int(min(96, max(24, math.sqrt(MOST_PIXELS / max(images, 1)))))
 
 
+def on_screen(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Places of a map ``[n, 2]`` in 0..1, y downwards."""
+    span = np.ptp(points, axis=0)
+    places: npt.NDArray[np.float64] = (points - points.min(axis=0)) / np.where(span > 0, span, 1)
+    places[:, 1] = 1 - places[:, 1]
+    return places
+
+
 def read_images(
     files: Sequence[str], cards: Sequence[int], tiles: Sequence[int], progress: Callable[[int, int], None]
 ) -> tuple[dict[int, bytes], Bytes, dict[int, str]]:

@@ -45,7 +45,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
         "heads": {"scikit"},
         "evaluation": {"metrics"},
         "advice": {"demo_images"},
-        "pictures": {"map"},
+        "pictures": {"map", "groups"},
     },
     "joblib": {"heads": {"parallel"}},
     "threadpoolctl": {"heads": {"parallel"}, "pictures": {"map"}},

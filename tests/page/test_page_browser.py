@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from drawn import draw_photos
-from finished_runs import EVIL_CLASS, finished_run, tiny_network  # noqa: F401
+from finished_runs import EVIL_CLASS, finished_run, tiny_network, tiny_weights  # noqa: F401
 
 from cnncodes.evaluation import Prediction
 from cnncodes.images import read_catalog
-from cnncodes.page import write_gallery, write_report
+from cnncodes.page import explore, write_gallery, write_report
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
@@ -26,7 +26,7 @@ if CHROMIUM is None:
     pytest.skip("no Chromium is installed: apt install chromium", allow_module_level=True)
 
 PATIENCE = 600_000  # ms: on a busy machine everything takes as long as it takes
-MARGIN = 34  # pixels around the map's images, as in page.js
+MARGIN = 34  # pixels around the map's images, as in map.js
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +235,35 @@ def test_a_mistake_is_corrected_on_the_page_of_a_run(browser, tmp_path) -> None:
     rows = list(csv.reader((tmp_path / "corrections.csv").read_text().splitlines()))
     assert rows == [["filename", "label"], [path, ""]]
     assert Path(path).is_file() and not wrong
+
+
+def test_groups_get_names_and_a_click_shows_what_is_alike(browser, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    photos = draw_photos(tmp_path / "photos", ("a", "b"), each=20)
+    (photos / "a" / "0.jpg").rename(photos / "<img src=x onerror=alert(1)> 1.00\u202fPM.jpg")
+    catalog = read_catalog(photos, classes_are="none")
+    found = explore(catalog, tiny_weights(), tmp_path / "out", smallest=4)
+    for width, scheme in ((390, "dark"), (1440, "light")):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
+        )
+        context.set_default_timeout(PATIENCE)
+        page, wrong = context.new_page(), []
+        page.on("console", lambda message, wrong=wrong: wrong.append(message.text))
+        page.on("dialog", lambda dialog, wrong=wrong: (wrong.append(dialog.message), dialog.dismiss()))
+        page.goto((tmp_path / "out" / "explore.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length") == 0
+        assert not page.locator("#labels").is_visible()
+        page.locator("[data-group]").nth(0).fill("<b>first")
+        page.locator("[data-group]").nth(1).fill("=second")
+        assert page.locator(".map-class[data-class='0']").first.inner_text() == "<b>first"
+        page.locator("[data-place]").first.click()
+        assert page.locator("#map-chosen button").count() == 10
+        with page.expect_download() as saved:
+            page.locator("#labels button").click()
+        saved.value.save_as(tmp_path / "labels.csv")
+        context.close()
+        assert not wrong
+    labelled = read_catalog(photos, classes_are="none", labels=tmp_path / "labels.csv")
+    assert set(labelled.classes) == {"<b>first", "=second"}
+    assert (labelled.labels >= 0).sum() == sum(found.groups[:2])

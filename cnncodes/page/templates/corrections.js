@@ -1,5 +1,4 @@
 // Saves the classes that were chosen below images as a table with the columns filename and label, which --labels takes.
-document.documentElement.classList.add("script");
 (function () {
   const bar = document.getElementById("corrections");
   if (!bar) return;
@@ -14,12 +13,6 @@ document.documentElement.classList.add("script");
     choices.filter(isChosen).forEach(function (choice) { lines.set(choice.dataset.path, label(choice)); });
     return lines;
   }
-  function cell(text) {
-    // As in every table that cnncodes writes: nothing that a spreadsheet takes for a formula.
-    const number = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/.test(text);
-    const safe = /^[=+\-@\t\r]/.test(text) && !number ? "'" + text : text;
-    return /[",\n\r]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
-  }
   choices.forEach(function (choice) {
     choice.addEventListener("change", function () {
       const count = chosen().size;
@@ -28,12 +21,6 @@ document.documentElement.classList.add("script");
     });
   });
   bar.querySelector("button").addEventListener("click", function () {
-    const lines = ["filename,label"];
-    chosen().forEach(function (name, path) { lines.push(cell(path) + "," + cell(name)); });
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
-    link.download = "corrections.csv";
-    link.click();
-    URL.revokeObjectURL(link.href);
+    saveTable("corrections.csv", chosen());
   });
 })();

@@ -1,6 +1,6 @@
 "use strict";
-// The map of the codes: thumbnails where there is room, points elsewhere; everything else on the page needs no script.
-document.documentElement.classList.add("script");
+// The map of the codes: thumbnails where there is room, points elsewhere. Other parts of a page talk to it by the events
+// "choose" (the place of an image) and "rename" (the place of a class, and its name).
 (function () {
   const source = document.getElementById("map-data");
   if (!source) return;
@@ -23,7 +23,7 @@ document.documentElement.classList.add("script");
     return "hsl(" + (label * 137.508) % 360 + " 65% " + (label % 2 ? 42 : 56) + "%)";
   }
   function ink() { return dark.matches ? "#ffffff" : "#000000"; }
-  function className(label) { return label === null || label < 0 ? "no label" : data.classes[label]; }
+  function className(label) { return label === null || label < 0 ? data.without || "no label" : data.classes[label]; }
   function onScreen(image) {
     return [(margin + image.x * (width - 2 * margin)) * zoom + left, (margin + image.y * (height - 2 * margin)) * zoom + top];
   }
@@ -132,7 +132,7 @@ document.documentElement.classList.add("script");
   }
   function describe(parent, image) {
     const parts = ["not used", "training", "validation", "test"];
-    line(parent, className(image.label) + " (" + parts[image.part] + ")");
+    line(parent, className(image.label) + (parts[image.part] ? " (" + parts[image.part] + ")" : ""));
     if (image.wrong) line(parent, "classified as " + className(image.said), "wrong-text");
     line(parent, image.name);
   }
@@ -225,6 +225,14 @@ document.documentElement.classList.add("script");
   });
   filter.addEventListener("change", redraw);
   document.querySelectorAll(".map-class").forEach(function (key) { key.style.setProperty("--key", colour(Number(key.dataset.class))); });
+  document.addEventListener("choose", function (event) { choose(images[event.detail]); chosenBox.scrollIntoView({ block: "nearest" }); });
+  document.addEventListener("rename", function (event) {
+    const place = event.detail.place;
+    data.classes[place] = event.detail.name;
+    Array.from(filter.options).filter(function (one) { return one.value === String(place); }).forEach(function (one) { one.textContent = event.detail.name; });
+    document.querySelectorAll('.map-class[data-class="' + place + '"]').forEach(function (key) { key.textContent = event.detail.name; });
+    if (chosen) choose(chosen);
+  });
   dark.addEventListener("change", redraw);
   tiles.addEventListener("load", redraw);
   window.addEventListener("resize", fit);

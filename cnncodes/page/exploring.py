@@ -1,0 +1,381 @@
+"""What is in images without labels: groups, copies, strange images; in a folder, with a page on which groups get names."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnncodes.advice.copies import MOST_COMPARED, groups_of, near_pairs, pairs_of
+from cnncodes.advice.strays import LEAST_IMAGES, NEIGHBOURS, at_most, unusually_far
+from cnncodes.advice.thresholds import load_thresholds
+from cnncodes.codes import CodesFile, plan_extraction, run_extraction
+from cnncodes.codes.file import DONE
+from cnncodes.codes.search import mean_of_crops, nearest
+from cnncodes.core.compute import Progress, no_progress
+from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
+from cnncodes.core.files import cells
+from cnncodes.core.outputs import replacing, write_whole
+from cnncodes.core.records import to_json
+from cnncodes.core.words import visible
+from cnncodes.evaluation import Prediction
+from cnncodes.images.catalog import Catalog
+from cnncodes.images.digests import identical_contents
+from cnncodes.pictures.codes_source import evenly
+from cnncodes.pictures.groups import dense_groups, join_neighbours
+from cnncodes.pictures.map import codes_map
+from cnncodes.weights import AnyWeights, Weights, load_weights
+
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+CODES, GROUPS, RECORD, PAGE = "codes.h5", "groups.csv", "explore.json", "explore.html"
+HEADER = ("file", "label", "group", "distance", "copy_of", "strange", "problem")
+MOST_ON_MAP = 2000  # images in which groups are looked for; of more, so many are spread over the files
+LEAST = 5  # images that can be told apart at all
+ROWS = 4096  # compared at a time
+NO_GROUP = "no group"  # a folder of :func:`as_predictions`
+
+
+@dataclass(frozen=True)
+class ExploredImage:
+    """What is known of one image.
+
+    Parameters
+    ----------
+    file : str
+        As the catalog has it.
+    group : int or None
+        From 1, the largest; None for no group.
+    distance : float or None
+        Cosine distance to the mean code of its group: small for what is typical of it.
+    copy_of : str or None
+        The first image that shows nearly the same picture.
+    strange : float or None
+        For an image unlike all others: how many times the usual distance its 10th nearest image is away.
+    problem : str or None
+        Why it could not be read.
+    """
+
+    file: str
+    group: int | None = None
+    distance: float | None = None
+    copy_of: str | None = None
+    strange: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What :func:`explore` found.
+
+    Parameters
+    ----------
+    folder : str
+        With the codes, ``groups.csv``, this record as ``explore.json``, and the page.
+    weights, layer : str
+        Whose codes were compared.
+    groups : tuple of int
+        Images in each group, the largest first.
+    images : tuple of ExploredImage
+        In the order of the catalog.
+    """
+
+    folder: str
+    weights: str
+    layer: str
+    groups: tuple[int, ...]
+    images: tuple[ExploredImage, ...]
+
+    @property
+    def alone(self) -> int:
+        """Images that were read and are in no group."""
+        return sum(image.group is None and image.problem is None for image in self.images)
+
+    @property
+    def copies(self) -> int:
+        """Images that show nearly the same picture as an earlier one."""
+        return sum(image.copy_of is not None for image in self.images)
+
+    @property
+    def strange(self) -> tuple[ExploredImage, ...]:
+        """Images unlike all others, the farthest first."""
+        found = [image for image in self.images if image.strange is not None]
+        return tuple(sorted(found, key=lambda image: -(image.strange or 0)))
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Images that could not be read, with the reason."""
+        return {image.file: image.problem for image in self.images if image.problem is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The images on the map.
+
+    Parameters
+    ----------
+    rows : int array [n]
+        Of the catalog.
+    points : float array [n, 2]
+        In no unit, y upwards.
+    neighbours : int array [n, k]
+        Places in ``rows`` of the nearest others.
+    """
+
+    rows: Integers
+    points: npt.NDArray[np.float64]
+    neighbours: Integers
+
+
+def explore(
+    catalog: Catalog,
+    weights: AnyWeights,
+    output: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    smallest: int | None = None,
+    title: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Exploration:
+    """Find groups, copies and strange images among images without labels, and write a page of them.
+
+    The codes of one layer are computed, a map of them is made, and its dense places are the groups; their number is not asked
+    for. Labels that the catalog may have play no part. Interrupted, the same call goes on: the codes are kept in the folder,
+    and those of images that were there before are taken over if the folder has grown.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    weights : Weights, name or path
+    output : path of a folder
+        Made if it is not there.
+    layer : str, optional
+        By default fc7, or what the classifier of the network reads.
+    smallest : int, optional
+        Images of the smallest group; by default one in thirty of all, and five at least.
+    title : str, optional
+        Of the page; by default the name of the images' folder.
+    device, workers
+        As for extraction.
+    seed : int, default 0
+        Of the map. The same images and seed give the same groups.
+    overwrite : bool, default False
+        Start anew where the folder has codes of another layer or other weights.
+    progress : Progress, optional
+
+    Returns
+    -------
+    Exploration
+
+    Raises
+    ------
+    OptionError
+        If fewer than five different images can be read, or ``smallest`` is below 2.
+    OutputExistsError
+        If the folder is a file, or would be in a folder that does not exist.
+    CodesFileError
+        If the folder has codes of another layer or other weights.
+    """
+    from cnncodes.page.explore_page import write_page
+
+    if smallest is not None and smallest < 2:
+        raise OptionError(f"a group of {smallest} images is none.", "Give 2 or more, or leave it out.")
+    place = Path(output)
+    _make_folder(place)
+    loaded = load_weights(weights)
+    stage = loaded.architecture.select_one(layer) if layer else loaded.architecture.usual_layer
+    options = {"layers": _layers(loaded, stage), "device": device, "workers": workers}
+    _extract(catalog, place / CODES, loaded, overwrite, progress, options)
+    with CodesFile(place / CODES) as codes:
+        images, drawn = _look(codes, stage, smallest, seed, progress)
+    sizes = np.bincount([image.group for image in images if image.group is not None], minlength=1)[1:]
+    exploration = Exploration(str(place), loaded.name, stage, tuple(sizes.tolist()), images)
+    _write_table(exploration, catalog, place / GROUPS)
+    write_page(exploration, catalog, drawn, place / PAGE, title or catalog.root.name, progress)
+    write_whole(place / RECORD, to_json(exploration))
+    return exploration
+
+
+def _make_folder(place: Path) -> None:
+    if place.exists() and not place.is_dir():
+        raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputExistsError(
+            f"the folder '{place}' cannot be made: {error.strerror}.", "Name another folder with -o."
+        ) from error
+
+
+def _layers(weights: Weights, stage: str) -> list[str]:
+    """The layer, and where there is one the last before it that has maps: their means tell best what is strange."""
+    network = weights.architecture
+    if not network.stages:
+        return [stage]
+    shapes = network.output_shapes(weights.preprocessing.crop)
+    maps = [name for name in network.codes_layers if len(shapes[name]) == 3]
+    return list(dict.fromkeys([*maps[-1:], stage]))
+
+
+def _extract(
+    catalog: Catalog,
+    path: Path,
+    weights: Weights,
+    overwrite: bool,
+    progress: Progress,
+    options: dict[str, Any],
+) -> None:
+    """Codes of all images, maps as their means; of a file of other images those of the same content are taken over."""
+    options |= {"dtype": "float16", "pool": "mean"}
+    try:
+        plan = plan_extraction(catalog, path, weights, overwrite=overwrite, **options)
+    except ResumeError:
+        plan = plan_extraction(catalog, path, weights, overwrite=True, reuse=path, **options)
+    run_extraction(plan, progress)
+
+
+def _look(
+    codes: CodesFile, stage: str, smallest: int | None, seed: int, progress: Progress
+) -> tuple[tuple[ExploredImage, ...], Drawn]:
+    """What is known of every image, and the map. Copies take no part in it: ten of one picture are no group."""
+    done = np.flatnonzero(codes.state == DONE)
+    first = _firsts(codes, stage, done)
+    single = done[first[done] == done]
+    if len(single) < LEAST:
+        raise OptionError(
+            f"{len(single)} different images can be read, and {LEAST} are the fewest to be compared.",
+            "Give more images.",
+        )
+    rows = evenly(single, MOST_ON_MAP)
+    points = codes_map(_read(codes, stage, rows), "tsne", seed, progress=progress)
+    least = None if smallest is None else max(2, round(smallest * len(rows) / len(single)))
+    mapped = dense_groups(points, least)
+    near, _ = _nearest(codes, stage, rows, single, progress)
+    group = np.full(len(codes), -1)
+    group[single] = join_neighbours(mapped, near)
+    group[rows] = np.where(mapped >= 0, mapped, group[rows])
+    group[done] = _by_size(group[first[done]])
+    strange = _strange(codes, rows, single, progress)
+    distance = _to_centre(codes, stage, done, group)
+    names, problems = codes.catalog.names, codes.problems()
+    found = (
+        ExploredImage(
+            names[row],
+            int(group[row]) + 1 if group[row] >= 0 else None,
+            round(float(distance[row]), 4) if group[row] >= 0 else None,
+            names[first[row]] if first[row] != row else None,
+            strange.get(row),
+            problems.get(names[row]),
+        )
+        for row in range(len(codes))
+    )
+    return tuple(found), Drawn(rows, points, near[np.isin(single, rows)])
+
+
+def _parts(rows: Integers) -> Iterator[Integers]:
+    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+
+
+def _read(codes: CodesFile, stage: str, rows: Integers) -> npt.NDArray[np.float32]:
+    return mean_of_crops(codes.read(stage, rows)).astype(np.float32)
+
+
+def _nearest(
+    codes: CodesFile, stage: str, among: Integers, rows: Integers, progress: Progress
+) -> tuple[Integers, npt.NDArray[np.float64]]:
+    """Of the rows the ten nearest others of those on the map, as places in ``among``, and their cosine distances."""
+    shown, count = _read(codes, stage, among), min(NEIGHBOURS, len(among) - 1)
+    place_of = np.full(len(codes), -1)
+    place_of[among] = np.arange(len(among))
+    found = []
+    for start, part in zip(range(0, len(rows), ROWS), _parts(rows), strict=True):
+        progress("comparing", start, len(rows), "")
+        found.append(nearest(shown, _read(codes, stage, part), count, leave_out=place_of[part]))
+    places, distances = zip(*found, strict=True)
+    return np.concatenate(places), np.concatenate(distances)
+
+
+def _by_size(groups: Integers) -> Integers:
+    """The groups numbered anew, the largest first: images that joined may have changed the order."""
+    sizes = np.bincount(groups[groups >= 0], minlength=1)
+    number = np.empty(len(sizes), np.int64)
+    number[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+    return np.where(groups >= 0, number[groups], -1)
+
+
+def _to_centre(codes: CodesFile, stage: str, done: Integers, groups: Integers) -> npt.NDArray[np.float64]:
+    """Cosine distance of each image to the mean code of its group, all codes at length 1; NaN without a group."""
+
+    def units(rows: Integers) -> npt.NDArray[np.float32]:
+        values = _read(codes, stage, rows)
+        length = np.linalg.norm(values, axis=1, keepdims=True)
+        values /= np.where(length > 0, length, 1)
+        return values
+
+    grouped = done[groups[done] >= 0]
+    sums: Array = np.zeros((int(groups.max()) + 1, int(np.prod(codes.stage_shape(stage)))))
+    for part in _parts(grouped):
+        np.add.at(sums, groups[part], units(part))
+    centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    out = np.full(len(codes), np.nan)
+    for part in _parts(grouped):
+        out[part] = 1 - np.einsum("ij,ij->i", units(part), centres[groups[part]])
+    return out
+
+
+def _firsts(codes: CodesFile, stage: str, done: Integers) -> Integers:
+    """For each image the first one of nearly the same picture; of very many images, of the same bytes."""
+    near = np.zeros((0, 2), np.int64)
+    if len(done) <= MOST_COMPARED:
+        near, _ = near_pairs(mean_of_crops(codes.read(stage, done)), load_thresholds().near_copy)
+    same = pairs_of(identical_contents(codes.digests()[done]))
+    return groups_of(len(codes), done[np.concatenate([same, near])])
+
+
+def _strange(codes: CodesFile, among: Integers, rows: Integers, progress: Progress) -> dict[int, float]:
+    """Rows far from all others, at most one in a hundred, with how far in units of the usual distance."""
+    if len(rows) < LEAST_IMAGES:
+        return {}
+    _, distances = _nearest(codes, codes.stages[0], among, rows, progress)
+    far, ratio = unusually_far(distances[:, -1], load_thresholds().stray_distance)
+    most = at_most(len(rows))
+    return dict(zip(rows[far[:most]].tolist(), np.round(ratio[:most], 2).tolist(), strict=True))
+
+
+def _write_table(found: Exploration, catalog: Catalog, path: Path) -> None:
+    """One line for each image; the label is empty, for a person to fill in."""
+    with (
+        replacing(path, overwrite=True, error=CnnCodesError) as whole,
+        whole.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        for row, image in enumerate(found.images):
+            copied = None if image.copy_of is None else visible(image.copy_of)
+            values = (image.group, image.distance, copied, image.strange, image.problem)
+            writer.writerow(
+                cells(visible(catalog.reader[row]), "", *("" if v is None else v for v in values))
+            )
+
+
+def as_predictions(found: Exploration) -> list[Prediction]:
+    """The images as if a model had named their groups: :func:`cnncodes.evaluation.sort_images` makes folders of them."""
+    digits = len(str(len(found.groups)))
+    names = (NO_GROUP if image.group is None else f"group {image.group:0{digits}}" for image in found.images)
+    return [
+        Prediction(image.file, problem=image.problem)
+        if image.problem
+        else Prediction(image.file, (name,), (0.0,))
+        for image, name in zip(found.images, names, strict=True)
+    ]
