@@ -11,7 +11,7 @@ from cnncodes.cli.console import Reporter
 from cnncodes.core.words import percent, size
 
 if TYPE_CHECKING:
-    from cnncodes.evaluation.timing_record import Seconds, Timing
+    from cnncodes.evaluation.timing import Seconds, Timing
 
 
 def benchmark(
@@ -39,7 +39,7 @@ def benchmark(
     other than arithmetic takes the time.
     """
     from cnncodes.codes.compute import choose_device, precision_note
-    from cnncodes.evaluation.timing_record import HISTORIC_TIMES
+    from cnncodes.evaluation.timing import HISTORIC_TIMES
 
     if note := precision_note(precision, choose_device(device)):
         reporter.note(note)
@@ -120,7 +120,7 @@ def _conditions(reporter: Reporter, timing: Timing) -> None:
 
 def _historic(reporter: Reporter, timing: Timing) -> None:
     """This machine's line above the published ones."""
-    from cnncodes.evaluation.timing_record import historic_times
+    from cnncodes.evaluation.timing import historic_times
 
     def shown(seconds: float | None, sd: float | None) -> str | None:
         if seconds is None:

@@ -21,8 +21,7 @@ from cnncodes.evaluation.predictions import (
 )
 from cnncodes.evaluation.scores import Scores, is_codes, model_weights, score, score_models
 from cnncodes.evaluation.sorting import check_sorted, sort_images
-from cnncodes.evaluation.timing import benchmark_network
-from cnncodes.evaluation.timing_record import Timing
+from cnncodes.evaluation.timing import Timing, benchmark_network
 from cnncodes.evaluation.whole import export_model
 
 __all__ = [

@@ -16,14 +16,7 @@ from cnncodes.core.errors import CatalogError, ModelError, OptionError
 from cnncodes.core.records import to_value
 from cnncodes.evaluation.calibration import Calibration, Kind, calibration_error, chance_error
 from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
-from cnncodes.evaluation.rows import (
-    all_seen,
-    catalog_of,
-    caution,
-    digests_of,
-    labels_for,
-    rows_to_evaluate,
-)
+from cnncodes.evaluation.rows import all_seen, catalog_of, caution, digests_of, labels_for, rows_to_evaluate
 from cnncodes.evaluation.scores import Data, Scores, is_codes, score_models
 from cnncodes.heads.calibration import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
@@ -452,12 +445,7 @@ class _Sample:
     how: str
 
 
-def _sample(
-    models: Sequence[LinearModel],
-    data: Data,
-    catalog: Catalog,
-    asked: _Asked,
-) -> _Sample:
+def _sample(models: Sequence[LinearModel], data: Data, catalog: Catalog, asked: _Asked) -> _Sample:
     split, rows, copies = asked.split, asked.rows, asked.copies
     labels = labels_for(models[0].classes, catalog, slice(None) if rows is None else rows)
     digests = digests_of(data, catalog)

@@ -305,13 +305,7 @@ class Prediction:
         return to_json(self)
 
 
-def predict(
-    model: AnyModel,
-    data: Data,
-    *,
-    top: int = 5,
-    **options: Any,
-) -> list[Prediction]:
+def predict(model: AnyModel, data: Data, *, top: int = 5, **options: Any) -> list[Prediction]:
     """The most probable classes of each image, best first, in the order of the catalog.
 
     ``model`` is a loaded model, a model's file, a run's folder or weights; ``top`` is the number of classes; the other

@@ -34,11 +34,7 @@ def check_sorted(folder: str | os.PathLike[str]) -> None:
 
 
 def sort_images(
-    predictions: Sequence[Prediction],
-    catalog: Catalog,
-    folder: str | os.PathLike[str],
-    *,
-    copy: bool = False,
+    predictions: Sequence[Prediction], catalog: Catalog, folder: str | os.PathLike[str], *, copy: bool = False
 ) -> dict[str, int]:
     """Put each image into a folder named after its predicted class.
 

@@ -1,4 +1,4 @@
-"""How long a network takes on this machine, by the protocol of TensorFlow's `alexnet_benchmark.py`.
+"""How long a network takes on this machine, by the protocol of TensorFlow's `alexnet_benchmark.py`, and the times published with it.
 
 Random pixels and random weights, nothing on disk: 10 steps to burn in, 100 counted, each waited for; forward,
 and forward with the gradients of all weights for the loss half the sum of squares of the last output.
@@ -11,10 +11,13 @@ import ctypes
 import dataclasses
 import functools
 import gc
+import json
 import os
+import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +28,7 @@ from cnncodes.codes.compute import Device, choose_device, exact_and_side_by_side
 from cnncodes.codes.settings import Precision
 from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import DependencyError, OptionError, StageError
-from cnncodes.evaluation.timing_record import PassTiming, Seconds, StageTiming, Timing
+from cnncodes.core.records import to_value
 from cnncodes.networks import Network, TorchNetwork, stage_table
 from cnncodes.training.learner import initialise
 from cnncodes.training.settings import TrainingSettings
@@ -35,6 +38,99 @@ SEED = 0
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 MATRIX_SECONDS = 0.5
 MATRIX_PRODUCTS = 3  # at least
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Times of repeated steps in seconds; ``sd`` divides by n, as the protocol does."""
+
+    mean: float
+    sd: float
+    fastest: float
+    steps: int
+
+    @classmethod
+    def of(cls, times: Sequence[float]) -> Seconds:
+        """From the time of each counted step."""
+        return cls(statistics.fmean(times), statistics.pstdev(times), min(times), len(times))
+
+
+@dataclass(frozen=True)
+class PassTiming:
+    """One batch, forward or forward and backward: seconds, FLOP (see :class:`Timing`) and peak memory.
+
+    ``peak_memory`` are bytes beyond what the process held before, None where that cannot be measured; ``compile_seconds`` those
+    of the first, uncounted call with torch.compile.
+    """
+
+    seconds: Seconds
+    flops: int
+    peak_memory: int | None
+    compile_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class StageTiming:
+    """Forward of one stage alone, on the activation that it gets in the network; never compiled."""
+
+    stage: str
+    seconds: Seconds
+    flops: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of a network by the protocol of TensorFlow's ``alexnet_benchmark.py``.
+
+    Floating point operations (FLOP) are two for each multiply-add of convolutions and fully connected stages;
+    nothing else is counted. Backward counts the same again for the gradients of the weights and once more for
+    those of what enters each stage, except the first: nobody needs the gradient of the pixels.
+
+    ``until`` is the last stage that was computed, ``input_size`` the side of the images in pixels, ``burn_in`` the steps that were not
+    counted, ``matrix_rate`` the FLOP/s of the fastest product of two square matrices of side ``matrix_side`` in that precision on the
+    same device, and ``memory_measure`` says how the peak memory was measured, None where it cannot be.
+    """
+
+    network: str
+    until: str
+    batch_size: int
+    input_size: int
+    device: str
+    torch_device: str
+    torch_version: str
+    threads: int
+    precision: str
+    compiled: bool
+    burn_in: int
+    forward: PassTiming
+    forward_backward: PassTiming
+    stages: tuple[StageTiming, ...]
+    matrix_rate: float
+    matrix_side: int
+    memory_measure: str | None
+
+    def images_per_second(self, part: PassTiming) -> float:
+        """Images in a second, by the mean time of a batch."""
+        return self.batch_size / part.seconds.mean
+
+    def share_of_matrix_rate(self, part: PassTiming | StageTiming) -> float:
+        """FLOP/s by the mean time, as a part (0..1) of the measured rate of matrix products."""
+        return part.flops / part.seconds.mean / self.matrix_rate
+
+    @property
+    def stages_sum(self) -> float | None:
+        """Seconds of all stages together, each timed alone; None if they were not timed."""
+        return sum(stage.seconds.mean for stage in self.stages) if self.stages else None
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field, and what follows from them: rates and shares."""
+        values = to_value(self)
+        for name, part in (("forward", self.forward), ("forward_backward", self.forward_backward)):
+            values[name]["images_per_second"] = self.images_per_second(part)
+            values[name]["share_of_matrix_rate"] = self.share_of_matrix_rate(part)
+        for entry, stage in zip(values["stages"], self.stages, strict=True):
+            entry["share_of_matrix_rate"] = self.share_of_matrix_rate(stage)
+        return json.dumps(values | {"stages_sum": self.stages_sum})
 
 
 def benchmark_network(
@@ -85,7 +181,7 @@ def benchmark_network(
     place = choose_device(device)
     _check_memory(cut, batch_size, place, precision)
     protocol = _Protocol(place, burn_in, steps, progress, rounds=2 + (len(cut.stages) if stages else 0))
-    with _set_up(place), _memory_errors(batch_size, place):
+    with _set_up(place, batch_size):
         memory = PeakMemory(place)
         work = Workload(cut, batch_size, place, precision, backward=False, compiled=compile)
         forward = _time_pass("forward", work, protocol, memory)
@@ -95,6 +191,8 @@ def benchmark_network(
         forward_backward = _time_pass("forward-backward", work, protocol, memory)
         del work
         protocol.tell("matrix product")
+        # on a CPU, the compiler's code and tables stay in the same process
+        included = ", torch's compiler included" if place.is_cpu and compile else ""
         side = MATRIX_SIDE[torch.device(place.torch_name).type]
         rate = matrix_rate(place, precision, side)
     return Timing(
@@ -114,7 +212,7 @@ def benchmark_network(
         stages=by_stage,
         matrix_rate=rate,
         matrix_side=side,
-        memory_measure=_memory_measure(memory, place, compile),
+        memory_measure=memory.measure and memory.measure + included,
     )
 
 
@@ -152,16 +250,7 @@ def half_sum_of_squares(output: Tensor) -> Tensor:
 class Workload:
     """What one step computes: a network with random weights and a batch of random pixels, both seeded.
 
-    Parameters
-    ----------
-    network : Network
-    batch_size : int
-    device : Device
-    precision : str
-    backward : bool
-        Whether a step computes the gradients of all weights, too.
-    compiled : bool
-        Whether the forward goes through torch.compile.
+    With ``backward`` also the gradients of all weights; ``compiled``: the forward goes through torch.compile.
     """
 
     def __init__(
@@ -277,13 +366,6 @@ def matrix_rate(device: Device, precision: str, side: int) -> float:
     return float(2 * side**3 / min(times))
 
 
-def _memory_measure(memory: PeakMemory, device: Device, compiled: bool) -> str | None:
-    """How the peak was measured; on a CPU, the compiler's code and tables stay in the same process."""
-    if memory.measure and device.is_cpu and compiled:
-        return f"{memory.measure}, torch's compiler included"
-    return memory.measure
-
-
 def _time_pass(what: str, work: Workload, protocol: _Protocol, memory: PeakMemory) -> PassTiming:
     first = None
     if work.compiled:
@@ -327,31 +409,26 @@ def _compile(work: Workload, device: Device) -> float:
         ) from error
 
 
-@contextlib.contextmanager
-def _set_up(device: Device) -> Iterator[None]:
-    """On CUDA: that GPU is the current one, where events are recorded; float32 is not rounded to TensorFloat-32."""
-    if not device.is_cuda:
-        yield
-        return
-    with torch.cuda.device(device.torch_name), exact_and_side_by_side(device):
-        yield
-
-
 def _out_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error) or "can't allocate memory" in str(error)
 
 
 @contextlib.contextmanager
-def _memory_errors(batch_size: int, device: Device) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        if not _out_of_memory(error):
-            raise
-        raise OptionError(
-            f"a batch of {batch_size} images does not fit into the memory of {device.description}.",
-            "Use a smaller --batch-size, or cut the network with --until.",
-        ) from error
+def _set_up(device: Device, batch_size: int) -> Iterator[None]:
+    """On CUDA that GPU is the current one, where events are recorded, and float32 is exact; too little memory is an error of ours."""
+    with contextlib.ExitStack() as stack:
+        if device.is_cuda:
+            stack.enter_context(torch.cuda.device(device.torch_name))
+            stack.enter_context(exact_and_side_by_side(device))
+        try:
+            yield
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            raise OptionError(
+                f"a batch of {batch_size} images does not fit into the memory of {device.description}.",
+                "Use a smaller --batch-size, or cut the network with --until.",
+            ) from error
 
 
 def _check(batch_size: int, precision: str, steps: int, burn_in: int) -> None:
@@ -380,15 +457,10 @@ def _check_memory(network: Network, batch_size: int, device: Device, precision: 
 
 
 class PeakMemory:
-    """Peak memory in bytes beyond what the process held when this was made.
+    """Peak memory in bytes beyond what the process held when this was made; ``measure`` says how, None where it cannot be measured.
 
     On CUDA torch counts it. On a CPU the kernel does (VmHWM, the peak of the resident memory), where ``/proc``
     is; where its counter cannot be set back, an earlier peak hides a lower one.
-
-    Attributes
-    ----------
-    measure : str or None
-        How it is measured, for people; None where it cannot be.
     """
 
     def __init__(self, device: Device) -> None:
@@ -399,7 +471,10 @@ class PeakMemory:
             self.measure = "torch.cuda.max_memory_allocated"
             self._before = torch.cuda.memory_allocated(device.torch_name)
         elif device.is_cpu:
-            _return_free_memory()
+            with contextlib.suppress(AttributeError, OSError, TypeError):
+                ctypes.CDLL(None).malloc_trim(
+                    0
+                )  # what was freed before, and used again, would not count as growth
             self.reset()
             if (held := _high_water()) is not None:
                 self.measure, self._before = "growth of the process's resident memory (VmHWM)", held
@@ -421,12 +496,6 @@ class PeakMemory:
         return max((_high_water() or 0) - self._before, 0)
 
 
-def _return_free_memory() -> None:
-    """Give back what was freed before: reused later, it would not count as growth (glibc has this, others not)."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _high_water() -> int | None:
     """Peak of this process's resident memory in bytes, None where the system does not say."""
     try:
@@ -435,3 +504,62 @@ def _high_water() -> int | None:
         return None
     sizes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]  # VmHWM:   123456 kB
     return 1024 * int(sizes[0]) if sizes else None
+
+
+@dataclass(frozen=True)
+class HistoricTime:
+    """One published measurement: seconds for so many ``images``, of the network (or the one whose arithmetic is nearest) up to ``cut``.
+
+    None where nothing was published; ``remark`` is what must be known to compare it.
+    """
+
+    network: str
+    cut: str
+    hardware: str
+    software: str
+    images: int
+    forward: float | None
+    forward_backward: float | None
+    source: str
+    forward_sd: float | None = None
+    forward_backward_sd: float | None = None
+    remark: str = ""
+
+    def fits(self, network: str, cut: str) -> bool:
+        """Whether it is a time of the same network up to the same stage."""
+        return (self.network, self.cut) == (network, cut)
+
+
+_TENSORFLOW = "header of alexnet_benchmark.py, tensorflow/models"
+_CONVNET = "soumith/convnet-benchmarks"
+_CAFFE = "performance_hardware.md, Caffe"
+
+
+def _one_tower(software: str, forward: float | None, forward_backward: float) -> HistoricTime:
+    """A line of convnet-benchmarks: 128 images of 224 px, no dropout, no softmax, on a Titan X."""
+    return HistoricTime(
+        "alexnet", "fc8", "Titan X", software, 128, forward, forward_backward, _CONVNET,
+        remark="no dropout, no softmax",
+    )  # fmt: skip
+
+
+HISTORIC_TIMES: tuple[HistoricTime, ...] = (
+    HistoricTime("alexnet-tf", "pool5", "Tesla K40c", "TensorFlow", 128, 0.145, 0.480, _TENSORFLOW, 0.0015, 0.048),
+    HistoricTime("alexnet-tf", "pool5", "Titan X", "TensorFlow", 128, 0.070, 0.244, _TENSORFLOW, 0.0001, 0.030),
+    HistoricTime("alexnet-tf", "pool5", "laptop CPU of 2019", "TensorFlow", 32, 1.640, 8.804, "a course note", 0.031, 0.817),
+    _one_tower("cuDNN R4, float16", 0.025, 0.071),
+    _one_tower("cuDNN R4, float32", 0.027, 0.081),
+    _one_tower("TensorFlow", 0.026, 0.081),
+    _one_tower("fbfft", None, 0.104),
+    _one_tower("cuda-convnet2", None, 0.177),
+    _one_tower("Caffe", None, 0.324),
+    _one_tower("Torch-7", None, 0.342),
+    # 26.5 s for 20 batches of 256, and 100 s for the 50,000 images of the val split.
+    HistoricTime("caffenet", "fc8", "Tesla K40", "Caffe", 256, None, 26.5 / 20, _CAFFE, remark="training: with the update of the weights"),
+    HistoricTime("caffenet", "fc8", "Tesla K40", "Caffe", 50_000, 100.0, None, _CAFFE, remark="testing: 50,000 images"),
+)  # fmt: skip
+
+
+def historic_times(network: str, cut: str) -> tuple[HistoricTime, ...]:
+    """Published times of that network up to that stage; where there are none, all of them."""
+    return tuple(time for time in HISTORIC_TIMES if time.fits(network, cut)) or HISTORIC_TIMES

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.core.errors import ModelError, OptionError
-from cnncodes.core.files import parse_json, reading
+from cnncodes.core.errors import OptionError
 from cnncodes.heads.calibration import fit_temperature
 from cnncodes.heads.checks import check_codes
 from cnncodes.heads.folds import TRAINING, stratified_folds
@@ -75,20 +73,6 @@ class Choice:
         """Accuracy of ``best``, 0..1."""
         return self.accuracy[self.C.index(self.best)]
 
-    def to_json(self) -> str:
-        """JSON object with one entry per field."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    @reading("the choice of C", ModelError)
-    def from_json(cls, text: str) -> Choice:
-        """Inverse of :meth:`to_json`; raises ModelError for anything else."""
-        values = parse_json(text)
-        values.pop("lead", None)  # of earlier versions
-        for name in ("C", "accuracy", "sd"):
-            values[name] = tuple(values[name])
-        return cls(**values)
-
 
 def choose_C(
     X: Array,
@@ -147,14 +131,7 @@ def choose_C(
     held, rows = hold_out(X, labels, classes, folds=folds, validation=validation, seed=seed)
     rotation = rotate(record(rows), penalise_bias=kind == "svm")
     return choose_on_rotation(
-        rotation,
-        held,
-        len(classes),
-        kind=kind,
-        Cs=Cs,
-        class_weight=class_weight,
-        jobs=jobs,
-        began=began,
+        rotation, held, len(classes), kind=kind, Cs=Cs, class_weight=class_weight, jobs=jobs, began=began
     )
 
 

@@ -10,8 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.core.errors import HeadError, ModelError, OptionError
-from cnncodes.core.files import parse_json, reading
+from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.heads.checks import check_codes
 from cnncodes.heads.fit import fit_head
 from cnncodes.heads.head import HeadKind
@@ -53,13 +52,6 @@ class FewShot:
     def to_json(self) -> str:
         """JSON object with one entry per field, and mean and sd."""
         return json.dumps({**asdict(self), "mean": self.mean, "sd": self.sd})
-
-    @classmethod
-    @reading("the few-shot result", ModelError)
-    def from_json(cls, text: str) -> FewShot:
-        """Inverse of :meth:`to_json`; raises ModelError for anything else."""
-        values = parse_json(text)
-        return cls(values["shots"], tuple(values["accuracy"]), tuple(values["C"]))
 
 
 def draw_few(labels: Array, shots: int, *, seed: int = 0, repeat: int = 0) -> npt.NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from cnncodes.core.compute import Progress
 from cnncodes.core.errors import OptionError, nearest
+from cnncodes.core.records import to_value
 from cnncodes.heads.checks import check_codes
 from cnncodes.heads.choice import (
     DEFAULT_CS,
@@ -67,17 +67,10 @@ class FitResult:
     solver: str
     seconds: float
 
-    def to_json(self) -> str:
-        """JSON object of everything but the head's arrays."""
-        return json.dumps(
-            {
-                "head": json.loads(self.head.to_json()),
-                "choice": None if self.choice is None else json.loads(self.choice.to_json()),
-                "rows": self.rows,
-                "solver": self.solver,
-                "seconds": self.seconds,
-            }
-        )
+    def record(self) -> dict[str, Any]:
+        """Everything but the head's arrays, as JSON has it."""
+        parts = {"head": self.head.record(), "choice": None if self.choice is None else to_value(self.choice)}
+        return parts | {"rows": self.rows, "solver": self.solver, "seconds": self.seconds}
 
 
 @dataclass(frozen=True)

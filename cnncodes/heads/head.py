@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.core.errors import HeadError, ModelError
-from cnncodes.core.files import parse_json, reading
+from cnncodes.core.files import reading
 from cnncodes.heads.calibration import log_softmax
 from cnncodes.heads.normalise import Normalisation
 
@@ -98,34 +97,27 @@ class Head:
         """All arrays by name: weight, bias, and mean and scale where the normalisation has them."""
         return {"weight": self.weight, "bias": self.bias, **self.normalisation.arrays()}
 
-    def to_json(self) -> str:
-        """Everything but the arrays, as a JSON object."""
-        return json.dumps(
-            {
-                "kind": self.kind,
-                "normalisation": json.loads(self.normalisation.to_json()),
-                "C": self.C,
-                "temperature": self.temperature,
-                "classes": list(self.classes),
-            }
-        )
+    def record(self) -> dict[str, Any]:
+        """Everything but the arrays, as JSON has it."""
+        return {
+            "kind": self.kind,
+            "normalisation": {"kind": self.normalisation.kind},
+            "C": self.C,
+            "temperature": self.temperature,
+            "classes": list(self.classes),
+        }
 
     @classmethod
     @reading("the head in this file", ModelError)
-    def from_arrays(cls, arrays: dict[str, Array], text: str) -> Head:
-        """Inverse of :meth:`arrays` and :meth:`to_json`.
-
-        Raises
-        ------
-        ModelError
-            If an entry or an array is missing, or shapes do not fit together.
-        """
-        record = parse_json(text)
+    def from_arrays(cls, arrays: dict[str, Array], record: dict[str, Any]) -> Head:
+        """Inverse of :meth:`arrays` and :meth:`record`; raises ModelError if one is missing, or shapes do not fit together."""
+        kind = record["normalisation"]["kind"]
+        columns = (arrays.get("mean"), arrays.get("scale")) if kind == "standard" else ()
         return cls(
             kind=record["kind"],
             weight=arrays["weight"],
             bias=arrays["bias"],
-            normalisation=Normalisation.from_json(json.dumps(record["normalisation"]), arrays),
+            normalisation=Normalisation(kind, *columns),
             C=float(record["C"]),
             classes=tuple(str(name) for name in record["classes"]),
             temperature=None if record.get("temperature") is None else float(record["temperature"]),

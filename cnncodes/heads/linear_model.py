@@ -106,7 +106,7 @@ class LinearModel:
         record = {
             "format": FORMAT,
             "kind": KIND,
-            "head": json.loads(self.head.to_json()),
+            "head": self.head.record(),
             "settings": json.loads(self.settings.to_json()),
             "evidence": self.evidence,
         }
@@ -150,7 +150,7 @@ class LinearModel:
             usual = arrays.pop(_MEANS, None), arrays.pop(_DISTANCES, None)
             likeness = None if usual[0] is None or usual[1] is None else Likeness(usual[0], usual[1])
             return cls(
-                head=Head.from_arrays(arrays, json.dumps(record["head"])),
+                head=Head.from_arrays(arrays, record["head"]),
                 settings=ExtractionSettings.from_json(json.dumps(record["settings"])),
                 evidence=dict(record["evidence"]),
                 seen=seen,
@@ -352,7 +352,7 @@ def fit_linear(
             "weights_trained_on": len(weights_seen),
             "test_images_weights_trained_on": learned,
             "layers_compared": compared,
-            "fit": json.loads(fit.result.to_json()),
+            "fit": fit.result.record(),
             "provenance": dataclasses.asdict(Provenance.now(file.provenance.weights_source)),
         }
         seen = np.union1d(digests[np.concatenate([fitted, rows.left_out])], weights_seen)

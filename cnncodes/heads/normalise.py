@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.core.errors import HeadError, ModelError, OptionError, nearest
-from cnncodes.core.files import parse_json, reading
+from cnncodes.core.errors import HeadError, OptionError, nearest
 
 NormalisationKind = Literal["none", "l2", "standard"]
 Array = npt.NDArray[Any]
@@ -109,17 +107,6 @@ class Normalisation:
         if self.mean is None or self.scale is None:
             return {}
         return {"mean": self.mean, "scale": self.scale}
-
-    def to_json(self) -> str:
-        """JSON object without the arrays, which :meth:`arrays` gives."""
-        return json.dumps({"kind": self.kind})
-
-    @classmethod
-    @reading("the normalisation", ModelError)
-    def from_json(cls, text: str, arrays: dict[str, Array]) -> Normalisation:
-        """Inverse of :meth:`to_json` and :meth:`arrays`; other arrays are ignored."""
-        kind = cast(NormalisationKind, parse_json(text)["kind"])
-        return cls(kind, arrays.get("mean"), arrays.get("scale")) if kind == "standard" else cls(kind)
 
 
 def require_squares(sums: Array) -> None:

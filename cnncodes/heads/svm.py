@@ -60,12 +60,7 @@ class SvmSolution:
 
 
 def solve_svm(
-    rotation: Rotation,
-    signs: Array,
-    costs: Array,
-    *,
-    start: Array | None = None,
-    tolerance: float = 1e-4,
+    rotation: Rotation, signs: Array, costs: Array, *, start: Array | None = None, tolerance: float = 1e-4
 ) -> SvmSolution:
     """Minimise P for every column of ``signs``.
 

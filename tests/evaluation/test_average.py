@@ -12,12 +12,7 @@ from made_codes import write_codes
 from cnncodes.codes import CodesFile, extract
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import ModelError, OptionError
-from cnncodes.evaluation import (
-    evaluate,
-    evaluate_average,
-    score,
-    score_models,
-)
+from cnncodes.evaluation import evaluate, evaluate_average, score, score_models
 from cnncodes.evaluation.evaluating import class_order
 from cnncodes.heads import LinearModel, fit_linear, log_softmax
 from cnncodes.images import read_catalog

@@ -16,8 +16,14 @@ from cnncodes.codes.compute import Device, choose_device
 from cnncodes.core.errors import CnnCodesError, DependencyError, OptionError, StageError
 from cnncodes.core.records import from_value
 from cnncodes.evaluation import Timing, benchmark_network, timing
-from cnncodes.evaluation.timing import Workload, count_flops, cut_network, half_sum_of_squares
-from cnncodes.evaluation.timing_record import HISTORIC_TIMES, historic_times
+from cnncodes.evaluation.timing import (
+    HISTORIC_TIMES,
+    Workload,
+    count_flops,
+    cut_network,
+    half_sum_of_squares,
+    historic_times,
+)
 from cnncodes.networks import NETWORKS, Convolution, Linear, LocalResponseNorm, MaxPool, Network, TorchNetwork
 
 CPU = Device("cpu", "CPU", 1)

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from cnncodes.core.errors import HeadError, ModelError, OptionError
-from cnncodes.heads import Choice, FewShot, Head, Normalisation, choose_C, draw_few, few_shot, fit_head
+from cnncodes.heads import Head, Normalisation, choose_C, draw_few, few_shot, fit_head
 from cnncodes.heads import scikit as scikit_module
 from cnncodes.heads.folds import stratified_folds
 
@@ -147,7 +147,7 @@ def test_few_shot_gets_better_with_more_images():
     one, ten = results
     assert ten.mean > one.mean + 0.1
     assert one.sd == pytest.approx(np.std(one.accuracy, ddof=1))
-    assert FewShot.from_json(ten.to_json()) == ten
+    assert json.loads(ten.to_json())["mean"] == ten.mean
 
 
 @pytest.mark.parametrize("kind", ["svm", "softmax"])
@@ -155,10 +155,10 @@ def test_few_shot_gets_better_with_more_images():
 def test_a_head_survives_its_arrays_and_json(kind, normalisation):
     result = fit_head(DIGITS[:100], LABELS[:100], CLASSES, kind=kind, C=1.0, normalisation=normalisation)
     head = result.head
-    again = Head.from_arrays(head.arrays(), head.to_json())
+    again = Head.from_arrays(head.arrays(), json.loads(json.dumps(head.record())))
     np.testing.assert_array_equal(again.scores(DIGITS), head.scores(DIGITS))
     assert (again.kind, again.C, again.classes) == (kind, 1.0, tuple(CLASSES))
-    assert json.loads(result.to_json())["head"] == json.loads(head.to_json())
+    assert json.loads(json.dumps(result.record()))["head"] == head.record()
 
 
 def test_two_classes_have_two_scores_and_the_sign_of_scikit_learn():
@@ -177,18 +177,11 @@ def test_probabilities_only_where_they_mean_something():
     assert fit_head(DIGITS, LABELS, CLASSES, C=1.0).head.probabilities(DIGITS) is None, "nothing was held out"
 
 
-def test_a_choice_survives_json():
-    choice = choose_C(DIGITS[:100], LABELS[:100], CLASSES, Cs=[1, 10])
-    assert Choice.from_json(choice.to_json()) == choice
-
-
 def test_standard_is_scikit_learns_scaler_and_l2_leaves_zeros():
     X = np.random.default_rng(0).normal(3, 2, size=(5000, 4)).astype(np.float32)
     X[:, 2] = 0.1  # never varies
     record = Normalisation.of(X, "standard")
     np.testing.assert_allclose(record(X), StandardScaler().fit_transform(X.astype(float)), atol=1e-4)
-    again = Normalisation.from_json(record.to_json(), record.arrays())
-    np.testing.assert_array_equal(again(X), record(X))
     np.testing.assert_array_equal(Normalisation("l2")(np.zeros((1, 3))), np.zeros((1, 3)))
 
 
@@ -258,9 +251,9 @@ def test_a_damaged_head_is_refused():
     head = fit_head(DIGITS, LABELS, CLASSES, C=1.0).head
     arrays = head.arrays()
     with pytest.raises(ModelError, match="bias"):
-        Head.from_arrays({"weight": arrays["weight"]}, head.to_json())
+        Head.from_arrays({"weight": arrays["weight"]}, head.record())
     with pytest.raises(ModelError, match="do not fit 10 classes"):
-        Head.from_arrays({**arrays, "bias": arrays["bias"][:3]}, head.to_json())
+        Head.from_arrays({**arrays, "bias": arrays["bias"][:3]}, head.record())
 
 
 def test_importing_heads_loads_no_heavy_library():

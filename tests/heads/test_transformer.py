@@ -17,12 +17,7 @@ from sklearn.utils import estimator_checks
 
 from cnncodes import CNNCodes
 from cnncodes.codes import CodesFile, extract
-from cnncodes.core.errors import (
-    ImageError,
-    OptionError,
-    StageError,
-    WeightsMissingError,
-)
+from cnncodes.core.errors import ImageError, OptionError, StageError, WeightsMissingError
 from cnncodes.images import read_catalog
 
 
