@@ -136,14 +136,8 @@ class ColumnShard(Columns):
         names = self._class_names.get(column)
         if names is None:
             return list(values)
-        return [
-            None
-            if value is None or value == -1
-            else names[value]
-            if isinstance(value, int) and 0 <= value < len(names)
-            else str(value)
-            for value in values
-        ]
+        known: dict[Any, str | None] = {None: None, -1: None, **dict(enumerate(names))}
+        return [known.get(value, str(value)) for value in values]
 
     def size(self, place: int) -> int:
         return self._bytes

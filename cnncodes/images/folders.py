@@ -52,15 +52,13 @@ def scan_folder(folder: str, classes_are: str | None = None) -> Listing:
 
     Folders are splits if **all** folders side by side that hold images have the name of a split
     (:func:`~cnncodes.images.listing.split_folders`); ``train`` beside ``cat`` is a class. Images that lie loose in a folder
-    beside two different splits (``train/cat/x.jpg``, ``val/cat/x.jpg``, ``pred/x.jpg``) have no label and no split. In
-    a split, a folder that repeats its name or says only that there are images (``train/images/cat/x.jpg``) is passed
-    over, where it stands alone. A folder without images is no class.
+    beside two different splits have no label and no split. In a split, a folder that repeats its name or says only that there
+    are images (``train/images/cat/x.jpg``) is passed over, where it stands alone. A folder without images is no class.
 
-    Hidden files and folders (``.DS_Store``, ``._x.jpg``), ``__MACOSX`` and the like are skipped. Other files
-    that do not end as images do are left out, and named in the listing, but for such as ``Thumbs.db``. Links to
-    folders are followed, so that a folder with two names is listed twice; but never into a folder that is being listed
-    already, and in linked folders no more than :data:`MOST_NAMES` times to the same one, which is told. Everything else that has the suffix of an image is listed, readable or not: broken links, a folder ``x.png`` that
-    holds no images; so is a folder that may not be opened, since images may be missing because of it.
+    Hidden files and folders, ``__MACOSX`` and the like are skipped; other files that do not end as images do are left out and
+    named. Links to folders are followed, but never into a folder that is being listed already, and in linked folders no more
+    than :data:`MOST_NAMES` times to the same one. What has the suffix of an image is listed, readable or not; so is a folder
+    that may not be opened, since images may be missing because of it.
 
     Parameters
     ----------

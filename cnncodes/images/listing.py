@@ -14,20 +14,8 @@ SPLITS = ("none", "train", "val", "test")
 
 #: Suffixes of the image files that are looked for in folders, in any case.
 SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".webp",
-    ".avif",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".heic",
-    ".heif",
-)
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".heic", ".heif",
+)  # fmt: skip
 
 #: Usual names of the column of the path, or of the images themselves, as :func:`plain_key` gives them.
 PATHS = (
@@ -42,19 +30,13 @@ LABELS = (
 
 _SUFFIX_SET = frozenset(SUFFIXES)
 _SPLIT_CODES = {
-    "train": 1,
-    "training": 1,
-    "val": 2,
-    "valid": 2,
-    "validation": 2,
-    "dev": 2,
-    "test": 3,
-    "testing": 3,
-}
+    "train": 1, "training": 1, "val": 2, "valid": 2, "validation": 2, "dev": 2, "test": 3, "testing": 3,
+}  # fmt: skip
 # Words beside that of the split which tell nothing: test_set, train_images, trainset, train2017. Nothing is tried twice.
 _FILLER = r"(?:(?:data)?sets?|data|images?|imgs?|pictures|photos|samples|\d)"
 _FILLERS = re.compile(f"{_FILLER}++")
 _SPLIT_WORD = re.compile(f"({'|'.join(sorted(_SPLIT_CODES, reverse=True))}){_FILLER}*+")
+_WORD = re.compile(r"[^\W_]+")
 _DIGITS = re.compile(r"([0-9]+)")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0+)?", re.ASCII)
@@ -117,10 +99,7 @@ def plain_key(name: str) -> str:
 
 
 def split_code(name: str) -> int | None:
-    """Index into :data:`SPLITS` of the name of a folder or CSV entry; None for any other text.
-
-    ``train``, ``training``, ``val``, ``valid``, ``validation``, ``dev``, ``test`` and ``testing``, in any case, and these
-    beside words that tell nothing.
+    """Index into :data:`SPLITS` of the name of a folder or CSV entry, in any case, beside words that tell nothing; else None.
 
     >>> [split_code(name) for name in ("Train", "test_set", "images-val", "train2017", "seg_train", "trains")]
     [1, 3, 2, 1, None, None]
@@ -154,18 +133,14 @@ def split_folders(names: Iterable[str]) -> dict[str, int]:
 
 def tells_nothing(name: str) -> bool:
     """Whether a folder's name says only that there are images in it: ``images``, ``img_data``."""
-    return any(map(str.isalpha, name)) and all(map(_FILLERS.fullmatch, _words(name)))
-
-
-def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[\W_]+", name.casefold()) if word]
+    return any(map(str.isalpha, name)) and all(map(_FILLERS.fullmatch, _WORD.findall(name.casefold())))
 
 
 def _split_words(name: str) -> tuple[int | None, tuple[str, ...]]:
     """The split that one word of a name says, and the other words that tell something."""
     codes: list[int] = []
     rest: list[str] = []
-    for word in _words(name):
+    for word in _WORD.findall(name.casefold()):
         if found := _SPLIT_WORD.fullmatch(word):
             codes.append(_SPLIT_CODES[found[1]])
         elif not _FILLERS.fullmatch(word):

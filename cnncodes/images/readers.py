@@ -8,13 +8,15 @@ and codes files need nothing else to find it again.
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -166,7 +168,9 @@ def open_shard(path: str, status: os.stat_result | None = None) -> Shard:
     if (known := _opened.get(path)) is None or known[0] != stamp:
         with _opening:
             if (known := _opened.get(path)) is None or known[0] != stamp:
-                known = _opened[path] = (stamp, KINDS[os.path.splitext(path)[1].lower()](path))  # noqa: PTH122
+                module, _, opener = KINDS[os.path.splitext(path)[1].lower()].partition(".")  # noqa: PTH122
+                opened = attrgetter(opener)(importlib.import_module(f"cnncodes.images.{module}"))(path)
+                known = _opened[path] = (stamp, opened)
     return known[1]
 
 
@@ -191,27 +195,10 @@ def _find(path: str, file: str, status: os.stat_result) -> tuple[Shard, int]:
         raise FileNotFoundError(errno.ENOENT, "no such image in the shard", path) from None
 
 
-def _tar(path: str) -> Shard:
-    from cnncodes.images.tar import TarShard
-
-    return TarShard.open(path)
-
-
-def _columns(path: str) -> Shard:
-    from cnncodes.images.columnar import ColumnShard
-
-    return ColumnShard(path)
-
-
-def _arrays(path: str) -> Shard:
-    from cnncodes.images.arrays import ArrayShard
-
-    return ArrayShard(path)
-
-
-#: Suffix of each kind of shard -> what opens it.
-KINDS: dict[str, Callable[[str], Shard]] = {
-    ".tar": _tar, ".parquet": _columns, ".arrow": _columns, ".npy": _arrays, ".h5": _arrays, ".hdf5": _arrays,
+#: Suffix of each kind of shard -> the module here and what opens it.
+KINDS = {
+    ".tar": "tar.TarShard.open", ".parquet": "columnar.ColumnShard", ".arrow": "columnar.ColumnShard",
+    ".npy": "arrays.ArrayShard", ".h5": "arrays.ArrayShard", ".hdf5": "arrays.ArrayShard",
 }  # fmt: skip
 
 _INSIDE = re.compile(rf"(?i)(?:{'|'.join(map(re.escape, KINDS))})(?=[/{re.escape(os.sep)}])")

@@ -197,9 +197,14 @@ def _load(path: str, index: Path, stamp: npt.NDArray[np.uint8]) -> TarShard:
     with open_file(index) as file, np.load(file, allow_pickle=False) as kept:
         if not np.array_equal(kept["stamp"], stamp):
             raise ValueError("another shard, or the same before a change")
-        names, labels, left_out = (_texts(kept[name]) for name in ("names", "labels", "left_out"))
-        offsets, sizes = kept["offsets"], kept["sizes"]
-        problems = dict(zip(_texts(kept["problems"]), kept["counts"].tolist(), strict=True))
+        names, labels, left_out, kinds = (
+            _texts(kept[name]) for name in ("names", "labels", "left_out", "problems")
+        )
+        offsets, sizes, problems = (
+            kept["offsets"],
+            kept["sizes"],
+            dict(zip(kinds, kept["counts"].tolist(), strict=True)),
+        )
     if not len(names) == len(labels) == len(offsets) == len(sizes):
         raise ValueError("lengths differ")
     return TarShard(path, names, offsets, sizes, labels, left_out, problems)
