@@ -352,7 +352,7 @@ def _recipes(
         found[name] = tuple(
             text
             for text in assignments
-            if (text.partition(".")[0] in ("extract", "head")) == (method == "linear")
+            if text.startswith("images.") or text.startswith(("extract.", "head.")) == (method == "linear")
         )
         if method == "train" and not from_nothing:
             raise OptionError(
@@ -479,9 +479,9 @@ class _Work:
             weights = load_weights(start.weights, network=start.network)
             told = self.order.progress or no_progress
             order = replace(self.order, progress=lambda step, *where: told(f"{start.name}: {step}", *where))
+            order = replace(order, recipe=name, assignments=assignments)
             division = self.division or self._divide(weights, place, order)
-            order = replace(order, recipe=name, assignments=assignments, division=division)
-            report = follow_order(order, self.catalog, weights, place)
+            report = follow_order(replace(order, division=division), self.catalog, weights, place)
             keep_mark(place, mark)
         if report.evaluation is None:
             raise CatalogError("no image is left to test, so that nothing can be compared.", "Add images.")

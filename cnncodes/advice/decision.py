@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cnncodes.advice.evidence import Evidence, judge, measure_size
 from cnncodes.advice.facts import Fact, Finding, upgraded
 from cnncodes.advice.findings import find_problems
+from cnncodes.advice.fits import Fits, measure_fits
 from cnncodes.advice.reasons import (
     close_reason,
     knows_little,
@@ -36,6 +37,7 @@ from cnncodes.heads.splits import SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
 from cnncodes.networks import stage_table
+from cnncodes.weights.preprocessing import Fit, fit_word
 
 if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights, Weights
@@ -91,6 +93,12 @@ class Advice:
         Whether the weights are random numbers, of which similar and different say little.
     split : dict
         See :meth:`cnncodes.heads.Split.record`; empty in advice of earlier versions.
+    seen : float or None
+        Median share of a photograph that the network sees; None in advice of earlier versions.
+    fits : Fits or None
+        Whether it should see more; None where it sees enough, or a person has chosen.
+    fit : {"pad"} or None
+        How photographs should become squares; None: as the weights say, or a person.
     """
 
     evidence: Evidence
@@ -103,13 +111,17 @@ class Advice:
     thresholds: Thresholds
     untrained: bool = False
     split: dict[str, Any] = field(default_factory=dict)
+    seen: float | None = None
+    fits: Fits | None = None
+    fit: Fit | None = None
 
     @property
     def reasons(self) -> tuple[Fact, ...]:
-        """Why the set is small or large, and why the images are similar or different."""
+        """Why the set is small or large, why the images are similar or different, and whether all of a photograph should be seen."""
         return (
             size_reason(self.evidence, self.thresholds, self.amount),
             similarity_reason(self.evidence, self.thresholds, self.similarity),
+            *(() if self.fits is None else (Fact("fit", to_value(self.fits) | {"chosen": self.fit}),)),
         )
 
     @property
@@ -175,6 +187,7 @@ def advise(
     seed: int = 0,
     progress: Progress | None = None,
     gathered: Gathered | None = None,
+    fit: str | None = None,
 ) -> Advice:
     """Look at the images, measure, and say which recipe to follow.
 
@@ -199,6 +212,9 @@ def advise(
     progress : callable(step, done, total, word), optional
     gathered : Gathered, optional
         Of all images, from an extraction that has just read them: they are not decoded again.
+    fit : {"crop", "pad", "squash"}, optional
+        How photographs become squares, if a person has chosen. By default padded ones are compared with the centre crops where
+        these show little.
 
     Returns
     -------
@@ -211,16 +227,24 @@ def advise(
     OptionError
         If the thresholds cannot be used.
     """
-    from cnncodes.weights import load_weights
+    from cnncodes.weights import load_weights, with_fit
 
     weights, numbers = load_weights(weights), load_thresholds(thresholds)
+    weights = weights if fit is None else with_fit(weights, fit)
     size, rows = measure_size(catalog, split, seed)
     compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
     sample = extract_sample(catalog, rows, weights, images, compute, gathered)
     evidence = judge(sample, size)
     amount, similarity = decide(evidence, numbers)
+    fits: Fits | None = None
+    advised: Fit | None = None
+    if fit is None and weights.preprocessing.fit == "shorter" and sample.median_seen < numbers.little_seen:
+        fits = measure_fits(catalog, weights, sample, evidence.best_late.stage, compute)
+        ten = load_recipe(f"{amount}-{similarity}").extract.crops.startswith("ten")  # see more, too
+        fit = advised = "pad" if fits.better(numbers.fit_standard_errors) and not ten else None
     other = next_best(evidence, numbers, amount, similarity)
     words = data if data is not None else shlex.quote(str(catalog.root))
+    words += f" --fit {fit_word(fit)}" if fit else ""
     return Advice(
         evidence=evidence,
         amount=amount,
@@ -232,6 +256,9 @@ def advise(
         thresholds=numbers,
         untrained=weights.origin == "random",
         split=rows.record(catalog),
+        seen=sample.median_seen,
+        fits=fits,
+        fit=advised,
     )
 
 

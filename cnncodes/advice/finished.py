@@ -96,8 +96,9 @@ def finished_run(
         there = {TEST: HELD_OUT} | note["inputs"]
         if note.get("weights_mark") != mark or any(there.get(name) != inputs[name] for name in inputs):
             return None
-        advised = report.advice.recipe if report.advice else ""
-        asked = recipe_of_run(recipe or advised, assignments, mark[0] if mark else None, seed)
+        advised, fit = (report.advice.recipe, report.advice.fit) if report.advice else ("", None)
+        name, fit = (recipe, None) if recipe else (advised, fit)
+        asked = recipe_of_run(name, assignments, mark[0] if mark else None, seed, fit)
         return None if recipe_differences(place / KEPT, asked.to_toml()) else report
     except (CnnCodesError, OSError, LookupError, TypeError, AttributeError):
         return None  # running it says what is wrong

@@ -303,6 +303,17 @@ def recipe_of_run(
     return load_recipe(name, assignments, options=given)
 
 
+def asked_fit(recipe: str | os.PathLike[str] | None, assignments: Sequence[str]) -> str | None:
+    """How photographs are to become squares by a recipe, if one is asked for, and the changes in it; None if nothing says it."""
+    if recipe is not None:
+        return load_recipe(recipe, assignments).fit
+    draft = Draft()
+    for assignment in assignments:
+        draft.assign(assignment)
+    found: str | None = draft.given("images", "fit")
+    return found
+
+
 def plain_recipe(
     method: Method, assignments: Iterable[str] = (), *, options: Mapping[str, str] | None = None
 ) -> Recipe:
@@ -316,6 +327,13 @@ def _finish(draft: Draft, name: str, assignments: Iterable[str], options: Mappin
         draft.assign(assignment, option)
     for assignment in assignments:
         draft.assign(assignment)
+    crops = str(draft.given("extract", "crops"))
+    if (
+        draft.given("images", "fit") == "pad"
+        and crops.startswith("ten")
+        and draft.in_file("extract", "crops")
+    ):
+        draft.assign("extract.crops=center", "--fit")  # one crop shows all
     method = draft.method
     network = _network(draft, method) if method else None
     images = {} if network is None else {"crop": network.input_size}

@@ -74,6 +74,10 @@ def make_plan(
         expected = advice.advised.seconds
     elif advice and advice.recipe != note["recipe"]:
         why = (Fact("requested", {"advised": advice.recipe}),)
+    if (
+        advice and by == "person" and advice.fit and recipe.method != "train"
+    ):  # not followed: the recipe is the person's
+        why += tuple(fact for fact in advice.reasons if fact.kind == "fit")
     return RunPlan(
         folder=str(folder),
         images=len(catalog),

@@ -52,6 +52,8 @@ class Sample:
         Side of the grid that a stage was pooled to, or 0.
     positions : dict of str to int
         Numbers of each channel: 36 of AlexNet's pool5, 1 of a fully connected stage.
+    seen : float64 ndarray [n]
+        Share of each photograph that the network sees.
     one_colour : float64 ndarray [n]
         Part of the pixels of each image, as the network sees it, that have its median colour.
     late : tuple of str
@@ -73,6 +75,7 @@ class Sample:
     codes: dict[str, Array]
     grids: dict[str, int]
     positions: dict[str, int]
+    seen: Array
     one_colour: Array
     late: tuple[str, ...]
     confidence: float | None
@@ -80,6 +83,11 @@ class Sample:
     notes: dict[str, tuple[str, ...]]
     images_per_second: float
     device: str
+
+    @property
+    def median_seen(self) -> float:
+        """Of the images: how much of a photograph the network sees."""
+        return float(np.median(self.seen))
 
     @property
     def deepest(self) -> str:
@@ -154,6 +162,7 @@ def extract_sample(
         codes={stage: codes[places] for stage, codes in kept.codes.items()},
         grids=kept.grids,
         positions={stage: kept.positions(stage) for stage in kept.codes},
+        seen=kept.seen[places],
         one_colour=kept.one_colour[places],
         late=late_stages(weights.architecture),
         confidence=None if kept.confidence is None else float(kept.confidence[places].mean()),
@@ -211,7 +220,7 @@ class Gathered:
             stage: np.zeros((images, _numbers(self._shapes[stage], grid)), np.float16)
             for stage, grid in self.grids.items()
         }
-        self.one_colour = np.zeros(images)
+        self.seen, self.one_colour = np.ones(images), np.zeros(images)
         #: The largest probability that the classifier gives; None without one that was trained.
         self.confidence = np.zeros(images) if self._classifier else None
         self.problems: dict[int, str] = {}
@@ -230,6 +239,7 @@ class Gathered:
         assert block.pixels is not None, "the stream was asked for them"
         self.problems |= block.problems
         self.notes |= block.notes
+        self.seen[rows] = block.seen
         self.one_colour[rows] = [share_of_one_colour(pixels[0]) for pixels in block.pixels]
         for stage, grid in self.grids.items():
             values = codes[stage] if not grid else average_pool(codes[stage], self._shapes[stage], grid)

@@ -240,6 +240,18 @@ def _closer_similarity(v: Values) -> Reason:
     )
 
 
+def _fit(v: Values) -> Reason:
+    share = f"a median of {100 * v['seen']:.0f} % of a photograph"
+    judged = f"{percent(v['pad'])} of {v['judged']:,} images with all of each photograph, {percent(v['crop'])} with its centre"
+    change = f"{100 * v['gain']:+.1f} points, standard error {100 * v['gain_se']:.1f}"
+    figures = f"A simple classifier on {v['stage']} is correct for {judged} ({change})."
+    if v["chosen"]:
+        return Reason(f"The centre crop shows {share}, and all of it, padded, is better: --fit pad.", figures)
+    if v["gain"] > v["gain_se"]:
+        return Reason(f"The centre crop shows {share}; all of it may be better: try --fit pad.", figures)
+    return Reason(f"The centre crop shows {share}, and all of it, padded, is no better.", figures)
+
+
 def _head(v: Values) -> Reason:
     """Of the layer that a head reads, what it is worth there, and what chose both."""
     reads = f"The head, a linear classifier, reads the codes of {v['stage']}"
@@ -267,6 +279,7 @@ REASONS: dict[str, Callable[[Values], Reason]] = {
     "close": _close,
     "closer-size": _closer_size,
     "closer-similarity": _closer_similarity,
+    "fit": _fit,
     "head": _head,
     "epoch": _epoch,
     "requested": lambda v: Reason(f"The recipe was requested; the advice would have been {v['advised']}."),

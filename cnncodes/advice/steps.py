@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from cnncodes.advice.division import (
 )
 from cnncodes.advice.facts import Fact, upgraded
 from cnncodes.advice.growth import known_images, remove_before
-from cnncodes.advice.recipe import KEPT, Recipe, recipe_of_run
+from cnncodes.advice.recipe import KEPT, Recipe, asked_fit, recipe_of_run
 from cnncodes.advice.run_record import (
     ADVICE,
     BEFORE,
@@ -64,9 +64,7 @@ from cnncodes.heads import fit_linear, load_model
 from cnncodes.heads.splits import HELD_OUT, is_divided
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
-
-if TYPE_CHECKING:
-    from cnncodes.weights import Weights
+from cnncodes.weights import Weights, with_fit
 
 Array = np.ndarray[Any, Any]
 
@@ -142,6 +140,11 @@ class RunSteps:
     note: RunNote
     order: RunOrder
     gathered: Gathered | None = None
+
+    def __post_init__(self) -> None:
+        self.fit = asked_fit(self.order.recipe, self.order.assignments)
+        if self.fit is not None and self.weights is not None:
+            self.weights = with_fit(self.weights, self.fit)
 
     @property
     def compute(self) -> Compute:
@@ -269,7 +272,15 @@ class RunSteps:
             pairs.append(rows[near])
         return usable, same, groups_of(len(self.catalog), np.concatenate(pairs))
 
-    def _extract(self, catalog: Catalog, path: Path, layers: str, crops: str, gather: bool = False) -> None:
+    def _extract(
+        self,
+        catalog: Catalog,
+        path: Path,
+        layers: str,
+        crops: str,
+        gather: bool = False,
+        fit: str | None = None,
+    ) -> None:
         """Make or go on with a codes file; the split that it was made with is brought up to date.
 
         With ``gather`` the advice's codes are computed in the same pass, if there are few enough images.
@@ -282,7 +293,7 @@ class RunSteps:
         if path.exists():
             carry_splits(path, catalog)
         make = functools.partial(
-            plan_extraction, catalog, path, self.weights, layers=layers, crops=crops, device=self.order.device,
+            plan_extraction, catalog, path, self.weights, layers=layers, crops=crops, fit=fit, device=self.order.device,
             workers=self.order.workers, processes=self.order.processes,
         )  # fmt: skip
         plan = make()
@@ -316,7 +327,7 @@ class RunSteps:
             try:
                 advice = advise(
                     divided, self.weights, data=self.order.data, device=self.compute.device, workers=self.compute.workers,
-                    seed=self.compute.seed,
+                    seed=self.compute.seed, fit=self.fit,
                     progress=self.compute.progress, gathered=self.gathered,
                 )  # fmt: skip
             except HeadError:
@@ -330,7 +341,7 @@ class RunSteps:
 
     def _choose(self, asked: Recipe | None, advice: Advice | None) -> Recipe:
         """The recipe to follow, with every number; kept, and refused if it is another one later."""
-        chosen = asked or self._resolved(advice.recipe if advice else "")
+        chosen = asked or self._resolved(advice)
         self.check_recipe(chosen)
         kept = self.folder / KEPT
         if not kept.exists():
@@ -340,14 +351,15 @@ class RunSteps:
             write_whole(kept, chosen.to_toml())
         return chosen
 
-    def _resolved(self, name: str) -> Recipe:
+    def _resolved(self, advice: Advice | None) -> Recipe:
         weights = self.weights.name if self.weights else None
-        return recipe_of_run(name, self.order.assignments, weights, self.order.seed)
+        name, fit = (advice.recipe, advice.fit) if advice else ("", None)
+        return recipe_of_run(name, self.order.assignments, weights, self.order.seed, fit)
 
     def advised(self) -> Recipe | None:
         """The recipe of the advice that is there, with what is asked to be changed in it."""
         path = self.folder / ADVICE
-        return self._resolved(Advice.from_json(read_text(path)).recipe) if path.exists() else None
+        return self._resolved(Advice.from_json(read_text(path))) if path.exists() else None
 
     def check_recipe(self, chosen: Recipe | None) -> None:
         """Raise ResumeError if the run follows another recipe already."""
@@ -358,16 +370,23 @@ class RunSteps:
                 "Repeat it as it was started, choose another folder with -o, or start anew with --overwrite.",
             )
 
+    def _fitted(self, recipe: Recipe) -> Weights:
+        """The weights, with the recipe's way to make a photograph a square."""
+        assert self.weights is not None
+        return self.weights if recipe.fit is None else with_fit(self.weights, recipe.fit)
+
     def _linear(self, recipe: Recipe, divided: Catalog) -> Made:
         """Codes of the recipe's layers, and its head on them."""
         assert self.weights is not None
         network = self.weights.architecture
         recipe = recipe.for_network(network)
         extract, head = recipe.extract, recipe.head
+        seen = self._fitted(recipe).preprocessing
         plain = network.select(extract.layers) == late_stages(network) and extract.crops == "center"
+        plain &= seen == self.weights.preprocessing
         codes, path = self.folder / (CODES if plain else LAYERS), self.folder / MODEL
         with self._timed("codes"):
-            self._extract(divided, codes, extract.layers, extract.crops)
+            self._extract(divided, codes, extract.layers, extract.crops, fit=recipe.fit)
         if not path.exists():
             with self._timed("fit"):
                 self.compute.progress("fitting", 0, 0, "")
@@ -418,8 +437,7 @@ class RunSteps:
                         divided, get_network(recipe.network), recipe.images, folder, settings, **options
                     )
                 else:
-                    assert self.weights is not None
-                    result = finetune(divided, self.weights, folder, settings, **options)
+                    result = finetune(divided, self._fitted(recipe), folder, settings, **options)
             best = result.best
             values = {"epochs": len(result.epochs), "epoch": best.epoch, "val_accuracy": best.val_accuracy}
             self.note.keep(chosen=to_value(Fact("epoch", values)), unreadable=result.unreadable)

@@ -31,6 +31,8 @@ class Thresholds:
     wrong_label_other: Positive
     stray_distance: Positive
     one_colour: Positive
+    little_seen: Positive
+    fit_standard_errors: Positive
 
 
 def load_thresholds(path: str | os.PathLike[str] | None = None) -> Thresholds:

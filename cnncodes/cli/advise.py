@@ -11,6 +11,7 @@ from cnncodes.cli import options
 from cnncodes.cli.arguments import check_folder, load_weights, parse_split
 from cnncodes.cli.console import Reporter, plain
 from cnncodes.cli.groups import Machine, Reading
+from cnncodes.cli.results import say_seen
 from cnncodes.core.words import duration, one_line, percent
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def advise(
     data: options.Data,
     weights: options.Weights = "imagenet",
     model: options.Network = None,
+    fit: options.OneFit = None,
     output: options.AdviceFolder = None,
     split: options.SplitRule = "auto",
     seed: options.Seed = 0,
@@ -38,7 +40,7 @@ def advise(
 
     At most 2,000 images go through the network once. Each layer is judged by how well it separates the classes: if the last
     one is as good as any before it, the images resemble those the weights were trained on. With many images, fine-tuning
-    pays; with few, a linear head is safer. Also lists copies in both splits, labels that look wrong, tiny classes and
+    pays; with few, a linear head is safer. If the centre crop shows little of the photos, padded photos are compared with it. Also lists copies in both splits, labels that look wrong, tiny classes and
     unreadable files.
 
         cnncodes advise photos/
@@ -55,7 +57,7 @@ def advise(
     with reporter.steps() as progress:
         advice = ask(
             catalog, loaded, data=reading.words(data), split=parse_split(split), thresholds=thresholds, seed=seed,
-            progress=progress, **vars(machine),
+            fit=fit, progress=progress, **vars(machine),
         )  # fmt: skip
     print_advice(reporter, advice)
     if output is not None:
@@ -76,6 +78,7 @@ def print_advice(reporter: Reporter, advice: Advice) -> None:
     reporter.result(f"always the largest class: {percent(evidence.majority)}; split: {evidence.size.how}")
     if evidence.confidence is not None:
         reporter.result(f"mean confidence of the network's own classifier: {percent(evidence.confidence)}")
+    say_seen(reporter, advice.seen)
     print_findings(reporter.result, advice.warnings)
     reporter.result()
     for option, name in ((advice.advised, "recipe"), (advice.runner_up, "runner-up")):

@@ -117,6 +117,13 @@ def check_picture(output: str | Path, suffix: str, overwrite: bool) -> None:
     check_free(output, overwrite)
 
 
+def fit_entries(fit: str | None) -> list[str]:
+    """Entries of a recipe for --fit."""
+    if fit is None:
+        return []
+    return ["extract.crops=ten"] if fit == "ten" else [f"images.fit={'shorter' if fit == 'crop' else fit}"]
+
+
 def load_weights(reporter: Reporter, name: str, network: str | None, fit: str | None = None) -> Weights:
     """Weights by name, with a note about what their file has besides the network, or lacks; ``fit``: see ``with_fit``."""
     from cnncodes.weights import load_weights as load

@@ -182,6 +182,7 @@ Crops = Annotated[str, option("--crops", "CROPS", more=True, text=
 Fit = Annotated[str | None, option("--fit", "HOW",
     "How a photo becomes a square: crop (its centre), pad (all of it, the mean colour around it), squash (all of it, distorted) or "
     "ten (ten crops, averaged). [default: as recorded with the weights, mostly crop]")]
+RunFit = Annotated[str | None, option("--fit", "crop|pad|squash|ten", "How a photo becomes a square, as for extract.", more=True)]
 OneFit = Annotated[str | None, option("--fit", "HOW", more=True, text=
     "How a photo becomes a square: crop (its centre), pad (all of it, the mean colour around it) or squash (all of it, distorted). "
     "[default: as recorded with the weights, mostly crop]")]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from cnncodes.cli import options
 from cnncodes.cli.advise import print_findings
-from cnncodes.cli.arguments import load_weights
+from cnncodes.cli.arguments import fit_entries, load_weights
 from cnncodes.cli.compare import print_comparison, teller
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.groups import Machine, Reading
-from cnncodes.cli.results import accuracy_text, print_confusions
+from cnncodes.cli.results import accuracy_text, print_confusions, say_seen
 from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.core.words import counted, duration, one_line, percent, shell, size
 
@@ -31,6 +31,7 @@ def run(
     weights: options.StartWeights = None,
     model: options.Network = None,
     recipe: options.RunRecipe = None,
+    fit: options.RunFit = None,
     set_: options.Set = None,
     try_: options.Try = None,
     test: options.TestShare = None,
@@ -63,13 +64,14 @@ def run(
 
     check_outside(data, output)
     recipes = [] if try_ is None else _known_recipes(try_.split(","))
+    set_ = [*fit_entries(fit), *(set_ or ())]
     catalog = reading.catalog(data)
     reporter.note(catalog.describe())
     start = _weights_name(weights, recipe, set_)
     mark = weights_mark(start)
     before = None if overwrite else finished_on(output)
     shown = before and model is None
-    report = finished_run(catalog, mark, output, recipe, set_ or (), seed, test) if shown else None
+    report = finished_run(catalog, mark, output, recipe, set_, seed, test) if shown else None
     if report is None:
         from cnncodes.advice import plan_run
         from cnncodes.advice import run as run_all
@@ -77,7 +79,7 @@ def run(
         loaded = None if start is None else load_weights(reporter, start, model)
         with reporter.steps() as progress:
             given: dict[str, Any] = vars(machine) | {
-                "recipe": recipe, "assignments": set_ or (), "data": reading.words(data), "processes": processes,
+                "recipe": recipe, "assignments": set_, "data": reading.words(data), "processes": processes,
                 "seed": seed, "test": test, "progress": progress,
             }  # fmt: skip
             if dry_run:
@@ -100,8 +102,9 @@ def run(
     _draw(report)
     tried = {}
     if recipes:
+        advised = report.advice.fit if report.advice and report.chosen_by == "advice" else None
         order = vars(machine) | {
-            "assignments": set_ or (),
+            "assignments": [*fit_entries(advised), *set_],
             "data": reading.words(data),
             "processes": processes,
             "seed": seed,
@@ -161,6 +164,7 @@ def _teller(reporter: Reporter) -> Callable[[str, Any], None]:
         if what == "split":
             reporter.note(f"split: {one_line(record.how)}")
         elif what == "advice":
+            say_seen(reporter, record.seen)
             print_findings(reporter.note, record.warnings, MOST_FINDINGS)
         elif what == "plan":
             _print_recipe(reporter.note, record)

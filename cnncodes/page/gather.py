@@ -94,7 +94,10 @@ def read_run(
     epochs, range_test = _training(place, report)
     with reading("the recipe in the run's report"):
         recipe = parse_toml(report.recipe_text)
-        weights, head = (recipe.get(a, {}).get(b, "") for a, b in (("network", "weights"), ("head", "kind")))
+        weights, fit, head = (
+            recipe.get(a, {}).get(b, "")
+            for a, b in (("network", "weights"), ("images", "fit"), ("head", "kind"))
+        )
     return RunPage(
         title=title or place.resolve().name,
         report=report,
@@ -108,6 +111,7 @@ def read_run(
         samples=samples,
         split=dict(note.get("split_record") or {}),
         weights=str(weights),
+        fit=str(fit),
         head=str(head),
         cards=small,
         missing=missing,

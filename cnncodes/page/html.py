@@ -21,6 +21,7 @@ from cnncodes.core.compute import Progress
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError
 from cnncodes.core.files import parse_json
 from cnncodes.core.outputs import replacing
+from cnncodes.images.preprocess import NEARLY_ALL
 from cnncodes.page.gather import read_run
 from cnncodes.page.record import RunPage
 from cnncodes.page.views import views
@@ -176,6 +177,7 @@ def _environment() -> Environment:
             plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
         ),
     )
+    environment.globals["nearly_all"] = NEARLY_ALL
     environment.filters |= {
         "exact": Exact,
         "n": "{:,}".format,

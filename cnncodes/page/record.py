@@ -154,6 +154,8 @@ class RunPage:
         How the images were divided (:meth:`cnncodes.heads.Split.record`); empty for older runs.
     weights : str
         Name of the weights that the run began with; empty for a network trained from random numbers.
+    fit : str
+        How the recipe makes a photograph a square; empty where the weights say it.
     head : str
         Kind of the head that the recipe asks for; empty for a training.
     cards : dict of int to bytes
@@ -183,6 +185,7 @@ class RunPage:
     samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
     weights: str = ""
+    fit: str = ""
     head: str = ""
     cards: dict[int, bytes] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)

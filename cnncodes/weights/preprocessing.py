@@ -117,7 +117,7 @@ def with_margin(crop: int) -> int:
     return round(crop * 256 / 224)
 
 
-def fit_word(fit: Fit) -> str:
+def fit_word(fit: str) -> str:
     """The word for a fit in a command: "crop" for "shorter"."""
     return "crop" if fit == "shorter" else fit
 

@@ -65,7 +65,7 @@ def made_evidence(strengths: dict[str, float], each: int = 60, seed: int = 0) ->
     sample = Sample(
         rows=np.arange(len(catalog)), fitted=np.isin(np.arange(len(catalog)), split.train),
         labels=catalog.labels.astype(np.int64), codes=codes, grids=dict.fromkeys(codes, 0),
-        positions=dict.fromkeys(codes, 1), one_colour=np.zeros(len(catalog)),
+        positions=dict.fromkeys(codes, 1), seen=np.ones(len(catalog)), one_colour=np.zeros(len(catalog)),
         late=tuple(stage for stage in codes if stage.startswith("fc")),
         confidence=None, problems={}, notes={}, images_per_second=100.0, device="CPU",
     )  # fmt: skip

@@ -472,6 +472,17 @@ def test_weights_are_told_by_what_they_were_trained_on(linear) -> None:
     assert "of ImageNet" in said("imagenet") and "ImageNet" not in said("mine.safetensors")
 
 
+def test_how_much_of_a_photograph_is_seen_is_on_the_page(linear) -> None:
+    def said(seen: float | None, fit: str = "") -> str:
+        advice = dataclasses.replace(linear.report.advice, seen=seen)
+        return Seen(render(dataclasses.replace(changed(linear.page, advice=advice), fit=fit)), "data").text
+
+    assert "a median of 57 % of its area" in said(0.571)
+    assert "all of each photograph" in said(0.571, "pad") and "median of" not in said(0.571, "pad")
+    for nothing in (said(None), said(0.95)):
+        assert "of each photograph" not in nothing
+
+
 def test_figures_of_the_reasons_are_folded(linear) -> None:
     seen = Seen(render(linear.page))
     reasons = (linear.report.reasons[0], *linear.report.advice.reasons)
