@@ -22,7 +22,7 @@ from cnncodes.cli.fit_linear import fit_linear
 from cnncodes.cli.info import info
 from cnncodes.cli.predict import predict
 from cnncodes.cli.probe import probe
-from cnncodes.cli.run_command import report, run
+from cnncodes.cli.run_command import card, report, run
 from cnncodes.cli.training import finetune, train
 
 HELP = """
@@ -72,7 +72,7 @@ HEADINGS: dict[str, dict[str, Callable[..., None] | tuple[str, Functions]]] = {
         "weights": (weights.SUMMARY, weights.COMMANDS),
         "benchmark": benchmark,
     },
-    "See": {"show": (show.SUMMARY, show.COMMANDS), "report": report},
+    "See": {"show": (show.SUMMARY, show.COMMANDS), "report": report, "card": card},
 }
 COMMANDS = tuple(
     (name, options.expand(entry))

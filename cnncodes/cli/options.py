@@ -128,6 +128,7 @@ TrainingFolder = Annotated[str, option("--output -o", "FOLDER", "Output folder: 
 AdviceFolder = Annotated[str | None, option("--output -o", "FOLDER", "Also write advice.json and depth.png here.")]
 RecipeCopy = Annotated[str | None, option("--output -o", "FILE", "Output file. [default: RECIPE.toml]")]
 PageOutput = Annotated[str | None, option("--output -o", "FILE.html", "Output file. [default: RUN/report.html]")]
+CardOutput = Annotated[str, option("--output -o", "FILE.md", "Output file.")]
 PageTitle = Annotated[str | None, option("--title", "TEXT", "Title of the page. [default: name of the folder]")]
 ProbePicture = Annotated[str | None, option("--output -o", "FILE.png", "Also draw the result.")]
 Picture = Annotated[str | None, option("--output -o", "FILE.png", "Output picture. [default: COMMAND-IMAGE.png here]")]

@@ -318,3 +318,28 @@ def report(
     )
     reporter.document(page)
     reporter.next(f"open {Path(page.path).resolve().as_uri()} in a browser")
+
+
+def card(
+    folder: options.FinishedRun,
+    output: options.CardOutput = "MODEL_CARD.md",
+    overwrite: options.Overwrite = False,
+    *,
+    reporter: Reporter,
+) -> None:
+    """Write the model card of a run as Markdown.
+
+    Says what the model is, the classes with their counts, how it was split and tested, accuracy with its interval and by class,
+    calibration, what the model is not for, where its weights are from, the recipe, the command and the versions. Licence, contact and
+    uses that would do harm are left for you to fill in.
+
+        cnncodes card out -o MODEL_CARD.md
+    """
+    from cnncodes.cli.arguments import check_free
+    from cnncodes.page import write_card
+
+    check_free(output, overwrite, ".md", "a model card")
+    path = write_card(folder, output, overwrite=overwrite)
+    reporter.result(f"written: {path}")
+    reporter.document(output=str(path))
+    reporter.next(f"fill in licence, contact and what the model is not for in {shell(path)}")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from cnncodes.advice.run_record import PAGE, page_is_current
+from cnncodes.page.card import write_card
 from cnncodes.page.exploring import Exploration, explore
 from cnncodes.page.gallery import write_gallery
 from cnncodes.page.gather import read_run
@@ -22,6 +23,7 @@ __all__ = [
     "page_is_current",
     "read_run",
     "render",
+    "write_card",
     "write_gallery",
     "write_report",
 ]

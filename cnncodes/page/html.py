@@ -8,6 +8,7 @@ import hashlib
 import html
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnncodes.advice.finished import read_records
 from cnncodes.advice.run_record import PAGE
-from cnncodes.advice.sentences import note_text, reason_of
+from cnncodes.advice.sentences import finding_text, note_text, reason_of
 from cnncodes.core.compute import Progress
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError
 from cnncodes.core.files import parse_json
@@ -181,7 +182,11 @@ def _environment() -> Environment:
     environment.filters |= {
         "exact": Exact,
         "n": "{:,}".format,
+        "code": _code,
+        "fence": _fence,
+        "finding": finding_text,
         "note": note_text,
+        "yaml": lambda text: Exact(json.dumps(plain(text), ensure_ascii=False)),
         "reason": reason_of,
         "counted": counted,
         "data_uri": data_uri,
@@ -192,6 +197,35 @@ def _environment() -> Environment:
     }
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
+
+
+def markdown_source(name: str, **values: Any) -> str:
+    """A template of Markdown with its values; a text that is not made by a filter is on one line, and its signs mean nothing."""
+    environment = _environment().overlay(
+        autoescape=False,
+        finalize=lambda value: (
+            _escaped(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+        ),
+    )
+    return environment.get_template(f"{name}.md").render(**values)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|~$&!])", r"\\\1", plain(text))
+
+
+def _fence(text: str, language: str) -> Exact:
+    """A block of code, fenced by more marks than it has."""
+    marks = "`" * (1 + max(2, *map(len, re.findall("`+", text)), 0))
+    lines = "\n".join(map(plain, text.strip().split("\n")))
+    return Exact(f"{marks}{language}\n{lines}\n{marks}")
+
+
+def _code(text: str) -> Exact:
+    """A piece of code in a line, or in a cell of a table."""
+    marks = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    padding = " " if len(marks) > 1 else ""
+    return Exact(marks + padding + plain(text).replace("|", "\\|") + padding + marks)
 
 
 def _source(environment: Environment, name: str) -> str:
