@@ -23,9 +23,9 @@ from cnncodes.advice.recipe_schema import HeadSettings as HeadSettings
 from cnncodes.advice.recipe_schema import When as When
 from cnncodes.advice.run_order import plan_run as plan_run
 from cnncodes.advice.run_order import run as run
+from cnncodes.advice.run_record import RunOrder as RunOrder
 from cnncodes.advice.run_record import RunPlan as RunPlan
 from cnncodes.advice.run_record import RunReport as RunReport
-from cnncodes.advice.steps import RunOrder as RunOrder
 from cnncodes.advice.strays import Stray as Stray
 from cnncodes.advice.strays import Strays as Strays
 from cnncodes.advice.strays import find_strays as find_strays

@@ -30,10 +30,11 @@ from cnncodes.advice.run_record import (
     TABLE,
     TRY,
     RunNote,
+    RunOrder,
     RunReport,
     inputs_of,
 )
-from cnncodes.advice.steps import RunOrder, RunSteps
+from cnncodes.advice.steps import RunSteps
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.stream import settings_of, stream
 from cnncodes.core.compute import Compute, Progress, no_progress
@@ -298,7 +299,7 @@ def try_recipes(
     recipes : sequence of str
         As for :func:`compare`; ``all`` stands for those of the package that start from weights and suit the number of images.
     order : RunOrder
-        How: assignments, data, seed, device, progress.
+        How: its assignments, data, seed, device and progress count.
     told : callable(model, recipe, RunReport or FailedModel)
         Called as each recipe is done.
     """
@@ -312,11 +313,12 @@ def try_recipes(
     place = folder / TRY
     place.mkdir(exist_ok=True)
     with locked(place / "compare"):
-        work = _Work(catalog, place, replace(order, assignments=(), codes=folder), division)
+        work = _Work(catalog, place, replace(order, test=None, codes=folder, told=None), division)
         work.follow(start, report.recipe, (), report)
         for recipe, assignments in asked.items():
             if USUAL.get(recipe, recipe) != report.recipe:
                 told(start.name, recipe, work.follow(start, recipe, assignments))
+                work.compared()  # what there is, if the next one is interrupted
         return work.compared()
 
 
@@ -327,10 +329,10 @@ def read_tried(folder: Path) -> ModelComparison | None:
 
 
 def suitable(report: RunReport) -> list[str]:
-    """Recipes of the package that start from weights; the one for a few images per class only where there are so few."""
-    methods = {name: load_recipe(name).method for name in recipe_files()}
+    """Recipes of the package that start from weights, the fast ones first; that for a few images per class only where there are so few."""
     few = report.train <= FEW * report.classes
-    return [name for name, method in methods.items() if method != "train" and (few or name != "few-shot")]
+    methods = {name: load_recipe(name).method for name in recipe_files() if few or name != "few-shot"}
+    return [name for wanted in ("linear", "finetune") for name, method in methods.items() if method == wanted]
 
 
 def write_table(comparison: ModelComparison, path: Path) -> None:
@@ -470,18 +472,18 @@ class _Work:
         """The report of the model's run, which is finished first where it is not; raises CatalogError if nothing was tested."""
         place = self.folder / _file_name(f"{start.name}-{recipe}")
         mark, name = [*weights_mark(start.weights), start.network], USUAL.get(recipe, recipe)
-        report = finished_run(self.catalog, mark, place, name, assignments, self.order.seed)
+        order = replace(self.order, recipe=name, assignments=assignments)
+        report = finished_run(self.catalog, mark, place, order)
         if report and not self._has_split(place):
             report = None
         if report is None:
             from cnncodes.weights import load_weights
 
             weights = load_weights(start.weights, network=start.network)
-            told = self.order.progress or no_progress
-            order = replace(self.order, progress=lambda step, *where: told(f"{start.name}: {step}", *where))
-            order = replace(order, recipe=name, assignments=assignments)
-            division = self.division or self._divide(weights, place, order)
-            report = follow_order(replace(order, division=division), self.catalog, weights, place)
+            told = order.progress or no_progress
+            order = replace(order, progress=lambda step, *where: told(f"{start.name}: {step}", *where))
+            order = replace(order, division=self.division or self._divide(weights, place, order))
+            report = follow_order(order, self.catalog, weights, place)
             keep_mark(place, mark)
         if report.evaluation is None:
             raise CatalogError("no image is left to test, so that nothing can be compared.", "Add images.")

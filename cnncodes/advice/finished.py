@@ -6,12 +6,20 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cnncodes.advice.recipe import KEPT, recipe_of_run
-from cnncodes.advice.run_record import KIND, NOTE, REPORT, SPLIT, TEST, RunReport, recipe_differences
+from cnncodes.advice.run_record import (
+    KIND,
+    NOTE,
+    REPORT,
+    SPLIT,
+    TEST,
+    RunOrder,
+    RunReport,
+    recipe_differences,
+)
 from cnncodes.codes.file import CodesFile, Provenance
 from cnncodes.core.errors import CnnCodesError, ModelError
 from cnncodes.core.files import model_file, read_json
@@ -66,39 +74,22 @@ def keep_mark(folder: str | os.PathLike[str], mark: list[Any]) -> None:
 
 
 def finished_run(
-    catalog: Catalog,
-    mark: list[Any],
-    folder: str | os.PathLike[str],
-    recipe: str | None,
-    assignments: Sequence[str],
-    seed: int,
-    test: float | None = None,
+    catalog: Catalog, mark: list[Any], folder: str | os.PathLike[str], order: RunOrder
 ) -> RunReport | None:
-    """The report of a finished run that these images, weights, recipe and seed would show again; no network is loaded.
+    """The report of a finished run that these images, weights (:func:`weights_mark`) and order would show again; no network is loaded.
 
-    Parameters
-    ----------
-    catalog : Catalog
-    mark : list
-        Of :func:`weights_mark`.
-    folder, recipe, assignments, seed, test
-        As for :func:`cnncodes.advice.run`.
-
-    Returns
-    -------
-    RunReport or None
-        None if there is none, if anything is another one, or if that cannot be known without the weights.
+    None if there is none, if anything is another one, or if that cannot be known without the weights.
     """
     place = Path(folder)
     try:
         report, note = read_records(place)
-        inputs = {**catalog_digests(catalog), "seed": seed, TEST: HELD_OUT if test is None else test}
+        inputs = {**catalog_digests(catalog), "seed": order.seed, TEST: order.share}
         there = {TEST: HELD_OUT} | note["inputs"]
         if note.get("weights_mark") != mark or any(there.get(name) != inputs[name] for name in inputs):
             return None
         advised, fit = (report.advice.recipe, report.advice.fit) if report.advice else ("", None)
-        name, fit = (recipe, None) if recipe else (advised, fit)
-        asked = recipe_of_run(name, assignments, mark[0] if mark else None, seed, fit)
+        name, fit = (order.recipe, None) if order.recipe else (advised, fit)
+        asked = recipe_of_run(name, order.assignments, mark[0] if mark else None, order.seed, fit)
         return None if recipe_differences(place / KEPT, asked.to_toml()) else report
     except (CnnCodesError, OSError, LookupError, TypeError, AttributeError):
         return None  # running it says what is wrong

@@ -16,6 +16,7 @@ from cnncodes.advice.run_record import (
     NOTE,
     REPORT,
     RunNote,
+    RunOrder,
     RunPlan,
     RunReport,
     check_empty,
@@ -23,7 +24,7 @@ from cnncodes.advice.run_record import (
     left_by_run,
     remove_run,
 )
-from cnncodes.advice.steps import RunOrder, RunSteps
+from cnncodes.advice.steps import RunSteps
 from cnncodes.core.errors import CatalogError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.outputs import locked
 from cnncodes.heads.splits import is_divided

@@ -8,17 +8,18 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnncodes.advice.decision import Advice
 from cnncodes.advice.facts import Fact, Finding, upgraded
 from cnncodes.advice.recipe import KEPT
 from cnncodes.advice.sentences import finding_value, note_value, reason_value
 from cnncodes.codes.file import Provenance
+from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.files import parse_json, parse_toml, read_json, read_text, reading
 from cnncodes.core.outputs import locked, partials, remove_partials, replacing, write_whole
@@ -27,7 +28,10 @@ from cnncodes.evaluation import Evaluation
 from cnncodes.heads.splits import HELD_OUT
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests
-from cnncodes.weights import Weights
+
+if TYPE_CHECKING:
+    from cnncodes.advice.division import Division
+    from cnncodes.weights import Weights
 
 KIND = "cnncodes run"
 NOTE = "run.json"
@@ -74,6 +78,67 @@ class Earlier:
         found = report.evaluation
         top1 = None if found is None else found.top1
         return cls(report.finished, report.images, report.test, top1, report.recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOrder:
+    """What a person asks of a run: the keywords of :func:`~cnncodes.advice.run` and :func:`~cnncodes.advice.plan_run`.
+
+    Parameters
+    ----------
+    recipe : name or path, optional
+        By default the advised one.
+    assignments : sequence of str
+        Changes in the recipe: ``"train.epochs=3"``.
+    data : str, optional
+        How the images are named in a command.
+    test : float, optional
+        Share of each class to keep for the test, 0..1, of images without a split of their own; by default 0.2.
+    device : str, default "auto"
+    workers : int, optional
+        Decoding threads.
+    processes : int, default 1
+        Worker processes that extract and test.
+    seed : int, default 0
+    progress : callable(step, done, total, word), optional
+    notes : callable(text), optional
+        Told what a person should know of a training: a restart, a loss that stands still and what to try.
+    told : callable(what, record), optional
+        Called as soon as something is known that was not known before: ``"split"`` with the division, ``"advice"`` with the
+        :class:`~cnncodes.advice.Advice`, ``"plan"`` with the :class:`~cnncodes.advice.RunPlan`.
+    overwrite : bool, default False
+        Take away what a run has left in the folder, and start anew; other files there are not touched.
+    division : Division, optional
+        A split that is already made, such as that of a comparison. No advice is computed then: name the recipe.
+    codes : path, optional
+        Folder of a run on the same images whose codes may be used.
+    """
+
+    recipe: str | os.PathLike[str] | None = None
+    assignments: Sequence[str] = ()
+    data: str | None = None
+    test: float | None = None
+    device: str = "auto"
+    workers: int | None = None
+    processes: int = 1
+    seed: int = 0
+    progress: Progress | None = None
+    notes: Callable[[str], None] | None = None
+    told: Callable[[str, Any], None] | None = None
+    overwrite: bool = False
+    division: Division | None = None
+    codes: Path | None = None
+
+    @property
+    def share(self) -> float:
+        """Of each class, to keep for the test."""
+        return HELD_OUT if self.test is None else self.test
+
+    @property
+    def compute(self) -> Compute:
+        """Where the work is done."""
+        progress = self.progress or no_progress
+        return Compute(self.device, self.workers, self.processes, seed=self.seed, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +44,7 @@ from cnncodes.advice.run_record import (
     SPLIT,
     TRAINING,
     RunNote,
+    RunOrder,
     RunPlan,
     RunReport,
     recipe_differences,
@@ -54,80 +54,19 @@ from cnncodes.advice.run_report import Made, chosen_head, make_plan, make_report
 from cnncodes.advice.sample import MOST_IMAGES, Gathered, late_stages
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
-from cnncodes.core.compute import Compute, Progress, no_progress
+from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CodesFileError, HeadError, ResumeError
 from cnncodes.core.files import read_text
 from cnncodes.core.outputs import write_whole
 from cnncodes.core.records import from_value, to_value
 from cnncodes.evaluation import EvaluationResult, Predictions, evaluate
 from cnncodes.heads import fit_linear, load_model
-from cnncodes.heads.splits import HELD_OUT, is_divided
+from cnncodes.heads.splits import is_divided
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
 from cnncodes.weights import Weights, with_fit
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOrder:
-    """What a person asks of a run: the keywords of :func:`~cnncodes.advice.run` and :func:`~cnncodes.advice.plan_run`.
-
-    Parameters
-    ----------
-    recipe : name or path, optional
-        By default the advised one.
-    assignments : sequence of str
-        Changes in the recipe: ``"train.epochs=3"``.
-    data : str, optional
-        How the images are named in a command.
-    test : float, optional
-        Share of each class to keep for the test, 0..1, of images without a split of their own; by default 0.2.
-    device : str, default "auto"
-    workers : int, optional
-        Decoding threads.
-    processes : int, default 1
-        Worker processes that extract and test.
-    seed : int, default 0
-    progress : callable(step, done, total, word), optional
-    notes : callable(text), optional
-        Told what a person should know of a training: a restart, a loss that stands still and what to try.
-    told : callable(what, record), optional
-        Called as soon as something is known that was not known before: ``"split"`` with the division, ``"advice"`` with the
-        :class:`~cnncodes.advice.Advice`, ``"plan"`` with the :class:`~cnncodes.advice.RunPlan`.
-    overwrite : bool, default False
-        Take away what a run has left in the folder, and start anew; other files there are not touched.
-    division : Division, optional
-        A split that is already made, such as that of a comparison. No advice is computed then: name the recipe.
-    codes : path, optional
-        Folder of a run on the same images whose codes may be used.
-    """
-
-    recipe: str | os.PathLike[str] | None = None
-    assignments: Sequence[str] = ()
-    data: str | None = None
-    test: float | None = None
-    device: str = "auto"
-    workers: int | None = None
-    processes: int = 1
-    seed: int = 0
-    progress: Progress | None = None
-    notes: Callable[[str], None] | None = None
-    told: Callable[[str, Any], None] | None = None
-    overwrite: bool = False
-    division: Division | None = None
-    codes: Path | None = None
-
-    @property
-    def share(self) -> float:
-        """Of each class, to keep for the test."""
-        return HELD_OUT if self.test is None else self.test
-
-    @property
-    def compute(self) -> Compute:
-        """Where the work is done."""
-        progress = self.progress or no_progress
-        return Compute(self.device, self.workers, self.processes, seed=self.seed, progress=progress)
 
 
 @dataclass(eq=False)

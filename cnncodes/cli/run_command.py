@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.core.words import counted, duration, one_line, percent, shell, size
 
 if TYPE_CHECKING:
-    from cnncodes.advice import ModelComparison, RunPlan, RunReport
+    from cnncodes.advice import ModelComparison, RunOrder, RunPlan, RunReport
     from cnncodes.images import Catalog
 
 MOST_FINDINGS = 3  # findings after the result, and images named per finding; the page has more
@@ -60,7 +61,7 @@ def run(
         cnncodes run photos/ -o out --try all
     """
     from cnncodes.advice.finished import finished_run, keep_mark, weights_mark
-    from cnncodes.advice.run_record import check_outside, finished_on
+    from cnncodes.advice.run_record import RunOrder, check_outside, finished_on
 
     check_outside(data, output)
     recipes = [] if try_ is None else _known_recipes(try_.split(","))
@@ -71,22 +72,23 @@ def run(
     mark = weights_mark(start)
     before = None if overwrite else finished_on(output)
     shown = before and model is None
-    report = finished_run(catalog, mark, output, recipe, set_, seed, test) if shown else None
+    order = RunOrder(
+        recipe=recipe, assignments=set_, data=reading.words(data), test=test, processes=processes, seed=seed,
+        notes=reporter.warn, told=_teller(reporter), **vars(machine),
+    )  # fmt: skip
+    report = finished_run(catalog, mark, output, order) if shown else None
     if report is None:
         from cnncodes.advice import plan_run
-        from cnncodes.advice import run as run_all
+        from cnncodes.advice.run_order import follow_order
 
         loaded = None if start is None else load_weights(reporter, start, model)
         with reporter.steps() as progress:
-            given: dict[str, Any] = vars(machine) | {
-                "recipe": recipe, "assignments": set_, "data": reading.words(data), "processes": processes,
-                "seed": seed, "test": test, "progress": progress,
-            }  # fmt: skip
             if dry_run:
+                given = vars(order) | {"progress": progress, "told": None}
                 plan = plan_run(catalog, loaded, output, **given)
             else:
-                given |= {"notes": reporter.warn, "overwrite": overwrite, "told": _teller(reporter)}
-                report = run_all(catalog, loaded, output, **given)
+                asked = replace(order, progress=progress, overwrite=overwrite)
+                report = follow_order(asked, catalog, loaded, Path(output))
         if report is None:
             _print_plan(reporter, plan)
             reporter.document(plan)
@@ -103,12 +105,7 @@ def run(
     tried = {}
     if recipes:
         advised = report.advice.fit if report.advice and report.chosen_by == "advice" else None
-        order = vars(machine) | {
-            "assignments": [*fit_entries(advised), *set_],
-            "data": reading.words(data),
-            "processes": processes,
-            "seed": seed,
-        }
+        order = replace(order, assignments=[*fit_entries(advised), *set_])
         tried = {"tried": _try(reporter, report, catalog, (model, start), recipes, order)}
     page = _write_page(reporter, report, machine, seed)
     reporter.document(report, page=page, **tried)
@@ -128,10 +125,9 @@ def _known_recipes(names: list[str]) -> list[str]:
 
 def _try(
     reporter: Reporter, report: RunReport, catalog: Catalog, start: tuple[str | None, str | None], recipes: list[str],
-    order: dict[str, Any],
+    order: RunOrder,
 ) -> ModelComparison:  # fmt: skip
     """Other recipes on the split of the run, and whether its own was as good as any."""
-    from cnncodes.advice import RunOrder
     from cnncodes.advice.comparing import Start, try_recipes
 
     network, weights = start
@@ -139,21 +135,20 @@ def _try(
         what = "starts from no weights" if weights is None else "has no test images"
         raise OptionError(f"the run {what}, so other recipes cannot be compared with it.", "Leave out --try.")
     with reporter.steps() as progress:
-        options_ = RunOrder(**order, progress=progress, notes=reporter.warn)
-        found = try_recipes(report, catalog, Start(network, weights), recipes, options_, teller(reporter))
+        order = replace(order, progress=progress)
+        found = try_recipes(report, catalog, Start(network, weights), recipes, order, teller(reporter))
     print_comparison(reporter, found)
     by = "advised" if report.chosen_by == "advice" else "requested"
     if (own := next((model for model in found.models if model.folder == report.folder), None)) is not None:
-        best = found.models[0]
-        if own is best:
-            reporter.result(f"the {by} recipe, {one_line(own.recipe)}, is the best of these")
-        elif not own.is_worse:
-            reporter.result(f"the {by} recipe, {one_line(own.recipe)}, is as good as the best within chance")
-        else:
+        best, which = found.models[0], f"the {by} recipe, {one_line(own.recipe)},"
+        if own.is_worse:
             reporter.result(
-                f"the {by} recipe, {one_line(own.recipe)}, is worse than the best by more than chance; "
-                f"the model of {one_line(best.recipe)} is in {best.folder}"
+                f"{which} is worse than the best by more than chance; the model of {one_line(best.recipe)} is in {best.folder}"
             )
+        elif own is best and not found.close:
+            reporter.result(f"{which} is the best by more than chance")
+        else:
+            reporter.result(f"{which} is as good as the best, within chance")
     return found
 
 

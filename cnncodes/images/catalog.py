@@ -21,6 +21,7 @@ from cnncodes.images.listing import SPLITS, SUFFIXES, Listing, Reading, class_pl
 from cnncodes.images.readers import Reader, image_exists
 from cnncodes.images.remote import is_url
 from cnncodes.images.sources import LISTS, has_columns, is_list, read_sources
+from cnncodes.images.tables import read_table
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
 
@@ -302,9 +303,9 @@ def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
     table = read_catalog(labels, label_column="label")
     new = {
         path: _plain(label, catalog.classes)
-        for path, label in zip(_places(table), class_names(table), strict=True)
+        for path, label in zip(_places(table.reader), class_names(table), strict=True)
     }
-    files = _places(catalog)
+    files = _places(catalog.reader)
     kept = [row for row, path in enumerate(files) if new.get(path, "") is not None]
     known = {path: row for row, path in enumerate(files)}
     added = [path for path, label in new.items() if path not in known and label is not None]
@@ -339,11 +340,12 @@ def _without(catalog: Catalog, images: ImageSource) -> Catalog:
             f"'{images}' is no list of images.",
             "Give a text file with one image a line, or a CSV with the column filename.",
         )
-    listed = read_catalog(images)
-    places, names = {*_places(listed)}, {*listed.names}
+    full = os.path.abspath(os.fspath(images))  # noqa: PTH100 - may be a link
+    listed = read_table(full, os.path.dirname(full), os.fspath(images), Reading(), gone=True)  # noqa: PTH120
+    places, names = {*_places(Reader(listed.root, listed.names))}, {*listed.names}
     kept = [
         row
-        for row, (place, name) in enumerate(zip(_places(catalog), catalog.names, strict=True))
+        for row, (place, name) in enumerate(zip(_places(catalog.reader), catalog.names, strict=True))
         if place not in places and name not in names
     ]
     if not kept:
@@ -356,10 +358,10 @@ def _without(catalog: Catalog, images: ImageSource) -> Catalog:
     return replace(catalog.subset(kept), notes=(*catalog.notes, note))
 
 
-def _places(catalog: Catalog) -> list[str]:
-    """Path of each image with the links of its folder followed: the same image may be reached by several; a URL as it is."""
+def _places(paths: Sequence[str]) -> list[str]:
+    """Path of each image, with the links of its folder followed: the same image may be reached by several; a URL as it is."""
     real = functools.lru_cache(maxsize=None)(os.path.realpath)
-    parts = (("", path) if is_url(path) else os.path.split(os.path.normpath(path)) for path in catalog.reader)
+    parts = (("", path) if is_url(path) else os.path.split(os.path.normpath(path)) for path in paths)
     return [os.path.join(folder and real(folder), name) for folder, name in parts]  # noqa: PTH118 - a Path costs 30 times more
 
 

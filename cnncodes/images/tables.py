@@ -57,13 +57,13 @@ class _Table:
     line: str = "line"
 
 
-def read_table(full: str, root: str, path: str, reading: Reading) -> Listing:
+def read_table(full: str, root: str, path: str, reading: Reading, gone: bool = False) -> Listing:
     """Read a list or a table; ``path`` is its name in messages.
 
     Raises
     ------
     CatalogError
-        As :func:`parse_csv` and :func:`parse_list`; and if none of the files that it names exists.
+        As :func:`parse_csv` and :func:`parse_list`; and if none of the files that it names exists, unless they may be ``gone``.
     """
     source = repr(path)
     if full.lower().endswith((*COLUMNAR, *ARRAYS)):
@@ -74,7 +74,7 @@ def read_table(full: str, root: str, path: str, reading: Reading) -> Listing:
         listing = _parse(read_text(full), Path(full).suffix.lower(), root, source, reading)
     _mend_names(listing)
     # Files that are missing are reported one by one, but if all are, the root is wrong.
-    if not any(is_there(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
+    if not gone and not any(is_there(os.path.join(root, name)) for name in listing.names):  # noqa: PTH118
         raise CatalogError(
             f"none of the {len(listing.names):,} files that {source} names exists; "
             f"the first would be {os.path.join(root, listing.names[0])!r}.",  # noqa: PTH118

@@ -444,5 +444,7 @@ def test_listed_images_are_left_out_by_their_place_or_their_name(tmp_path) -> No
     assert read_catalog(photos, exclude=[table]).names == ("ant/1.jpg", "bee/2.jpg")
     with pytest.raises(CatalogError, match="leaves no image"):
         read_catalog(photos, exclude=[table, listing])
+    listing.write_text("ant/9.jpg\n")
+    assert len(read_catalog(photos, exclude=listing)) == 4, "an image that is gone need not be left out"
     with pytest.raises(CatalogError, match="no list"):
         read_catalog(photos, exclude=photos)
