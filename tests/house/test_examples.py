@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import runpy
+import subprocess
+import tomllib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -110,3 +114,57 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         exec(compile(code, f"cell {number}", "exec"), names)
     accuracy = names["accuracy"]
     assert accuracy["linear SVM on pool5"] > accuracy["linear SVM on random pool5"]
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (3, 0), (1, 1)])
+def test_the_slurm_scripts_name_the_part_and_forgive_unreadable_images(
+    tmp_path, code: int, ends: int
+) -> None:
+    fake = tmp_path / "srun"
+    fake.write_text(f'#!/bin/sh\necho "$@"\nexit {code}\n')
+    fake.chmod(0o755)
+    slurm = {"ARRAY_TASK_ID": "2", "ARRAY_TASK_COUNT": "3", "CPUS_PER_TASK": "4"}
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | {f"SLURM_{k}": v for k, v in slurm.items()}
+    script = EXAMPLES / "cluster" / "extract.sbatch"
+    command = ["bash", str(script), "two words", "codes", "--weights", "starter"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == ends
+    assert ran.stdout.startswith("cnncodes extract two words -o codes/part2.h5 --shard 2/3 --workers 4")
+    assert ran.stdout.endswith("--weights starter\n")
+    joined = ["bash", str(EXAMPLES / "cluster" / "join.sbatch"), "codes"]
+    assert subprocess.run(joined, env=environment, capture_output=True, check=False).returncode == code
+
+
+def test_the_manifest_for_kubernetes_asks_for_what_the_command_has() -> None:
+    yaml = pytest.importorskip("yaml")
+    job = yaml.safe_load((EXAMPLES / "cluster" / "kuberay.yaml").read_text(encoding="utf-8"))
+    cluster = job["spec"]["rayClusterSpec"]
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert job["spec"]["entrypoint"].split()[:2] == ["cnncodes", "extract"]
+    assert "--ray auto" in job["spec"]["entrypoint"], "the address of the job's own cluster"
+    pods = [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    mounts = {container["volumeMounts"][0]["mountPath"] for pod in pods for container in pod["containers"]}
+    images = {container["image"] for pod in pods for container in pod["containers"]}
+    assert mounts == {"/data"} and len(images) == 1, "all machines see the same paths and versions"
+
+
+def test_the_container_installs_what_the_project_declares() -> None:
+    text = (EXAMPLES / "Dockerfile").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    words = [line.split()[0] for line in lines]
+    assert words[0] == "FROM" and set(words) <= {
+        "FROM",
+        "COPY",
+        "RUN",
+        "USER",
+        "WORKDIR",
+        "ENTRYPOINT",
+        "CMD",
+    }
+    assert words.index("USER") < words.index("ENTRYPOINT"), "nothing runs as root"
+    (extras,) = re.findall(r"/src\[(.*?)\]", text)
+    project = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+    for line in lines:
+        if line.startswith(("ENTRYPOINT", "CMD")):
+            json.loads(line.split(maxsplit=1)[1])
