@@ -12,7 +12,7 @@ from pathlib import Path
 import cnncodes
 from cnncodes.advice.demo_images import meadow_folder
 from cnncodes.pictures import draw_map, read_map
-from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.drawing import save_figure
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     cnncodes.extract(catalog, codes, cnncodes.load_weights("starter"), layers="pool5")
 
     found = read_map(codes, method="tsne", seed=0)
-    print("written:", save_png(draw_map(found), "map.png"))
+    print("written:", save_figure(draw_map(found), "map.png"))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import cnncodes
 from cnncodes.advice.demo_images import meadow_folder
 from cnncodes.pictures import draw_neighbours, find_neighbours
-from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.drawing import save_figure
 
 QUERIES = ("test/dragonfly/21.jpg", "test/spider/21.jpg", "test/beetle/24.jpg")
 
@@ -29,7 +29,7 @@ def main() -> None:
         print("  by pixels:", ", ".join(near.name for near in query.by_pixels[:3]))
     for name in ("by_codes", "by_pixels"):
         print(f"of the query's class, {name.replace('_', ' ')}: {found.share(name):.0%}")
-    print("written:", save_png(draw_neighbours(found), "neighbours.png"))
+    print("written:", save_figure(draw_neighbours(found), "neighbours.png"))
 
 
 if __name__ == "__main__":

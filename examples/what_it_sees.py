@@ -15,7 +15,7 @@ import numpy as np
 from cnncodes.advice.demo_images import meadow_folder
 from cnncodes.pictures import attribute, draw_attribution, draw_occlusion, occlude
 from cnncodes.pictures.classifier import load_classifier, see_image
-from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.drawing import save_figure
 
 
 def main() -> None:
@@ -32,9 +32,9 @@ def main() -> None:
     for place in np.argsort(-chances)[:3]:
         print(f"{chances[place]:6.1%}  {subject.classes[place]}")
 
-    print("written:", save_png(draw_attribution(attribute(subject, view, "gradcam")), "gradcam.png"))
+    print("written:", save_figure(draw_attribution(attribute(subject, view, "gradcam")), "gradcam.png"))
     covered = occlude(subject, view, patch=48, stride=24)
-    print("written:", save_png(draw_occlusion(covered), "occlude.png"))
+    print("written:", save_figure(draw_occlusion(covered), "occlude.png"))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def advise(
     split: options.SplitRule = "auto",
     seed: options.Seed = 0,
     thresholds: options.ThresholdsFile = None,
+    verbose: options.Verbose = False,
     *,
     machine: Machine,
     reading: Reading,
@@ -59,22 +60,30 @@ def advise(
             catalog, loaded, data=reading.words(data), split=parse_split(split), thresholds=thresholds, seed=seed,
             fit=fit, progress=progress, **vars(machine),
         )  # fmt: skip
-    print_advice(reporter, advice)
+    print_advice(reporter, advice, verbose)
     if output is not None:
         _save(reporter, advice, Path(output))
     reporter.document(advice)
     reporter.next(advice.command)
 
 
-def print_advice(reporter: Reporter, advice: Advice) -> None:
+def print_advice(reporter: Reporter, advice: Advice, verbose: bool = False) -> None:
     """Evidence, warnings, and the recipe with its reasons."""
     from cnncodes.advice.facts import Fact
     from cnncodes.advice.sentences import note_text, option_text, reason_of
 
     evidence, best = advice.evidence, advice.evidence.best_late
     title = f"accuracy by layer on {evidence.judged:,} training images (leave-one-out)"
-    columns = ("layer", "numbers", "5 neighbours", "linear", "LogME", f"over {best.stage}")
-    reporter.table(title, columns, [_row(depth, depth is best) for depth in evidence.depths])
+    columns = (
+        "layer",
+        "numbers",
+        "5 neighbours",
+        "linear",
+        f"over {best.stage}",
+        *(["LogME"] if verbose else []),
+    )
+    rows = [_row(depth, depth is best) for depth in evidence.depths]
+    reporter.table(title, columns, [row[: len(columns)] for row in rows])
     reporter.result(f"always the largest class: {percent(evidence.majority)}; split: {evidence.size.how}")
     if evidence.confidence is not None:
         reporter.result(f"mean confidence of the network's own classifier: {percent(evidence.confidence)}")
@@ -113,7 +122,7 @@ def _row(depth: Depth, reference: bool) -> tuple[object, ...]:
     pooled = f" (pooled to {depth.pooled_to} x {depth.pooled_to})" if depth.pooled_to else ""
     judged = (share(depth.neighbours, depth.neighbours_se), share(depth.linear, depth.linear_se))
     over = None if reference else f"{100 * depth.behind:+.1f} +- {100 * depth.behind_se:.1f}"
-    return (depth.stage, f"{depth.numbers:,}{pooled}", *judged, f"{depth.log_me:.3f}", over)
+    return (depth.stage, f"{depth.numbers:,}{pooled}", *judged, over, f"{depth.log_me:.3f}")
 
 
 def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:

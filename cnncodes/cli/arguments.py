@@ -108,13 +108,12 @@ def check_folder(output: str | Path, names: Sequence[str], option: str = "-o") -
             raise OutputExistsError(f"'{place}' may not be written.", f"Name another folder with {option}.")
 
 
-def check_picture(output: str | Path, suffix: str, overwrite: bool) -> None:
-    """:func:`check_free` for what is written besides the result."""
-    if suffix and Path(output).suffix.lower() != suffix:
-        raise OptionError(
-            f"a picture ends in {suffix}, not '{Path(output).name}'.", "Rename the output (-o)."
-        )
-    check_free(output, overwrite)
+def check_picture(output: str | Path, overwrite: bool, option: str = "-o") -> None:
+    """:func:`check_free` for a picture, whose suffix says its format."""
+    from cnncodes.pictures.drawing import check_format
+
+    check_format(output)
+    check_free(output, overwrite, option=option)
 
 
 def fit_entries(fit: str | None) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnncodes import evaluation, heads
 from cnncodes.cli import options
-from cnncodes.cli.arguments import check_free
+from cnncodes.cli.arguments import check_free, check_picture
 from cnncodes.cli.console import Reporter, plain
 from cnncodes.cli.groups import Cluster, Reading
 from cnncodes.cli.results import print_average, print_calibration, print_evaluation
@@ -28,6 +28,7 @@ def evaluate(
     csv: options.VerdictsFile = None,
     weights: options.RecordedWeights = None,
     overwrite: options.Overwrite = False,
+    verbose: options.Verbose = False,
     *,
     machine: Cluster,
     reading: Reading,
@@ -51,10 +52,7 @@ def evaluate(
     """
     files, data = _models_and_data(models)
     if confusion is not None:
-        from cnncodes.pictures.confusion import check_name
-
-        check_name(confusion)
-        check_free(confusion, overwrite, option="--confusion")
+        check_picture(confusion, overwrite, "--confusion")
     if csv is not None:
         check_free(csv, overwrite, option="--csv")
     loaded = [heads.load_model(file) for file in files]
@@ -69,7 +67,7 @@ def evaluate(
         result = found
         document["model"] = files[0]
     print_evaluation(reporter, result, matrix=True, models=len(files))
-    print_calibration(reporter, result)
+    print_calibration(reporter, result, verbose)
     _write(reporter, result, confusion, csv, overwrite)
     reporter.document(document)
     reporter.unreadable(result.scores.problems)

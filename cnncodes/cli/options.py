@@ -131,7 +131,11 @@ PageOutput = Annotated[str | None, option("--output -o", "FILE.html", "Output fi
 CardOutput = Annotated[str, option("--output -o", "FILE.md", "Output file.")]
 PageTitle = Annotated[str | None, option("--title", "TEXT", "Title of the page. [default: name of the folder]")]
 ProbePicture = Annotated[str | None, option("--output -o", "FILE.png", "Also draw the result.")]
-Picture = Annotated[str | None, option("--output -o", "FILE.png", "Output picture. [default: COMMAND-IMAGE.png here]")]
+Picture = Annotated[str | None, option("--output -o", "FILE", "Output: .png, .svg or .pdf. [default: COMMAND-IMAGE.png here]")]
+Slides = Annotated[str, option("--output -o", "FOLDER", "Output folder: the pictures and index.html, a page of all of them.")]
+PictureTitle = Annotated[str | None, option("--title", "TEXT", "Title of the picture, in place of what it shows.", more=True)]
+PictureWidth = Annotated[float | None, option("--width", "INCHES", "Width of a PNG, its text with it. [default: 6 to 14]", more=True)]
+Dpi = Annotated[int, option("--dpi", "DPI", "Dots per inch of a PNG, and of images in an SVG or PDF.", more=True, least=20)]
 Overwrite = Annotated[bool, flag("--overwrite", "Replace existing output.")]
 PlanOnly = Annotated[bool, flag("--dry-run", "Show split, findings and recipe, and stop; a later run continues from there.")]
 TestShare = Annotated[float | None, option("--test", "SHARE",
@@ -139,6 +143,7 @@ TestShare = Annotated[float | None, option("--test", "SHARE",
 RunOverwrite = Annotated[bool, flag("--overwrite", "Start again: delete what an earlier run left in the folder.")]
 Json = Annotated[bool, flag("--json", "Print one JSON document on standard output.")]
 Quiet = Annotated[bool, flag("--quiet -q", "Print the result, warnings and errors only.", more=True)]
+Verbose = Annotated[bool, flag("--verbose", "Also print the figures behind the result.", more=True)]
 Csv = Annotated[bool, flag("--csv", "Print CSV on standard output: one line per image.")]
 Version = Annotated[bool, flag("--version", "Print the versions of cnncodes and its libraries.")]
 
@@ -227,7 +232,7 @@ Top = Annotated[int, option("--top", "N", "Classes per image, best first.", leas
 EvaluateSplit = Annotated[str, option("--split", "SPLIT",
     "auto (images the model was not fitted on: test, else val), all, train, val or test.")]
 OtherCrops = Annotated[str | None, option("--crops", "CROPS", "center, mirror or ten (averaged). [default: those of the model]")]
-ConfusionFile = Annotated[str | None, option("--confusion", "FILE.png", "Also draw the confusion matrix.")]
+ConfusionFile = Annotated[str | None, option("--confusion", "FILE", "Also draw the confusion matrix (.png, .svg or .pdf).")]
 VerdictsFile = Annotated[str | None, option("--csv", "FILE",
     "Also write one line per image: true and predicted class, scores, margin; worst mistakes first.")]
 Wide = Annotated[bool, flag("--wide", "With --csv: add a column with the probability of each class.", more=True)]
@@ -295,7 +300,10 @@ ClassNames = Annotated[str | None, option("--class-names", "FILE",
 
 # Pictures
 ShownLayer = Annotated[str, option("--layer", "LAYER", "Layer: conv1, pool5, fc7, ...; fc7:linear is before the ReLU.")]
-ShownLayers = Annotated[str, option("--layer", "LAYER,LAYER", "One or more layers, such as pool1,conv3,fc7 or conv1-5.")]
+MapLayer = Annotated[str | None, option("--layer", "LAYER",
+    "Layer: conv1, pool5, fc7, ...; fc7:linear is before the ReLU. [default: the last convolution]")]
+InvertLayers = Annotated[str | None, option("--layer", "LAYER,LAYER",
+    "Layers, such as pool1,conv3,fc7 or conv1-5. [default: five from the first to the last]")]
 ReluLayers = Annotated[str | None, option("--layer", "LAYER,LAYER", "Layers that end in a ReLU: conv1-5,fc7. [default: all of them]")]
 GradcamLayer = Annotated[str | None, option("--layer", "LAYER",
     "Layer for Grad-CAM: a convolution or pooling layer. [default: the last convolution]")]
@@ -320,7 +328,7 @@ ImagesEach = Annotated[int | None, option("-k", "N", least=1, text=
     "Images per unit. [default: 9; 6 where a unit sees a small part of an image]")]
 Method = Annotated[str, option("--method", "METHOD", "tsne (keeps neighbourhoods), pca (largest variance) or umap (needs umap-learn).")]
 Perplexity = Annotated[float, option("--perplexity", "N", "Effective number of neighbours: 5 to 50 (tsne, umap).", more=True)]
-Points = Annotated[str | None, option("--points", "FILE.png", "Also draw the map as points.", more=True)]
+Points = Annotated[str | None, option("--points", "FILE", "Also draw the map as points.", more=True)]
 OnlySplit = Annotated[str, option("--split", "SPLIT", "Images to use: all, train, val or test.", more=True)]
 Queries = Annotated[list[str], option("--image", "IMAGE", "Image of the codes file, by its name there, or any image file; repeatable.")]
 Nearest = Annotated[int | None, option("-k", "N", "Number of neighbours. [default: 6, or all if there are fewer]", least=1)]

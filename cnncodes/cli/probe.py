@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from cnncodes.cli import options
-from cnncodes.cli.arguments import check_picture, parse_C, parse_integers
+from cnncodes.cli.arguments import check_free, check_picture, parse_C, parse_integers
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.groups import Machine, Reading
 from cnncodes.core.errors import OptionError
@@ -52,9 +52,10 @@ def probe(
     from cnncodes.core.outputs import write_whole
     from cnncodes.evaluation import is_codes
 
-    for path, suffix in ((output, ".png"), (csv, "")):
-        if path is not None:
-            check_picture(path, suffix, overwrite)
+    if output is not None:
+        check_picture(output, overwrite)
+    if csv is not None:
+        check_free(csv, overwrite, option="--csv")
     value = parse_C(C)
     if isinstance(value, list):
         raise OptionError(f"--C '{C}' has several values.", "Give one, or auto.")

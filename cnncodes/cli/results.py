@@ -78,14 +78,13 @@ def print_confusions(reporter: Reporter, found: Evaluation, most: int) -> None:
         reporter.result(f"  {true} predicted as {predicted}: {pair.count} ({percent(pair.share)} of {true})")
 
 
-def print_calibration(reporter: Reporter, result: EvaluationResult) -> None:
+def print_calibration(reporter: Reporter, result: EvaluationResult, verbose: bool) -> None:
     """How far the probabilities can be believed."""
     found = result.calibration
     of = "" if found.of == "probabilities" else " of softmax(score): this SVM has no probabilities"
-    reporter.result(
-        f"calibration error{of} {percent(found.ece)} ({len(found.bins)} bins; perfect probabilities would have "
-        f"{percent(found.chance)} on so many images)"
-    )
+    chance = f"perfect probabilities would have {percent(found.chance)} on so many images"
+    behind = f" ({len(found.bins)} bins; {chance})" if verbose else ""
+    reporter.result(f"calibration error{of} {percent(found.ece)}{behind}")
 
 
 def print_average(reporter: Reporter, result: AverageResult, names: list[str]) -> None:

@@ -151,6 +151,7 @@ SCRIPTS = {
     "page": ("table.js", "map.js", "corrections.js"),
     "gallery": ("table.js", "gallery.js", "corrections.js"),
     "explore": ("table.js", "map.js", "explore.js"),
+    "slides": (),
 }
 
 

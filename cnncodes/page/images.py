@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.images.decode import decode
-from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.drawing import save_figure
 from cnncodes.pictures.thumbnails import crossed, read_thumbnails
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def webp(rgb: Bytes, quality: int) -> bytes:
 def webp_of_figure(figure: Figure) -> tuple[bytes, int, int]:
     """A figure as a WebP file, with its width and height in pixels."""
     with tempfile.TemporaryDirectory() as folder:
-        picture = decode(save_png(figure, Path(folder) / "figure.png"))
+        picture = decode(save_figure(figure, Path(folder) / "figure.png"))
     stream = io.BytesIO()
     picture.save(stream, format="WEBP", quality=85, method=4)
     return stream.getvalue(), picture.width, picture.height

@@ -58,7 +58,7 @@ from cnncodes.pictures.dead import draw_dead as draw_dead
 from cnncodes.pictures.dense import DenseMap as DenseMap
 from cnncodes.pictures.dense import dense_map as dense_map
 from cnncodes.pictures.dense import draw_dense as draw_dense
-from cnncodes.pictures.drawing import save_png as save_png
+from cnncodes.pictures.drawing import save_figure as save_figure
 from cnncodes.pictures.filters import (
     Filters as Filters,
 )

@@ -14,6 +14,7 @@ import torch
 
 from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
+from cnncodes.pictures.attribution import gradcam_layer
 from cnncodes.pictures.classifier import crop_caution, crop_words
 from cnncodes.pictures.drawing import (
     COLOURS,
@@ -25,10 +26,9 @@ from cnncodes.pictures.drawing import (
     new_panels,
     set_title,
     show_image,
-    wrapped,
 )
 from cnncodes.pictures.hookable import as_maps
-from cnncodes.pictures.question import LONGEST_FILE, short
+from cnncodes.pictures.question import note_of
 from cnncodes.pictures.thumbnails import mosaic, tile_corners
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def parse_units(text: str | None, count: Count) -> Count | tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def read_activations(classifier: Classifier, image: SeenImage, stage: str = "conv5") -> Activations:
+def read_activations(classifier: Classifier, image: SeenImage, stage: str | None = None) -> Activations:
     """What one stage gives on an image.
 
     Parameters
@@ -142,8 +142,8 @@ def read_activations(classifier: Classifier, image: SeenImage, stage: str = "con
     classifier : Classifier
     image : SeenImage
         From :func:`~cnncodes.pictures.classifier.see_image`.
-    stage : str, default "conv5"
-        One stage; ``conv5:linear`` is before the ReLU.
+    stage : str, optional
+        One stage; ``conv5:linear`` is before the ReLU. By default the last convolution that the classifier stands on.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def read_activations(classifier: Classifier, image: SeenImage, stage: str = "con
         If the network has no such stage.
     """
     network = classifier.weights.architecture
-    name = network.select_one(stage)
+    name = network.select_one(stage or gradcam_layer(classifier))
     with torch.inference_mode():
         value = classifier.network.activations(image.pixels, [name])[name][0]
     values = as_maps(value).float().cpu().numpy()
@@ -186,18 +186,16 @@ def draw_activations(
     ordered = chosen == found.choose(len(chosen))
     few = len(chosen) < len(found.values)
     which = f"the {len(chosen)} most active" if few and ordered else f"{len(chosen)}"
-    name = f"{found.stage} of {short(found.weights, LONGEST_FILE)} on {short(found.image, LONGEST_FILE)}"
+    return _draw_maps(found, chosen, each, which) if found.has_places else _draw_profile(found, chosen, which)
+
+
+def _note(found: Activations) -> str:
     caution = crop_caution(found.seen)
-    beware = f". Beware: {caution}" if caution else ""
-    if not found.has_places:
-        return _draw_profile(found, chosen, name, which, beware)
-    title = (
-        f"{name}: {which} of {len(found.values):,} units; {100 * found.firing:.0f} % {found.fires} somewhere"
-    )
-    return _draw_maps(found, chosen, each, title + beware)
+    return note_of(found.image, found.weights, cautions=[caution] if caution else [])
 
 
-def _draw_maps(found: Activations, chosen: list[int], each: bool, title: str) -> Figure:
+def _draw_maps(found: Activations, chosen: list[int], each: bool, which: str) -> Figure:
+    title = f"{found.stage}: {which} of {len(found.values):,} units; {100 * found.firing:.0f} % {found.fires} somewhere"
     columns = math.ceil(math.sqrt(len(chosen)))
     maps = found.values[chosen].astype(np.float64)
     top = limit(maps)
@@ -207,7 +205,7 @@ def _draw_maps(found: Activations, chosen: list[int], each: bool, title: str) ->
         heading = "each map scaled alone; above it its unit: largest value"
     cell = max(6.0, 0.66 * columns)
     tiles, strip = with_strip(maps, math.ceil(FINEST / min(maps.shape[1:])), 0.22)
-    figure, (left, right) = new_panels(1, 2, cell=cell, title=title, aspect=0.9)
+    figure, (left, right) = new_panels(1, 2, cell, title, _note(found), 0.9)
     gap = max(1, tiles.shape[2] // 16)
     picture = mosaic(tiles, columns, gap, np.nan)
     show_image(left, found.rgb, crop_words(found.seen))
@@ -240,13 +238,13 @@ def with_strip(
     return np.pad(large, pad, constant_values=fill), strip
 
 
-def _draw_profile(found: Activations, chosen: list[int], title: str, which: str, beware: str) -> Figure:
+def _draw_profile(found: Activations, chosen: list[int], which: str) -> Figure:
     """Of a fully connected stage: all values in order of size, and bars of the chosen units."""
     values = found.values[:, 0, 0]
     firing = int((values > 0).sum())
-    figure, (left, middle, right) = new_figure(14.0, max(4.9, 0.21 * len(chosen) + 1.2), 1, 3)
-    share = f"{firing:,} of {len(values):,} units {found.fires}, {100 * found.firing:.0f} %"
-    figure.suptitle("\n".join(wrapped(f"{title}: {share}{beware}", 150)), fontsize=13, x=0.01, ha="left")
+    title = f"{found.stage}: {firing:,} of {len(values):,} units {found.fires}, {100 * found.firing:.0f} %"
+    height = max(4.9, 0.21 * len(chosen) + 1.2)
+    figure, (left, middle, right) = new_figure(14.0, height, 1, 3, title, _note(found))
     show_image(left, found.rgb, crop_words(found.seen))
     left.set_axis_off()
     left.set_anchor("N")

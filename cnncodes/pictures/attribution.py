@@ -19,6 +19,8 @@ from cnncodes.core.errors import NetworkError, OptionError, StageError, nearest
 from cnncodes.networks import Convolution, Linear, channel_axis, receptive_fields
 from cnncodes.pictures.classifier import crop_words
 from cnncodes.pictures.drawing import (
+    SMALL,
+    TEXT,
     add_ends_bar,
     faded,
     limit,
@@ -107,7 +109,7 @@ def attribute(
         raise OptionError(f"method '{method}' is not known.", nearest(method, METHODS))
     hookable = Hookable(classifier)
     record = classifier.network.network
-    stage = gradcam_layer(classifier, hookable, layer) if method == "gradcam" else None
+    stage = gradcam_layer(classifier, layer) if method == "gradcam" else None
     if method in ("guided", "deconv") and not record.stages:
         raise NetworkError(
             f"'{method}' changes what each ReLU lets back, and the modules of '{record.name}' are not single steps.",
@@ -142,29 +144,36 @@ def attribute_all(
     return tuple(attribute(classifier, image, m, class_name=class_name, layer=layer) for m in methods)
 
 
-def gradcam_layer(classifier: Classifier, hookable: Hookable, layer: str | None) -> str:
-    """The stage whose maps Grad-CAM weighs: the named one, else the last convolution with its ReLU."""
-    if not hookable.stages:
-        return _library_layer(classifier, layer)
-    spatial = [stage for stage in hookable.stages if not isinstance(stage, Linear)]
-    if classifier.stage.endswith(":linear") and hookable.stages[-1] in spatial:
-        spatial.pop()  # its ReLU is not computed
-    names = [stage.name for stage in spatial]
+def map_layers(classifier: Classifier) -> tuple[str, ...]:
+    """Layers with places, the shallowest first, none deeper than what the classifier reads."""
+    network = classifier.weights.architecture
+    if not network.stages:
+        shapes = network.output_shapes(classifier.preprocessing.crop)
+        spatial = [name for name in network.codes_layers if len(shapes[name]) > 1]
+        return tuple(name for name in spatial if math.prod(shapes[name]) > shapes[name][0])
+    read, _, before_relu = classifier.stage.partition(":")
+    until = network.stages[: network.stage_names.index(read) + (0 if before_relu else 1)]
+    return tuple(stage.name for stage in until if not isinstance(stage, Linear))
+
+
+def gradcam_layer(classifier: Classifier, layer: str | None = None) -> str:
+    """The layer whose maps Grad-CAM weighs: the named one, else the last with places (of stages: convolution with its ReLU)."""
+    network, names = classifier.weights.architecture, map_layers(classifier)
     if layer is not None:
-        name = classifier.network.network.select_one(layer)
-        if name not in names:
-            reason = f"'{classifier.name}' reads {classifier.stage}, and Grad-CAM needs maps before or at it"
-            raise StageError(
-                f"Grad-CAM cannot use layer '{name}': {reason}.", f"Use one of {', '.join(names)}."
-            )
-        return name
-    convolutions = [stage.name for stage in spatial if isinstance(stage, Convolution)]
-    if not convolutions:
+        name = network.select_one(layer)
+        shapes = {} if network.stages else network.output_shapes(classifier.preprocessing.crop)
+        if name in names or len(shapes.get(name, ())) > 1:
+            return name
+        reason = f"'{classifier.name}' reads {classifier.stage}, and Grad-CAM needs maps before or at it"
+        raise StageError(f"Grad-CAM cannot use layer '{name}': {reason}.", f"Use one of {', '.join(names)}.")
+    if network.stages:
+        names = tuple(name for name in names if isinstance(network.stage(name), Convolution))
+    if not names:
         raise StageError(
             f"'{classifier.name}' reads {classifier.stage}, and no convolution with its ReLU stands before that.",
             "Use saliency, which needs no layer.",
         )
-    return convolutions[-1]
+    return names[-1]
 
 
 def field_centres(network: Network, stage: str, side: int) -> Array:
@@ -178,23 +187,6 @@ def field_centres(network: Network, stage: str, side: int) -> Array:
         count = math.isqrt(math.prod(shape) // shape[axis])
         return (np.arange(count) + 0.5) * side / count
     return np.array(receptive_fields(network, side)[stage].centres)
-
-
-def _library_layer(classifier: Classifier, layer: str | None) -> str:
-    """The layer of a library's network that Grad-CAM weighs: the named one, else the last with places."""
-    network = classifier.weights.architecture
-    shapes = network.output_shapes(classifier.preprocessing.crop)
-    names = [
-        name
-        for name in network.codes_layers
-        if len(shapes[name]) > 1 and math.prod(shapes[name]) > shapes[name][0]
-    ]
-    chosen = names[-1] if layer is None else network.select_one(layer)
-    if len(shapes[chosen]) < 2:
-        raise StageError(
-            f"Grad-CAM cannot use layer '{chosen}': it has no places.", f"Use one of {', '.join(names)}."
-        )
-    return chosen
 
 
 def spread(small: Array, centres: Array, side: int) -> Array:
@@ -241,16 +233,16 @@ def draw_attributions(attributions: Sequence[Attribution]) -> Figure:
     for place, attribution in zip(axes[1:], attributions, strict=False):
         _draw(figure, place, attribution)
     if len(axes) > count:
-        axes[count].set_title("How to read them", fontsize=11, loc="left")
-        hints = ["\n".join(wrapped(HINTS[found.method], int(12 * CELL))) for found in attributions]
+        axes[count].set_title("How to read them", fontsize=TEXT, loc="left")
+        hints = ["\n".join(wrapped(HINTS[found.method], int(11 * CELL))) for found in attributions]
         text = "\n\n".join(hints)
-        axes[count].text(0, 0.97, text, transform=axes[count].transAxes, va="top", fontsize=11)
+        axes[count].text(0, 0.97, text, transform=axes[count].transAxes, va="top", fontsize=TEXT)
     return figure
 
 
 def _panels(rows: int, columns: int, question: Question) -> tuple[Figure, list[Axes]]:
     """Panels with room for a legend below each, the image in the first; images start at one height."""
-    figure, axes = new_panels(rows, columns, CELL, question.heading, aspect=(CELL + BELOW) / CELL)
+    figure, axes = new_panels(rows, columns, CELL, question.title, question.note, (CELL + BELOW) / CELL)
     for place in axes:
         place.set_anchor("N")
     show_image(axes[0], question.rgb, crop_words(question.seen))
@@ -276,4 +268,4 @@ def _draw(figure: Figure, axes: Axes, attribution: Attribution) -> None:
         legend = (
             f"grey: no influence; strong contrast or colour:\na pattern behind '{name}' and other classes"
         )
-        axes.set_xlabel(legend, fontsize=10, loc="left")
+        axes.set_xlabel(legend, fontsize=SMALL + 1, loc="left")

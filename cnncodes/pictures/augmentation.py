@@ -15,7 +15,7 @@ from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
 from cnncodes.images.preprocess import share_seen
 from cnncodes.pictures.classifier import read_crop
-from cnncodes.pictures.drawing import COLOURS, new_panels, pale, plain, show_image
+from cnncodes.pictures.drawing import COLOURS, new_panels, pale, show_image
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes, square_of
 from cnncodes.weights import load_weights
@@ -216,20 +216,20 @@ def draw_augment(found: Augmented, whose: str = "") -> Figure:
     whose : str, optional
         Which training makes them, for the title: ``finetune --weights starter``.
     """
-    by = f" ({plain(whose)})" if whose else ""
-    text = f"What training makes of {plain(found.image)}{by}: {found.describe()}"
+    title = f"What {whose or 'training'} makes of an image"
+    note = f"{found.image}: {found.describe()}"
     if found.settings.mixup:
-        text += "; mixup, which needs other images, is not shown"
-    return _steps(found, text) if len(found.views) <= IN_STEPS else _sheet(found, text)
+        note += "; mixup, which needs other images, is not shown"
+    return (_steps if len(found.views) <= IN_STEPS else _sheet)(found, title, note)
 
 
-def _steps(found: Augmented, title: str) -> Figure:
+def _steps(found: Augmented, title: str, note: str) -> Figure:
     """A column for each view, a row for each step."""
     count = len(found.views)
     rows = 4 if found.recolours else 2
     columns = max(count, 4)  # a single view would be too large
     size = min(TITLE - 1, 4.2 * WIDE / columns)  # points
-    figure, axes = new_panels(rows, columns, WIDE / columns, title, aspect=(1.0, 1.0, 1.0, STRIP)[:rows])
+    figure, axes = new_panels(rows, columns, WIDE / columns, title, note, (1.0, 1.0, 1.0, STRIP)[:rows])
     grid = np.array(axes, dtype=object).reshape(rows, columns)
     strips, factor = _amplified(found)
     for place in range(count):
@@ -250,12 +250,12 @@ def _steps(found: Augmented, title: str) -> Figure:
     return figure
 
 
-def _sheet(found: Augmented, title: str) -> Figure:
+def _sheet(found: Augmented, title: str, note: str) -> Figure:
     """All views side by side, as the network gets them."""
     count = len(found.views)
     columns = math.ceil(math.sqrt(1.6 * count))
     cell = WIDE / columns
-    figure, axes = new_panels(math.ceil(count / columns), columns, cell, title)
+    figure, axes = new_panels(math.ceil(count / columns), columns, cell, title, note)
     for place, panel in enumerate(axes[:count]):
         text = f"{place + 1}{' mirrored' if found.mirrored[place] else ''}"
         show_image(panel, found.views[place], text, max(4.0, min(TITLE, 5 * cell)))

@@ -12,7 +12,15 @@ import numpy as np
 from cnncodes.core.errors import OptionError
 from cnncodes.images.decode import decode
 from cnncodes.pictures.curves import draw_chance
-from cnncodes.pictures.drawing import COLOURS, cut_middle, legend_name, new_figure, plain, save_png, set_title
+from cnncodes.pictures.drawing import (
+    COLOURS,
+    cut_middle,
+    legend_name,
+    new_figure,
+    plain,
+    save_figure,
+    set_title,
+)
 
 if TYPE_CHECKING:
     from cnncodes.advice.comparing import ModelComparison
@@ -84,7 +92,7 @@ def save_comparison(
     title: str | None = None,
 ) -> Path:
     """Write :func:`comparison_figure` as PNG."""
-    return save_png(comparison_figure(comparison, examples, title), path)
+    return save_figure(comparison_figure(comparison, examples, title), path)
 
 
 def save_models(comparison: ModelComparison, path: str | os.PathLike[str]) -> Path:
@@ -107,4 +115,4 @@ def save_models(comparison: ModelComparison, path: str | os.PathLike[str]) -> Pa
     axes.set_xlabel("accuracy on the test images (%), with 95 % intervals")
     set_title(axes, f"{comparison.n:,} test images, {comparison.classes:,} classes", 10)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    return save_png(figure, path)
+    return save_figure(figure, path)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnncodes.core.errors import OptionError, OutputExistsError
-from cnncodes.pictures.drawing import cut_middle, new_figure, plain, save_png
+from cnncodes.core.errors import OutputExistsError
+from cnncodes.pictures.drawing import check_format, cut_middle, new_figure, plain, save_figure
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.metrics import Evaluation
@@ -30,21 +30,14 @@ def save_confusion(
     title: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Draw the confusion matrix and write it as PNG; the title is by default the number of images and the accuracy.
+    """Draw the confusion matrix and write it; the title is by default the number of images and the accuracy.
 
-    Raises OptionError if the name does not end in ``.png``, OutputExistsError if the file is there and may not be replaced.
+    Raises OptionError for a name that is no picture's, OutputExistsError if the file is there and may not be replaced.
     """
-    path = Path(path)
-    check_name(path)
-    if path.exists() and not overwrite:
+    check_format(path)
+    if Path(path).exists() and not overwrite:
         raise OutputExistsError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
-    return save_png(confusion_figure(evaluation, title), path)
-
-
-def check_name(path: str | os.PathLike[str]) -> None:
-    """Raise OptionError if the name is not that of a PNG."""
-    if Path(path).suffix.lower() != ".png":
-        raise OptionError(f"a picture ends in .png, not '{Path(path).name}'.", "Rename the output.")
+    return save_figure(confusion_figure(evaluation, title), path)
 
 
 def confusion_figure(evaluation: Evaluation, title: str | None = None) -> Figure:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.core.errors import OptionError
-from cnncodes.pictures.drawing import COLOURS, new_figure, save_png, set_title
+from cnncodes.pictures.drawing import COLOURS, new_figure, save_figure, set_title
 
 if TYPE_CHECKING:
     from cnncodes.advice.evidence import Evidence
@@ -27,7 +27,7 @@ def draw_curves(epochs: Sequence[Epoch], path: str | os.PathLike[str], *, title:
     """
     if not epochs:
         raise OptionError("there is no epoch to draw.", "Train for one epoch at least.")
-    figure, (loss, accuracy, rate) = new_figure(10.5, 3.6, columns=3)
+    figure, (loss, accuracy, rate) = new_figure(10.5, 3.6, columns=3, title=title)
     watched = [epoch for epoch in epochs if epoch.val_loss is not None]
     kept = min(watched, key=lambda epoch: epoch.val_loss or 0.0) if watched else epochs[-1]
     _pair(loss, epochs, "loss", 1.0, kept)
@@ -46,9 +46,7 @@ def draw_curves(epochs: Sequence[Epoch], path: str | os.PathLike[str], *, title:
         axes.axvline(kept.epoch, color="0.5", linestyle=":", linewidth=1, zorder=0)
         if len(epochs) == 1:
             axes.set_xlim(0.5, 1.5)
-    if title:
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    return save_png(figure, path)
+    return save_figure(figure, path)
 
 
 def _pair(axes: Axes, epochs: Sequence[Epoch], name: str, scale: float, kept: Epoch) -> None:
@@ -92,7 +90,7 @@ def draw_rates(test: RangeTest, path: str | os.PathLike[str]) -> Path:
     axes.set_ylabel("training loss")
     set_title(axes, "Range test: the loss at rising learning rates", 10)
     legend_below(axes)
-    return save_png(figure, path)
+    return save_figure(figure, path)
 
 
 def save_depth(evidence: Evidence, path: str | os.PathLike[str]) -> Path:
@@ -111,10 +109,10 @@ def save_depth(evidence: Evidence, path: str | os.PathLike[str]) -> Path:
     axes.set_xticks(places, [depth.stage for depth in depths], rotation=45 if len(depths) > 12 else 0)
     axes.set_xlabel("stage of the network")
     axes.set_ylabel("accuracy (%)")
-    title = f"Accuracy by stage: {evidence.judged:,} images, {evidence.size.classes:,} classes, with standard errors"
+    title = f"Accuracy by stage: {evidence.judged:,} images, {evidence.size.classes:,} classes; bars: how far chance moves a point"
     set_title(axes, title, 10)
     legend_below(axes)
-    return save_png(figure, path)
+    return save_figure(figure, path)
 
 
 def legend_below(axes: Axes, size: float = 9) -> None:

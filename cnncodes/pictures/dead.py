@@ -289,8 +289,9 @@ def draw_dead(firing: Firing) -> Figure:
     """One bar for each layer: the shares of its units that fired on none, on some and on all of the images."""
     foot = wrapped(firing.meaning(), LINE)
     # In inches: title, legend and axis, then bars and foot. Bars stay apart from the words at any number of layers.
-    figure, (axes,) = new_figure(WIDTH, 1.95 + 0.46 * len(firing.counts) + 0.21 * len(foot))
-    figure.suptitle(plain(firing.summary()), fontsize=15, x=0.01, ha="left")
+    figure, (axes,) = new_figure(
+        WIDTH, 1.95 + 0.46 * len(firing.counts) + 0.21 * len(foot), title=firing.summary()
+    )
     _draw_bars(axes, firing)
     title = f"{plain(firing.weights)} on {plain(firing.data)}: on how many of the images does a unit fire?"
     axes.set_title(title, fontsize=11, loc="left", pad=30)

@@ -19,7 +19,7 @@ from cnncodes.images.preprocess import whole_of
 from cnncodes.networks.dense import DenseNetwork, dense_bytes, window_places
 from cnncodes.pictures.classifier import Bytes, refuse_folder
 from cnncodes.pictures.drawing import COLOURS, HEAT, add_colour_bar, new_panels, pale, set_title, show_image
-from cnncodes.pictures.question import as_text, short
+from cnncodes.pictures.question import as_text, note_of, short
 
 if TYPE_CHECKING:
     import os
@@ -203,9 +203,9 @@ def draw_dense(found: DenseMap) -> Figure:
     count = 1 + len(found.shown)
     columns = 1 if width > 3 * height else min(count, 3)
     rows = -(-count // columns)
-    title = f"{found.image}: {found.describe()} of the windows ({found.model})"
+    title, note = f"{found.describe()} of the windows", note_of(found.image, found.model, len(found.classes))
     cell = min(12.5 / columns, 6 * width / height)
-    figure, axes = new_panels(rows, columns, cell, title, aspect=height / width)
+    figure, axes = new_panels(rows, columns, cell, title, note, height / width)
     shown = found.values[list(found.shown)]
     low = 0.0 if found.unit == "probability" else float(shown.min())
     high = max(float(shown.max()), low + 0.01)

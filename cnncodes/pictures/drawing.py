@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.core.errors import CnnCodesError
+from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.core.outputs import remove_left, replacing
 
 if TYPE_CHECKING:  # "as" hands the types on to the other modules of this room
@@ -30,6 +32,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 HEAT = "inferno"  # from black (nothing) to light yellow; even in grey print, and for colour-blind readers
 CUT = 0.995  # of the numbers: beyond, the scale ends, else a few pixels would make all others dark
 DOTS_PER_INCH = 144
+FORMATS = (".png", ".svg", ".pdf")  # of a picture's file
+TITLE, TEXT, SMALL = 15.0, 12.5, 10.5  # points: of a picture's title, of a panel's, and of notes
 NOTE, QUIET = 0.72, "#444444"  # size of a note below a sheet, of the title's, and its colour
 #: Fonts with scripts and signs that matplotlib's lacks, as Linux, Windows and macOS have them.
 MORE_FONTS = (
@@ -40,16 +44,37 @@ MORE_FONTS = (
 )  # fmt: skip
 
 
+_TITLE: ContextVar[str | None] = ContextVar("title", default=None)
+
+
+@contextmanager
+def titled(title: str | None) -> Iterator[None]:
+    """Pictures drawn inside have this title in place of their own; None for their own."""
+    token = _TITLE.set(title)
+    try:
+        yield
+    finally:
+        _TITLE.reset(token)
+
+
 def new_figure(
-    width: float = 7.0, height: float = 4.5, rows: int = 1, columns: int = 1
+    width: float = 7.0, height: float = 4.5, rows: int = 1, columns: int = 1, title: str = "", note: str = ""
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``width`` x ``height`` inches and its axes, row by row."""
+    """A figure of ``width`` x ``height`` inches and its axes, row by row; the note stands at the foot."""
     figure = _written()(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for place in axes:
         place.spines[["top", "right"]].set_visible(False)
         place.set_prop_cycle(color=list(COLOURS))
         place.grid(visible=True, axis="y", alpha=0.3, linewidth=0.5)
+    if title:
+        figure.suptitle(
+            "\n".join(_lines(_TITLE.get() or title, width, TITLE)), fontsize=TITLE, x=0.01, ha="left"
+        )
+    if note:
+        figure.supxlabel(
+            "\n".join(_lines(note, width, SMALL)), fontsize=SMALL, color=QUIET, x=0.01, ha="left"
+        )
     return figure, axes
 
 
@@ -57,17 +82,21 @@ def new_panels(
     rows: int = 1,
     columns: int = 1,
     cell: float = 2.6,
-    title: str | None = None,
+    title: str = "",
+    note: str = "",
     aspect: float | Sequence[float] = 1.0,
 ) -> tuple[Figure, list[Axes]]:
     """A figure for images, ``rows`` x ``columns`` panels of ``cell`` inches (``cell * aspect`` high), without ticks.
 
-    The aspect may be one for each row. Axes come row by row; the title stands above all of them, at the left, broken into lines that fit.
+    The aspect may be one for each row. Axes come row by row; the title stands above all of them, at the left, broken into
+    lines that fit, and the note below it in small letters.
     """
-    lines = wrapped(title, int(12 * columns * cell)) if title else []
-    head = 0.21 + 0.19 * len(lines) if lines else 0.0
     aspects = [aspect] * rows if isinstance(aspect, float) else list(aspect)
-    width, height = columns * cell, cell * sum(aspects) + 0.3 * rows + head
+    width = columns * cell
+    lines, notes = _lines(_TITLE.get() or title, width, TITLE), _lines(note, width, SMALL)
+    above = 0.05 + len(lines) * 1.25 * TITLE / 72  # inches
+    head = above + len(notes) * 1.25 * SMALL / 72 + 0.16 if lines else 0.0
+    height = cell * sum(aspects) + 0.3 * rows + head
     figure = _written()(figsize=(width, height), dpi=DOTS_PER_INCH)
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - head / height))
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, height_ratios=aspects).flat)
@@ -77,9 +106,16 @@ def new_panels(
         place.spines[:].set_visible(False)
     if lines:
         # In the room kept for it, so that there is air between it and the titles of the panels.
-        text = figure.suptitle("\n".join(lines), fontsize=11, x=0.04 / width, y=1 - 0.05 / height, ha="left")
-        text.set_in_layout(False)
+        where: dict[str, Any] = {"x": 0.04 / width, "ha": "left", "va": "top"}
+        figure.suptitle("\n".join(lines), y=1 - 0.05 / height, fontsize=TITLE, **where).set_in_layout(False)
+        small = figure.text(s="\n".join(notes), y=1 - above / height, fontsize=SMALL, color=QUIET, **where)
+        small.set_in_layout(False)
     return figure, axes
+
+
+def _lines(text: str, width: float, size: float) -> list[str]:
+    """The text in lines of ``width`` inches at ``size`` points."""
+    return wrapped(text, int(width * 72 / (0.52 * size))) if text else []
 
 
 def new_sheet(
@@ -95,8 +131,7 @@ def new_sheet(
     wide, size = text_size(width)
     small = max(NOTE * size, 8.0)
     line, step = 1.4 * size / 72, 1.4 * small / 72
-    lines = wrapped(title, int(wide * 72 / (0.52 * size)))
-    notes = wrapped(note, int(wide * 72 / (0.52 * small))) if note else []
+    lines, notes = _lines(_TITLE.get() or title, wide, size), _lines(note, wide, small)
     below = foot * line + len(notes) * step + (margin if foot or notes else 0)
     total_width = wide + 2 * margin
     total_height = height / DOTS_PER_INCH + 3 * margin + len(lines) * line + below
@@ -228,12 +263,12 @@ def _families() -> tuple[str, ...]:
     return ("DejaVu Sans", *(family for family in MORE_FONTS if family in known))
 
 
-def set_title(axes: Axes, title: str, size: float = 11.0) -> None:
+def set_title(axes: Axes, title: str, size: float = TEXT) -> None:
     """What a panel shows, above it."""
     axes.set_title(title, fontsize=size, loc="left")
 
 
-def show_image(axes: Axes, rgb: Bytes, title: str = "", size: float = 11.0) -> None:
+def show_image(axes: Axes, rgb: Bytes, title: str = "", size: float = TEXT) -> None:
     """An image with its title."""
     axes.imshow(rgb, interpolation="nearest")
     set_title(axes, title, size)
@@ -273,8 +308,8 @@ def show_heat_over(axes: Axes, rgb: Bytes, values: Array, title: str, top: float
 def add_colour_bar(figure: Figure, image: ScalarMappable, axes: Axes | list[Axes], label: str) -> Colorbar:
     """A colour bar beside the axes with the unit of its numbers."""
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02)
-    bar.set_label(label, fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    bar.set_label(label, fontsize=SMALL + 1)
+    bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)
     return bar
 
@@ -326,22 +361,63 @@ def add_ends_bar(
     bar = figure.colorbar(image, cax=place, orientation="horizontal")
     bar.set_ticks(list(ends), labels=[plain(word) for word in ends.values()])
     # As the label of the picture's axes, so that room is kept for all of it.
-    axes.set_xlabel(label, fontsize=10, labelpad=32)
-    bar.ax.tick_params(labelsize=10, length=0)
+    axes.set_xlabel(label, fontsize=SMALL + 1, labelpad=34)
+    bar.ax.tick_params(labelsize=SMALL + 1, length=0)
     labels = bar.ax.get_xticklabels()
     labels[0].set_horizontalalignment("left")
     labels[-1].set_horizontalalignment("right")
     bar.outline.set_edgecolor("0.5")
 
 
-def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, whole or not at all; raises CnnCodesError if it cannot be written."""
+def check_format(path: str | os.PathLike[str]) -> None:
+    """Raise OptionError unless the name is that of a picture that can be written."""
+    if Path(path).suffix.lower() not in FORMATS:
+        raise OptionError(
+            f"a picture ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, not '{Path(path).name}'.",
+            "Rename the output (-o).",
+        )
+
+
+def save_figure(
+    figure: Figure, path: str | os.PathLike[str], *, dpi: float = DOTS_PER_INCH, width: float | None = None
+) -> Path:
+    """Write a figure, whole or not at all, as PNG, SVG or PDF by the name's suffix.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : path
+    dpi : float, default 144
+        Dots per inch of a PNG, and of the images in an SVG or PDF.
+    width : float, optional
+        Inches across of a PNG; the height and the text go with it.
+
+    Raises
+    ------
+    OptionError
+        For another suffix, or the width of a format that has no dots.
+    CnnCodesError
+        If it cannot be written.
+    """
+    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path = Path(path)
+    check_format(path)
+    kind = path.suffix.lower()[1:]
+    if width is not None:
+        dpi *= width / figure.get_size_inches()[0]
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    remove_left(path.parent, "*.png")  # of a command that was killed, whatever its picture was to be called
-    with replacing(path, overwrite=True, error=CnnCodesError) as partial:
-        figure.savefig(partial, format="png")
+    remove_left(
+        path.parent, f"*{path.suffix}"
+    )  # of a command that was killed, whatever its picture was to be called
+    same: dict[Any, Any] = {"svg.hashsalt": "cnncodes"}  # the same picture has the same bytes
+    with mpl.rc_context(same), replacing(path, overwrite=True, error=CnnCodesError) as partial:
+        figure.savefig(
+            partial,
+            format=kind,
+            dpi=dpi,
+            metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind),
+        )
     return path

@@ -24,7 +24,7 @@ from cnncodes.images.decode import decode
 from cnncodes.images.preprocess import whole_of
 from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage
 from cnncodes.pictures.drawing import add_ends_bar, new_panels, scale, show_image
-from cnncodes.pictures.question import as_text, ask, number, short
+from cnncodes.pictures.question import as_text, ask, note_of, number, short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -267,10 +267,9 @@ def draw_fooled(found: Fooled) -> Figure:
     most = int(np.abs(change).max())
     factor = max(1, 127 // max(most, 1))
     old, new = (short(name) for name in found.classes)
-    title = f"{found.describe()} by a change of at most {found.epsilon} of 255 grey levels: {found.image} ({found.model})"
-    if found.cautions:
-        title += f". Beware: {'; '.join(found.cautions)}"
-    figure, axes = new_panels(columns=3, cell=3.9, title=title, aspect=1.2)
+    title = f"{found.describe()} by a change of at most {found.epsilon} of 255 grey levels"
+    note = note_of(found.image, found.model, cautions=found.cautions)
+    figure, axes = new_panels(columns=3, cell=4.2, title=title, note=note, aspect=1.2)
     for place in axes:
         place.set_anchor("N")
     texts = [[as_text(value, found.unit) for value in pair] for pair in (found.before, found.after)]

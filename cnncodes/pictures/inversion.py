@@ -17,12 +17,14 @@ from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
 from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caution, crop_words, to_rgb
+from cnncodes.pictures.codes_source import evenly
 from cnncodes.pictures.drawing import COLOURS, new_panels, set_title, show_image, wrapped
-from cnncodes.pictures.question import LONGEST_FILE, SCORE_MEANS, number, short
+from cnncodes.pictures.question import SCORE_MEANS, note_of, number, short
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cnncodes.networks import Network
     from cnncodes.pictures.drawing import Axes, Figure
 
 Array = npt.NDArray[Any]
@@ -32,6 +34,7 @@ MEASURED = 25  # times that the error is measured on the way
 FIRST_WAVES = 0.02  # cycles in a pixel: what a descent from coarse to fine begins with
 #: Luminance, red against blue, and green against magenta; photographs vary along the first most.
 COLOUR_AXES = ((1, 1, 1), (1, 0, -1), (1, -2, 1))
+USUAL = ("pool1", "conv3", "pool5", "fc6", "fc7")  # of an AlexNet
 CELL, MOST_ACROSS = 3.6, 4  # inches, panels in a row
 SMALL = 10  # points
 
@@ -128,10 +131,19 @@ def as_share(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
+def usual_stages(network: Network) -> tuple[str, ...]:
+    """Five layers from the first to the last before the classifier."""
+    if {*USUAL} <= {*network.stage_names}:
+        return USUAL
+    return tuple(
+        np.array(network.codes_layers)[evenly(np.arange(len(network.codes_layers)), len(USUAL))].tolist()
+    )
+
+
 def invert(
     classifier: Classifier,
     image: SeenImage,
-    stages: str | Iterable[str] = ("pool1", "conv3", "pool5", "fc6", "fc7"),
+    stages: str | Iterable[str] = USUAL,
     iterations: int = 150,
     seed: int = 0,
     progress: Progress = no_progress,
@@ -289,10 +301,10 @@ def draw_inversions(found: Inversions) -> Figure:
     count = len(found.parts) + 2
     rows = -(-count // MOST_ACROSS)
     across = -(-count // rows)
-    title = f"{short(found.image, LONGEST_FILE)}, rebuilt from its codes alone ({short(found.model, LONGEST_FILE)}, {found.iterations} iterations)"
     caution = crop_caution(found.seen)
-    title += f". Beware: {caution}" if caution else ""
-    figure, axes = new_panels(rows, across, CELL, title, aspect=1.13)
+    note = note_of(found.image, found.model, cautions=[caution] if caution else [])
+    title = f"Rebuilt from its codes alone in {found.iterations} iterations"
+    figure, axes = new_panels(rows, across, CELL, title, note, aspect=1.13)
     show_image(axes[0], found.rgb, f"{crop_words(found.seen)}\n{_said(found.answer, found.unit)}")
     for place, part in zip(axes[1:], found.parts, strict=False):
         show_image(place, part.rgb, f"rebuilt from {part.stage}\n{_said(part.answer, found.unit)}")

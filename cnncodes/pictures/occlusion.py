@@ -150,13 +150,13 @@ def draw_occlusion(found: Occlusion) -> Figure:
     Where one class is the largest wherever the patch is, that is said in place of a third panel of one colour.
     """
     question, classes = found.question, np.unique(found.best)
-    title = question.heading
+    title = question.title
     if len(classes) == 1:
         answer = f"the answer '{short(found.classes[int(classes[0])])}'"
         same = classes[0] == question.predicted_place
         title += f". No patch changes {answer}" if same else f". With any patch, {answer} is given"
     panels, aspect = (3, 1.06) if len(classes) > 1 else (2, 0.98)
-    figure, axes = new_panels(columns=panels, cell=4.3, title=title, aspect=aspect)
+    figure, axes = new_panels(columns=panels, cell=4.6, title=title, note=question.note, aspect=aspect)
     least = float(found.asked.min())
     row, column = (found.starts[place] for place in np.unravel_index(found.asked.argmin(), found.asked.shape))
     covered = question.rgb.copy()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncodes.pictures.curves import draw_chance, legend_below
-from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, save_png, set_title
+from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, save_figure, set_title
 
 if TYPE_CHECKING:
     from cnncodes.advice.probe_result import Probe, ProbeResult
@@ -36,7 +36,7 @@ def draw_probe(result: ProbeResult, path: str | os.PathLike[str]) -> Path:
         axes.set_ylim(max(0, 100 * bottom - 4), min(101.5, 100 * top + 4))
         axes.set_ylabel("accuracy, mean of the classes (%)")
         legend_below(axes, 8)
-    return save_png(figure, path)
+    return save_figure(figure, path)
 
 
 def _depth(axes: Axes, result: ProbeResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ class Question:
 
     @property
     def title(self) -> str:
-        """``'ants' in a.jpg: probability 83 %, the predicted class (model.safetensors)``."""
+        """``'ants': probability 83 %, the predicted class``."""
         if self.place == self.predicted_place:
             rank = "the predicted class"
         else:
@@ -44,13 +45,12 @@ class Question:
         value = as_text(self.value, self.unit)
         if self.unit != "probability":
             value = f"SVM {value} ({SCORE_MEANS})"
-        where = short(self.image, LONGEST_FILE)
-        return f"'{short(self.name)}' in {where}: {value}, {rank} ({short(self.model, LONGEST_FILE)})"
+        return f"'{short(self.name)}': {value}, {rank}"
 
     @property
-    def heading(self) -> str:
-        """The title of a picture: besides, why not much may be read out of it, if so."""
-        return f"{self.title}. Beware: {'; '.join(self.cautions)}" if self.cautions else self.title
+    def note(self) -> str:
+        """What stands below the title of a picture: image and network, what it knows, why not much may be read out of it."""
+        return note_of(self.image, self.model, len(self.known), self.cautions)
 
     @property
     def cautions(self) -> list[str]:
@@ -103,6 +103,14 @@ def ask(classifier: Classifier, image: SeenImage, class_name: str | int | None =
         classifier.name, image.name, image.rgb, place, names[place], names[best], best,
         float(values[place]), float(values[best]), classifier.unit, image.seen, tuple(names),
     )  # fmt: skip
+
+
+def note_of(image: str, model: str, known: int = 0, cautions: Sequence[str] = ()) -> str:
+    """``a.jpg, starter: one of the 1,000 classes that it knows. Beware: ...``, below a picture's title."""
+    where = f"{short(image, LONGEST_FILE)}, {short(model, LONGEST_FILE)}"
+    if known > FEW:
+        where += f": one of the {known:,} classes that it knows; what the photo shows may not be among them"
+    return f"{where}. Beware: {'; '.join(cautions)}" if cautions else where
 
 
 def as_text(value: float, unit: str) -> str:

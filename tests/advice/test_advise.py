@@ -345,7 +345,7 @@ def test_near_pairs_join_into_groups_and_a_set_of_one_picture_is_no_trap() -> No
 
 def test_the_command_shows_evidence_reasons_runner_up_and_the_next_command(stripes, tmp_path, capsys) -> None:
     weights = save_tiny(tmp_path)
-    command = ["advise", str(stripes), "--weights", weights, "-o", str(tmp_path / "advice")]
+    command = ["advise", str(stripes), "--weights", weights, "-o", str(tmp_path / "advice"), "--verbose"]
     assert main(command) == 0
     shown = capsys.readouterr()
     for part in ("fc7", "LogME", "recipe: small-", "runner-up: ", "about ", "always the largest class"):

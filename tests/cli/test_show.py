@@ -14,6 +14,7 @@ from cnncodes.cli.show.canvas import NetworkChoice
 from cnncodes.core.errors import OptionError, WeightsMissingError
 from cnncodes.heads import LinearModel
 from cnncodes.pictures import load_classifier
+from cnncodes.pictures.drawing import new_figure, new_panels, new_sheet, titled
 from cnncodes.weights import load_weights, save_weights
 
 
@@ -54,7 +55,7 @@ MISTAKES = [
     ("saliency {photo} --class 3", 2, "class 3 is not there"),
     ("saliency {broken}", 1, "cannot be read"),
     ("saliency missing.jpg", 1, "no such file.\nCheck the path 'missing.jpg'"),
-    ("saliency {photo} -o picture.jpg", 2, "ends in .png"),
+    ("saliency {photo} -o picture.jpg", 2, "ends in .png, .svg or .pdf"),
     ("gradcam {photo} --layer fc7", 2, "Grad-CAM cannot use layer 'fc7'"),
     ("gradcam {photo} --layer conv9", 2, "conv9"),
     ("guided {photo} --layer conv3", 2, "--layer conv3 is for Grad-CAM"),
@@ -120,3 +121,67 @@ def test_a_model_whose_weights_are_gone_says_where_they_belong(shared, tmp_path)
     assert str(tmp_path) in caught.value.remedy and "--weights" not in caught.value.remedy
     (kept / "mine.safetensors").rename(tmp_path / "mine.safetensors")
     assert load_classifier(path).classes == model.classes
+
+
+def test_all_pictures_of_an_image_stand_on_one_page_and_one_that_fails_is_a_line(
+    run, shared, photo, tmp_path, monkeypatch
+):
+    loads, failed = [], OptionError("no picture of this.", "Take another.")
+    real = NetworkChoice.load
+
+    def load(self):
+        loads.append(self._loaded is None)
+        return real(self)
+
+    def fails(*_, **__):
+        raise failed
+
+    monkeypatch.setattr(NetworkChoice, "load", load)
+    monkeypatch.setattr("cnncodes.pictures.invert", fails)
+    folder = tmp_path / "slides"
+    words = (
+        "--weights",
+        shared.softmax,
+        "--class",
+        "cat",
+        "-o",
+        folder,
+        "--dpi",
+        50,
+        "--title",
+        "A <b>lesson</b>",
+    )
+    ran = run("show", "all", photo, *words, "--json")
+    told = json.loads(ran.out)
+    assert ran.code == 0 and told["left_out"] == {"invert": failed.problem} and "left out: invert" in ran.err
+    names = {"activations", "occlude", "attributions", "fool", "dense", "augment"}
+    assert {path.stem for path in folder.glob("*.png")} == names and sum(loads) == 1
+    assert len(told["pictures"]) == len(names) and told["pictures"][1]["class"] == "cat"
+    page = (folder / "index.html").read_text()
+    assert page.count("data:image/webp;base64,") == len(names) and "A &lt;b&gt;lesson" in page
+    assert "default-src 'none'; img-src data:" in page and "<script" not in page and failed.problem in page
+    assert run("show", "all", photo, *words).code == 1, "the folder has them already"
+    assert (
+        run("show", "all", photo, "--weights", shared.softmax, "--class", "cow", "-o", tmp_path / "new").code
+        == 2
+    )
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [(".svg", b"<?xml"), (".pdf", b"%PDF"), (".png", b"\x89PNG")])
+def test_the_suffix_decides_the_format_and_the_title_is_the_persons(run, tmp_path, suffix, begins):
+    path = tmp_path / f"filters{suffix}"
+    words = ("show", "filters", "--weights", "random:0", "-o", path, "--title", "What the first layer sees")
+    assert run(*words).code == 0 and path.read_bytes().startswith(begins)
+    sized = run(*words, "--overwrite", "--width", 4, "--dpi", 100)
+    if suffix == ".png":
+        assert sized.code == 0 and Image.open(path).width == 400
+    else:
+        assert sized.code == 2 and "--width is for a PNG" in sized.err
+
+
+def test_a_title_of_ones_own_stands_in_every_kind_of_figure() -> None:
+    with titled("Mine"):
+        figures = [new_figure(title="own")[0], new_panels(title="own")[0], new_sheet(300, 200, "own")[0]]
+    for figure in figures:
+        assert "Mine" in [figure.get_suptitle(), *(text.get_text() for text in figure.texts)]
+    assert new_panels(title="own")[0].get_suptitle() == "own", "and in no later one"

@@ -32,12 +32,12 @@ def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path):
 
 def test_a_picture_takes_away_what_a_killed_command_left_of_another(tmp_path):
     """`show` names its pictures by what they show: the next one has another name."""
-    from cnncodes.pictures.drawing import new_panels, save_png
+    from cnncodes.pictures.drawing import new_panels, save_figure
 
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "map.png")], check=False)
     (tmp_path / "notes.png.part").write_text("somebody else's")
     assert len(list(tmp_path.iterdir())) == 2
-    save_png(new_panels(columns=1, cell=1, title="")[0], tmp_path / "photo.fool.png")
+    save_figure(new_panels(columns=1, cell=1, title="")[0], tmp_path / "photo.fool.png")
     assert sorted(place.name for place in tmp_path.iterdir()) == ["notes.png.part", "photo.fool.png"]
 
 

@@ -23,7 +23,7 @@ from cnncodes.pictures.attribution import (
     field_centres,
     spread,
 )
-from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.drawing import save_figure
 from cnncodes.pictures.hookable import Hookable
 from cnncodes.pictures.occlusion import draw_occlusion, occlude
 from cnncodes.weights import load_weights
@@ -290,7 +290,7 @@ def test_the_pictures_open_and_hold_names_as_they_are(monkeypatch, tmp_path):
     assert cropped.axes[0].get_title(loc="left") == "the centre crop, 8 % of the photo"
     assert "only 8 % of the photo" in " ".join(cropped.get_suptitle().split())
     for place, figure in enumerate(figures):
-        with Image.open(save_png(figure, tmp_path / f"{place}.png")) as image:
+        with Image.open(save_figure(figure, tmp_path / f"{place}.png")) as image:
             image.load()
             assert min(image.size) > 300
     with pytest.raises(OptionError):

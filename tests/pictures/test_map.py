@@ -14,7 +14,7 @@ from PIL import Image
 from cnncodes.core.errors import CodesFileError, DependencyError, OptionError
 from cnncodes.pictures import codes_map, draw_map, draw_map_points, read_map
 from cnncodes.pictures.colours import class_colours, class_names, label_colours, unwritten
-from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.drawing import save_figure
 from cnncodes.pictures.map import arrange, grid_places, grid_shape, map_thumbnails, on_grid, purity
 from cnncodes.pictures.thumbnails import crossed, read_thumbnails
 
@@ -229,8 +229,8 @@ def test_the_points_show_every_image_and_odd_names_stay_text(tmp_path, small_wei
     assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 16
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend[0].startswith(names[0]) and all(line.isprintable() for line in legend)
-    assert save_png(figure, tmp_path / "points.png").stat().st_size > 1000
-    assert save_png(draw_map(found), tmp_path / "map.png").stat().st_size > 1000
+    assert save_figure(figure, tmp_path / "points.png").stat().st_size > 1000
+    assert save_figure(draw_map(found), tmp_path / "map.png").stat().st_size > 1000
     assert not list(recwarn)
 
 
@@ -300,5 +300,5 @@ def test_images_without_classes_are_drawn(tmp_path, small_weights, labels):
     found = read_map(tmp_path / "c.h5", method="pca")
     assert found.purity is None
     for figure in (draw_map(found), draw_map_points(found)):
-        assert save_png(figure, tmp_path / "map.png").stat().st_size > 1000
+        assert save_figure(figure, tmp_path / "map.png").stat().st_size > 1000
         assert "by chance" not in " ".join(text.get_text() for text in figure.texts)

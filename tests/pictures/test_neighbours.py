@@ -16,7 +16,7 @@ from cnncodes.codes import CodesFile, extract
 from cnncodes.core.errors import CodesFileError, ImageError, OptionError, WeightsMismatchError
 from cnncodes.images import read_catalog
 from cnncodes.pictures import draw_neighbours, find_neighbours
-from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.drawing import save_figure
 from cnncodes.pictures.neighbours import DRAWN
 from cnncodes.pictures.thumbnails import read_thumbnails
 
@@ -178,7 +178,7 @@ def test_each_picture_stands_in_its_place(data, tmp_path, recwarn):
     words = " ".join(text.get_text() for text in figure.texts)
     for said in ("the 3 nearest", "% by pool5 codes", "12 images", "random:0", "cosine"):
         assert said in words
-    assert save_png(figure, tmp_path / "n.png").stat().st_size > 1000
+    assert save_figure(figure, tmp_path / "n.png").stat().st_size > 1000
     assert not list(recwarn)
 
 

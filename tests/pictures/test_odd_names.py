@@ -93,7 +93,7 @@ def saved(monkeypatch):
     """Figures of the functions that only write a file."""
     figures = []
     for room in (curves_room, probe):
-        monkeypatch.setattr(room, "save_png", lambda figure, path: figures.append(figure))
+        monkeypatch.setattr(room, "save_figure", lambda figure, path: figures.append(figure))
     return figures
 
 
@@ -184,7 +184,7 @@ def test_a_picture_that_cannot_be_drawn_or_written_leaves_nothing_behind(tmp_pat
         figure, _ = drawing.new_figure()
         monkeypatch.setattr(figure, "savefig", fails(error))
         with pytest.raises(raised):
-            drawing.save_png(figure, tmp_path / "a.png")
+            drawing.save_figure(figure, tmp_path / "a.png")
         assert not list(tmp_path.iterdir())
 
 
@@ -196,7 +196,7 @@ def test_a_character_without_a_font_is_escaped_and_never_a_box(monkeypatch, tmp_
     figure, (axes,) = drawing.new_panels(title="\u732b Mücke \U0001f41d.jpg")
     axes.set_title("\u732b")
     axes.set_yticks([0, 1], ["\u732b", "é"])
-    drawing.save_png(figure, tmp_path / "names.png")
+    drawing.save_figure(figure, tmp_path / "names.png")
     assert figure.get_suptitle() == "\\u732b Mücke \\U0001f41d.jpg" and axes.get_title() == "\\u732b"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["\\u732b", "é"]
     assert not [warning for warning in recwarn if "missing from" in str(warning.message)]

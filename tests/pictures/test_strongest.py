@@ -18,7 +18,7 @@ from cnncodes.images.decode import decode
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
 from cnncodes.pictures import draw_strongest, find_strongest
 from cnncodes.pictures.classifier import Classifier
-from cnncodes.pictures.drawing import save_png
+from cnncodes.pictures.drawing import save_figure
 from cnncodes.pictures.strongest import Best
 
 SIDE = 40
@@ -219,7 +219,7 @@ def test_every_kind_of_stage_can_be_drawn(weights, folder, tmp_path, stage, k):
     found = find_strongest(folder, stage, [0, 1, 3], weights=weights, k=k)
     if stage == "fc3":
         assert (found.rows[:2] == -1).all() and (found.firing[:2] == 0).all()
-    picture = save_png(draw_strongest(found), tmp_path / "picture.png")
+    picture = save_figure(draw_strongest(found), tmp_path / "picture.png")
     pixels = np.asarray(Image.open(picture).convert("RGB"))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
 

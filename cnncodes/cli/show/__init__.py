@@ -1,15 +1,15 @@
-"""`cnncodes show`: one picture from each command. Those of one image (or none) and those of many are a file each."""
+"""`cnncodes show`: one picture from each command. Those of one image (or none), those of many, and all of one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnncodes.cli.show import many_images, one_image
+from cnncodes.cli.show import many_images, one_image, slides
 
 SUMMARY = """
 Draw what a network sees.
 
-Each command writes one picture.
+Each command writes one picture, but for `all`, which writes every picture of one image.
 
     cnncodes show filters --weights starter
 """
@@ -27,4 +27,5 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("neighbours", many_images.neighbours),
     ("dense", one_image.dense),
     ("augment", one_image.augment),
+    ("all", slides.all_),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from cnncodes import pictures
 from cnncodes.cli import options
 from cnncodes.cli.arguments import check_picture
 from cnncodes.cli.console import Reporter, plain
+from cnncodes.core.errors import OptionError
 from cnncodes.core.words import one_line, shell
 
 if TYPE_CHECKING:
@@ -19,22 +21,29 @@ if TYPE_CHECKING:
     from cnncodes.pictures.question import Question
 
 
-@dataclass(frozen=True)
+@dataclass
 class NetworkChoice(options.Group):
-    """The network or model that a picture is about."""
+    """The network or model that pictures are about, loaded once for all of them."""
 
     weights: options.Classifier = "imagenet"
     model: options.Network = None
     device: options.Device = "auto"
+    _loaded: Classifier | None = field(default=None, init=False, repr=False)
+    _seen: dict[str, SeenImage] = field(default_factory=dict, init=False, repr=False)
 
     def load(self) -> Classifier:
         """The network with its classes."""
-        return pictures.load_classifier(self.weights, network=self.model, device=self.device)
+        self._loaded = self._loaded or pictures.load_classifier(
+            self.weights, network=self.model, device=self.device
+        )
+        return self._loaded
 
     def see(self, image: str) -> tuple[Classifier, SeenImage]:
         """The network, and the image as it sees it."""
         classifier = self.load()
-        return classifier, pictures.see_image(image, classifier)
+        if image not in self._seen:
+            self._seen[image] = pictures.see_image(image, classifier)
+        return classifier, self._seen[image]
 
     @property
     def words(self) -> str:
@@ -49,22 +58,37 @@ class Canvas(Reporter):
         self,
         output: options.Picture = None,
         overwrite: options.Overwrite = False,
+        title: options.PictureTitle = None,
+        width: options.PictureWidth = None,
+        dpi: options.Dpi = 144,
         json: options.Json = False,
         quiet: options.Quiet = False,
     ) -> None:
         super().__init__(json, quiet)
         self._output, self.overwrite, self.path = output, overwrite, Path()
+        self.title, self.width, self.dpi = title, width, dpi
 
     def open(self, command: str, image: str | None = None) -> None:
         """Name the picture, such as ``occlude-photo.png``; refuses early what could not be written after the work."""
         self.path = Path(self._output or (f"{command}-{Path(image).stem}.png" if image else f"{command}.png"))
-        check_picture(self.path, ".png", self.overwrite)
+        check_picture(self.path, self.overwrite)
+        if self.width is not None and self.path.suffix.lower() != ".png":
+            raise OptionError(
+                f"--width is for a PNG, and '{self.path.name}' can be shown at any size.", "Leave it out."
+            )
 
-    def draw(self, figure: Figure, record: Any, /, **more: Any) -> None:
-        """Write the picture and say so; the record is what --json prints besides its path."""
-        pictures.save_png(figure, self.path)
-        self.result(f"written: {self.path}")
+    def draw(self, figure: Callable[[], Figure], record: Any, /, **more: Any) -> None:
+        """Draw the picture and write it; the record is what --json prints besides its path."""
+        self.write(figure, self.path)
         self.document({"picture": str(self.path), **plain(record), **more})
+
+    def write(self, figure: Callable[[], Figure], path: str | Path) -> None:
+        """Draw a picture as title, width and resolution say, and say where it is."""
+        from cnncodes.pictures.drawing import titled
+
+        with titled(self.title):
+            pictures.save_figure(figure(), path, dpi=self.dpi, width=self.width)
+        self.result(f"written: {path}")
 
     def crop(self, seen: float) -> None:
         """What part of the image the network sees; a warning if that is little."""
@@ -81,7 +105,7 @@ class Canvas(Reporter):
 
     def question(self, question: Question) -> None:
         """Which class is explained and what the network predicts for it; a warning if that is little."""
-        self.result(one_line(question.title))
+        self.result(one_line(f"{question.title} ({question.image}, {question.model})"))
         if question.doubt:
             self.warn(f"beware: {one_line(question.doubt)}")
         self.crop(question.seen)

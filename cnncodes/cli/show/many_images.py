@@ -63,7 +63,7 @@ def strongest(
     canvas.left_out(found.catalog)
     _tell_strongest(canvas, found)
     canvas.unreadable(found.problems)
-    canvas.draw(pictures.draw_strongest(found), found)
+    canvas.draw(lambda: pictures.draw_strongest(found), found)
     first = int(found.rows[0, 0])
     if first >= 0:
         network = NetworkChoice(str(weights or found.weights), model)
@@ -120,7 +120,7 @@ def dead(
         canvas.left_out(images)
     _tell_dead(canvas, found)
     canvas.unreadable(found.problems)
-    canvas.draw(pictures.draw_dead(found), found)
+    canvas.draw(lambda: pictures.draw_dead(found), found)
     if not stored:
         canvas.next(f"cnncodes show strongest {reading.words(data)} {network.words} --layer {found.worst}")
 
@@ -171,7 +171,7 @@ def map_(
 
     canvas.open("map")
     if points is not None:
-        check_picture(points, ".png", canvas.overwrite)
+        check_picture(points, canvas.overwrite, "--points")
         if Path(points).absolute() == canvas.path.absolute():
             raise OptionError(
                 f"-o and --points both name '{points}'.", "Give the two pictures different names."
@@ -198,12 +198,13 @@ def map_(
     _tell_map(canvas, found)
     canvas.unreadable(unreadable, MOVED)
     if points is not None:
-        pictures.save_png(pictures.draw_map_points(found), points)
-        canvas.result(f"written: {points}")
+        canvas.write(lambda: pictures.draw_map_points(found), points)
     record = found.to_json()
     for place, (row, column) in zip(grid.shown.tolist(), grid.cells.tolist(), strict=True):
         record["images"][place] |= {"grid_row": row, "grid_column": column}
-    canvas.draw(pictures.draw_map(found, grid, thumbnails), record, points=points, unreadable=unreadable)
+    canvas.draw(
+        lambda: pictures.draw_map(found, grid, thumbnails), record, points=points, unreadable=unreadable
+    )
     _next(canvas, "neighbours", data, reading, weights, model, f" --image {shell(found.catalog.names[0])}")
 
 
@@ -253,7 +254,7 @@ def neighbours(
     _tell_neighbours(canvas, found)
     unreadable = source.problems | found.problems
     canvas.unreadable(unreadable, MOVED)
-    canvas.draw(pictures.draw_neighbours(found), found, unreadable=unreadable)
+    canvas.draw(lambda: pictures.draw_neighbours(found), found, unreadable=unreadable)
     _next(canvas, "map", data, reading, weights, model)
 
 

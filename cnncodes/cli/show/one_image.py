@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def filters(
     network = NetworkChoice(weights, model, "cpu")
     found = pictures.read_filters(network.load().weights, layer)
     record = {"weights": found.weights, "stage": found.stage, "shape": list(found.values.shape)}
-    canvas.draw(pictures.draw_filters(found), record)
+    canvas.draw(lambda: pictures.draw_filters(found), record)
     if found.values.shape[1] == 3:
         canvas.next(f"cnncodes show activations photo.jpg {network.words} --layer {found.stage}")
     else:
@@ -49,7 +50,7 @@ def filters(
 def activations(
     image: options.Image,
     network: NetworkChoice,
-    layer: options.ShownLayer = "conv5",
+    layer: options.MapLayer = None,
     units: options.Units = None,
     count: options.MostActive = None,
     each: options.EachScale = False,
@@ -76,7 +77,7 @@ def activations(
         f"{found.stage}: {percent(found.firing)} of {len(found.values):,} units {found.fires} on this image"
     )
     canvas.crop(found.seen)
-    canvas.draw(pictures.draw_activations(found, wanted, each), record)
+    canvas.draw(lambda: pictures.draw_activations(found, wanted, each), record)
     first = ",".join(str(entry["unit"]) for entry in record["units"][:3])
     canvas.next(f"cnncodes show strongest photos {network.words} --layer {found.stage} --units {first}")
 
@@ -107,7 +108,7 @@ def occlude(
             classifier, seen, class_name=class_name, patch=patch, stride=stride, progress=progress
         )
     canvas.question(found.question)
-    canvas.draw(pictures.draw_occlusion(found), found)
+    canvas.draw(lambda: pictures.draw_occlusion(found), found)
     canvas.next(f"cnncodes show saliency {file_word(image)} {network.words} --all")
 
 
@@ -132,14 +133,14 @@ def _attribution(method: Method, text: str) -> Callable[..., None]:
         classifier, seen = network.see(image)
         if every:
             found = pictures.attribute_all(classifier, seen, class_name=class_name, layer=layer)
-            figure = pictures.draw_attributions(found)
+            draw = partial(pictures.draw_attributions, found)
         else:
             found = (pictures.attribute(classifier, seen, method, class_name=class_name, layer=layer),)
-            figure = pictures.draw_attribution(found[0])
+            draw = partial(pictures.draw_attribution, found[0])
         canvas.question(found[0].question)
         layers = [entry.layer for entry in found if entry.layer]
         methods = [entry.method for entry in found]
-        canvas.draw(figure, found[0].question, methods=methods, layer=layers[0] if layers else None)
+        canvas.draw(draw, found[0].question, methods=methods, layer=layers[0] if layers else None)
         name, option = ("occlude", "") if every else (method, " --all")
         asked = f" --class {shell(class_name)}" if class_name else ""
         canvas.next(f"cnncodes show {name} {file_word(image)} {network.words}{asked}{option}")
@@ -193,7 +194,7 @@ ATTRIBUTIONS = {method: _attribution(method, text) for method, text in _TEXTS.it
 def invert(
     image: options.Image,
     network: NetworkChoice,
-    layer: options.ShownLayers = "pool1,conv3,pool5,fc6,fc7",
+    layer: options.InvertLayers = None,
     iterations: options.Iterations = 150,
     seed: options.Seed = 0,
     *,
@@ -208,15 +209,15 @@ def invert(
 
         cnncodes show invert photo.jpg --weights run/model.safetensors --layer fc7 --iterations 300
     """
-    from cnncodes.pictures.inversion import as_share
+    from cnncodes.pictures.inversion import as_share, usual_stages
     from cnncodes.pictures.question import as_text
 
     canvas.open("invert", image)
-    classifier = network.load()
-    classifier.weights.architecture.select(layer)  # before the image is read
-    seen = pictures.see_image(image, classifier)
+    stages = usual_stages(network.load().weights.architecture) if layer is None else layer
+    network.load().weights.architecture.select(stages)  # before the image is read
+    classifier, seen = network.see(image)
     with canvas.steps("") as progress:
-        found = pictures.invert(classifier, seen, layer, iterations, seed, progress)
+        found = pictures.invert(classifier, seen, stages, iterations, seed, progress)
 
     def prediction(answer: tuple[str, float]) -> str:
         return f"'{one_line(answer[0])}', {as_text(answer[1], found.unit)}"
@@ -228,7 +229,7 @@ def invert(
         canvas.result(f"prediction for the image itself: {prediction(found.answer)}")
     canvas.note(found.meaning())
     canvas.crop(found.seen)
-    canvas.draw(pictures.draw_inversions(found), found)
+    canvas.draw(lambda: pictures.draw_inversions(found), found)
     canvas.next(f"cnncodes show fool {file_word(image)} {network.words}")
 
 
@@ -278,7 +279,7 @@ def fool(
         again = ask(classifier, pictures.see_image(keep, classifier)).predicted
         kept = {"kept": keep, "kept_class": again}
         canvas.result(f"written: {keep}; read again, it is predicted as '{one_line(again)}'")
-    canvas.draw(pictures.draw_fooled(found), found, **kept)
+    canvas.draw(lambda: pictures.draw_fooled(found), found, **kept)
     canvas.next(f"cnncodes show saliency {file_word(keep or image)} {network.words}")
 
 
@@ -307,7 +308,7 @@ def dense(
         found = pictures.dense_map(classifier, image, size, step=step, class_name=class_name)
     rows, columns = found.values.shape[1:]
     canvas.result(one_line(f"{rows} x {columns} positions, {found.step} px apart: {found.describe()}"))
-    canvas.draw(pictures.draw_dense(found), found)
+    canvas.draw(lambda: pictures.draw_dense(found), found)
     canvas.next(f"cnncodes show occlude {file_word(image)} {network.words}")
 
 
@@ -352,7 +353,10 @@ def augment(
     if found.settings.mixup:
         canvas.note("mixup is not shown: it needs other images")
     canvas.draw(
-        pictures.draw_augment(found, " ".join([command, *named])), found, command=command, recipe=recipe
+        lambda: pictures.draw_augment(found, " ".join([command, *named])),
+        found,
+        command=command,
+        recipe=recipe,
     )
     words = [*named, *(["--model", model] if model else [])]
     canvas.next(f"cnncodes {command} photos/ -o run {' '.join(map(shell, words))}")
