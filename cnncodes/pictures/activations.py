@@ -78,26 +78,13 @@ class Activations:
         return float((self.largest > 0).mean())
 
     def choose(self, units: int | Sequence[int] | None = None) -> list[int]:
-        """Numbers of units: so many (36 maps or 10 bars), the most active first, or the named ones in their order.
-
-        Raises
-        ------
-        OptionError
-            For a unit that the stage does not have, or none at all.
-        """
+        """Numbers of units: so many (36 maps or 10 bars), the most active first, or the named ones; as :func:`check_units` raises."""
         count = len(self.values)
         if units is None:
             units = SHOWN if self.has_places else BARS
+        check_units(min(units, count) if isinstance(units, int) else units, self.stage, count, count)
         if isinstance(units, int):
-            if units < 1:
-                raise OptionError(f"{units} units cannot be shown.", f"Use 1 to {count}.")
             return [int(unit) for unit in np.argsort(-self.largest, kind="stable")[:units]]
-        absent = [unit for unit in units if not 0 <= unit < count]
-        if absent or not units:
-            problem = f"unit {absent[0]} is not there" if absent else "no unit is named"
-            raise OptionError(
-                f"{problem}: stage '{self.stage}' has {count:,} units.", f"Use 0 to {count - 1}."
-            )
         return list(dict.fromkeys(units))
 
     def to_json(self, units: int | Sequence[int] | None = None) -> dict[str, Any]:
@@ -116,14 +103,20 @@ class Activations:
         return {**to_value(self, *named), "shape": list(self.values.shape), "units": chosen}
 
 
-def parse_units(text: str | None, count: Count) -> Count | tuple[int, ...]:
-    """Which units, as a person writes them: ``"1,7,42"`` or ``"7"``; without any, ``count``.
+def check_units(units: int | Sequence[int], stage: str, count: int, most: int) -> None:
+    """Raise OptionError unless a stage of ``count`` units has these, or so many, and a picture has room for ``most``."""
+    asked, most = units if isinstance(units, int) else len(set(units)), min(most, count)
+    if not 1 <= asked <= most:
+        raise OptionError(f"{asked} units cannot be shown in one picture.", f"Use 1 to {most}.")
+    absent = [] if isinstance(units, int) else [unit for unit in units if not 0 <= unit < count]
+    if absent:
+        raise OptionError(
+            f"unit {absent[0]} is not there: stage '{stage}' has {count:,} units.", f"Use 0 to {count - 1}."
+        )
 
-    Raises
-    ------
-    OptionError
-        If these are no numbers of units.
-    """
+
+def parse_units(text: str | None, count: Count) -> Count | tuple[int, ...]:
+    """Which units, as a person writes them: ``"1,7,42"`` or ``"7"``; without any, ``count``. Raises OptionError."""
     if text is None:
         return count
     parts = [part.strip() for part in text.split(",") if part.strip()]
@@ -135,20 +128,9 @@ def parse_units(text: str | None, count: Count) -> Count | tuple[int, ...]:
 
 
 def read_activations(classifier: Classifier, image: SeenImage, stage: str | None = None) -> Activations:
-    """What one stage gives on an image.
+    """What one stage gives on an image (``conv5:linear``: before the ReLU); by default the last convolution before the classifier.
 
-    Parameters
-    ----------
-    classifier : Classifier
-    image : SeenImage
-        From :func:`~cnncodes.pictures.classifier.see_image`.
-    stage : str, optional
-        One stage; ``conv5:linear`` is before the ReLU. By default the last convolution that the classifier stands on.
-
-    Raises
-    ------
-    StageError
-        If the network has no such stage.
+    Raises StageError if the network has no such stage.
     """
     network = classifier.weights.architecture
     name = network.select_one(stage or gradcam_layer(classifier))
@@ -172,15 +154,10 @@ def draw_activations(
     ----------
     found : Activations
     units : int or sequence of int, optional
-        So many, the most active first, or these; by default 36 maps, or 10 bars.
+        So many, the most active first, or these; by default 36 maps, or 10 bars. Raises OptionError.
     each : bool, default False
         Scale every map alone, so that weak ones can be seen too; else all share one scale, so that they can be compared.
         Scales end at the 99.5th percentile of what they are for.
-
-    Raises
-    ------
-    OptionError
-        For a unit that is not there.
     """
     chosen = found.choose(units)
     ordered = chosen == found.choose(len(chosen))

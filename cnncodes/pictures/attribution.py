@@ -81,12 +81,11 @@ def attribute(
     class_name: str | int | None = None,
     layer: str | None = None,
 ) -> Attribution:
-    """Ask which pixels speak for a class.
+    """Ask which pixels speak for a class; the classifier stays as it is.
 
     Parameters
     ----------
     classifier : Classifier
-        Stays as it is: captum's hooks go to modules of their own.
     image : SeenImage
     method : {"saliency", "guided", "deconv", "gradcam"}
         "saliency" is the gradient itself (Simonyan et al. 2014). On the way back through a ReLU, "guided" also stops
@@ -95,8 +94,7 @@ def attribute(
     class_name : str or int, optional
         The predicted class by default.
     layer : str, optional
-        For "gradcam": a stage with height and width, not deeper than the classifier reads. By default the last
-        convolution (with its ReLU) that the classifier stands on; where it reads a convolution, that one.
+        For "gradcam": a stage with height and width, not deeper than the classifier reads; see :func:`gradcam_layer`.
 
     Raises
     ------
@@ -218,13 +216,7 @@ def draw_attribution(attribution: Attribution) -> Figure:
 
 
 def draw_attributions(attributions: Sequence[Attribution]) -> Figure:
-    """Several methods, three panels in a row, all about one class in one image; each has its own scale.
-
-    Raises
-    ------
-    OptionError
-        If there is none.
-    """
+    """Several methods, three panels in a row, about one class in one image; each has its own scale. OptionError for none."""
     if not attributions:
         raise OptionError("there is no attribution to draw.", "Give at least one.")
     count = len(attributions) + 1

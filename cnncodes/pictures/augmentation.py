@@ -137,10 +137,8 @@ def augment(
 
     Raises
     ------
-    ImageError
-        If the image cannot be read.
-    OptionError
-        If the count is not 1 to 1000.
+    ImageError, OptionError
+        If the image cannot be read, or the count is not 1 to 1000.
     """
     if not 1 <= count <= MOST:
         raise OptionError(f"{count} views cannot be shown.", f"Use 1 to {MOST}.")
@@ -173,27 +171,10 @@ def augment(
 
 
 def augment_by(image: Source, recipe: Recipe, *, network: str | None = None, count: int = VIEWS) -> Augmented:
-    """Views of an image as ``cnncodes finetune`` or ``train`` makes them by a recipe.
+    """Views of an image as ``cnncodes finetune`` or ``train`` makes them by a recipe (see :func:`augment`).
 
     A recipe of the method "finetune" cuts as the preprocessing of its weights says, one of "train" as its own [images].
-
-    Parameters
-    ----------
-    image : path, Pillow image or array
-    recipe : Recipe
-        Of :func:`cnncodes.advice.load_recipe` or :func:`~cnncodes.advice.plain_recipe`.
-    network : str, optional
-        Where the weights do not say it.
-    count : int, default 5
-
-    Raises
-    ------
-    OptionError
-        If the recipe trains no network.
-    WeightsError, WeightsMissingError
-        If its weights cannot be read.
-    ImageError
-        If the image cannot be read.
+    Raises OptionError if the recipe trains no network, and what :func:`augment` and :func:`cnncodes.weights.load_weights` raise.
     """
     settings, weights = recipe.training_settings(), recipe.weights
     if recipe.method == "train":
@@ -208,13 +189,9 @@ def augment_by(image: Source, recipe: Recipe, *, network: str | None = None, cou
 
 
 def draw_augment(found: Augmented, whose: str = "") -> Figure:
-    """Up to eight views step by step: cut, mirrored, and, if that is asked for, recoloured and by how much.
+    """Up to eight views step by step: cut, mirrored, and, if that is asked for, recoloured and by how much; more as a sheet.
 
-    Parameters
-    ----------
-    found : Augmented
-    whose : str, optional
-        Which training makes them, for the title: ``finetune --weights starter``.
+    ``whose`` says which training makes them, for the title: ``finetune --weights starter``.
     """
     title = f"What {whose or 'training'} makes of an image"
     note = f"{found.image}: {found.describe()}"

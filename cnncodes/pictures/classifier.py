@@ -72,13 +72,7 @@ class Classifier:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the scores.
-
-        Raises
-        ------
-        ModelError
-            If the network ends before a classifier and there is no head.
-        """
+        """Names of the classes, in the order of the scores; raises ModelError if the network ends before a classifier."""
         if self.head is not None:
             return self.head.classes
         count = self.weights.architecture.classes
@@ -199,13 +193,7 @@ def load_classifier(
 
 
 def see_image(image: Source, classifier: Classifier) -> SeenImage:
-    """An image as the classifier's network sees it: decoded, resized, the centre crop.
-
-    Raises
-    ------
-    ImageError
-        If it cannot be read; names the file.
-    """
+    """An image as the classifier's network sees it: decoded, resized, the centre crop. Raises ImageError that names the file."""
     record = classifier.preprocessing
     name, size, crop = read_crop(image, record)
     rgb = crop if record.channels == "RGB" else np.ascontiguousarray(crop[:, :, ::-1])
@@ -247,10 +235,7 @@ def refuse_folder(image: Source) -> None:
 
 
 def to_rgb(pixels: Tensor, preprocessing: Preprocessing) -> Bytes:
-    """Preprocessed pixels ``[batch, 3, height, width]`` as bytes ``[batch, height, width, 3]`` for eyes.
-
-    The inverse of :func:`cnncodes.images.normalise`, rounded and cut to 0..255, channels as RGB.
-    """
+    """The inverse of :func:`cnncodes.images.normalise`: pixels ``[batch, 3, height, width]`` as RGB bytes ``[..., height, width, 3]``."""
     mean = pixels.new_tensor(preprocessing.mean)[:, None, None]
     std = pixels.new_tensor(preprocessing.std)[:, None, None]
     values = (pixels.detach() * std + mean) * preprocessing.scale

@@ -6,6 +6,7 @@ Also which of the images: those of a split, at most so many, and the ones that a
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from cnncodes.advice.run_record import MODEL, NOTE, SPLIT
 from cnncodes.advice.sample import probed_stages
 from cnncodes.codes import CodesFile
 from cnncodes.codes.export import deepest
+from cnncodes.codes.file import DONE
+from cnncodes.codes.stream import stream
 from cnncodes.core.errors import CatalogError, ImageError, OptionError, nearest
 from cnncodes.evaluation.scores import Data, is_codes, one_path
 from cnncodes.heads import load_model
@@ -29,12 +32,16 @@ from cnncodes.images.decode import decode
 from cnncodes.images.readers import holds_images, image_exists
 
 if TYPE_CHECKING:
+    from cnncodes.codes.settings import ExtractionSettings
+    from cnncodes.core.compute import Compute, Progress
     from cnncodes.images.decode import Picture
     from cnncodes.pictures.classifier import Classifier
     from cnncodes.weights import Preprocessing, Weights
 
 Array = npt.NDArray[Any]
 PathLike = str | os.PathLike[str]
+Blocks = Iterator[tuple[Array, dict[str, Array]]]  # places in the catalog, and codes by layer
+BLOCK_NUMBERS = 2**24  # read from a codes file at once
 NETWORK_SUFFIXES = (".safetensors", ".pth", ".caffemodel", ".npy")
 READ = "the layer that the model reads"  # why it was chosen, for titles
 DEEPEST = "the deepest before the classifier"
@@ -107,9 +114,8 @@ def codes_for(
     weights, network
         For images, as :func:`cnncodes.pictures.classifier.load_classifier` takes them; "imagenet" by default.
     split : {"all", "train", "val", "test", "none"}, default "all"
-        Of images: only these are computed.
     limit : int, optional
-        Of images: only so many are computed, spread evenly.
+        Only so many images, spread evenly.
     root : path, optional
         Of a codes file: where its images are now, if they were moved.
     device, workers
@@ -162,17 +168,40 @@ def codes_for(
         yield CodesSource(path, stage, choice, whole, classifier.weights, name, result.unreadable)
 
 
+def computed_blocks(
+    catalog: Catalog,
+    weights: Weights,
+    settings: ExtractionSettings,
+    compute: Compute,
+    word: str,
+    problems: dict[str, str],
+) -> Blocks:
+    """Codes of the images that can be read, computed block by block; ``problems`` gets name and reason of the others."""
+    for block in stream(catalog, weights, settings, compute.quiet()):
+        problems |= {catalog.names[row]: reason for row, reason in block.problems.items()}
+        own = block.readable
+        yield np.array(block.rows, np.int64)[own], {name: block.codes[name][own] for name in settings.stages}
+        compute.progress(word, int(block.rows[-1]) + 1, len(catalog), "")
+
+
+def stored_blocks(
+    file: CodesFile, stages: Sequence[str], rows: Array, word: str, progress: Progress
+) -> Blocks:
+    """The same of these rows of a codes file; places are among ``rows``."""
+    done = file.state[rows] == DONE
+    length = sum(math.prod(file.stage_shape(name)) for name in stages) * file.settings.kept_crops
+    step = max(1, BLOCK_NUMBERS // length)
+    for start in range(0, len(rows), step):
+        own = np.flatnonzero(done[start : start + step]) + start
+        yield own, {name: file.read(name, rows[own]) for name in stages}
+        progress(word, min(start + step, len(rows)), len(rows), "")
+
+
 def images_for(data: Data, weights: PathLike | None = None) -> tuple[Catalog, PathLike]:
     """The images that a person names, and the network to ask about them: of a run's folder both are its own.
 
-    Raises
-    ------
-    OptionError
-        If a network is named in place of images, or weights beside a run.
-    CatalogError
-        If there are no images.
-    ModelError
-        If the run is not finished.
+    Raises OptionError for a network in place of images, or weights beside a run; CatalogError without images, ModelError
+    for a run that is not finished.
     """
     if isinstance(data, Catalog):
         return data, weights or "imagenet"
@@ -306,8 +335,7 @@ def evenly(rows: Array, limit: int | None) -> Array:
 def find_row(image: str, catalog: Catalog, where: str) -> int:
     """Row of an image of the catalog, by its name, its path, or the end of its name; -1 for another file.
 
-    ``where`` is what a person calls these images, such as the name of their codes file. Raises OptionError if there
-    is no such image and no such file, or several images end so.
+    Raises OptionError if there is no such image and no such file, or several images end so; ``where`` names these images.
     """
     names = catalog.names
     if image in names:

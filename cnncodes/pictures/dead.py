@@ -17,13 +17,20 @@ import numpy.typing as npt
 
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.codes.stream import settings_of, stream
+from cnncodes.codes.stream import settings_of
 from cnncodes.core.compute import Compute, Progress, no_progress
-from cnncodes.core.errors import CatalogError, OptionError, StageError
+from cnncodes.core.errors import OptionError, StageError
 from cnncodes.core.records import to_value
 from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog, read_catalog
-from cnncodes.pictures.codes_source import check_split, rows_of
+from cnncodes.pictures.codes_source import (
+    Blocks,
+    check_split,
+    computed_blocks,
+    refuse_unreadable,
+    rows_of,
+    stored_blocks,
+)
 from cnncodes.pictures.drawing import new_figure, plain, wrapped
 from cnncodes.weights.random_numbers import PREFIX
 
@@ -159,12 +166,8 @@ def count_firing(
         The network; not needed for a codes file.
     stages : str, optional
         Names and ranges; by default all stages that end in a ReLU, or all that the codes file holds.
-    split : {"all", "train", "val", "test", "none"}, default "all"
-    limit : int, optional
-        Only so many images, spread evenly.
-    workers : int, optional
-        Decoding threads.
-    progress : Progress, optional
+    split, limit, workers, progress
+        As for :func:`~cnncodes.pictures.codes_source.codes_for`.
 
     Raises
     ------
@@ -204,19 +207,10 @@ def _in_images(catalog: Catalog, classifier: Classifier, stages: str | None, com
     shapes = settings.stage_shapes()
     size = 4 * sum(int(np.prod(shapes[name])) for name in names)  # bytes for each image
     settings = replace(settings, stages=names, batch_size=int(np.clip(ROOM // size, 1, MOST_IMAGES)))
-    counts = {name: np.zeros(shapes[name][0], np.int64) for name in names}
     problems: dict[str, str] = {}
-    for loaded in stream(catalog, weights, settings, compute.quiet()):
-        for name in names:
-            counts[name] += _fired(loaded.codes[name][loaded.readable], len(counts[name]))
-        problems |= {catalog.names[row]: reason for row, reason in loaded.problems.items()}
-        compute.progress("counting", int(loaded.rows[-1]) + 1, len(catalog), "")
-    if len(problems) == len(catalog):
-        name, reason = next(iter(problems.items()))
-        raise CatalogError(
-            f"none of the {len(catalog):,} images can be read; '{name}': {reason.rstrip('.')}.",
-            "Give images that can be opened.",
-        )
+    blocks = computed_blocks(catalog, weights, settings, compute, "counting", problems)
+    counts = _count(blocks, {name: shapes[name][0] for name in names})
+    refuse_unreadable(catalog, problems)
     return Firing(
         classifier.name, catalog.root.name, len(catalog) - len(problems), counts, problems, left_out,
         _spatial(settings, names), weights.origin == "random",
@@ -236,12 +230,8 @@ def _in_codes(path: Path, stages: str | None, split: str, limit: int | None, pro
             )
         names, left_out = _rectified(settings, wanted, asked=stages is not None)
         rows = rows_of(file.catalog, file.state == DONE, split, limit)
-        counts = {name: np.zeros(file.stage_shape(name)[0], np.int64) for name in names}
-        for start in range(0, len(rows), MOST_IMAGES * 16):
-            part = rows[start : start + MOST_IMAGES * 16]
-            for name in names:
-                counts[name] += _fired(file.read(name, part), len(counts[name]))
-            progress("counting", start + len(part), len(rows), "")
+        units = {name: file.stage_shape(name)[0] for name in names}
+        counts = _count(stored_blocks(file, names, rows, "counting", progress), units)
         wrong = file.problems() if split == "all" and limit is None else {}
         return Firing(
             settings.weights, path.name, len(rows), counts, wrong, left_out, _spatial(settings, names),
@@ -253,6 +243,15 @@ def _spatial(settings: ExtractionSettings, names: tuple[str, ...]) -> tuple[str,
     """Stages of which a unit has more than one place."""
     shapes = settings.stage_shapes()
     return tuple(name for name in names if math.prod(shapes[name][1:]) > 1)
+
+
+def _count(blocks: Blocks, units: dict[str, int]) -> dict[str, Counts]:
+    """On how many images each unit fires, by stage."""
+    counts = {name: np.zeros(count, np.int64) for name, count in units.items()}
+    for _, codes in blocks:
+        for name, count in units.items():
+            counts[name] += _fired(codes[name], count)
+    return counts
 
 
 def _fired(codes: npt.NDArray[Any], units: int) -> Counts:

@@ -394,10 +394,8 @@ def save_figure(
 
     Raises
     ------
-    OptionError
-        For another suffix, or the width of a format that has no dots.
-    CnnCodesError
-        If it cannot be written.
+    OptionError, CnnCodesError
+        For another suffix; if it cannot be written.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

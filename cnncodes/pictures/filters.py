@@ -32,13 +32,7 @@ class Filters:
 
 
 def read_filters(weights: Weights, stage: str = "conv1") -> Filters:
-    """The filters of a convolution.
-
-    Raises
-    ------
-    StageError
-        If the stage is none of the network's convolutions.
-    """
+    """The filters of a convolution; raises StageError if the stage is none."""
     network = weights.architecture
     if not network.stages:
         return _of_library(weights, stage)
@@ -72,16 +66,8 @@ def _of_library(weights: Weights, layer: str) -> Filters:
 def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figure:
     """Filters as a grid with the numbers of their units, grey for zero: in colour where they read pixels, else by channel.
 
-    Every filter is scaled by its own largest magnitude, so that weak ones can be seen too. Of a stage that does not read
-    pixels, a row has the channels for which its unit has the largest weights.
-
-    Parameters
-    ----------
-    filters : Filters
-    units : int, default 256
-        At most so many units are drawn.
-    channels : int, default 12
-        Of a stage that does not read pixels, so many units (rows) and channels of each (columns) are drawn.
+    Every filter is scaled by its own largest magnitude, so that weak ones can be seen too. At most ``units`` are drawn. Of a stage
+    that does not read pixels, ``channels`` rows have a unit each, with so many channels for which it has the largest weights.
     """
     if filters.values.shape[1] != 3:
         return _draw_by_channel(filters, channels)

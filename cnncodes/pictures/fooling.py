@@ -110,7 +110,7 @@ def fool(
     NotFooledError
         If no step within the limit does it.
     OptionError
-        If the class does not exist or is the answer already, the limit is not 1 to 255, or the confidence not 0 to 1.
+        If the class does not exist or is the answer already, or a number is out of range.
     """
     if not 0 <= confidence <= 1:
         raise OptionError(f"a confidence of {confidence:g} is not possible.", "Use 0 to 1, such as 0.9.")

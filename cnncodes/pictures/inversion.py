@@ -173,10 +173,8 @@ def invert(
 
     Raises
     ------
-    StageError
-        For a stage that the network does not have.
-    OptionError
-        If there is no iteration, or a stage gives nothing but zeros for this image.
+    StageError, OptionError
+        For a stage that the network does not have, or that gives nothing but zeros for this image; or no iteration.
     """
     if iterations < 1:
         raise OptionError(f"{iterations} iterations rebuild nothing.", "Use 1 or more.")

@@ -70,7 +70,6 @@ def codes_map(
     Parameters
     ----------
     codes : array [N, length]
-        float16 or wider; ReLU codes or any other rows.
     method : {"tsne", "pca", "umap"}, default "tsne"
         t-SNE and UMAP keep neighbourhoods, and their distances between groups mean little; PCA keeps the directions
         of the largest variance. t-SNE and UMAP start from the first 50 principal components. Of fewer than five
@@ -241,25 +240,20 @@ def read_map(
     root: PathLike | None = None,
     progress: Progress = no_progress,
 ) -> CodesMap:
-    """The map of the images of a codes file; see :func:`codes_map`.
+    """The map of the images of a codes file, but for pending and unreadable ones.
 
     Parameters
     ----------
     codes : path of a codes file, or CodesSource
-        Of images by way of :func:`~cnncodes.pictures.codes_source.codes_for`. Images that are pending or unreadable
-        are left out.
     layer : str, optional
         By default the deepest of the file.
-    method, seed, perplexity
+    method, seed, perplexity, progress
         As for :func:`codes_map`.
     split : {"all", "train", "val", "test", "none"}, default "all"
-        Only images of this split.
     limit : int or None, default 2500
-        At most so many images, spread evenly over the file; None for all. More have a map too, but
-        not all of them a cell of the grid.
+        At most so many images, spread evenly over the file; None for all, of which not all have a cell of the grid.
     root : path, optional
         Where the images are now, if they were moved.
-    progress : Progress, optional
 
     Raises
     ------
@@ -394,10 +388,7 @@ def map_thumbnails(found: CodesMap, grid: Grid, progress: Callable[[int], None] 
 
 
 def draw_map(found: CodesMap, grid: Grid | None = None, thumbnails: Thumbnails | None = None) -> Figure:
-    """The images themselves, framed in the colours of their classes.
-
-    ``grid`` and ``thumbnails`` are those of :func:`arrange` and :func:`map_thumbnails` by default.
-    """
+    """The images themselves, framed in the colours of their classes, on the grid of :func:`arrange`."""
     grid = grid or arrange(found)
     thumbnails = thumbnails or map_thumbnails(found, grid)
     sheet = _sheet(found, grid, thumbnails)

@@ -94,8 +94,10 @@ class Neighbours:
         return paths
 
     def share(self, by: str) -> float | None:
-        """Share of the neighbours (``"by_codes"`` or ``"by_pixels"``) that have their query's class; None without
-        classes. Copies of the query are left out: that an image is like itself says nothing of the codes."""
+        """Share of the neighbours (``"by_codes"`` or ``"by_pixels"``) that have their query's class; None without classes.
+
+        Copies of the query are left out: that an image is like itself says nothing of the codes.
+        """
         same = [
             found.label == query.label
             for query in self.queries
@@ -128,7 +130,6 @@ def find_neighbours(
     Parameters
     ----------
     codes : path of a codes file, or CodesSource
-        Of images by way of :func:`~cnncodes.pictures.codes_source.codes_for`.
     images : sequence of names or paths
         Each is an image of the file (its name there, the end of it, or its path), which is no neighbour of itself, or
         any other image, whose code is computed first.
@@ -142,10 +143,7 @@ def find_neighbours(
         For new images: the weights, or where they are now; by default as the file says.
     root : path, optional
         Where the images are now, if they were moved.
-    device : str, default "auto"
-        For new images: auto, cpu, cuda, cuda:N or mps.
-    progress : Progress, optional
-        Called while the images are read.
+    device, progress
 
     Raises
     ------
@@ -154,10 +152,8 @@ def find_neighbours(
         has no ``k`` others, or none at all.
     WeightsMismatchError
         If the weights did not make the file.
-    ImageError
-        If a new image cannot be read.
-    CodesFileError
-        If the file cannot be read, lacks the layer, or the code of a query is not there.
+    ImageError, CodesFileError
+        If an image or the file cannot be read, or the layer or the code of a query is not there.
     """
     source = CodesSource.of(codes, layer, root)
     with CodesFile(source.path) as file:

@@ -88,12 +88,7 @@ class Question:
 def ask(classifier: Classifier, image: SeenImage, class_name: str | int | None = None) -> Question:
     """The question that a picture answers: about the class of that name or number, else the predicted one.
 
-    Raises
-    ------
-    OptionError
-        If there is no such class.
-    ModelError
-        If the network has no classifier.
+    Raises OptionError for a class that is not there, ModelError for a network without a classifier.
     """
     names = classifier.classes
     values = classifier.answer(image.pixels)

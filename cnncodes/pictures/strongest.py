@@ -7,7 +7,7 @@ figure 2; Girshick et al. 2014, figure 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,8 @@ import torch.nn.functional as F
 
 from cnncodes.codes import CodesFile
 from cnncodes.codes.compute import available_cores
-from cnncodes.codes.file import DONE
 from cnncodes.codes.settings import ExtractionSettings
-from cnncodes.codes.stream import settings_of, stream
+from cnncodes.codes.stream import settings_of
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CodesFileError, OptionError
 from cnncodes.core.records import to_value
@@ -29,13 +28,17 @@ from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog
 from cnncodes.images.loader import Loader
 from cnncodes.networks import ReceptiveField, receptive_fields
+from cnncodes.pictures.activations import check_units
 from cnncodes.pictures.classifier import load_classifier
 from cnncodes.pictures.codes_source import (
+    Blocks,
     check_split,
+    computed_blocks,
     images_for,
     refuse_root,
     refuse_unreadable,
     rows_of,
+    stored_blocks,
 )
 from cnncodes.pictures.colours import class_names, unwritten
 from cnncodes.pictures.drawing import cut_middle, new_sheet, plain, show_sheet
@@ -50,13 +53,11 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # top, bottom, left and right
-Blocks = Iterator[tuple[Array, Array]]
 Asked = tuple[int | Sequence[int], int | None]  # these units or so many, and how many images of each
 
 MOST_UNITS, MOST_IMAGES = 24, 16  # of one picture
 IMAGES, PAIRS = 9, 6  # of each unit, if nothing is asked for; pairs where what a unit sees is drawn as well
 LARGE_FIELD = 0.6  # of the crop's side: from there only the crop is drawn, as a patch shows little else
-BLOCK_NUMBERS = 2**24  # read from a codes file at once
 CENTRE_CROP = {"mirror": 0, "ten": 4}  # which of the kept crops it is
 WIDTH = 2000  # pixels of the sheet, about; tiles are as large as that allows, between:
 SMALLEST_TILE, LARGEST_TILE = 84, 200
@@ -211,21 +212,10 @@ def find_strongest(
     layer : str, default "pool5"
     units : int or sequence of int, default 6
         So many units, those whose strongest activations in an image vary most over the images; or which.
-    weights : Weights, name or path, optional
-        For images: as :func:`cnncodes.pictures.classifier.load_classifier` takes them, "imagenet" by default. A codes
-        file says itself what made it.
-    network : str, optional
-        Where the weights do not say it.
     k : int, optional
         Images for each unit: 9 by default, and 6 of a stage that sees little of a crop, whose pictures take two places.
-    split : {"all", "train", "val", "test", "none"}, default "all"
-    limit : int, optional
-        Only so many images, spread evenly over the catalog.
-    root : path, optional
-        Where the images of a codes file are now, if they were moved.
-    device, workers
-        Where the network runs, and the decoding threads; as for extraction.
-    progress : Progress, optional
+    weights, network, split, limit, root, device, workers, progress
+        As for :func:`~cnncodes.pictures.codes_source.codes_for`.
 
     Raises
     ------
@@ -258,32 +248,17 @@ def find_strongest(
     return _in_images(catalog, weights, layer, asked, compute)
 
 
-def _in_images(
-    catalog: Catalog,
-    weights: Weights,
-    layer: str,
-    asked: Asked,
-    compute: Compute,
-) -> Strongest:
+def _in_images(catalog: Catalog, weights: Weights, layer: str, asked: Asked, compute: Compute) -> Strongest:
     """From images, batch by batch as they come out of the network."""
     network = weights.architecture
     settings = settings_of(weights, (network.select_one(layer),), len(catalog))
     if not network.stages:
         settings = replace(settings, pool="max")
-    _check_units(asked[0], settings)
-    stage = settings.stages[0]
     problems: dict[str, str] = {}
-
-    def blocks() -> Blocks:
-        for batch in stream(catalog, weights, settings, compute.quiet()):
-            problems.update({catalog.names[row]: reason for row, reason in batch.problems.items()})
-            own = batch.readable
-            yield np.array(batch.rows, np.int64)[own], batch.codes[stage][own]
-            compute.progress("looking", int(batch.rows[-1]) + 1, len(catalog), "")
-
-    classifies = stage == network.stage_names[-1] and network.classes
+    blocks = computed_blocks(catalog, weights, settings, compute, "looking", problems)
+    classifies = settings.stages[0] == network.stage_names[-1] and network.classes
     names = weights.class_names() if classifies else None
-    return _collect(settings, catalog, blocks(), asked, problems, names or ())
+    return _collect(settings, catalog, blocks, asked, problems, names or ())
 
 
 def _in_codes(
@@ -299,24 +274,11 @@ def _in_codes(
             f"'{file.path}' holds the mean of several crops ({settings.crops}), in which no place can be found.",
             "Give the images instead, or extract with --crops center.",
         )
-    _check_units(asked[0], settings)
     catalog = file.catalog.at(root).subset(rows)
-    readable = file.state[rows] == DONE
     names = set(catalog.names)
     problems = {name: why for name, why in file.problems().items() if name in names}
-
-    def blocks() -> Blocks:
-        length = int(np.prod(file.stage_shape(stage))) * settings.kept_crops
-        step = max(1, BLOCK_NUMBERS // length)
-        for start in range(0, len(rows), step):
-            own = np.flatnonzero(readable[start : start + step]) + start
-            read = file.read(stage, rows[own])
-            if read.ndim == 3:
-                read = read[:, CENTRE_CROP[settings.crops]]
-            yield own, read
-            progress("looking", min(start + step, len(rows)), len(rows), "")
-
-    return _collect(settings, catalog, blocks(), asked, problems)
+    blocks = stored_blocks(file, (stage,), rows, "looking", progress)
+    return _collect(settings, catalog, blocks, asked, problems)
 
 
 def _collect(
@@ -330,16 +292,18 @@ def _collect(
     """Go over the blocks once, choose the units, and read what is shown of them."""
     stage = settings.stages[0]
     shape = settings.stage_shapes()[stage]
+    units = asked[0]
+    check_units(units, stage, shape[0], MOST_UNITS)
     side = settings.preprocessing.crop
     spatial = len(shape) == 3 and bool(settings.architecture.stages)  # else the fields are not known
     field = receptive_fields(settings.architecture, side)[stage.partition(":")[0]] if spatial else None
     rectified = settings.relu(stage)
     best = Best(shape[0], asked[1] or (PAIRS if _is_small(field, side) else IMAGES), positive=rectified)
-    for rows, codes in blocks:
+    for rows, found in blocks:
+        codes = found[stage] if found[stage].ndim == 2 else found[stage][:, CENTRE_CROP[settings.crops]]
         _require_finite(codes, [catalog.names[row] for row in rows])
         best.add(rows, codes.reshape(len(codes), shape[0], math.prod(shape[1:])))
     refuse_unreadable(catalog, problems if not best.count else {})
-    units = asked[0]
     chosen = best.most_varying(units) if isinstance(units, int) else list(dict.fromkeys(units))
     rows = best.rows[chosen]
     crops, lost = _read_crops(catalog, np.unique(rows[rows >= 0]).tolist(), settings)
@@ -363,21 +327,6 @@ def _require_finite(codes: Array, names: Sequence[str]) -> None:
 
 def _is_small(field: ReceptiveField | None, side: int) -> bool:
     return field is not None and field.size < LARGE_FIELD * side
-
-
-def _check_units(units: int | Sequence[int], settings: ExtractionSettings) -> None:
-    stage = settings.stages[0]
-    count = settings.stage_shapes()[stage][0]
-    asked = units if isinstance(units, int) else len(set(units))
-    if not 1 <= asked <= min(MOST_UNITS, count):
-        raise OptionError(
-            f"{asked} units cannot be shown in one picture.", f"Use 1 to {min(MOST_UNITS, count)}."
-        )
-    absent = [] if isinstance(units, int) else [unit for unit in units if not 0 <= unit < count]
-    if absent:
-        raise OptionError(
-            f"unit {absent[0]} is not there: stage '{stage}' has {count:,} units.", f"Use 0 to {count - 1}."
-        )
 
 
 def _read_crops(

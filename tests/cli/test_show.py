@@ -174,7 +174,8 @@ def test_the_suffix_decides_the_format_and_the_title_is_the_persons(run, tmp_pat
     assert run(*words).code == 0 and path.read_bytes().startswith(begins)
     sized = run(*words, "--overwrite", "--width", 4, "--dpi", 100)
     if suffix == ".png":
-        assert sized.code == 0 and Image.open(path).width == 400
+        with Image.open(path) as image:
+            assert sized.code == 0 and image.width == 400
     else:
         assert sized.code == 2 and "--width is for a PNG" in sized.err
 

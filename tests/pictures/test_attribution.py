@@ -288,7 +288,7 @@ def test_the_pictures_open_and_hold_names_as_they_are(monkeypatch, tmp_path):
     with_crop = replace(attribute(subject, view, "gradcam").question, seen=0.08)
     cropped = draw_attribution(replace(attribute(subject, view, "gradcam"), question=with_crop))
     assert cropped.axes[0].get_title(loc="left") == "the centre crop, 8 % of the photo"
-    assert "only 8 % of the photo" in " ".join(cropped.get_suptitle().split())
+    assert "only 8 % of the photo" in " ".join(cropped.texts[-1].get_text().split())
     for place, figure in enumerate(figures):
         with Image.open(save_figure(figure, tmp_path / f"{place}.png")) as image:
             image.load()

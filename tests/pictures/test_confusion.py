@@ -91,5 +91,5 @@ def test_what_is_there_is_not_replaced_and_other_formats_are_refused(tmp_path):
         save_confusion(found, tmp_path / "there.png")
     assert (tmp_path / "there.png").read_text() == "precious"
     save_confusion(found, tmp_path / "there.png", overwrite=True)
-    with pytest.raises(OptionError, match=r"ends in \.png"):
-        save_confusion(found, tmp_path / "matrix.pdf")
+    with pytest.raises(OptionError, match="ends in"):
+        save_confusion(found, tmp_path / "matrix.gif")

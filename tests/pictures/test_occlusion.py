@@ -157,12 +157,12 @@ def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, 
     question = occlude(subject, view_for(subject, 24), patch=12, stride=12).question
     place = question.predicted_place + 1 if asked else question.predicted_place
     question = replace(question, value=value, place=place, unit=unit)
-    assert (said in question.doubt and question.doubt in question.heading) if said else question.doubt is None
+    assert (said in question.doubt and question.doubt in question.note) if said else question.doubt is None
     few = replace(
         question, known=("ants", "bees"), place=question.predicted_place, value=0.6, unit="probability"
     )
-    assert "knows only ants and bees" in few.heading
-    assert "above 0" not in replace(few, unit="score").heading, "the best of many scores may be below 0"
+    assert "knows only ants and bees" in few.note
+    assert "above 0" not in replace(few, unit="score").title, "the best of many scores may be below 0"
 
 
 def test_a_third_panel_says_how_often_the_answer_changes(monkeypatch):

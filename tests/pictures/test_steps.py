@@ -89,8 +89,8 @@ def test_two_classes_that_are_nearly_alike_are_not_swapped_unless_asked_for(subj
     assert far.classes == ("class 0", "class 2") and not any("close" in text for text in far.cautions)
     near = fool(subject, view, "class 1", limit=255)
     assert any("close" in text for text in near.cautions) and "before 35 %" in near.describe()
-    title = draw_fooled(near)._suptitle.get_text().replace("\n", " ")
-    assert "Beware" in title and ask(subject, view).doubt in title
+    note = draw_fooled(near).texts[-1].get_text().replace("\n", " ")
+    assert "Beware" in note and ask(subject, view).doubt in note
 
 
 def test_it_goes_on_until_the_network_is_sure(subject, photo):
