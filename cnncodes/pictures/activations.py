@@ -33,10 +33,9 @@ from cnncodes.pictures.thumbnails import mosaic, tile_corners
 
 if TYPE_CHECKING:
     from cnncodes.pictures.classifier import Classifier, SeenImage
-    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.drawing import Axes, Bytes, Figure
 
 Floats = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
 Count = TypeVar("Count", bound=int | None)
 SHOWN = 36  # maps, unless more are asked for
 BARS = 10  # of a fully connected stage, whose units have no places

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from cnncodes.core.errors import NetworkError, OptionError, StageError, nearest
 from cnncodes.networks import Convolution, Linear, channel_axis, receptive_fields
@@ -38,9 +37,8 @@ if TYPE_CHECKING:
 
     from cnncodes.networks import Network
     from cnncodes.pictures.classifier import Classifier, SeenImage
-    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.drawing import Array, Axes, Figure
 
-Array = npt.NDArray[Any]
 Method = Literal["saliency", "guided", "deconv", "gradcam"]
 METHODS: tuple[Method, ...] = get_args(Method)
 COUNTS = "how much the score depends on a pixel"

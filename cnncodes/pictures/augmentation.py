@@ -25,9 +25,8 @@ from cnncodes.weights.preprocessing import Preprocessing, fitted
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe
     from cnncodes.images.decode import Source
-    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.drawing import Axes, Bytes, Figure
 
-Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 VIEWS, MOST = 5, 1000
 STEP = 4  # pixels between those that colour axes are measured on, as a training does

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cnncodes.images.decode import Source
+    from cnncodes.pictures.drawing import Bytes
 
-Bytes = npt.NDArray[np.uint8]
 LITTLE = 0.4  # about half: below it the crop may miss the thing, and one is warned (a photograph of 16:9 gives 0.43 to 0.48)
 
 

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from cnncodes.advice.run_record import MODEL, NOTE, SPLIT
 from cnncodes.advice.sample import probed_stages
@@ -30,6 +29,7 @@ from cnncodes.heads import load_model
 from cnncodes.images.catalog import SPLITS, Catalog, read_catalog
 from cnncodes.images.decode import decode
 from cnncodes.images.readers import holds_images, image_exists
+from cnncodes.pictures.drawing import Array
 
 if TYPE_CHECKING:
     from cnncodes.codes.settings import ExtractionSettings
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from cnncodes.pictures.classifier import Classifier
     from cnncodes.weights import Preprocessing, Weights
 
-Array = npt.NDArray[Any]
 PathLike = str | os.PathLike[str]
 Blocks = Iterator[tuple[Array, dict[str, Array]]]  # places in the catalog, and codes by layer
 BLOCK_NUMBERS = 2**24  # read from a codes file at once
@@ -298,9 +297,10 @@ def refuse_root(root: PathLike | None) -> None:
 def refuse_unreadable(catalog: Catalog, problems: dict[str, str]) -> None:
     """Raise CatalogError if no image could be read."""
     if len(problems) == len(catalog):
-        reason = next(iter(problems.values()), "no reason is known").rstrip(".")
+        name, reason = next(iter(problems.items()))
         raise CatalogError(
-            f"none of the {len(catalog):,} images could be read: {reason}.", "Look at the files."
+            f"none of the {len(catalog):,} images can be read; '{name}': {reason.rstrip('.')}.",
+            "Give images that can be opened.",
         )
 
 

@@ -14,10 +14,8 @@ from cnncodes.pictures.drawing import cut_middle, drawable, legend_name, new_she
 from cnncodes.pictures.question import short
 
 if TYPE_CHECKING:
-    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.drawing import Array, Axes, Bytes, Figure
 
-Array = npt.NDArray[Any]
-Bytes = npt.NDArray[np.uint8]
 
 NO_CLASS = (150, 150, 150)
 NAMED = 30  # classes in a legend

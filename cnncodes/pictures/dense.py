@@ -17,7 +17,7 @@ from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.preprocess import whole_of
 from cnncodes.networks.dense import DenseNetwork, dense_bytes, window_places
-from cnncodes.pictures.classifier import Bytes, refuse_folder
+from cnncodes.pictures.classifier import refuse_folder
 from cnncodes.pictures.drawing import COLOURS, HEAT, add_colour_bar, new_panels, pale, set_title, show_image
 from cnncodes.pictures.question import as_text, note_of, short
 
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cnncodes.pictures.classifier import Classifier
-    from cnncodes.pictures.drawing import Figure
+    from cnncodes.pictures.drawing import Array, Bytes, Figure
 
-Array = npt.NDArray[Any]
 LARGEST = 2 * 10**9  # bytes of activations
 USUAL_STEP = 16  # pixels from one place to the next
 USUAL_SIZE = 1.5  # the shorter side, in crops: in a larger image things look larger than those learned

@@ -22,7 +22,7 @@ from cnncodes.core.records import to_value
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.preprocess import whole_of
-from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage
+from cnncodes.pictures.classifier import Classifier, SeenImage
 from cnncodes.pictures.drawing import add_ends_bar, new_panels, scale, show_image
 from cnncodes.pictures.question import as_text, ask, note_of, number, short
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cnncodes.images.decode import Source
-    from cnncodes.pictures.drawing import Figure
+    from cnncodes.pictures.drawing import Bytes, Figure
     from cnncodes.weights.preprocessing import Preprocessing
 
 CLOSE = 0.5  # of the answer's probability: a class that has as much is as good as the answer

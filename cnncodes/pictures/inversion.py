@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
-from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caution, crop_words, to_rgb
+from cnncodes.pictures.classifier import Classifier, SeenImage, crop_caution, crop_words, to_rgb
 from cnncodes.pictures.codes_source import evenly
 from cnncodes.pictures.drawing import COLOURS, new_panels, set_title, show_image, wrapped
 from cnncodes.pictures.question import SCORE_MEANS, note_of, number, short
@@ -25,9 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cnncodes.networks import Network
-    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.drawing import Array, Axes, Bytes, Figure
 
-Array = npt.NDArray[Any]
 ALPHA = 6  # the paper's norm
 RANGE = 0.002  # weight of the alpha-norm: pictures stay in the range of photographs
 MEASURED = 25  # times that the error is measured on the way

@@ -31,10 +31,8 @@ from cnncodes.pictures.thumbnails import Thumbnails, framed, read_thumbnails
 
 if TYPE_CHECKING:
     from cnncodes.pictures.codes_source import PathLike
-    from cnncodes.pictures.drawing import Figure
+    from cnncodes.pictures.drawing import Array, Bytes, Figure
 
-Array = npt.NDArray[Any]
-Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Method: TypeAlias = Literal["tsne", "pca", "umap"]

@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import Metric, mean_of_crops, nearest
@@ -29,10 +28,9 @@ from cnncodes.pictures.thumbnails import framed, read_thumbnails
 
 if TYPE_CHECKING:
     from cnncodes.pictures.codes_source import PathLike
-    from cnncodes.pictures.drawing import Figure
+    from cnncodes.pictures.drawing import Array, Figure
     from cnncodes.weights import Weights
 
-Array = npt.NDArray[Any]
 
 PIXELS = 32  # side of the squares whose pixels are compared
 DRAWN = 12  # neighbours that a picture has room for

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from cnncodes.codes.compute import exact_and_side_by_side
@@ -22,9 +21,7 @@ from cnncodes.pictures.question import Question, ask, number, short
 
 if TYPE_CHECKING:
     from cnncodes.pictures.classifier import Classifier, SeenImage
-    from cnncodes.pictures.drawing import Axes, Figure
-
-Array = npt.NDArray[Any]
+    from cnncodes.pictures.drawing import Array, Axes, Figure
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnncodes.core.records import to_value
-from cnncodes.pictures.classifier import Bytes, Classifier, SeenImage, crop_caution
-from cnncodes.pictures.drawing import plain
+from cnncodes.pictures.classifier import Classifier, SeenImage, crop_caution
+from cnncodes.pictures.drawing import Bytes, plain
 
 UNSEEN = 0.01  # of a class that a person names: a network that gives it less does not see it at all
 #: Of the predicted class, on the way from chance to certainty. How far apart an SVM's scores lie depends on C.

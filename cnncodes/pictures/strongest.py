@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -48,10 +47,8 @@ from cnncodes.weights import Weights
 if TYPE_CHECKING:
     from cnncodes.evaluation.scores import Data
     from cnncodes.pictures.codes_source import PathLike
-    from cnncodes.pictures.drawing import Axes, Figure
+    from cnncodes.pictures.drawing import Array, Axes, Bytes, Figure
 
-Array = npt.NDArray[Any]
-Bytes = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # top, bottom, left and right
 Asked = tuple[int | Sequence[int], int | None]  # these units or so many, and how many images of each
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cnncodes.codes.compute import available_cores
 from cnncodes.images.decode import Source
 from cnncodes.images.loader import Loader
+from cnncodes.pictures.drawing import Array, Bytes
 from cnncodes.weights.preprocessing import Preprocessing
-
-Array = npt.NDArray[Any]
-Bytes = npt.NDArray[np.uint8]
 
 BATCH = 64
 GREY, CROSS = 205, 140  # of the tile of an image that cannot be read

@@ -197,6 +197,9 @@ def test_a_character_without_a_font_is_escaped_and_never_a_box(monkeypatch, tmp_
     axes.set_title("\u732b")
     axes.set_yticks([0, 1], ["\u732b", "é"])
     drawing.save_figure(figure, tmp_path / "names.png")
-    assert figure.get_suptitle().replace("\n", " ") == "\\u732b Mücke \\U0001f41d.jpg" and axes.get_title() == "\\u732b"
+    assert (
+        figure.get_suptitle().replace("\n", " ") == "\\u732b Mücke \\U0001f41d.jpg"
+        and axes.get_title() == "\\u732b"
+    )
     assert [label.get_text() for label in axes.get_yticklabels()] == ["\\u732b", "é"]
     assert not [warning for warning in recwarn if "missing from" in str(warning.message)]
