@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -54,9 +54,7 @@ class CodesSource:
     layer: str | None  # the stage to look at; None for the deepest of the file
     choice: str  # why this stage, for titles; empty where a person named it
     catalog: Catalog | None  # of all images that there were to choose from; None where the file says it
-    weights: (
-        Weights | None
-    )  # that the codes were computed with just now; None where the file was there already
+    weights: Weights | None  # that computed the codes just now; None where the file was there already
     name: str  # the codes file's, or that of the images' folder
     #: Name and reason of what could not be read just now.
     problems: dict[str, str] = field(default_factory=dict)
@@ -204,59 +202,45 @@ def images_for(data: Data, weights: PathLike | None = None) -> tuple[Catalog, Pa
     """
     if isinstance(data, Catalog):
         return data, weights or "imagenet"
-    one = _single(data)
-    if one is not None and is_run(one):
-        from cnncodes.advice.finished import find_files, read_records, read_split
-
-        if weights is not None:
-            raise OptionError(
-                f"'{one}' is a run, whose own model is asked, so --weights has no use.",
-                "Leave it out, or name the images instead.",
-            )
-        report, _ = read_records(one)
-        catalog = read_split(one / SPLIT)
-        return _together(catalog, find_files(one, report, catalog)), one / MODEL
-    if one is not None and _is_network(one):
+    kind, one = kind_of(data)
+    if kind == "network":
         raise OptionError(
             f"'{one}' holds a network or a model, and no images.",
             f"Name the images, such as photos/, and this file with --weights {one}.",
         )
-    return read_catalog(data), weights or "imagenet"
+    if kind != "run":
+        return read_catalog(data), weights or "imagenet"
+    from cnncodes.advice.finished import find_files, read_records, read_split
+
+    if weights is not None:
+        raise OptionError(
+            f"'{one}' is a run, whose own model is asked, so --weights has no use.",
+            "Leave it out, or name the images instead.",
+        )
+    report, _ = read_records(one)
+    catalog = read_split(one / SPLIT)
+    return _together(catalog, find_files(one, report, catalog)), one / MODEL
 
 
-def is_stored(data: Sequence[str]) -> bool:
-    """Whether words name one file or folder that says itself which images there are: a codes file, a model, a run."""
-    if len(data) != 1:
-        return False
-    path = Path(data[0])
-    return is_codes(data) or is_run(path) or _is_network(path)
-
-
-def _is_network(path: Path) -> bool:
-    """Whether a path is a file of a network or a model; .npy files may hold either weights or images."""
-    return path.suffix.lower() in NETWORK_SUFFIXES and path.is_file() and not holds_images(path)
-
-
-def is_run(path: Path) -> bool:
-    """Whether a path is the folder of a run."""
-    return (path / NOTE).is_file()
-
-
-def _single(data: Data) -> Path | None:
-    """The one path that data name, if it is one."""
-    if isinstance(data, Catalog) or (not isinstance(data, str | os.PathLike) and len(data) != 1):
-        return None
-    return one_path(data)
+def kind_of(data: Data) -> tuple[Literal["codes", "run", "network", "images"], Path]:
+    """What data are, and the one path that they name; only images can be several."""
+    if isinstance(data, Catalog) or not (isinstance(data, str | os.PathLike) or len(data) == 1):
+        return "images", Path()
+    one = one_path(data)
+    if is_codes(data):
+        return "codes", one
+    if (one / NOTE).is_file():
+        return "run", one
+    network = one.suffix.lower() in NETWORK_SUFFIXES and one.is_file()  # a .npy file may hold images, too
+    return ("network" if network and not holds_images(one) else "images"), one
 
 
 def _stored(data: Data, layer: str | None) -> CodesSource | None:
     """The codes file that data name: itself, or that of a run, if it has the layer."""
-    one = _single(data)
-    if one is None or isinstance(data, Catalog):
-        return None
-    if is_codes(data):
+    kind, one = kind_of(data)
+    if kind == "codes":
         return CodesSource.of(one, layer)
-    if not is_run(one):
+    if kind != "run":
         return None
     from cnncodes.advice.finished import read_records
 

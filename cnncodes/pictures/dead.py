@@ -21,12 +21,12 @@ from cnncodes.codes.stream import settings_of
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import OptionError, StageError
 from cnncodes.core.records import to_value
-from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.pictures.codes_source import (
     Blocks,
     check_split,
     computed_blocks,
+    kind_of,
     refuse_unreadable,
     rows_of,
     stored_blocks,
@@ -179,8 +179,9 @@ def count_firing(
         If nothing is there to be read.
     """
     check_split(split, limit)
-    if not isinstance(data, Catalog) and is_codes(data):
-        return _in_codes(one_path(data), stages, split, limit, progress)
+    kind, path = kind_of(data)
+    if kind == "codes":
+        return _in_codes(path, stages, split, limit, progress)
     if classifier is None:
         raise OptionError("images alone have no units.", "Give a network too, or a codes file.")
     catalog = data if isinstance(data, Catalog) else read_catalog(data)

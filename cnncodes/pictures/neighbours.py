@@ -167,9 +167,10 @@ def find_neighbours(
         by_codes = nearest(file, wanted, k, metric, layer=stage, leave_out=rows)
         by_pixels, problems = _by_pixels(catalog, done, rows, paths, k, progress)
         digests = file.digests()
+        both = zip(_answers(by_codes, len(rows)), _answers(by_pixels, len(rows)), strict=True)
         queries = tuple(
-            _query(catalog, digests, row, path, *(_answers(both, place) for both in (by_codes, by_pixels)))
-            for place, (row, path) in enumerate(zip(rows, paths, strict=True))
+            _query(catalog, digests, row, path, *found)
+            for row, path, found in zip(rows, paths, both, strict=True)
         )
         return Neighbours(
             source.name, file.settings.weights, stage, metric, k, len(done), problems, catalog, queries, choice
@@ -276,9 +277,11 @@ def _by_pixels(
     return (done[readable[places]], distances / (255 * PIXELS * np.sqrt(3))), lost
 
 
-def _answers(found: tuple[Array, Array] | None, place: int) -> list[tuple[int, float]]:
-    """Row and distance of each neighbour of one query, out of those of all queries, ``[Q, k]`` each."""
-    return [] if found is None else list(zip(found[0][place].tolist(), found[1][place].tolist(), strict=True))
+def _answers(found: tuple[Array, Array] | None, count: int) -> list[list[tuple[int, float]]]:
+    """Row and distance of each neighbour, for each of ``count`` queries."""
+    if found is None:
+        return [[]] * count
+    return [list(zip(*pair, strict=True)) for pair in zip(found[0].tolist(), found[1].tolist(), strict=True)]
 
 
 def _query(catalog: Catalog, digests: Array, row: int, path: str, *both: list[tuple[int, float]]) -> Query:

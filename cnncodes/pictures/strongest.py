@@ -23,7 +23,6 @@ from cnncodes.codes.stream import settings_of
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CodesFileError, OptionError
 from cnncodes.core.records import to_value
-from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.images import Catalog
 from cnncodes.images.loader import Loader
 from cnncodes.networks import ReceptiveField, receptive_fields
@@ -34,6 +33,7 @@ from cnncodes.pictures.codes_source import (
     check_split,
     computed_blocks,
     images_for,
+    kind_of,
     refuse_root,
     refuse_unreadable,
     rows_of,
@@ -74,9 +74,7 @@ class Strongest:
     weights: str  # name of the weights
     stage: str
     units: tuple[int, ...]  # in the order in which they are shown
-    names: tuple[
-        str, ...
-    ]  # classes of the units, where the stage is the network's classifier and they are known
+    names: tuple[str, ...]  # classes of the units, where the stage is the classifier and they are known
     rectified: bool  # whether the units end in a ReLU, so that only what is above 0 excites them
     side: int  # of a crop in pixels
     field: ReceptiveField | None  # of the stage; None where each unit sees the whole crop
@@ -226,13 +224,14 @@ def find_strongest(
         raise OptionError(f"{k} images for each unit cannot be shown.", f"Use 1 to {MOST_IMAGES}.")
     compute = Compute(device, workers, progress=progress)
     asked = (units, k)
-    if not isinstance(data, Catalog) and is_codes(data):
+    kind, path = kind_of(data)
+    if kind == "codes":
         if weights is not None:
             raise OptionError(
-                f"'{one_path(data)}' holds codes that were made already, so weights have no use.",
+                f"'{path}' holds codes that were made already, so weights have no use.",
                 "Leave --weights out, or give the images instead of the codes file.",
             )
-        with CodesFile(one_path(data)) as file:
+        with CodesFile(path) as file:
             rows = rows_of(file.catalog, None, split, limit)
             return _in_codes(file, layer, asked, rows, root, progress)
     refuse_root(root)

@@ -25,7 +25,6 @@ from cnncodes.pictures import (
     drawing,
     fooling,
     inversion,
-    probe,
 )
 from cnncodes.pictures import curves as curves_room
 from cnncodes.pictures import neighbours as neighbours_room
@@ -92,8 +91,7 @@ def check(figure, times=1, legend=False):
 def saved(monkeypatch):
     """Figures of the functions that only write a file."""
     figures = []
-    for room in (curves_room, probe):
-        monkeypatch.setattr(room, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(curves_room, "save_figure", lambda figure, path: figures.append(figure))
     return figures
 
 
@@ -142,7 +140,7 @@ def test_of_figures_about_a_model(saved):
         for name in CLASSES[:2]
         for shots in (2, 4)
     }
-    probe.draw_probe(
+    curves_room.draw_probe(
         SimpleNamespace(
             sources=CLASSES[:2], shots=(2, 4), chance=0.5, probes=tuple(probes.values()),
             layers=lambda name: ("fc2",), of=lambda name, layer, shots: probes[name, shots],

@@ -301,9 +301,9 @@ def _codes_at_hand(canvas: Canvas, data: list[str], reading: Reading, **asked: A
 
 def _images_or_stored(data: list[str], reading: Reading) -> tuple[list[str] | Catalog, str | None]:
     """The catalog of images, or what holds codes and the current folder of its images (--root)."""
-    from cnncodes.pictures.codes_source import is_stored
+    from cnncodes.pictures.codes_source import kind_of
 
-    if not is_stored(data):
+    if kind_of(data)[0] == "images":
         return reading.catalog(data), None
     return replace(reading, root=None).images(data, stored=True), reading.root
 
