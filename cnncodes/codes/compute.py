@@ -227,14 +227,24 @@ def exact_and_side_by_side(device: Device) -> Iterator[None]:
     CUDA, nothing must be rounded to TensorFloat-32: float32 means float32 here.
     """
     threads = torch.get_num_threads()
-    rounding = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     if device.is_cpu:
         torch.set_num_threads(1)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with exact_float32():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def exact_float32(exact: bool = True) -> Iterator[None]:
+    """With ``exact``, nothing is rounded to TensorFloat-32 on a GPU."""
+    rounding = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    if exact:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = rounding
 
 

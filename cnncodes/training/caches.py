@@ -43,16 +43,7 @@ Forward: TypeAlias = Callable[[int, list[int], Tensor], Tensor]
 
 
 class PixelCache:
-    """Batches of ``uint8 [batch, crop, crop, 3]`` on the device, kept after the first time if there is memory for all rows.
-
-    Parameters
-    ----------
-    catalog : Catalog
-    rows : int ndarray
-        Rows that will be asked for.
-    preprocessing : Preprocessing
-        Images are centre crops.
-    resources : Resources
+    """Centre crops ``uint8 [batch, crop, crop, 3]`` of ``rows`` on the device, kept after the first time if there is memory for all.
 
     Attributes
     ----------
@@ -107,13 +98,7 @@ def free_memory(device: Device) -> int:
 
 
 def views_to_keep(settings: TrainingSettings, learner: Learner, images: int) -> int:
-    """How many augmented views of each image are kept; 0: none.
-
-    Raises
-    ------
-    OptionError
-        If views are asked for and cannot be kept.
-    """
+    """How many augmented views of each image are kept; 0: none. Raises OptionError if some are asked for and cannot be."""
     network, reason = learner.module.network, None
     if learner.first == 0:
         reason = "no stage before the first learning one is frozen"
@@ -156,9 +141,8 @@ class FrozenCache:
         self.shape = network.output_shapes(task.preprocessing.crop)[self.boundary]
         parts = [*[task.split.train] * views, task.split.choose]
         self._parts, rows = parts, np.concatenate(parts)
-        self._place = np.full(
-            (views + 1, len(catalog)), -1
-        )  # row of the file, by view and row of the catalog
+        # row of the file, by view and row of the catalog
+        self._place = np.full((views + 1, len(catalog)), -1)
         for part, end, place in zip(parts, np.cumsum([*map(len, parts)]), self._place, strict=True):
             place[part] = np.arange(end - len(part), end)
         self._catalog = catalog.subset(rows)
@@ -188,10 +172,7 @@ class FrozenCache:
         progress: Callable[[int, int], None],
         stopped: Callable[[], bool],
     ) -> bool:
-        """Compute the pending rows; False if it was asked to stop before all were done.
-
-        ``progress`` is called with the rows that are done, and all rows.
-        """
+        """Compute the pending rows; False if it was asked to stop before all were done. Progress: rows done, and all."""
         if not self._usable():
             with replacing(self.path, overwrite=True, error=CodesFileError) as whole:
                 create(whole, self._catalog, self._settings, codes_file.Provenance.now(), *self._files)

@@ -117,7 +117,6 @@ class Restarts(Callback):
         )
 
     def on_train_end(self, training: Training) -> None:
-        """Free the memory."""
         self._good = None
 
 
@@ -128,7 +127,6 @@ class ShowProgress(Callback):
         self._progress = progress
 
     def on_batch_end(self, training: Training) -> None:
-        """Call it."""
         state = training.state
         self._progress(
             f"epoch {state.epoch + 1} of {training.settings.epochs}",
@@ -151,7 +149,6 @@ class Events(Callback):
         self._broken = False
 
     def on_epoch_end(self, training: Training, line: Epoch) -> None:
-        """Add the epoch."""
         if self._broken:
             return
         try:
@@ -164,7 +161,6 @@ class Events(Callback):
             )
 
     def on_train_end(self, training: Training) -> None:
-        """Close the file."""
         self.close()
 
     def write(self, folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -94,8 +94,10 @@ def random_state(seed: int | None, device: Device) -> dict[str, Tensor]:
     names = {"cpu": "cpu"} | ({"cuda": device.torch_name} if device.is_cuda else {})
     if seed is not None:
         return {kind: torch.Generator(name).manual_seed(seed).get_state() for kind, name in names.items()}
-    states = {"cpu": torch.get_rng_state()}
-    return states | {kind: torch.cuda.get_rng_state(name) for kind, name in names.items() if kind == "cuda"}
+    return {
+        kind: torch.cuda.get_rng_state(name) if kind == "cuda" else torch.get_rng_state()
+        for kind, name in names.items()
+    }
 
 
 def set_random_state(states: dict[str, Tensor], device: Device) -> None:
@@ -108,12 +110,9 @@ def set_random_state(states: dict[str, Tensor], device: Device) -> None:
 @contextmanager
 def lent_random_numbers(states: dict[str, Tensor], device: Device) -> Iterator[None]:
     """Set torch's own generators, from which dropout draws, to these states, and restore the caller's afterwards."""
-    theirs = random_state(None, device)
-    set_random_state(states, device)
-    try:
+    with torch.random.fork_rng([device.torch_name] if device.is_cuda else []):
+        set_random_state(states, device)
         yield
-    finally:
-        set_random_state(theirs, device)
 
 
 @contextmanager
@@ -156,22 +155,8 @@ def large_blocks_stay(device: Device) -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-@contextmanager
-def exact_float32(device: Device, precision: str) -> Iterator[None]:
-    """With precision "float32", nothing is rounded to TensorFloat-32 on a GPU."""
-    if not device.is_cuda or precision != "float32":
-        yield
-        return
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-@contextmanager
-def autocast(precision: str, device: Device) -> Iterator[None]:
+def autocast(precision: str, device: Device) -> torch.autocast:
     """bfloat16 if that is the settings' precision."""
-    with torch.autocast(device.torch_name.partition(":")[0], torch.bfloat16, enabled=precision == "bfloat16"):
-        yield
+    return torch.autocast(
+        device.torch_name.partition(":")[0], torch.bfloat16, enabled=precision == "bfloat16"
+    )

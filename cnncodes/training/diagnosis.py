@@ -59,19 +59,14 @@ def dead_units(learner: Learner, batches: Iterable[Tensor]) -> dict[str, float]:
     ``batches`` are preprocessed images ``[batch, 3, height, width]``. A unit of a convolution is a channel. Empty for a
     network with tanh.
     """
-    module = learner.module
-    if module.network.activation == "tanh":
+    if learner.module.network.activation == "tanh":
         return {}
     was_training = learner.training
     learner.eval()
     fires: dict[str, Tensor] = {}
-    for value in batches:
-        for stage in module.network.stages:
-            value = module.linear(stage, value)
-            if stage.name in learner.norms:
-                value = learner.norms[stage.name](value)
+    for batch in batches:
+        for stage, value in learner.values(batch):
             if stage.relu:
-                value = module.activate(value)
                 fired = (value > 0).flatten(2).any(2).any(0) if value.dim() == 4 else (value > 0).any(0)
                 fires[stage.name] = fires[stage.name] | fired if stage.name in fires else fired
     learner.train(was_training)
@@ -95,25 +90,15 @@ def advice(
     too_large = last["loss"] > WORSE * max(first["loss"], guessing)
     if worst is not None:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in dead.items() if share)
-        text += (
-            f" Units that are never active: {shares}; most in {worst}."
-            if shares
-            else " All units are active."
+        found = (
+            f"Units that are never active: {shares}; most in {worst}." if shares else "All units are active."
         )
+        text += f" {found}"
         too_large = too_large or dead[worst] >= MANY_DEAD
     word, other = ("smaller", rate / 10) if too_large else ("larger", rate * 10)
     return (
         f"{text} Try a {word} rate (--set train.learning_rate={other:g}), or train.learning_rate=auto, "
         "which measures one."
-    )
-
-
-def never_at_full_rate(settings: TrainingSettings) -> str:
-    """What to say about a warm-up that is as long as the training."""
-    return (
-        f"the rate rises over train.warmup_epochs = {settings.warmup_epochs:g} epochs and the training has "
-        f"{settings.epochs}: it ends before the rate reaches {settings.highest_rate:g}. "
-        "Use more epochs, or --set train.warmup_epochs=0."
     )
 
 
@@ -130,13 +115,16 @@ class Diagnosis(Callback):
         self._said = self._begun = False
 
     def on_epoch_begin(self, training: Training) -> None:
-        """Note the warm-up."""
-        if not self._begun and training.settings.warmup_epochs >= training.settings.epochs:
-            training.note(never_at_full_rate(training.settings))
+        settings = training.settings
+        if not self._begun and settings.warmup_epochs >= settings.epochs:
+            training.note(
+                f"the rate rises over train.warmup_epochs = {settings.warmup_epochs:g} epochs and the training has "
+                f"{settings.epochs}: it ends before the rate reaches {settings.highest_rate:g}. "
+                "Use more epochs, or --set train.warmup_epochs=0."
+            )
         self._begun = True
 
     def on_epoch_end(self, training: Training, line: Epoch) -> None:
-        """Note a loss that does not fall."""
         settings, history = training.settings, training.state.history
         guessing = guessing_in(training.inputs)
         if self._said or not is_stalled(history, guessing, settings.warmup_epochs):

@@ -40,19 +40,9 @@ def held(folder: Path) -> Iterator[None]:
 def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
     """Begin a run in a folder that is :func:`held`, or check that the run in it can be resumed.
 
-    Parameters
-    ----------
-    folder : Path
-    record : dict
-        What the run is started with, as JSON: ``settings`` and whatever else must be the same when it is resumed.
-    resume : bool
-
-    Raises
-    ------
-    OutputExistsError
-        If the folder holds a run and ``resume`` is false, or a ``run.json`` or model that no training wrote.
-    OptionError
-        If the run in it was started with something else, each difference named, or its record cannot be read.
+    ``record`` is what the run is started with, as JSON: ``settings`` and whatever else must be the same when it is resumed.
+    Raises OutputExistsError if the folder holds a run and ``resume`` is false, or a ``run.json`` or model that no training
+    wrote, and OptionError if the run in it was started with something else, or its record cannot be read.
     """
     path = folder / RECORD
     there = _read(path) if path.exists() else None

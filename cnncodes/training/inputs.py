@@ -51,21 +51,10 @@ class Task:
 
 
 def choose_task(catalog: Catalog, preprocessing: Preprocessing, rule: SplitRule | Split, seed: int) -> Task:
-    """The classes and parts of a catalog.
+    """The classes and parts of a catalog, by the caller's split or a rule.
 
-    Parameters
-    ----------
-    catalog : Catalog
-    preprocessing : Preprocessing
-    rule : SplitRule or Split
-        See :func:`cnncodes.heads.split_rows`: the same images test as in every other command, without copies of those to learn
-        from. If no others choose, a tenth of those to learn from is watched. Or a split of the caller's.
-    seed : int
-
-    Raises
-    ------
-    HeadError
-        If there are fewer than two classes to learn.
+    By a rule the same images test as in every other command (:func:`cnncodes.heads.split_rows`), without copies of those to
+    learn from; if no others choose, a tenth of those to learn from is watched. Raises HeadError if there are fewer than two classes.
     """
     split = rule
     if not isinstance(split, Split):
@@ -79,35 +68,20 @@ def choose_task(catalog: Catalog, preprocessing: Preprocessing, rule: SplitRule 
         raise HeadError(
             "there is only one class to learn.", "Give images of two classes or more, a folder each."
         )
-    labels = np.full(len(catalog), -1, dtype=np.int64)
-    for place, label in enumerate(present):
-        labels[catalog.labels == label] = place
+    labels = np.where(np.isin(catalog.labels, present), np.searchsorted(present, catalog.labels), -1)
     classes = tuple(catalog.classes[label] for label in present)
     return Task(catalog, preprocessing, with_known_classes(catalog, split, labels), labels, classes)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One process's share of a batch.
+    """One process's share of a batch."""
 
-    Parameters
-    ----------
-    rows : list of int
-        Of the catalog; those that can be read.
-    values : float32 Tensor [len(rows), 3, side, side]
-        Normalised views; with a frozen cache the values at its boundary, ``[len(rows), *shape]``.
-    targets : Targets
-    size : int
-        Images that the batch of all processes should have.
-    places : list of int
-        Of ``rows`` in that batch.
-    """
-
-    rows: list[int]
-    values: Tensor
+    rows: list[int]  # of the catalog; those that can be read
+    values: Tensor  # normalised views [rows, 3, side, side]; with a frozen cache the values at its boundary
     targets: Targets
-    size: int
-    places: list[int]
+    size: int  # images that the batch of all processes should have
+    places: list[int]  # of ``rows`` in that batch
 
 
 class Inputs:
@@ -148,12 +122,16 @@ class Inputs:
     def batches(self, draws: Augmentation) -> list[list[int]]:
         """Rows of each batch of an epoch, for all processes together."""
         order = draws.order[np.isin(draws.order, self.train_rows)]
-        size = self.settings.batch_size
-        batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
+        batches = self.in_batches(order)
         if self.settings.network.batch_norm and len(batches) > 1 and len(batches[-1]) == 1:
             last = batches.pop()  # one image has no variance
             batches[-1] += last
         return batches
+
+    def in_batches(self, rows: np.ndarray) -> list[list[int]]:
+        """Rows one batch after the other."""
+        size = self.settings.batch_size
+        return [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
 
     def to_learn(self, batches: Sequence[list[int]], draws: Augmentation) -> Iterator[Batch]:
         """This process's share of each batch, augmented; a share without readable images is given too."""
@@ -167,16 +145,17 @@ class Inputs:
                 views = mixed_views(views, mix)
             yield self._batch(batch, rows, self._normalised(views), mix)
 
-    def to_watch(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
+    def to_watch(self) -> Iterator[Batch]:
         """This process's share of each batch of val rows: centre crops, nothing at random."""
+        batches = self.in_batches(self.val_rows)
         if self.frozen is not None:
             return self._kept(batches, VAL)
         return self._centres(batches, self._val_pixels)
 
-    def to_test(self, batches: Sequence[list[int]], rows: np.ndarray) -> Iterator[Batch]:
-        """As :meth:`to_watch`, of other rows, in ``batches``; they enter the first stage, also if it is frozen."""
+    def to_test(self, rows: np.ndarray) -> Iterator[Batch]:
+        """As :meth:`to_watch`, of other rows; they enter the first stage, also if it is frozen."""
         pixels = PixelCache(self.catalog, rows, self.preprocessing, self._resources)
-        yield from self._centres(batches, pixels)
+        yield from self._centres(self.in_batches(rows), pixels)
         self._unreadable |= {self.catalog.names[row]: reason for row, reason in pixels.problems.items()}
 
     def _kept(self, batches: Sequence[list[int]], view: int) -> Iterator[Batch]:
@@ -221,20 +200,19 @@ class Inputs:
         weights = len(self.train_rows) / (len(counts) * np.maximum(counts, 1))
         return torch.tensor(weights, dtype=torch.float32, device=self._device.torch_name)
 
-    def seen(self) -> tuple[int, ...]:
-        """Digests of the images that are learned from."""
-        return self._digests(self.train_rows, self._pixels)
+    def digests(self) -> tuple[set[int], set[int]]:
+        """Those of the images that are learned from, and of those that are watched."""
+        learned, watched = (
+            self._digests(rows, cache.digests[rows])
+            for rows, cache in ((self.train_rows, self._pixels), (self.val_rows, self._val_pixels))
+        )
+        return learned, watched
 
-    def watched(self) -> tuple[int, ...]:
-        """Digests of the images that are watched."""
-        return self._digests(self.val_rows, self._val_pixels)
-
-    def _digests(self, rows: np.ndarray, pixels: PixelCache) -> tuple[int, ...]:
-        found = pixels.digests[rows]
+    def _digests(self, rows: np.ndarray, found: np.ndarray) -> set[int]:
         unknown = np.flatnonzero(found == 0)
         if len(unknown):  # decoded by an earlier process, or not readable
             found[unknown] = file_digests(self.catalog.subset(rows[unknown]))
-        return tuple(sorted(found[found != 0].tolist()))
+        return set(found[found != 0].tolist())
 
     def fill(self, stopped: Callable[[], bool]) -> bool:
         """Fill the frozen cache, if there is one; False if it was asked to stop. One process computes, the others wait."""
@@ -267,10 +245,7 @@ class Inputs:
 
     def measured(self) -> dict[str, Any]:
         """What :meth:`measure` found, and which images cannot be read, for a checkpoint."""
-        return {
-            "axes": to_json(self.axes) if self.axes else None,
-            "unreadable": self.unreadable(),
-        }
+        return {"axes": to_json(self.axes) if self.axes else None, "unreadable": self.unreadable()}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take over what :meth:`measured` gave."""

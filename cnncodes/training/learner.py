@@ -1,61 +1,46 @@
-"""The network while it learns: initial weights, frozen stages, dropout, batch normalisation, learning rates by stage, loss.
-
-This is for networks written stage by stage; those of libraries have a subclass in `library_learner`.
-"""
+"""The network while it learns: frozen layers, dropout, batch normalisation, learning rates by layer, loss."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnncodes.codes.compute import Device
-from cnncodes.codes.stream import stream
-from cnncodes.core.compute import Compute
-from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError
-from cnncodes.heads.linear_model import LinearModel
-from cnncodes.images.catalog import Catalog
-from cnncodes.networks import Convolution, Linear, Network, Stage, TorchNetwork
-from cnncodes.networks.torch_network import LowRankLinear, factors
-from cnncodes.training.settings import TrainingSettings
-from cnncodes.weights import Weights
+from cnncodes.core.errors import OptionError
+from cnncodes.networks import Convolution, Linear, Stage, TorchNetwork
+from cnncodes.networks.library import CLASSIFIER, LibraryModule
+from cnncodes.training.settings import NetworkSettings, TrainingSettings
 
-PAPER_ONES = ("conv2", "conv4", "conv5")  # and the hidden fully connected stages
-SAMPLE = 200  # training images whose codes' typical length is measured
+_BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 class Learner(nn.Module):
-    """A network with dropout and frozen stages.
-
-    Parameters
-    ----------
-    module : TorchNetwork
-        Becomes part of the learner; :meth:`plain` gives the trained network.
-    settings : TrainingSettings
+    """A network written stage by stage with dropout and frozen stages; those of libraries: :class:`LibraryLearner`.
 
     Attributes
     ----------
+    module : TorchNetwork
+        Becomes part of the learner; :meth:`plain` gives the trained network.
     frozen : tuple of str
         Stages that do not learn.
     first : int
         Place of the first stage that learns; all before it run without gradients.
+    begins : str
+        Its name.
     """
 
     def __init__(self, module: TorchNetwork, settings: TrainingSettings) -> None:
         super().__init__()
-        self.module = module
-        self.dropout = settings.dropout
+        self.module, self.dropout = module, settings.dropout
         network = module.network
         self.frozen = network.select(settings.freeze)
-        for name in self.frozen:
-            stage = network.stage(name)
-            if isinstance(stage, Convolution | Linear):
+        for stage in network.stages:
+            if isinstance(stage, Convolution | Linear) and not self._learns(stage):
                 module.get_submodule(stage.prefix).requires_grad_(False)
         learning = [place for place, stage in enumerate(network.stages) if self._learns(stage)]
         if not learning:
@@ -63,17 +48,12 @@ class Learner(nn.Module):
                 f"freeze '{settings.freeze}' leaves no stage of {network.name} to learn.",
                 "Freeze fewer, such as conv1-5.",
             )
-        self.first = learning[0]
+        self.first, self.begins = learning[0], network.stages[learning[0]].name
         self.norms = nn.ModuleDict()
         for stage in network.stages if settings.network.batch_norm else ():
             if self._learns(stage) and stage.relu:
                 kind = nn.BatchNorm2d if isinstance(stage, Convolution) else nn.BatchNorm1d
                 self.norms[stage.name] = kind(len(module.get_submodule(stage.prefix).get_parameter("bias")))
-
-    @property
-    def begins(self) -> str:
-        """The first stage that learns."""
-        return self.module.network.stages[self.first].name
 
     def _learns(self, stage: Stage) -> bool:
         return isinstance(stage, Convolution | Linear) and stage.name not in self.frozen
@@ -93,7 +73,15 @@ class Learner(nn.Module):
 
     def after(self, value: Tensor, mask: DropoutMask | None = None) -> Tensor:
         """Logits of what :meth:`before` gave."""
-        for stage in self.module.network.stages[self.first :]:
+        for _, result in self.values(value, self.first, mask):
+            value = result
+        return value
+
+    def values(
+        self, value: Tensor, first: int = 0, mask: DropoutMask | None = None
+    ) -> Iterator[tuple[Stage, Tensor]]:
+        """Each stage from a place on, and what it gives; ``value`` enters the first of them."""
+        for stage in self.module.network.stages[first:]:
             value = self.module.linear(stage, value)
             if stage.name in self.norms:
                 value = self.norms[stage.name](value)
@@ -101,15 +89,13 @@ class Learner(nn.Module):
                 value = self.module.activate(value)
             if isinstance(stage, Linear) and stage.relu and self.training and self.dropout:
                 value = (mask or DropoutMask())(value, self.dropout)
-        return value
+            yield stage, value
 
     def groups(self, settings: TrainingSettings) -> list[dict[str, object]]:
         """Parameter groups, each with its part of the learning rate; biases and normalisation have no weight decay."""
         network = self.module.network
         groups: list[dict[str, object]] = []
-        for stage in network.stages:
-            if not self._learns(stage):
-                continue
+        for stage in filter(self._learns, network.stages):
             new = stage is network.stages[-1]
             rate = 1.0 if new else settings.early_rate if stage.kind == "conv" else settings.middle_rate
             for name, parameter in self.module.get_submodule(stage.prefix).named_parameters():
@@ -134,7 +120,11 @@ class Learner(nn.Module):
             layer = self.module.get_submodule(stage.prefix)
             tensors = {name: value.detach().cpu().double() for name, value in layer.named_parameters()}
             if stage.name in self.norms:
-                scale, shift = norm_as_affine(self.norms[stage.name])
+                norm: Any = self.norms[stage.name]
+                scale = (
+                    norm.weight.detach().cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
+                )
+                shift = norm.bias.detach().cpu().double() - norm.running_mean.cpu().double() * scale
                 scaled = "left" if "left" in tensors else "weight"
                 tensors[scaled] *= scale.view(-1, *[1] * (tensors[scaled].dim() - 1))
                 tensors["bias"] = tensors["bias"] * scale + shift
@@ -142,13 +132,124 @@ class Learner(nn.Module):
         return found
 
 
-def norm_as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """A trained batch normalisation as ``scale`` and ``shift`` per channel, float64 on the CPU."""
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
-    assert norm.running_var is not None and norm.running_mean is not None
-    scale = norm.weight.detach().cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
-    shift = norm.bias.detach().cpu().double() - norm.running_mean.cpu().double() * scale
-    return scale, shift
+class LibraryLearner(Learner):
+    """A network of torchvision or timm with frozen layers; dropout and batch normalisation are the library's own.
+
+    Those of frozen parts stay in evaluation mode. Parts outside named layers (a normalisation between them, a class token)
+    freeze with the layer before.
+    """
+
+    module: LibraryModule
+
+    def __init__(self, module: LibraryModule, settings: TrainingSettings) -> None:
+        nn.Module.__init__(self)
+        network = module.network
+        if settings.network != NetworkSettings():
+            raise OptionError(
+                f"{network.name} is built by its library, and its activation, batch normalisation and rank cannot be changed.",
+                "Leave these options out.",
+            )
+        self.module, self.first, self.norms = module, 0, nn.ModuleDict()
+        self.frozen = network.select(settings.freeze)
+        self._layers = layers_of_modules(module)
+        paths = [network.layers()[name].path for name in self.frozen if name in network.layers()]
+        self._frozen_paths = [
+            path
+            for path, layer in self._layers.items()
+            if layer in self.frozen or any(f"{path}.".startswith(f"{found}.") for found in paths if found)
+        ]
+        for path in self._frozen_paths:
+            for parameter in module.model.get_submodule(path).parameters(recurse=False):
+                parameter.requires_grad_(False)
+        self.begins = next((layer for layer, _ in self._learning_parameters()), "")
+        if not self.begins:
+            raise OptionError(
+                f"freeze '{settings.freeze}' leaves no layer of {network.name} to learn.", "Freeze fewer."
+            )
+        learning = (part for path, part in module.model.named_modules() if path not in self._frozen_paths)
+        if torch.distributed.is_initialized() and any(isinstance(part, _BATCH_NORMS) for part in learning):
+            raise OptionError(
+                f"batch normalisation of {network.name} needs whole batches, and several processes share them.",
+                "Train with one process.",
+            )
+
+    def _learning_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Layer and parameter, in the order of computing."""
+        for path, layer in self._layers.items():
+            for parameter in self.module.model.get_submodule(path).parameters(recurse=False):
+                if parameter.requires_grad:
+                    yield layer, parameter
+
+    def train(self, mode: bool = True) -> LibraryLearner:
+        """Training mode except for frozen parts, whose normalisation keeps its statistics."""
+        super().train(mode)
+        for path in self._frozen_paths:
+            self.module.model.get_submodule(path).training = False
+        return self
+
+    def before(self, pixels: Tensor) -> Tensor:
+        """The pixels: frozen layers compute in each pass."""
+        return pixels
+
+    def after(self, value: Tensor, mask: DropoutMask | None = None) -> Tensor:
+        """Logits; for a single image, which has no batch statistics, by the running statistics."""
+        norms = [part for part in self.module.modules() if isinstance(part, _BATCH_NORMS) and part.training]
+        alone = norms if len(value) == 1 else []
+        for part in alone:
+            part.training = False
+        logits: Tensor = self.module(value)
+        for part in alone:
+            part.training = True
+        return logits
+
+    def groups(self, settings: TrainingSettings) -> list[dict[str, object]]:
+        """Parameter groups: the classifier at the full rate, the second half of the other layers at the middle one.
+
+        Biases, normalisations and other vectors have no weight decay.
+        """
+        names = [name for name in self.module.network.stage_names if name != CLASSIFIER]
+        rates = dict.fromkeys(names[len(names) // 2 :], settings.middle_rate) | {CLASSIFIER: 1.0}
+        return [
+            {
+                "params": [parameter],
+                "rate": rates.get(layer, settings.early_rate),
+                "weight_decay": settings.weight_decay if parameter.dim() > 1 else 0.0,
+            }
+            for layer, parameter in self._learning_parameters()
+        ]
+
+    def plain(self) -> dict[str, Tensor]:
+        """The library's state dict, running statistics too."""
+        return {
+            key: value.detach().cpu().float().clone(memory_format=torch.contiguous_format)
+            for key, value in self.module.state_dict().items()
+        }
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """All of the library's module."""
+        return self.module.model.state_dict()
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """What :meth:`state_dict` gave."""
+        return self.module.model.load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+def layers_of_modules(module: LibraryModule) -> dict[str, str]:
+    """The named layer of each module, by the module's path, in the order of computing."""
+    layers = module.network.layers()
+    usual = {layer.path: name for name, layer in layers.items() if layer.short and layer.path}
+    usual |= {layers[CLASSIFIER].path: CLASSIFIER} if CLASSIFIER in layers else {}
+    paths = [path for path, _ in module.model.named_modules()]
+    order = {layer.path: place for place, layer in enumerate(layers.values())}
+    current = next(iter(usual.values()))
+    found: dict[str, str] = {}
+    for path in sorted(paths, key=lambda path: order.get(path, -1)):
+        parents = [path.rsplit(".", cut)[0] for cut in range(path.count(".") + 1)]
+        own = next((usual[parent] for parent in parents if parent in usual), None)
+        if own is not None and path in order:
+            current = own
+        found[path] = own or current
+    return found
 
 
 @dataclass(frozen=True)
@@ -166,177 +267,12 @@ class DropoutMask:
         return value * keep / (1 - probability)
 
 
-def start_from(
-    weights: Weights, classes: tuple[str, ...], settings: TrainingSettings, *, keep_head: bool = False
-) -> TorchNetwork:
-    """A copy of the network of some weights with a new last stage for ``classes``; stages that their file lacks are new, too.
-
-    With ``keep_head`` the last stage stays, its rows in the order of ``classes``; raises OptionError if it has others.
-    """
-    order = order_of_kept(weights, classes) if keep_head else None
-    network = weights.whole.with_classes(len(classes))
-    last = network.stages[-1]
-    if order is None:
-        network = network.with_ranks({last.name: None})
-    network = _with_rank(network, settings)
-    module = TorchNetwork(network)
-    missing = [stage for stage in network.stages[:-1] if stage.name not in weights.architecture.stage_names]
-    new = [*missing, *(network.stages[-1:] if order is None else ())]
-    with torch.no_grad():
-        for stage in network.stages:
-            if not isinstance(stage, Convolution | Linear) or stage in new:
-                continue
-            layer = module.get_submodule(stage.prefix)
-            for name, value in _tensors_of(stage, weights).items():
-                rows = stage is network.stages[-1] and order is not None and name != "right"
-                layer.get_parameter(name).copy_(value[order] if rows else value)
-    initialise(module, new, settings)
-    return module
-
-
-def _with_rank(network: Network, settings: TrainingSettings) -> Network:
-    """The network with the settings' rank for fully connected stages that learn and have a larger one."""
-    frozen, rank = network.select(settings.freeze), settings.network.rank
-    found = {
-        stage.name: rank
-        for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True)
-        if isinstance(stage, Linear) and stage.rank is None and stage.name not in frozen
-        if 0 < rank < min(stage.weight_shape(incoming))
-    }
-    return network.with_ranks(found)
-
-
-def _tensors_of(stage: Stage, weights: Weights) -> dict[str, Tensor]:
-    """Tensors of a stage by the end of their key; factors of its matrix if the stage has a rank."""
-    start = f"{stage.prefix}."
-    found = {key.removeprefix(start): v for key, v in weights.tensors.items() if key.startswith(start)}
-    if isinstance(stage, Linear) and stage.rank is not None and "weight" in found:
-        found["left"], found["right"] = factors(found.pop("weight"), stage.rank)
-    return found
-
-
-def order_of_kept(weights: Weights, classes: tuple[str, ...]) -> list[int]:
-    """Rows of the weights' last stage in the order of ``classes``."""
-    there, names = weights.architecture.classes, weights.class_names()
-    if there != len(classes):
-        raise OptionError(
-            f"the last layer of '{weights.name}' has {there or 'no'} classes and the data have {len(classes)}.",
-            "Leave out --keep-head, so that it is replaced.",
-        )
-    if names is None:
-        return list(range(len(classes)))
-    if missing := [name for name in classes if name not in names]:
-        raise OptionError(
-            f"the last layer of '{weights.name}' does not know class '{missing[0]}' of the data.",
-            "Leave out --keep-head, so that it is replaced.",
-        )
-    return [names.index(name) for name in classes]
-
-
-def from_scratch(network: Network, settings: TrainingSettings) -> TorchNetwork:
-    """A network with new weights in all stages."""
-    network = _with_rank(network, settings)
-    module = TorchNetwork(network)
-    initialise(module, network.stages, settings)
-    return module
-
-
-def initialise(module: TorchNetwork, stages: Iterable[Stage], settings: TrainingSettings) -> None:
-    """New weights for some stages, drawn by the seed: He et al. 2015, or Krizhevsky et al. 2012, section 5."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    with torch.no_grad():
-        for stage in stages:
-            if not isinstance(stage, Convolution | Linear):
-                continue
-            layer = module.get_submodule(stage.prefix)
-            if isinstance(layer, LowRankLinear):
-                weight = torch.empty(layer.left.shape[0], layer.right.shape[1])
-            else:
-                weight = layer.get_parameter("weight")
-            bias = layer.get_parameter("bias")
-            ones, spread = False, 0.01
-            if settings.initialisation == "paper":
-                ones = stage.name in PAPER_ONES or (isinstance(stage, Linear) and stage.relu)
-            else:
-                spread = math.sqrt((2.0 if stage.relu else 1.0) / math.prod(weight.shape[1:]))
-            weight.normal_(0.0, spread, generator=generator)
-            bias.fill_(1.0 if ones else 0.0)
-            if isinstance(layer, LowRankLinear):
-                left, right = factors(weight, layer.left.shape[1])
-                layer.left.copy_(left)
-                layer.right.copy_(right)
-
-
 def make_optimizer(learner: Learner, settings: TrainingSettings, device: Device) -> torch.optim.Optimizer:
     """The optimizer over everything that learns. Fused, it passes over the weights once instead of four times."""
     groups, fused = learner.groups(settings), device.is_cuda or device.is_cpu
     if settings.optimizer == "adamw":  # each step sets the rate
         return torch.optim.AdamW(groups, lr=0.0, fused=fused)
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, fused=fused)
-
-
-def check_head(model: LinearModel, weights: Weights, classes: tuple[str, ...]) -> None:
-    """Raise ModelError or WeightsMismatchError if a head cannot be the last layer of these weights."""
-    network = weights.whole
-    last_hidden = network.stages[-2].name if network.stages else network.usual_layer
-    if model.stage != last_hidden:
-        raise ModelError(
-            f"the head reads layer {model.stage}, and the last layer of {network.name} reads {last_hidden}.",
-            f"Fit one on it: cnncodes fit-linear codes.h5 --layer {last_hidden}.",
-        )
-    if not network.stages and len(network.output_shapes()[last_hidden]) > 1:
-        raise ModelError(
-            f"the classifier of {network.name} is a convolution, which a head cannot replace.",
-            "Leave out --head, so that it begins with new weights.",
-        )
-    if model.settings.weights_sha256 != weights.fingerprint:
-        raise WeightsMismatchError(
-            f"the head was fitted on codes of '{model.settings.weights}' ({model.settings.weights_sha256[:12]}), "
-            f"not of '{weights.name}' ({weights.fingerprint[:12]}).",
-            "Start from the weights that the head was fitted with.",
-        )
-    if set(model.classes) != set(classes):
-        missing = sorted(set(classes) ^ set(model.classes))
-        raise ModelError(
-            f"the head and the data differ in {len(missing)} classes, such as '{missing[0]}'.",
-            "Fit the head on the same data.",
-        )
-
-
-def put_head(
-    module: TorchNetwork, model: LinearModel, classes: tuple[str, ...], typical_length: float
-) -> None:
-    """Make a head the last layer of a network, with the data's order of classes.
-
-    A head on standardised codes ``W (x - m) / s + b`` becomes exactly ``(W / s) x + b - W (m / s)``. A head on codes of length
-    1 depends on each row's length, which no layer does: it becomes ``W / L`` with the typical length ``L``.
-    """
-    head, order = model.head, [model.classes.index(name) for name in classes]
-    weight, bias = head.weight[order].astype(np.float64), head.bias[order].astype(np.float64)
-    if head.normalisation.kind == "standard":
-        assert head.normalisation.mean is not None and head.normalisation.scale is not None
-        weight = weight / head.normalisation.scale
-        bias = bias - weight @ head.normalisation.mean
-    elif head.normalisation.kind == "l2":
-        weight = weight / typical_length
-    layer = module.classifier_module()
-    with torch.no_grad():
-        layer.get_parameter("weight").copy_(torch.from_numpy(weight))
-        layer.get_parameter("bias").copy_(torch.from_numpy(bias))
-
-
-def typical_length(
-    model: LinearModel, weights: Weights, catalog: Catalog, rows: np.ndarray, device: Device
-) -> float:
-    """Median Euclidean length of the codes that a head reads, over some training images."""
-    chosen = np.unique(rows[np.linspace(0, len(rows) - 1, SAMPLE).astype(int)])
-    settings = dataclasses.replace(model.settings, crops="center", batch_size=16)
-    lengths = [
-        np.linalg.norm(block.codes[model.stage][block.readable].astype(np.float64), axis=1)
-        for block in stream(catalog.subset(chosen), weights, settings, Compute(device=device.torch_name))
-    ]
-    found = np.concatenate(lengths)
-    return float(np.median(found)) if len(found) and np.median(found) > 0 else 1.0
 
 
 @dataclass(frozen=True, eq=False)

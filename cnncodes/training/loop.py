@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from cnncodes.codes.compute import exact_float32
 from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.core.records import to_value
 from cnncodes.heads.calibration import fit_temperature
@@ -21,7 +22,6 @@ from cnncodes.training.callbacks import CHECKPOINT_SECONDS, Callback, Checkpoint
 from cnncodes.training.device import (
     Resources,
     autocast,
-    exact_float32,
     large_blocks_stay,
     lent_random_numbers,
     random_state,
@@ -53,13 +53,10 @@ class Training:
 
     Parameters
     ----------
-    learner : Learner
     task : Task
         ``split.train`` learns; ``choose`` gives the val loss for schedules and early stopping; ``test`` is for :meth:`test`.
-    settings : TrainingSettings
     folder : Path
         The run: ``metrics.jsonl`` and checkpoints.
-    resources : Resources
     callbacks : sequence of Callback, optional
         Beside those of every training.
     notes : callable(text), optional
@@ -71,10 +68,8 @@ class Training:
     ----------
     inputs : Inputs
         What enters the learner; its ``train_rows``, ``val_rows`` and ``frozen`` are also attributes here.
-    optimizer : torch.optim.Optimizer
     state : State
         Epoch, step, sums of the epoch, the history of epochs.
-    steps_per_epoch : int
     """
 
     def __init__(
@@ -127,17 +122,11 @@ class Training:
         for size in {crop, *(self.settings.input_size_at(epoch) or crop for epoch in epochs)}:
             learner.module.network.output_shapes(size)  # raises InputSizeError
 
-    # --- the loop ---------------------------------------------------------------------------------------------
-
     def run(self) -> list[Epoch]:
         """Train to the end; the learner then has the weights of the least val loss (the last, without val).
 
-        Raises
-        ------
-        InterruptedTrainingError
-            After SIGTERM or SIGINT; everything is saved.
-        CnnCodesError
-            If the loss is not a number after three restarts, each at a tenth of the rate.
+        Raises InterruptedTrainingError after SIGTERM or SIGINT, with everything saved, and CnnCodesError if the loss is not a
+        number after three restarts, each at a tenth of the rate.
         """
         self.call("on_train_begin")
         self.inputs.measure()
@@ -147,7 +136,7 @@ class Training:
                 stop_signals(self._stop),
                 lent_random_numbers(self._random, self.device),
                 large_blocks_stay(self.device),
-                exact_float32(self.device, self.settings.precision),
+                exact_float32(self.settings.precision == "float32"),
             ):
                 if not self.is_over and not self.inputs.fill(self._stop.is_set):
                     raise self.interrupted()
@@ -183,8 +172,7 @@ class Training:
         if not state.seen:
             raise self.nothing_readable()
         seconds = time.perf_counter() - started
-        val = self._in_batches(self.val_rows)
-        watched = self._evaluate(self.inputs.to_watch(val), self.frozen is not None)
+        watched = self._evaluate(self.inputs.to_watch(), self.frozen is not None)
         line = Epoch(
             epoch=state.epoch + 1,
             learning_rate=self.optimizer.param_groups[-1]["lr"],
@@ -268,12 +256,9 @@ class Training:
 
         See :func:`cnncodes.heads.calibration.fit_temperature`. Of several processes, each sees its own images.
         """
-        with exact_float32(self.device, self.settings.precision):
-            batches = self.inputs.to_test(self._in_batches(self.val_rows), self.val_rows)
-            found = [
-                (logits.float().cpu(), targets.labels.cpu())
-                for logits, targets in self._logits(batches, cached=False)
-            ]
+        with exact_float32(self.settings.precision == "float32"):
+            watched = self._logits(self.inputs.to_test(self.val_rows), cached=False)
+            found = [(logits.float().cpu(), targets.labels.cpu()) for logits, targets in watched]
         if not found:
             return None
         logits, labels = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
@@ -281,21 +266,14 @@ class Training:
 
     def test(self) -> Tested | None:
         """Loss and accuracy of the kept weights on centre crops of the test images, after :meth:`run`; None if there are none."""
-        rows = self.inputs.test_rows
-        with exact_float32(self.device, self.settings.precision):
-            return self._evaluate(self.inputs.to_test(self._in_batches(rows), rows), cached=False)
-
-    def _in_batches(self, rows: np.ndarray) -> list[list[int]]:
-        size = self.settings.batch_size
-        return [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
+        with exact_float32(self.settings.precision == "float32"):
+            return self._evaluate(self.inputs.to_test(self.inputs.test_rows), cached=False)
 
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or early stopping ends the training."""
         stale = 0 < self.settings.stop_after <= self.state.stale
         return stale or self.state.epoch >= self.settings.epochs
-
-    # --- for callbacks ----------------------------------------------------------------------------------------
 
     def call(self, hook: str, *values: Any) -> None:
         """Call a hook of every callback."""
@@ -309,13 +287,7 @@ class Training:
         self.saved, self.asked_to_save = time.monotonic(), False
 
     def resume(self) -> bool:
-        """Continue from the newest checkpoint in the folder; whether there is one.
-
-        Raises
-        ------
-        OptionError
-            If it is of a training that was started with something else, each difference named.
-        """
+        """Continue from the newest checkpoint in the folder; whether there is one. Raises OptionError if it was started otherwise."""
         saved = last_checkpoint(self.folder)
         if saved is None:
             return False
@@ -324,10 +296,7 @@ class Training:
         return True
 
     def snapshot(self, into: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Everything that a resumed training needs: what a checkpoint holds.
-
-        ``into`` is an earlier snapshot that is no longer needed: its memory is used again.
-        """
+        """Everything that a resumed training needs; memory of an earlier snapshot, ``into``, is used again."""
         earlier = into or {}
         return {
             "state": dataclasses.asdict(self.state),

@@ -106,19 +106,8 @@ def range_test(
 ) -> RangeTest:
     """Take steps at exponentially rising rates until the loss is four times its best, or not a number.
 
-    Parameters
-    ----------
-    step : callable(rate) -> loss
-        Takes one step; the loss is that before it.
-    low, high : float, default 1e-6, 1
-    steps : int, default 100
-    guessing : float, optional
-        Loss of the best answer that is the same for all images: a fall down to it says nothing about the images.
-
-    Raises
-    ------
-    CnnCodesError
-        If the loss is not a number from the first steps on.
+    ``step(rate)`` takes one step and gives the loss before it. A fall down to ``guessing``, the loss of the best answer that is the
+    same for all images, says nothing about the images. Raises CnnCodesError if the loss is not a number from the first steps on.
     """
     rates, losses = [], []
     running, best, blew_up = 0.0, math.inf, False
@@ -220,7 +209,6 @@ class MeasureRate(Callback):
     """If the settings' rate is "auto", measures it before the first step and writes it into the folder."""
 
     def on_epoch_begin(self, training: Training) -> None:
-        """Measure, unless it was done."""
         if training.settings.learning_rate != "auto":
             return
         test = find_rate(training)

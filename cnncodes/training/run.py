@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,17 +19,18 @@ from cnncodes.heads.splits import Split, SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests, digest_of, file_digests
 from cnncodes.networks import TANH, Network, TorchNetwork, get_network
+from cnncodes.networks.library import LibraryModule
 from cnncodes.training.callbacks import Callback, ShowProgress
 from cnncodes.training.device import Resources, resources
 from cnncodes.training.folder import MODEL, held, keep_result, open_run, result_of
 from cnncodes.training.inputs import Task, choose_task
-from cnncodes.training.learner import Learner, check_head, put_head, typical_length
-from cnncodes.training.library_learner import begin, begin_from_scratch, make_learner
+from cnncodes.training.learner import Learner, LibraryLearner
 from cnncodes.training.loop import Training
 from cnncodes.training.range_test import RangeTest
 from cnncodes.training.settings import TrainingSettings
+from cnncodes.training.start import check_head, from_scratch, put_head, start_from, typical_length
 from cnncodes.training.state import Epoch, Tested, keep_last
-from cnncodes.weights import AnyWeights, Weights, save_weights
+from cnncodes.weights import AnyWeights, Weights, load_weights, save_weights
 from cnncodes.weights.preprocessing import Preprocessing
 
 
@@ -44,9 +44,7 @@ class TrainingResult:
     split: Split
     classes: tuple[str, ...]
     leads: bool = True  # of several processes, the one that writes and reports
-    unreadable: dict[str, str] = field(
-        default_factory=dict
-    )  # name and reason, also of earlier processes of the run
+    unreadable: dict[str, str] = field(default_factory=dict)  # name and reason
     already: bool = False  # the run was finished before
     test: Tested | None = None  # on ``split.test``, which had no part in the training; None if it is empty
 
@@ -118,18 +116,15 @@ def finetune(
     InterruptedTrainingError
         After SIGTERM or SIGINT; everything is saved.
     """
-    from cnncodes.weights import load_weights
-
     weights, head = load_weights(weights), None if head is None else load_model(head)
     settings = settings or TrainingSettings()
     source = f"fine-tuned from {weights.name} ({weights.fingerprint[:16]}), freeze {settings.freeze}"
     job = _Job(
-        catalog, weights.whole, weights.preprocessing, settings, Path(folder), source,
-        lambda classes: begin(weights, classes, settings, keep_head=keep_head),
-        None if head is None else (weights, head), keep_head, weights.seen, weights.watched,
+        catalog, weights.preprocessing, settings, Path(folder), source, resume, keep_checkpoints,
+        lambda classes: start_from(weights, classes, settings, keep_head=keep_head), tuple(callbacks), notes or _no_notes,
+        weights, head, keep_head,
     )  # fmt: skip
-    around = _Around(resume, keep_checkpoints, tuple(callbacks), notes or (lambda text: None))
-    return _train(job, split, Compute(device, workers, progress=progress), around)
+    return job.run(split, Compute(device, workers, progress=progress))
 
 
 def train(
@@ -152,161 +147,148 @@ def train(
     settings = settings or TrainingSettings(middle_rate=1.0, early_rate=1.0)
     if settings.network.activation == "tanh":
         network = get_network(f"{network.name.removesuffix(TANH)}{TANH}", network.classes)
+    source = f"trained from new numbers ({settings.initialisation}, seed {settings.seed})"
     job = _Job(
-        catalog, network, preprocessing, settings, Path(folder),
-        f"trained from new numbers ({settings.initialisation}, seed {settings.seed})",
-        lambda classes: begin_from_scratch(network.with_classes(len(classes)), settings),
+        catalog, preprocessing, settings, Path(folder), source, resume, keep_checkpoints,
+        lambda classes: from_scratch(network.with_classes(len(classes)), settings), tuple(callbacks), notes or _no_notes,
     )  # fmt: skip
-    around = _Around(resume, keep_checkpoints, tuple(callbacks), notes or (lambda text: None))
-    return _train(job, split, Compute(device, workers, progress=progress), around)
+    return job.run(split, Compute(device, workers, progress=progress))
+
+
+def _no_notes(text: str) -> None:
+    """Says nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What is trained, on which images, and where it is saved."""
+    """What is trained, on which images, and where it is saved; how it is started, and what is called meanwhile."""
 
     catalog: Catalog
-    network: Network
     preprocessing: Preprocessing
     settings: TrainingSettings
     folder: Path
     source: str
-    start: Callable[[tuple[str, ...]], TorchNetwork]  # the initial network, for these classes
-    head: tuple[Weights, LinearModel] | None = None
-    keep_head: bool = False
-    seen: tuple[int, ...] = ()  # digests of images that the initial weights learned from
-    watched: tuple[int, ...] = ()  # and of those that chose among their epochs
-
-
-@dataclass(frozen=True, eq=False)
-class _Around:
-    """How a training is started, and what is called meanwhile."""
-
     resume: bool
     keep_checkpoints: bool
+    start: Callable[[tuple[str, ...]], TorchNetwork]  # the initial network, for these classes
     callbacks: tuple[Callback, ...]
     notes: Callable[[str], None]
+    weights: Weights | None = None
+    head: LinearModel | None = None
+    keep_head: bool = False
 
+    def run(self, rule: SplitRule | Split, compute: Compute) -> TrainingResult:
+        """Train, or return the result of a finished run; called in each of several processes."""
+        settings, measured = self.settings, None
+        if self.resume and settings.learning_rate == "auto":
+            measured = RangeTest.load(self.folder)
+        if measured is not None:
+            settings = replace(settings, learning_rate=measured.rate)
+        with resources(compute) as given:
+            together = given.processes
+            task = choose_task(self.catalog, self.preprocessing, rule, settings.seed)
+            task = replace(task, split=self._untouched(task.split))
+            learner = self._learner(task, given)
+            record = self._record(task, learner, settings) if together.leads else {}
+            with held(self.folder) if together.leads else nullcontext():
+                if together.leads:
+                    if measured is not None:
+                        measured.save(self.folder)  # a kill may have come between its two files
+                    open_run(self.folder, record, self.resume)
+                together.wait()
+                found = result_of(self.folder) if self.resume else None
+                already = found is not None
+                if found is None:
+                    hooks = (*self.callbacks, ShowProgress(given.progress))
+                    training = Training(
+                        learner, task, settings, self.folder, given, hooks, self.notes, record
+                    )
+                    found = self._train(task, training)
+                if together.leads:
+                    keep_last(self.folder, 1 if self.keep_checkpoints else 0)
+                together.wait()
+        return TrainingResult(
+            self.folder, self.folder / MODEL, tuple(Epoch(**line) for line in found["epochs"]), task.split, task.classes,
+            together.leads, found["unreadable"], already, None if found["test"] is None else Tested(**found["test"]),
+        )  # fmt: skip
 
-def _train(job: _Job, rule: SplitRule | Split, compute: Compute, around: _Around) -> TrainingResult:
-    """Train, or return the result of a finished run; called in each of several processes."""
-    resume = around.resume
-    measured = RangeTest.load(job.folder) if resume and job.settings.learning_rate == "auto" else None
-    if measured is not None:
-        job = replace(job, settings=replace(job.settings, learning_rate=measured.rate))
-    with resources(compute) as given:
-        together = given.processes
-        task = choose_task(job.catalog, job.preprocessing, rule, job.settings.seed)
-        task = replace(task, split=_untouched(job, task.split))
-        learner = _learner(job, task, given)
-        record = _record(job, task, learner) if together.leads else {}
-        with held(job.folder) if together.leads else nullcontext():
-            if together.leads:
-                if measured is not None:
-                    measured.save(job.folder)  # a kill may have come between its two files
-                open_run(job.folder, record, resume)
-            together.wait()
-            found = result_of(job.folder) if resume else None
-            already = found is not None
-            if found is None:
-                callbacks = (*around.callbacks, ShowProgress(given.progress))
-                training = Training(
-                    learner, task, job.settings, job.folder, given, callbacks, around.notes, record
-                )
-                found = _run(job, task, training, around)
-            if together.leads:
-                keep_last(job.folder, 1 if around.keep_checkpoints else 0)
-            together.wait()
-    epochs = tuple(Epoch(**line) for line in found["epochs"])
-    test = None if found["test"] is None else Tested(**found["test"])
-    return TrainingResult(
-        job.folder, job.folder / MODEL, epochs, task.split, task.classes, together.leads, found["unreadable"], already, test
-    )  # fmt: skip
+    def _train(self, task: Task, training: Training) -> dict[str, Any]:
+        """Run the training and save the model; epochs, test and split as JSON."""
+        leads = training.processes.leads
+        if self.resume and not training.resume() and leads:
+            self.notes(f"there is no checkpoint in '{self.folder}': the training begins at epoch 1.")
+        epochs = training.run()
+        found = {
+            "split": task.split.how,
+            "split_record": task.split.record(self.catalog),
+            "test": to_value(training.test()),
+            "temperature": training.temperature(),
+            "epochs": to_value(epochs),
+            "unreadable": training.inputs.unreadable(),
+        }
+        if leads:
+            self._save(task, training, found)
+            keep_result(self.folder, found)
+        return found
 
+    def _untouched(self, split: Split) -> Split:
+        """The split without the test images that had a part in the initial weights or head."""
+        had = self._digests("seen", "watched")
+        if not had or not len(split.test):
+            return split
+        digests = file_digests(self.catalog.subset(split.test))
+        known = np.isin(digests, np.array(sorted(had), np.uint64)) & (digests != 0)
+        if not known.any():
+            return split
+        how = f"{split.how}; {int(known.sum()):,} are left out of the test, since the initial weights learned from them or were chosen by them"
+        return replace(split, test=split.test[~known], how=how)
 
-def _run(job: _Job, task: Task, training: Training, around: _Around) -> dict[str, Any]:
-    """Run the training and save the model; epochs, test and split as JSON."""
-    leads = training.processes.leads
-    if around.resume and not training.resume() and leads:
-        around.notes(f"there is no checkpoint in '{job.folder}': the training begins at epoch 1.")
-    epochs = training.run()
-    found = {
-        "split": task.split.how,
-        "split_record": task.split.record(job.catalog),
-        "test": to_value(training.test()),
-        "temperature": training.temperature(),
-        "epochs": to_value(epochs),
-        "unreadable": training.inputs.unreadable(),
-    }
-    if leads:
-        _save(job, task, training, found)
-        keep_result(job.folder, found)
-    return found
+    def _digests(self, *names: str) -> set[int]:
+        """Digests under these names of the initial weights and the initial head."""
+        records = [record for record in (self.weights, self.head) if record is not None]
+        return {int(digest) for record in records for name in names for digest in getattr(record, name)}
 
+    def _learner(self, task: Task, given: Resources) -> Learner:
+        """The initial network, with the head as its last stage if there is one."""
+        module = self.start(task.classes)
+        if self.weights is not None and self.head is not None:
+            check_head(self.head, self.weights, task.classes)
+            length = typical_length(self.head, self.weights, self.catalog, task.split.train, given.device)
+            put_head(module, self.head, task.classes, length)
+        if isinstance(module, LibraryModule):
+            return LibraryLearner(module, self.settings)
+        return Learner(module, self.settings)
 
-def _untouched(job: _Job, split: Split) -> Split:
-    """The split without the test images that had a part in the initial weights or head."""
-    had = _with_head(job, [*job.seen, *job.watched], "seen", "watched")
-    if not had or not len(split.test):
-        return split
-    digests = file_digests(job.catalog.subset(split.test))
-    known = np.isin(digests, np.array(sorted(had), np.uint64)) & (digests != 0)
-    if not known.any():
-        return split
-    how = f"{split.how}; {int(known.sum()):,} are left out of the test, since the initial weights learned from them or were chosen by them"
-    return replace(split, test=split.test[~known], how=how)
+    def _record(self, task: Task, learner: Learner, settings: TrainingSettings) -> dict[str, Any]:
+        """What must be the same when the run is resumed, as JSON."""
+        parts = (task.split.train, task.split.choose, task.split.test)
+        return {
+            "settings": to_value(settings),
+            "source": self.source,
+            "classes": list(task.classes),
+            "preprocessing": parse_json(self.preprocessing.to_json()),
+            "network": learner.module.network.name,
+            "start of the last stage": "kept" if self.keep_head else "a fitted head" if self.head else "new",
+            **catalog_digests(self.catalog),
+            "split into images to learn from, to watch and to test": digest_of(
+                *(np.ascontiguousarray(rows, "<i8").tobytes() for rows in parts)
+            ),
+        }
 
-
-def _with_head(job: _Job, digests: Iterable[int], *names: str) -> set[int]:
-    """Digests, with those of the initial head under these names."""
-    head = () if job.head is None else (getattr(job.head[1], name).tolist() for name in names)
-    return {*digests, *itertools.chain.from_iterable(head)}
-
-
-def _learner(job: _Job, task: Task, given: Resources) -> Learner:
-    """The initial network, with the head as its last stage if there is one."""
-    module = job.start(task.classes)
-    if job.head is not None:
-        weights, head = job.head
-        check_head(head, weights, task.classes)
-        length = typical_length(head, weights, job.catalog, task.split.train, given.device)
-        put_head(module, head, task.classes, length)
-    return make_learner(module, job.settings)
-
-
-def _record(job: _Job, task: Task, learner: Learner) -> dict[str, Any]:
-    """What must be the same when the run is resumed, as JSON."""
-    parts = (task.split.train, task.split.choose, task.split.test)
-    start = "kept" if job.keep_head else "new" if job.head is None else "a fitted head"
-    return {
-        "settings": to_value(job.settings),
-        "source": job.source,
-        "classes": list(task.classes),
-        "preprocessing": parse_json(job.preprocessing.to_json()),
-        "network": learner.module.network.name,
-        "start of the last stage": start,
-        **catalog_digests(job.catalog),
-        "split into images to learn from, to watch and to test": digest_of(
-            *(np.ascontiguousarray(rows, "<i8").tobytes() for rows in parts)
-        ),
-    }
-
-
-def _save(job: _Job, task: Task, training: Training, found: dict[str, Any]) -> None:
-    """Save the weights with the digests of all images that had a part in them, and the test."""
-    learner = training.learner
-    seen = _with_head(job, [*job.seen, *training.inputs.seen()], "seen")
-    watched = _with_head(job, [*job.watched, *training.inputs.watched()], "watched")
-    weights = Weights(
-        network=learner.module.network.name,
-        name=str(job.folder / MODEL),
-        tensors=learner.plain(),
-        preprocessing=job.preprocessing,
-        classes=task.classes,
-        source=job.source,
-        origin="trained",
-        seen=tuple(sorted(seen)),
-        watched=tuple(sorted(watched - seen)),
-        evidence={name: found[name] for name in ("split", "split_record", "test", "temperature")},
-    )
-    save_weights(weights, job.folder / MODEL, overwrite=True)
+    def _save(self, task: Task, training: Training, found: dict[str, Any]) -> None:
+        """Save the weights with the digests of all images that had a part in them, and the test."""
+        learned, watched = training.inputs.digests()
+        seen, watched = self._digests("seen") | learned, self._digests("watched") | watched
+        weights = Weights(
+            network=training.learner.module.network.name,
+            name=str(self.folder / MODEL),
+            tensors=training.learner.plain(),
+            preprocessing=self.preprocessing,
+            classes=task.classes,
+            source=self.source,
+            origin="trained",
+            seen=tuple(sorted(seen)),
+            watched=tuple(sorted(watched - seen)),
+            evidence={name: found[name] for name in ("split", "split_record", "test", "temperature")},
+        )
+        save_weights(weights, self.folder / MODEL, overwrite=True)

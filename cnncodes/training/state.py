@@ -103,10 +103,7 @@ class State:
 
 
 def copied(value: Any, into: Any = None) -> Any:
-    """A copy of nested dictionaries and lists whose tensors no longer change.
-
-    ``into`` is an earlier copy that is no longer needed: its memory is used again where it fits.
-    """
+    """A copy of nested dictionaries and lists whose tensors no longer change, in the memory of an earlier copy where it fits."""
     if isinstance(value, Tensor):
         if isinstance(into, Tensor) and all(
             getattr(into, name) == getattr(value, name) for name in ("shape", "dtype", "device")
@@ -151,10 +148,7 @@ def checkpoints(folder: Path) -> list[Path]:
 def last_checkpoint(folder: Path) -> dict[str, Any] | None:
     """State of the newest checkpoint that can be read; None if there is none. No code in it is run.
 
-    Raises
-    ------
-    ModelError
-        If there are checkpoints, and none can be read.
+    Raises ModelError if there are checkpoints, and none can be read.
     """
     found = checkpoints(folder)
     for path in reversed(found):

@@ -62,17 +62,8 @@ class ColourAxes:
 class Augmentation:
     """The draws of one epoch, for every row of the data.
 
-    Parameters
-    ----------
-    settings : TrainingSettings
-    rows : int
-        Images in the catalog.
-    preprocessing : Preprocessing
-        Views are cut from the square of :func:`square_of` and have ``crop`` pixels, or the epoch's ``input_sizes``.
-    epoch : int
-        Also an attribute, as is ``order``, a permutation of all rows.
-    axes : ColourAxes, optional
-        Needed for ``pca_noise``.
+    Views are cut from the square of :func:`square_of` and have ``crop`` pixels, or the epoch's ``input_sizes``.
+    ``order`` is a permutation of all rows. ``axes`` are needed for ``pca_noise``.
     """
 
     def __init__(
@@ -102,19 +93,9 @@ class Augmentation:
             self._shift = (noise * np.sqrt(axes.values)) @ axes.vectors.T
 
     def views(self, squares: Tensor, rows: Sequence[int]) -> Tensor:
-        """Views of some images.
+        """Views of some rows, from ``uint8 [batch, square, square, 3]`` as :func:`square_of` makes them, on any device.
 
-        Parameters
-        ----------
-        squares : uint8 Tensor [batch, square, square, 3]
-            As :func:`square_of` makes them, on any device; the result is on the same.
-        rows : sequence of int
-            Rows of the catalog.
-
-        Returns
-        -------
-        float32 Tensor [batch, 3, side, side]
-            In 0..255 (colour noise may lead outside), channels last in memory.
+        Returns float32 ``[batch, 3, side, side]`` in 0..255 (colour noise may lead outside), channels last in memory.
         """
         places = np.asarray(rows, dtype=np.int64)
         if self._settings.crop_area < 1 and self._settings.random_crop:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from cnncodes.networks import TorchNetwork
 from cnncodes.training import NetworkSettings, TrainingSettings
 from cnncodes.training.diagnosis import advice, dead_units, guessing_loss, is_stalled
-from cnncodes.training.learner import Learner, from_scratch
+from cnncodes.training.learner import Learner
+from cnncodes.training.start import from_scratch
 
 
 def losses(*values):

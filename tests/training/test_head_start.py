@@ -39,8 +39,8 @@ def first_logits(learn, weights, head):
     training = kept["training"]
     training.learner.eval()
     with torch.no_grad():
-        batch = next(training.inputs.to_watch([training.val_rows.tolist()]))
-        return training.val_rows, training.learner(batch.values).numpy()
+        logits = [training.learner(batch.values).numpy() for batch in training.inputs.to_watch()]
+        return training.val_rows, np.concatenate(logits)
 
 
 @pytest.mark.parametrize("normalisation", ["none", "standard", "l2"])

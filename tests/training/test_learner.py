@@ -11,7 +11,8 @@ from cnncodes.images.preprocess import crops_of
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.networks.torch_network import factors
 from cnncodes.training import NetworkSettings, TrainingSettings, train
-from cnncodes.training.learner import DropoutMask, Learner, Objective, Targets, from_scratch, mixed_views
+from cnncodes.training.learner import DropoutMask, Learner, Objective, Targets, mixed_views
+from cnncodes.training.start import from_scratch
 from cnncodes.weights import build_network, load_weights
 
 

@@ -13,9 +13,9 @@ from drawn import draw_photos
 from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.images import read_catalog
 from cnncodes.training import TrainingSettings, finetune
-from cnncodes.training.learner import check_head, put_head
-from cnncodes.training.library_learner import LibraryLearner, begin, layers_of_modules
+from cnncodes.training.learner import LibraryLearner, layers_of_modules
 from cnncodes.training.settings import NetworkSettings
+from cnncodes.training.start import check_head, put_head, start_from
 from cnncodes.weights import Preprocessing, load_weights
 
 FROZEN = ("conv1.", "bn1.", "layer1.", "layer2.")
@@ -29,7 +29,7 @@ def weights():
 
 def learner(weights, freeze: str) -> LibraryLearner:
     settings = TrainingSettings(freeze=freeze)
-    module = begin(weights, ("cat", "dog"), settings)
+    module = start_from(weights, ("cat", "dog"), settings)
     return LibraryLearner(module, settings).train()  # type: ignore[arg-type]
 
 
@@ -110,7 +110,7 @@ def test_a_single_image_can_be_a_batch(weights) -> None:
 def test_what_a_library_has_built_is_not_rebuilt(weights) -> None:
     settings = TrainingSettings(network=NetworkSettings(batch_norm=True))
     with pytest.raises(OptionError, match="resnet18"):
-        LibraryLearner(begin(weights, ("a", "b"), settings), settings)  # type: ignore[arg-type]
+        LibraryLearner(start_from(weights, ("a", "b"), settings), settings)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="leaves no layer"):
         learner(weights, "all")
 
@@ -119,11 +119,11 @@ def test_a_kept_classifier_has_the_order_of_the_data(weights) -> None:
     """A class in another one's place would spoil a training without a word."""
     named = replace(weights, classes=tuple(f"class{place}" for place in range(1000)))
     order = tuple(reversed(named.classes))
-    module = begin(named, order, TrainingSettings(), keep_head=True)
+    module = start_from(named, order, TrainingSettings(), keep_head=True)
     assert torch.equal(module.model.fc.weight, weights.tensors["fc.weight"].flip(0))  # type: ignore[union-attr]
     for other, problem in ((order[:2], "1000 classes"), (("new", *order[1:]), "does not know class 'new'")):
         with pytest.raises(OptionError, match=problem):
-            begin(named, other, TrainingSettings(), keep_head=True)
+            start_from(named, other, TrainingSettings(), keep_head=True)
 
 
 def test_drop_path_is_the_networks_own_and_rests_where_frozen() -> None:

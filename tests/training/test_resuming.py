@@ -119,7 +119,7 @@ def test_frozen_layers_of_replaced_images_are_computed_again(start, data, tmp_pa
 def test_unreadable_images_are_reported_after_a_kill_as_without_one(start, data, monkeypatch, more):
     names, catalog = break_images(data), read_catalog(data)
     with monkeypatch.context() as patched:  # all is learned, and nothing saved but the checkpoint
-        patched.setattr(run_module, "_save", kill)
+        patched.setattr(run_module._Job, "_save", kill)
         with pytest.raises(KeyboardInterrupt):
             start("run", catalog, **more)
     whole = start("whole", catalog, **more)

@@ -20,8 +20,9 @@ from cnncodes.networks import Network
 from cnncodes.training import NetworkSettings, TrainingSettings, train
 from cnncodes.training.device import Processes, Resources
 from cnncodes.training.inputs import choose_task
-from cnncodes.training.learner import Learner, from_scratch
+from cnncodes.training.learner import Learner
 from cnncodes.training.loop import Training
+from cnncodes.training.start import from_scratch
 from cnncodes.weights import Preprocessing, load_weights
 
 DRIVER = Path(__file__).with_name("process_driver.py")

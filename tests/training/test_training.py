@@ -23,7 +23,8 @@ from cnncodes.images import read_catalog
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, train
 from cnncodes.training.folder import open_run
-from cnncodes.training.learner import Learner, from_scratch, start_from
+from cnncodes.training.learner import Learner
+from cnncodes.training.start import from_scratch, start_from
 from cnncodes.training.state import checkpoints, forget_after, last_checkpoint, save_checkpoint
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import build_network, load_weights
