@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cnncodes.weights.record import Origin
 
-SHOWN = 3  # tensors named in an error; the others are counted
+SHOWN = 3  # items named in an error; the others are counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,12 @@ def first_line(error: BaseException) -> str:
     return lines[0][:160].rstrip(".") if lines else type(error).__name__
 
 
+def first_of(items: list[str]) -> str:
+    """The first of some items, and how many more there are."""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(item if len(item) <= 120 else f"{item[:117]}..." for item in items[:SHOWN]) + more
+
+
 def require_finite(what: str, arrays: Mapping[str, np.ndarray], error: type[CnnCodesError]) -> None:
     """Raise ``error`` for arrays with NaN or infinite numbers, which would make every result NaN without a warning."""
     import numpy as np
@@ -59,10 +65,9 @@ def require_finite(what: str, arrays: Mapping[str, np.ndarray], error: type[CnnC
     counts = {key: array.size - int(np.count_nonzero(np.isfinite(array))) for key, array in arrays.items()}
     bad = [f"{key[:80]} ({count:,} of {arrays[key].size:,})" for key, count in counts.items() if count]
     if bad:
-        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise error(
             f"{what} has {sum(counts.values()):,} numbers that are NaN or infinite, in {len(bad)} of its "
-            f"{len(counts)} tensors: {', '.join(bad[:SHOWN])}{more}.",
+            f"{len(counts)} tensors: {first_of(bad)}.",
             "Use a file from before the training failed, or copy it again: every result would be NaN.",
         )
 

@@ -39,12 +39,10 @@ def convert(
 
     Parameters
     ----------
-    name : str, path or Weights
+    name, network
         See :func:`load_weights`.
     path : str or Path
         Ends in ``.safetensors``.
-    network : str, optional
-    overwrite : bool, default False
     input_size, resize : int, optional
         Pixels; another preprocessing, see :func:`with_input`.
     class_names : str or Path, optional
@@ -80,22 +78,10 @@ def convert(
 
 
 def with_input(weights: Weights, size: int | None = None, resize: int | None = None) -> Weights:
-    """The same weights with another preprocessing.
+    """The same weights with another side of the crop in pixels (by default unchanged), and another shorter side.
 
-    Parameters
-    ----------
-    weights : Weights
-    size : int, optional
-        Side of the crop in pixels; by default unchanged.
-    resize : int, optional
-        Shorter side in pixels (or both, see :class:`~cnncodes.weights.Preprocessing`); by default in the old ratio to the crop.
-
-    Raises
-    ------
-    InputSizeError
-        If the network cannot take the size.
-    OptionError
-        If the crop would be larger than the resized image.
+    ``resize`` may be both sides, see :class:`~cnncodes.weights.Preprocessing`; by default it is in the old ratio to the crop.
+    Raises InputSizeError if the network cannot take the size, OptionError if the crop would be larger than the resized image.
     """
     old = weights.preprocessing
     size = old.crop if size is None else size
@@ -123,10 +109,7 @@ def with_fit(weights: Weights, fit: str) -> Weights:
 def with_rank(weights: Weights, rank: int) -> Weights:
     """The weights with fully connected matrices, and factors of a larger rank, as the nearest product of two factors.
 
-    Raises
-    ------
-    OptionError
-        If the rank is below 1, or the network is a library's, whose modules have no factors.
+    Raises OptionError if the rank is below 1, or the network is a library's, whose modules have no factors.
     """
     from cnncodes.networks.torch_network import factors
 
@@ -166,10 +149,7 @@ def expanded(weights: Weights) -> Weights:
 def with_class_names(weights: Weights, names: Sequence[str]) -> Weights:
     """The same weights with these names of their classes, in the order of the logits.
 
-    Raises
-    ------
-    WeightsMismatchError
-        If there are more or fewer names than classes, or two classes would have one name.
+    Raises WeightsMismatchError if there are more or fewer names than classes, or two classes would have one name.
     """
     classes = weights.architecture.classes or 0
     if len(names) != classes:
@@ -179,12 +159,11 @@ def with_class_names(weights: Weights, names: Sequence[str]) -> Weights:
         )
     first: dict[str, int] = {}
     for place, name in enumerate(names):
-        if name in first:
+        if first.setdefault(name, place) != place:
             raise WeightsMismatchError(
                 f"classes {first[name] + 1:,} and {place + 1:,} would both be named '{name[:80]}'.",
                 "Give each class a name of its own.",
             )
-        first[name] = place
     return replace(weights, classes=tuple(names))
 
 
@@ -192,14 +171,8 @@ def read_class_names(path: str | Path, weights: Weights) -> tuple[str, ...]:
     """Names for the classes of weights from a text file, one per line, in the order of the logits.
 
     If the weights' classes are WordNet ids and every line begins with one (``n01440764 tench``), as in Caffe's list, a
-    line names the class of that id, in any order. Lines of other ids are ignored.
-
-    Raises
-    ------
-    WeightsError
-        If the file cannot be read as text.
-    WeightsMismatchError
-        If a class of the weights is in no line.
+    line names the class of that id, in any order. Lines of other ids are ignored. Raises WeightsError if the file cannot be
+    read as text, WeightsMismatchError if a class of the weights is in no line.
     """
     try:
         text = read_text(path)
@@ -215,8 +188,7 @@ def read_class_names(path: str | Path, weights: Weights) -> tuple[str, ...]:
     if not present or not all(re.fullmatch(WORDNET_ID, name) for name in present) or not all(matches):
         return tuple(lines)
     named = {match[1]: match[2] for match in matches if match}
-    missing = [name for name in present if name not in named]
-    if missing:
+    if missing := [name for name in present if name not in named]:
         raise WeightsMismatchError(
             f"{len(missing):,} of the {len(present):,} classes have no name in '{path}', the first is {missing[0]}.",
             f"Add a line for each: {missing[0]} NAME.",

@@ -33,17 +33,10 @@ def download(
 
     Parameters
     ----------
-    entry : PublishedWeights
-    path : Path
     progress : callable, optional
         Called with bytes done and bytes in all.
     url : str, optional
         Another address for the same bytes: tests and mirrors.
-
-    Returns
-    -------
-    Path
-        ``path``.
 
     Raises
     ------

@@ -102,19 +102,16 @@ def find_published(name: str, network: str | None = None) -> PublishedWeights:
         from cnncodes.weights.library import torchvision_weights
 
         return torchvision_weights(name, network)
-    entries = [entry for entry in PUBLISHED if entry.name == name]
+    entries = {entry.network: entry for entry in PUBLISHED if entry.name == name}
     if not entries:
+        remedy = nearest(name, {entry.name for entry in PUBLISHED})
+        raise OptionError(f"no weights named '{name}' can be downloaded.", remedy)
+    if network is not None and network not in entries:
         raise OptionError(
-            f"no weights named '{name}' can be downloaded.", nearest(name, {e.name for e in PUBLISHED})
+            f"there are no weights '{name}' for network '{network}'.",
+            f"They exist for {', '.join(entries)}; any network works with random:0 or a file.",
         )
-    for entry in entries:
-        if network in (None, entry.network):
-            return entry
-    raise OptionError(
-        f"there are no weights '{name}' for network '{network}'.",
-        f"They exist for {', '.join(entry.network for entry in entries)}; "
-        "any network works with random:0 or a file.",
-    )
+    return entries[network or next(iter(entries))]
 
 
 def fetch(name: str, progress: Progress | None = None, *, network: str | None = None) -> Path:
@@ -127,7 +124,7 @@ def fetch(name: str, progress: Progress | None = None, *, network: str | None = 
     progress : callable, optional
         Called with bytes done and bytes in all.
     network : str, optional
-        ``alexnet`` (default) or ``vgg16``.
+        ``alexnet`` (default), ``vgg16``, or one of a library.
 
     Raises
     ------

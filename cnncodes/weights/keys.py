@@ -10,8 +10,8 @@ from functools import cache
 
 from cnncodes.core.errors import WeightsMismatchError
 from cnncodes.networks import NETWORKS, Linear, Network, Shape, get_network
+from cnncodes.weights.content import first_of
 
-SHOWN = 3  # keys named in an error; the others are counted
 MOST_HEADS = 100  # layers of a file that may be ignored because nothing that is used reads them
 INSIDE = (".module.", "._orig_mod.")  # DataParallel and torch.compile put these inside a key
 
@@ -27,10 +27,7 @@ class LeftOut:
         """One sentence; empty if nothing is left out."""
         lacking = f"the file has no weights for {', '.join(self.stages)}: these layers cannot be computed"
         unused = [f"{key[:80]} ({_text(shape)})" for key, shape in self.tensors.items()]
-        parts = (
-            lacking if self.stages else "",
-            _part(unused, "tensor is not used", "tensors are not used"),
-        )
+        parts = lacking if self.stages else "", _part(unused, "tensor is not used", "tensors are not used")
         return "; ".join(filter(None, parts))
 
 
@@ -48,12 +45,7 @@ def unwrapped(
     """The keys of a network by their names without the prefix of what wraps it, and the keys of other modules.
 
     A module that holds a network puts its name for it before each key: ``module.``, ``model.backbone.``, ... Its other parts
-    (a loss, a metric) have another prefix.
-
-    Raises
-    ------
-    WeightsMismatchError
-        If there are several networks.
+    (a loss, a metric) have another prefix. Raises WeightsMismatchError if there are several networks.
     """
     known = frozenset(get_network(network).tensor_shapes()) if network and "/" in network else _known_keys()
     plain = {}
@@ -102,10 +94,7 @@ def fit_network(
     hints : sequence of str
         Words (a file's name, a name in it) that choose among networks of equal shapes by naming one.
 
-    Raises
-    ------
-    WeightsMismatchError
-        If the tensors are of another network, or of several and no hint decides.
+    Raises WeightsMismatchError if the tensors are of another network, or of several and no hint decides.
     """
     if network and "/" in network:
         return _library_network(network, shapes, name)
@@ -170,11 +159,9 @@ def _cut_to_fit(network: Network, shapes: Mapping[str, Shape]) -> Network | None
 
 
 def _are_heads(shapes: Mapping[str, Shape], network: Network) -> bool:
-    """Whether these tensors can only be layers after the network's last convolution: matrices that read its last map, a
-    fully connected stage, or each other.
+    """Whether these can only be layers after the last convolution: matrices that read its map, a fully connected stage, or each other.
 
-    Normalisations, convolutions, and matrices whose output a stage can read may be in between: without them the codes would
-    be wrong.
+    Normalisations, convolutions, and matrices whose output a stage can read may be in between: without them the codes would be wrong.
     """
     layers: dict[str, dict[str, Shape]] = {}
     for key, shape in shapes.items():
@@ -208,11 +195,8 @@ def _agreement(network: Network, shapes: Mapping[str, Shape]) -> tuple[int, int]
 
 def _mismatch(network: Network, shapes: Mapping[str, Shape], name: str) -> WeightsMismatchError:
     wanted = network.tensor_shapes()
-    differing = [
-        f"{key} is {_text(shapes[key])}, not {_text(shape)}"
-        for key, shape in wanted.items()
-        if key in shapes and shapes[key] != shape
-    ]
+    wrong = (key for key, shape in wanted.items() if shapes.get(key, shape) != shape)
+    differing = [f"{key} is {_text(shapes[key])}, not {_text(wanted[key])}" for key in wrong]
     parts = (
         _part([key for key in wanted if key not in shapes], "key is missing", "keys are missing"),
         _part([key for key in shapes if key not in wanted], "key is unexpected", "keys are unexpected"),
@@ -232,6 +216,4 @@ def _text(shape: Shape) -> str:
 def _part(items: list[str], one: str, many: str) -> str:
     if not items:
         return ""
-    shown = [item if len(item) <= 120 else item[:117] + "..." for item in items[:SHOWN]]
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return f"{len(items)} {one if len(items) == 1 else many} ({', '.join(shown)}{more})"
+    return f"{len(items)} {one if len(items) == 1 else many} ({first_of(items)})"

@@ -23,25 +23,15 @@ _PER_CENT = "ImageNet-1K"
 
 @dataclass(frozen=True)
 class KnownNetwork:
-    """A line of ``cnncodes networks list``; None where it is not known.
-
-    Parameters
-    ----------
-    name : str
-    input_size : int or None
-        Side in pixels of the square that its usual weights expect.
-    parameters : int or None
-    width : int or None
-        Numbers of its penultimate layer, which codes are by default.
-    top1 : float or None
-        Accuracy in percent on ImageNet of the weights ``imagenet``, as the library states it.
-    """
+    """A line of ``cnncodes networks list``; None where it is not known."""
 
     name: str
-    input_size: int | None = None
+    input_size: int | None = None  # side in pixels of the square that its usual weights expect
     parameters: int | None = None
-    width: int | None = None
-    top1: float | None = None
+    width: int | None = None  # numbers of its penultimate layer, which codes are by default
+    top1: float | None = (
+        None  # accuracy in percent on ImageNet of the weights ``imagenet``, as the library states it
+    )
 
 
 def describe_networks(names: Sequence[str]) -> tuple[KnownNetwork, ...]:
@@ -56,19 +46,14 @@ def _described(name: str, build: bool) -> KnownNetwork:
         from torchvision import models
 
         weights: Any = models.get_model_weights(model).DEFAULT
-        found = replace(
-            found,
-            input_size=int(weights.transforms().crop_size[0]),
-            parameters=int(weights.meta["num_params"]),
-            top1=weights.meta["_metrics"][_PER_CENT]["acc@1"],
-        )
+        size, top1 = int(weights.transforms().crop_size[0]), weights.meta["_metrics"][_PER_CENT]["acc@1"]
+        found = replace(found, input_size=size, parameters=int(weights.meta["num_params"]), top1=top1)
     elif library == "timm":
         import timm
 
         found = replace(found, input_size=int(timm.get_pretrained_cfg(model).input_size[-1]))
     else:
-        entries = [entry for entry in PUBLISHED if entry.network == name]
-        found = replace(found, top1=entries[0].top1 if entries else None)
+        found = replace(found, top1=next((entry.top1 for entry in PUBLISHED if entry.network == name), None))
     if build or not model:
         with contextlib.suppress(CnnCodesError, RuntimeError):  # a few cannot be built without their weights
             network = get_network(name)
@@ -84,21 +69,14 @@ def is_published(name: str, network: str | None) -> bool:
 
 
 def torchvision_weights(name: str, network: str) -> PublishedWeights:
-    """The entry of torchvision's weights: ``imagenet`` is its DEFAULT, else the member's name (``IMAGENET1K_V1``).
-
-    Raises
-    ------
-    OptionError
-        If the network has no weights of that name.
-    """
+    """The entry of torchvision's weights: ``imagenet`` is its DEFAULT, else the member's name; raises OptionError."""
     from torchvision import models
 
     members = models.get_model_weights(network.partition("/")[2]).__members__
     member: Any = members.get("DEFAULT" if name == IMAGENET else name)
     if member is None:
-        raise OptionError(
-            f"torchvision has no weights '{name}' for {network}.", nearest(name, [IMAGENET, *members])
-        )
+        remedy = nearest(name, [IMAGENET, *members])
+        raise OptionError(f"torchvision has no weights '{name}' for {network}.", remedy)
     accuracy = member.meta.get("_metrics", {}).get(_PER_CENT, {})
     return PublishedWeights(
         name=name,
@@ -138,15 +116,11 @@ def timm_preprocessing(configuration: Any) -> Preprocessing:
     )
 
 
-def timm_file(network: str, *, download: bool = False) -> tuple[Path, str]:
-    """The file of timm's weights in Hugging Face's own cache, and where it is from.
+def timm_file(network: str, *, download: bool = False) -> tuple[Path, str, Preprocessing]:
+    """The file of timm's weights in Hugging Face's own cache, where it is from, and the preprocessing.
 
-    Raises
-    ------
-    OptionError
-        If timm has no weights for the network.
-    WeightsMissingError
-        If the file is not on this machine; with ``download``, if it cannot be fetched.
+    Raises OptionError if timm has no weights for the network, WeightsMissingError if the file is not on this machine; with
+    ``download``, if it cannot be fetched.
     """
     import timm
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -171,11 +145,4 @@ def timm_file(network: str, *, download: bool = False) -> tuple[Path, str]:
             "Hugging Face's cache.",
             f"Fetch it (cnncodes weights fetch imagenet --model {network}), or name another file (--weights FILE).",
         )
-    return Path(found), f"https://huggingface.co/{repository}"
-
-
-def timm_record(network: str) -> Preprocessing:
-    """The preprocessing of timm's weights for a network."""
-    import timm
-
-    return timm_preprocessing(timm.get_pretrained_cfg(network.partition("/")[2]))
+    return Path(found), f"https://huggingface.co/{repository}", timm_preprocessing(configuration)

@@ -31,17 +31,13 @@ FLOATS = {"f2", "f4", "f8"}
 def read_npy_file(path: Path) -> FileContent:
     """Weights in a dictionary that ``np.save`` wrote; no code in the file is run.
 
-    Raises
-    ------
-    WeightsError
-        If the file is damaged, holds something else, or tries to run code.
+    Raises WeightsError if the file is damaged, holds something else, or tries to run code.
     """
     require_file(path)
     try:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # a read never exceeds the file
-        _skip_header(content)
-        _check_opcodes(content)
+        _skip_to_pickle(content)
         tensors = dict(_tensors(_Unpickler(content).load(), len(content)))
         return FileContent(tensors, preprocessing=CAFFE_PREPROCESSING)
     except _RefusedError as error:
@@ -53,8 +49,8 @@ def read_npy_file(path: Path) -> FileContent:
         raise damaged(path, first_line(error)) from error
 
 
-def _skip_header(content: mmap.mmap) -> None:
-    """Read the .npy header up to the pickle behind it."""
+def _skip_to_pickle(content: mmap.mmap) -> None:
+    """Read the .npy header; refuse a pickle that would exhaust memory or time before it names any class."""
     from numpy.lib import format as npy
 
     version = npy.read_magic(content)
@@ -66,10 +62,6 @@ def _skip_header(content: mmap.mmap) -> None:
         shape, _, dtype = readers[version](content)
     if shape != () or not dtype.hasobject:
         raise ValueError(f"it holds an array of {dtype} with shape {shape}, not a dictionary of arrays")
-
-
-def _check_opcodes(content: mmap.mmap) -> None:
-    """Refuse pickles that would exhaust memory or time before they name any class."""
     start = content.tell()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], content))):
         if count > MOST_OPCODES:
@@ -93,7 +85,7 @@ class _Array:
 class _Type:
     """State of a pickled dtype: ``f4`` and its byte order."""
 
-    def __init__(self, code: object) -> None:
+    def __init__(self, code: object, *_: object) -> None:
         self.code, self.order = code, "|"
 
     def __setstate__(self, state: Any) -> None:
@@ -101,7 +93,7 @@ class _Type:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Gives the pickle functions that belong to this load alone, never a class, which it could change."""
+    """Gives the pickle functions that belong to this load alone."""
 
     def __init__(self, content: mmap.mmap) -> None:
         super().__init__(cast(IO[bytes], content), encoding="latin1")  # keeps the bytes of Python 2's strings
@@ -119,7 +111,7 @@ class _Unpickler(pickle.Unpickler):
             ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
             ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
             ("numpy", "ndarray"): None,  # an argument of _reconstruct
-            ("numpy", "dtype"): lambda code, *_: _Type(code),
+            ("numpy", "dtype"): lambda *given: _Type(*given),  # never the class, which it could change
             ("_codecs", "encode"): encode,
         }
 

@@ -7,16 +7,10 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.core.errors import (
-    WeightsError,
-    WeightsMismatchError,
-    WeightsMissingError,
-    nearest,
-)
+from cnncodes.core.errors import WeightsError, WeightsMismatchError, WeightsMissingError, nearest
 from cnncodes.core.files import model_file
 from cnncodes.networks import NETWORKS, Network, Shape
 from cnncodes.weights.caffe_file import read_caffe_file
@@ -26,13 +20,12 @@ from cnncodes.weights.imagenet import (
     STARTER,
     STARTER_FILE,
     Progress,
-    PublishedWeights,
     fetch,
     find_published,
     missing,
 )
 from cnncodes.weights.keys import LeftOut, fit_network, left_out, unwrapped
-from cnncodes.weights.library import is_published, timm_file, timm_record
+from cnncodes.weights.library import is_published, timm_file
 from cnncodes.weights.npy_file import read_npy_file
 from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, Preprocessing, usual_for
 from cnncodes.weights.random_numbers import PREFIX, random_weights
@@ -115,18 +108,20 @@ def _find(
     text = str(name)
     library = is_published(text, network)
     if library and str(network).startswith("timm/"):
-        return _timm(text, str(network), download)
+        path, address, expects = timm_file(str(network), download=download)
+        return path, lambda: _published(text, path, str(network), address, expects)
     if library or text in {entry.name for entry in PUBLISHED}:
-        entry = find_published(text, network)
-        if not entry.path.is_file():
+        found = find_published(text, network)
+        if not found.path.is_file():
             if not download:
-                raise missing(entry, entry.path.parent)
-            fetch(text, progress, network=entry.network)
-        return entry.path, lambda: _published(text, entry)
+                raise missing(found, found.path.parent)
+            fetch(text, progress, network=found.network)
+        return found.path, lambda: _published(
+            text, found.path, found.network, found.url, found.preprocessing, found.sha256_prefix
+        )
     if text == STARTER:
-        starter = partial(_from_file, STARTER_FILE, "alexnet")
         return STARTER_FILE, lambda: _of_network(
-            replace(starter(), name=STARTER, origin="published"), network
+            replace(_from_file(STARTER_FILE, "alexnet"), name=STARTER, origin="published"), network
         )
     if re.match("random(:|$)", text):
         return Path(text), lambda: random_weights(text, network or "alexnet")
@@ -160,28 +155,19 @@ def _state(weights: Weights) -> tuple[object, ...]:
     )
 
 
-def _timm(name: str, network: str, download: bool) -> tuple[Path, Callable[[], Weights]]:
-    path, address = timm_file(network, download=download)
-
-    def read() -> Weights:
-        source = f"{address} (sha256 {file_sha256(path)})"
-        weights = _weights(path, read_safetensors_file(path), network, source)
-        return replace(weights, name=name, preprocessing=timm_record(network), origin="published")
-
-    return path, read
-
-
-def _published(name: str, entry: PublishedWeights) -> Weights:
-    path = entry.path
+def _published(
+    name: str, path: Path, network: str, address: str, preprocessing: Preprocessing, sha256_prefix: str = ""
+) -> Weights:
     digest = file_sha256(path)
-    if not digest.startswith(entry.sha256_prefix):
+    if not digest.startswith(sha256_prefix):
         raise WeightsError(
             f"the file {path} of weights '{name}' is damaged: its sha256 starts with {digest[:8]}, not "
-            f"{entry.sha256_prefix}.",
+            f"{sha256_prefix}.",
             f"Delete it and download it again (cnncodes weights fetch {name}).",
         )
-    weights = _weights(path, read_torch_file(path), entry.network, f"{entry.url} (sha256 {digest})")
-    return replace(weights, name=name, preprocessing=entry.preprocessing, origin="published")
+    content = READERS[path.suffix](path)
+    weights = _weights(path, content, network, f"{address} (sha256 {digest})")
+    return replace(weights, name=name, preprocessing=preprocessing, origin="published")
 
 
 def _from_file(path: Path, network: str | None) -> Weights:
@@ -205,9 +191,8 @@ def _weights(path: Path, content: FileContent, network: str | None, source: str)
     """The weights in a file, once its tensors are known to be those of a network."""
     keys, others = unwrapped(content.tensors, path.name, network or content.network)
     shapes: dict[str, Shape] = {name: tuple(content.tensors[key].shape) for name, key in keys.items()}
-    record = fit_network(
-        shapes, path.name, network=network or content.network, hints=(path.stem, content.hint)
-    )
+    hints = path.stem, content.hint
+    record = fit_network(shapes, path.name, network=network or content.network, hints=hints)
     rest = left_out(record, shapes | {key: tuple(content.tensors[key].shape) for key in others})
     if content.fingerprint and network and content.network != network:
         raise WeightsMismatchError(
@@ -237,9 +222,8 @@ def _as_float32(path: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
 
     strided = tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not strided or not tensor.is_floating_point():
-        raise damaged(
-            path, f"tensor '{key[:80]}' is {tensor.dtype} on {tensor.device}, not plain floating point"
-        )
+        reason = f"tensor '{key[:80]}' is {tensor.dtype} on {tensor.device}, not plain floating point"
+        raise damaged(path, reason)
     return tensor.detach().to(torch.float32).contiguous()
 
 

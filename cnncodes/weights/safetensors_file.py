@@ -57,12 +57,9 @@ class _Test:
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """All tensors of a safetensors file, mapped into memory and not copied, and its metadata.
 
-    Raises
-    ------
-    WeightsError
-        If the file is missing, damaged, or of another format.
+    Raises WeightsError if the file is missing, damaged, or of another format.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     path = Path(path)
     require_file(path)
@@ -71,16 +68,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
             metadata = dict(file.metadata() or {})
             return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
     except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
-        # the library raises many kinds for dtypes that this torch does not have, and for empty files
+        Exception
+    ) as error:  # the library raises many kinds: for dtypes that this torch lacks, for empty files
         raise damaged(path, f"{type(error).__name__} {first_line(error)}") from error
 
 
@@ -91,22 +80,9 @@ def write_tensors(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write tensors and a JSON record, whole or not at all, the same bytes for the same content.
+    """Write tensors and a JSON record (the metadata entry ``cnncodes``), whole or not at all, the same bytes for the same content.
 
-    Parameters
-    ----------
-    path : str or Path
-    tensors : mapping of str to Tensor
-    record : mapping
-        Anything JSON can hold; stored as the metadata entry ``cnncodes``.
-    overwrite : bool, default False
-
-    Raises
-    ------
-    OutputExistsError
-        If the file exists and ``overwrite`` is false.
-    WeightsError
-        If it cannot be written.
+    Raises OutputExistsError if the file exists and ``overwrite`` is false, WeightsError if it cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -143,13 +119,7 @@ def write_arrays(
 
 
 def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
-    """Arrays of a safetensors file and the record that :func:`write_tensors` stored; None in a foreign file.
-
-    Raises
-    ------
-    WeightsError
-        If the file is missing or damaged.
-    """
+    """Arrays of a safetensors file and the record of :func:`write_tensors`; None in a foreign file. Raises WeightsError."""
     tensors, metadata = read_tensors(path)
     try:
         arrays = {name: tensor.numpy().copy() for name, tensor in tensors.items()}
@@ -166,12 +136,7 @@ def save_weights(
 ) -> Weights:
     """Write weights (or those of a name or file) as safetensors, with network, preprocessing, classes and source.
 
-    Raises
-    ------
-    OptionError
-        If the name does not end in ``.safetensors``.
-    OutputExistsError
-        If the file exists and ``overwrite`` is false.
+    Raises OptionError if the name does not end in ``.safetensors``, OutputExistsError if the file exists and ``overwrite`` is false.
     """
     from cnncodes.weights.resolve import load_weights
 
@@ -185,9 +150,10 @@ def save_weights(
     if int8:
         stored = as_integers(stored)
         weights = replace(weights, tensors=from_integers(stored))
+    seen, watched = (np.array(digests, "<u8").tobytes() for digests in (weights.seen, weights.watched))
     record = WeightsRecord(
         FORMAT, weights.network, weights.preprocessing, weights.class_names(), weights.source, weights.fingerprint,
-        weights.name, _packed(weights.seen), _packed(weights.watched), weights.evidence, weights.origin,
+        weights.name, seen, watched, weights.evidence, weights.origin,
     )  # fmt: skip
     write_tensors(path, stored, to_value(record), overwrite=overwrite)
     return weights
@@ -215,9 +181,11 @@ def read_safetensors_file(path: Path) -> FileContent:
         record = from_value(values, WeightsRecord)
         if record.evidence.get("test") is not None:
             from_value(record.evidence["test"], _Test)
+        seen, watched = (tuple(np.frombuffer(each, "<u8").tolist()) for each in (record.seen, record.watched))
+        before: Origin = "random" if record.source.startswith("random numbers, untrained") else "file"
         return FileContent(
             from_integers(tensors), record.network, record.preprocessing, record.classes, record.source,
-            record.fingerprint, _unpacked(record.seen), _unpacked(record.watched), record.evidence, origin=record.origin or _origin(record.source),
+            record.fingerprint, seen, watched, record.evidence, record.origin or before,
         )  # fmt: skip
     except WeightsError:
         raise
@@ -235,18 +203,6 @@ def require_one_head(what: str, record: Mapping[str, Any], error: type[CnnCodesE
             f"{what} has a head for each of several data sets, and this version reads models with one head.",
             "Train a network for each data set, or join them: cnncodes train birds/ --data flowers/.",
         )
-
-
-def _origin(source: str) -> Origin:
-    return "random" if source.startswith("random numbers, untrained") else "file"
-
-
-def _packed(digests: tuple[int, ...]) -> bytes:
-    return np.array(digests, "<u8").tobytes()
-
-
-def _unpacked(packed: bytes) -> tuple[int, ...]:
-    return tuple(np.frombuffer(packed, "<u8").tolist())
 
 
 def as_integers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -31,13 +31,8 @@ HARMLESS = (
 def read_torch_file(path: Path) -> FileContent:
     """The state dict in a file of ``torch.save``, in today's format or the one before 2020.
 
-    The file holds the state dict itself, or a dictionary with it under ``state_dict``, ``model_state_dict``, ``model``,
-    or under another name if there is only one.
-
-    Raises
-    ------
-    WeightsError
-        If the file is damaged, holds something else, or tries to run code.
+    The file holds the state dict itself, or a dictionary with it under ``state_dict``, ``model_state_dict``, ``model``, or under another
+    name if there is only one. Raises WeightsError if the file is damaged, holds something else, or tries to run code.
     """
     _check_archive(path, require_file(path))
     return FileContent(tensors=_state_dict(path, _load(path)))
@@ -55,22 +50,16 @@ def _check_archive(path: Path, size: int) -> None:
             parts = archive.infolist()
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
         raise damaged(path, f"its zip directory is broken ({error})") from error
-    if (
-        any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-        or sum(p.file_size for p in parts) > size
-    ):
+    stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+    if not stored or sum(part.file_size for part in parts) > size:
         raise damaged(path, "its parts claim to be larger than the file")
 
 
 def _stand_in(name: str) -> type:
     """A class that takes any arguments and state, and ignores them."""
     module, _, last = name.rpartition(".")
-    nothing = {
-        "__new__": lambda cls, *_: object.__new__(cls),
-        "__init__": lambda *_: None,
-        "__setstate__": lambda *_: None,
-    }
-    return type(last, (), {"__module__": module} | nothing)
+    ignored = dict.fromkeys(("__init__", "__setstate__"), lambda *_: None)
+    return type(last, (), {"__module__": module, "__new__": lambda cls, *_: object.__new__(cls)} | ignored)
 
 
 def _load(path: Path) -> Any:
