@@ -31,22 +31,8 @@ class DenseNetwork:
     Where the grid is pooled on average to another size before the first fully connected stage, this
     pooling is linear, so that it is folded into that stage's weights, without any loss.
 
-    Parameters
-    ----------
-    network : TorchNetwork
-        Is used, not changed.
-    input_size : int
-        Side in pixels of the square crop that the weights were made for.
-
-    Attributes
-    ----------
-    grid : int
-        Side of the window, in places of the grid that enters the first fully connected stage; 0 if there is none.
-
-    Raises
-    ------
-    InputSizeError
-        If that crop does not fit the network.
+    ``input_size`` is the side in pixels of the square crop that the weights were made for (raises InputSizeError if it does not
+    fit), ``grid`` that of the window, in places of the grid that enters the first fully connected stage; 0 if there is none.
     """
 
     def __init__(self, network: TorchNetwork, input_size: int) -> None:
@@ -67,25 +53,10 @@ class DenseNetwork:
         return shape[1] if len(shape) == 3 else 1
 
     def activations(self, pixels: Tensor, stage: str) -> Tensor:
-        """What a stage gives over a larger image.
+        """What a stage (``fc7:linear``: before its ReLU) gives over larger images ``[batch, 3, height, width]``, preprocessed.
 
-        Parameters
-        ----------
-        pixels : Tensor
-            ``[batch, 3, height, width]``, preprocessed, neither side shorter than the usual crop.
-        stage : str
-            One stage; ``fc7:linear`` is before the ReLU.
-
-        Returns
-        -------
-        Tensor
-            ``[batch, channels, height, width]`` of a stage with a grid; of a fully connected one
-            ``[batch, features, rows, columns]``, a value for each place of the window.
-
-        Raises
-        ------
-        InputSizeError
-            If the image is smaller than the usual crop.
+        Returns ``[batch, channels, height, width]`` of a stage with a grid; of a fully connected one ``[batch, features, rows,
+        columns]``, a value for each place of the window. Raises InputSizeError if the images are smaller than the usual crop.
         """
         wanted = self.network.network.select_one(stage)
         name, _, linear_only = wanted.partition(":")
@@ -136,22 +107,9 @@ def adaptive_average(incoming: int, outgoing: int) -> Tensor:
 
 
 def window_places(network: Network, stage: str, crop: int) -> tuple[float, int]:
-    """Where the windows that the units of a stage slide over an image lie in it.
+    """Where the windows lie that a stage slides over an image; a window of a stage with a grid is what a crop gives.
 
-    Parameters
-    ----------
-    network : Network
-    stage : str
-        The one that is read: a fully connected one, or one with a grid, of which a window is what a crop gives.
-    crop : int
-        Side of the usual input in pixels.
-
-    Returns
-    -------
-    first : float
-        Pixel in the middle of the first window's receptive field; padding shifts it.
-    step : int
-        Pixels from one window to the next.
+    Returns the pixel in the middle of the first window's receptive field (padding shifts it), and the pixels from one window to the next.
     """
     field = receptive_fields(network, crop)[network.stage(stage).name]
     return (field.centres[0] + field.centres[-1]) / 2, field.jump
@@ -160,10 +118,7 @@ def window_places(network: Network, stage: str, crop: int) -> tuple[float, int]:
 def dense_bytes(network: Network, height: int, width: int, grid: int) -> int:
     """About the most memory in bytes that one image takes at once, in float32: what a stage reads and gives.
 
-    Raises
-    ------
-    InputSizeError
-        If the image does not fit the network.
+    Raises InputSizeError if the image does not fit the network.
     """
     largest = 0
     shape: Shape = (3, height, width)
@@ -172,9 +127,8 @@ def dense_bytes(network: Network, height: int, width: int, grid: int) -> int:
             if isinstance(stage, Linear):
                 break
             incoming, shape = shape, stage.output_shape(shape)
-            copies = (
-                4 if isinstance(stage, LocalResponseNorm) else 2
-            )  # squares and sums; before and after the ReLU
+            # squares and sums; before and after the ReLU
+            copies = 4 if isinstance(stage, LocalResponseNorm) else 2
             largest = max(largest, math.prod(incoming) + copies * math.prod(shape))
     except DoesNotFitError as error:
         raise InputSizeError(

@@ -7,6 +7,7 @@ A layer is what a module gives. The usual ones have short names: the children of
 
 from __future__ import annotations
 
+import difflib
 import re
 import threading
 import warnings
@@ -23,7 +24,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnncodes.core.errors import DependencyError, InputSizeError, NetworkError, StageError, nearest
 from cnncodes.networks.definitions import alexnet
-from cnncodes.networks.network import Network
+from cnncodes.networks.network import Network, check_classes
 from cnncodes.networks.stages import Shape, Stage
 from cnncodes.networks.torch_network import TorchNetwork
 
@@ -38,48 +39,22 @@ _NOT_NUMBERS = "num_batches_tracked"  # counts batches, computes nothing
 
 @dataclass(frozen=True)
 class Layer:
-    """A named value inside a network.
-
-    Parameters
-    ----------
-    name : str
-    path : str
-        Of the module that gives it; of ``penultimate`` the classifier, which reads it, or "" where there is none: all gives it.
-    shape : tuple of int
-        For one image: ``(channels, height, width)``, ``(tokens, features)`` or ``(features,)``.
-    depth : int
-        Its place in the order of computing.
-    calls : int
-        How often the module is used in one pass; its last value counts.
-    short : bool
-        Whether it is one of the usual ones.
-    rectified : bool
-        Whether its values cannot be negative, by the operations that give them.
-    """
+    """A named value inside a network."""
 
     name: str
-    path: str
-    shape: Shape
-    depth: int
-    calls: int = 1
-    short: bool = False
-    rectified: bool = False
+    path: str  # of its module; of ``penultimate`` the classifier, which reads it, or "" where there is none: all gives it
+    shape: Shape  # for one image: (channels, height, width), (tokens, features) or (features,)
+    depth: int  # its place in the order of computing
+    calls: int = 1  # how often the module is used in one pass; its last value counts
+    short: bool = False  # whether it is one of the usual ones
+    rectified: bool = False  # whether its values cannot be negative, by the operations that give them
 
 
 @dataclass(frozen=True)
 class LibraryNetwork(Network):
-    """A network that a library has built; the record of its layers.
+    """A network that a library has built, such as ``torchvision/resnet18``; the record of its layers.
 
-    Parameters
-    ----------
-    name : str
-        ``torchvision/resnet18``, ``timm/vit_small_patch16_224``.
-    input_size : int
-        Side of the square input in pixels that the library uses.
-    stages : tuple
-        Empty: there are layers instead, and no arithmetic of ours.
-    logits : int or None
-        Classes of its classifier.
+    ``stages`` is empty: there are layers instead, and no arithmetic of ours. ``logits`` are the classes of its classifier.
     """
 
     logits: int | None = field(default=None, kw_only=True)
@@ -129,14 +104,10 @@ class LibraryNetwork(Network):
             if start > end:
                 raise StageError(f"the range '{part}' is backwards in {self.name}.", f"Use '{last}-{first}'.")
             return list(short[start : end + 1])
-        raise StageError(
-            f"network '{self.name}' has no layer '{part}'.",
-            nearest(part, short)
-            + f" Module paths work, too: 'cnncodes info {self.name} --json' lists them all.",
-        )
+        paths = f"Module paths work, too: 'cnncodes info {self.name} --json' lists them all."
+        raise StageError(f"network '{self.name}' has no layer '{part}'.", f"{nearest(part, short)} {paths}")
 
     def is_rectified(self, stage: str) -> bool:
-        """Whether values of a layer cannot be negative, by the operations that give them."""
         return stage in self.layers() and self.layers()[stage].rectified
 
     def incoming_shapes(self, input_size: int | None = None) -> tuple[Shape, ...]:
@@ -192,10 +163,7 @@ class LibraryNetwork(Network):
         return self.logits
 
     def with_classes(self, classes: int) -> LibraryNetwork:
-        if classes < 1:
-            raise NetworkError(
-                f"a classifier of {classes} classes is not possible.", "Use 1 or more classes."
-            )
+        check_classes(classes)
         return replace(self, logits=classes)
 
     def with_ranks(self, ranks: Mapping[str, int | None]) -> LibraryNetwork:
@@ -213,7 +181,7 @@ class LibraryModule(TorchNetwork):
         super().__init__(network)
         self.network: LibraryNetwork = network
         self.model = _build(network.name, network.logits)
-        self._hooked: dict[str, Any] = {}
+        self._hooked: set[str] = set()
         self._lock = threading.Lock()
         self._taking = threading.local()
 
@@ -240,12 +208,8 @@ class LibraryModule(TorchNetwork):
             self._taking.found = None
         return {name: found[name] for name in wanted}
 
-    def classifier(self) -> nn.Module:
-        """The module that gives the logits."""
-        return self.model.get_submodule(self.network.layers()[CLASSIFIER].path)
-
     def classifier_module(self) -> nn.Module:
-        return self.classifier()
+        return self.model.get_submodule(self.network.layers()[CLASSIFIER].path)
 
     def _hook(self, layers: Iterable[Layer]) -> None:
         with self._lock:
@@ -253,16 +217,13 @@ class LibraryModule(TorchNetwork):
                 if layer.name in self._hooked:
                     continue
                 module = self.model.get_submodule(layer.path)
-                name = layer.name
-                if name == PENULTIMATE:
-                    handle = module.register_forward_pre_hook(
-                        lambda _, given: self._take(PENULTIMATE, given[0])
-                    )
+                if layer.name == PENULTIMATE:
+                    module.register_forward_pre_hook(lambda _, given: self._take(PENULTIMATE, given[0]))
                 else:
-                    handle = module.register_forward_hook(
-                        lambda _, __, value, name=name: self._take(name, value)
+                    module.register_forward_hook(
+                        lambda _, __, value, name=layer.name: self._take(name, value)
                     )
-                self._hooked[name] = handle
+                self._hooked.add(layer.name)
 
     def _take(self, name: str, value: Tensor) -> None:
         found = getattr(self._taking, "found", None)
@@ -277,9 +238,7 @@ class LibraryModule(TorchNetwork):
         """Parameters and buffers by the library's keys."""
         return _numbers(self.model)
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """As the library's module does, without what counts batches."""
         others = {key: value for key, value in self.model.state_dict().items() if not _is_number(key, value)}
         return self.model.load_state_dict({**others, **state_dict}, strict=strict, assign=assign)
@@ -292,12 +251,7 @@ class _All(Exception):  # noqa: N818 - not an error
 def library_network(name: str, classes: int | None = None) -> LibraryNetwork:
     """The network of a library by its name, such as ``torchvision/resnet18``.
 
-    Raises
-    ------
-    NetworkError
-        If the library has no such network.
-    DependencyError
-        If the library is not installed.
+    Raises NetworkError if the library has no such network, DependencyError if it is not installed.
     """
     found = _known(name)
     return found if classes is None else found.with_classes(classes)
@@ -308,7 +262,10 @@ def _known(name: str) -> LibraryNetwork:
     library, _, model = name.partition("/")
     names = list_networks(library)
     if model.partition(".")[0] not in {known.partition(".")[0] for known in names}:
-        raise NetworkError(f"{library} has no network '{model}'.", _near(model, names))
+        close = difflib.get_close_matches(model, names, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(close)}? " if close else ""
+        remedy = f"{hint}List them with 'cnncodes networks list'."
+        raise NetworkError(f"{library} has no network '{model}'.", remedy)
     size = 224
     if library == "timm":
         built: Any = _on_meta(name, None)
@@ -339,14 +296,6 @@ def list_networks(library: str) -> list[str]:
         f"there is no library '{library}' of networks.",
         f"Use one of {', '.join(LIBRARIES)}: torchvision/resnet18.",
     )
-
-
-def _near(model: str, names: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(model, names, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(close)}? " if close else ""
-    return hint + "List them with 'cnncodes networks list'."
 
 
 def _build(name: str, logits: int | None) -> nn.Module:
@@ -427,7 +376,7 @@ def _dry_run(network: LibraryNetwork, size: int) -> dict[str, Layer]:
     entered: dict[str, tuple[Shape, bool]] = {}
     signs = _Signs()
 
-    def note(path: str, given: tuple[Any, ...], value: Any) -> None:
+    def note(path: str, value: Any) -> None:
         if isinstance(value, Tensor) and value.dim() > 1:
             calls = order.pop(path, ((), 0, False))[1] + 1
             order[path] = tuple(value.shape[1:]), calls, signs.is_rectified(value)
@@ -439,12 +388,10 @@ def _dry_run(network: LibraryNetwork, size: int) -> dict[str, Layer]:
     with ExitStack() as stack:
         for path, module in model.named_modules():
             if path:
-                hooks = (
-                    module.register_forward_pre_hook(lambda _, given, path=path: enter(path, given)),
-                    module.register_forward_hook(lambda _, given, value, path=path: note(path, given, value)),
-                )
-                for hook in hooks:
-                    stack.callback(hook.remove)
+                before = module.register_forward_pre_hook(lambda _, given, path=path: enter(path, given))
+                after = module.register_forward_hook(lambda _, __, value, path=path: note(path, value))
+                stack.callback(before.remove)
+                stack.callback(after.remove)
         try:
             # in inference mode operations reach the signs by other names
             with torch.inference_mode(False), torch.no_grad(), signs:
@@ -455,19 +402,18 @@ def _dry_run(network: LibraryNetwork, size: int) -> dict[str, Layer]:
                 f"an input of {size} px does not fit network '{network.name}': {reason}.",
                 f"Use {network.input_size} px, its usual size.",
             ) from error
-    final = tuple(logits.shape[1:])
-    last = _classifier(model, order, final)
+    final, count = (tuple(logits.shape[1:]), signs.is_rectified(logits)), len(order)
+    last = _classifier(model, order, final[0])
     usual = set(_usual(model, order, last))
-    layers = {}
-    for depth, (path, (shape, calls, rectified)) in enumerate(order.items()):
-        if path not in (PENULTIMATE, CLASSIFIER):
-            layers[path] = Layer(path, path, shape, depth, calls, path in usual, rectified)
-    read, sign = entered[last] if last else (final, signs.is_rectified(logits))
-    layers[PENULTIMATE] = Layer(PENULTIMATE, last, read, len(order), short=True, rectified=sign)
-    if last:
-        layers[CLASSIFIER] = Layer(
-            CLASSIFIER, last, final, len(order) + 1, short=True, rectified=signs.is_rectified(logits)
-        )
+    layers = {
+        path: Layer(path, path, shape, depth, calls, path in usual, rectified)
+        for depth, (path, (shape, calls, rectified)) in enumerate(order.items())
+        if path not in (PENULTIMATE, CLASSIFIER)
+    }
+    for name, (shape, sign) in ((PENULTIMATE, entered[last] if last else final), (CLASSIFIER, final)):
+        if last or name == PENULTIMATE:
+            depth = count + (name == CLASSIFIER)
+            layers[name] = Layer(name, last, shape, depth, short=True, rectified=sign)
     return layers
 
 

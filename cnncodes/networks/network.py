@@ -118,10 +118,7 @@ class Network:
         last = self.stages[-1]
         if self.classes is None or not isinstance(last, Linear):
             raise NetworkError(f"network '{self.name}' has no classifier.", "Use a network that ends in fc8.")
-        if classes < 1:
-            raise NetworkError(
-                f"a classifier of {classes} classes is not possible.", "Use 1 or more classes."
-            )
+        check_classes(classes)
         rank = None if classes != last.features else last.rank  # the factors are of the old classes
         return replace(self, stages=(*self.stages[:-1], replace(last, features=classes, rank=rank)))
 
@@ -138,11 +135,10 @@ class Network:
     @cached_property
     def fitting_sizes(self) -> tuple[int, ...]:
         """Input sizes in pixels, up to LARGEST_INPUT, that every stage accepts."""
-        smallest = next(size for size in range(1, LARGEST_INPUT) if self._fits(size))
+        smallest = largest = next(size for size in range(1, LARGEST_INPUT) if self._fits(size))
         if self._fits(LARGEST_INPUT):  # a network that accepts the smallest and any size accepts all between
-            return tuple(range(smallest, LARGEST_INPUT + 1))
-        largest = smallest
-        while self._fits(largest + 1):
+            largest = LARGEST_INPUT
+        while largest < LARGEST_INPUT and self._fits(largest + 1):
             largest += 1
         return tuple(range(smallest, largest + 1))
 
@@ -184,3 +180,9 @@ class Network:
         for earlier in self.stages[: self.stages.index(stage)]:
             shape = earlier.output_shape(shape)
         return shape
+
+
+def check_classes(classes: int) -> None:
+    """Raise NetworkError unless a classifier can have so many classes."""
+    if classes < 1:
+        raise NetworkError(f"a classifier of {classes} classes is not possible.", "Use 1 or more classes.")

@@ -45,12 +45,7 @@ def receptive_fields(network: Network, input_size: int | None = None) -> dict[st
     """The fields of all stages for square images of ``input_size`` pixels (the network's own size by default).
 
     Normalisation looks at other channels alone, and groups divide channels, so that neither changes a field. A fully
-    connected stage has one place, which sees everything that the grid before it sees.
-
-    Raises
-    ------
-    InputSizeError
-        If the input does not fit the network.
+    connected stage has one place, which sees everything that the grid before it sees. Raises InputSizeError.
     """
     side = input_size or network.input_size
     field = ReceptiveField(1, 1, 0, tuple((pixel, pixel + 1) for pixel in range(side)))
@@ -82,10 +77,8 @@ def _through(stage: Stage, incoming: Shape, outgoing: Shape, below: ReceptiveFie
     units = outgoing[1] if len(outgoing) == 3 else 1
     spans = []
     for place in range(units):
-        first = place * stride - padding
-        seen = below.spans[
-            max(first, 0) : max(first + kernel, 0)
-        ]  # padding is no unit, and neither is what lies beyond
+        first = place * stride - padding  # padding is no unit, and neither is what lies beyond
+        seen = below.spans[max(first, 0) : max(first + kernel, 0)]
         spans.append((seen[0][0], seen[-1][1]) if seen else (0, 0))
     return ReceptiveField(
         size=below.size + (kernel - 1) * below.jump,

@@ -81,13 +81,7 @@ class StageTable:
 
 
 def stage_table(network: Network, input_size: int | None = None) -> StageTable:
-    """The table of ``network`` for square images of ``input_size`` pixels (its own size by default).
-
-    Raises
-    ------
-    InputSizeError
-        If the input is too small for the network; names the smallest.
-    """
+    """The table of ``network`` for square images of ``input_size`` pixels (its own size by default); raises InputSizeError."""
     size = input_size or network.input_size
     rows = []
     fields = receptive_fields(network, size)

@@ -43,10 +43,6 @@ class TorchNetwork(nn.Module):
     """A :class:`Network` as a torch module, with torchvision's state-dict keys where torchvision has the network.
 
     Nothing is done in place, so what a stage gives never depends on what else was asked.
-
-    Parameters
-    ----------
-    network : Network
     """
 
     def __init__(self, network: Network) -> None:
@@ -54,15 +50,14 @@ class TorchNetwork(nn.Module):
         self.network = network
         for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True):
             if isinstance(stage, Convolution):
-                layer: nn.Module = nn.Conv2d(
-                    incoming[0], stage.channels, stage.kernel, stage.stride, groups=stage.groups
-                )
+                size = incoming[0], stage.channels, stage.kernel, stage.stride
+                layer: nn.Module = nn.Conv2d(*size, groups=stage.groups)
             elif isinstance(stage, Linear):
-                columns = stage.weight_shape(incoming)[1]
+                columns, rank = stage.weight_shape(incoming)[1], stage.rank
                 layer = (
                     nn.Linear(columns, stage.features)
-                    if stage.rank is None
-                    else LowRankLinear(columns, stage.features, stage.rank)
+                    if rank is None
+                    else LowRankLinear(columns, stage.features, rank)
                 )
             else:
                 continue
@@ -73,13 +68,7 @@ class TorchNetwork(nn.Module):
             owner.add_module(place, layer)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """What the last stage gives, logits for a whole network: ``[batch, classes]``.
-
-        Parameters
-        ----------
-        pixels : Tensor
-            ``[batch, 3, height, width]``, preprocessed.
-        """
+        """What the last stage gives for preprocessed pixels ``[batch, 3, height, width]``: of a whole network logits ``[batch, classes]``."""
         last = self.network.stages[-1].name
         return self.activations(pixels, [last])[last]
 
