@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,11 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an extraction is going to do; made by :func:`plan_extraction`, carried out by :func:`run_extraction`.
-
-    ``pending`` lists the batches of rows still to do (all of them for a new file); ``again`` the rows among them that
-    could not be read before and are tried once more.
-    """
+    """What an extraction is going to do; made by :func:`plan_extraction`, carried out by :func:`run_extraction`."""
 
     catalog: Catalog
     output: Path
@@ -50,9 +46,9 @@ class Plan:
     compute: Compute
     size: np.ndarray
     mtime: np.ndarray
-    pending: tuple[Sequence[int], ...]
+    pending: tuple[Sequence[int], ...]  # batches of rows still to do: all of them for a new file
     resumes: bool
-    again: tuple[int, ...] = ()
+    again: tuple[int, ...] = ()  # rows among them that could not be read before and are tried once more
     overwrite: bool = False
     strict: bool = False
     shard: Shard | None = None
@@ -162,18 +158,17 @@ def plan_extraction(
     network = weights.architecture
     otherwise = network.usual_layer if like is None else like.stages
     stages = network.select(otherwise if layers is None else layers)
-    if like is not None:
-        settings = dataclasses.replace(_like(like, weights), stages=stages)
-    else:
-        settings, preprocessing = settings_of(weights, stages), weights.preprocessing
-        # The record checks the values.
-        changes: dict[str, Any] = {"crops": crops, "precision": precision, "dtype": dtype}
-        changes |= {} if pool is None else {"pool": pool}
-        if decoding is not None:
-            changes["preprocessing"] = dataclasses.replace(preprocessing, decoding=decoding)  # type: ignore[arg-type]
-        settings = dataclasses.replace(settings, **changes)
     rows = default_batch_size(len(catalog)) if batch_size is None else batch_size
-    settings = dataclasses.replace(settings, batch_size=rows)
+    changes: dict[str, Any] = {"stages": stages, "batch_size": rows}  # the record checks the values
+    if like is not None:
+        _check_weights(like, weights)
+    else:
+        changes |= {"crops": crops, "precision": precision, "dtype": dtype} | (
+            {} if pool is None else {"pool": pool}
+        )
+        if decoding is not None:
+            changes["preprocessing"] = dataclasses.replace(weights.preprocessing, decoding=decoding)  # type: ignore[arg-type]
+    settings = dataclasses.replace(like or settings_of(weights, stages), **changes)
     settings.stage_shapes()  # the crop must fit the network
     part = None if shard is None else parse_shard(shard)
     if part is not None:
@@ -190,8 +185,7 @@ def plan_extraction(
         with codes_file.CodesFile(path) as codes:
             if batch_size is None:  # equal bits need equal batches: keep the file's
                 settings = dataclasses.replace(settings, batch_size=codes.settings.batch_size)
-            _check_same(codes, catalog, settings, size, mtime)
-            again = _again(codes, size, mtime, retry)
+            again = _again(codes, catalog, settings, (size, mtime), retry)
             settings, pending = codes.settings, pending_batches(codes, again)
     else:
         copied = np.zeros(len(catalog), bool)
@@ -219,31 +213,39 @@ def _limited(catalog: Catalog, limit: int | None) -> Catalog:
     return catalog.subset(np.unique(np.linspace(0, len(catalog) - 1, limit).astype(int)))
 
 
-def _like(settings: ExtractionSettings, weights: Weights) -> ExtractionSettings:
-    """Settings to be repeated, if the weights are still the same numbers."""
+def _check_weights(settings: ExtractionSettings, weights: Weights) -> None:
+    """Raise WeightsMismatchError unless the weights of settings that are to be repeated are still the same numbers."""
     if weights.fingerprint != settings.weights_sha256:
         raise WeightsMismatchError(
             f"weights '{weights.name}' are not those of the file to be repeated: "
             f"{weights.fingerprint[:12]} here, {settings.weights_sha256[:12]} there.",
             "Find the weights that the file was made with, or name layers and weights yourself.",
         )
-    return settings
 
 
-def _check_same(
+def _again(
     codes: codes_file.CodesFile,
     catalog: Catalog,
     asked: ExtractionSettings,
-    size: np.ndarray,
-    mtime: np.ndarray,
-) -> None:
-    """Raise ResumeError unless the file is of these images and settings."""
-    if differences := codes.settings.differences(asked) + _catalog_differences(codes, catalog, size, mtime):
+    files: tuple[np.ndarray, np.ndarray],
+    retry: bool,
+) -> tuple[int, ...]:
+    """Rows without codes whose files have changed, or that are at URLs; with ``retry`` all that could not be read.
+
+    Raises ResumeError unless the file is of these images and settings.
+    """
+    size, mtime = codes.files()
+    changed = (size != files[0]) | (mtime != files[1])
+    if differences := codes.settings.differences(asked) + _differences(codes, catalog, changed):
         raise ResumeError(
             f"'{codes.path}' is there and was made otherwise ({'; '.join(differences[:4])}).",
             "Use --overwrite to make it anew, or another output with -o; "
             f"'--from {codes.path}' takes over the codes of images that are the same.",
         )
+    again = changed & (codes.state != codes_file.DONE)
+    # That a server did not answer says nothing of the image.
+    again |= (codes.state == codes_file.UNREADABLE) & (retry | codes.catalog.reader.remote())
+    return tuple(np.flatnonzero(again).tolist())
 
 
 def pending_batches(codes: codes_file.CodesFile, again: Sequence[int] = ()) -> tuple[Sequence[int], ...]:
@@ -253,32 +255,14 @@ def pending_batches(codes: codes_file.CodesFile, again: Sequence[int] = ()) -> t
     return tuple(rows for rows in _batches(codes.copied(), codes.settings.batch_size) if left[rows].any())
 
 
-def _batches(copied: np.ndarray, size: int) -> Iterator[Sequence[int]]:
+def _batches(copied: np.ndarray, size: int) -> list[Sequence[int]]:
     """Batches of the rows that are not copied; they stay the same when an extraction goes on, as its bits must."""
-    if not copied.any():
-        yield from batches_of(len(copied), size)
-        return
-    rows = np.flatnonzero(~copied).tolist()
-    yield from (rows[part.start : part.stop] for part in batches_of(len(rows), size))
+    rows = np.flatnonzero(~copied).tolist() if copied.any() else range(len(copied))
+    return [rows[part.start : part.stop] for part in batches_of(len(rows), size)]
 
 
-def _again(codes: codes_file.CodesFile, size: np.ndarray, mtime: np.ndarray, retry: bool) -> tuple[int, ...]:
-    """Rows without codes whose files have changed, or that are at URLs; with ``retry`` all that could not be read."""
-    again = _changed(codes, size, mtime) & (codes.state != codes_file.DONE)
-    # That a server did not answer says nothing of the image.
-    again |= (codes.state == codes_file.UNREADABLE) & (retry | codes.catalog.reader.remote())
-    return tuple(np.flatnonzero(again).tolist())
-
-
-def _changed(codes: codes_file.CodesFile, size: np.ndarray, mtime: np.ndarray) -> np.ndarray:
-    """Whether each image's file is another one than when the codes file was made: bool ``[N]``."""
-    size_there, mtime_there = codes.files()
-    return np.asarray((size_there != size) | (mtime_there != mtime))
-
-
-def _catalog_differences(
-    codes: codes_file.CodesFile, catalog: Catalog, size: np.ndarray, mtime: np.ndarray
-) -> list[str]:
+def _differences(codes: codes_file.CodesFile, catalog: Catalog, changed: np.ndarray) -> list[str]:
+    """What differs in the images; ``changed`` are those whose files are others than when the codes file was made."""
     there = codes.catalog
     if there.names != catalog.names:
         gone = len(set(there.names) - set(catalog.names))
@@ -289,10 +273,8 @@ def _catalog_differences(
     if (there.splits != catalog.splits).any():
         return ["splits: they changed"]
     # What has no codes yet may change: there is nothing that would contradict it.
-    changed = np.flatnonzero(_changed(codes, size, mtime) & (codes.state == codes_file.DONE))
-    if len(changed):
-        return [f"images: {len(changed)} changed on disk, such as '{catalog.names[changed[0]]}'"]
-    return []
+    rows = np.flatnonzero(changed & (codes.state == codes_file.DONE))
+    return [f"images: {len(rows)} changed on disk, such as '{catalog.names[rows[0]]}'"] if len(rows) else []
 
 
 def _check_writable(path: Path) -> None:
