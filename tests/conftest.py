@@ -49,6 +49,13 @@ def small_weights(random_weights: Weights) -> Weights:
     return replace(random_weights, preprocessing=Preprocessing(resize=64, crop=64))
 
 
+@pytest.fixture(scope="session")
+def light_weights() -> Weights:
+    """Random weights of a network without fully connected layers, for what is done in other processes: 10 MB, not 244."""
+    found = load_weights("random:0", network="alexnet-tf")
+    return replace(found, preprocessing=Preprocessing(resize=64, crop=64))
+
+
 def photograph(seed: int, width: int, height: int) -> np.ndarray:
     """Something like a photograph: coarse colours, an edge and noise; uint8 ``[height, width, 3]``."""
     rng = np.random.default_rng(seed)

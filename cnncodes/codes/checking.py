@@ -54,25 +54,8 @@ def check_codes(
 ) -> CheckReport:
     """Extract a random sample of the rows that are done once more and compare.
 
-    Parameters
-    ----------
-    path : path of the codes file
-    weights : Weights, name or path
-        Those that the file names.
-    sample : int, default 64
-    seed : int, default 0
-    root : Path, optional
-        Where the images are now, if they were moved.
-
-    Returns
-    -------
-    CheckReport
-        The difference of a stage is ``max |a - b| / max |b|`` over the sampled rows.
-
-    Raises
-    ------
-    WeightsMismatchError
-        If the weights are not those of the file.
+    ``weights`` are those that the file names, ``root`` is where the images are now, if they were moved. The difference of a stage is
+    ``max |a - b| / max |b|`` over the sampled rows. Raises WeightsMismatchError if the weights are not those of the file.
     """
     from cnncodes.weights import load_weights
 
@@ -101,13 +84,8 @@ def check_codes(
                 difference = np.abs(values.astype(np.float64) - stored).max() / scale
                 # An image that can no longer be read gives NaN or zeros: that is a difference, too.
                 largest[stage] = max(largest[stage], float(np.nan_to_num(difference, nan=np.inf)))
+        pending, unreadable = (int((state == kind).sum()) for kind in (PENDING, UNREADABLE))
+        tolerance = TOLERANCE[settings.precision] + ROUNDING[settings.dtype]
         return CheckReport(
-            rows=len(codes),
-            done=len(done),
-            pending=int((state == PENDING).sum()),
-            unreadable=int((state == UNREADABLE).sum()),
-            sampled=len(present),
-            missing=missing,
-            differences=largest,
-            tolerance=TOLERANCE[settings.precision] + ROUNDING[settings.dtype],
+            len(codes), len(done), pending, unreadable, len(present), missing, largest, tolerance
         )

@@ -46,14 +46,9 @@ class Device:
 
 
 def choose_device(name: str = "auto") -> Device:
-    """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ``auto`` is CUDA, else Apple's GPU, else the CPU.
 
-    ``auto`` takes CUDA where there is one, else Apple's GPU, else the CPU.
-
-    Raises
-    ------
-    OptionError
-        If that device is not there, or a parent process that was forked has used CUDA.
+    Raises OptionError if that device is not there, or a parent process that was forked has used CUDA.
     """
     # A bad fork alone says little: to have asked whether there is a GPU is enough for it.
     bad = name != "cpu" and torch.cuda._is_in_bad_fork()
@@ -67,13 +62,12 @@ def choose_device(name: str = "auto") -> Device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, place = name.partition(":")
     if kind == "cuda" and (not place or place.isdigit()):
-        count = torch.cuda.device_count()
-        index = int(place or 0)
+        count, index = torch.cuda.device_count(), int(place or 0)
         if index >= count:
-            found = f"{count} CUDA devices" if count else "no CUDA device"
-            raise OptionError(
-                f"device '{name}' is not there: torch sees {found}.", "Use --device cpu or auto."
+            problem = (
+                f"device '{name}' is not there: torch sees {count or 'no'} CUDA device{'s' if count else ''}."
             )
+            raise OptionError(problem, "Use --device cpu or auto.")
         return Device(f"cuda:{index}", torch.cuda.get_device_name(index), cores)
     if kind == "mps" and torch.backends.mps.is_available():
         return Device("mps", "Apple GPU (mps)", cores)
@@ -124,14 +118,7 @@ def precision_note(precision: str, device: Device) -> str | None:
 
 
 class Encoder:
-    """A network on a device that turns batches of pixels into codes. Several threads may call it.
-
-    Parameters
-    ----------
-    weights : Weights
-    settings : ExtractionSettings
-    device : Device
-    """
+    """A network on a device that turns batches of pixels into codes. Several threads may call it."""
 
     def __init__(self, weights: Weights, settings: ExtractionSettings, device: Device) -> None:
         self.settings = settings
@@ -146,17 +133,9 @@ class Encoder:
         self.allocate = pinned if device.is_cuda else None
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Codes of one batch.
+        """Codes of one batch ``uint8 [batch, crops, height, width, 3]``, as the loader gives it.
 
-        Parameters
-        ----------
-        pixels : ndarray of uint8 [batch, crops, height, width, 3]
-            As the loader gives them.
-
-        Returns
-        -------
-        dict of str to ndarray
-            ``[batch, length]`` for each stage, or ``[batch, crops, length]`` where crops are kept.
+        Returns ``[batch, length]`` for each stage, or ``[batch, crops, length]`` where crops are kept.
         """
         batch, crops = pixels.shape[:2]
         with torch.inference_mode(), self._stream():
@@ -176,9 +155,7 @@ class Encoder:
         return torch.cuda.stream(self._threads.stream)
 
     def _to_rows(self, codes: Tensor, batch: int, crops: int) -> np.ndarray:
-        rows = (
-            pooled(codes, self.settings.pool).flatten(1).float().view(batch, crops, -1)
-        )  # [batch, crops, length]
+        rows = pooled(codes, self.settings.pool).flatten(1).float().view(batch, crops, -1)
         if self.settings.kept_crops == 1:
             rows = rows.mean(1) if crops > 1 else rows[:, 0]
         rows = rows.to(getattr(torch, self.settings.dtype))

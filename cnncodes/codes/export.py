@@ -24,6 +24,7 @@ from cnncodes.weights.preprocessing import Preprocessing
 BLOCK = 1024  # rows
 SPRITE_SIDE = 8192  # px: TensorBoard's largest sprite
 THUMBNAIL = 64  # px
+PROJECTOR = ("vectors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt")
 
 
 def export_codes(
@@ -49,12 +50,8 @@ def export_codes(
         - projector: vectors.tsv, metadata.tsv, sprite.png and projector_config.pbtxt for TensorBoard.
     layer : str, optional
         By default the deepest of the file, after its ReLU if that is there.
-    overwrite : bool, default False
 
-    Returns
-    -------
-    list of Path
-        The files written.
+    Returns the files written.
 
     Raises
     ------
@@ -73,17 +70,18 @@ def export_codes(
     if to not in writers:
         raise OptionError(f"format '{to}' is not known.", nearest(to, writers))
     path = Path(output)
-    targets = _targets(path, to)
+    targets = [path, path.with_suffix(".names.csv")] if to == "npy" else [path]
+    if to == "projector":
+        targets = [path / name for name in PROJECTOR]
     if to == "npy" and path.suffix == ".csv":
         raise OptionError(
             f"npy was asked for, and '{path}' is the name of a CSV.", "Use a name that ends in .npy."
         )
-    for target in targets:
-        if target.exists() and not overwrite:
-            raise OutputExistsError(f"'{target}' exists already.", "Choose another name, or use --overwrite.")
-    for target in targets:
-        if target.exists() and target.samefile(codes):
-            raise OutputExistsError(f"'{target}' is the codes file itself.", "Choose another name with -o.")
+    there = [target for target in targets if target.exists()]
+    if there and not overwrite:
+        raise OutputExistsError(f"'{there[0]}' exists already.", "Choose another name, or use --overwrite.")
+    if same := [target for target in there if target.samefile(codes)]:
+        raise OutputExistsError(f"'{same[0]}' is the codes file itself.", "Choose another name with -o.")
     with CodesFile(codes) as file:
         file.require_complete()
         stage = file.settings.architecture.select_one(layer) if layer else deepest(file.stages)
@@ -107,16 +105,6 @@ def deepest(stages: tuple[str, ...]) -> str:
     return (after or list(stages))[-1]
 
 
-def _targets(path: Path, to: str) -> list[Path]:
-    if to == "npy":
-        return [path, path.with_suffix(".names.csv")]
-    if to == "projector":
-        return [
-            path / name for name in ("vectors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt")
-        ]
-    return [path]
-
-
 def _blocks(file: CodesFile, stage: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK]
@@ -127,11 +115,8 @@ def _labels(file: CodesFile, row: int) -> tuple[str, str, str]:
     """Name, label and split of a row as text; empty for none."""
     catalog = file.catalog
     label, split = int(catalog.labels[row]), int(catalog.splits[row])
-    return (
-        visible(catalog.names[row]),
-        visible(catalog.classes[label]) if label >= 0 else "",
-        SPLITS[split] if split else "",
-    )
+    known = visible(catalog.classes[label]) if label >= 0 else ""
+    return visible(catalog.names[row]), known, SPLITS[split] if split else ""
 
 
 def _npy(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -> None:
@@ -171,16 +156,10 @@ def _parquet(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path]) -
         raise DependencyError(
             "Parquet files need pyarrow, which is not installed.", "Run: pip install 'cnncodes[parquet]'."
         ) from error
-    length = file.read(stage, rows[:1]).size
-    kind = pa.from_numpy_dtype(file.read(stage, rows[:1]).dtype)
-    schema = pa.schema(
-        [
-            ("filename", pa.string()),
-            ("label", pa.string()),
-            ("split", pa.string()),
-            ("codes", pa.list_(kind, length)),
-        ]
-    )
+    first = file.read(stage, rows[:1])
+    length, kind = first.size, pa.from_numpy_dtype(first.dtype)
+    texts = [(name, pa.string()) for name in ("filename", "label", "split")]
+    schema = pa.schema([*texts, ("codes", pa.list_(kind, length))])
     with pq.ParquetWriter(path, schema) as writer:
         for part, values in _blocks(file, stage, rows):
             text: Any = list(zip(*(_labels(file, int(row)) for row in part), strict=True))
@@ -202,15 +181,10 @@ def _projector(file: CodesFile, stage: str, rows: np.ndarray, paths: list[Path])
     side = int(np.ceil(np.sqrt(len(rows))))
     thumbnail = max(8, min(THUMBNAIL, SPRITE_SIDE // side))
     write_png(sprite, _sprite(file, rows, side, thumbnail))
-    config.write_text(
-        "embeddings {\n"
-        f'  tensor_name: "{stage}"\n'
-        '  tensor_path: "vectors.tsv"\n'
-        '  metadata_path: "metadata.tsv"\n'
-        f'  sprite {{\n    image_path: "sprite.png"\n    single_image_dim: {thumbnail}\n    single_image_dim: {thumbnail}\n  }}\n'
-        "}\n",
-        encoding="utf-8",
-    )
+    dims = f"    single_image_dim: {thumbnail}\n" * 2
+    text = f'  tensor_name: "{stage}"\n  tensor_path: "vectors.tsv"\n  metadata_path: "metadata.tsv"\n'
+    text += f'  sprite {{\n    image_path: "sprite.png"\n{dims}  }}\n'
+    config.write_text(f"embeddings {{\n{text}}}\n", encoding="utf-8")
 
 
 def _sprite(file: CodesFile, rows: np.ndarray, side: int, thumbnail: int) -> np.ndarray:

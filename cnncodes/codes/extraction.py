@@ -11,7 +11,7 @@ import glob
 import os
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,27 +39,21 @@ PROBE_IMAGES = 8
 
 @dataclass(frozen=True)
 class ExtractionResult:
-    """What an extraction did.
-
-    ``decoding_s`` and ``network_s`` are summed over threads; ``waited_s`` is how long the network had nothing
-    to do; ``batch_size`` is smaller than the planned one if GPU memory ran out; ``copied`` counts images whose codes were taken
-    from another file; ``notes`` has the images of this run that were read with a problem, see :data:`~cnncodes.images.notes.NOTES`;
-    ``seen`` is the median share of a photograph's area that the network sees, None if no image was read.
-    """
+    """What an extraction did."""
 
     output: Path
     images: int
     resumed: int
     on_cpu: bool
-    batch_size: int
-    copied: int = 0
+    batch_size: int  # smaller than the planned one if GPU memory ran out
+    copied: int = 0  # images whose codes were taken from another file
     seconds: float = 0.0
-    decoding_s: float = 0.0
+    decoding_s: float = 0.0  # summed over threads
     network_s: float = 0.0
-    waited_s: float = 0.0
+    waited_s: float = 0.0  # how long the network had nothing to do
     unreadable: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    seen: float | None = None
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # images read with a problem
+    seen: float | None = None  # median share of a photograph's area that the network sees; None: nothing was read
 
     @property
     def images_per_second(self) -> float:
@@ -121,10 +115,11 @@ def run_extraction(
         done = bad = 0
         notes: dict[str, tuple[str, ...]] = {}
         seen = array("f")
-        with (
-            closing(RowWriter(plan.output, layout(plan.output))) as writer,
-            closing(_blocks(plan, plan.compute, plan.pending, work, also, take is not None)) as computed,  # type: ignore[type-var]
-        ):
+        settings = replace(plan.settings, stages=tuple(dict.fromkeys((*plan.settings.stages, *also))))
+        blocks = stream(
+            plan.catalog, plan.weights, settings, plan.compute, blocks=plan.pending, work=work, pixels=take is not None
+        )  # fmt: skip
+        with closing(RowWriter(plan.output, layout(plan.output))) as writer, closing(blocks) as computed:  # type: ignore[type-var]
             for batch in computed:
                 if take is not None:
                     take(batch)
@@ -142,30 +137,11 @@ def run_extraction(
                 done, bad = done + len(batch.rows), bad + len(problems)
                 progress("extracting", done, plan.images, f"{bad:,} unreadable" if bad else "")
     copied = 0 if plan.known is None else len(plan.known.rows)
+    resumed, seconds = len(plan.catalog) - done - copied, time.perf_counter() - started
     return ExtractionResult(
-        output=plan.output,
-        images=done,
-        resumed=len(plan.catalog) - done - copied,
-        copied=copied,
-        seconds=time.perf_counter() - started,
-        on_cpu=plan.device.is_cpu,
-        unreadable=_problems(plan.output),
-        notes=notes,
-        seen=float(np.median(seen)) if seen else None,
-        **vars(work),
-    )
-
-
-def _blocks(
-    plan: Plan,
-    compute: Compute,
-    rows: Sequence[Sequence[int]],
-    work: Work,
-    also: Sequence[str] = (),
-    pixels: bool = False,
-) -> Iterator[Block]:
-    settings = replace(plan.settings, stages=tuple(dict.fromkeys((*plan.settings.stages, *also))))
-    return stream(plan.catalog, plan.weights, settings, compute, blocks=rows, work=work, pixels=pixels)
+        plan.output, done, resumed, plan.device.is_cpu, copied=copied, seconds=seconds,
+        unreadable=_problems(plan.output), notes=notes, seen=float(np.median(seen)) if seen else None, **vars(work),
+    )  # fmt: skip
 
 
 def _write(writer: RowWriter, stages: Sequence[str], batch: Block, rows: Sequence[int]) -> None:
@@ -208,7 +184,10 @@ def estimate_seconds(plan: Plan) -> float:
     rows = np.unique(np.linspace(0, len(plan.catalog) - 1, PROBE_IMAGES).astype(int))
     for _ in range(2):  # the first time sets things up; the second counts
         work = Work()
-        for _ in _blocks(plan, Compute(plan.device.torch_name, workers=1), [rows.tolist()], work):
+        compute = Compute(plan.device.torch_name, workers=1)
+        for _ in stream(
+            plan.catalog, plan.weights, plan.settings, compute, blocks=[rows.tolist()], work=work
+        ):
             pass
     network = work.network_s / len(rows) / (plan.device.cores if plan.device.is_cpu else 1)
     decoding = work.decoding_s / len(rows) / min(plan.compute.workers or plan.device.cores, plan.device.cores)

@@ -18,16 +18,8 @@ def read_features(path: str | os.PathLike[str], catalog: Catalog) -> np.ndarray:
 
     Features stored as uint8 with an attribute ``largest`` stand for ``largest * (stored / 255) ** 2``.
 
-    Returns
-    -------
-    float16 ndarray [N, D]
-        One row per image of the catalog; float32 where float16 could not hold the largest.
-
-    Raises
-    ------
-    CodesFileError
-        If the file cannot be read, has no features, lacks images of the catalog, or has features of one that are
-        no finite numbers.
+    Returns float16 ``[N, D]``, one row per image of the catalog; float32 where float16 could not hold the largest. Raises
+    CodesFileError if the file cannot be read, has no features, lacks images of the catalog, or has some that are not finite.
     """
     path = Path(path)
     remedy = "Give an HDF5 file of features by image name."

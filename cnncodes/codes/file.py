@@ -46,9 +46,8 @@ class Provenance:
     @classmethod
     def now(cls, weights_source: str = "") -> Provenance:
         """Of this process: its command line, the time, the versions of what computes."""
-        names = ("cnncodes", "torch", "numpy", "h5py", "Pillow")
         versions = {"python": sys.version.split()[0]}
-        for name in names:
+        for name in ("cnncodes", "torch", "numpy", "h5py", "Pillow"):
             try:
                 versions[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
@@ -60,10 +59,6 @@ class Provenance:
 class CodesFile:
     """A codes file, open for reading. Use it in a ``with`` statement.
 
-    Parameters
-    ----------
-    path : str or Path
-
     Attributes
     ----------
     settings : ExtractionSettings
@@ -73,10 +68,7 @@ class CodesFile:
     state : ndarray of uint8 [N]
         0 pending, 1 done, 2 unreadable.
 
-    Raises
-    ------
-    CodesFileError
-        If the file is missing, is no HDF5 file or no codes file of a known format.
+    Raises CodesFileError if the file is missing, is no HDF5 file or no codes file of a known format.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -135,10 +127,11 @@ class CodesFile:
         All of them lie before the codes.
         """
         layers = [self.hdf5["layers"][name] for name in self.hdf5["layers"]]
-        stages = [stage.id for stage in layers if not stage.is_virtual]  # else the codes are in other files
         starts = [
-            stage.get_offset() or (stage.get_chunk_info(0).byte_offset if stage.get_num_chunks() else 0)
-            for stage in stages
+            stage.id.get_offset()
+            or (stage.id.get_chunk_info(0).byte_offset if stage.id.get_num_chunks() else 0)
+            for stage in layers
+            if not stage.is_virtual  # else the codes are in other files
         ]
         with self.path.open("rb") as file:
             content = file.read(min(starts, default=-1))
@@ -158,9 +151,8 @@ class CodesFile:
         images, settings = self.hdf5["images"], self.settings
         rows = images["state"].shape
         for name in ("name", "label", "split", "size", "mtime", "digest", "problem"):
-            if images[name].shape != rows or (images[name].dtype.kind in "iu") == (
-                name in ("name", "problem")
-            ):
+            number = images[name].dtype.kind in "iu"
+            if images[name].shape != rows or number == (name in ("name", "problem")):
                 raise ValueError(f"images/{name} is not one value for each image")
         crops = () if settings.kept_crops == 1 else (settings.kept_crops,)
         for stage, shape in settings.stage_shapes().items():
@@ -215,22 +207,17 @@ class CodesFile:
             dataset = self._dataset(stage)
             if rows is None or isinstance(rows, slice):
                 return np.asarray(dataset[rows if rows is not None else slice(None)])
-            return self._picked(dataset, rows)
-
-    def _picked(self, dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-        wanted = np.asarray(rows, dtype=np.int64)
-        out = np.empty((len(wanted), *dataset.shape[1:]), dtype=dataset.dtype)
-        for start in range(0, len(wanted), BLOCK_ROWS):
-            part = wanted[start : start + BLOCK_ROWS]
-            if not len(part):
-                continue
-            low, high = int(part.min()), int(part.max()) + 1
-            if high - low <= 4 * len(part):  # nearly a run of rows: one read, then pick
-                out[start : start + len(part)] = dataset[low:high][part - low]
-            else:
-                unique, back = np.unique(part, return_inverse=True)
-                out[start : start + len(part)] = dataset[unique][back]
-        return out
+            wanted = np.asarray(rows, dtype=np.int64)
+            out = np.empty((len(wanted), *dataset.shape[1:]), dtype=dataset.dtype)
+            for start in range(0, len(wanted), BLOCK_ROWS):
+                part = wanted[start : start + BLOCK_ROWS]
+                low, high = int(part.min()), int(part.max()) + 1
+                if high - low <= 4 * len(part):  # nearly a run of rows: one read, then pick
+                    out[start : start + len(part)] = dataset[low:high][part - low]
+                else:
+                    unique, back = np.unique(part, return_inverse=True)
+                    out[start : start + len(part)] = dataset[unique][back]
+            return out
 
     def blocks(self, stage: str, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
         """First row and codes of one block after the other, for files larger than memory."""
@@ -278,14 +265,9 @@ class CodesFile:
 
 
 def open_for_writing(path: Path) -> h5py.File:
-    """The file open in HDF5 itself, to write into rows that are there.
+    """The file open in HDF5 itself, to write into rows that are there; raises CodesFileError.
 
     A reader in another program holds HDF5's lock. It is no obstacle: rows change in place, as they do while a file grows.
-
-    Raises
-    ------
-    CodesFileError
-        If it cannot be opened.
     """
     with _explained(path):
         try:

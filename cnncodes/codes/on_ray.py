@@ -24,13 +24,9 @@ TRIES = 3  # of a block whose worker has ended, after the first
 class OnRay:
     """Executor: the blocks are tasks of a Ray cluster, one core each, or one GPU where the task's device is one.
 
-    The workers read the images by the paths that they have here.
-
-    Parameters
-    ----------
-    address : str, default "auto"
-        Of a cluster: ``host:6379`` or ``ray://host:10001``. "auto" is that of ``RAY_ADDRESS``, else of a cluster that runs on
-        this machine. "local" starts one for these blocks, which nothing outside of this machine can reach.
+    The workers read the images by the paths that they have here. The address of a cluster is ``host:6379`` or
+    ``ray://host:10001``. "auto" is that of ``RAY_ADDRESS``, else of a cluster that runs on this machine. "local" starts one for
+    these blocks, which nothing outside of this machine can reach.
     """
 
     address: str = "auto"
@@ -41,10 +37,8 @@ class OnRay:
             device = task.device
             gpus, kind, threads = (0, "CPU", 1) if device.is_cpu else (1, "GPU", task.workers)
             name = "cuda:0" if device.is_cuda else device.torch_name  # a worker sees no GPU but its own
-            shared = replace(
-                task.without_images(), device=replace(device, torch_name=name, cores=1), workers=threads
-            )
-            there = [ray.put(shared)]
+            own = replace(device, torch_name=name, cores=1)
+            there = [ray.put(replace(task.without_images(), device=own, workers=threads))]
             compute = ray.remote(
                 num_cpus=threads, num_gpus=gpus, max_calls=0, max_retries=TRIES, scheduling_strategy="SPREAD"
             )(_compute)

@@ -26,15 +26,6 @@ class Pipeline:
     On a CPU each core computes a batch of its own with one thread; a GPU computes one batch while the next is
     being copied. A batch for which a GPU has no memory is computed in halves.
 
-    Parameters
-    ----------
-    images : Catalog, or sequence of paths, Pillow images or arrays
-    batches : sequence of sequences of int
-        Rows of the images.
-    encoder : Encoder
-    workers : int
-        Decoding threads.
-
     Attributes
     ----------
     loader : Loader
@@ -57,14 +48,9 @@ class Pipeline:
         device = encoder.device
         self.side_by_side = min(device.cores, max(1, len(batches))) if device.is_cpu else 2
         self.loader = Loader(
-            images,
-            batches,
-            encoder.settings.preprocessing,
-            crops=encoder.settings.crops,
-            workers=workers,
-            ahead=self.side_by_side + 1,
-            allocate=encoder.allocate,
-        )
+            images, batches, encoder.settings.preprocessing, crops=encoder.settings.crops, workers=workers,
+            ahead=self.side_by_side + 1, allocate=encoder.allocate,
+        )  # fmt: skip
         self.network_s = 0.0
         self.batch_size = max([encoder.settings.batch_size, *map(len, batches)])
         self._lock = threading.Lock()

@@ -28,28 +28,18 @@ Found: TypeAlias = tuple[list[Block], Work]
 
 @dataclass(frozen=True)
 class InProcesses:
-    """Executor: worker processes, started anew (spawn), which take the devices in turn and share the cores.
-
-    Parameters
-    ----------
-    processes : int
-    devices : tuple of str, default ()
-        Names of the devices; by default all processes use the task's device.
-    """
+    """Executor: worker processes, started anew (spawn), which take the devices in turn and share the cores."""
 
     processes: int
-    devices: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()  # names; by default all processes use the task's device
 
     def __call__(self, task: Task) -> Iterator[Block]:
         """The task's blocks in their order; a bounded number of them is ahead of the caller."""
         share = max(1, task.device.cores // self.processes)
         most = share if task.device.is_cpu else GPU_BLOCKS
         size = max(1, min(most, -(-len(task.blocks) // self.processes)))
-        shared = replace(
-            task.without_images(),
-            device=replace(task.device, cores=share),
-            workers=max(1, task.workers // self.processes),
-        )
+        own, workers_each = replace(task.device, cores=share), max(1, task.workers // self.processes)
+        shared = replace(task.without_images(), device=own, workers=workers_each)
         starts = deque(range(0, len(task.blocks), size))
         waiting: deque[tuple[Part, Future[Found]]] = deque()
         with _Workers(self, shared) as workers:
@@ -105,10 +95,7 @@ class _Workers:
     def result(self, part: Part, future: Future[Found]) -> Found:
         """What a part gave. If a worker has ended, nobody knows by which of the parts that were sent: each gets a second try, alone.
 
-        Raises
-        ------
-        WorkerError
-            If a worker ends again.
+        Raises WorkerError if a worker ends again.
         """
         try:
             return future.result()
@@ -116,12 +103,10 @@ class _Workers:
             if not self.suspects:
                 self._end()
                 self.suspects = True
-        try:
+        with contextlib.suppress(BrokenExecutor):
             again = self.submit(part)
             if again is not None:
                 return again.result()
-        except BrokenExecutor:
-            pass
         if not self._begun.is_set():
             raise WorkerError(
                 "the worker processes ended before they could begin.",

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -24,16 +23,6 @@ from cnncodes.core.errors import CodesFileError, DiskFullError
 SYNC_SECONDS = 2.0  # at most this much work is lost by a kill
 SYNC_BYTES = 256 * 2**20  # and at most this much waits for the disk
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Rows(Protocol):
-    """Where rows go: :class:`PwriteRows`, or :class:`Hdf5Rows` where there is no ``pwrite``."""
-
-    def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None: ...
-    def write_digests(self, start: int, digests: np.ndarray) -> None: ...
-    def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None: ...
-    def sync(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class PwriteRows:
@@ -85,77 +74,50 @@ class PwriteRows:
 
 
 class Hdf5Rows:
-    """Rows written through h5py, for systems without ``pwrite`` (Windows).
+    """:class:`PwriteRows` through h5py, for systems without ``pwrite`` (Windows).
 
     The file is open in HDF5 while the work runs: killed between two flushes it may not open again.
-    Same interface as :class:`PwriteRows`.
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self.file = open_for_writing(path)
-        self.layout = layout
 
     def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None:
-        """Write the codes of consecutive rows from ``start``."""
         for stage, values in layers.items():
             self.file["layers"][stage][start : start + len(values)] = values
 
     def write_digests(self, start: int, digests: np.ndarray) -> None:
-        """Write the digests (uint64) of consecutive rows."""
         self.file["images/digest"][start : start + len(digests)] = digests
 
     def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None:
-        """Write states (uint8) of consecutive rows and the reasons of single rows."""
         for row, reason in problems.items():
             self.file["images/problem"][row] = reason
         self.file["images/state"][start : start + len(states)] = states
 
     def sync(self) -> None:
-        """Hand everything to the disk."""
         self.file.flush()
 
     def close(self) -> None:
-        """Close the file."""
         self.file.close()
 
 
 class RowWriter:
-    """Writes batches as they come and calls rows done only when they are on the disk.
+    """Writes batches as they come and calls rows done only when they are on the disk."""
 
-    Parameters
-    ----------
-    path : Path
-    layout : Layout
-    rows : Rows, optional
-        Chosen by the system if not given.
-    """
-
-    def __init__(self, path: Path, layout: Layout, rows: Rows | None = None) -> None:
+    def __init__(self, path: Path, layout: Layout, rows: PwriteRows | Hdf5Rows | None = None) -> None:
         can_pwrite = hasattr(os, "pwrite")
-        self._rows: Rows = rows or (PwriteRows(path, layout) if can_pwrite else Hdf5Rows(path, layout))
+        self._rows = rows or (PwriteRows(path, layout) if can_pwrite else Hdf5Rows(path, layout))
         self._waiting: list[tuple[int, np.ndarray, dict[int, bytes]]] = []
         self._waiting_bytes = 0
         self._synced = time.monotonic()
         self._failed = False
 
     def write(
-        self,
-        start: int,
-        layers: Mapping[str, np.ndarray],
-        problems: Mapping[int, str],
-        digests: np.ndarray,
+        self, start: int, layers: Mapping[str, np.ndarray], problems: Mapping[int, str], digests: np.ndarray
     ) -> None:
-        """Write one batch of consecutive rows.
+        """Write one batch of consecutive rows from ``start``: codes ``[rows, ...]`` of each layer, digests (uint64) of the files.
 
-        Parameters
-        ----------
-        start : int
-            Row of the first image.
-        layers : mapping of str to ndarray [rows, ...]
-        problems : mapping of int to str
-            Reason for each unreadable row of the file; its codes become NaN.
-        digests : ndarray of uint64 [rows]
-            What was in each image file.
+        ``problems`` has the reason for each unreadable row of the file; its codes become NaN.
         """
         count = len(next(iter(layers.values())))
         states = np.full(count, DONE, dtype=np.uint8)
@@ -203,21 +165,13 @@ class RowWriter:
 def short(reason: str) -> bytes:
     """A reason as UTF-8 that fits its place in the file, cut between characters."""
     line = " ".join(reason.split()).encode("utf-8", "replace")
-    return (
-        line
-        if len(line) <= PROBLEM_BYTES
-        else line[: PROBLEM_BYTES - 3].decode("utf-8", "ignore").encode() + b"..."
-    )
+    if len(line) <= PROBLEM_BYTES:
+        return line
+    return line[: PROBLEM_BYTES - 3].decode("utf-8", "ignore").encode() + b"..."
 
 
 def reserve(path: Path) -> None:
-    """Reserve the disk space of a file that has its full length, so that a full disk is an error now.
-
-    Raises
-    ------
-    DiskFullError
-        With the bytes needed and the bytes free.
-    """
+    """Reserve the disk space of a file that has its full length: a full disk is a DiskFullError now."""
     need = path.stat().st_size
     check_room(path.parent, need, had=getattr(path.stat(), "st_blocks", 0) * 512)
     if not hasattr(os, "posix_fallocate"):

@@ -99,14 +99,12 @@ def _checked(queries: Array, k: int, metric: str) -> Array:
     if k < 1:
         raise OptionError(f"the {k} nearest cannot be found.", "Ask for 1 or more.")
     if queries.ndim != 2:
-        raise OptionError(
-            f"queries of shape {queries.shape} are no codes.", "Give one row for each: [Q, length]."
-        )
-    if not np.isfinite(queries).all():
-        row = int(np.argmin(np.isfinite(queries).all(axis=1)))
-        raise OptionError(
-            f"query {row} is not finite.", "Codes of unreadable images are NaN: leave them out."
-        )
+        problem = f"queries of shape {queries.shape} are no codes."
+        raise OptionError(problem, "Give one row for each: [Q, length].")
+    finite = np.isfinite(queries).all(axis=1)
+    if not finite.all():
+        problem = f"query {int(np.argmin(finite))} is not finite."
+        raise OptionError(problem, "Codes of unreadable images are NaN: leave them out.")
     return queries.astype(np.float64)
 
 
@@ -168,20 +166,17 @@ class _Found:
 def _search(
     start: int, block: Array, single: Array, queries: _Queries, part: range, leave_out: Array, found: _Found
 ) -> None:
-    """Look for a part of the queries in one block of rows ``[rows, length]`` (``single``: as float32), the first of
-    which is row ``start``."""
+    """Look for a part of the queries in one block of rows from ``start``, ``[rows, length]`` (``single``: as float32)."""
     rows = len(block)
     asked = slice(part.start, part.stop)
     low, high = _bounds(single, queries, asked)
     without = leave_out[asked]
     inside = (without >= start) & (without < start + rows)
     low[inside, without[inside] - start] = high[inside, without[inside] - start] = np.inf
-    if found.k <= rows:
-        limit = np.partition(high, found.k - 1, axis=1)[:, found.k - 1]
-    else:
-        limit = np.full(len(high), np.inf)
     so_far = found.distances[asked, -1]
-    limit = np.minimum(limit, so_far if queries.cosine else so_far**2)
+    limit = so_far if queries.cosine else so_far**2
+    if found.k <= rows:
+        limit = np.minimum(np.partition(high, found.k - 1, axis=1)[:, found.k - 1], limit)
     for one, query in enumerate(part):
         candidates = np.flatnonzero((low[one] <= limit[one]) & np.isfinite(low[one]))
         if len(candidates):
@@ -191,8 +186,8 @@ def _search(
 def _bounds(block: Array, queries: _Queries, asked: slice) -> tuple[Array, Array]:
     """Below and above the distances of a float32 block to a part of the queries: ``[Q, rows]`` each.
 
-    As squares, for the cosine halved. Infinite for rows that are no codes. A float32 sum of n products is off by at most n eps / 2 of the sum of their
-    magnitudes (Higham 2002, section 3.1).
+    As squares, for the cosine halved. Infinite for rows that are no codes. A float32 sum of n products is off by at most
+    n eps / 2 of the sum of their magnitudes (Higham 2002, section 3.1).
     """
     with np.errstate(invalid="ignore", over="ignore"):  # rows that are no codes
         squares = np.einsum("ij,ij->i", block, block)  # [rows]

@@ -25,14 +25,12 @@ class ExtractionSettings:
 
     Parameters
     ----------
-    network : str
     stages : tuple of str
         Canonical names, such as ``("pool5", "fc7")``.
     weights : str
         Their name: ``imagenet``, ``random:0``, a file.
     weights_sha256 : str
         Fingerprint of their tensors.
-    preprocessing : Preprocessing
     crops : {"center", "mirror", "ten", "mirror-mean", "ten-mean"}, default "center"
         The ``-mean`` choices store the mean of the crops' codes.
     precision : {"float32", "bfloat16", "float16"}, default "float32"
@@ -63,12 +61,8 @@ class ExtractionSettings:
         if not self.stages:
             raise OptionError("no layer is asked for.", "Name at least one, such as --layers fc7.")
         check_crops(self.crops)
-        for name, allowed in (
-            ("precision", get_args(Precision)),
-            ("dtype", get_args(Dtype)),
-            ("pool", get_args(Pool)),
-        ):
-            value = getattr(self, name)
+        for name, kind in (("precision", Precision), ("dtype", Dtype), ("pool", Pool)):
+            value, allowed = getattr(self, name), get_args(kind)
             if value not in allowed:
                 raise OptionError(f"{name} '{value}' is not known.", f"Use one of {', '.join(allowed)}.")
         record = self.preprocessing
@@ -118,9 +112,8 @@ class ExtractionSettings:
                 elif field.name == "weights" and self.weights_sha256 == other.weights_sha256:
                     continue
                 elif field.name != "weights_sha256" or self.weights == other.weights:  # named once is enough
-                    name = {"stages": "layers", "weights_sha256": "sha256 of the weights"}.get(
-                        field.name, field.name
-                    )
+                    known = {"stages": "layers", "weights_sha256": "sha256 of the weights"}
+                    name = known.get(field.name, field.name)
                     lines.append(f"{name}: {_short(mine)} in the file, {_short(theirs)} asked")
         return lines
 
@@ -147,8 +140,7 @@ def default_pool(network: Network, stages: tuple[str, ...], crop: int) -> Pool:
 
 
 def default_batch_size(images: int) -> int:
-    """Batch that keeps two cores busy to the end: 64, and less for small sets. It depends on nothing else,
-    so that the same images give the same bits on every machine of a kind."""
+    """64, and less for small sets, so that two cores are busy to the end: the same bits on every machine of a kind."""
     return 64 if images >= 1024 else 32 if images >= 256 else 16
 
 

@@ -34,23 +34,13 @@ COPIED = 256  # rows at a time
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of an extraction.
+    """A part of an extraction."""
 
-    Parameters
-    ----------
-    number, of : int
-        The third of sixteen: 3 and 16.
-    first, rows : int
-        Its first image, and how many there are in all shards together.
-    images : str
-        Digest of the names of all of these images.
-    """
-
-    number: int
-    of: int
-    first: int = 0
-    rows: int = 0
-    images: str = ""
+    number: int  # the third of sixteen: 3
+    of: int  # and 16
+    first: int = 0  # its first image
+    rows: int = 0  # images in all shards together
+    images: str = ""  # digest of the names of all of them
 
 
 def parse_shard(text: str) -> Shard:
@@ -65,13 +55,7 @@ def parse_shard(text: str) -> Shard:
 
 
 def part_of(catalog: Catalog, shard: Shard, batch_size: int) -> tuple[Catalog, Shard]:
-    """The images of a shard, and the shard with its place among all images.
-
-    Raises
-    ------
-    OptionError
-        If nothing is left for it: there are fewer batches than shards.
-    """
+    """The images of a shard, and the shard with its place among all; raises OptionError if there are fewer batches than shards."""
     batches = -(-len(catalog) // batch_size)
     first, last = (batches * place // shard.of * batch_size for place in (shard.number - 1, shard.number))
     rows = np.arange(first, min(last, len(catalog)))
@@ -124,14 +108,10 @@ def join(
     virtual : bool, default False
         The codes stay in the parts, and the output refers to them by their paths as seen from its folder: it is made at once
         and takes no room, and the parts must stay where they are.
-    overwrite : bool, default False
     progress : callable, optional
         Called with rows done and rows in all.
 
-    Returns
-    -------
-    int
-        Rows of the whole.
+    Returns the rows of the whole.
 
     Raises
     ------
@@ -182,8 +162,7 @@ def _check(parts: Sequence[_Part]) -> None:
     one = parts[0]
     remedy = "Join the shards of one 'cnncodes extract' with the same images and options."
     row = 0
-    missing = sorted(set(range(1, one.shard.of + 1)) - {part.shard.number for part in parts})
-    if missing:
+    if missing := sorted(set(range(1, one.shard.of + 1)) - {part.shard.number for part in parts}):
         shown = ", ".join(f"{number}/{one.shard.of}" for number in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise CodesFileError(f"shards are missing: {shown}{more}.", "Extract them, or name their files, too.")
@@ -207,18 +186,14 @@ def _check(parts: Sequence[_Part]) -> None:
 
 def _write(whole: Path, target: Path, parts: Sequence[_Part], virtual: bool, progress: Progress) -> None:
     one = parts[0]
-    catalog = Catalog(
-        one.catalog.root,
-        tuple(name for part in parts for name in part.catalog.names),
-        np.concatenate([part.catalog.labels for part in parts]),
-        np.concatenate([part.catalog.splits for part in parts]),
-        one.catalog.classes,
+    names = tuple(name for part in parts for name in part.catalog.names)
+    labels, splits = (
+        np.concatenate([getattr(part.catalog, of) for part in parts]) for of in ("labels", "splits")
     )
-    size, mtime = (np.concatenate([getattr(part, name) for part in parts]) for name in ("size", "mtime"))
-    sources = tuple(
-        (os.path.relpath(part.path.resolve(), target.resolve().parent), len(part.catalog)) for part in parts
-    )
-    seen = one.seen.tolist()
+    catalog = Catalog(one.catalog.root, names, labels, splits, one.catalog.classes)
+    size, mtime = (np.concatenate([getattr(part, of) for part in parts]) for of in ("size", "mtime"))
+    folder, seen = target.resolve().parent, one.seen.tolist()
+    sources = tuple((os.path.relpath(part.path.resolve(), folder), len(part.catalog)) for part in parts)
     create(whole, catalog, one.settings, one.provenance, size, mtime, seen, sources if virtual else ())
     check_room(target.parent, whole.stat().st_size)
     with h5py.File(whole, "r+") as file:  # nobody sees it before it is whole
@@ -229,8 +204,7 @@ def _write(whole: Path, target: Path, parts: Sequence[_Part], virtual: bool, pro
 
 def _copy(file: h5py.File, part: _Part, stages: Sequence[str]) -> None:
     with CodesFile(part.path) as codes, codes.intact():
-        names = [f"images/{name}" for name in ("digest", "state", "problem")]
-        for name in [*names, *(f"layers/{stage}" for stage in stages)]:
+        for name in ("images/digest", "images/state", "images/problem", *(f"layers/{s}" for s in stages)):
             for start in range(0, len(codes), COPIED):
                 end = min(start + COPIED, len(codes))
                 file[name][part.shard.first + start : part.shard.first + end] = codes.hdf5[name][start:end]

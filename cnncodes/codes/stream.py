@@ -25,32 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Codes of some rows.
+    """Codes of ``B`` rows: of each layer ``[B, length]``, or ``[B, crops, length]`` where crops are kept.
 
-    Parameters
-    ----------
-    rows : sequence of int [B]
-    codes : dict of str to ndarray
-        ``[B, length]`` of each layer, or ``[B, crops, length]`` where crops are kept; an unreadable image has no meaning in it.
-    problems : dict of int to str
-        Row -> reason, for each image that cannot be read.
-    digests : uint64 ndarray [B]
-        Of the image files; 0 for what is no file or cannot be read.
-    notes : dict of int to tuple of str
-        Row -> what is amiss with an image that is read all the same, see :data:`~cnncodes.images.notes.NOTES`.
-    seen : float64 ndarray [B]
-        Share of each picture's area that its crops show together; NaN of an unreadable image.
-    pixels : uint8 ndarray [B, crops, height, width, 3], or None
-        As the network saw them, if :func:`stream` was asked for them.
+    Those of an unreadable image have no meaning.
     """
 
     rows: Sequence[int]
     codes: dict[str, np.ndarray]
-    problems: dict[int, str]
-    digests: npt.NDArray[np.uint64]
-    notes: dict[int, tuple[str, ...]]
-    seen: npt.NDArray[np.float64]
-    pixels: npt.NDArray[np.uint8] | None = None
+    problems: dict[int, str]  # row and reason, for each image that cannot be read
+    digests: npt.NDArray[np.uint64]  # of the image files; 0 for what is no file or cannot be read
+    notes: dict[int, tuple[str, ...]]  # row and what is amiss with an image that is read all the same
+    seen: npt.NDArray[np.float64]  # share of each picture's area that its crops show together; NaN if unreadable
+    pixels: npt.NDArray[np.uint8] | None = None  # [B, crops, height, width, 3], if they were asked for
 
     @property
     def readable(self) -> npt.NDArray[np.intp]:
@@ -60,13 +46,12 @@ class Block:
 
 @dataclass
 class Work:
-    """How a stream's time was spent: seconds of decoding and computing summed over threads, seconds that the network waited,
-    and the images computed at once (fewer than planned if a GPU's memory ran out)."""
+    """How a stream's time was spent."""
 
-    decoding_s: float = 0.0
+    decoding_s: float = 0.0  # summed over threads
     network_s: float = 0.0
-    waited_s: float = 0.0
-    batch_size: int = 0
+    waited_s: float = 0.0  # by the network
+    batch_size: int = 0  # images computed at once: fewer than planned if a GPU's memory ran out
 
     def add(self, part: Work) -> None:
         """Add the work of a part of the blocks."""
@@ -151,12 +136,10 @@ def stream(
     work: Work | None = None,
     pixels: bool = False,
 ) -> Iterator[Block]:
-    """Codes of images, block by block.
+    """Codes of images (a catalog, or paths, Pillow images or arrays), block by block; raises OptionError if the device is not there.
 
     Parameters
     ----------
-    images : Catalog, or sequence of paths, Pillow images or arrays
-    weights : Weights
     settings : ExtractionSettings
         Which layers, and how; they say the precision.
     compute : Compute
@@ -169,11 +152,6 @@ def stream(
         Filled at the end.
     pixels : bool, default False
         Whether the blocks keep their pixels.
-
-    Raises
-    ------
-    OptionError
-        If the device is not there.
     """
     from cnncodes.codes.compute import choose_device, device_names
 
@@ -187,17 +165,17 @@ def stream(
 
 def executor_of(compute: Compute) -> Executor:
     """Where the blocks are computed: on Ray, in worker processes (always, if there are several devices), or in this process."""
+    from cnncodes.codes.compute import device_names
+
     if compute.ray is not None:
         from cnncodes.codes.on_ray import OnRay
 
         return OnRay(compute.ray)
-    from cnncodes.codes.compute import device_names
-
     names = device_names(compute.device)
-    if max(compute.processes, len(names)) > 1:
+    if (count := max(compute.processes, len(names))) > 1:
         from cnncodes.codes.processes import InProcesses
 
-        return InProcesses(max(compute.processes, len(names)), tuple(names))
+        return InProcesses(count, tuple(names))
     return local
 
 
@@ -207,9 +185,7 @@ def batches_of(rows: int, batch_size: int) -> list[range]:
 
 
 # The encoder that was used last with some weights; it goes with them.
-_KEPT: weakref.WeakKeyDictionary[Weights, tuple[ExtractionSettings, Device, Encoder]] = (
-    weakref.WeakKeyDictionary()
-)
+_KEPT: weakref.WeakKeyDictionary[Weights, Encoder] = weakref.WeakKeyDictionary()
 
 
 def encoder_of(weights: Weights, settings: ExtractionSettings, device: Device) -> Encoder:
@@ -217,28 +193,15 @@ def encoder_of(weights: Weights, settings: ExtractionSettings, device: Device) -
     from cnncodes.codes import compute
 
     kept = _KEPT.get(weights)
-    if kept is not None and kept[:2] == (settings, device):
-        return kept[2]
-    encoder = compute.Encoder(weights, settings, device)
-    keep_encoder(weights, encoder)
-    return encoder
-
-
-def keep_encoder(weights: Weights, encoder: Encoder) -> None:
-    """Have the streams of these weights use an encoder, until one with other settings is asked for."""
-    _KEPT[weights] = (encoder.settings, encoder.device, encoder)
+    if kept is None or (kept.settings, kept.device) != (settings, device):
+        kept = _KEPT[weights] = compute.Encoder(weights, settings, device)
+    return kept
 
 
 def settings_of(weights: Weights, stages: tuple[str, ...], images: int = 0) -> ExtractionSettings:
     """The settings for some layers of weights as they come: their own preprocessing, the centre crop, float32.
 
-    Parameters
-    ----------
-    weights : Weights
-    stages : tuple of str
-        Canonical names.
-    images : int, optional
-        Their number, which the batch size follows.
+    ``stages`` are canonical names; the batch size follows the number of images.
     """
     return ExtractionSettings(
         network=weights.network,

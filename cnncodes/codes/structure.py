@@ -40,7 +40,6 @@ class Place:
 class Layout:
     """Places of the datasets that are written while extracting."""
 
-    rows: int
     layers: dict[str, Place]
     digest: Place
     state: Place
@@ -64,17 +63,12 @@ def create(
     weights_seen: Sequence[int] = (),
     sources: Sequence[tuple[str, int]] = (),
 ) -> None:
-    """Write the whole structure of a codes file with every row pending.
+    """Write the whole structure of a codes file with every row pending; a file that is there is overwritten.
 
     Parameters
     ----------
-    path : Path
-        Overwritten if it is there.
-    catalog, settings, provenance
-    size : ndarray of uint64 [N]
-        Bytes of each image file.
-    mtime : ndarray of int64 [N]
-        Modification time of each in ns.
+    size, mtime : ndarray of uint64 and int64 [N]
+        Bytes of each image file, and its modification time in ns.
     weights_seen : sequence of int, default ()
         Digests of the images that the weights were trained on.
     sources : sequence of (path, rows), default ()
@@ -184,30 +178,18 @@ def _stacked(
 
 def layout(path: Path) -> Layout:
     """Places of the rows in a codes file; raises CodesFileError if they are not contiguous (a packed copy)."""
-    with CodesFile(path) as codes:
+    with CodesFile(path) as codes, codes.intact():
         file = codes.hdf5
-        with codes.intact():
-            found = Layout(
-                rows=len(codes),
-                layers={stage: _place(file["layers"][stage], path) for stage in codes.settings.stages},
-                digest=_place(file["images/digest"], path),
-                state=_place(file["images/state"], path),
-                problem=_place(file["images/problem"], path),
-            )
-            _check_apart(found, path.stat().st_size)
-        return found
-
-
-def _check_apart(found: Layout, size: int) -> None:
-    """Raise ValueError if rows would be written over others, or past the end: the places are damaged."""
-    end = 0
-    places = [*found.layers.values(), found.digest, found.state, found.problem]
-    for place in sorted(places, key=lambda place: place.offset):
-        if place.offset < end:
-            raise ValueError("its datasets overlap")
-        end = place.offset + found.rows * place.row_bytes
-    if end > size:
-        raise ValueError("its datasets reach beyond its end")
+        layers = {stage: _place(file["layers"][stage], path) for stage in codes.settings.stages}
+        images = [_place(file["images"][name], path) for name in ("digest", "state", "problem")]
+        end = 0  # rows must not be written over others, or past the end
+        for place in sorted([*layers.values(), *images], key=lambda place: place.offset):
+            if place.offset < end:
+                raise ValueError("its datasets overlap")
+            end = place.offset + len(codes) * place.row_bytes
+        if end > path.stat().st_size:
+            raise ValueError("its datasets reach beyond its end")
+        return Layout(layers, *images)
 
 
 def _place(dataset: h5py.Dataset, path: Path) -> Place:
@@ -221,12 +203,7 @@ def _place(dataset: h5py.Dataset, path: Path) -> Place:
 
 
 def pack(source: Path, target: Path, *, level: int = 1, overwrite: bool = False) -> tuple[int, int]:
-    """Compressed copy of a codes file: gzip without shuffle, with which ReLU codes would grow.
-
-    Returns
-    -------
-    tuple of int
-        Bytes before and after.
+    """Compressed copy of a codes file: gzip without shuffle, with which ReLU codes would grow. Returns bytes before and after.
 
     Raises
     ------
@@ -265,13 +242,9 @@ def _copy_packed(codes: CodesFile, copy: h5py.File, level: int) -> None:
         original = codes.hdf5["layers"][stage]
         chunk_rows = max(1, min(len(codes), 2**20 // max(1, original[0:1].nbytes)))
         packed = layers.create_dataset(
-            stage,
-            shape=original.shape,
-            dtype=original.dtype,
-            chunks=(chunk_rows, *original.shape[1:]),
-            compression="gzip",
-            compression_opts=level,
-        )
+            stage, original.shape, original.dtype, chunks=(chunk_rows, *original.shape[1:]),
+            compression="gzip", compression_opts=level,
+        )  # fmt: skip
         packed.attrs["shape"] = np.array(codes.stage_shape(stage), dtype="<i8")
         packed.attrs["relu"] = codes.settings.relu(stage)
         for start in range(0, len(codes), chunk_rows):

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnncodes.codes import ExtractionSettings, Plan
 from cnncodes.codes.compute import Device
-from cnncodes.codes.stream import keep_encoder
+from cnncodes.codes.stream import _KEPT
 
 ONE_CORE = Device("cpu", "CPU, 1 core", 1)
 
@@ -76,5 +76,5 @@ class FakeEncoder:
 def pretend(plan: Plan, **options: object) -> FakeEncoder:
     """Give a plan an encoder that only pretends."""
     encoder = FakeEncoder(plan.settings, plan.device, **options)  # type: ignore[arg-type]
-    keep_encoder(plan.weights, encoder)  # type: ignore[arg-type]
+    _KEPT[plan.weights] = encoder  # type: ignore[assignment]
     return encoder

@@ -119,11 +119,11 @@ FSIZE = """
     from cnncodes.images import read_catalog
     from cnncodes.weights import Preprocessing, load_weights
     from codes_tools import pretend
-    weights = replace(load_weights("random:0"), preprocessing=Preprocessing(resize=64, crop=64))
+    weights = replace(load_weights("random:0", network="alexnet-tf"), preprocessing=Preprocessing(resize=64, crop=64))
     folder, output, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        plan = plan_extraction(read_catalog(folder), output, weights, layers="fc6,fc7")
+        plan = plan_extraction(read_catalog(folder), output, weights, layers="pool1")
         pretend(plan)
         run_extraction(plan)
         found = None
@@ -134,8 +134,8 @@ FSIZE = """
 
 
 def test_a_limit_on_file_sizes_is_an_error_before_the_start(photos, tmp_path):
-    """40 x 2 x 4096 floats are 1.31 MB; 1 MB is allowed."""
-    other = in_another_process(FSIZE, photos, tmp_path / "codes.h5", 10**6)
+    """40 x 64 x 7 x 7 floats are 0.50 MB; 0.4 MB is allowed."""
+    other = in_another_process(FSIZE, photos, tmp_path / "codes.h5", 4 * 10**5)
     out, problems = other.communicate(timeout=600)
     assert other.returncode == 0, problems
     kind, problem, remedy = json.loads(out)

@@ -13,6 +13,7 @@ from codes_tools import content
 
 from cnncodes.codes import CodesFile, extract
 from cnncodes.images import read_catalog
+from cnncodes.weights import load_weights
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
@@ -30,7 +31,7 @@ def test_twenty_kills_at_any_step(photo_folder):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
-    assert found["steps"] > 120, "five writes and a sync for each of 24 batches"
+    assert found["steps"] > 100, "four writes and a sync for each of 24 batches"
     assert found["opened"] >= 10, "most kills must fall into the work, or nothing is tested"
     assert any(0 < rows < 120 for rows in found["progress"])
     assert {"codes.h5", "whole.h5", "photos"} == set(found["left"]), (
@@ -38,11 +39,11 @@ def test_twenty_kills_at_any_step(photo_folder):
     )
 
 
-def test_the_command_itself_killed_twice(random_weights, photo_folder, tmp_path):
+def test_the_command_itself_killed_twice(photo_folder, tmp_path):
     """`cnncodes extract`, once killed before its first row and once after some rows were done."""
     folder = photo_folder(12)
     words = [
-        "extract", folder, "-o", tmp_path / "codes.h5", "--weights", "random:0", "--layers", "pool5",
+        "extract", folder, "-o", tmp_path / "codes.h5", "--weights", "random:0", "--model", "alexnet-tf", "--layers", "pool5",
         "--batch-size", "2", "--json",
     ]  # fmt: skip
     for batches in (0, 2):
@@ -61,7 +62,8 @@ def test_the_command_itself_killed_twice(random_weights, photo_folder, tmp_path)
     result = json.loads(run.stdout)
     assert (result["resumed"], result["images"]) == (4, 8)
 
-    extract(read_catalog(folder), tmp_path / "whole.h5", random_weights, layers="pool5", batch_size=2)
+    weights = load_weights("random:0", network="alexnet-tf")
+    extract(read_catalog(folder), tmp_path / "whole.h5", weights, layers="pool5", batch_size=2)
     assert content(tmp_path / "codes.h5") == content(tmp_path / "whole.h5")
     with CodesFile(tmp_path / "codes.h5") as codes:
         assert (codes.state == 1).all()
