@@ -53,7 +53,9 @@ class ExtractionResult:
     waited_s: float = 0.0  # how long the network had nothing to do
     unreadable: dict[str, str] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # images read with a problem
-    seen: float | None = None  # median share of a photograph's area that the network sees; None: nothing was read
+    seen: float | None = (
+        None  # median share of a photograph's area that the network sees; None: nothing was read
+    )
 
     @property
     def images_per_second(self) -> float:

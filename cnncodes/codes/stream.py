@@ -35,7 +35,7 @@ class Block:
     problems: dict[int, str]  # row and reason, for each image that cannot be read
     digests: npt.NDArray[np.uint64]  # of the image files; 0 for what is no file or cannot be read
     notes: dict[int, tuple[str, ...]]  # row and what is amiss with an image that is read all the same
-    seen: npt.NDArray[np.float64]  # share of each picture's area that its crops show together; NaN if unreadable
+    seen: npt.NDArray[np.float64]  # share of each picture that its crops show; NaN if unreadable
     pixels: npt.NDArray[np.uint8] | None = None  # [B, crops, height, width, 3], if they were asked for
 
     @property
