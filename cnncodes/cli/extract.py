@@ -60,6 +60,7 @@ def extract(
     from cnncodes.weights import load_weights
 
     catalog = reading.catalog(data)
+    reporter.note(catalog.describe())  # before torch, which takes seconds to load
     settings = None
     if fit == "ten":
         fit, crops = None, crops if crops.startswith("ten") else "ten"
@@ -73,6 +74,8 @@ def extract(
         strict=strict, retry=retry, limit=limit, like=settings, shard=shard, reuse=from_,
         **vars(machine),
     )  # fmt: skip
+    if len(plan.catalog) < len(catalog):
+        reporter.note(f"{len(plan.catalog):,} of them are used")
     if not reporter.quiet or dry_run:
         _announce(reporter, plan, estimate_seconds(plan))
     if dry_run:
@@ -88,7 +91,6 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
     from cnncodes.codes.compute import precision_note
 
     settings = plan.settings
-    reporter.note(plan.catalog.describe())
     reporter.note(
         f"{settings.network} with weights '{settings.weights}' ({settings.weights_sha256[:12]}), "
         f"layers {', '.join(settings.stages)}, {settings.crops} crop, on {plan.device.description}"

@@ -79,7 +79,8 @@ class _Reader:
         return name, tensors
 
     def _layer(self, layer: memoryview, name_number: int, blobs_number: int) -> tuple[str, list[np.ndarray]]:
-        name, blobs = "", list[np.ndarray]()
+        name = ""
+        blobs: list[np.ndarray] = []
         for number, _, value in self._fields(layer):
             if number == name_number:
                 name = _text(value)

@@ -72,6 +72,20 @@ def test_what_needs_no_numbers_loads_no_torch(arguments) -> None:
     assert heavy_after(f"from cnncodes.cli import main\nassert main({arguments}) == 0") == set()
 
 
+def test_extract_says_what_it_read_before_torch_is_loaded(photos) -> None:
+    lines = """
+import sys
+from cnncodes.cli import main
+from cnncodes.cli.console import Reporter
+seen = []
+Reporter.note = lambda self, text: seen.append((text, "torch" in sys.modules))
+assert main(["extract", sys.argv[1], "-o", sys.argv[1] + ".h5", "--weights", "random:0", "--dry-run"]) == 0
+(first, loaded), *_ = seen
+assert first.startswith("40 images") and not loaded, seen
+"""
+    subprocess.run([sys.executable, "-c", lines, photos], check=True)
+
+
 def test_public_names_are_all_there() -> None:
     """Each is loaded on first use, so a wrong home would show only then."""
     import cnncodes
