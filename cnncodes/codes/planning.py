@@ -235,7 +235,9 @@ def _again(
     Raises ResumeError unless the file is of these images and settings.
     """
     size, mtime = codes.files()
-    changed = (size != files[0]) | (mtime != files[1])
+    changed = np.zeros(len(codes), bool)
+    if codes.catalog.names == catalog.names:
+        changed = (size != files[0]) | (mtime != files[1])
     if differences := codes.settings.differences(asked) + _differences(codes, catalog, changed):
         raise ResumeError(
             f"'{codes.path}' is there and was made otherwise ({'; '.join(differences[:4])}).",

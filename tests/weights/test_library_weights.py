@@ -91,12 +91,11 @@ def test_weights_that_are_not_here_are_named_with_file_folder_digest_and_command
 
 def test_timm_says_which_repository_is_missing(tmp_path, monkeypatch) -> None:
     timm = pytest.importorskip("timm")
-    assert timm
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsMissingError, match=r"huggingface\.co/timm/convnext_tiny"):
         load_weights("imagenet", network="timm/convnext_tiny")
-    record = library.timm_record("timm/vit_small_patch14_dinov2.lvd142m")
+    record = library.timm_preprocessing(timm.get_pretrained_cfg("vit_small_patch14_dinov2.lvd142m"))
     assert (record.resize, record.crop, record.interpolation) == (518, 518, "bicubic")
 
 
@@ -117,7 +116,7 @@ def test_timms_weights_come_from_hugging_faces_cache(tmp_path, monkeypatch) -> N
     weights = load_weights("imagenet", network=f"timm/{name}")
     assert torch.equal(weights.tensors["conv_stem.weight"], state["conv_stem.weight"])
     assert weights.name == "imagenet" and f"huggingface.co/timm/{name}" in weights.source
-    assert weights.preprocessing == library.timm_record(f"timm/{name}")
+    assert weights.preprocessing == library.timm_preprocessing(timm.get_pretrained_cfg(name))
 
 
 @pytest.mark.parametrize(
