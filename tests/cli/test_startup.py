@@ -74,14 +74,12 @@ def test_what_needs_no_numbers_loads_no_torch(arguments) -> None:
 
 def test_extract_says_what_it_read_before_torch_is_loaded(photos) -> None:
     lines = """
-import sys
+import os, sys
 from cnncodes.cli import main
 from cnncodes.cli.console import Reporter
-seen = []
-Reporter.note = lambda self, text: seen.append((text, "torch" in sys.modules))
-assert main(["extract", sys.argv[1], "-o", sys.argv[1] + ".h5", "--weights", "random:0", "--dry-run"]) == 0
-(first, loaded), *_ = seen
-assert first.startswith("40 images") and not loaded, seen
+Reporter.note = lambda self, text: os._exit(not (text.startswith("40 images") and "torch" not in sys.modules))
+main(["extract", sys.argv[1], "-o", sys.argv[1] + ".h5", "--weights", "random:0"])
+sys.exit("nothing was said")
 """
     subprocess.run([sys.executable, "-c", lines, photos], check=True)
 
