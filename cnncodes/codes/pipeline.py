@@ -23,17 +23,8 @@ if TYPE_CHECKING:
 class Pipeline:
     """Iterates over ``(batch, codes)`` in the order of ``batches``.
 
-    On a CPU each core computes a batch of its own with one thread; a GPU computes one batch while the next is
-    being copied. A batch for which a GPU has no memory is computed in halves.
-
-    Attributes
-    ----------
-    loader : Loader
-        With its times.
-    network_s : float
-        Seconds of computing, summed over threads.
-    batch_size : int
-        Images computed at once; halved when a GPU runs out of memory.
+    On a CPU each core computes a batch of its own with one thread; a GPU computes one batch while the next is being copied. A batch for
+    which a GPU has no memory is computed in halves: ``batch_size`` images at once. ``network_s`` are seconds of computing, summed over threads.
     """
 
     def __init__(

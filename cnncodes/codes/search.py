@@ -134,10 +134,7 @@ class _Queries:
         return single
 
     def distances(self, query: int, rows: Array) -> Array:
-        """Distances of ``rows`` ``[M, length]`` by their differences, in float64.
-
-        Half the squared distance of two codes of length 1 is one minus their cosine, without its cancellation.
-        """
+        """Distances of ``rows`` ``[M, length]`` by their differences, in float64; cosine: half the squared distance at length 1, without cancellation."""
         rows = rows.astype(np.float64)
         difference = (_unit(rows) if self.cosine else rows) - self.exact[query]
         squares = np.einsum("ij,ij->i", difference, difference)

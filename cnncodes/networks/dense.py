@@ -23,16 +23,12 @@ from cnncodes.networks.torch_network import TorchNetwork
 class DenseNetwork:
     """A network whose fully connected stages slide over the grid that enters the first of them.
 
-    The window is as wide as that grid is for the usual input (``grid``): 6 x 6 places of pool5 for AlexNet at 224
-    pixels, 5 x 5 at 192. At each place the result is that of the fully connected stages on this window, exactly. It
-    is not quite that of the crop below the window: at a crop's border convolutions see padding, and here the
-    neighbouring pixels.
+    The window is as wide as that grid is for the usual input of ``input_size`` pixels: ``grid`` is 6 x 6 places of pool5 for AlexNet at 224
+    pixels, 5 x 5 at 192; 0 without such stages. At each place the result is that of the fully connected stages on this window, exactly. It is
+    not quite that of the crop below the window: at a crop's border convolutions see padding, and here the neighbouring pixels.
 
-    Where the grid is pooled on average to another size before the first fully connected stage, this
-    pooling is linear, so that it is folded into that stage's weights, without any loss.
-
-    ``input_size`` is the side in pixels of the square crop that the weights were made for (raises InputSizeError if it does not
-    fit), ``grid`` that of the window, in places of the grid that enters the first fully connected stage; 0 if there is none.
+    Where the grid is pooled on average to another size before the first fully connected stage, this pooling is linear, so that it is
+    folded into that stage's weights, without any loss. Raises InputSizeError if the crop does not fit the network.
     """
 
     def __init__(self, network: TorchNetwork, input_size: int) -> None:

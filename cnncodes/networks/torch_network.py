@@ -73,25 +73,10 @@ class TorchNetwork(nn.Module):
         return self.activations(pixels, [last])[last]
 
     def activations(self, pixels: Tensor, stages: str | Iterable[str]) -> dict[str, Tensor]:
-        """Activations of all asked stages in one pass, which stops after the deepest of them.
+        """Activations of all asked stages (:func:`cnncodes.networks.parse_stages`) in one pass, which stops after the deepest of them.
 
-        Parameters
-        ----------
-        pixels : Tensor
-            ``[batch, 3, height, width]``, preprocessed.
-        stages : str or iterable of str
-            Names and ranges, see :func:`cnncodes.networks.parse_stages`.
-
-        Returns
-        -------
-        dict of str to Tensor
-            In the order asked. ``[batch, channels, height, width]`` or ``[batch, features]`` each; after the
-            ReLU, or before it for ``fc7:linear``.
-
-        Raises
-        ------
-        StageError
-            For a name that the network does not have.
+        ``pixels`` are ``[batch, 3, height, width]``, preprocessed. Returns ``[batch, channels, height, width]`` or ``[batch, features]`` for
+        each stage, in the order asked; after the ReLU, or before it for ``fc7:linear``. Raises StageError for a name that the network does not have.
         """
         wanted = self.network.select(stages)
         left = set(wanted)

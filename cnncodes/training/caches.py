@@ -45,12 +45,8 @@ Forward: TypeAlias = Callable[[int, list[int], Tensor], Tensor]
 class PixelCache:
     """Centre crops ``uint8 [batch, crop, crop, 3]`` of ``rows`` on the device, kept after the first time if there is memory for all.
 
-    Attributes
-    ----------
-    problems : dict of int to str
-        Row and reason of each image that could not be read so far.
-    digests : uint64 ndarray
-        Of each image file of the catalog; 0: not decoded yet.
+    ``problems`` has row and reason of each image that could not be read so far, ``digests`` (uint64) those of each image file of the
+    catalog; 0: not decoded yet.
     """
 
     def __init__(

@@ -26,10 +26,7 @@ MANY_DEAD = 0.5  # of a stage's units: a sign of too large a rate
 def guessing_loss(
     labels: np.ndarray, classes: int, settings: TrainingSettings, class_weight: Tensor | None = None
 ) -> float:
-    """Mean loss (nats) of a network that answers with the class frequencies for every image.
-
-    Without label smoothing and class weights it is the entropy of the class frequencies.
-    """
+    """Mean loss (nats) of a network that answers with the class frequencies for every image: without smoothing and weights their entropy."""
     share = torch.from_numpy(np.bincount(labels, minlength=classes) / len(labels)).float()
     weight = torch.ones(classes) if class_weight is None else class_weight.float().cpu()
     guess = share * weight / (share * weight).sum()
@@ -54,11 +51,7 @@ def is_stalled(history: Sequence[Mapping[str, Any]], guessing: float, warmup_epo
 
 @torch.no_grad()
 def dead_units(learner: Learner, batches: Iterable[Tensor]) -> dict[str, float]:
-    """Share (0..1) of the units of each ReLU stage that are active for no image, in evaluation mode.
-
-    ``batches`` are preprocessed images ``[batch, 3, height, width]``. A unit of a convolution is a channel. Empty for a
-    network with tanh.
-    """
+    """Share (0..1) of the units (of a convolution: channels) of each ReLU stage that no preprocessed image activates; empty for tanh."""
     if learner.module.network.activation == "tanh":
         return {}
     was_training = learner.training

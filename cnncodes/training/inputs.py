@@ -85,16 +85,10 @@ class Batch:
 
 
 class Inputs:
-    """The images of a training on their way into the learner.
+    """The images of a training on their way into the learner: rows that are learned from, watched, and tested once at the end.
 
-    Attributes
-    ----------
-    train_rows, val_rows, test_rows : int ndarray
-        Rows that are learned from, watched, and tested once at the end.
-    frozen : FrozenCache or None
-        If there is one, its values enter the learner in place of views.
-    axes : ColourAxes or None
-        Of the training images, after :meth:`measure` if the settings ask for colour noise.
+    If there is a ``frozen`` cache, its values enter the learner in place of views. ``axes`` are those of the training images, after
+    :meth:`measure` if the settings ask for colour noise.
     """
 
     def __init__(

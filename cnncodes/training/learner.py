@@ -22,16 +22,8 @@ _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 class Learner(nn.Module):
     """A network written stage by stage with dropout and frozen stages; those of libraries: :class:`LibraryLearner`.
 
-    Attributes
-    ----------
-    module : TorchNetwork
-        Becomes part of the learner; :meth:`plain` gives the trained network.
-    frozen : tuple of str
-        Stages that do not learn.
-    first : int
-        Place of the first stage that learns; all before it run without gradients.
-    begins : str
-        Its name.
+    ``module`` becomes part of the learner; :meth:`plain` gives the trained network. All stages before the place ``first``, where learning
+    ``begins``, run without gradients.
     """
 
     def __init__(self, module: TorchNetwork, settings: TrainingSettings) -> None:

@@ -152,15 +152,7 @@ class TrainingSettings:
         return sizes[min(epoch * len(sizes) // self.epochs, len(sizes) - 1)] if sizes else None
 
     def rate_at(self, position: float, divisor: float = 1.0) -> float:
-        """Learning rate at ``position`` in 0..1 of the training.
-
-        Parameters
-        ----------
-        position : float
-            Steps done as a part of all steps.
-        divisor : float, default 1
-            What plateaus have divided the rate by so far.
-        """
+        """Learning rate at ``position`` in 0..1 of all steps; ``divisor`` is what plateaus have divided the rate by so far."""
         warmup = self.warmup_epochs / self.epochs
         if position < warmup:
             return self.highest_rate * position / warmup

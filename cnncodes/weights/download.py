@@ -26,26 +26,11 @@ BLOCK = 1 << 18  # bytes between two calls of `progress`
 def download(
     entry: PublishedWeights, path: Path, progress: Progress | None = None, *, url: str | None = None
 ) -> Path:
-    """Download ``entry`` to ``path`` and verify it; a verified file that is there already is left alone.
+    """Download ``entry`` to ``path`` (from ``url``: tests and mirrors) and verify it; a verified file that is there is left alone.
 
-    The bytes collect in ``path`` + ``.part``. An interrupted download continues by an HTTP range request, and a
-    broken connection is opened again as long as each attempt brings bytes.
-
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with bytes done and bytes in all.
-    url : str, optional
-        Another address for the same bytes: tests and mirrors.
-
-    Raises
-    ------
-    WeightsMissingError
-        If the server does not answer.
-    WeightsError
-        If what arrived has the wrong sha256, or the file cannot be written.
-    DiskFullError
-        If there is no room.
+    The bytes collect in ``path`` + ``.part``. An interrupted download continues by an HTTP range request, and a broken connection is
+    opened again as long as each attempt brings bytes. Raises WeightsMissingError if the server does not answer, WeightsError if what
+    arrived has the wrong sha256 or the file cannot be written, DiskFullError if there is no room.
     """
     if _is_there(entry, path):
         return path

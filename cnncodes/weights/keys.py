@@ -80,21 +80,10 @@ def fit_network(
 ) -> Network:
     """The network with these tensors, its classifier as wide as the last of them; see :func:`left_out` for the rest.
 
-    It ends before the first fully connected stage that the tensors do not have, or have in another shape. Other
-    tensors are allowed if they can only be layers that the network does not need: another classifier.
-
-    Parameters
-    ----------
-    shapes : mapping of str to shape
-        Keys of a state dict and the shapes of their tensors.
-    name : str
-        The user's name of the weights, for messages.
-    network : str or None
-        Name of the network; None finds it from keys and shapes.
-    hints : sequence of str
-        Words (a file's name, a name in it) that choose among networks of equal shapes by naming one.
-
-    Raises WeightsMismatchError if the tensors are of another network, or of several and no hint decides.
+    It ends before the first fully connected stage that the tensors do not have, or have in another shape. Other tensors are allowed if
+    they can only be layers that the network does not need: another classifier. ``name`` is the user's, for messages; ``network`` is found
+    from keys and shapes if it is None; ``hints`` are words (a file's name, a name in it) that choose among networks of equal shapes by
+    naming one. Raises WeightsMismatchError if the tensors are of another network, or of several and no hint decides.
     """
     if network and "/" in network:
         return _library_network(network, shapes, name)

@@ -22,18 +22,8 @@ BLOCK = 1 << 18  # 64-bit draws at a time: 2 MiB, so that the arithmetic stays i
 def random_weights(name: str, network: str) -> Weights:
     """Weights of He et al. 2015 (equation 10): uniform within ``sqrt(6 / fan_in)``, biases zero.
 
-    The variance of the activations stays the same through all ReLUs, so that the codes of any stage serve as a baseline.
-
-    Parameters
-    ----------
-    name : str
-        ``random:SEED`` with a seed from 0 to 2**63 - 1.
-    network : str
-
-    Raises
-    ------
-    OptionError
-        For anything else after ``random:``.
+    The variance of the activations stays the same through all ReLUs, so that the codes of any stage serve as a baseline. ``name`` is
+    ``random:SEED`` with a seed from 0 to 2**63 - 1; raises OptionError for anything else.
     """
     seed = parse_seed(name)
     record = get_network(network)
