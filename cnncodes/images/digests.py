@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,17 +13,14 @@ import numpy.typing as npt
 from cnncodes.images.catalog import Catalog, stat_files
 from cnncodes.images.readers import open_image
 
-BLOCK = 2**20  # bytes read at a time
 WORKERS = 4  # threads: hashing lets Python's lock go
 
 
 def file_digest(path: str) -> int:
     """First 8 bytes (little-endian) of the file's BLAKE2b; 0 for a file that cannot be read."""
-    digest = hashlib.blake2b(digest_size=8)
     try:
         with open_image(path) as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
+            digest = hashlib.file_digest(file, functools.partial(hashlib.blake2b, digest_size=8))  # type: ignore[arg-type]
     except (OSError, ValueError):
         return 0
     return int.from_bytes(digest.digest(), "little")

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from cnncodes.images.digests import bytes_digest, file_digest
 from cnncodes.images.notes import NOTE
 from cnncodes.images.preprocess import CROPS, check_crops, crops_of, share_seen
 from cnncodes.weights.preprocessing import Preprocessing
+
+PATIENCE_S = 2.0  # for threads that are to end
 
 Allocate = Callable[[tuple[int, ...]], npt.NDArray[np.uint8]]
 
@@ -125,23 +128,25 @@ class Loader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        work = _Work(self.sources, self.preprocessing, self.crops)
+        tasks: SimpleQueue[tuple[_OpenBatch, int] | None] = SimpleQueue()
+        stopped = threading.Event()
+        work = (tasks, stopped, self.sources, self.preprocessing, self.crops)
         threads = [
-            threading.Thread(target=work.run, name=f"decode-{i}", daemon=True) for i in range(self.workers)
+            threading.Thread(target=_work, args=work, name=f"decode-{i}", daemon=True)
+            for i in range(self.workers)
         ]
         for thread in threads:
             thread.start()
         side = self.preprocessing.crop
         opened: deque[_OpenBatch] = deque()
-        busy_before_s = self.busy_s
         try:
             for number in range(len(self.batches)):
                 for rows in self.batches[number + len(opened) : number + self.ahead]:
                     shape = (len(rows), CROPS[self.crops], side, side, 3)
-                    opened.append(_OpenBatch(rows, self.allocate(shape), missing=len(rows)))
-                    work.add(opened[-1])
-                self._wait_for(opened[0], work)
-                self.busy_s = busy_before_s + work.busy_s
+                    opened.append(_OpenBatch(rows, self.allocate(shape)))
+                    for place in range(len(rows)):
+                        tasks.put((opened[-1], place))
+                self._wait_for(opened[0])
                 batch = opened.popleft()
                 self.images += len(batch.rows)
                 self.unreadable += len(batch.problems)
@@ -149,17 +154,21 @@ class Loader:
                 yield Batch(batch.rows, batch.pixels, problems, batch.digests, notes, batch.seen)
                 del batch  # its memory is the consumer's now
         finally:
-            work.stop()
-            deadline = (
-                time.monotonic() + 2.0
-            )  # passed only in the middle of huge pictures; threads are daemons
+            stopped.set()
+            for _ in threads:
+                tasks.put(None)
+            # passed only in the middle of huge pictures and slow answers of servers; threads are daemons
+            deadline = time.monotonic() + PATIENCE_S
             for thread in threads:
                 thread.join(timeout=max(0.0, deadline - time.monotonic()))
-            self.busy_s = busy_before_s + work.busy_s
 
-    def _wait_for(self, batch: _OpenBatch, work: _Work) -> None:
+    def _wait_for(self, batch: _OpenBatch) -> None:
         started = time.perf_counter()
-        work.wait_for(batch)
+        for _ in batch.rows:
+            seconds, failure = batch.done.get()
+            self.busy_s += seconds
+            if failure is not None:
+                raise failure
         self.waited_s += time.perf_counter() - started
 
 
@@ -167,91 +176,51 @@ class Loader:
 class _OpenBatch:
     rows: Sequence[int]
     pixels: npt.NDArray[np.uint8]
-    missing: int  # images that are not decoded yet
     problems: dict[int, str] = field(default_factory=dict)
     notes: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.digests = np.zeros(len(self.rows), np.uint64)
         self.seen = np.full(len(self.rows), np.nan)
+        # For each image that was worked on: seconds, and a mistake of ours, which belongs to the consumer.
+        self.done: SimpleQueue[tuple[float, BaseException | None]] = SimpleQueue()
 
 
-class _Work:
-    """What the threads and the consumer share, all of it under one lock. It knows no loader, so that an
-    iterator that is forgotten half way is collected, and its threads end."""
-
-    def __init__(self, sources: Sequence[Source], preprocessing: Preprocessing, crops: str) -> None:
-        self.busy_s = 0.0
-        self._sources = sources
-        self._preprocessing = preprocessing
-        self._crops = crops
-        self._tasks: deque[tuple[_OpenBatch, int]] = deque()
-        self._lock = threading.Lock()
-        self._task_added = threading.Condition(self._lock)
-        self._batch_done = threading.Condition(self._lock)
-        self._stopped = False
-        self._failure: BaseException | None = None
-
-    def add(self, batch: _OpenBatch) -> None:
-        with self._lock:
-            self._tasks.extend((batch, place) for place in range(len(batch.rows)))
-            self._task_added.notify_all()
-
-    def wait_for(self, batch: _OpenBatch) -> None:
-        with self._lock:
-            while batch.missing and self._failure is None:
-                self._batch_done.wait()
-            if self._failure is not None:
-                raise self._failure
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stopped = True
-            self._tasks.clear()
-            self._task_added.notify_all()
-
-    def run(self) -> None:
-        """Body of each thread."""
+def _work(
+    tasks: SimpleQueue[tuple[_OpenBatch, int] | None],
+    stopped: threading.Event,
+    sources: Sequence[Source],
+    preprocessing: Preprocessing,
+    crops: str,
+) -> None:
+    """Body of each thread. It knows no loader, so that an iterator that is forgotten is collected, and its threads end."""
+    while (task := tasks.get()) is not None:
+        batch, place = task
+        started, failure = time.perf_counter(), None
         try:
-            while True:
-                with self._lock:
-                    while not self._tasks and not self._stopped:
-                        self._task_added.wait()
-                    if self._stopped:
-                        return
-                    batch, place = self._tasks.popleft()
-                self._decode(batch, place)
-                del batch
-        except (
-            BaseException
-        ) as failure:  # a mistake of ours: it belongs to the consumer, not to a lost thread
-            with self._lock:
-                self._failure = failure
-                self._batch_done.notify_all()
+            if not stopped.is_set():
+                _decode_into(batch, place, sources, preprocessing, crops)
+        except BaseException as error:
+            failure = error
+        batch.done.put((time.perf_counter() - started, failure))
+        del batch, task
 
-    def _decode(self, batch: _OpenBatch, place: int) -> None:
-        started = time.perf_counter()
-        row = batch.rows[place]
-        problem, note = None, ()
-        try:
-            source = self._sources[row]
-            # A catalog's images are read once for both; the digest of a large file takes a second reading.
-            data = read_image(source) if isinstance(source, str) else None
-            image = decode(source if data is None else data, self._preprocessing)
-            note = image.info.get(NOTE, ())
-            crops_of(image, self._preprocessing, self._crops, out=batch.pixels[place])
-            batch.seen[place] = share_seen(image.size, self._preprocessing, self._crops)
-            if isinstance(source, str):
-                batch.digests[place] = file_digest(source) if data is None else bytes_digest(data)
-        except ImageError as error:
-            problem = error.problem
-            batch.pixels[place] = 0
-        with self._lock:
-            self.busy_s += time.perf_counter() - started
-            if problem is not None:
-                batch.problems[int(row)] = problem
-            elif note:
-                batch.notes[int(row)] = note
-            batch.missing -= 1
-            if batch.missing == 0:
-                self._batch_done.notify()
+
+def _decode_into(
+    batch: _OpenBatch, place: int, sources: Sequence[Source], preprocessing: Preprocessing, crops: str
+) -> None:
+    row = batch.rows[place]
+    try:
+        source = sources[row]
+        # A catalog's images are read once for both; the digest of a large file takes a second reading.
+        data = read_image(source) if isinstance(source, str) else None
+        image = decode(source if data is None else data, preprocessing)
+        crops_of(image, preprocessing, crops, out=batch.pixels[place])
+        batch.seen[place] = share_seen(image.size, preprocessing, crops)
+        if isinstance(source, str):
+            batch.digests[place] = file_digest(source) if data is None else bytes_digest(data)
+        if note := image.info.get(NOTE, ()):
+            batch.notes[int(row)] = note
+    except ImageError as error:
+        batch.problems[int(row)] = error.problem
+        batch.pixels[place] = 0

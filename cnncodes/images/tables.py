@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,11 @@ def parse_csv(
     reading: Reading = _AS_USUAL,
     delimiter: str | None = None,
 ) -> Listing:
-    """Read a CSV file whose first line names its columns, in any order.
+    """Read a CSV file whose first line names its columns, in any order; the order of the rows is kept.
 
-    The usual names are known, such as ``filename``, ``path`` or ``image_path``; ``label``, ``class``, ``category`` or
-    ``target``; ``split``, ``subset``, ``fold`` or ``is_valid``; others are named in ``reading``. Columns that are not used
-    are told in the listing's notes. Label and split may be missing or empty; ``nan`` is no label. Fields are separated by
-    commas, semicolons or tabs, quoted as in RFC 4180 (quoted names may contain separators, quotes and line breaks).
-    The order is kept.
+    The usual names are known, such as ``filename`` or ``image_path``; ``label``, ``class`` or ``category``; ``split``, ``fold``
+    or ``is_valid``. Columns that are not used are told in the listing's notes. Label and split may be missing or empty;
+    ``nan`` is no label. Fields are separated by commas, semicolons or tabs, and quoted as in RFC 4180.
 
     Parameters
     ----------
@@ -125,12 +123,19 @@ def parse_csv(
     Raises
     ------
     CatalogError
-        With the number of the line that cannot be used; if an image has two labels, with the numbers of its lines;
-        if the header is missing; if no image is named.
+        With the number of the line that cannot be used, or those of two lines with different labels for an image; if the
+        header is missing; if no image is named.
     """
     header_line = text.lstrip("\r\n").partition("\n")[0]
     delimiter = delimiter or max(",;\t", key=header_line.count)  # the comma where none occurs
-    rows = list(_csv_rows(text, source, delimiter))
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows = [(lines.line_num, row) for row in lines if any(row)]
+    except csv.Error as error:
+        raise CatalogError(
+            f"{source}, line {lines.line_num} cannot be read: {error}.",
+            'Quote fields as in "a ""quoted"" name.jpg",cat.',
+        ) from error
     header = rows.pop(0)[1] if rows else []
     for number, row in rows:
         if len(row) > len(header):
@@ -154,15 +159,10 @@ def _parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Li
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            value = files.parse_json(line)
-        except ValueError as error:
-            raise CatalogError(
-                f"{source}, line {number} is no JSON: {error}.", "Write one object a line."
-            ) from error
-        if not isinstance(value, dict):
-            raise CatalogError(f"{source}, line {number} is no JSON object.", "Write one object a line.")
-        records.append((number, value))
+        with files.reading(f"{source}, line {number}", CatalogError, "Write one JSON object a line."):
+            if not isinstance(value := files.parse_json(line), dict):
+                raise ValueError("it is no JSON object")
+            records.append((number, value))
     header = list(dict.fromkeys(key for _, record in records for key in record))
     numbers = [number for number, _ in records]
     table = _Table(
@@ -312,10 +312,7 @@ def _split_codes(
 ) -> Mapping[str, int] | None:
     """Split of each value of a column, None if it says something else, as folds do that are numbered.
 
-    Raises
-    ------
-    CatalogError
-        For a value that is not known in a column that says splits: by its name, the words of a person, or other values.
+    A value that is not known is an error in a column that says splits: by its name, the words of a person, or other values.
     """
     codes: dict[str, int | None] = {}
     for value in set(values):
@@ -345,19 +342,6 @@ def _no_text(what: str, kind: str) -> CatalogError:
         f"{what} holds {kind}, and a name or a number is needed.",
         "Name another column, or write the images to files and their paths to the table.",
     )
-
-
-def _csv_rows(text: str, source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for row in reader:
-            if any(row):
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise CatalogError(
-            f"{source}, line {reader.line_num} cannot be read: {error}.",
-            'Quote fields as in "a ""quoted"" name.jpg",cat.',
-        ) from error
 
 
 def _mend_names(listing: Listing) -> None:
@@ -410,7 +394,7 @@ def read_text(path: str) -> str:
     CatalogError
         If the file cannot be read.
     """
-    try:
+    with files.reading(repr(path), CatalogError, "Give a readable list or CSV file."):
         with files.open_file(path) as file:
             first = file.read(2)
         encoding = "utf-8-sig"
@@ -420,20 +404,14 @@ def read_text(path: str) -> str:
             encoding = "utf-16-be" if first[0] == 0 else "utf-16-le"
         errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
         return files.read_text(path, limit=files.LARGEST_TEXT, encoding=encoding, errors=errors)
-    except (OSError, ValueError) as error:
-        raise CatalogError(
-            f"{path!r} cannot be read: {getattr(error, 'strerror', None) or error}.",
-            "Give a readable list or CSV file.",
-        ) from error
 
 
 def parse_list(text: str, root: str, source: str = "the list") -> Listing:
-    """Read a list: one image a line, ``path label``.
+    """Read a list: one image a line, ``path label``; the order is kept.
 
     A tab, where there is one, divides; else the path goes to the last word that ends in the suffix of an image, or
-    to the last blank where no word does. So both may contain blanks, and ``my cat.jpg`` has no label. Blanks at both
-    ends of a line, a path or a label are no part of it. Empty lines, lines that begin with ``#`` (a file ``#1.jpg`` is
-    written ``./#1.jpg``) and a first line ``filename label`` are skipped. The order is kept.
+    to the last blank where no word does. So both may contain blanks, and ``my cat.jpg`` has no label. Empty lines, lines that
+    begin with ``#`` (a file ``#1.jpg`` is written ``./#1.jpg``) and a first line ``filename label`` are skipped.
 
     Parameters
     ----------
@@ -446,8 +424,8 @@ def parse_list(text: str, root: str, source: str = "the list") -> Listing:
     Raises
     ------
     CatalogError
-        With the number of the line that cannot be used; if an image has two labels, with the numbers of its lines; or
-        if no image is named.
+        With the number of the line that cannot be used, or those of two lines with different labels for an image; or if no
+        image is named.
     """
     listing = Listing(root)
     lines: list[int] = []

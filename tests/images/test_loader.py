@@ -133,16 +133,16 @@ def test_memory_that_the_caller_hands_out_is_used(photos: Catalog) -> None:
 def test_leaving_early_stops_the_threads_after_the_image_that_each_is_at(
     way: str, photos: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    huge, begun, stopped = photos.subset(np.arange(23).repeat(20)), [], threading.Event()
-    stop, decode_one = loader._Work.stop, loader._Work._decode
+    huge, begun, gate = photos.subset(np.arange(23).repeat(20)), [], threading.Event()
+    decode_into = loader._decode_into
 
-    def gated(work: loader._Work, batch: loader._OpenBatch, place: int) -> None:
+    def gated(batch: loader._OpenBatch, place: int, *arguments: object) -> None:
         begun.append(place)
-        assert batch.rows[place] < 100 or stopped.wait(600)  # nobody asks for more than two batches of 50
-        decode_one(work, batch, place)
+        assert batch.rows[place] < 100 or gate.wait(600)  # nobody asks for more than two batches of 50
+        decode_into(batch, place, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loader._Work, "_decode", gated)
-    monkeypatch.setattr(loader._Work, "stop", lambda work: (stop(work), stopped.set()))
+    monkeypatch.setattr(loader, "_decode_into", gated)
+    monkeypatch.setattr(loader, "PATIENCE_S", 0.0)
     batches = iter(Loader(huge, split(len(huge), 50), SMALL, workers=3, ahead=9))
     next(batches)
     if way == "close":
@@ -159,6 +159,7 @@ def test_leaving_early_stops_the_threads_after_the_image_that_each_is_at(
                 raise kind
     del batches
     gc.collect()
+    gate.set()
     wait_for_threads()
     assert len(begun) <= 100 + 3
 
