@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -249,22 +250,11 @@ def write_verdicts(
 
 
 def _line(verdict: Verdict) -> tuple[object, ...]:
-    numbers = (
-        verdict.margin,
-        verdict.score_true,
-        verdict.score_predicted,
-        verdict.probability_true,
-        verdict.probability_predicted,
-        verdict.loss,
-    )
+    name, true, predicted, rank, *numbers = dataclasses.astuple(verdict)
     return (
-        visible(verdict.name),
-        visible(verdict.true),
-        visible(verdict.predicted),
-        "yes" if verdict.correct else "no",
-        verdict.rank_true,
+        visible(name), visible(true), visible(predicted), "yes" if verdict.correct else "no", rank,
         *("" if number is None else f"{number:.6g}" for number in numbers),
-    )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

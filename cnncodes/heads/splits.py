@@ -31,6 +31,7 @@ HELD_OUT = 0.2  # of each class, to test
 SAME_PICTURE = 0.0005
 MOST_PAIRS = 4 * 10**8  # of codes that are compared; so many take about a minute on two cores
 _EQUAL = 1e-10  # cosine distance of two codes of one picture: rounding
+_ROWS = 2**14  # fitted ones at a time
 WATCHED = 0.1  # of each class of the images to fit, where a training has to choose an epoch
 
 _NONE, _TRAIN, _VAL, _TEST = (SPLITS.index(name) for name in ("none", "train", "val", "test"))
@@ -266,8 +267,10 @@ def _same_pictures(codes: CodesFile, stage: str, fitted: np.ndarray, tested: np.
     """Whether each tested row has the code of a fitted one, but for rounding: bool ``[tested]``."""
     if not len(fitted) or not len(tested):
         return np.zeros(len(tested), np.bool_)
-    there, asked = (mean_of_crops(codes.read(stage, rows)) for rows in (fitted, tested))
-    distance = nearest(there, asked, 1)[1][:, 0]
+    asked, distance = mean_of_crops(codes.read(stage, tested)), np.full(len(tested), np.inf)
+    for start in range(0, len(fitted), _ROWS):  # there may be no memory for all of them
+        there = mean_of_crops(codes.read(stage, fitted[start : start + _ROWS]))
+        distance = np.minimum(distance, nearest(there, asked, 1)[1][:, 0])
     apart = distance[distance > _EQUAL]
     if not len(apart):  # all images have one code, which tells nothing
         return np.zeros(len(tested), np.bool_)

@@ -33,10 +33,8 @@ from cnncodes.weights import read_arrays, write_arrays
 
 Array = npt.NDArray[Any]
 
-SIDE_BY_SIDE = {
-    "cpu": 64,
-    "gpu": 4096,
-}  # columns that cost about as much as reading the rows: so many values of C go together
+#: Columns of unknowns that cost about as much as reading the rows: so many values of C are solved together.
+SIDE_BY_SIDE = {"cpu": 64, "gpu": 4096}
 BELOW = 2  # so many values of C in succession that are worse than the best end the search
 
 
@@ -56,28 +54,23 @@ class HeldOutRows:
         split: Split,
         labels: Array,
         classes: Sequence[str],
-        folds: int,
-        seed: int,
+        options: dict[str, Any],
         *,
         several: bool,
         optional: bool,
     ) -> HeldOutRows:
         """``several`` values of C, or one to judge; with ``optional`` nothing is held out where that is impossible."""
-        check_labels(labels[split.train], classes)
-        rows = np.concatenate([split.train, split.choose])
-        if len(split.choose):
-            fold, how = (
-                np.repeat([TRAINING, 0], [len(split.train), len(split.choose)]),
-                f"val split of {len(split.choose)} images",
-            )
-        else:
+        train, choose = split.train, split.choose
+        check_labels(labels[train], classes)
+        rows, how = np.concatenate([train, choose]), f"val split of {len(choose)} images"
+        fold = np.where(np.arange(len(rows)) < len(train), TRAINING, 0)
+        if not len(choose):
             try:
-                fold, how = stratified_folds(labels[split.train], folds, classes, seed=seed)
+                fold, how = stratified_folds(labels[train], options["folds"], classes, seed=options["seed"])
             except HeadError:
                 if several or not optional:
                     raise
-                fold, how = np.full(len(rows), TRAINING), ""
-        final = np.arange(len(rows)) < (len(rows) if several else len(split.train))
+        final = np.arange(len(rows)) < (len(rows) if several else len(train))
         order = np.argsort(rows, kind="stable")
         return cls(rows[order], labels[rows][order], fold[order], final[order], how)
 
@@ -140,12 +133,8 @@ class BlockFit:
         total, full = (sums.sum(0) + others).cpu().numpy(), None
         if whole:
             full = np.empty((D, D))
-            full[:-1, :-1], full[-1, :-1], full[:-1, -1], full[-1, -1] = (
-                gram.cpu().numpy(),
-                total,
-                total,
-                blocks.n,
-            )
+            full[:-1, :-1], full[-1, -1] = gram.cpu().numpy(), blocks.n
+            full[-1, :-1] = full[:-1, -1] = total
         del gram
         if self.kind == "softmax":
             centre = total / blocks.n
@@ -158,75 +147,52 @@ class BlockFit:
     def solve(self, W: Array, Cs: Sequence[float], sets: Sequence[int], tolerance: float) -> Array:
         """Minimisers [d + 1, C, S, columns] for each C and training set, all from the start ``W`` [d + 1, S, columns]."""
         blocks, one = self.blocks, self.kind == "svm"
-        each = [
-            (C, place, k)
-            for C in Cs
-            for place in range(len(sets))
-            for k in (range(self.columns) if one else (0,))
-        ]
+        grid = np.meshgrid(Cs, sets, np.arange(self.columns if one else 1), indexing="ij")
+        each_C, each_set, k = (part.ravel() for part in grid)
+        costs = self._weights[each_set]  # [P, K], as .choice.svm_problems and .choice.softmax_costs have them
+        if one:
+            k = k + (self.K == 2)
+            against = costs[:, :1] if self.K == 2 else 1.0
+            costs = np.where(np.arange(self.K) == k[:, None], costs, against)
+        costs = each_C[:, None] * costs * (0.5 if self.K == 2 and not one else 1.0)
         started = np.repeat(W[:, None], len(Cs), axis=1)
-        flat = started.reshape(len(W), len(each), -1)
-        groups = -(
-            -72 * started.size // max(self.limits.memory // 4, 1)
-        )  # unknowns, gradient, directions and copies
-        for group in np.array_split(np.arange(len(each)), min(groups, len(each))):
-            table = np.array([self._costs(each[p][0], sets[each[p][1]], each[p][2]) for p in group])
-            numbers = np.array([sets[each[p][1]] for p in group])
+        flat = started.reshape(len(W), len(k), -1)
+        room = max(self.limits.memory // 4, 1)  # for unknowns, gradient, directions and copies, 72 bytes each
+        for group in np.array_split(np.arange(len(k)), min(-(-72 * started.size // room), len(k))):
+            table = costs[group]
+            totals = _without_codes(table * self._counts[each_set[group]])
             problems = Problems(
-                self.labels, self._used, blocks.put(numbers), blocks.put(table, blocks.dtype),
-                blocks.put(np.array([self._positive(each[p][2]) for p in group])) if one else None,
-                None if one else blocks.put(_without_codes(table * self._counts[numbers]), blocks.sums),
+                self.labels, self._used, blocks.put(each_set[group]), blocks.put(table, blocks.dtype),
+                blocks.put(k[group]) if one else None, None if one else blocks.put(totals, blocks.sums),
             )  # fmt: skip
             unknowns = blocks.put(flat[:, group], blocks.sums)
             minimise(unknowns, problems, blocks, self.axes, tolerance)
             flat[:, group] = unknowns.cpu().numpy()
         return flat.reshape(started.shape)
 
-    def _positive(self, k: int) -> int:
-        return 1 if self.K == 2 else k
-
-    def _costs(self, C: float, place: int, k: int) -> Any:
-        """Of a row of each class, as :func:`.choice.svm_problems` and :func:`.choice.softmax_costs` have them."""
-        weights, k = self._weights[place], self._positive(k)
-        if self.kind == "softmax":
-            return C * weights * (0.5 if self.K == 2 else 1.0)
-        against = weights[0] if self.K == 2 else 1.0
-        return C * np.where(np.arange(self.K) == k, weights, against)
-
     def choose(self, candidates: Sequence[float], began: float) -> tuple[Choice, Array]:
         """The choice of C, and where the final fit can start: unknowns [d + 1, columns]. Goes on from the saved state."""
-        W = np.zeros((self.blocks.d + 1, self.folds, self.columns))
         held = np.flatnonzero(self.held.fold != TRAINING)
         sample = held[:: -(-len(held) * self.K * 256 // self.limits.memory)]  # fits the temperature
         key = hashlib.sha256(self._digest.digest() + repr(candidates).encode()).hexdigest()
-        accuracy: list[list[float]] = []
-        best, scores = W.mean(1), np.zeros((len(sample), self.K))
-        if (saved := _saved(self.limits.state, key)) is not None:
-            accuracy, W, best, scores = (
-                saved[1]["accuracy"],
-                saved[0]["W"],
-                saved[0]["best"],
-                saved[0]["scores"],
-            )
+        W = np.zeros((self.blocks.d + 1, self.folds, self.columns))
+        kept, accuracy = _saved(self.limits.state, key)
+        kept = kept or {"W": W, "best": W.mean(axis=1), "scores": np.zeros((len(sample), self.K))}
         kind = "cpu" if self.blocks.device.is_cpu else "gpu"
         together = max(1, SIDE_BY_SIDE[kind] // (self.folds * self.columns))
         while len(accuracy) < len(candidates) and not _falls(accuracy):
             Cs = candidates[len(accuracy) : len(accuracy) + together]
             self.blocks.step = f"C = {', '.join(f'{C:g}' for C in Cs)}"
-            solved = self.solve(W, Cs, range(self.folds), TOLERANCE)
+            solved = self.solve(kept["W"], Cs, range(self.folds), TOLERANCE)
             for place in range(len(Cs)):
-                W = solved[:, place]
-                shares, found = self._judge(W, sample)
+                kept["W"] = solved[:, place]
+                shares, scores = self._judge(kept["W"], sample)
+                if not accuracy or np.mean(shares) > max(map(np.mean, accuracy)) + 1e-9:
+                    kept |= {"best": kept["W"].mean(axis=1), "scores": scores}
                 accuracy.append(shares)
-                if (
-                    int(np.argmax([np.mean(each) + 1e-9 * -k for k, each in enumerate(accuracy)]))
-                    == len(accuracy) - 1
-                ):
-                    best, scores = W.mean(axis=1), found
             if self.limits.state is not None:
-                arrays = {"W": W, "best": best, "scores": scores}
-                write_arrays(self.limits.state, arrays, {"key": key, "accuracy": accuracy}, overwrite=True)
-        return self._choice(candidates, np.array(accuracy), scores, sample, began), best
+                write_arrays(self.limits.state, kept, {"key": key, "accuracy": accuracy}, overwrite=True)
+        return self._choice(candidates, np.array(accuracy), kept["scores"], sample, began), kept["best"]
 
     def _choice(
         self, candidates: Sequence[float], accuracy: Array, scores: Array, sample: Array, began: float
@@ -295,9 +261,7 @@ def fit_in_blocks(
     check_options(kind=kind, class_weight=class_weight)
     candidates, (numbers, classes) = candidates_of(options["C"]), labels
     several = len(candidates) > 1
-    held = HeldOutRows.of(
-        split, numbers, classes, options["folds"], options["seed"], several=several, optional=optional
-    )
+    held = HeldOutRows.of(split, numbers, classes, options, several=several, optional=optional)
     fit = BlockFit(file, stage, held, classes, kind, normalisation, class_weight, limits)
     judged, start = None, np.zeros((fit.blocks.d + 1, fit.columns))
     if fit.folds:
@@ -305,10 +269,8 @@ def fit_in_blocks(
     C = candidates[0] if judged is None else judged.best
     weight, bias = fit.final(C, start)
     head = Head(kind, weight, bias, fit.blocks.record, C, fit.classes, judged.temperature if judged else None)
-    used = "newton in blocks of rows"
-    result = FitResult(
-        head, judged if several else None, int(held.final.sum()), used, time.perf_counter() - began
-    )
+    rows, used = int(held.final.sum()), "newton in blocks of rows"
+    result = FitResult(head, judged if several else None, rows, used, time.perf_counter() - began)
     return result, judged, fit.likeness
 
 
@@ -330,12 +292,12 @@ def _falls(accuracy: Sequence[Sequence[float]]) -> bool:
     return len(means) > BELOW and max(means[-BELOW:]) < max(means[:-BELOW])
 
 
-def _saved(state: Path | None, key: str) -> tuple[dict[str, Array], dict[str, Any]] | None:
-    """What an earlier, interrupted fit of the same rows and options left."""
+def _saved(state: Path | None, key: str) -> tuple[dict[str, Array], list[list[float]]]:
+    """Arrays and accuracies that an earlier, interrupted fit of the same rows and options left."""
     if state is None or not state.is_file():
-        return None
+        return {}, []
     try:
         arrays, record = read_arrays(state)
     except CnnCodesError:  # half a file, or another's
-        return None
-    return (arrays, record) if record is not None and record.get("key") == key else None
+        return {}, []
+    return (arrays, record["accuracy"]) if record is not None and record.get("key") == key else ({}, [])

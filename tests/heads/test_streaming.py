@@ -12,8 +12,8 @@ from made_codes import write_codes
 
 from cnncodes.codes import CodesFile
 from cnncodes.core.errors import HeadError
+from cnncodes.heads import codes_fit as codes_fit_module
 from cnncodes.heads import fit_linear
-from cnncodes.heads import linear_model as linear_model_module
 from cnncodes.heads import streaming as streaming_module
 
 TRAIN, VAL, TEST = 1, 2, 3
@@ -41,7 +41,7 @@ def in_blocks(monkeypatch):
 
     def fit(codes, memory=2**30, layer="pool5", **options):
         with monkeypatch.context() as patch:
-            patch.setattr(linear_model_module._Task, "_bytes_in_memory", lambda *_: 2**60)
+            patch.setattr(codes_fit_module._Task, "_bytes_in_memory", lambda *_: 2**60)
             return fit_linear(codes, layer=layer, memory=memory, device="cpu", **options)
 
     return fit
