@@ -22,11 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from cnncodes.advice import advise, load_recipe
-from cnncodes.advice.decision import decide
 from cnncodes.advice.demo_images import write_digits
 from cnncodes.advice.evidence import Evidence
+from cnncodes.advice.reasons import decide
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes import extract
+from cnncodes.core.records import from_value
 from cnncodes.evaluation import evaluate
 from cnncodes.heads import fit_linear
 from cnncodes.heads.linear_model import network_model
@@ -124,21 +125,26 @@ def follow(name: str, catalog: Catalog, weights: Weights, train: int, passes: in
     with tempfile.TemporaryDirectory() as folder:
         if recipe.method == "linear":
             codes = Path(folder) / "codes.h5"
-            extract(catalog, codes, weights, layers=recipe.extract.layers, device="cpu")
+            extract(
+                catalog,
+                codes,
+                weights,
+                layers=recipe.extract.layers,
+                crops=recipe.extract.crops,
+                device="cpu",
+            )
             head = recipe.head
             model = fit_linear(
                 codes, layer=head.layer, kind=head.kind, C=head.C, normalisation=head.normalize
             ).model
-            return evaluate(model, codes, split="test", temperature=False).evaluation.top1
+            return evaluate(model, codes, split="test").evaluation.top1
         epochs = int(np.clip(passes // train, 4, recipe.training_settings().epochs))
         settings = recipe.training_settings(epochs=epochs, batch_size=min(32, max(8, train // 4)))
         result = finetune(watched_inside(catalog), weights, Path(folder) / "run", settings, device="cpu")
         tuned = load_weights(str(result.model))
         model = network_model(tuned)
         rows = np.flatnonzero(catalog.splits == TEST)
-        return evaluate(
-            model, catalog.subset(rows), split="all", weights=tuned, device="cpu", temperature=False
-        ).evaluation.top1
+        return evaluate(model, catalog.subset(rows), split="all", weights=tuned, device="cpu").evaluation.top1
 
 
 def watched_inside(catalog: Catalog) -> Catalog:
@@ -192,9 +198,11 @@ def sweep(lines: list[dict]) -> str:
     cases = cases_of(lines)
     regret: dict[float, dict[tuple[str, str, str], float]] = {value: {} for value in SWEPT}
     for value in SWEPT:
-        numbers = dataclasses.replace(load_thresholds(), similar_standard_errors=value)
+        numbers = dataclasses.replace(
+            load_thresholds(), similar_standard_errors=value, few_shot_per_class=0.5
+        )
         for case, found in cases.items():
-            recipe = "-".join(decide(Evidence.from_values(found["advice"]["evidence"]), numbers)[:2])
+            recipe = decide(from_value(found["advice"]["evidence"], Evidence), numbers).recipe
             best = max(found[name]["top1"] for name in RECIPES)
             regret[value][case] = 100 * (best - found[recipe]["top1"])
     rows = ["\n| similar_standard_errors | regret, points | at worst |", "| ---: | ---: | ---: |"]

@@ -1,4 +1,4 @@
-"""Decide: from the evidence to one of four recipes, with the reasons, the runner-up and the command to run.
+"""Advice: from the images to one of five recipes, with the reasons, the runner-up and the command to run.
 
 The two questions are those of CS231n's transfer learning notes: are there many images, and are they like those
 that the weights were trained on? The answers come from the figures and from ``thresholds.toml``.
@@ -10,25 +10,17 @@ import json
 import os
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from cnncodes.advice.evidence import Evidence, judge, measure_size
+from cnncodes.advice.evidence import judge, measure_size
 from cnncodes.advice.facts import Fact, Finding, upgraded
 from cnncodes.advice.findings import find_problems
 from cnncodes.advice.fits import Fits, measure_fits
-from cnncodes.advice.reasons import (
-    close_reason,
-    knows_little,
-    opposite,
-    runner_up_reason,
-    similarity_reason,
-    size_is_closer,
-    size_reason,
-)
+from cnncodes.advice.reasons import Verdict, decide
 from cnncodes.advice.recipe import Recipe, load_recipe
 from cnncodes.advice.sample import MOST_IMAGES, Gathered, extract_sample
 from cnncodes.advice.sentences import finding_value, reason_of
-from cnncodes.advice.thresholds import Thresholds, load_thresholds
+from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.core.files import parse_json, reading
@@ -36,14 +28,13 @@ from cnncodes.core.records import from_value, to_value
 from cnncodes.heads.splits import SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
+from cnncodes.images.preprocess import CROPS
 from cnncodes.networks import stage_table
 from cnncodes.weights.preprocessing import Fit, fit_word
 
 if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights, Weights
 
-Amount = Literal["small", "large"]
-Similarity = Literal["similar", "different"]
 DAMAGED_ADVICE = "The file is damaged, or was written by another version of cnncodes; ask for advice again."
 
 
@@ -72,23 +63,19 @@ class Option:
     method: str = ""
 
 
-@dataclass(frozen=True)
-class Advice:
+@dataclass(frozen=True, kw_only=True)
+class Advice(Verdict):
     """A recipe, and why.
 
     Parameters
     ----------
-    evidence : Evidence
-        What was measured.
-    amount : {"small", "large"}
-    similarity : {"similar", "different"}
+    evidence, thresholds, amount, similarity
+        See :class:`cnncodes.advice.reasons.Verdict`.
     advised, runner_up : Option
     warnings : tuple of Finding
         What is wrong, or may be wrong, with the data.
     unreadable : dict of str to str
         Every image looked at that cannot be read, with the reason.
-    thresholds : Thresholds
-        The numbers that decided.
     untrained : bool
         Whether the weights are random numbers, of which similar and different say little.
     split : dict
@@ -101,14 +88,10 @@ class Advice:
         How photographs should become squares; None: as the weights say, or a person.
     """
 
-    evidence: Evidence
-    amount: Amount
-    similarity: Similarity
     advised: Option
     runner_up: Option
     warnings: tuple[Finding, ...]
     unreadable: dict[str, str]
-    thresholds: Thresholds
     untrained: bool = False
     split: dict[str, Any] = field(default_factory=dict)
     seen: float | None = None
@@ -117,27 +100,9 @@ class Advice:
 
     @property
     def reasons(self) -> tuple[Fact, ...]:
-        """Why the set is small or large, why the images are similar or different, and whether all of a photograph should be seen."""
-        return (
-            size_reason(self.evidence, self.thresholds, self.amount),
-            similarity_reason(self.evidence, self.thresholds, self.similarity),
-            *(() if self.fits is None else (Fact("fit", to_value(self.fits) | {"chosen": self.fit}),)),
-        )
-
-    @property
-    def close(self) -> Fact | None:
-        """What else it could easily have been, and how to compare; None where the case is clear."""
-        return close_reason(self.evidence, self.thresholds, self.amount, self.similarity)
-
-    @property
-    def runner_up_reason(self) -> Fact:
-        """Why it is the next best, and what would make it the best."""
-        return runner_up_reason(self.evidence, self.thresholds, self.amount, self.similarity)
-
-    @property
-    def recipe(self) -> str:
-        """Name of the advised recipe."""
-        return self.advised.recipe
+        """Why this recipe, as its verdict says, and whether all of a photograph should be seen."""
+        fits = () if self.fits is None else (Fact("fit", to_value(self.fits) | {"chosen": self.fit}),)
+        return (*super().reasons, *fits)
 
     @property
     def command(self) -> str:
@@ -223,7 +188,7 @@ def advise(
     Raises
     ------
     HeadError
-        If there are fewer than two classes with images, or too few to judge by.
+        If there are fewer than two classes with images that can be read.
     OptionError
         If the thresholds cannot be used.
     """
@@ -234,26 +199,22 @@ def advise(
     size, rows = measure_size(catalog, split, seed)
     compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
     sample = extract_sample(catalog, rows, weights, images, compute, gathered)
-    evidence = judge(sample, size)
-    amount, similarity = decide(evidence, numbers)
+    verdict = decide(judge(sample, size), numbers)
     fits: Fits | None = None
     advised: Fit | None = None
-    if fit is None and weights.preprocessing.fit == "shorter" and sample.median_seen < numbers.little_seen:
-        fits = measure_fits(catalog, weights, sample, evidence.best_late.stage, compute)
-        ten = load_recipe(f"{amount}-{similarity}").extract.crops.startswith("ten")  # see more, too
+    shorter = fit is None and weights.preprocessing.fit == "shorter"
+    if shorter and verdict.similarity and sample.median_seen < numbers.little_seen:
+        fits = measure_fits(catalog, weights, sample, verdict.evidence.best_late.stage, compute)
+        ten = load_recipe(verdict.recipe).extract.crops.startswith("ten")  # see more, too
         fit = advised = "pad" if fits.better(numbers.fit_standard_errors) and not ten else None
-    other = next_best(evidence, numbers, amount, similarity)
     words = data if data is not None else shlex.quote(str(catalog.root))
     words += f" --fit {fit_word(fit)}" if fit else ""
     return Advice(
-        evidence=evidence,
-        amount=amount,
-        similarity=similarity,
-        advised=_option(f"{amount}-{similarity}", evidence, numbers, weights, words),
-        runner_up=_option(other, evidence, numbers, weights, words),
-        warnings=find_problems(catalog, rows, identical_files(catalog), sample, evidence, numbers),
+        **vars(verdict),
+        advised=_option(verdict.recipe, verdict, weights, words),
+        runner_up=_option(verdict.next_best, verdict, weights, words),
+        warnings=find_problems(catalog, rows, identical_files(catalog), sample, verdict.evidence, numbers),
         unreadable=sample.problems,
-        thresholds=numbers,
         untrained=weights.origin == "random",
         split=rows.record(catalog),
         seen=sample.median_seen,
@@ -262,37 +223,17 @@ def advise(
     )
 
 
-def decide(evidence: Evidence, thresholds: Thresholds) -> tuple[Amount, Similarity]:
-    """Small or large, similar or different."""
-    size, earlier = evidence.size, evidence.best_earlier
-    large = size.train >= thresholds.large_images and size.median_per_class >= thresholds.large_per_class
-    different = knows_little(evidence, thresholds) or (
-        earlier is not None and earlier.behind > thresholds.similar_standard_errors * earlier.behind_se
-    )
-    amount: Amount = "large" if large else "small"
-    similarity: Similarity = "different" if different else "similar"
-    return amount, similarity
-
-
-def next_best(evidence: Evidence, thresholds: Thresholds, amount: Amount, similarity: Similarity) -> str:
-    """The recipe on the other side of the closer of the two decisions."""
-    if size_is_closer(evidence, thresholds, similarity):
-        return f"{opposite(amount)}-{similarity}"
-    return f"{amount}-{opposite(similarity)}"
-
-
-def expected_seconds(recipe: Recipe, evidence: Evidence, thresholds: Thresholds, weights: Weights) -> float:
+def expected_seconds(recipe: Recipe, verdict: Verdict, weights: Weights) -> float:
     """Time to follow a recipe, from the rate measured on the sample; the fit of a linear head is not counted.
 
     Linear: one forward pass for each image and crop. Training: each epoch a pass for each image, and the
     gradients' part for what learns, by its share of the multiply-adds. What caching saves is not counted.
     """
-    size, rate = evidence.size, evidence.images_per_second
-    if recipe.training is None or recipe.method == "linear":
-        crops = {"mirror": 2, "mirror-mean": 2, "ten": 10, "ten-mean": 10}
-        return size.images * (crops.get(recipe.extract.crops, 1) if recipe.extract else 1) / rate
+    size, rate = verdict.evidence.size, verdict.evidence.images_per_second
+    if recipe.method == "linear":
+        return size.images * CROPS[recipe.extract.crops] / rate
     freeze = recipe.for_network(weights.architecture).training.freeze
-    cost = 1.0 + (thresholds.training_cost - 1.0) * learning_share(weights, freeze)
+    cost = 1.0 + (verdict.thresholds.training_cost - 1.0) * learning_share(weights, freeze)
     return recipe.training.epochs * (size.train * cost + size.val + size.test) / rate
 
 
@@ -308,13 +249,8 @@ def learning_share(weights: Weights, freeze: str) -> float:
     return sum(adds for _, adds in work[first:]) / max(1, sum(adds for _, adds in work))
 
 
-def _option(name: str, evidence: Evidence, thresholds: Thresholds, weights: Weights, data: str) -> Option:
+def _option(name: str, verdict: Verdict, weights: Weights, data: str) -> Option:
     recipe = load_recipe(name)
     chosen = "" if weights.name == "imagenet" else f" --weights {shlex.quote(weights.name)}"
-    return Option(
-        name,
-        recipe.summary,
-        expected_seconds(recipe, evidence, thresholds, weights),
-        f"cnncodes run {data} -o run --recipe {name}{chosen}",
-        recipe.method,
-    )
+    command = f"cnncodes run {data} -o run --recipe {name}{chosen}"
+    return Option(name, recipe.summary, expected_seconds(recipe, verdict, weights), command, recipe.method)

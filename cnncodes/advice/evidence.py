@@ -100,7 +100,7 @@ class Evidence:
     looked_at : int
         Images that were decoded, test images included (for copies between the splits).
     depths : tuple of Depth
-        From the pixels upwards; the last is the deepest stage before the classifier.
+        From the pixels upwards; the last is the deepest stage before the classifier. Empty where no class has two images.
     majority : float
         Accuracy of always naming the largest class, on the judged images.
     confidence : float or None
@@ -118,11 +118,6 @@ class Evidence:
     confidence: float | None
     images_per_second: float
     device: str
-
-    @property
-    def deepest(self) -> Depth:
-        """The last stage before the classifier: fc7 of an AlexNet."""
-        return self.depths[-1]
 
     @property
     def best_late(self) -> Depth:
@@ -173,41 +168,29 @@ def measure_size(catalog: Catalog, rule: SplitRule = "auto", seed: int = 0) -> t
 
 
 def judge(sample: Sample, size: Size) -> Evidence:
-    """Judge every stage on the sample's training rows.
-
-    Parameters
-    ----------
-    sample : Sample
-    size : Size
-    """
+    """Judge every stage on the sample's training rows; raises HeadError if those that can be read are not of two classes."""
     used = sample.fitted & (sample.labels >= 0)
     labels = np.unique(sample.labels[used], return_inverse=True)[1]
-    if len(labels) < 4 or labels.max() < 1 or np.bincount(labels).max() < 2:
+    counts = np.bincount(labels)
+    if len(counts) < 2:
         raise HeadError(
-            f"{len(labels)} readable images to learn from are too few to judge a network by.",
-            "Give at least two classes with two images each, those that are kept to test not counted.",
+            f"the {len(labels)} readable images to learn from are of fewer than two classes.",
+            "Give at least two classes with images that can be read, those that are kept to test not counted.",
         )
-    found = {stage: _judge_stage(codes[used], labels) for stage, codes in sample.codes.items()}
+    judged = sample.codes if len(labels) >= 4 and counts.max() >= 2 else {}
+    found = {stage: _judge_stage(codes[used], labels) for stage, codes in judged.items()}
     # of equal ones the last, as in Evidence.best_late
-    best = max(reversed(sample.late), key=lambda stage: float(found[stage][1].mean()))
+    late = [stage for stage in reversed(sample.late) if stage in found]
+    best = max(late, key=lambda stage: float(found[stage][1].mean()), default="")
     depths = []
     for stage, (near, linear, hint) in found.items():
         difference = linear.astype(np.float64) - found[best][1]
         depths.append(
             Depth(
-                stage,
-                sample.codes[stage].shape[1],
-                sample.grids[stage],
-                float(near.mean()),
-                standard_error(near),
-                float(linear.mean()),
-                standard_error(linear),
-                hint,
-                stage in sample.late,
-                float(difference.mean()),
-                standard_error(difference),
+                stage, sample.codes[stage].shape[1], sample.grids[stage], *mean_and_error(near), *mean_and_error(linear), hint, stage in sample.late,
+                *mean_and_error(difference),
             )
-        )
+        )  # fmt: skip
     return Evidence(
         size=size,
         judged=len(labels),
@@ -225,14 +208,11 @@ def _judge_stage(codes: Array, labels: Array) -> tuple[Array, Array, float]:
     kernel = quick_probes.kernel_of(codes)
     near = quick_probes.neighbour_hits(kernel, labels)
     spectrum = quick_probes.spectrum_of(quick_probes.centred(kernel))
-    return (
-        near,
-        quick_probes.ridge_left_out(spectrum, labels).hits(labels),
-        quick_probes.log_me(spectrum, labels),
-    )
+    linear = quick_probes.ridge_left_out(spectrum, labels).argmax(axis=1) == labels
+    return near, linear, quick_probes.log_me(spectrum, labels)
 
 
-def standard_error(values: Array) -> float:
-    """Of the mean of independent values: sd / sqrt(n)."""
+def mean_and_error(values: Array) -> tuple[float, float]:
+    """Mean of independent values, and its standard error: sd / sqrt(n)."""
     values = np.asarray(values, np.float64)
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -32,18 +32,10 @@ MOST_NAMED = 10  # cases listed per finding
 def find_problems(
     catalog: Catalog, split: Split, same: Array, sample: Sample, evidence: Evidence, thresholds: Thresholds
 ) -> tuple[Finding, ...]:
-    """Everything that should be said about the data.
-
-    Parameters
-    ----------
-    catalog, split, sample, evidence, thresholds
-    same : int64 array [N]
-        Of :func:`cnncodes.images.digests.identical_files`.
-    """
-    part = parts_of(catalog, split)
+    """Everything that should be said about the data; ``same`` is of :func:`cnncodes.images.digests.identical_files`."""
+    part = _parts_of(catalog, split)
     found = [
-        *_unreadable(sample),
-        *_amiss(sample),
+        *_files(sample),
         *_classes(catalog, part),
         *_sizes(catalog, split, evidence, thresholds),
         *_identical(catalog, part, same),
@@ -51,10 +43,10 @@ def find_problems(
         *_strays(catalog, sample, thresholds),
         *_labels(catalog, split, sample, evidence, thresholds),
     ]
-    return tuple(found)
+    return tuple(finding for finding in found if finding.cases or finding.kind == "imbalance")
 
 
-def parts_of(catalog: Catalog, split: Split) -> Array:
+def _parts_of(catalog: Catalog, split: Split) -> Array:
     """What each row is for: 1 to fit or choose with, 3 to test (as :data:`SPLITS`), 0 neither; int64 ``[N]``."""
     part = np.zeros(len(catalog), np.int64)
     part[np.concatenate([split.train, split.choose])] = SPLITS.index("train")
@@ -62,22 +54,14 @@ def parts_of(catalog: Catalog, split: Split) -> Array:
     return part
 
 
-def _unreadable(sample: Sample) -> list[Finding]:
-    if not sample.problems:
-        return []
+def _files(sample: Sample) -> list[Finding]:
+    """Files that cannot be read, and those that are read though something is amiss with them."""
     cases = [Case((name,), values={"reason": reason}) for name, reason in sample.problems.items()]
-    looked = len(sample.rows) + len(cases)
-    return [Finding("unreadable", {"count": len(cases), "looked": looked}, tuple(cases[:MOST_NAMED]))]
-
-
-def _amiss(sample: Sample) -> list[Finding]:
-    """Files that are read though something is amiss with them."""
-    found = []
-    for kind in NOTES:
-        names = [name for name, kinds in sample.notes.items() if kind in kinds]
-        if names:
-            found.append(_listed(kind, [Case((name,)) for name in names]))
-    return found
+    amiss = {kind: [Case((name,)) for name, kinds in sample.notes.items() if kind in kinds] for kind in NOTES}
+    return [
+        _listed("unreadable", cases, looked=len(sample.rows) + len(cases)),
+        *(_listed(kind, of_kind) for kind, of_kind in amiss.items()),
+    ]
 
 
 def _listed(kind: str, cases: list[Case], **values: Any) -> Finding:
@@ -100,24 +84,21 @@ def _classes(catalog: Catalog, part: Array) -> list[Finding]:
     for name in catalog.classes:
         spelled.setdefault("".join(c for c in name.casefold() if c.isalnum()), []).append(name)
     alike = [Case(tuple(names)) for key, names in spelled.items() if key and len(names) > 1]
-    return [finding for finding in (*found, _listed("classes-alike", alike)) if finding.cases]
+    return [*found, _listed("classes-alike", alike)]
 
 
 def _sizes(catalog: Catalog, split: Split, evidence: Evidence, thresholds: Thresholds) -> list[Finding]:
-    found = []
     counts = np.bincount(catalog.labels[split.train], minlength=len(catalog.classes))
     few = np.flatnonzero((counts > 0) & (counts < thresholds.few_per_class))
-    if len(few):
-        cases = [
-            Case((catalog.classes[k],), values={"images": int(counts[k])})
-            for k in few[np.argsort(counts[few])]
-        ]
-        found.append(_listed("few", cases, least=thresholds.few_per_class))
-    size = evidence.size
+    cases = [
+        Case((catalog.classes[k],), values={"images": int(counts[k])}) for k in few[np.argsort(counts[few])]
+    ]
+    found, size = [_listed("few", cases, least=thresholds.few_per_class)], evidence.size
     if size.largest_per_class >= thresholds.imbalance * size.least_per_class:
         values = {"largest": size.largest_class, "most": size.largest_per_class}
-        values |= {"smallest": size.least_class, "least": size.least_per_class}
-        found.append(Finding("imbalance", values))
+        found.append(
+            Finding("imbalance", {**values, "smallest": size.least_class, "least": size.least_per_class})
+        )
     return found
 
 
@@ -131,8 +112,7 @@ def _identical(catalog: Catalog, part: Array, same: Array) -> list[Finding]:
             across.append(case)
         if len(set(catalog.labels[rows][catalog.labels[rows] >= 0].tolist())) > 1:
             contradicting.append(case)
-    found = (_listed("identical-labels", contradicting), _listed("identical", across))
-    return [finding for finding in found if finding.cases]
+    return [_listed("identical-labels", contradicting), _listed("identical", across)]
 
 
 def _case(catalog: Catalog, rows: Iterable[int], **values: Any) -> Case:
@@ -148,8 +128,6 @@ def _near(
     rows = sample.rows[pairs]
     first, second = rows[:, 0], rows[:, 1]
     across = (part[first] != part[second]) & ((same[first] < 0) | (same[first] != same[second]))
-    if not across.any():
-        return []
     cases = [
         _case(catalog, pair, distance=float(distance))
         for pair, distance in zip(rows[across], distances[across], strict=True)
@@ -159,38 +137,28 @@ def _near(
 
 def _strays(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[Finding]:
     """Images of one colour, and images unlike all the others by the last stage that still has positions."""
-    found = []
     empty = np.flatnonzero(sample.one_colour >= thresholds.one_colour)
-    if len(empty):
-        named = empty[np.argsort(-sample.one_colour[empty], kind="stable")][:MOST_NAMED]
-        cases = []
-        for place in named:
-            row = sample.rows[place]
-            share, highest = float(sample.one_colour[place]), highest_of_dark(catalog.reader[row])
-            cases.append(_case(catalog, [row], share=share, highest=highest))
-        dark = [case.values["highest"] for case in cases if case.values["highest"] is not None]
-        values = {
-            "count": len(empty),
-            "listed": len(cases),
-            "dark": len(dark),
-            "highest": max(dark, default=0),
-        }
-        found.append(Finding("one-colour", values, tuple(cases)))
+    cases = []
+    for place in empty[np.argsort(-sample.one_colour[empty], kind="stable")][:MOST_NAMED]:
+        row = sample.rows[place]
+        share, highest = float(sample.one_colour[place]), highest_of_dark(catalog.reader[row])
+        cases.append(_case(catalog, [row], share=share, highest=highest))
+    dark = [case.values["highest"] for case in cases if case.values["highest"] is not None]
+    values = {"count": len(empty), "listed": len(cases), "dark": len(dark), "highest": max(dark, default=0)}
     spatial = [stage for stage in sample.codes if sample.positions[stage] > 1]
     stage = spatial[-1] if spatial else sample.deepest
-    far, ratio = far_from_others(
-        mean_over_positions(sample.codes[stage], sample.positions[stage]), thresholds.stray_distance
-    )
-    other = ~np.isin(far, empty)
-    far, ratio = far[other], ratio[other]
-    if len(far):
-        most = min(MOST_NAMED, at_most(len(sample.rows)))
-        farthest = [
-            _case(catalog, [sample.rows[place]], ratio=float(value))
-            for place, value in zip(far[:most], ratio, strict=False)
-        ]
-        found.append(Finding("far", {"count": len(far)}, tuple(farthest)))
-    return found
+    means = mean_over_positions(sample.codes[stage], sample.positions[stage])
+    far, ratio = far_from_others(means, thresholds.stray_distance)
+    far, ratio = (part[~np.isin(far, empty)] for part in (far, ratio))
+    most = min(MOST_NAMED, at_most(len(sample.rows)))
+    farthest = [
+        _case(catalog, [sample.rows[place]], ratio=float(value))
+        for place, value in zip(far[:most], ratio, strict=False)
+    ]
+    return [
+        Finding("one-colour", values, tuple(cases)),
+        Finding("far", {"count": len(far)}, tuple(farthest)),
+    ]
 
 
 def _labels(
@@ -202,18 +170,16 @@ def _labels(
     """
     known = np.flatnonzero(sample.labels >= 0)
     labels = sample.labels[known]
-    if len(np.unique(labels)) < 2:
+    if len(np.unique(labels)) < 2 or not evidence.depths:
         return []
     stage = max(evidence.depths, key=lambda depth: depth.linear).stage
     kernel = quick_probes.centred(quick_probes.kernel_of(sample.codes[stage][known]))
-    scores = quick_probes.ridge_left_out(quick_probes.spectrum_of(kernel), labels).scores
+    scores = quick_probes.ridge_left_out(quick_probes.spectrum_of(kernel), labels)
     probabilities = quick_probes.calibrated(scores, labels)
     own = probabilities[np.arange(len(labels)), labels]
     other = probabilities.argmax(axis=1)
     largest = probabilities.max(axis=1)
     suspected = np.flatnonzero((own < thresholds.wrong_label) & (largest > thresholds.wrong_label_other))
-    if not len(suspected):
-        return []
     names = [catalog.classes[label] for label in np.unique(catalog.labels[split.train])]
     suspected = suspected[np.argsort(own[suspected], kind="stable")]
     listed = [

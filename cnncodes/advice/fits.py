@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnncodes.advice import quick_probes
-from cnncodes.advice.evidence import standard_error
+from cnncodes.advice.evidence import mean_and_error
 from cnncodes.advice.sample import Sample
 from cnncodes.core.compute import Compute
 from cnncodes.images.catalog import Catalog
@@ -67,14 +67,11 @@ def measure_fits(catalog: Catalog, weights: Weights, sample: Sample, stage: str,
     places = places[np.concatenate(read)]
     labels = np.unique(sample.labels[places], return_inverse=True)[1]
     crop, pad = (_right(codes, labels) for codes in (sample.codes[stage][places], np.concatenate(parts)))
-    gain = pad.astype(np.float64) - crop
-    return Fits(
-        sample.median_seen, stage, len(places), float(crop.mean()), float(pad.mean()), float(gain.mean()),
-        standard_error(gain),
-    )  # fmt: skip
+    gain, gain_se = mean_and_error(pad.astype(np.float64) - crop)
+    return Fits(sample.median_seen, stage, len(places), float(crop.mean()), float(pad.mean()), gain, gain_se)
 
 
 def _right(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Whether the linear judge is right about each image, which it has not seen."""
     spectrum = quick_probes.spectrum_of(quick_probes.centred(quick_probes.kernel_of(codes)))
-    return np.asarray(quick_probes.ridge_left_out(spectrum, labels).hits(labels))
+    return np.asarray(quick_probes.ridge_left_out(spectrum, labels).argmax(axis=1) == labels)

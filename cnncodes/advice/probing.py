@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,13 @@ from cnncodes.advice.sources import Source
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import HeadError, OptionError, nearest
-from cnncodes.evaluation.scores import is_codes
+from cnncodes.evaluation.scores import is_codes, one_path
 from cnncodes.heads.choice import DEFAULT_CS
 from cnncodes.heads.draws import ONE_SHOT_C
 from cnncodes.heads.fit import fit_head
 from cnncodes.heads.normalise import NormalisationKind
 from cnncodes.heads.parallel import run_in_threads
+from cnncodes.heads.splits import compact_labels
 from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.images.digests import file_digests, identical_contents
 
@@ -46,8 +47,6 @@ Data = Catalog | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 #: For rows of length 1; beyond, few rows of many numbers give the same head again.
 CANDIDATES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-
-CODES_SUFFIXES = (".h5", ".hdf5")
 
 
 def probe(
@@ -143,7 +142,9 @@ def probe(
     main = [_loaded(name) for name in main]
     others: list[str | Weights | Source] = [_other(name, chosen) for name in against]
     compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
-    with _folder(keep) as folder:
+    kept = tempfile.TemporaryDirectory(prefix="cnncodes-probe-") if keep is None else nullcontext(str(keep))
+    with kept as folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         found = [source_readers.from_codes(codes, rows, layers)] if codes and not main else []
         for what in [*main, *others]:
             if isinstance(what, Source):
@@ -151,7 +152,9 @@ def probe(
             elif what == source_readers.PIXELS:
                 found.append(source_readers.from_pixels(chosen, workers))
             else:
-                found.append(source_readers.from_weights(load_weights(what), chosen, layers, folder, compute))
+                found.append(
+                    source_readers.from_weights(load_weights(what), chosen, layers, Path(folder), compute)
+                )
         digests = file_digests(chosen) if digests is None else digests[rows]
         result = _judge(found, chosen, _within(pool, rows), digests, protocol, compute.progress)
         return replace(result, against=tuple(source.name for source in found[len(found) - len(against) :]))
@@ -203,13 +206,9 @@ def _judge(
             )
     usable = np.logical_and.reduce([source.usable for source in found])
     pool, notes = _readable(pool, usable, digests)
-    if len(np.unique(catalog.labels[pool.learn])) < 2:
+    labels, classes = compact_labels(catalog, pool.learn)
+    if len(classes) < 2:
         raise HeadError("fewer than two classes have images that can be read.", "See 'cnncodes info DATA'.")
-    present = np.unique(catalog.labels[pool.learn])
-    classes = tuple(catalog.classes[k] for k in present)
-    labels = np.full(len(catalog), -1)
-    for place, k in enumerate(present):
-        labels[catalog.labels == k] = place
     draws, skipped = draw(labels, classes, pool, protocol.shots, protocol.repeats, protocol.seed)
     notes += skipped
     notes += _trained_on_tests(found, digests[np.unique(np.concatenate([each.test for each in draws]))])
@@ -276,12 +275,11 @@ def _open(data: Data) -> tuple[Catalog, Path | None, Array, Array | None]:
     """Catalog, the codes file if it is one, rows that may be used, digests where they are known."""
     if isinstance(data, Catalog):
         return data, None, np.ones(len(data), np.bool_), None
-    paths = [data] if isinstance(data, str | os.PathLike) else list(data)
-    if is_codes(paths):
-        with CodesFile(paths[0]) as file:
+    if is_codes(data):
+        with CodesFile(one_path(data)) as file:
             file.require_complete()
             return file.catalog, file.path, file.state == DONE, file.digests()
-    catalog = read_catalog(paths)
+    catalog = read_catalog(data)
     return catalog, None, np.ones(len(catalog), np.bool_), None
 
 
@@ -301,7 +299,7 @@ def _check_names(codes: Path | None, main: Sequence[str | Weights], against: Seq
     if codes and not main:
         with CodesFile(codes) as file:
             names = [file.settings.weights]
-    names += [Path(name).name if Path(name).suffix.lower() in CODES_SUFFIXES else name for name in against]
+    names += [Path(name).name if is_codes(name) else name for name in against]
     for name in names:
         if names.count(name) > 1:
             raise OptionError(f"'{name}' is compared with itself.", "Name each thing to compare once.")
@@ -311,27 +309,15 @@ def _loaded(weights: str | Weights) -> str | Weights:
     """Weights by name, read now; but random ones, which cannot be missing, when their turn comes: they take memory."""
     from cnncodes.weights import load_weights
 
-    return (
-        load_weights(weights) if isinstance(weights, str) and not weights.startswith("random:") else weights
-    )
+    by_name = isinstance(weights, str) and not weights.startswith("random:")
+    return load_weights(weights) if by_name else weights
 
 
 def _other(name: str, catalog: Catalog) -> str | Weights | Source:
     """What is compared with: a file of features, raw pixels, or weights."""
-    if Path(name).suffix.lower() in CODES_SUFFIXES:
+    if is_codes(name):
         return source_readers.from_features(Path(name), catalog)
     return name if name == source_readers.PIXELS else _loaded(name)
-
-
-@contextmanager
-def _folder(keep: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """Where codes files are written: a folder that stays, or one that goes."""
-    if keep is not None:
-        Path(keep).mkdir(parents=True, exist_ok=True)
-        yield Path(keep)
-        return
-    with tempfile.TemporaryDirectory(prefix="cnncodes-probe-") as folder:
-        yield Path(folder)
 
 
 def _within(pool: Pool, rows: Array) -> Pool:

@@ -6,8 +6,7 @@ gives ridge regression with every image left out once, for all penalties togethe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,29 +22,7 @@ _ROUNDS = 300  # of LogME's fixed point, which settles in ten or, with n < d, in
 _SETTLED = 1e-5  # the evidence is flat there: it is off by the square of this
 
 
-@dataclass(frozen=True, eq=False)
-class Ridge:
-    """Leave-one-out scores of ridge regression on one-hot targets.
-
-    Parameters
-    ----------
-    scores : float64 ndarray [n, K]
-        Of each image by the classifier that was fitted without it.
-    penalty : float
-        The penalty with the least squared leave-one-out error, in units of :data:`PENALTIES`.
-    """
-
-    scores: Array
-    penalty: float
-
-    def hits(self, labels: Array) -> Array:
-        """Whether each image left out was classified rightly: bool ``[n]``."""
-        right: Array = self.scores.argmax(axis=1) == labels
-        return right
-
-
-@dataclass(frozen=True, eq=False)
-class Spectrum:
+class Spectrum(NamedTuple):
     """Eigenvalues (float64 ``[n]``, never negative) and eigenvectors (columns of ``[n, n]``) of a kernel."""
 
     values: Array
@@ -103,12 +80,10 @@ def neighbour_hits(kernel: Array, labels: Array, k: int = NEIGHBOURS) -> Array:
     return hits
 
 
-def ridge_left_out(
-    spectrum: Spectrum, labels: Array, penalties: tuple[float, ...] = PENALTIES, classes: int | None = None
-) -> Ridge:
-    """Ridge regression with a free intercept, every image left out once, exactly and without fitting again.
+def ridge_left_out(spectrum: Spectrum, labels: Array, penalties: tuple[float, ...] = PENALTIES) -> Array:
+    """Scores of ridge regression on one-hot targets with a free intercept, each image's by the fit without it.
 
-    With the centred kernel ``U diag(s) U'`` the fit is ``H Y``, ``H = 11'/n + U diag(s / (s + penalty)) U'``,
+    Exact, and nothing is fitted again. With the centred kernel ``U diag(s) U'`` the fit is ``H Y``, ``H = 11'/n + U diag(s / (s + penalty)) U'``,
     and the residual of an image that is left out is its residual divided by ``1 - H_ii`` (Allen 1974, PRESS;
     Hastie, Tibshirani and Friedman 2009, eq. 7.64).
 
@@ -119,25 +94,26 @@ def ridge_left_out(
     labels : int array [n], 0..K-1
     penalties : tuple of float
         Candidates, in units of the mean eigenvalue; the one with the least squared error is taken.
-    classes : int, optional
-        K, if the last classes have no image.
+
+    Returns
+    -------
+    float64 ndarray [n, K]
     """
     n = len(labels)
-    targets = np.eye(classes or int(labels.max()) + 1)[labels]  # [n, K]
+    targets = np.eye(int(labels.max()) + 1)[labels]  # [n, K]
     projected = spectrum.vectors.T @ (targets - targets.mean(axis=0))
     squares = spectrum.vectors**2
     unit = float(spectrum.values.mean()) or 1.0
-    best: tuple[float, Ridge] | None = None
+    least, scores = np.inf, targets
     for penalty in penalties:
         shrink = spectrum.values / (spectrum.values + penalty * unit)
         fitted = targets.mean(axis=0) + spectrum.vectors @ (shrink[:, None] * projected)
         own = np.clip(1.0 / n + squares @ shrink, None, 1.0 - 1e-9)
         residual = (targets - fitted) / (1.0 - own)[:, None]
         error = float((residual**2).sum())
-        if best is None or error < best[0]:
-            best = error, Ridge(targets - residual, penalty)
-    assert best is not None
-    return best[1]
+        if error < least:
+            least, scores = error, targets - residual
+    return scores
 
 
 def log_me(spectrum: Spectrum, labels: Array) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,14 +14,10 @@ from cnncodes.advice.recipe_check import Draft, Flaw
 from cnncodes.advice.recipe_schema import (
     FILES,
     ExtractSettings,
-    FinetuneFile,
     HeadSettings,
-    LinearFile,
     Method,
-    TrainFile,
     When,
 )
-from cnncodes.advice.toml_text import toml_value
 from cnncodes.core.errors import CnnCodesError, OptionError, nearest
 from cnncodes.core.files import parse_toml, read_text
 from cnncodes.core.outputs import write_whole
@@ -354,21 +351,12 @@ def _finish(draft: Draft, name: str, assignments: Iterable[str], options: Mappin
             f"{len(flaws)} options cannot be used:\n{listed}", "Correct them, or leave them out."
         )
     assert method is not None
-    file = from_value(draft.file_values(method, images), FILES[method])
-    parts: dict[str, Any] = {
-        "summary": file.summary,
-        "method": method,
-        "source": file.source,
-        "when": file.when,
-    }
-    if isinstance(file, LinearFile):
-        parts["fit"] = file.images.fit
-        return Recipe(**parts, weights=file.network.weights, extract=file.extract, head=file.head, name=name)
-    if isinstance(file, FinetuneFile):
-        parts["fit"] = file.images.fit
-        return Recipe(**parts, weights=file.network.weights, training=file.train, name=name)
-    assert isinstance(file, TrainFile)
-    return Recipe(**parts, network=file.network.name, images=file.images, training=file.train, name=name)
+    parts = vars(from_value(draft.file_values(method, images), FILES[method]))
+    origin, training = parts.pop("network"), parts.pop("train", TrainingSettings())
+    if method == "train":
+        return Recipe(**parts, network=origin.name, training=training, name=name)
+    fit = parts.pop("images").fit
+    return Recipe(**parts, weights=origin.weights, fit=fit, training=training, name=name)
 
 
 def _network(draft: Draft, method: Method) -> Network | None:
@@ -401,6 +389,19 @@ def _check_stages(draft: Draft, network: Network) -> None:
                     )
         except CnnCodesError as error:
             draft.fault(section, key, error)
+
+
+def toml_value(value: object) -> str:
+    """One value as TOML text: booleans, numbers, strings, and lists of them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):  # JSON's escapes are TOML's too, but for DEL, which TOML wants escaped
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    raise TypeError(f"{type(value).__name__} has no form in TOML here")
 
 
 def _lines(values: Mapping[str, Any]) -> str:

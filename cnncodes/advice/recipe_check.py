@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from cnncodes.advice.recipe_schema import FILES, METHOD_DEFAULTS, METHODS, Method, sections
-from cnncodes.advice.toml_text import KeyPath, TomlError, line_of, read_toml
 from cnncodes.core.errors import CnnCodesError, nearest
+from cnncodes.core.files import TOML_TOKEN, parse_toml
 from cnncodes.core.records import Mistake, from_text, mistakes
+
+KeyPath = tuple[str, ...]
 
 MOST_FLAWS = 50  # that are no TOML: each reads the text once more
 OWN = ("name", "weights")  # of [network]; what else it has is TrainingSettings.network
 
 _ASSIGNED = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=\s*([^#]*)")
+_PLACE = re.compile(r" ?\(at (?:line (\d+), column \d+|end of document)\)")
 
 
 @dataclass(frozen=True)
@@ -58,21 +61,26 @@ class Draft:
         """Take what a TOML text says. A value that is not TOML is a flaw, and the rest is read without its line."""
         lines = text.replace("\r\n", "\n").split("\n")
         while True:
+            text = "\n".join(lines)
             try:
-                self.values, self._lines = read_toml("\n".join(lines))
+                self.values, self._lines = parse_toml(text), key_lines(text)
                 return
-            except TomlError as error:
-                broken = lines[error.line - 1]
+            except ValueError as error:
+                place = _PLACE.search(str(error))
+                at_end = place is None or place[1] is None
+                number = int(place[1]) if place and place[1] else text.rstrip("\n").count("\n") + 1
+                reason = str(error).replace(place[0], "") if place else str(error)
+                broken = lines[number - 1]
+                flaw = Flaw(number, f"this is not TOML: {reason}.", _meant(broken, at_end))
                 assigned = _ASSIGNED.match(broken)
-                if (
-                    assigned is None or error.at_end or len(self.flaws) >= MOST_FLAWS
-                ):  # an open bracket or quote takes in what follows
-                    self.flaws = self.flaws[:1] or [_no_toml(error, broken)]
+                if assigned is None or at_end or len(self.flaws) >= MOST_FLAWS:
+                    # an open bracket or quote takes in what follows
+                    self.flaws = self.flaws[:1] or [flaw]
                     self._broken.update(sections()[""])
                     return
-                self.flaws.append(_no_toml(error, broken))
+                self.flaws.append(flaw)
                 self._broken.add(assigned[1])
-                lines[error.line - 1] = ""
+                lines[number - 1] = ""
 
     def assign(self, text: str, option: str = "") -> None:
         """Take ``section.name=value``; a bare name belongs to [train]."""
@@ -139,7 +147,11 @@ class Draft:
         option = self._options.get(path, "")
         if len(path) == 1 and path not in self._lines:  # a section that is only given by options
             option = next((said for place, said in self._options.items() if place[0] == path[0]), "")
-        self.flaws.append(Flaw(None if option else line_of(self._lines, *path), problem, remedy, option))
+        place = path  # a key of an inline table, or one that is missing, has the line of what is around it
+        while place and place not in self._lines:
+            place = place[:-1]
+        line = None if option else self._lines.get(place, 1)
+        self.flaws.append(Flaw(line, problem, remedy, option))
 
     def ordered_flaws(self) -> tuple[Flaw, ...]:
         """Those of the file by line, then those of the command line."""
@@ -202,18 +214,43 @@ def _homes(key: str) -> list[str]:
     return [section for section, keys in sections().items() if key in keys]
 
 
-def _no_toml(error: TomlError, line: str) -> Flaw:
-    """A mistake of form, with what is most often meant."""
-    hint = ""
+def _meant(line: str, at_end: bool) -> str:
+    """What is most often meant by a line that is not TOML."""
     if assigned := _ASSIGNED.match(line):
         key, value = assigned[1], assigned[2].strip()
         if value.lower() in ("true", "false", "yes", "no", "on", "off"):
-            hint = "Write true or false, in small letters."
-        elif value[:1].isalpha() and '"' not in value and not error.at_end:
-            hint = f'A text stands in quotes: {key} = "{value}".'
-        elif value[:1] == '"' and "\\" in value:
-            hint = "In double quotes a backslash is written twice; between single quotes it is itself."
-    return Flaw(error.line, f"this is not TOML: {error.reason}.", hint)
+            return "Write true or false, in small letters."
+        if value[:1].isalpha() and '"' not in value and not at_end:
+            return f'A text stands in quotes: {key} = "{value}".'
+        if value[:1] == '"' and "\\" in value:
+            return "In double quotes a backslash is written twice; between single quotes it is itself."
+    return ""
+
+
+def key_lines(text: str) -> dict[KeyPath, int]:
+    """The line, from 1, of each table and key of a TOML text, which tomllib does not tell: each statement is read by itself."""
+    lines: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    start, line, depth = 0, 1, 0
+    text += "\n"
+    for token in TOML_TOKEN.finditer(text):
+        depth += (token[0] in ("[", "{")) - (token[0] in ("]", "}"))
+        if token[0] != "\n" or depth:
+            continue
+        statement = text[start : token.end()]
+        header = statement.lstrip().startswith("[")
+        for path in _paths(parse_toml(statement), () if header else table):
+            lines.setdefault(path, line)
+            table = path if header else table
+        start, line = token.end(), line + statement.count("\n")
+    return lines
+
+
+def _paths(values: dict[str, Any], around: KeyPath) -> Iterator[KeyPath]:
+    for key, value in values.items():
+        yield (*around, key)
+        if isinstance(value, dict):
+            yield from _paths(value, (*around, key))
 
 
 def _close(wrong: str, allowed: Iterable[str]) -> list[str]:

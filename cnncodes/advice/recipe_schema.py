@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from cnncodes.core.records import Meta, check_fields, fields_of
@@ -110,7 +110,7 @@ class New:
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """What every recipe file says."""
+    """What every recipe file says; the record of a method has its sections, too."""
 
     summary: str
     method: Method
@@ -118,38 +118,16 @@ class RecipeFile:
     when: When = field(default_factory=When)
 
 
-@dataclass(frozen=True)
-class LinearFile(RecipeFile):
-    """A recipe file of the method "linear"."""
-
-    network: Start = field(default_factory=Start)
-    images: Images = field(default_factory=Images)
-    extract: ExtractSettings = field(default_factory=ExtractSettings)
-    head: HeadSettings = field(default_factory=HeadSettings)
+def _file(**parts: type) -> Any:
+    fields = [(name, kind, field(default_factory=kind)) for name, kind in parts.items()]
+    return make_dataclass("RecipeFile", fields, bases=(RecipeFile,), frozen=True)
 
 
-@dataclass(frozen=True)
-class FinetuneFile(RecipeFile):
-    """A recipe file of the method "finetune"; ``train.network`` stands in [network]."""
-
-    network: Start = field(default_factory=Start)
-    images: Images = field(default_factory=Images)
-    train: TrainingSettings = field(default_factory=TrainingSettings)
-
-
-@dataclass(frozen=True)
-class TrainFile(RecipeFile):
-    """A recipe file of the method "train"; ``train.network`` stands in [network]."""
-
-    network: New = field(default_factory=New)
-    images: Preprocessing = field(default_factory=Preprocessing)
-    train: TrainingSettings = field(default_factory=TrainingSettings)
-
-
-FILES: dict[Method, type[RecipeFile]] = {
-    "linear": LinearFile,
-    "finetune": FinetuneFile,
-    "train": TrainFile,
+#: ``train.network`` stands in [network].
+FILES: dict[Method, Any] = {
+    "linear": _file(network=Start, images=Images, extract=ExtractSettings, head=HeadSettings),
+    "finetune": _file(network=Start, images=Images, train=TrainingSettings),
+    "train": _file(network=New, images=Preprocessing, train=TrainingSettings),
 }
 
 

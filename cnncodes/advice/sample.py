@@ -16,13 +16,13 @@ from cnncodes.advice.quick_probes import unit_rows
 from cnncodes.advice.strays import share_of_one_colour
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import HeadError
-from cnncodes.heads.splits import Split
+from cnncodes.heads.splits import Split, compact_labels
 from cnncodes.images.catalog import Catalog
 
 if TYPE_CHECKING:
     from cnncodes.codes.settings import ExtractionSettings
     from cnncodes.codes.stream import Block
-    from cnncodes.networks import Network, Shape
+    from cnncodes.networks import Shape
     from cnncodes.weights import Weights
 
 Array = npt.NDArray[Any]
@@ -57,9 +57,7 @@ class Sample:
     one_colour : float64 ndarray [n]
         Part of the pixels of each image, as the network sees it, that have its median colour.
     late : tuple of str
-        Which of the stages count as the last ones, see :func:`late_stages`.
-    mean, variance : float64 ndarray [d]
-        Of the deepest stage's codes as they are.
+        The stages that count as the last ones, fc6 and fc7 of an AlexNet: ``Network.late_layers``.
     confidence : float or None
     problems : dict of str to str
         Unreadable images with their reasons.
@@ -93,16 +91,6 @@ class Sample:
     def deepest(self) -> str:
         """Name of the last stage before the classifier."""
         return list(self.codes)[-1]
-
-
-def probed_stages(network: Network) -> tuple[str, ...]:
-    """Stages that are judged: all but normalisations and the classifier."""
-    return network.codes_layers
-
-
-def late_stages(network: Network) -> tuple[str, ...]:
-    """The judged stages that are fully connected, fc6 and fc7 of an AlexNet; the deepest where there is none."""
-    return network.late_layers
 
 
 def draw_sample(catalog: Catalog, split: Split, images: int = MOST_IMAGES, seed: int = 0) -> Array:
@@ -158,13 +146,13 @@ def extract_sample(
     return Sample(
         rows=rows,
         fitted=np.isin(rows, split.train),
-        labels=_compact(catalog.labels, split)[rows],
+        labels=compact_labels(catalog, split.train)[0][rows],
         codes={stage: codes[places] for stage, codes in kept.codes.items()},
         grids=kept.grids,
-        positions={stage: kept.positions(stage) for stage in kept.codes},
+        positions=kept.positions,
         seen=kept.seen[places],
         one_colour=kept.one_colour[places],
-        late=late_stages(weights.architecture),
+        late=weights.architecture.late_layers,
         confidence=None if kept.confidence is None else float(kept.confidence[places].mean()),
         problems=problems,
         notes={of[place]: kinds for place, kinds in kept.notes.items() if place in of},
@@ -173,32 +161,15 @@ def extract_sample(
     )
 
 
-def trained_classifier(weights: Weights) -> str:
-    """The stage whose softmax is the network's own opinion; empty without a classifier that was trained."""
-    network = weights.architecture
-    if network.classes is None or weights.origin == "random":
-        return ""
-    return network.stage_names[-1]
-
-
 def _settings(weights: Weights, stages: tuple[str, ...], images: int) -> ExtractionSettings:
     from cnncodes.codes.stream import settings_of
 
-    classifier = trained_classifier(weights)
-    settings = settings_of(weights, (*stages, classifier) if classifier else stages, images)
+    settings = settings_of(weights, stages, images)
     if not weights.architecture.stages:
         settings = dataclasses.replace(settings, pool="mean")
     per_image = 4 * sum(int(np.prod(shape)) for shape in settings.stage_shapes().values())
     size = max(1, min(settings.batch_size, _BATCH_BYTES // per_image))
     return dataclasses.replace(settings, batch_size=size)
-
-
-def _compact(labels: Array, split: Split) -> Array:
-    """Labels of the whole catalog as places in the classes that have training images, -1 for others."""
-    places = np.full(len(labels), -1, np.int64)
-    for place, label in enumerate(np.unique(labels[split.train])):
-        places[labels == label] = place
-    return places
 
 
 class Gathered:
@@ -212,17 +183,25 @@ class Gathered:
     """
 
     def __init__(self, weights: Weights, images: int) -> None:
-        stages, self._classifier = probed_stages(weights.architecture), trained_classifier(weights)
-        self.settings = _settings(weights, stages, images)
+        network = weights.architecture
+        trained = network.classes is not None and weights.origin != "random"
+        self._classifier = (
+            network.stage_names[-1] if trained else ""
+        )  # whose softmax is the network's own opinion
+        stages = network.codes_layers
+        self.settings = _settings(weights, (*stages, self._classifier) if trained else stages, images)
         self._shapes: dict[str, Shape] = self.settings.stage_shapes()
         self.grids = {stage: pooled_side(self._shapes[stage]) for stage in stages}
+        self.positions = {
+            stage: grid**2 or math.prod(self._shapes[stage][1:]) for stage, grid in self.grids.items()
+        }
         self.codes = {
-            stage: np.zeros((images, _numbers(self._shapes[stage], grid)), np.float16)
-            for stage, grid in self.grids.items()
+            stage: np.zeros((images, self._shapes[stage][0] * positions), np.float16)
+            for stage, positions in self.positions.items()
         }
         self.seen, self.one_colour = np.ones(images), np.zeros(images)
         #: The largest probability that the classifier gives; None without one that was trained.
-        self.confidence = np.zeros(images) if self._classifier else None
+        self.confidence = np.zeros(images) if trained else None
         self.problems: dict[int, str] = {}
         self.notes: dict[int, tuple[str, ...]] = {}
         self.has = 0  # images
@@ -250,10 +229,6 @@ class Gathered:
         self.has += len(rows)
         self._ended = time.perf_counter()
 
-    def positions(self, stage: str) -> int:
-        """Numbers of each channel, as they are kept."""
-        return self.grids[stage] ** 2 or math.prod(self._shapes[stage][1:])
-
     def fits(self, settings: ExtractionSettings, images: int) -> bool:
         """Whether an extraction of so many images may compute these stages too: few enough, prepared alike, in blocks that fit."""
         mine = dataclasses.replace(self.settings, stages=settings.stages, batch_size=settings.batch_size)
@@ -268,10 +243,6 @@ def pooled_side(shape: Shape) -> int:
     if len(shape) < 3 or int(np.prod(shape)) <= MOST_NUMBERS:
         return 0
     return max(1, int(np.sqrt(MOST_NUMBERS / shape[0])))
-
-
-def _numbers(shape: Shape, grid: int) -> int:
-    return shape[0] * grid * grid if grid else int(np.prod(shape))
 
 
 def average_pool(codes: Array, shape: Sequence[int], grid: int) -> Array:

@@ -170,6 +170,28 @@ def _size(v: Values) -> Reason:
     )
 
 
+def _few_shot(v: Values) -> Reason:
+    return Reason(
+        f"The set is very small: {counted(v['train'], 'training image')}, {v['median']:,} in a typical class, too few to tell whether "
+        "they are similar to the network's training images.",
+        f"Up to {v['few']:g} per class nothing is chosen by held-out images: layer and C are given, a rule of thumb.",
+    )
+
+
+def _noise(v: Values) -> Reason:
+    figures = "With one image per class nothing can be judged."
+    if "late" in v:
+        figures = (
+            f"A simple classifier on {v['late']} is correct for {percent(v['late_right'])} of the {v['judged']:,} images, with a "
+            f"standard error of {100 * v['late_se']:.1f} points."
+        )
+    return Reason(
+        "The accuracy of so few images varies: with other images of the same classes it may be several points higher or lower. "
+        f"More than {v['few']:g} per class raise it, make it steadier, and let layer and settings be chosen by measurement.",
+        figures,
+    )
+
+
 def _knows_little(v: Values) -> Reason:
     return Reason(
         "The images are different from the network's training images: it knows little about these classes.",
@@ -277,6 +299,12 @@ REASONS: dict[str, Callable[[Values], Reason]] = {
     "earlier-better": _earlier_better,
     "last-best": _last_best,
     "close": _close,
+    "few-shot": _few_shot,
+    "noise": _noise,
+    "tries-layers": lambda v: Reason(
+        "It tries earlier layers, too, which suit drawings, scans and satellite images; choosing one by cross-validation needs at "
+        "least two images of a class."
+    ),
     "closer-size": _closer_size,
     "closer-similarity": _closer_similarity,
     "fit": _fit,

@@ -51,7 +51,7 @@ from cnncodes.advice.run_record import (
     same_file,
 )
 from cnncodes.advice.run_report import Made, chosen_head, make_plan, make_report, test_rows
-from cnncodes.advice.sample import MOST_IMAGES, Gathered, late_stages
+from cnncodes.advice.sample import MOST_IMAGES, Gathered
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import DONE, CodesFile, open_for_writing
 from cnncodes.core.compute import Compute
@@ -185,7 +185,7 @@ class RunSteps:
         if codes is None or self.weights is None:
             return own_division(self.catalog)
         with CodesFile(codes) as file:
-            return own_division(self.catalog, file, late_stages(self.weights.architecture)[-1])
+            return own_division(self.catalog, file, self.weights.architecture.late_layers[-1])
 
     def _codes_for_copies(self, gather: bool) -> Path | None:
         """Codes of all images, by which nearly equal ones are known; None without a network to make them."""
@@ -193,7 +193,7 @@ class RunSteps:
             return None
         path = self.folder / CODES
         with self._timed("codes"):
-            layers = ",".join(late_stages(self.weights.architecture))
+            layers = ",".join(self.weights.architecture.late_layers)
             self._extract(self.catalog, path, layers, "center", gather)
         return path
 
@@ -206,7 +206,7 @@ class RunSteps:
             with CodesFile(path) as codes:
                 usable = codes.state == DONE
                 rows = np.flatnonzero(usable)
-                deepest = codes.read(late_stages(self.weights.architecture)[-1], rows)
+                deepest = codes.read(self.weights.architecture.late_layers[-1], rows)
                 near, _ = near_pairs(deepest, load_thresholds().near_copy)
             pairs.append(rows[near])
         return usable, same, groups_of(len(self.catalog), np.concatenate(pairs))
@@ -321,7 +321,7 @@ class RunSteps:
         recipe = recipe.for_network(network)
         extract, head = recipe.extract, recipe.head
         seen = self._fitted(recipe).preprocessing
-        plain = network.select(extract.layers) == late_stages(network) and extract.crops == "center"
+        plain = network.select(extract.layers) == network.late_layers and extract.crops == "center"
         plain &= seen == self.weights.preprocessing
         codes, path = self.folder / (CODES if plain else LAYERS), self.folder / MODEL
         with self._timed("codes"):

@@ -258,45 +258,35 @@ def find_strays(
     rows, means, deep = rows[finite], means[finite], deep[finite]
     if len(rows) < LEAST_IMAGES:
         return Strays(len(rows), len(done), 0, stage, _identical(codes.catalog, rows, codes.digests()))
-    apart = _to_others(means)
+    catalog, apart = codes.catalog, _to_others(means)
     places, distances = nearest(deep, deep, NEIGHBOURS, leave_out=np.arange(len(rows)))
     parts = distances / max(float(np.median(distances[:, 0])), 1e-12)  # of the usual distance to the nearest
     likely = np.lexsort((-apart, parts[:, 0] > numbers.near_copy))[:MOST_DECODED]
     empty, decoded = _of_one_colour(codes, rows[likely], root, numbers.one_colour)
     blank = {stray.row for stray in empty}  # told once, as what it is
-    found = [
-        *empty,
-        *_far_strays(codes.catalog, rows, apart, numbers.stray_distance, blank),
-        *_label_strays(codes.catalog, rows, places, blank),
-        *_identical(codes.catalog, rows, codes.digests()),
-        *_near(codes.catalog, rows, places, parts, codes.digests(), numbers.near_copy),
-    ]
-    return Strays(len(rows), len(done), decoded, stage, tuple(found))
-
-
-def _far_strays(
-    catalog: Catalog, rows: Array, apart: Array, threshold: float, blank: set[int]
-) -> list[Stray]:
-    """Those far from the others, the farthest first."""
-    far, ratio = unusually_far(apart, threshold)
-    named = [
+    far, ratio = unusually_far(apart, numbers.stray_distance)
+    against, other, votes = contradicted(catalog.labels[rows], places)
+    strange = [
         Stray(catalog.names[row], row, "far", value, {"ratio": value})
         for row, value in zip(rows[far].tolist(), ratio.tolist(), strict=True)
         if row not in blank
     ]
-    return named[: at_most(len(rows))]
-
-
-def _label_strays(catalog: Catalog, rows: Array, places: Array, blank: set[int]) -> list[Stray]:
-    """Those among images of another class, the most contradicted first."""
-    against, other, votes = contradicted(catalog.labels[rows], places)
-    named = []
-    for row, label, count in zip(rows[against].tolist(), other.tolist(), votes.tolist(), strict=True):
-        own = catalog.classes[catalog.labels[row]]
-        values = {"votes": count, "other": catalog.classes[label], "label": own}
-        if row not in blank:
-            named.append(Stray(catalog.names[row], row, "labels", float(count), values))
-    return named
+    mixed_up = [
+        Stray(
+            catalog.names[row], row, "labels", float(count),
+            {"votes": count, "other": catalog.classes[label], "label": catalog.classes[catalog.labels[row]]},
+        )
+        for row, label, count in zip(rows[against].tolist(), other.tolist(), votes.tolist(), strict=True)
+        if row not in blank
+    ]  # fmt: skip
+    found = [
+        *empty,
+        *strange[: at_most(len(rows))],
+        *mixed_up,
+        *_identical(catalog, rows, codes.digests()),
+        *_near(catalog, rows, places, parts, codes.digests(), numbers.near_copy),
+    ]
+    return Strays(len(rows), len(done), decoded, stage, tuple(found))
 
 
 def _means(codes: CodesFile, stage: str, rows: Array) -> Array:

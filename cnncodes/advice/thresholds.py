@@ -19,6 +19,7 @@ SHIPPED = Path(__file__).with_name("thresholds.toml")
 class Thresholds:
     """One number per entry of ``thresholds.toml``, which says what each means and where it comes from."""
 
+    few_shot_per_class: Positive
     large_images: Positive
     large_per_class: Positive
     similar_standard_errors: Positive

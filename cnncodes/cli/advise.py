@@ -41,7 +41,8 @@ def advise(
 
     At most 2,000 images go through the network once. Each layer is judged by how well it separates the classes: if the last
     one is as good as any before it, the images resemble those the weights were trained on. With many images, fine-tuning
-    pays; with few, a linear head is safer. If the centre crop shows little of the photos, padded photos are compared with it. Also lists copies in both splits, labels that look wrong, tiny classes and
+    pays; with few, a linear head is safer. Up to 10 training images per class are too few to tell: recipe few-shot. If the
+    centre crop shows little of the photos, padded photos are compared with it. Also lists copies in both splits, labels that look wrong, tiny classes and
     unreadable files.
 
         cnncodes advise photos/
@@ -72,18 +73,14 @@ def print_advice(reporter: Reporter, advice: Advice, verbose: bool = False) -> N
     from cnncodes.advice.facts import Fact
     from cnncodes.advice.sentences import note_text, option_text, reason_of
 
-    evidence, best = advice.evidence, advice.evidence.best_late
-    title = f"accuracy by layer on {evidence.judged:,} training images (leave-one-out)"
-    columns = (
-        "layer",
-        "numbers",
-        "5 neighbours",
-        "linear",
-        f"over {best.stage}",
-        *(["LogME"] if verbose else []),
-    )
-    rows = [_row(depth, depth is best) for depth in evidence.depths]
-    reporter.table(title, columns, [row[: len(columns)] for row in rows])
+    evidence = advice.evidence
+    if evidence.depths:
+        best = evidence.best_late
+        title = f"accuracy by layer on {evidence.judged:,} training images (leave-one-out)"
+        columns = ["layer", "numbers", "5 neighbours", "linear", f"over {best.stage}"]
+        columns += ["LogME"] if verbose else []
+        rows = [_row(depth, depth is best) for depth in evidence.depths]
+        reporter.table(title, columns, [row[: len(columns)] for row in rows])
     reporter.result(f"always the largest class: {percent(evidence.majority)}; split: {evidence.size.how}")
     if evidence.confidence is not None:
         reporter.result(f"mean confidence of the network's own classifier: {percent(evidence.confidence)}")
@@ -129,6 +126,6 @@ def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
     from cnncodes.core.outputs import write_whole
     from cnncodes.pictures.curves import save_depth
 
-    picture = save_depth(advice.evidence, folder / PICTURE)
+    written = [save_depth(advice.evidence, folder / PICTURE)] if advice.evidence.depths else []
     write_whole(folder / RECORD, json.dumps(plain(advice), indent=2))
-    reporter.note(f"written: {picture}, {folder / RECORD}")
+    reporter.note(f"written: {', '.join(map(str, [*written, folder / RECORD]))}")

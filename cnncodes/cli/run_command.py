@@ -205,7 +205,7 @@ def _weights_name(name: str | None, recipe: str | None, assignments: list[str] |
 def _draw(report: RunReport) -> None:
     """The pictures of a run that are not there: what each stage knows, the curves of a training, and the confusions."""
     folder = Path(report.folder)
-    if report.advice is not None and not (folder / "depth.png").exists():
+    if report.advice and report.advice.evidence.depths and not (folder / "depth.png").exists():
         from cnncodes.pictures.curves import save_depth
 
         save_depth(report.advice.evidence, folder / "depth.png")

@@ -33,8 +33,8 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(inf|nan)")
 # Strings are taken whole, to the end of the text where they have no end of their own: nothing is looked at twice.
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 _JSON_TOKEN = re.compile(_STRING + "|[][{}]", re.DOTALL)
-_TOML_STRINGS = r'"""(?:[^\\]|\\.)*?(?:"""|\Z)' + r"|'''.*?(?:'''|\Z)|'[^'\n]*+'?|" + _STRING
-_TOML_TOKEN = re.compile(_TOML_STRINGS + r"|#[^\n]*+|[][{}.,=\n]", re.DOTALL)
+_TOML_STRINGS = r'"""(?:[^\\]|\\.)*?(?:"{3,5}|\Z)' + r"|'''.*?(?:'{3,5}|\Z)|'[^'\n]*+'?|" + _STRING
+TOML_TOKEN = re.compile(_TOML_STRINGS + r"|#[^\n]*+|[][{}.,=\n]", re.DOTALL)
 
 
 def model_file(path: str | os.PathLike[str]) -> Path:
@@ -101,7 +101,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     if len(text) > LARGEST_TOML:
         raise ValueError(f"it is longer than {LARGEST_TOML:,} characters, the most that is read as TOML")
     depth = dots = 0
-    for token in _TOML_TOKEN.finditer(text):
+    for token in TOML_TOKEN.finditer(text):
         depth = _deeper(depth, token[0])
         dots = dots + 1 if token[0] == "." else 0 if token[0] in ("\n", ",", "=") else dots
         if dots > DEEPEST:  # tomllib's time grows with the square of the length of a key

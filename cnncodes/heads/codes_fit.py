@@ -22,8 +22,14 @@ from cnncodes.heads.head import Head, HeadKind
 from cnncodes.heads.likeness import Likeness
 from cnncodes.heads.linear_model import LinearModel, among, averaged, read_rows
 from cnncodes.heads.normalise import NormalisationKind
-from cnncodes.heads.splits import Split, SplitRule, split_rows, with_known_classes, without_copies
-from cnncodes.images.catalog import Catalog
+from cnncodes.heads.splits import (
+    Split,
+    SplitRule,
+    compact_labels,
+    split_rows,
+    with_known_classes,
+    without_copies,
+)
 from cnncodes.images.digests import identical_contents
 
 
@@ -103,7 +109,7 @@ def fit_linear(
         rows = without_copies(rows, same, file if own else None, deepest(file.stages))
         network = file.settings.architecture
         stages = file.stages if layer == "auto" else (network.select_one(layer or network.usual_layer),)
-        labels, classes = _compact(file.catalog, rows)
+        labels, classes = compact_labels(file.catalog, rows.train)
         rows = with_known_classes(file.catalog, rows, labels)
         options: dict[str, Any] = {
             "kind": kind, "C": C, "normalisation": normalisation, "class_weight": class_weight,
@@ -260,7 +266,7 @@ def few_shot_codes(
             "few-shot draws need images to test on, and none are kept.", "Use --split 0.2 or a test split."
         )
     with CodesFile(codes) as file:
-        labels, classes = _compact(file.catalog, split)
+        labels, classes = compact_labels(file.catalog, split.train)
         train = np.concatenate([split.train, split.choose])
         test = split.test[labels[split.test] >= 0]
         return few_shot(
@@ -268,12 +274,3 @@ def few_shot_codes(
             shots=shots, repeats=repeats, kind=model.head.kind, C=C, normalisation=model.head.normalisation.kind, seed=seed,
             jobs=jobs,
         )  # fmt: skip
-
-
-def _compact(catalog: Catalog, rows: Split) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels 0..K-1 for the classes that have training images, -1 for all others, and the classes' names."""
-    present = np.unique(catalog.labels[rows.train])
-    labels = np.full(len(catalog), -1, dtype=np.int64)
-    for place, label in enumerate(present):
-        labels[catalog.labels == label] = place
-    return labels, tuple(catalog.classes[label] for label in present)

@@ -219,6 +219,13 @@ def draw_rows(
     return _without_lost(labels, rows, groups, drawn)
 
 
+def compact_labels(catalog: Catalog, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels 0..K-1 of the classes that some rows have (int64 ``[N]``), -1 for all others, and the names of these classes."""
+    present = np.unique(catalog.labels[rows])
+    labels = np.where(np.isin(catalog.labels, present), np.searchsorted(present, catalog.labels), -1)
+    return labels, tuple(catalog.classes[label] for label in present)
+
+
 def with_known_classes(catalog: Catalog, rows: Split, labels: np.ndarray) -> Split:
     """The split without the val and test images whose class has no training image, and a word on them."""
     held = np.concatenate([rows.choose, rows.test])

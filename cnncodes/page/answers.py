@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from cnncodes.advice.run_record import MODEL, PREDICTIONS
 from cnncodes.advice.run_report import test_rows
-from cnncodes.advice.sample import probed_stages
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CnnCodesError
@@ -95,7 +94,7 @@ def ask(
                 )
     else:
         assert model is not None
-        path, layer = folder / PAGE_CODES, probed_stages(get_network(model.settings.network))[-1]
+        path, layer = folder / PAGE_CODES, get_network(model.settings.network).codes_layers[-1]
         places = choose_rows(catalog, tested, most, compute.seed)
         layers = layer if saved else f"{layer},{model.stage}"
         _extract(catalog.subset(places), path, folder / MODEL, layers, compute)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cnncodes.advice.run_record import MODEL, NOTE, SPLIT
-from cnncodes.advice.sample import probed_stages
 from cnncodes.codes import CodesFile
 from cnncodes.codes.export import deepest
 from cnncodes.codes.file import DONE
@@ -258,7 +257,7 @@ def _read_by(classifier: Classifier) -> tuple[str, str]:
     network = classifier.weights.architecture
     if classifier.head is not None and classifier.head.stage != network.stage_names[-1]:
         return classifier.head.stage, READ
-    return probed_stages(network)[-1], DEEPEST
+    return network.codes_layers[-1], DEEPEST
 
 
 def _together(catalog: Catalog, files: list[str]) -> Catalog:

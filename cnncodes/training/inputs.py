@@ -18,6 +18,7 @@ from cnncodes.core.records import to_json
 from cnncodes.heads.splits import (
     Split,
     SplitRule,
+    compact_labels,
     split_rows,
     with_known_classes,
     with_watched,
@@ -63,13 +64,11 @@ def choose_task(catalog: Catalog, preprocessing: Preprocessing, rule: SplitRule 
         if split.kind != "none":
             split = with_watched(catalog, split, same=same)
         split = without_copies(split, same)
-    present = np.unique(catalog.labels[split.train])
-    if len(present) < 2:
+    labels, classes = compact_labels(catalog, split.train)
+    if len(classes) < 2:
         raise HeadError(
             "there is only one class to learn.", "Give images of two classes or more, a folder each."
         )
-    labels = np.where(np.isin(catalog.labels, present), np.searchsorted(present, catalog.labels), -1)
-    classes = tuple(catalog.classes[label] for label in present)
     return Task(catalog, preprocessing, with_known_classes(catalog, split, labels), labels, classes)
 
 

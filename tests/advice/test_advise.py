@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from advice_tools import PATTERNS, draw_stripes, striped, tiny, tiny_weights
 
 from cnncodes.advice import Advice, advise, load_recipe
 from cnncodes.advice.copies import groups_of, near_pairs
-from cnncodes.advice.decision import decide, expected_seconds, next_best
+from cnncodes.advice.decision import expected_seconds
 from cnncodes.advice.evidence import Evidence, judge, measure_size
-from cnncodes.advice.reasons import close_reason, runner_up_reason, similarity_reason, size_reason
+from cnncodes.advice.reasons import Verdict, decide
 from cnncodes.advice.sample import Sample, average_pool, draw_sample, pooled_side
 from cnncodes.advice.sentences import case_text, finding_text, reason_of
 from cnncodes.advice.thresholds import SHIPPED, load_thresholds
@@ -27,22 +26,12 @@ from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.heads import split_rows
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.images.decode import write_png
-from cnncodes.networks import NETWORKS
 from cnncodes.weights import save_weights
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "tiny", tiny)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
 def stripes(tmp_path) -> Path:
-    return draw_stripes(tmp_path / "stripes")
+    return draw_stripes(tmp_path / "stripes", each=15)
 
 
 def made_catalog(each: int, classes: int = 2) -> Catalog:
@@ -72,74 +61,64 @@ def made_evidence(strengths: dict[str, float], each: int = 60, seed: int = 0) ->
     return judge(sample, size)
 
 
-def test_images_are_similar_where_the_last_stage_is_as_good_as_any() -> None:
-    evidence = made_evidence({"pool5": 1.0, "fc6": 3.0, "fc7": 4.0})
-    assert decide(evidence, load_thresholds())[:2] == ("small", "similar")
-    assert (evidence.best_late.stage, evidence.best_earlier.stage) == ("fc7", "pool5")
+def decided(strengths: dict[str, float]) -> Verdict:
+    return decide(made_evidence(strengths), load_thresholds())
 
 
-def test_fc6_is_one_of_the_last_stages() -> None:
-    """R-CNN's best features without fine-tuning were fc6's: that does not make images different."""
-    evidence = made_evidence({"pool5": 1.0, "fc6": 4.0, "fc7": 1.0})
-    assert decide(evidence, load_thresholds())[1] == "similar"
-    assert evidence.best_late.stage == "fc6" and evidence.deepest.stage == "fc7"
-    by_stage = {depth.stage: depth for depth in evidence.depths}
+@pytest.mark.parametrize(
+    ("strengths", "similarity", "late", "why"),
+    [
+        ({"pool5": 1.0, "fc6": 3.0, "fc7": 4.0}, "similar", "fc7", {"earlier": "pool5"}),
+        # R-CNN's best features without fine-tuning were fc6's: that does not make images different
+        ({"pool5": 1.0, "fc6": 4.0, "fc7": 1.0}, "similar", "fc6", {"late": "fc6"}),
+        ({"pool5": 4.0, "fc6": 2.0, "fc7": 1.0}, "different", "fc6", {"earlier": "pool5", "late": "fc6"}),
+        ({"pool5": 0.0, "fc6": 0.0, "fc7": 0.0}, "different", None, {"majority": 0.5}),
+    ],
+    ids=["last best", "fc6 is late", "earlier better", "knows little"],
+)
+def test_images_are_similar_where_the_last_stages_are_as_good_as_any(
+    strengths, similarity, late, why
+) -> None:
+    verdict = decided(strengths)
+    assert (verdict.amount, verdict.similarity, verdict.recipe) == (
+        "small",
+        similarity,
+        f"small-{similarity}",
+    )
+    assert late in (None, verdict.evidence.best_late.stage)
+    assert verdict.evidence.depths[-1].stage == "fc7"
+    assert verdict.reasons[1].values | why == verdict.reasons[1].values, "what decided is named"
+    assert (verdict.reasons[1].kind == "knows-little") == (late is None)
+
+
+def test_a_last_stage_is_behind_the_better_one_only() -> None:
+    by_stage = {depth.stage: depth for depth in made_evidence({"fc6": 4.0, "fc7": 1.0}).depths}
     assert by_stage["fc6"].behind == 0 and by_stage["fc7"].behind < 0
-
-
-def test_images_are_different_where_an_earlier_stage_knows_clearly_more() -> None:
-    evidence = made_evidence({"pool5": 4.0, "fc6": 2.0, "fc7": 1.0})
-    assert decide(evidence, load_thresholds()) == ("small", "different")
-    reason = similarity_reason(evidence, load_thresholds(), "different")
-    assert (reason.values["earlier"], reason.values["late"]) == ("pool5", "fc6"), "what decided is named"
-
-
-def test_images_of_which_the_network_knows_nothing_are_different() -> None:
-    evidence = made_evidence({"pool5": 0.0, "fc6": 0.0, "fc7": 0.0})
-    assert decide(evidence, load_thresholds())[1] == "different"
-    reason = similarity_reason(evidence, load_thresholds(), "different")
-    assert reason.kind == "knows-little" and reason.values["majority"] == evidence.majority
 
 
 def test_many_images_of_every_class_are_large_and_the_numbers_can_be_changed(tmp_path) -> None:
     evidence = made_evidence({"fc6": 2.0, "fc7": 4.0}, each=60)
     own = tmp_path / "own.toml"
     own.write_text("large_images = 90\n[large_per_class]\nvalue = 40\n")
-    assert decide(evidence, load_thresholds())[0] == "small"
-    assert decide(evidence, load_thresholds(own))[0] == "large"
+    assert decide(evidence, load_thresholds()).amount == "small"
+    assert decide(evidence, load_thresholds(own)).amount == "large"
     own.write_text("large_images = 90")  # but still 100 of the median class
-    assert decide(evidence, load_thresholds(own))[0] == "small"
-
-
-def test_the_runner_up_is_beyond_the_closer_decision() -> None:
-    clear = made_evidence({"pool5": 0.5, "fc7": 6.0})
-    shipped = load_thresholds()
-    nearly_large = dataclasses.replace(shipped, large_images=100.0, large_per_class=50.0)
-    assert next_best(clear, nearly_large, "small", "similar") == "large-similar"
-    close = made_evidence({"pool5": 2.0, "fc7": 2.0})
-    assert next_best(close, shipped, "small", "similar") == "small-different"
+    assert decide(evidence, load_thresholds(own)).amount == "small"
 
 
 def test_a_close_case_says_what_else_it_could_have_been_and_a_clear_one_does_not() -> None:
-    shipped = load_thresholds()
-    for strengths, similarity in (
-        ({"pool5": 0.5, "fc7": 6.0}, "similar"),
-        ({"pool5": 6.0, "fc6": 0.5, "fc7": 0.5}, "different"),
-    ):
-        evidence = made_evidence(strengths)
-        assert decide(evidence, shipped)[:2] == ("small", similarity)
-        assert close_reason(evidence, shipped, "small", similarity) is None
-    clear = made_evidence({"pool5": 0.5, "fc7": 6.0})
+    shipped, clear = load_thresholds(), made_evidence({"pool5": 0.5, "fc7": 6.0})
+    assert decide(clear, shipped).close is None
+    assert decided({"pool5": 6.0, "fc6": 0.5, "fc7": 0.5}).close is None
     for behind, similarity, other in ((0.0, "similar", "different"), (0.03, "different", "similar")):
         pool5 = dataclasses.replace(clear.depths[0], behind=behind, behind_se=0.02)
-        level = dataclasses.replace(clear, depths=(pool5, clear.depths[1]))
-        assert decide(level, shipped)[1] == similarity
-        close = close_reason(level, shipped, "small", similarity)
-        assert close.values["compare"] == f"small-{other}"
-        assert f"--recipe small-{other} to compare" in str(reason_of(close))
-        assert next_best(level, shipped, "small", similarity) == f"small-{other}"
+        verdict = decide(dataclasses.replace(clear, depths=(pool5, clear.depths[1])), shipped)
+        assert verdict.similarity == similarity and verdict.next_best == f"small-{other}"
+        assert verdict.close.values["compare"] == f"small-{other}"
+        assert f"--recipe small-{other} to compare" in str(reason_of(verdict.close))
     nearly_large = dataclasses.replace(shipped, large_images=100.0, large_per_class=50.0)
-    assert close_reason(clear, nearly_large, "small", "similar").values["compare"] == "large-similar"
+    verdict = decide(clear, nearly_large)
+    assert verdict.close.values["compare"] == verdict.next_best == "large-similar"
 
 
 @pytest.mark.parametrize(
@@ -154,18 +133,27 @@ def test_a_close_case_says_what_else_it_could_have_been_and_a_clear_one_does_not
 )
 def test_reasons_have_the_figures_and_no_signed_differences(strengths) -> None:
     """A biologist reads them once."""
-    evidence = made_evidence(strengths)
-    thresholds = load_thresholds()
-    amount, similarity = decide(evidence, thresholds)
-    why = reason_of(similarity_reason(evidence, thresholds, similarity))
-    assert similarity in why.conclusion and f"{100 * evidence.best_late.linear:.1f} %" in str(why)
-    others = (
-        size_reason(evidence, thresholds, amount),
-        close_reason(evidence, thresholds, amount, similarity),
-        runner_up_reason(evidence, thresholds, amount, similarity),
-    )
-    said = " ".join(str(reason_of(fact)) for fact in others if fact)
-    assert not re.search(r"[-+]\d", f"{why} {said}")
+    verdict = decided(strengths)
+    why = reason_of(verdict.reasons[1])
+    late = verdict.evidence.best_late
+    assert str(verdict.similarity) in why.conclusion and f"{100 * late.linear:.1f} %" in str(why)
+    facts = (*verdict.reasons, verdict.close, verdict.runner_up_reason)
+    assert not re.search(r"[-+]\d", " ".join(str(reason_of(fact)) for fact in facts if fact))
+
+
+@pytest.mark.parametrize("each", [1, 2, 5, 10, 11])
+def test_few_images_of_a_class_get_their_recipe_and_no_verdict_on_similarity(tmp_path, each) -> None:
+    """Twelve images say nothing about which network they are like; what they are worth is said to be uncertain."""
+    folder = draw_stripes(draw_stripes(tmp_path, each, split="train"), 2, split="test", seed=1)
+    advice = advise(read_catalog(folder), tiny_weights())
+    assert (advice.recipe == "few-shot") == (advice.similarity is None) == (each <= 10)
+    assert bool(advice.evidence.depths) == (each > 1), "one image of a class cannot be judged"
+    assert Advice.from_json(advice.to_json()) == advice
+    if each <= 10:
+        size, noise = advice.reasons
+        assert (advice.amount, advice.close, advice.runner_up.recipe) == ("few", None, "small-different")
+        assert (size.kind, noise.kind, size.values["median"]) == ("few-shot", "noise", each)
+        assert ("late_se" in noise.values) == (each > 1)
 
 
 def test_every_threshold_has_a_source_and_says_what_kind_it_is() -> None:
@@ -289,21 +277,21 @@ def test_random_weights_are_said_to_know_nothing(stripes) -> None:
 
 def test_fine_tuning_is_expected_to_take_longer_the_more_of_the_network_learns(stripes) -> None:
     """A person decides by this number whether to go for coffee or home."""
-    catalog, weights = read_catalog(stripes), tiny_weights()
-    evidence = advise(catalog, weights).evidence
-    numbers = load_thresholds()
+    weights = tiny_weights()
+    advice = advise(read_catalog(stripes), weights)
 
     def seconds(name: str, *changes: str) -> float:
-        return expected_seconds(load_recipe(name, changes), evidence, numbers, weights)
+        return expected_seconds(load_recipe(name, changes), advice, weights)
 
     linear, few, all_ = (
         seconds("small-similar"),
         seconds("large-similar", "train.epochs=1"),
         seconds("large-different", "train.epochs=1"),
     )
-    assert linear == pytest.approx(36 / evidence.images_per_second)
-    assert linear < few < all_ == pytest.approx((30 * 3 + 6) / evidence.images_per_second)
+    assert linear == pytest.approx(45 / advice.evidence.images_per_second)
+    assert linear < few < all_ == pytest.approx((36 * 3 + 9) / advice.evidence.images_per_second)
     assert seconds("large-different", "train.epochs=10") == pytest.approx(10 * all_)
+    assert seconds("few-shot") == pytest.approx(10 * linear), "ten crops of each image"
 
 
 def test_files_that_are_read_though_they_are_damaged_are_a_finding(stripes) -> None:

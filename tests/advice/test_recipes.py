@@ -10,55 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from advice_tools import tiny, tiny_weights
 from drawn import draw_photos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnncodes.advice import Recipe, RecipeError, find_recipe, load_recipe, plain_recipe, recipe_files
+from cnncodes.advice.recipe import toml_value
+from cnncodes.advice.recipe_check import key_lines
 from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, sections
-from cnncodes.advice.toml_text import line_of, read_toml, toml_value
 from cnncodes.cli import main
 from cnncodes.codes import extract
 from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.heads import fit_linear
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.images.preprocess import CROPS
-from cnncodes.networks import NETWORKS, Convolution, Linear, MaxPool, Network, TorchNetwork
 from cnncodes.training import TrainingSettings, finetune, train
 from cnncodes.weights import Preprocessing, Weights
 
 SMALL = Preprocessing(resize=36, crop=32)
 NAMES = sorted(recipe_files())
 CS231N = {"small-similar", "large-similar", "small-different", "large-different"}
-
-
-def tiny() -> Network:
-    """Stages with AlexNet's names, for images of 32 px."""
-    return Network(
-        "tiny",
-        32,
-        (
-            Convolution("conv1", 4, kernel=5, stride=2, padding=2),
-            MaxPool("pool1", kernel=3, stride=2),
-            *(Convolution(f"conv{place}", 4, kernel=3, padding=1) for place in (2, 3, 4, 5)),
-            MaxPool("pool5", kernel=3, stride=2),
-            Linear("fc6", 12, pool_to=3),
-            Linear("fc7", 12),
-            Linear("fc8", 10, relu=False),
-        ),
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_world():
-    """One thread; and the tiny network under every name that a recipe has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(NETWORKS, "tiny", tiny)
-        yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +40,7 @@ def photos(tmp_path_factory) -> Catalog:
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
-    torch.manual_seed(0)
-    tensors = {key: value.detach() for key, value in TorchNetwork(tiny()).state_dict().items()}
-    for value in tensors.values():
-        value.copy_(torch.randn(value.shape) * 0.3)
-    return Weights("tiny", "tiny", tensors, SMALL, None, "made for a test")
+    return tiny_weights()
 
 
 # --- the recipes that are shipped -----------------------------------------------------------------------------
@@ -362,14 +330,12 @@ q = 1\'\'\'
 
 
 def test_strings_comments_and_arrays_do_not_fool_the_lines() -> None:
-    document, lines = read_toml(TRICKY)
-    assert document["odd = name"]["x"]["y.z"] == 1
-    assert lines == {
+    inline = {("train", "inline", *path): 13 for path in ((), ("q",), ("r",), ("r", "s"))}
+    assert key_lines(TRICKY) == inline | {
         ("summary",): 2, ("a",): 3, ("a", "b.c"): 3, ("a", "b.c", "d"): 3,
-        ("train",): 4, ("train", "text"): 5, ("train", "list"): 9, ("train", "inline"): 13,
+        ("train",): 4, ("train", "text"): 5, ("train", "list"): 9, ("odd = name",): 14,
         ("odd = name", "x"): 14, ("odd = name", "x", "y"): 15, ("odd = name", "x", "y.z"): 18,
     }  # fmt: skip
-    assert line_of(lines, "train", "inline", "r", "s") == 13
 
 
 texts = st.text(st.sampled_from("ab=#[]{}'\"\\\n ,.é"), max_size=12)
@@ -401,9 +367,9 @@ def test_every_key_is_found_on_the_line_where_it_was_written(document, remarks) 
             if isinstance(value, list) and value:  # over several lines
                 text = "[\n" + "".join(f"  {toml_value(item)}, # [ '\n" for item in value) + "]"
             written += f"{toml_value(key)} = {text}".split("\n")
-    found, lines = read_toml("\n".join(written))
-    assert found == document, "values are written as they are"
-    assert lines == where
+    text = "\n".join(written)
+    assert tomllib.loads(text) == document, "values are written as they are"
+    assert key_lines(text) == where
 
 
 def test_a_damaged_text_is_refused_and_never_hangs() -> None:

@@ -34,7 +34,6 @@ from cnncodes.codes import CodesFile, extract
 from cnncodes.core.errors import (
     CatalogError,
     CnnCodesError,
-    HeadError,
     OptionError,
     OutputExistsError,
     ResumeError,
@@ -683,16 +682,17 @@ def test_killed_after_its_training_a_run_still_tells_what_it_could_not_read(
     assert not list((tmp_path / "cut/training").glob("checkpoint-*"))
 
 
-def test_with_two_images_a_class_a_recipe_is_followed_though_no_advice_can_be_given(
+def test_with_two_images_a_class_few_shot_is_advised_and_a_requested_recipe_is_followed(
     weights, tmp_path
 ) -> None:
     catalog = read_catalog(draw_stripes(tmp_path / "data", each=2))
-    with pytest.raises(HeadError, match="too few"):
-        run(catalog, weights, tmp_path / "advised")
+    advised = run(catalog, weights, tmp_path / "advised")
+    assert (advised.recipe, advised.chosen_by, advised.train, advised.test) == ("few-shot", "advice", 3, 3)
+    assert [fact.kind for fact in advised.reasons] == ["head", "few-shot", "noise"]
     report = run(
         catalog, weights, tmp_path / "out", recipe="small-similar", assignments=["head.C=1", "head.layer=fc7"]
     )
-    assert report.advice is None and (report.train, report.test) == (3, 3)
+    assert report.advice.recipe == "few-shot" and (report.train, report.test) == (3, 3)
 
 
 def test_a_mistake_in_the_recipe_is_told_before_any_work(stripes, weights, tmp_path) -> None:

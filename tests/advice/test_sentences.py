@@ -9,10 +9,11 @@ from cnncodes.advice.sentences import FINDINGS, NOTES, REASONS, case_text, findi
 from cnncodes.core.records import from_value
 
 VALUES = {
+    "chosen": "pad", "crop": 0.8, "gain": 0.1, "gain_se": 0.02, "pad": 0.9,
     "C": 0.1, "accuracy": 0.9, "advised": "small-similar", "amount": "small", "behind": 0.1, "behind_se": 0.05, "compare": "x",
     "copies": 1, "count": 1, "dark": 1, "earlier": "pool5", "earlier_right": 0.9, "epoch": 2, "epochs": 3, "errors": 1.2,
-    "factor": 1.5, "folds": 5, "further": False, "highest": 4080, "how": "5 stratified folds", "images": 3, "judged": 20,
-    "large_images": 2000.0, "large_per_class": 100.0, "largest": "a", "last": ["fc6", "fc7"], "late": "fc7", "late_right": 0.8,
+    "factor": 1.5, "few": 10.0, "folds": 5, "further": False, "highest": 4080, "how": "5 stratified folds", "images": 3, "judged": 20,
+    "large_images": 2000.0, "large_per_class": 100.0, "largest": "a", "last": ["fc6", "fc7"], "late": "fc7", "late_right": 0.8, "late_se": 0.1,
     "least": 2, "listed": 2, "looked": 20, "majority": 0.5, "median": 12, "most": 30, "names": ["a"],
     "neighbours": {"best": "pool5", "best_right": 0.9, "late": "fc7", "late_right": 0.8, "recipe": "x"}, "other": "large",
     "seen": 2, "similarity": {"errors": 1.0, "recipe": "x"}, "size": {"change": 0.1, "recipe": "x"}, "smallest": "b",
