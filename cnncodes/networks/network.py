@@ -17,21 +17,13 @@ LARGEST_INPUT = 4096  # px; beyond, a single conv1 activation of AlexNet takes o
 
 @dataclass(frozen=True)
 class Network:
-    """The function: ordered stages.
+    """The function: ordered stages, from the pixels upwards.
 
-    Parameters
-    ----------
-    name : str
-    input_size : int
-        Side of the square input in pixels that the network was made for.
-    stages : tuple of Stage
-        From the pixels upwards.
-    activation : {"relu", "tanh"}, default "relu"
-        What ends convolutions and hidden fully connected stages. "tanh" is for the paper's comparison alone.
+    ``activation`` ends convolutions and hidden fully connected stages. "tanh" is for the paper's comparison alone.
     """
 
     name: str
-    input_size: int
+    input_size: int  # side of the square input in pixels that the network was made for
     stages: tuple[Stage, ...]
     activation: Literal["relu", "tanh"] = "relu"
 

@@ -17,22 +17,13 @@ from cnncodes.networks.stages import Convolution, Linear, MaxPool, Shape, Stage
 class ReceptiveField:
     """What the units of one stage see along one side of a square image; all units of a place see the same.
 
-    Parameters
-    ----------
-    size : int
-        Pixels along one side, as far as nothing cuts it.
-    jump : int
-        Pixels from one unit's field to the next one's.
-    start : int
-        First pixel of the first unit's field; negative where it begins in the padding.
-    spans : tuple of (int, int)
-        For each unit along the side the first pixel that it sees, and the one after the last. Shorter than ``size``
-        at the borders, where there is padding, or (pooling in ceil mode) a window is only partly covered.
+    ``spans`` has for each unit along the side the first pixel that it sees, and the one after the last. It is shorter than ``size`` at the
+    borders, where there is padding, or (pooling in ceil mode) a window is only partly covered.
     """
 
-    size: int
-    jump: int
-    start: int
+    size: int  # pixels along one side, as far as nothing cuts it
+    jump: int  # pixels from one unit's field to the next one's
+    start: int  # first pixel of the first unit's field; negative where it begins in the padding
     spans: tuple[tuple[int, int], ...]
 
     @property

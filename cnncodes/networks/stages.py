@@ -22,19 +22,10 @@ class DoesNotFitError(ValueError):
 
 @dataclass(frozen=True)
 class Stage(ABC):
-    """One named step of a network.
+    """One named step of a network."""
 
-    Parameters
-    ----------
-    name : str
-        ``conv1``, ``pool5``, ``fc7``, ...
-    key : str, default ""
-        Where torchvision keeps this stage (``features.0``): prefix of its tensors in a state dict.
-        Empty means the stage's own name.
-    """
-
-    name: str
-    key: str = field(default="", kw_only=True)
+    name: str  # conv1, pool5, fc7, ...
+    key: str = field(default="", kw_only=True)  # prefix of its tensors as torchvision has it (features.0)
 
     kind: ClassVar[str]
 
@@ -83,25 +74,16 @@ def _grid(incoming: Shape, name: str) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Convolution(Stage):
-    """Convolution with bias, then ReLU.
+    """Convolution with bias, then ReLU; kernel and stride are in pixels of the incoming grid.
 
-    Parameters
-    ----------
-    channels : int
-        Output channels.
-    kernel, stride : int
-        In pixels of the incoming grid.
-    padding : int or "same", default 0
-        "same" is TensorFlow's: ``out = ceil(in / stride)``, the odd pixel on the right and below.
-    groups : int, default 1
-        2 repeats the 2012 paper's two towers.
+    Padding "same" is TensorFlow's: ``out = ceil(in / stride)``, the odd pixel on the right and below.
     """
 
     channels: int = 0
     kernel: int = 3
     stride: int = 1
     padding: Padding = 0
-    groups: int = 1
+    groups: int = 1  # 2 repeats the 2012 paper's two towers
 
     kind = "conv"
 
@@ -183,21 +165,13 @@ class LocalResponseNorm(Stage):
 class Linear(Stage):
     """Fully connected stage, then ReLU unless ``relu=False``.
 
-    Parameters
-    ----------
-    features : int
-        Length of the output.
-    relu : bool, default True
-        False for the classifier, whose values are logits.
-    pool_to : int or None, default None
-        Average-pool the incoming grid to this side first (torchvision's AdaptiveAvgPool2d), so that other
-        input sizes work; the identity at the network's own input size.
-    rank : int or None, default None
-        The matrix is a product of two, ``left [features, rank]`` and ``right [rank, in]``, and computed as such.
+    ``pool_to``: the incoming grid is first pooled on average to this side (torchvision's AdaptiveAvgPool2d), so that other input sizes
+    work; the identity at the network's own input size. ``rank``: the matrix is a product of two, ``left [features, rank]`` and
+    ``right [rank, in]``, and computed as such.
     """
 
-    features: int = 0
-    relu: bool = True
+    features: int = 0  # length of the output
+    relu: bool = True  # False for the classifier, whose values are logits
     pool_to: int | None = None
     rank: int | None = None
 

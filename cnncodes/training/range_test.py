@@ -41,28 +41,16 @@ SAFE = 10.0  # the rate of divergence is divided by it
 class RangeTest:
     """What a range test measured, and what it suggests.
 
-    Parameters
-    ----------
-    rates, losses, smoothed : tuple of float
-        Of each step whose loss was a number; ``smoothed`` by a Gaussian.
-    rate : float
-        The suggestion, with two digits.
-    steepest : float or None
-        Rate at which the loss falls fastest below that of guessing (or below the first loss, if that is less); None if
-        it does not.
-    level : float or None
-        If the loss only fell from a bad start to that of guessing: the first rate with nearly the least loss.
-    blow_up : float
-        The first rate after the least loss at which half of the fall is lost, or at which the loss is four times its
-        best or not a number; the highest rate if the loss did not diverge.
-    blew_up : bool
+    ``level`` is the first rate with nearly the least loss, if the loss only fell from a bad start to that of guessing. ``blow_up`` is the first
+    rate after the least loss at which half of the fall is lost, or at which the loss is four times its best or not a number; the highest
+    rate if the loss did not diverge.
     """
 
-    rates: tuple[float, ...]
+    rates: tuple[float, ...]  # of each step whose loss was a number
     losses: tuple[float, ...]
-    smoothed: tuple[float, ...]
-    rate: float
-    steepest: float | None
+    smoothed: tuple[float, ...]  # the losses by a Gaussian
+    rate: float  # the suggestion, with two digits
+    steepest: float | None  # where the loss falls fastest below that of guessing, or below the first
     level: float | None
     blow_up: float
     blew_up: bool
