@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from codes_tools import content, pretend
 from hypothesis import given
+from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from cnncodes.codes import CodesFile, ExtractionSettings, extract, pack, plan_extraction, run_extraction
@@ -173,6 +174,7 @@ settings = st.builds(
 )
 
 
+@given_settings(max_examples=30)
 @given(settings)
 def test_settings_survive_json_and_differ_from_nothing(record):
     again = ExtractionSettings.from_json(record.to_json())
@@ -209,6 +211,7 @@ def test_settings_that_cannot_be_read_are_a_clear_error(text):
         ExtractionSettings.from_json(text)
 
 
+@given_settings(max_examples=30)
 @given(
     st.builds(
         Provenance,
