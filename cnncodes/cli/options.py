@@ -72,7 +72,7 @@ def argument(metavar: str, text: str) -> Any:
 DATA_HELP = (
     "A folder (class/x.jpg or train|val|test/class/x.jpg), a list (path label), "
     "a table (filename,label[,split] as CSV, TSV, JSON Lines or Parquet), images, globs, "
-    "or files that contain images (.tar, .parquet, .arrow)."
+    "or files that contain images (.tar, .parquet, .arrow, .npy, .h5), or URLs."
 )
 DATA_OR_CODES = DATA_HELP.replace("images, globs, or files", "images, globs, one codes file, or files")
 WEIGHTS_HELP = (

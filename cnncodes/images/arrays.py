@@ -20,8 +20,8 @@ from cnncodes.images.readers import LARGEST_IMAGE
 
 HDF5 = (".h5", ".hdf5")
 ARRAYS = (".npy", *HDF5)
-CHUNKS_KEPT = 2**27  # bytes of the chunks last read of a dataset, which may be compressed
-FILES_KEPT = 16  # HDF5 files that stay open
+CHUNKS_KEPT = 2**26  # bytes of the chunks last read of a dataset, which may be compressed
+FILES_KEPT = 4  # HDF5 files that stay open
 MOST_ROWS = 2**26  # a small file can say that it has any number
 
 _LABELS = ("y", *LABELS, "targets")  # usual names of datasets

@@ -389,8 +389,7 @@ def stat_files(catalog: Catalog) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np
     mtime = np.zeros(len(catalog), np.int64)
     for row in range(len(catalog)):
         with contextlib.suppress(OSError, ValueError):
-            found = catalog.reader.identity(row)
-            size[row], mtime[row] = found.size, found.mtime
+            size[row], mtime[row] = catalog.reader.identity(row)
     return size, mtime
 
 

@@ -6,6 +6,7 @@ import bisect
 import itertools
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ LARGEST_GROUP = 2**31  # bytes of a row group: it is read as a whole
 KEPT = 2**28  # bytes of the row groups last read that stay in memory
 
 
-class Columns:
+class Columns(ABC):
     """A file of columns that have the same number of rows, of which some hold images.
 
     An image is named by its row, ``12``; by column and row, ``photo/12``, in another column than :meth:`image_column` finds.
@@ -70,13 +71,13 @@ class Columns:
         column, row = divmod(place, max(self.lengths.values()))
         return list(self.lengths)[column], row
 
+    @abstractmethod
     def kind(self, column: str) -> str | None:
         """What a column holds, where that is no text and no number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cells(self, column: str) -> list[Any]:
         """Values of a column."""
-        raise NotImplementedError
 
 
 class ColumnShard(Columns):

@@ -15,7 +15,6 @@ import re
 import stat
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, BinaryIO, Protocol
 
@@ -40,28 +39,6 @@ class Shard(Protocol):
 
     def read(self, place: int) -> bytes:
         """The encoded image."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Where the bytes of an image are, and by what a resumed run knows that they are the same.
-
-    Parameters
-    ----------
-    source : str
-        Path of the file, or of the shard.
-    member : str
-        Name in the shard; empty for a file of its own.
-    size : int
-        Bytes of the image; of the shard where only reading would tell, and 0 of a URL.
-    mtime : int
-        Time of change of the file or the shard, nanoseconds since 1970; 0 of a URL.
-    """
-
-    source: str
-    member: str
-    size: int
-    mtime: int
 
 
 class Reader(Sequence[str]):
@@ -89,16 +66,20 @@ class Reader(Sequence[str]):
         with open_image(self[row]) as file:
             return file.read()
 
-    def identity(self, row: int) -> Identity:
-        """Where the image of a row is; raises OSError or ValueError if there is none."""
+    def identity(self, row: int) -> tuple[int, int]:
+        """By what a resumed run knows that an image is the same: its bytes, and the time of change of the file or shard, in ns.
+
+        The bytes are those of the shard where only reading would tell. Both are 0 for a URL. Raises OSError or ValueError if
+        there is no such image.
+        """
         path = self[row]
         if is_url(path):
-            return Identity(path, "", 0, 0)
+            return 0, 0
         if (found := _shard_file(path)) is None:
             status = os.stat(path)  # noqa: PTH116
-            return Identity(path, "", status.st_size, status.st_mtime_ns)
+            return status.st_size, status.st_mtime_ns
         shard, place = _find(path, *found)
-        return Identity(found[0], path[len(found[0]) + 1 :], shard.size(place), found[1].st_mtime_ns)
+        return shard.size(place), found[1].st_mtime_ns
 
     def remote(self) -> npt.NDArray[np.bool_]:
         """Whether the image of each row is at a URL: bool ``[N]``."""

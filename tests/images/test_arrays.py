@@ -16,7 +16,7 @@ from cnncodes.evaluation.scores import is_codes
 from cnncodes.images import Loader, arrays, file_digest, read_catalog
 from cnncodes.images.decode import decode
 from cnncodes.images.readers import holds_images
-from cnncodes.pictures.codes_source import is_stored
+from cnncodes.pictures.codes_source import kind_of
 from cnncodes.weights import TORCHVISION_PREPROCESSING
 
 RNG = np.random.default_rng(0)
@@ -177,7 +177,8 @@ def test_files_of_codes_weights_and_images_are_told_apart(tmp_path: Path) -> Non
         True,
         False,
     ]
-    assert [is_stored([str(tmp_path / name)]) for name in ("weights.npy", "a.npy")] == [True, False]
+    kinds = [kind_of(str(tmp_path / name))[0] for name in ("codes.h5", "a.h5", "weights.npy", "a.npy")]
+    assert kinds == ["codes", "images", "network", "images"]
     assert not holds_images(tmp_path)
 
 
