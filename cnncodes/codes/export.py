@@ -45,8 +45,8 @@ def export_codes(
     to : {"npy", "csv", "parquet", "projector"}
         - npy: ``[rows, length]`` (or ``[rows, crops, length]``) in the stored dtype, and beside
           ``codes.npy`` a ``codes.names.csv`` with the name, label and split of each row;
-        - csv: one line per row: name, label, split, then the values (crops follow one another);
-        - parquet: columns name, label, split, codes (a list per row); needs pyarrow;
+        - csv: one line per row: filename, label, split, then the values (crops follow one another);
+        - parquet: columns filename, label, split, codes (a list per row); needs pyarrow;
         - projector: vectors.tsv, metadata.tsv, sprite.png and projector_config.pbtxt for TensorBoard.
     layer : str, optional
         By default the deepest of the file, after its ReLU if that is there.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
 import runpy
 import subprocess
+import threading
 import tomllib
 import warnings
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 from drawn import draw_photos
+from finished_runs import finished_run, tiny_network, tiny_weights  # noqa: F401
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MOST_LINES = 60
@@ -168,3 +171,53 @@ def test_the_container_installs_what_the_project_declares() -> None:
     for line in lines:
         if line.startswith(("ENTRYPOINT", "CMD")):
             json.loads(line.split(maxsplit=1)[1])
+
+
+def test_the_nightly_job_takes_known_codes_over_and_forgives_unreadable_images(tmp_path) -> None:
+    fake = tmp_path / "cnncodes"
+    fake.write_text('#!/bin/sh\necho "$@"\n[ "$1" != extract ] || { : > "$4"; exit 3; }\n')
+    fake.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["sh", str(EXAMPLES / "nightly.sh"), "photos", str(tmp_path / "two words")]
+    first, second = (
+        subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for _ in range(2)
+    )
+    assert [line.split()[0] for line in first] == ["extract", "export", "run"]
+    assert "--from" not in first[0] and second[0].endswith(
+        f"--from {tmp_path}/two words/codes.h5 --overwrite"
+    )
+
+
+def test_the_service_answers_as_the_model_does(tmp_path, tiny_network) -> None:  # noqa: F811
+    pytest.importorskip("onnxruntime")
+    from cnncodes.evaluation import predict
+    from cnncodes.evaluation.whole import export_model
+
+    finished_run(tmp_path)
+    model, image = tmp_path / "run" / "model.safetensors", tmp_path / "photos" / "dog" / "2.jpg"
+    export_model(model, tmp_path / "model.onnx", to="onnx")
+    program = runpy.run_path(str(EXAMPLES / "service" / "serve.py"))
+    server = program["serve"](program["Model"](str(tmp_path / "model.onnx")), 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def ask(content: bytes) -> tuple[int, dict[str, Any]]:
+        connection = http.client.HTTPConnection(*server.server_address)
+        connection.request("POST", "/", content)
+        answer = connection.getresponse()
+        try:
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    try:
+        (expected,) = predict(str(model), [image], weights=tiny_weights())
+        status, found = ask(image.read_bytes())
+        assert status == 200 and list(found) == list(expected.classes)
+        assert list(found.values()) == pytest.approx(list(expected.probabilities), abs=1e-4)
+        assert ask(b"no image")[0] == ask(b"")[0] == 400
+    finally:
+        server.shutdown()
+        server.server_close()
