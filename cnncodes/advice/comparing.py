@@ -35,9 +35,10 @@ from cnncodes.advice.run_record import (
     inputs_of,
 )
 from cnncodes.advice.steps import RunSteps
+from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.stream import settings_of, stream
-from cnncodes.core.compute import Compute, Progress, no_progress
+from cnncodes.core.compute import Compute, no_progress
 from cnncodes.core.errors import CatalogError, CnnCodesError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.files import cells, read_json
 from cnncodes.core.outputs import locked, replacing, write_whole
@@ -59,7 +60,6 @@ KIND = "cnncodes compare"
 #: Recipes by the method that most people mean.
 USUAL = {"linear": "small-similar", "finetune": "large-similar"}
 TIMED = 64  # images, for the speed
-FEW = 10  # training images per class up to which all recipes are those for few, too
 
 
 @dataclass(frozen=True)
@@ -213,13 +213,8 @@ def compare(
     *,
     weights: str = "imagenet",
     recipes: Sequence[str] = ("linear",),
-    assignments: Sequence[str] = (),
-    data: str | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
     told: Told | None = None,
+    **options: Any,
 ) -> ModelComparison:
     """Train several models on the same split of some images, and compare them on the same test images.
 
@@ -239,12 +234,11 @@ def compare(
         Of the networks that are named without any.
     recipes : sequence of str, default ("linear",)
         ``linear`` (a head on codes, as recipe small-similar), ``finetune`` (as large-similar), or any recipe's name or file.
-    assignments : sequence of str
-        Changes in the recipes that have such an entry: ``"train.epochs=3"``.
-    data, device, workers, seed, progress
-        As for :func:`cnncodes.run`.
     told : callable(model, recipe, RunReport or FailedModel), optional
         Called as each model is done.
+    **options
+        ``assignments`` (changes in the recipes that have such an entry), ``data``, ``seed``, ``device``, ``workers``, ``progress``: see
+        :class:`~cnncodes.advice.RunOrder`.
 
     Raises
     ------
@@ -260,7 +254,8 @@ def compare(
         If no model gives a result; the error of the first.
     """
     starts = [Start.parse(text, weights) for text in models]
-    asked = _recipes(recipes, assignments, seed)
+    order = RunOrder(**options)
+    asked = _recipes(recipes, order.assignments, order.seed)
     if not starts or len({start.name for start in starts}) < len(starts):
         raise OptionError(
             "the models to compare are none, or two of them have the same name.",
@@ -274,7 +269,6 @@ def compare(
     if place.is_file():
         raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
     place.mkdir(parents=True, exist_ok=True)
-    order = RunOrder(data=data, device=device, workers=workers, seed=seed, progress=progress)
     with locked(place / "compare"):
         work = _Work(catalog, place, order)
         for start in starts:
@@ -308,8 +302,7 @@ def try_recipes(
     )
     asked = _recipes(names, order.assignments, order.seed, from_nothing=True)
     folder = Path(report.folder)
-    record = read_json(folder / NOTE).get("split_record") or {}
-    division = read_division(folder / SPLIT, catalog, report.split, record, report.left_out)
+    division = read_division(folder / SPLIT, catalog, read_json(folder / NOTE))
     place = folder / TRY
     place.mkdir(exist_ok=True)
     with locked(place / "compare"):
@@ -330,7 +323,7 @@ def read_tried(folder: Path) -> ModelComparison | None:
 
 def suitable(report: RunReport) -> list[str]:
     """Recipes of the package that start from weights, the fast ones first; that for a few images per class only where there are so few."""
-    few = report.train <= FEW * report.classes
+    few = report.train <= load_thresholds().few_shot_per_class * report.classes
     methods = {name: load_recipe(name).method for name in recipe_files() if few or name != "few-shot"}
     return [name for wanted in ("linear", "finetune") for name, method in methods.items() if method == wanted]
 
@@ -441,9 +434,9 @@ class _Work:
         self.failed: list[FailedModel] = []
         self.division = division  # None before the first model is there to look for copies by
         if self.settings.how is not None:
-            self.division = read_division(
-                folder / SPLIT, catalog, self.settings.how, self.settings.record, self.settings.left_out
-            )
+            record, left_out = self.settings.record, self.settings.left_out
+            values = {"split": self.settings.how, "split_record": record, "left_out": left_out}
+            self.division = read_division(folder / SPLIT, catalog, values)
 
     def follow(
         self, start: Start, recipe: str, assignments: tuple[str, ...], report: RunReport | None = None
@@ -506,7 +499,7 @@ class _Work:
         """The split that the first model's run makes; kept for all."""
         place.mkdir(parents=True, exist_ok=True)
         with locked(place / "run"):
-            note = RunNote(place, inputs_of(self.catalog, weights, order.seed))
+            note = RunNote(place, inputs_of(self.catalog, weights, order))
             made = RunSteps(self.catalog, weights, place, note, order).divide()
         write_division(self.folder / SPLIT, self.catalog, made)
         self._keep(how=made.how, record=made.record, left_out=tuple(made.left_out.tolist()))

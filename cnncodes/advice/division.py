@@ -7,7 +7,7 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,11 @@ class Division:
     def applied(self, catalog: Catalog) -> Catalog:
         """The catalog with this split."""
         return dataclasses.replace(catalog, splits=self.splits)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is kept of it in a note, beside its file."""
+        return {"split": self.how, "split_record": self.record, "left_out": self.left_out.tolist()}
 
 
 def own_division(catalog: Catalog, codes: CodesFile | None = None, stage: str | None = None) -> Division:
@@ -200,10 +205,8 @@ def write_division(path: Path, catalog: Catalog, division: Division) -> None:
             writer.writerow((name, kind, split, int(division.groups[row])))
 
 
-def read_division(
-    path: Path, catalog: Catalog, how: str, record: dict[str, Any], left_out: Sequence[int]
-) -> Division:
-    """Read what :func:`write_division` wrote for this catalog.
+def read_division(path: Path, catalog: Catalog, values: Mapping[str, Any]) -> Division:
+    """Read what :func:`write_division` wrote for this catalog; ``values`` are :attr:`Division.values`, as a note has them.
 
     Raises
     ------
@@ -222,7 +225,8 @@ def read_division(
             f"'{path}' is not the split of these images.",
             "Choose another folder with -o, or restore the file.",
         )
-    return Division(splits, groups, how, record, np.array(left_out, np.int64))
+    left_out = np.array(values.get("left_out", ()), np.int64)  # old notes lack it, and the record
+    return Division(splits, groups, values["split"], values.get("split_record", {}), left_out)
 
 
 def relative_names(path: Path, catalog: Catalog) -> list[str]:

@@ -106,7 +106,7 @@ def _begun(
         if anew:
             _check_inputs_stay(order, catalog, weights, place, "--overwrite takes away before it starts anew")
             remove_run(place)
-        note = RunNote(place, inputs_of(catalog, weights, order.seed, order.test), beside=anew)
+        note = RunNote(place, inputs_of(catalog, weights, order), beside=anew)
         steps = RunSteps(catalog, weights, place, note, order)
         if note.images_changed and not is_unchanged(note, catalog):
             if planned and (place / REPORT).exists():

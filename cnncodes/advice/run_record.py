@@ -282,15 +282,13 @@ def predict_command(model: str) -> str:
     return f"cnncodes predict {shlex.quote(model)} photo.jpg"
 
 
-def inputs_of(
-    catalog: Catalog, weights: Weights | None, seed: int, test: float | None = None
-) -> dict[str, Any]:
+def inputs_of(catalog: Catalog, weights: Weights | None, order: RunOrder) -> dict[str, Any]:
     """What a run depends on, but for the recipe: equal for the same images, weights, seed and share to test."""
     return {
         **catalog_digests(catalog),
         "weights": None if weights is None else weights.fingerprint,
-        "seed": seed,
-        TEST: HELD_OUT if test is None else test,
+        "seed": order.seed,
+        TEST: order.share,
     }
 
 

@@ -143,14 +143,7 @@ class RunSteps:
         """
         path = self.folder / SPLIT
         if path.exists():
-            values = self.note.values
-            division = read_division(
-                path,
-                self.catalog,
-                values["split"],
-                values.get("split_record", {}),
-                values.get("left_out", ()),
-            )
+            division = read_division(path, self.catalog, self.note.values)
             if self.order.division is not None and (division.splits != self.order.division.splits).any():
                 raise ResumeError(
                     f"the run in '{self.folder}' has another split of the images.",
@@ -158,9 +151,7 @@ class RunSteps:
                 )
         else:
             division = self.order.division or self._new_division(gather)
-            self.note.keep(
-                split=division.how, split_record=division.record, left_out=division.left_out.tolist()
-            )
+            self.note.keep(**division.values)
             write_division(path, self.catalog, division)
         if (self.folder / CODES).exists():
             carry_splits(self.folder / CODES, division.applied(self.catalog))

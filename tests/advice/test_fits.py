@@ -11,7 +11,7 @@ import pytest
 import torch
 from advice_tools import tiny, tiny_weights
 
-from cnncodes.advice import Advice, advise, compare, load_recipe, run
+from cnncodes.advice import Advice, RunOrder, advise, compare, load_recipe, run
 from cnncodes.advice.finished import finished_run, weights_mark
 from cnncodes.advice.sentences import reason_of
 from cnncodes.cli import main
@@ -112,7 +112,12 @@ def test_what_a_person_says_is_done_at_once(recipe, entries, tmp_path):
         assert codes.settings.preprocessing.fit == "pad"
     mark = weights_mark(str(weights))
     found = [
-        finished_run(read_catalog(photos), mark, tmp_path / "out", recipe, (*fit, *entries), 0)
+        finished_run(
+            read_catalog(photos),
+            mark,
+            tmp_path / "out",
+            RunOrder(recipe=recipe, assignments=(*fit, *entries)),
+        )
         for fit in ((), ("images.fit=pad",))
     ]
     assert found[0] is None and found[1] is not None, "it is shown again where the same is asked"
