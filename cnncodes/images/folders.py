@@ -18,16 +18,13 @@ from cnncodes.images.listing import (
 )
 from cnncodes.images.readers import is_shard
 
-_SKIPPED_FOLDERS = frozenset(
-    {"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
-)
+_SKIPPED_FOLDERS = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 # Files that stand in many folders, and that nobody takes for images.
 _COMPANY = ("thumbs.db", "desktop.ini", "readme", "license", "licence")
 
-
 CLASSES_ARE = ("top", "sub", "none")
 MOST_NAMES = (
-    8  # that one folder has by links in linked folders; without an end, links among n folders make n! paths
+    8  # of one folder by links in linked folders: without an end, links among n folders make n! paths
 )
 _FIRST = 4  # names of folders in a message
 

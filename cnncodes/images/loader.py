@@ -84,10 +84,8 @@ class Loader:
 
     Attributes
     ----------
-    waited_s : float
-        Seconds that the consumer waited for decoding.
-    busy_s : float
-        Seconds that threads worked on images, summed over threads.
+    waited_s, busy_s : float
+        Seconds that the consumer waited for decoding, and that threads worked on images, summed over threads.
     images, unreadable : int
         Images that were tried so far, and those of them that cannot be read.
 

@@ -144,13 +144,11 @@ def parse_csv(
                 'Put names that contain the separator in quotes: "a,b.jpg",cat.',
             )
     numbers = [number for number, _ in rows]
-    return _listing(
-        _Table(
-            source, header, numbers, lambda place: [(row[place : place + 1] or [""])[0] for _, row in rows]
-        ),
-        root,
-        reading,
-    )
+
+    def column(place: int) -> list[str]:
+        return [row[place] if place < len(row) else "" for _, row in rows]
+
+    return _listing(_Table(source, header, numbers, column), root, reading)
 
 
 def _parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Listing:
@@ -200,16 +198,17 @@ def _read_columns(path: str, root: str, source: str, reading: Reading) -> tuple[
                 raise _no_text(f"{source}: the column {name!r}", kind)
             return shard.cells(name)
 
-        return _listing(
-            _Table(source, header, range(1, rows + 1), column, "row"), root, reading
-        ), images is not None
+        table = _Table(source, header, range(1, rows + 1), column, "row")
+        return _listing(table, root, reading), images is not None
     except (OSError, ValueError, KeyError) as error:
-        arrays = path.lower().endswith(ARRAYS)
+        wanted = (
+            "an array or a dataset of images"
+            if path.lower().endswith(ARRAYS)
+            else "a whole Parquet or Arrow file"
+        )
         raise CatalogError(
             f"{source} cannot be read: {files.reason_of(error).rstrip('.')}.",
-            "Give an array or a dataset of images, or a list, a table or a folder."
-            if arrays
-            else "Give a whole Parquet or Arrow file, or a CSV or JSON Lines file.",
+            f"Give {wanted}, a list, a table or a folder.",
         ) from error
 
 

@@ -73,9 +73,8 @@ class TarShard:
             with contextlib.suppress(Exception):  # whatever is wrong with an index, it is made anew
                 return _load(path, index_path(path), stamp)
             shard = _scan(path, file)
-        with contextlib.suppress(
-            OSError, RuntimeError, ValueError, CnnCodesError
-        ):  # no home, or none to write to: no index
+        # no home, or none to write to: no index
+        with contextlib.suppress(OSError, RuntimeError, ValueError, CnnCodesError):
             index = index_path(path)
             index.parent.mkdir(parents=True, exist_ok=True)
             _save(index, stamp, shard)
