@@ -158,7 +158,8 @@ class Axes:
             values, inner = eigh(
                 np.float64(some @ some.T), overwrite_a=True, check_finite=False, driver="evd"
             )
-            kept = values > 1e-6 * values[-1]
+            # The smaller eigenvalues of so few rows say little of those of all: one number stands for them.
+            kept = (np.arange(taken) >= taken - max(taken // 4, 1)) & (values > 1e-6 * values[-1])
             vectors = some.T @ (inner[:, kept] / np.sqrt(values[kept])).astype(np.float32)
             values = values[kept] * (n / taken)
             rest = max(square + n * penalise_bias - float(values.sum()), 0.0) / max(inside - len(values), 1)

@@ -110,7 +110,7 @@ class BlockFit:
     def _measure(self) -> None:
         """The Gram matrix, class means and axes; what is usual among the rows of the final fit."""
         blocks, D = self.blocks, self.blocks.d + 1
-        whole = self.limits.memory / 3 >= 32 * D * D  # the matrix, and three times as much to decompose it
+        whole = 0.75 * self.limits.memory >= 32 * D * D  # the matrix, and three times as much to decompose it
         device = self.labels.device
         gram = torch.zeros((D - 1, D - 1) if whole else (0, 0), dtype=blocks.sums, device=device)
         sums = torch.zeros((self.K, D - 1), dtype=blocks.sums, device=device)
