@@ -133,6 +133,7 @@ PageTitle = Annotated[str | None, option("--title", "TEXT", "Title of the page. 
 ProbePicture = Annotated[str | None, option("--output -o", "FILE.png", "Also draw the result.")]
 Picture = Annotated[str | None, option("--output -o", "FILE", "Output: .png, .svg or .pdf. [default: COMMAND-IMAGE.png here]")]
 Slides = Annotated[str, option("--output -o", "FOLDER", "Output folder: the pictures and index.html, a page of all of them.")]
+SlidesTitle = Annotated[str | None, option("--title", "TEXT", "Title of the page. [default: network and image]")]
 PictureTitle = Annotated[str | None, option("--title", "TEXT", "Title of the picture, in place of what it shows.", more=True)]
 PictureWidth = Annotated[float | None, option("--width", "INCHES", "Width of a PNG, its text with it. [default: 6 to 14]", more=True)]
 Dpi = Annotated[int, option("--dpi", "DPI", "Dots per inch of a PNG, and of images in an SVG or PDF.", more=True, least=20)]

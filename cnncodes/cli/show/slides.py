@@ -27,7 +27,7 @@ class Slides(Reporter):
         self,
         output: options.Slides,
         overwrite: options.Overwrite = False,
-        title: options.PageTitle = None,
+        title: options.SlidesTitle = None,
         width: options.PictureWidth = None,
         dpi: options.Dpi = 144,
         json: options.Json = False,
