@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnncodes.cli import options
+from cnncodes.cli.arguments import fit_entries
 from cnncodes.cli.console import Reporter
 from cnncodes.cli.groups import Machine, Reading
 from cnncodes.core.words import duration, one_line, percent, shell, size
@@ -21,6 +22,7 @@ def compare(
     output: options.Folder,
     recipes: options.Recipes = "linear",
     weights: options.EachWeights = "imagenet",
+    fit: options.RunFit = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
     *,
@@ -49,8 +51,9 @@ def compare(
 
     with reporter.steps() as progress:
         found = compare_all(
-            catalog, models.split(","), output, weights=weights, recipes=recipes.split(","), assignments=set_ or (),
-            data=reading.words(data), seed=seed, progress=progress, told=teller(reporter), **vars(machine),
+            catalog, models.split(","), output, weights=weights, recipes=recipes.split(","),
+            assignments=[*fit_entries(fit), *(set_ or ())], data=reading.words(data), seed=seed, progress=progress,
+            told=teller(reporter), **vars(machine),
         )  # fmt: skip
     picture = save_models(found, Path(output) / PICTURE)
     print_comparison(reporter, found)

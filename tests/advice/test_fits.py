@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from advice_tools import tiny, tiny_weights
+from advice_tools import tiny_weights
 
-from cnncodes.advice import Advice, RunOrder, advise, compare, load_recipe, run
+from cnncodes.advice import Advice, RunOrder, advise, load_recipe, run
 from cnncodes.advice.finished import finished_run, weights_mark
 from cnncodes.advice.sentences import reason_of
 from cnncodes.cli import main
@@ -20,20 +19,10 @@ from cnncodes.core.errors import ResumeError
 from cnncodes.heads import load_model
 from cnncodes.images import read_catalog
 from cnncodes.images.decode import write_png
-from cnncodes.networks import NETWORKS
 from cnncodes.page.gather import read_run
 from cnncodes.weights import save_weights
 
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "tiny", tiny)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def saved(folder: Path) -> str:
@@ -134,7 +123,7 @@ def test_ten_crops_are_averaged_and_other_commands_have_it_too(tmp_path, capsys)
     capsys.readouterr()
     assert main(["advise", str(photos), *given, "--fit", "pad", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seen"] == 1
-    found = compare(
-        read_catalog(photos), [f"tiny={weights}"], tmp_path / "compared", assignments=["images.fit=pad"]
-    )
-    assert load_model(found.models[0].folder).settings.preprocessing.fit == "pad"
+    compared = ["compare", str(photos), "--models", f"tiny={weights}", "-o", str(tmp_path / "compared")]
+    assert main([*compared, "--fit", "pad", "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert load_model(model["folder"]).settings.preprocessing.fit == "pad"
