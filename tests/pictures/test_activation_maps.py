@@ -97,7 +97,7 @@ def test_an_image_that_nothing_fires_on_is_drawn_too(subject, view):
 
 
 @pytest.mark.parametrize(
-    ("units", "told"), [([9], "unit 9"), ((-1,), "unit -1"), (0, "0 units"), ((), "no unit")]
+    ("units", "told"), [([9], "unit 9"), ((-1,), "unit -1"), (0, "0 units"), ((), "0 units")]
 )
 def test_units_that_are_not_there(subject, view, units, told):
     found = read_activations(subject, view, "conv1")
