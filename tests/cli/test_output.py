@@ -22,6 +22,7 @@ FUNCTIONS = dict(COMMANDS) | {f"{group} {name}": f for group, _, commands in GRO
 # Arguments of every command that has --json; {broken} is a folder with an unreadable image.
 WITH_JSON = {
     "run": ("{broken}", "-o", "{tmp}/run", *R0),
+    "explore": ("{broken}", "-o", "{tmp}/explore", *R0),
     "advise": ("{broken}", *R0),
     "extract": ("{broken}", "-o", "{tmp}/c.h5", *R0),
     "fit-linear": ("{codes}", "-o", "{tmp}/m.safetensors", "--C", "1,10", "--folds", "2", "--shots", "1", "--repeats", "2"),
@@ -62,10 +63,21 @@ WITH_JSON_THERE = {
     "train",
     "finetune",
     "report",
+    "card",
     "join",
-}  # report: of a run, in tests/pictures/test_report.py
+}  # of a run: tests/page
 #: Those of them that meet the unreadable image.
-UNREADABLE = {"run", "compare", "advise", "extract", "predict", "evaluate", "show dead", "show strongest"}
+UNREADABLE = {
+    "run",
+    "explore",
+    "compare",
+    "advise",
+    "extract",
+    "predict",
+    "evaluate",
+    "show dead",
+    "show strongest",
+}
 ESC = "\x1b"
 
 

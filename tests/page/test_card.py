@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,9 +10,17 @@ import pytest
 from finished_runs import EVIL_CLASS, finished_run, tiny_network  # noqa: F401
 
 from cnncodes.advice import RunReport
+from cnncodes.cli import main
 from cnncodes.core.errors import ModelError, OutputExistsError
 from cnncodes.page import write_card
 from cnncodes.page.html import markdown_source
+
+
+def test_the_command_prints_one_document(made, capsys) -> None:
+    _, folder = made
+    assert main(["card", str(folder / "run"), "-o", str(folder / "printed.md"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"output": str(folder / "printed.md")}
+    assert main(["card", str(folder / "run"), "-o", str(folder / "printed.md")]) == 1, "it is there"
 
 
 @pytest.fixture(scope="module")
