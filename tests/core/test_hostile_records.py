@@ -57,10 +57,10 @@ def catalog(folder: Path) -> Catalog:
 def test_a_split_that_was_cut_is_not_the_split_of_these_images(keep: int, tmp_path: Path) -> None:
     path, images = tmp_path / "split.csv", catalog(tmp_path)
     write_division(path, images, Division(np.array([1, 3, 1], np.uint8), np.arange(3), "drawn"))
-    assert read_division(path, images, "drawn", {}, []).splits.tolist() == [1, 3, 1]
+    assert read_division(path, images, {"split": "drawn"}).splits.tolist() == [1, 3, 1]
     path.write_text(path.read_text()[:keep])
     with pytest.raises(CatalogError):
-        read_division(path, images, "drawn", {}, [])
+        read_division(path, images, {"split": "drawn"})
 
 
 @pytest.mark.parametrize(
