@@ -35,6 +35,7 @@ def fit_linear(
     set_: options.Set = None,
     seed: options.Seed = 0,
     workers: options.FitWorkers = None,
+    ray: options.FitRay = None,
     memory: options.FitMemory = None,
     device: options.FitDevice = "auto",
     export: options.ExportModel = None,
@@ -73,7 +74,7 @@ def fit_linear(
         found = heads.fit_linear(
             codes, layer=None if wanted.layer == HeadSettings().layer and layer is None else wanted.layer,
             kind=wanted.kind, C=wanted.C, folds=folds, normalisation=wanted.normalize,
-            class_weight=cast("Any", class_weight), split=parse_split(split), seed=seed, jobs=jobs,
+            class_weight=cast("Any", class_weight), split=parse_split(split), seed=seed, jobs=jobs, ray=ray,
             memory=None if memory is None else parse_bytes(memory, "--memory"), device=device,
             state=target_path.with_name(f".{target_path.stem}.fit"), progress=progress,
         )  # fmt: skip

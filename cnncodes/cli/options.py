@@ -169,6 +169,8 @@ Processes = Annotated[int, option("--processes", "N", more=True, least=1, text=
     "Worker processes that decode and compute, each with its share of the threads.")]
 Ray = Annotated[str | None, option("--ray", "ADDRESS", more=True, text=
     "Compute on a Ray cluster: its address, auto (RAY_ADDRESS, or one that runs here), or local (a new one).")]
+FitRay = Annotated[str | None, option("--ray", "ADDRESS", more=True, text=
+    "Fit layers on a Ray cluster, --workers cores each: its address, auto, or local (a new one).")]
 FitDevice = Annotated[str, option("--device", "DEVICE", "Where blocks of codes are computed, as for extract.", more=True)]
 FitMemory = Annotated[str | None, option("--memory", "SIZE", more=True, text=
     "Read codes that take more than this in blocks: 2G, 500M. [default: half of the free memory]")]

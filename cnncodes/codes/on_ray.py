@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,9 +53,24 @@ class OnRay:
                         break
                 if not waiting:
                     return
-                found, work = _result(ray, *waiting.popleft())
+                part, reference = waiting.popleft()
+                block, work = _result(ray, reference, f"the images from row {part.rows[0][0]:,} on")
+                # Arrays from Ray's store cannot be written.
+                codes = {stage: np.array(values) for stage, values in block.codes.items()}
                 task.work.add(work)
-                yield found
+                yield replace(block, codes=codes)
+
+
+def map_on_ray(
+    function: Callable[[Any], Any], items: Sequence[Any], address: str, cores: int = 1
+) -> list[Any]:
+    """``function(item)`` of every item in their order; each is a task on a cluster, which takes so many cores.
+
+    What the function raises is raised here; a worker that has ended costs another try.
+    """
+    with _connected(address) as ray:
+        call = ray.remote(num_cpus=cores, max_retries=TRIES)(function)
+        return [_result(ray, reference, "a part") for reference in [call.remote(item) for item in items]]
 
 
 def _compute(shared: list[Any], part: Part) -> tuple[Block, Work]:
@@ -73,19 +88,17 @@ def _compute(shared: list[Any], part: Part) -> tuple[Block, Work]:
 _KEPT: dict[Any, Task] = {}
 
 
-def _result(ray: Any, part: Part, reference: Any) -> tuple[Block, Work]:
+def _result(ray: Any, reference: Any, what: str) -> Any:
     try:
-        block, work = ray.get(reference)
+        return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:  # its workers, machines or the cluster itself
         raise WorkerError(
-            f"Ray could not compute the images from row {part.rows[0][0]:,} on, in up to {TRIES + 1} tries ({type(error).__name__}).",
+            f"Ray could not compute {what}, in up to {TRIES + 1} tries ({type(error).__name__}).",
             "Look at these images, at the memory of the workers and at Ray's log (/tmp/ray/session_latest/logs); "
             "the same command goes on with what is left.",
         ) from None
-    # Arrays from Ray's store cannot be written.
-    return replace(block, codes={stage: np.array(values) for stage, values in block.codes.items()}), work
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 
 from cnncodes.codes.export import deepest
 from cnncodes.codes.file import DONE, CodesFile, Provenance
+from cnncodes.codes.on_ray import map_on_ray
 from cnncodes.core.compute import Progress, available_memory, no_progress
 from cnncodes.core.errors import HeadError
 from cnncodes.heads.choice import Choice, ClassWeight, choose_C
@@ -65,6 +66,7 @@ def fit_linear(
     memory: int | None = None,
     device: str = "auto",
     state: str | os.PathLike[str] | None = None,
+    ray: str | None = None,
     progress: Progress = no_progress,
 ) -> LinearFit:
     """Fit a linear classifier to a codes file.
@@ -88,6 +90,9 @@ def fit_linear(
         Where blocks are computed.
     state : path, optional
         With blocks: what is kept in files of this name lets the same call go on after a kill. Removed at the end.
+    ray : str, optional
+        Address of a Ray cluster whose machines find the codes file under the same path. Each layer is fitted there by a task of
+        ``jobs`` cores (one core by default).
     progress : Progress
         Of each pass over the rows, with blocks.
 
@@ -116,11 +121,22 @@ def fit_linear(
             "folds": folds, "seed": seed, "jobs": jobs,
         }  # fmt: skip
         limits = Limits(available_memory() // 2 if memory is None else memory, device, progress)
-        task = _Task(file, rows, labels, classes, options, limits, several=len(stages) > 1)
+        task = _Task(rows, labels, classes, options, limits, several=len(stages) > 1)
         kept = [
             None if state is None else Path(f"{os.fspath(state)}.{place}") for place in range(len(stages))
         ]
-        fits = {stage: task.fit(stage, path) for stage, path in zip(stages, kept, strict=True)}
+        if ray is None:
+            fits = {stage: task.fit(file, stage, path) for stage, path in zip(stages, kept, strict=True)}
+        else:
+            cores = max(1, jobs)
+            task = dataclasses.replace(
+                task,
+                options=options | {"jobs": cores},
+                limits=dataclasses.replace(limits, progress=no_progress),
+            )
+            where = os.path.abspath(codes)  # noqa: PTH100
+            items = [(task, where, stage, path) for stage, path in zip(stages, kept, strict=True)]
+            fits = dict(zip(stages, map_on_ray(_fit_there, items, ray, cores), strict=True))
         compared = {
             stage: fit.judged.best_accuracy
             for stage, fit in fits.items()
@@ -129,7 +145,7 @@ def fit_linear(
         chosen = max(compared, key=lambda stage: compared[stage]) if len(stages) > 1 else stages[0]
         fit = fits[chosen]
         fitted = np.concatenate([rows.train, rows.choose]) if fit.result.choice else rows.train
-        likeness = fit.likeness if fit.in_blocks else task.likeness(chosen, fit.result.head, fitted)
+        likeness = fit.likeness if fit.in_blocks else task.likeness(file, chosen, fit.result.head, fitted)
         settings = dataclasses.replace(
             file.settings, stages=(chosen,), crops=averaged(file.settings.crops), dtype="float32"
         )
@@ -168,7 +184,6 @@ class _StageFit:
 class _Task:
     """What :func:`fit_linear` fits on each stage."""
 
-    file: CodesFile
     rows: Split
     labels: np.ndarray
     classes: tuple[str, ...]
@@ -176,15 +191,15 @@ class _Task:
     limits: Limits
     several: bool
 
-    def fit(self, stage: str, state: Path | None) -> _StageFit:
+    def fit(self, file: CodesFile, stage: str, state: Path | None) -> _StageFit:
         """The head on one stage; where nothing can be held out to judge one C of one stage, that is left out."""
         try:
-            if self._bytes_in_memory(stage) > self.limits.memory:
+            if self._bytes_in_memory(file, stage) > self.limits.memory:
                 from cnncodes.heads.streaming import fit_in_blocks
 
                 limits = dataclasses.replace(self.limits, state=state)
                 found = fit_in_blocks(
-                    self.file,
+                    file,
                     stage,
                     self.rows,
                     (self.labels, self.classes),
@@ -193,14 +208,14 @@ class _Task:
                     optional=not self.several,
                 )
                 return _StageFit(found[0], found[1], True, found[2])
-            return self._fit_in_memory(stage)
+            return self._fit_in_memory(file, stage)
         except HeadError as error:
             raise _left_to_learn(error, self.rows, self.labels) from None
 
-    def _fit_in_memory(self, stage: str) -> _StageFit:
+    def _fit_in_memory(self, file: CodesFile, stage: str) -> _StageFit:
         train, choose = self.rows.train, self.rows.choose
-        X, y = read_rows(self.file, stage, train), self.labels[train]
-        validation = (read_rows(self.file, stage, choose), self.labels[choose]) if len(choose) else None
+        X, y = read_rows(file, stage, train), self.labels[train]
+        validation = (read_rows(file, stage, choose), self.labels[choose]) if len(choose) else None
         result = fit_head(X, y, self.classes, validation=validation, **self.options)
         judged = result.choice
         if judged is None:
@@ -213,15 +228,22 @@ class _Task:
         head = dataclasses.replace(result.head, temperature=judged.temperature if judged else None)
         return _StageFit(dataclasses.replace(result, head=head), judged)
 
-    def _bytes_in_memory(self, stage: str) -> int:
+    def _bytes_in_memory(self, file: CodesFile, stage: str) -> int:
         """Of the codes as float32, normalised and rotated, and of the scores of held-out rows for each C."""
         C, n = self.options["C"], len(self.rows.train) + len(self.rows.choose)
-        return 4 * n * (3 * self.file.length(stage) + len(candidates_of(C)) * len(self.classes))
+        return 4 * n * (3 * file.length(stage) + len(candidates_of(C)) * len(self.classes))
 
-    def likeness(self, stage: str, head: Head, fitted: np.ndarray) -> Likeness | None:
+    def likeness(self, file: CodesFile, stage: str, head: Head, fitted: np.ndarray) -> Likeness | None:
         """What is usual among the rows that were fitted."""
-        codes = head.normalisation(read_rows(self.file, stage, fitted))
+        codes = head.normalisation(read_rows(file, stage, fitted))
         return Likeness.of(codes, self.labels[fitted], len(self.classes))
+
+
+def _fit_there(item: tuple[_Task, str, str, Path | None]) -> _StageFit:
+    """The head on one stage, by a worker on another machine."""
+    task, codes, stage, state = item
+    with CodesFile(codes) as file:
+        return task.fit(file, stage, state)
 
 
 def _left_to_learn(error: HeadError, rows: Split, labels: np.ndarray) -> HeadError:

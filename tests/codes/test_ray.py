@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from codes_tools import content
 from fatal_image import FatalImage
@@ -14,6 +15,7 @@ from cnncodes.codes import extract
 from cnncodes.codes.stream import settings_of, stream
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import DependencyError, OptionError, WorkerError
+from cnncodes.heads import fit_linear
 from cnncodes.images import read_catalog
 from cnncodes.weights import load_weights
 
@@ -88,6 +90,24 @@ def test_an_extraction_on_ray_that_is_killed_goes_on_here(photo_folder, tmp_path
     )
     assert result.resumed == 4
     assert content(tmp_path / "codes.h5") == content(tmp_path / "whole.h5")
+
+
+@needs_ray
+def test_layers_are_fitted_on_a_cluster_as_here(cluster, photo_folder, light_weights, tmp_path):
+    codes = tmp_path / "codes.h5"
+    extract(
+        read_catalog(photo_folder(12, classes=("ant", "bee"))),
+        codes,
+        light_weights,
+        layers="pool1,pool2",
+        device="cpu",
+    )
+    here, there = (fit_linear(codes, layer="auto", C=[0.1, 1.0], ray=ray) for ray in (None, "auto"))
+    assert set(here.compared) == {"pool1", "pool2"} and here.compared == there.compared
+    assert here.model.stage == there.model.stage
+    np.testing.assert_allclose(there.result.head.weight, here.result.head.weight, rtol=1e-3, atol=1e-5)
+    with pytest.raises(OptionError):  # found by the worker
+        fit_linear(codes, C=-1.0, layer="pool1", ray="auto")
 
 
 @needs_ray
