@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,9 @@ def fit_linear(
             "kind": kind, "C": C, "normalisation": normalisation, "class_weight": class_weight,
             "folds": folds, "seed": seed, "jobs": jobs,
         }  # fmt: skip
-        limits = Limits(available_memory() // 2 if memory is None else memory, device, progress)
+        if memory is None:  # where it is not known, as on macOS, all is read at once
+            memory = available_memory() // 2 or sys.maxsize
+        limits = Limits(memory, device, progress)
         task = _Task(rows, labels, classes, options, limits, several=len(stages) > 1)
         kept = [
             None if state is None else Path(f"{os.fspath(state)}.{place}") for place in range(len(stages))

@@ -177,7 +177,13 @@ class BlockFit:
         key = hashlib.sha256(self._digest.digest() + repr(candidates).encode()).hexdigest()
         W = np.zeros((self.blocks.d + 1, self.folds, self.columns))
         kept, accuracy = _saved(self.limits.state, key)
-        kept = kept or {"W": W, "best": W.mean(axis=1), "scores": np.zeros((len(sample), self.K))}
+        kept = kept or {
+            "W": W,
+            "best": W.mean(axis=1),
+            "scores": np.zeros((len(sample), self.K)),
+            "sample": sample,
+        }
+        sample = kept["sample"]  # of the fit that goes on, which may have had another limit of memory
         kind = "cpu" if self.blocks.device.is_cpu else "gpu"
         together = max(1, SIDE_BY_SIDE[kind] // (self.folds * self.columns))
         while len(accuracy) < len(candidates) and not _falls(accuracy):

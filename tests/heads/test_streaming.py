@@ -180,6 +180,31 @@ def test_an_interrupted_fit_goes_on_after_the_last_C(codes, in_blocks, monkeypat
     assert in_blocks(path, C=CS, state=state).result.choice.best == wanted.result.choice.best
 
 
+def test_an_interrupted_fit_goes_on_with_another_limit_of_memory(codes, in_blocks, monkeypatch, tmp_path):
+    """What is free is another number each time; fewer held-out rows fitted the temperature then."""
+    monkeypatch.setattr(streaming_module, "SIDE_BY_SIDE", {"cpu": 1, "gpu": 1})
+    path, state = codes(noisy(4), noise={"pool5": 1.5}), tmp_path / "state"
+
+    class Killed(BaseException):
+        pass
+
+    def interrupt(step, done, total, word):
+        if step == "C = 10":
+            raise Killed
+
+    wanted = in_blocks(path, C=CS)
+    with pytest.raises(Killed):
+        in_blocks(path, C=CS, state=state, progress=interrupt, memory=150_000)
+    got = in_blocks(path, C=CS, state=state)
+    assert got.result.head.C == wanted.result.head.C
+    assert got.model.head.temperature == pytest.approx(wanted.model.head.temperature, rel=0.2)
+
+
+def test_where_the_free_memory_is_not_known_all_is_read_at_once(codes, monkeypatch):
+    monkeypatch.setattr(codes_fit_module, "available_memory", lambda: 0)
+    assert not fit_linear(codes(noisy(3), classes="abc"), layer="pool5", C=1.0, jobs=1).in_blocks
+
+
 PEAK = """
 import json, sys
 from pathlib import Path
