@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ from cnncodes.core.words import visible
 from cnncodes.evaluation import Prediction
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_contents
+from cnncodes.images.listing import Reading
+from cnncodes.images.readers import Reader
+from cnncodes.images.tables import read_table
 from cnncodes.pictures.codes_source import evenly
 from cnncodes.pictures.groups import dense_groups, join_neighbours
 from cnncodes.pictures.map import codes_map
@@ -152,7 +155,8 @@ def explore(
 
     The codes of one layer are computed, a map of them is made, and its dense places are the groups; their number is not asked
     for. Labels that the catalog may have play no part. Interrupted, the same call goes on: the codes are kept in the folder,
-    and those of images that were there before are taken over if the folder has grown.
+    and those of images that were there before are taken over if the folder has grown. Labels that a person has filled into
+    ``groups.csv`` stay.
 
     Parameters
     ----------
@@ -184,6 +188,8 @@ def explore(
         If fewer than five different images can be read, or ``smallest`` is below 2.
     OutputExistsError
         If the folder is a file, or would be in a folder that does not exist.
+    CatalogError
+        If the folder has a ``groups.csv`` whose labels cannot be read.
     CodesFileError
         If the folder has codes of another layer or other weights.
     """
@@ -193,6 +199,7 @@ def explore(
         raise OptionError(f"a group of {smallest} images is none.", "Give 2 or more, or leave it out.")
     place = Path(output)
     _make_folder(place)
+    labels = _labels_there(place / GROUPS)
     loaded = load_weights(weights)
     stage = loaded.architecture.select_one(layer) if layer else loaded.architecture.usual_layer
     options = {"layers": _layers(loaded, stage), "device": device, "workers": workers}
@@ -201,7 +208,7 @@ def explore(
         images, drawn = _look(codes, stage, smallest, seed, progress)
     sizes = np.bincount([image.group for image in images if image.group is not None], minlength=1)[1:]
     exploration = Exploration(str(place), loaded.name, stage, tuple(sizes.tolist()), images)
-    _write_table(exploration, catalog, place / GROUPS)
+    _write_table(exploration, catalog, labels, place / GROUPS)
     write_page(exploration, catalog, drawn, place / PAGE, title or catalog.root.name, progress)
     write_whole(place / RECORD, to_json(exploration))
     return exploration
@@ -353,8 +360,18 @@ def _strange(codes: CodesFile, among: Integers, rows: Integers, progress: Progre
     return dict(zip(rows[far[:most]].tolist(), np.round(ratio[:most], 2).tolist(), strict=True))
 
 
-def _write_table(found: Exploration, catalog: Catalog, path: Path) -> None:
-    """One line for each image; the label is empty, for a person to fill in."""
+def _labels_there(path: Path) -> dict[str, str]:
+    """The labels that a person has filled into the table of an earlier exploration, by the paths of the images."""
+    if not path.exists():
+        return {}
+    reading = Reading(path_column="file", label_column="label")
+    listed = read_table(os.path.abspath(path), os.path.abspath(path.parent), str(path), reading, gone=True)  # noqa: PTH100
+    named = zip(Reader(listed.root, listed.names), listed.labels, strict=True)
+    return {image: label for image, label in named if label is not None}
+
+
+def _write_table(found: Exploration, catalog: Catalog, labels: Mapping[str, str], path: Path) -> None:
+    """One line for each image; the label is empty, for a person to fill in, or what a person has filled in before."""
     with (
         replacing(path, overwrite=True, error=CnnCodesError) as whole,
         whole.open("w", encoding="utf-8", newline="") as file,
@@ -365,7 +382,11 @@ def _write_table(found: Exploration, catalog: Catalog, path: Path) -> None:
             copied = None if image.copy_of is None else visible(image.copy_of)
             values = (image.group, image.distance, copied, image.strange, image.problem)
             writer.writerow(
-                cells(visible(catalog.reader[row]), "", *("" if v is None else v for v in values))
+                cells(
+                    visible(catalog.reader[row]),
+                    labels.get(catalog.reader[row], ""),
+                    *("" if v is None else v for v in values),
+                )
             )
 
 

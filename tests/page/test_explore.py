@@ -95,6 +95,29 @@ def test_a_label_in_the_table_is_a_class_of_a_run(result, place, tmp_path) -> No
     assert catalog.counts().sum(axis=1).tolist() == [result.groups[0], result.groups[1], 0]
 
 
+def test_labels_that_a_person_filled_in_stay_when_the_folder_has_grown(result, place, tmp_path) -> None:
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    photos, path = tmp_path / "photos", tmp_path / "out" / "groups.csv"
+    explored(photos, tmp_path / "out")
+    lines = table(path.parent)
+    for line in lines[:3]:
+        line["label"] = "bee"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]), delimiter=";")  # as some spreadsheets save it
+        writer.writeheader()
+        writer.writerows(lines)
+    shutil.copy(photos / "a" / "1.jpg", photos / "a" / "0-new.jpg")
+    explored(photos, tmp_path / "out")
+    kept = {line["file"]: line["label"] for line in table(path.parent)}
+    assert len(kept) == 43 and [name for name, label in kept.items() if label] == [
+        line["file"] for line in lines[:3]
+    ]
+    path.write_text("something else\n1\n")
+    with pytest.raises(CatalogError):
+        explored(photos, tmp_path / "out")
+    assert path.read_text() == "something else\n1\n"
+
+
 def test_a_grown_folder_costs_only_its_new_images_and_codes_of_another_layer_are_not_taken(
     result, place, tmp_path
 ) -> None:
