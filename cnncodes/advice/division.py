@@ -142,17 +142,20 @@ def grown_division(
     drawn = draw_rows(catalog, np.flatnonzero(untested), share, seed, same, groups)
     splits[drawn] = _TEST
     both = np.intersect1d(groups[splits == _TRAIN], groups[splits == _TEST])
-    moved = new.copy()
+    moved = np.zeros(len(new), np.bool_)
     moved[drawn] = True
-    left_out = moved & np.isin(groups, both)
+    left_out = (new | moved) & np.isin(groups, both)
     splits[left_out] = _NONE
     train, test = (np.flatnonzero(splits == kind) for kind in (_TRAIN, _TEST))
-    how = _joined(
-        int((new & (splits == _TRAIN)).sum()),
-        int((copies & (splits == _TEST)).sum()),
-        int((splits[drawn] == _TEST).sum()),
-        int(left_out.sum()),
-    )
+    tests, moved = splits == _TEST, moved & (splits == _TEST)
+    parts = (new & (splits == _TRAIN), copies & tests & ~moved, new & moved, new & left_out)
+    how = _joined(*(int(part.sum()) for part in parts))
+    if known := int((moved & ~new).sum()):
+        how += f"; {known:,} training {'image tests' if known == 1 else 'images test'} now, for classes without a test image"
+    if known := int((left_out & ~new).sum()):
+        how += (
+            f"; {known:,} known {'is' if known == 1 else 'are'} left out, as copies of images on both sides"
+        )
     how += f"; the {stay:,} test images stay"
     record = Split(train, train[:0], test, how, "drawn", share, seed).record(catalog)
     return Division(splits, groups, how, {**record, "kind": "kept"})

@@ -7,6 +7,8 @@ is written: the split says which images test, and the codes of known images are 
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +95,8 @@ def known_images(folder: Path, catalog: Catalog, prefix: str = "") -> Known | No
     if codes.exists():
         with CodesFile(codes) as file:
             digests, found = file.digests(), known_digests(file, catalog, *stat_files(catalog))
-        if len(digests) == len(earlier):
+            same_rows = _same_names(earlier.names, file.catalog.names)
+        if same_rows:  # not where a later run was cut off after it had begun other codes
             there[(there >= 0) & (digests[there] != 0) & (found != digests[there])] = -1  # another picture
             lost = np.setdiff1d(np.flatnonzero(digests), there)  # not there under their name
             left = {digests[row]: row for row in lost[::-1]}
@@ -111,6 +114,12 @@ def known_images(folder: Path, catalog: Catalog, prefix: str = "") -> Known | No
         renamed=sum(names[row] != earlier.names[there[row]] for row in known.tolist()),
         relabelled=sum(labels[0][row] != labels[1][there[row]] for row in known.tolist()),
     )
+
+
+def _same_names(split: Sequence[str], codes: Sequence[str]) -> bool:
+    """Whether a split and a codes file have the same images in the same order, each named from a folder of its own."""
+    ends = (os.path.basename(name) if os.path.isabs(name) else name for name in codes)  # noqa: PTH117, PTH119
+    return len(split) == len(codes) and all(map(str.endswith, split, ends))
 
 
 def is_unchanged(note: RunNote, catalog: Catalog) -> bool:

@@ -64,6 +64,8 @@ def run(
     from cnncodes.advice.run_record import RunOrder, check_outside, finished_on
 
     check_outside(data, output)
+    if dry_run and try_ is not None:
+        raise OptionError("--try follows recipes, and --dry-run stops before that.", "Leave out one of them.")
     recipes = [] if try_ is None else _known_recipes(try_.split(","))
     set_ = [*fit_entries(fit), *(set_ or ())]
     catalog = reading.catalog(data)

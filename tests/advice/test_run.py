@@ -491,7 +491,8 @@ def test_other_recipes_are_tried_on_the_split_of_the_run(stripes, weights, tmp_p
     out = tmp_path / "out"
     command = ["run", str(stripes), "-o", str(out), "--weights", str(tmp_path / "tiny.safetensors")]
     command += ["--recipe", "small-similar"]
-    assert main([*command, "--try", "nothing"]) == 2 and not out.exists()
+    for wrong in (["--try", "nothing"], ["--try", "all", "--dry-run"]):
+        assert main([*command, *wrong]) == 2 and not out.exists()
     tried = [*command, "--try", "small-similar,small-different,few-shot"]
     assert main([*tried, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["tried"]
@@ -542,6 +543,39 @@ def test_copies_of_images_on_both_sides_are_left_out() -> None:
     usable[13] = False
     division = grown_division(catalog, usable, groups, before, same=np.full(len(labels), -1))
     assert division.splits.tolist() == [1, 1, 1, 3, 0, 1, 1, 1, 1, 1, 3, 3, 1, 0]
+
+
+def test_an_image_that_is_drawn_to_test_a_class_that_lost_its_test_is_not_called_new() -> None:
+    labels = np.repeat([0, 1], 10)
+    catalog = Catalog(Path("/made"), tuple(map(str, range(20))), labels, np.zeros(20), ("a", "b"))
+    before = np.array([1] * 10 + [3, 3] + [1] * 8, np.uint8)
+    division = grown_division(
+        catalog, np.ones(20, bool), np.arange(20), before, same=np.full(20, -1), share=0.2
+    )
+    assert (division.splits[:10] == 3).sum() == 2
+    assert "no image is new" in division.how and "2 training images test now" in division.how
+
+
+def test_codes_of_a_run_that_was_cut_off_are_not_taken_for_those_of_the_split_before(
+    stripes, weights, tmp_path, monkeypatch
+) -> None:
+    """As many images as before, others of them: the rows of its codes are not those of the split."""
+    out = tmp_path / "out"
+    run(read_catalog(stripes), weights, out, recipe="small-similar")
+    before = sides(out)
+    gone = next(name for name, side in before.items() if side == "train")
+    (stripes / gone).unlink()
+    write_png(stripes / "checkered/90.png", striped("checkered", 90))
+    interrupt(monkeypatch, "near_pairs")
+    with pytest.raises(KeyboardInterrupt):
+        run(read_catalog(stripes), weights, out, recipe="small-similar")
+    write_png(stripes / "checkered/91.png", striped("checkered", 91))
+    report = run(read_catalog(stripes), weights, out, recipe="small-similar")
+    now = sides(out)
+    assert {name: now[name] for name in before if name != gone} == {
+        name: side for name, side in before.items() if name != gone
+    }
+    assert "2 images are new" in report.split and "renamed" not in report.split
 
 
 def test_what_is_not_its_own_is_never_touched(stripes, weights, tmp_path) -> None:
