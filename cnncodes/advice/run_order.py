@@ -25,7 +25,7 @@ from cnncodes.advice.run_record import (
     remove_run,
 )
 from cnncodes.advice.steps import RunSteps
-from cnncodes.core.errors import CatalogError, OptionError, OutputExistsError, ResumeError
+from cnncodes.core.errors import CatalogError, HeadError, OptionError, OutputExistsError, ResumeError
 from cnncodes.core.outputs import locked
 from cnncodes.heads.splits import is_divided
 from cnncodes.images.catalog import Catalog
@@ -138,6 +138,10 @@ def _check(order: RunOrder, catalog: Catalog, weights: Weights | None, place: Pa
             "the images have no labels.",
             "Put them into one folder per class, or give a CSV with labels; to look at images without labels: "
             f"cnncodes explore {order.data or shlex.quote(str(catalog.root))}",
+        )
+    if len({*catalog.labels.tolist()} - {-1}) < 2:
+        raise HeadError(
+            "the images have only one class.", "Give images of two classes or more, a folder each."
         )
     if order.test is not None and not 0 < order.test < 1:
         raise OptionError(

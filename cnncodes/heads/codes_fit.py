@@ -126,7 +126,8 @@ def fit_linear(
         limits = Limits(memory, device, progress)
         task = _Task(rows, labels, classes, options, limits, several=len(stages) > 1)
         kept = [
-            None if state is None else Path(f"{os.fspath(state)}.{place}") for place in range(len(stages))
+            None if state is None else Path(f"{os.path.abspath(state)}.{place}")  # noqa: PTH100 - a worker may be elsewhere
+            for place in range(len(stages))
         ]
         if ray is None:
             fits = {stage: task.fit(file, stage, path) for stage, path in zip(stages, kept, strict=True)}

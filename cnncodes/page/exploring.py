@@ -187,7 +187,7 @@ def explore(
     OptionError
         If fewer than five different images can be read, or ``smallest`` is below 2.
     OutputExistsError
-        If the folder is a file, or would be in a folder that does not exist.
+        If the folder is a file, or would be in a folder that does not exist, or has labels that a person gave to other images.
     CatalogError
         If the folder has a ``groups.csv`` whose labels cannot be read.
     CodesFileError
@@ -200,6 +200,7 @@ def explore(
     place = Path(output)
     _make_folder(place)
     labels = _labels_there(place / GROUPS)
+    _check_labels_stay(labels, catalog, place, overwrite)
     loaded = load_weights(weights)
     stage = loaded.architecture.select_one(layer) if layer else loaded.architecture.usual_layer
     options = {"layers": _layers(loaded, stage), "device": device, "workers": workers}
@@ -368,6 +369,16 @@ def _labels_there(path: Path) -> dict[str, str]:
     listed = read_table(os.path.abspath(path), os.path.abspath(path.parent), str(path), reading, gone=True)  # noqa: PTH100
     named = zip(Reader(listed.root, listed.names), listed.labels, strict=True)
     return {image: label for image, label in named if label is not None}
+
+
+def _check_labels_stay(labels: Mapping[str, str], catalog: Catalog, place: Path, overwrite: bool) -> None:
+    """Raise OutputExistsError if most of the labels that a person has filled in are of images that are not among these."""
+    lost = len(labels.keys() - {*catalog.reader})
+    if 2 * lost > len(labels) and not overwrite:
+        raise OutputExistsError(
+            f"'{place / GROUPS}' has labels of {len(labels):,} images, of which {lost:,} are not among these.",
+            "Choose another folder with -o, or let them go with --overwrite.",
+        )
 
 
 def _write_table(found: Exploration, catalog: Catalog, labels: Mapping[str, str], path: Path) -> None:

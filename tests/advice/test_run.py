@@ -34,6 +34,7 @@ from cnncodes.codes import CodesFile, extract
 from cnncodes.core.errors import (
     CatalogError,
     CnnCodesError,
+    HeadError,
     OptionError,
     OutputExistsError,
     ResumeError,
@@ -554,6 +555,17 @@ def test_an_image_that_is_drawn_to_test_a_class_that_lost_its_test_is_not_called
     )
     assert (division.splits[:10] == 3).sum() == 2
     assert "no image is new" in division.how and "2 training images test now" in division.how
+
+
+def test_a_result_stays_where_one_class_is_left(stripes, weights, tmp_path) -> None:
+    out = tmp_path / "out"
+    (stripes / "along").rename(tmp_path / "along")
+    run(read_catalog(stripes), weights, out, recipe="small-similar")
+    before = contents(out)
+    (stripes / "across").rename(tmp_path / "across")
+    with pytest.raises(HeadError):
+        run(read_catalog(stripes), weights, out, recipe="small-similar")
+    assert contents(out) == before
 
 
 def test_codes_of_a_run_that_was_cut_off_are_not_taken_for_those_of_the_split_before(

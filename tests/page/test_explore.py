@@ -13,7 +13,7 @@ from drawn import draw_photos
 from finished_runs import EVIL_FILE, tiny_network, tiny_weights  # noqa: F401
 
 from cnncodes.codes import CodesFile
-from cnncodes.core.errors import CatalogError, CodesFileError, OptionError
+from cnncodes.core.errors import CatalogError, CodesFileError, OptionError, OutputExistsError
 from cnncodes.evaluation import sort_images
 from cnncodes.images import read_catalog
 from cnncodes.page import Exploration, explore
@@ -112,6 +112,9 @@ def test_labels_that_a_person_filled_in_stay_when_the_folder_has_grown(result, p
     assert len(kept) == 43 and [name for name, label in kept.items() if label] == [
         line["file"] for line in lines[:3]
     ]
+    with pytest.raises(OutputExistsError):
+        explored(draw_photos(tmp_path / "others", ("c",), 6), tmp_path / "out")
+    assert sum(bool(line["label"]) for line in table(path.parent)) == 3
     path.write_text("something else\n1\n")
     with pytest.raises(CatalogError):
         explored(photos, tmp_path / "out")
