@@ -71,6 +71,10 @@ def run(
     catalog = reading.catalog(data)
     reporter.note(catalog.describe())
     start = _weights_name(weights, recipe, set_)
+    if recipes and start is None:
+        raise OptionError(
+            "the run starts from no weights, so other recipes cannot be compared with it.", "Leave out --try."
+        )
     mark = weights_mark(start)
     before = None if overwrite else finished_on(output)
     shown = before and model is None
@@ -133,9 +137,11 @@ def _try(
     from cnncodes.advice.comparing import Start, try_recipes
 
     network, weights = start
-    if weights is None or report.evaluation is None:
-        what = "starts from no weights" if weights is None else "has no test images"
-        raise OptionError(f"the run {what}, so other recipes cannot be compared with it.", "Leave out --try.")
+    assert weights is not None  # checked before any work
+    if report.evaluation is None:
+        raise OptionError(
+            "the run has no test images, so other recipes cannot be compared with it.", "Leave out --try."
+        )
     with reporter.steps() as progress:
         order = replace(order, progress=progress)
         found = try_recipes(report, catalog, Start(network, weights), recipes, order, teller(reporter))

@@ -494,6 +494,8 @@ def test_other_recipes_are_tried_on_the_split_of_the_run(stripes, weights, tmp_p
     command += ["--recipe", "small-similar"]
     for wrong in (["--try", "nothing"], ["--try", "all", "--dry-run"]):
         assert main([*command, *wrong]) == 2 and not out.exists()
+    scratch = ["run", str(stripes), "-o", str(out), "--recipe", "scratch", "--try", "all"]
+    assert main(scratch) == 2 and not out.exists(), "told before hours of training"
     tried = [*command, "--try", "small-similar,small-different,few-shot"]
     assert main([*tried, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["tried"]
