@@ -53,6 +53,9 @@ def main() -> None:
         "--passes", type=int, default=3000, help="images that fine-tuning sees at most, over all epochs"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON lines; existing ones are kept")
+    parser.add_argument(
+        "--recipes", default=",".join(RECIPES), help="such as few-shot, of which the tables say nothing"
+    )
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     there = read(options.output)
@@ -111,7 +114,7 @@ def results(name, shots, catalog, weights: Weights, options, there):  # type: ig
             "seconds": time.perf_counter() - started,
             "evidence": json.loads(advice.to_json())["evidence"],
         }
-    for recipe_name in RECIPES:
+    for recipe_name in options.recipes.split(","):
         if recipe_name in done:
             continue
         started = time.perf_counter()

@@ -15,6 +15,7 @@ from cnncodes.advice.draws import Shots
 from cnncodes.advice.sentences import learning_text
 from cnncodes.core.files import cells
 from cnncodes.core.records import from_json, to_value
+from cnncodes.heads.draws import OverDraws
 
 Verdict = Literal["more help", "hardly", "unclear", "unknown"]
 
@@ -23,7 +24,7 @@ SMALL_GAIN = 0.01
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(OverDraws):
     """Accuracy of a linear SVM on one layer, with one number of images per class.
 
     Parameters
@@ -50,16 +51,6 @@ class Probe:
     tested: int
     accuracy: tuple[float, ...]
     C: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Mean accuracy over the draws, 0..1."""
-        return float(np.mean(self.accuracy))
-
-    @property
-    def sd(self) -> float:
-        """Sample standard deviation over the draws (n - 1); 0 for one draw."""
-        return float(np.std(self.accuracy, ddof=1)) if len(self.accuracy) > 1 else 0.0
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,24 @@ Array = npt.NDArray[Any]
 ONE_SHOT_C = 10.0
 
 
+class OverDraws:
+    """Mean and spread of what was repeated with other images."""
+
+    accuracy: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the draws, 0..1."""
+        return float(np.mean(self.accuracy))
+
+    @property
+    def sd(self) -> float:
+        """Sample standard deviation over the draws (n - 1); 0 for one draw."""
+        return float(np.std(self.accuracy, ddof=1)) if len(self.accuracy) > 1 else 0.0
+
+
 @dataclass(frozen=True)
-class FewShot:
+class FewShot(OverDraws):
     """Accuracy with ``shots`` images per class.
 
     Parameters
@@ -38,16 +54,6 @@ class FewShot:
     shots: int
     accuracy: tuple[float, ...]
     C: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Mean accuracy over the draws, 0..1."""
-        return float(np.mean(self.accuracy))
-
-    @property
-    def sd(self) -> float:
-        """Sample standard deviation over the draws (n - 1); 0 for one draw."""
-        return float(np.std(self.accuracy, ddof=1)) if len(self.accuracy) > 1 else 0.0
 
     def to_json(self) -> str:
         """JSON object with one entry per field, and mean and sd."""

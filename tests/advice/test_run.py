@@ -53,15 +53,6 @@ TRAINED = ("train.epochs=3", "train.batch_size=8", "train.mirror=false", "train.
 SHORT = ("train.epochs=1", "train.batch_size=8")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "tiny", tiny)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def stripes(tmp_path) -> Path:
     return draw_stripes(tmp_path / "stripes", each=15)
