@@ -69,7 +69,7 @@ def map_on_ray(
     What the function raises is raised here; a worker that has ended costs another try.
     """
     with _connected(address) as ray:
-        call = ray.remote(num_cpus=cores, max_retries=TRIES)(function)
+        call = ray.remote(num_cpus=cores, max_retries=TRIES)(lambda item: function(item))
         return [_result(ray, reference, "a part") for reference in [call.remote(item) for item in items]]
 
 

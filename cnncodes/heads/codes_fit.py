@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -129,18 +130,8 @@ def fit_linear(
             None if state is None else Path(f"{os.path.abspath(state)}.{place}")  # noqa: PTH100 - a worker may be elsewhere
             for place in range(len(stages))
         ]
-        if ray is None:
-            fits = {stage: task.fit(file, stage, path) for stage, path in zip(stages, kept, strict=True)}
-        else:
-            cores = max(1, jobs)
-            task = dataclasses.replace(
-                task,
-                options=options | {"jobs": cores},
-                limits=dataclasses.replace(limits, progress=no_progress),
-            )
-            where = os.path.abspath(codes)  # noqa: PTH100
-            items = [(task, where, stage, path) for stage, path in zip(stages, kept, strict=True)]
-            fits = dict(zip(stages, map_on_ray(_fit_there, items, ray, cores), strict=True))
+        items = [(os.path.abspath(codes), *item) for item in zip(stages, kept, strict=True)]  # noqa: PTH100
+        fits = dict(zip(stages, task.fit_all(file, items, ray, jobs), strict=True))
         compared = {
             stage: fit.judged.best_accuracy
             for stage, fit in fits.items()
@@ -184,6 +175,9 @@ class _StageFit:
     likeness: Likeness | None = None
 
 
+_Item: TypeAlias = tuple[str, str, Path | None]  # codes file, stage, state
+
+
 @dataclass(frozen=True, eq=False)
 class _Task:
     """What :func:`fit_linear` fits on each stage."""
@@ -194,6 +188,15 @@ class _Task:
     options: dict[str, Any]
     limits: Limits
     several: bool
+
+    def fit_all(self, file: CodesFile, items: list[_Item], ray: str | None, jobs: int) -> list[_StageFit]:
+        """The heads on several stages, one after the other or on a cluster."""
+        if ray is None:
+            return [self.fit(file, stage, state) for _, stage, state in items]
+        cores = max(1, jobs)
+        limits = dataclasses.replace(self.limits, progress=no_progress)
+        there = dataclasses.replace(self, options=self.options | {"jobs": cores}, limits=limits)
+        return map_on_ray(partial(_fit_there, there), items, ray, cores)
 
     def fit(self, file: CodesFile, stage: str, state: Path | None) -> _StageFit:
         """The head on one stage; where nothing can be held out to judge one C of one stage, that is left out."""
@@ -243,9 +246,9 @@ class _Task:
         return Likeness.of(codes, self.labels[fitted], len(self.classes))
 
 
-def _fit_there(item: tuple[_Task, str, str, Path | None]) -> _StageFit:
+def _fit_there(task: _Task, item: _Item) -> _StageFit:
     """The head on one stage, by a worker on another machine."""
-    task, codes, stage, state = item
+    codes, stage, state = item
     with CodesFile(codes) as file:
         return task.fit(file, stage, state)
 

@@ -84,11 +84,16 @@ class BlockFit:
         stage: str,
         held: HeldOutRows,
         classes: Sequence[str],
-        kind: HeadKind,
-        normalisation: NormalisationKind,
-        class_weight: ClassWeight,
+        options: dict[str, Any],
         limits: Limits,
     ) -> None:
+        kind: HeadKind
+        normalisation: NormalisationKind
+        class_weight: ClassWeight
+        kind, normalisation, class_weight = (
+            options[name] for name in ("kind", "normalisation", "class_weight")
+        )
+        check_options(kind=kind, class_weight=class_weight)
         self.held, self.classes, self.kind, self.limits = held, tuple(classes), kind, limits
         self.K = len(classes)
         self.columns = 1 if kind == "svm" and self.K == 2 else self.K  # of unknowns, per training set
@@ -263,18 +268,18 @@ def fit_in_blocks(
         Whether one value of C may do without held-out rows; then None stands for what they say.
     """
     began = time.perf_counter()
-    kind, normalisation, class_weight = (options[name] for name in ("kind", "normalisation", "class_weight"))
-    check_options(kind=kind, class_weight=class_weight)
     candidates, (numbers, classes) = candidates_of(options["C"]), labels
     several = len(candidates) > 1
     held = HeldOutRows.of(split, numbers, classes, options, several=several, optional=optional)
-    fit = BlockFit(file, stage, held, classes, kind, normalisation, class_weight, limits)
+    fit = BlockFit(file, stage, held, classes, options, limits)
     judged, start = None, np.zeros((fit.blocks.d + 1, fit.columns))
     if fit.folds:
         judged, start = fit.choose(candidates, began)
     C = candidates[0] if judged is None else judged.best
     weight, bias = fit.final(C, start)
-    head = Head(kind, weight, bias, fit.blocks.record, C, fit.classes, judged.temperature if judged else None)
+    head = Head(
+        fit.kind, weight, bias, fit.blocks.record, C, fit.classes, judged.temperature if judged else None
+    )
     rows, used = int(held.final.sum()), "newton in blocks of rows"
     result = FitResult(head, judged if several else None, rows, used, time.perf_counter() - began)
     return result, judged, fit.likeness

@@ -58,13 +58,14 @@ WITH_JSON = {
     "show fool": ("{broken}/cat/0.jpg", *R0, "-o", "{tmp}/fool.png"),
     "show gradcam": ("{broken}/cat/0.jpg", *R0, "--layer", "conv4", "-o", "{tmp}/gradcam.png"),
 }  # fmt: skip
-#: Tested where their inputs are: tests/training/test_commands.py, tests/cli/test_join.py.
+#: Tested where their inputs are: tests/training/test_commands.py, tests/cli/test_join.py, tests/cli/test_show.py.
 WITH_JSON_THERE = {
     "train",
     "finetune",
     "report",
     "card",
     "join",
+    "show all",
 }  # of a run: tests/page
 #: Those of them that meet the unreadable image.
 UNREADABLE = {

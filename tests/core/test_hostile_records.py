@@ -19,14 +19,13 @@ from cnncodes.codes import ExtractionSettings
 from cnncodes.core.errors import CatalogError, CnnCodesError, OutputExistsError, ResumeError
 from cnncodes.core.records import from_json
 from cnncodes.evaluation import Evaluation
-from cnncodes.heads.choice import Choice
 from cnncodes.images import Catalog
 from cnncodes.training.range_test import RangeTest
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.weights import Preprocessing
 
 RECORDS: tuple[Any, ...] = (
-    Advice, Choice, Evaluation, ExtractionSettings, Preprocessing, ProbeResult,
+    Advice, Evaluation, ExtractionSettings, Preprocessing, ProbeResult,
     RunReport, Strays,
 )  # fmt: skip
 DEEP = "[" * 100_000
