@@ -33,6 +33,7 @@ from cnncodes.codes.reuse import known_digests
 from cnncodes.core.errors import CnnCodesError, ResumeError
 from cnncodes.core.files import read_text
 from cnncodes.core.records import to_value
+from cnncodes.core.words import quoted
 from cnncodes.images.catalog import SPLITS, Catalog, class_names, stat_files
 
 
@@ -128,7 +129,7 @@ def is_unchanged(note: RunNote, catalog: Catalog) -> bool:
     Raises
     ------
     ResumeError
-        If fewer than half of the run's images are there: it is one of other images.
+        If fewer than half of the run's images are there, or none of a class: it is one of other images.
     """
     folder = note.path.parent
     known = known_images(folder, catalog) or known_images(folder, catalog, BEFORE)
@@ -141,6 +142,13 @@ def is_unchanged(note: RunNote, catalog: Catalog) -> bool:
             f"the run in '{folder}' is of other images: {there:,} of its {had:,} are among these {len(catalog):,}.",
             "Name its images, choose another folder with -o, or start anew with --overwrite.",
         )
+    if known is not None and (lost := _lost_classes(known, catalog)):
+        raise ResumeError(
+            f"no image of {quoted(lost[0])}{f' and {len(lost) - 1} other classes' if len(lost) > 1 else ''}, which the run in "
+            f"'{folder}' knows, is among these {len(catalog):,}.",
+            "Look whether images or lines of a list are missing; without the class, choose another folder with -o, or start anew "
+            "with --overwrite.",
+        )
     same = (
         (folder / REPORT).exists()
         and known is not None
@@ -151,6 +159,13 @@ def is_unchanged(note: RunNote, catalog: Catalog) -> bool:
     if same:
         note.keep(inputs=note.asked)
     return same
+
+
+def _lost_classes(known: Known, catalog: Catalog) -> list[str]:
+    """Classes of the run whose images are all gone: half a list looks like this. Other names for a class are none of it."""
+    labels = class_names(known.earlier)
+    left = {*class_names(catalog), *(labels[row] for row in known.there[known.there >= 0].tolist())}
+    return sorted({label for label in labels if label is not None} - left)
 
 
 def set_aside(note: RunNote) -> None:

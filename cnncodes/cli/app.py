@@ -38,6 +38,8 @@ Step by step:
     cnncodes extract photos/ -o codes.h5     images -> CNN codes, 4096 numbers per image
     cnncodes fit-linear codes.h5 -o model.safetensors
 
+The numbers that a layer of a trained network computes for an image are its CNN code: images that look alike have codes that are close.
+
 Exit codes: 0 success; 1 error; 2 wrong usage; 3 finished, but some images could not be read.
 """
 LIBRARIES = ("torch", "numpy", "h5py", "safetensors", "Pillow", "scikit-learn", "matplotlib")

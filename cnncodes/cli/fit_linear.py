@@ -101,8 +101,8 @@ def fit_linear(
             codes, found, shots=counts, repeats=repeats, C=wanted.C, seed=seed, jobs=jobs
         )
         reporter.table(
-            f"few images per class, {model.stage}, tested on {len(tested):,}",
-            ("shots", "accuracy", "sd", "draws"),
+            f"few images per class, {model.stage}, normalised by {wanted.normalize}, tested on {len(tested):,}",
+            ("shots", "accuracy", "sd of draws", "draws"),
             [(row.shots, percent(row.mean), percent(row.sd), len(row.accuracy)) for row in few],
         )
         document["few_shot"] = few

@@ -389,8 +389,9 @@ def _write_table(found: Exploration, catalog: Catalog, labels: Mapping[str, str]
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
+        row_of = {image.file: row for row, image in enumerate(found.images)}
         for row, image in enumerate(found.images):
-            copied = None if image.copy_of is None else visible(image.copy_of)
+            copied = None if image.copy_of is None else visible(catalog.reader[row_of[image.copy_of]])
             values = (image.group, image.distance, copied, image.strange, image.problem)
             writer.writerow(
                 cells(

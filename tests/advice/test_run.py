@@ -561,6 +561,17 @@ def test_a_result_stays_where_one_class_is_left(stripes, weights, tmp_path) -> N
     assert contents(out) == before
 
 
+def test_a_result_stays_where_all_images_of_a_class_are_gone(stripes, weights, tmp_path) -> None:
+    """As with a list that was cut off."""
+    out = tmp_path / "out"
+    run(read_catalog(stripes), weights, out, recipe="small-similar")
+    before = contents(out)
+    (stripes / "along").rename(tmp_path / "along")
+    with pytest.raises(ResumeError, match="along"):
+        run(read_catalog(stripes), weights, out, recipe="small-similar")
+    assert contents(out) == before
+
+
 def test_codes_of_a_run_that_was_cut_off_are_not_taken_for_those_of_the_split_before(
     stripes, weights, tmp_path, monkeypatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import http.client
 import json
 import os
@@ -104,9 +105,11 @@ def code_cells() -> list[str]:
     return ["".join(cell["source"]) for cell in cells]
 
 
-def test_the_notebook_is_clean_and_compiles() -> None:
+def test_the_notebook_is_clean_and_what_it_imports_is_there() -> None:
     for number, code in enumerate(code_cells()):
         compile(code, f"cell {number}", "exec")
+        imports = [node for node in ast.parse(code).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), f"imports of cell {number}", "exec"), {})
 
 
 @pytest.mark.slow
