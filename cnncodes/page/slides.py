@@ -20,7 +20,8 @@ class Slide:
     """One picture."""
 
     name: str  # of the command that draws it
-    summary: str  # what the command does, in a sentence
+    subject: str  # what it shows
+    look: str  # what to look for, in a sentence
     path: Path  # of the PNG
     lines: tuple[str, ...]  # what it found
     record: dict[str, Any]  # for machines
@@ -31,7 +32,9 @@ class Slide:
         return webp(np.asarray(decode(self.path).convert("RGB")), 85)
 
 
-def write_slides(slides: Sequence[Slide], left_out: Mapping[str, str], output: Path, *, title: str) -> None:
-    """Write the page, which contains all that it shows; ``left_out`` are pictures that could not be drawn, and why."""
-    text = page_source("slides", title=title, slides=slides, left_out=left_out)
+def write_slides(
+    slides: Sequence[Slide], left_out: Mapping[str, str], output: Path, *, title: str, about: str
+) -> None:
+    """Write the page, which contains all that it shows, ``about`` small below its title; ``left_out`` are pictures that could not be drawn, and why."""
+    text = page_source("slides", title=title, about=about, slides=slides, left_out=left_out)
     write_whole(output, text)

@@ -248,6 +248,7 @@ def _draw(figure: Figure, axes: Axes, attribution: Attribution) -> None:
         add_ends_bar(figure, heat, axes, COUNTS, {0.0: "not at all", limit(attribution.strength): "most"})
     elif method == "gradcam":
         title = f"Grad-CAM of {attribution.layer}" + ("" if values.any() else ": nothing speaks for it")
+        title = "\n".join(wrapped(title, int(10 * CELL)))
         top = float(values.max()) or 1.0
         heat = show_heat_over(axes, attribution.question.rgb, values, title, top)
         add_ends_bar(figure, faded(heat), axes, f"speaks for '{name}'", {0.0: "not at all", top: "most here"})
@@ -255,7 +256,5 @@ def _draw(figure: Figure, axes: Axes, attribution: Attribution) -> None:
         around_grey = (128 + 127 * np.clip(values / limit(values), -1, 1)).round().astype(np.uint8)
         show_image(axes, around_grey, "guided backpropagation" if method == "guided" else "deconvolution")
         # Both are nearly the same whichever class is asked for: the words promise no more.
-        legend = (
-            f"grey: no influence; strong contrast or colour:\na pattern behind '{name}' and other classes"
-        )
+        legend = f"grey: no influence; contrast or colour:\na pattern behind '{name}'\nand other classes"
         axes.set_xlabel(legend, fontsize=SMALL + 1, loc="left")

@@ -19,7 +19,7 @@ from cnncodes.images.preprocess import whole_of
 from cnncodes.networks.dense import DenseNetwork, dense_bytes, window_places
 from cnncodes.pictures.classifier import refuse_folder
 from cnncodes.pictures.drawing import COLOURS, HEAT, add_colour_bar, new_panels, pale, set_title, show_image
-from cnncodes.pictures.question import as_text, note_of, short
+from cnncodes.pictures.question import as_text, little_of, note_of, short
 
 if TYPE_CHECKING:
     import os
@@ -50,6 +50,7 @@ class DenseMap:
     crop: int  # side of a window in pixels
     first: float  # pixel in the middle of the first window
     step: int  # pixels to the next window
+    named: bool = False  # the class that is shown, by a person
 
     @property
     def best(self) -> npt.NDArray[np.int64]:
@@ -63,6 +64,12 @@ class DenseMap:
         found, counts = np.unique(self.best, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         return {int(found[place]): float(counts[place] / self.best.size) for place in order}
+
+    @property
+    def doubt(self) -> str | None:
+        """That a class which a person named is hardly seen in any window; else None."""
+        best = float(self.values[self.shown[0]].max())
+        return little_of(self.classes[self.shown[0]], best, self.unit, "at most") if self.named else None
 
     def describe(self, most: int = 4) -> str:
         """The commonest classes with the share of places where each is the largest: ``bees 61 %, ants 39 %``."""
@@ -147,7 +154,7 @@ def dense_map(
     rgb = whole if record.channels == "RGB" else np.ascontiguousarray(whole[:, :, ::-1])
     found = DenseMap(
         classifier.name, Path(image).name, rgb, classes, (), np.ascontiguousarray(values[:, :rows, :columns]),
-        classifier.unit, record.crop, first, own // times,
+        classifier.unit, record.crop, first, own // times, asked is not None,
     )  # fmt: skip
     return DenseMap(**{**vars(found), "shown": asked or tuple(found.shares)[:MAPS]})
 
@@ -202,7 +209,9 @@ def draw_dense(found: DenseMap) -> Figure:
     count = 1 + len(found.shown)
     columns = 1 if width > 3 * height else min(count, 3)
     rows = -(-count // columns)
-    title, note = f"{found.describe()} of the windows", note_of(found.image, found.model, len(found.classes))
+    cautions = [found.doubt] if found.doubt else []
+    title = f"{found.describe()} of the windows"
+    note = note_of(found.image, found.model, found.classes, cautions, found.named)
     cell = min(12.5 / columns, 6 * width / height)
     figure, axes = new_panels(rows, columns, cell, title, note, height / width)
     shown = found.values[list(found.shown)]

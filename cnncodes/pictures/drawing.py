@@ -49,7 +49,7 @@ _TITLE: ContextVar[str | None] = ContextVar("title", default=None)
 
 @contextmanager
 def titled(title: str | None) -> Iterator[None]:
-    """Pictures drawn inside have this title in place of their own; None for their own."""
+    """Pictures drawn inside have this title, and their own in the note; None for their own."""
     token = _TITLE.set(title)
     try:
         yield
@@ -67,10 +67,9 @@ def new_figure(
         place.spines[["top", "right"]].set_visible(False)
         place.set_prop_cycle(color=list(COLOURS))
         place.grid(visible=True, axis="y", alpha=0.3, linewidth=0.5)
+    title, note = _headed(title, note)
     if title:
-        figure.suptitle(
-            "\n".join(_lines(_TITLE.get() or title, width, TITLE)), fontsize=TITLE, x=0.01, ha="left"
-        )
+        figure.suptitle("\n".join(_lines(title, width, TITLE)), fontsize=TITLE, x=0.01, ha="left")
     if note:
         figure.supxlabel(
             "\n".join(_lines(note, width, SMALL)), fontsize=SMALL, color=QUIET, x=0.01, ha="left"
@@ -93,7 +92,8 @@ def new_panels(
     """
     aspects = [aspect] * rows if isinstance(aspect, float) else list(aspect)
     width = columns * cell
-    lines, notes = _lines(_TITLE.get() or title, width, TITLE), _lines(note, width, SMALL)
+    title, note = _headed(title, note)
+    lines, notes = _lines(title, width, TITLE), _lines(note, width, SMALL)
     above = 0.05 + len(lines) * 1.25 * TITLE / 72  # inches
     head = above + len(notes) * 1.25 * SMALL / 72 + 0.16 if lines else 0.0
     height = cell * sum(aspects) + 0.3 * rows + head
@@ -111,6 +111,14 @@ def new_panels(
         small = figure.text(s="\n".join(notes), y=1 - above / height, fontsize=SMALL, color=QUIET, **where)
         small.set_in_layout(False)
     return figure, axes
+
+
+def _headed(title: str, note: str) -> tuple[str, str]:
+    """Title and note; a person's title puts the picture's own, which says what was found, into the note."""
+    own = _TITLE.get()
+    if not own:
+        return title, note
+    return own, ". ".join(text for text in (title.rstrip("."), note) if text)
 
 
 def _lines(text: str, width: float, size: float) -> list[str]:
@@ -131,7 +139,8 @@ def new_sheet(
     wide, size = text_size(width)
     small = max(NOTE * size, 8.0)
     line, step = 1.4 * size / 72, 1.4 * small / 72
-    lines, notes = _lines(_TITLE.get() or title, wide, size), _lines(note, wide, small)
+    title, note = _headed(title, note)
+    lines, notes = _lines(title, wide, size), _lines(note, wide, small)
     below = foot * line + len(notes) * step + (margin if foot or notes else 0)
     total_width = wide + 2 * margin
     total_height = height / DOTS_PER_INCH + 3 * margin + len(lines) * line + below

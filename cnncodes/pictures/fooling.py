@@ -24,7 +24,7 @@ from cnncodes.images.decode import decode
 from cnncodes.images.preprocess import whole_of
 from cnncodes.pictures.classifier import Classifier, SeenImage
 from cnncodes.pictures.drawing import add_ends_bar, new_panels, scale, show_image
-from cnncodes.pictures.question import as_text, ask, note_of, number, short
+from cnncodes.pictures.question import as_text, ask, knows_only, note_of, number, short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,7 +133,9 @@ def fool(
         progress("searching a small step", min(next(trials), total), total, "")
 
     single, found = attack.search(new, limit, tell)
-    doubts = ask(classifier, image).cautions
+    question = ask(classifier, image)
+    few = knows_only(question.known) if question.doubt else None
+    doubts = [*question.cautions, *([few] if few else [])]
     if found is None and attack.confidence:
         doubts.append(f"{100 * confidence:g} % is not reached by {limit} grey levels")
         attack.confidence = 0.0

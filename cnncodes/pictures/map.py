@@ -107,8 +107,7 @@ def codes_map(
         places = np.asarray(model.fit_transform(rows))
         if not alone:
             progress("mapping", 0.1, 1, f"{LABEL[method]} of {N:,} images")
-            reach = min(perplexity, (N - 1) / 3)
-            places = (_tsne if method == "tsne" else _umap)(places, reach, seed)
+            places = (_tsne if method == "tsne" else _umap)(places, _reach(perplexity, N), seed)
     progress("mapping", 1.0, 1, "")
     out = np.zeros((N, 2))
     out[:, : min(places.shape[1], 2)] = places[:, :2]
@@ -116,6 +115,11 @@ def codes_map(
     if not alone and height > width:  # turned by a quarter: screens are wide, and the axes mean nothing
         return np.stack([out[:, 1], -out[:, 0]], axis=1)
     return out
+
+
+def _reach(perplexity: float, count: int) -> float:
+    """The perplexity that is used for so many images: three times it are looked at, and there must be so many."""
+    return min(perplexity, (count - 1) / 3)
 
 
 def _unit_rows(codes: Array, method: str, perplexity: float) -> npt.NDArray[np.float32]:
@@ -188,7 +192,7 @@ class CodesMap:
     layer: str
     method: Method
     seed: int
-    perplexity: float
+    perplexity: float  # that was used, less than asked for where there are few images
     rows: Integers  # of the codes file, [N]
     of: int  # how many there were to choose from: images of the split that were read
     split: str  # "all", "none", "train", "val" or "test"
@@ -203,7 +207,10 @@ class CodesMap:
     @property
     def label(self) -> str:
         """Name of the method with what decides it: ``t-SNE, perplexity 30, seed 0``."""
-        settings = {"tsne": f", perplexity {self.perplexity:g}", "umap": f", {self.perplexity:g} neighbours"}
+        settings = {
+            "tsne": f", perplexity {self.perplexity:.3g}",
+            "umap": f", {max(2, round(self.perplexity))} neighbours",
+        }
         return LABEL[self.method] + settings.get(self.method, "") + f", seed {self.seed}"
 
     def to_json(self) -> dict[str, Any]:
@@ -283,7 +290,7 @@ def read_map(
         points = codes_map(values, method, seed, perplexity, progress)
         pure = purity(values, points, catalog.labels, file.digests()[rows])
         return CodesMap(
-            source.name, file.settings.weights, stage, method, seed, perplexity,
+            source.name, file.settings.weights, stage, method, seed, _reach(perplexity, len(rows)),
             rows, source.images or len(usable), split, catalog, points, pure, choice,
         )  # fmt: skip
 

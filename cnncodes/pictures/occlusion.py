@@ -152,15 +152,17 @@ def draw_occlusion(found: Occlusion) -> Figure:
         answer = f"the answer '{short(found.classes[int(classes[0])])}'"
         same = classes[0] == question.predicted_place
         title += f". No patch changes {answer}" if same else f". With any patch, {answer} is given"
-    panels, aspect = (3, 1.06) if len(classes) > 1 else (2, 0.98)
+    panels, aspect = (3, 1.1) if len(classes) > 1 else (2, 1.02)
     figure, axes = new_panels(columns=panels, cell=4.6, title=title, note=question.note, aspect=aspect)
     least = float(found.asked.min())
     row, column = (found.starts[place] for place in np.unravel_index(found.asked.argmin(), found.asked.shape))
     covered = question.rgb.copy()
     covered[row : row + found.patch, column : column + found.patch] = found.grey
-    costs = "costs most" if least < question.value else "helps least"
-    where = f"{found.patch} px of grey where it {costs}: {number(least, question.unit)}"
-    show_image(axes[0], covered, f"{crop_words(question.seen)};\n{where}")
+    costs = least < question.value
+    left = "left" if costs and question.unit == "probability" else "with it"
+    where = f"{found.patch} px of grey where it {'costs most' if costs else 'helps least'};"
+    value = f"{question.unit} {left}: {number(least, question.unit)}"
+    show_image(axes[0], covered, f"{crop_words(question.seen)};\n{where}\n{value}")
     _draw_change(figure, axes[1], found)
     if len(classes) > 1:
         on_pixels = _on_pixels(found, found.best)

@@ -10,10 +10,11 @@ from cnncodes.core.records import to_value
 from cnncodes.pictures.classifier import Classifier, SeenImage, crop_caution
 from cnncodes.pictures.drawing import Bytes, plain
 
-UNSEEN = 0.01  # of a class that a person names: a network that gives it less does not see it at all
+#: Of a class that a person names: a network that gives it less than the first does not see it at all, the second is little.
+UNSEEN, LITTLE = 0.01, 0.1
 #: Of the predicted class, on the way from chance to certainty. How far apart an SVM's scores lie depends on C.
 GUESS, UNSURE = 0.1, 0.5
-FEW = 5  # so many classes are named where the network is not sure: it may know none that fits
+FEW = 5  # so many classes are named in the note: one of them is the answer whatever is in the image
 SCORE_MEANS = "the highest is the answer"  # of an SVM
 LONGEST_FILE = 40  # characters of a file's name in a title
 
@@ -34,6 +35,7 @@ class Question:
     unit: str  # "probability", or "score" of an SVM
     seen: float = 1.0  # share of the photograph's area that the network sees
     known: tuple[str, ...] = ()  # all classes
+    named: bool = False  # by a person, not predicted
 
     @property
     def title(self) -> str:
@@ -50,7 +52,7 @@ class Question:
     @property
     def note(self) -> str:
         """What stands below the title of a picture: image and network, what it knows, why not much may be read out of it."""
-        return note_of(self.image, self.model, len(self.known), self.cautions)
+        return note_of(self.image, self.model, self.known, self.cautions, self.named)
 
     @property
     def cautions(self) -> list[str]:
@@ -61,22 +63,16 @@ class Question:
     def doubt(self) -> str | None:
         """Why not much may be read out of a picture about this class; None where the network is sure enough, and of SVMs."""
         if self.place != self.predicted_place:
-            if self.unit != "probability" or self.value >= UNSEEN:
-                return None
-            return f"the network sees no '{short(self.name)}' here, so the picture shows the little that speaks for it"
+            return little_of(self.name, self.value, self.unit)
         if self.unit != "probability":
             return None
         chance = 1 / len(self.known) if len(self.known) > 1 else 0.0
         sure = (self.value - chance) / (1 - chance)
         if sure >= UNSURE:
             return None
-        few = ""
-        if 1 < len(self.known) <= FEW:  # one of them is named whatever is in the image
-            names = [short(name, 16) for name in self.known]
-            few = f", and knows only {', '.join(names[:-1])} and {names[-1]}"
         if sure < GUESS:
-            return f"the network only guesses{few}, so the picture explains a guess"
-        return f"the network is unsure{few}"
+            return "the network only guesses, so the picture explains a guess"
+        return "the network is unsure"
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
@@ -97,14 +93,40 @@ def ask(classifier: Classifier, image: SeenImage, class_name: str | int | None =
     return Question(
         classifier.name, image.name, image.rgb, place, names[place], names[best], best,
         float(values[place]), float(values[best]), classifier.unit, image.seen, tuple(names),
+        class_name is not None,
     )  # fmt: skip
 
 
-def note_of(image: str, model: str, known: int = 0, cautions: Sequence[str] = ()) -> str:
+def little_of(name: str, value: float, unit: str, most: str = "only") -> str | None:
+    """The doubt about a class that a person names and the network hardly sees, if anywhere; else None, and of SVMs."""
+    if unit != "probability" or value >= LITTLE:
+        return None
+    found = (
+        f"sees no '{short(name)}' here"
+        if value < UNSEEN
+        else f"gives '{short(name)}' {most} {number(value, unit)}"
+    )
+    return f"the network {found}, so the picture shows the little that speaks for it"
+
+
+def knows_only(known: Sequence[str]) -> str | None:
+    """``it knows only ants and bees``; None for more than a few classes."""
+    if not 1 < len(known) <= FEW:
+        return None
+    names = [short(name, 16) for name in known]
+    return f"it knows only {', '.join(names[:-1])} and {names[-1]}"
+
+
+def note_of(
+    image: str, model: str, known: Sequence[str] = (), cautions: Sequence[str] = (), named: bool = False
+) -> str:
     """``a.jpg, starter: one of the 1,000 classes that it knows. Beware: ...``, below a picture's title."""
     where = f"{short(image, LONGEST_FILE)}, {short(model, LONGEST_FILE)}"
-    if known > FEW:
-        where += f": one of the {known:,} classes that it knows; what the photo shows may not be among them"
+    if few := knows_only(known):
+        where += f": {few}"
+    elif len(known) > FEW:
+        where += f": one of the {len(known):,} classes that it knows"
+        where += "" if named else "; what the photo shows may not be among them"
     return f"{where}. Beware: {'; '.join(cautions)}" if cautions else where
 
 

@@ -149,6 +149,7 @@ def test_all_pictures_of_an_image_stand_on_one_page_and_one_that_fails_is_a_line
     assert len(told["pictures"]) == len(names) and told["pictures"][1]["class"] == "class 1"
     page = (folder / "index.html").read_text()
     assert page.count("data:image/webp;base64,") == len(names) and "A &lt;b&gt;lesson" in page
+    assert "What the network sees in" in page, "what the title replaces"
     assert (
         "default-src 'none'; img-src data:" in page
         and "<script" not in page
@@ -175,5 +176,6 @@ def test_a_title_of_ones_own_stands_in_every_kind_of_figure() -> None:
     with titled("Mine"):
         figures = [new_figure(title="own")[0], new_panels(title="own")[0], new_sheet(300, 200, "own")[0]]
     for figure in figures:
-        assert "Mine" in [figure.get_suptitle(), *(text.get_text() for text in figure.texts)]
+        texts = [figure.get_suptitle(), figure.get_supxlabel(), *(text.get_text() for text in figure.texts)]
+        assert {"Mine", "own"} <= set(texts), "what was found is still said, in the note"
     assert new_panels(title="own")[0].get_suptitle() == "own", "and in no later one"

@@ -1,6 +1,7 @@
 """`show dense`: each value of the maps is the classifier's on its window, at the places that are told."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -113,3 +114,12 @@ def test_what_cannot_be_shown_is_said(subject, photo, tmp_path):
     (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:100])
     with pytest.raises(ImageError, match=r"'broken\.png' cannot be shown"):
         dense_map(subject, tmp_path / "broken.png")
+
+
+def test_a_class_that_a_person_names_and_no_window_shows_is_doubted_and_few_classes_are_told(photo, subject):
+    found = dense_map(subject, photo, 48, class_name="class 1")
+    low = replace(found, values=found.values * 0 + 0.012)
+    assert "at most 1.2 %" in low.doubt and replace(low, named=False).doubt is None
+    assert replace(found, values=found.values * 0 + 0.9).doubt is None
+    note = draw_dense(low).texts[-1].get_text().replace("\n", " ")
+    assert low.doubt in note and "knows only class 0" in note

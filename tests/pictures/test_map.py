@@ -165,6 +165,8 @@ def test_the_map_of_a_file_is_of_what_was_read(codes):
     with pytest.raises(OptionError, match=r"4 images .* split 'val'"):
         read_map(codes, method="pca", split="val")
     few = read_map(codes, method="pca", limit=5)
+    asked = (few.perplexity, read_map(codes, method="pca", perplexity=1).perplexity)
+    assert asked == (pytest.approx(4 / 3), 1), "what was used, not the 30 that so few images cannot have"
     said = " ".join(text.get_text() for text in draw_map_points(few).texts)
     assert "5 of 22 images" in said
     assert len(few) == 5 and few.of == 22 and few.rows[[0, -1]].tolist() == [0, 23]

@@ -149,7 +149,8 @@ def test_colours_start_at_the_value_without_a_patch_and_do_not_blow_up_little_ch
     ("value", "asked", "unit", "said"),
     [(0.3, False, "probability", "only guesses"), (0.5, False, "probability", "unsure"),
      (0.7, False, "probability", None), (0.05, False, "score", None), (-0.3, False, "score", None),
-     (0.002, True, "probability", "sees no"), (0.02, True, "probability", None), (-0.7, True, "score", None)],
+     (0.002, True, "probability", "sees no"), (0.012, True, "probability", "only 1.2 %"),
+     (0.15, True, "probability", None), (-0.7, True, "score", None)],
 )  # fmt: skip
 def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, unit, said):
     """With four classes chance is 25 %."""
@@ -162,6 +163,10 @@ def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, 
         question, known=("ants", "bees"), place=question.predicted_place, value=0.6, unit="probability"
     )
     assert "knows only ants and bees" in few.note
+    sure = replace(few, value=0.99)
+    assert sure.doubt is None and "knows only ants and bees" in sure.note, "a confident mistake needs it most"
+    many = replace(few, known=tuple("abcdefg"))
+    assert "may not be among" in many.note and "may not be among" not in replace(many, named=True).note
     assert "above 0" not in replace(few, unit="score").title, "the best of many scores may be below 0"
 
 

@@ -105,7 +105,11 @@ class Canvas(Reporter):
 
     def question(self, question: Question) -> None:
         """Which class is explained and what the network predicts for it; a warning if that is little."""
+        from cnncodes.pictures.question import knows_only
+
         self.result(one_line(f"{question.title} ({question.image}, {question.model})"))
+        if few := knows_only(question.known):
+            self.note(f"'{one_line(question.model)}': {one_line(few)}")
         if question.doubt:
             self.warn(f"beware: {one_line(question.doubt)}")
         self.crop(question.seen)

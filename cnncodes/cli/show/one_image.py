@@ -307,7 +307,11 @@ def dense(
     with canvas.progress("computing all positions", 1):
         found = pictures.dense_map(classifier, image, size, step=step, class_name=class_name)
     rows, columns = found.values.shape[1:]
-    canvas.result(one_line(f"{rows} x {columns} positions, {found.step} px apart: {found.describe()}"))
+    canvas.result(
+        one_line(f"{rows} x {columns} positions, {found.step} px apart: {found.describe()} of the windows")
+    )
+    if found.doubt:
+        canvas.warn(f"beware: {one_line(found.doubt)}")
     canvas.draw(lambda: pictures.draw_dense(found), found)
     canvas.next(f"cnncodes show occlude {file_word(image)} {network.words}")
 

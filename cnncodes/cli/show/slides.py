@@ -18,6 +18,37 @@ if TYPE_CHECKING:
     from cnncodes.pictures import Classifier
 
 INDEX = "index.html"
+#: Of each picture on the page its subject, and what to look for.
+SUBJECTS = {
+    "activations": (
+        "Activations: what the units of a layer respond to here",
+        "Bright places are where a unit found its pattern; a dark map means that the pattern is not in the photo.",
+    ),
+    "occlude": (
+        "Occlusion: what happens when a patch is covered",
+        "See whether the red places, where covering lowers the class, lie on the object or on the background.",
+    ),
+    "attributions": (
+        "Attributions: which pixels speak for the class",
+        "See which parts Grad-CAM marks; the finer methods show outlines, much the same for every class.",
+    ),
+    "invert": (
+        "Inversion: what is left of the photo in the code of a layer",
+        "From layer to layer, see what gets lost first: positions, edges or colours.",
+    ),
+    "fool": (
+        "A fooled network: the smallest change that makes it wrong",
+        "Look for the difference between the first and the last image; most people see none.",
+    ),
+    "dense": (
+        "Classes by place: what each window of the photo shows",
+        "See whether the bright places of each class lie where its object is.",
+    ),
+    "augment": (
+        "Augmentation: views of the photo as a training sees them",
+        "Check that the object is still visible, and still what its class says, in every view.",
+    ),
+}
 
 
 class Slides(Reporter):
@@ -114,15 +145,16 @@ def all_(
             except CnnCodesError as error:
                 left_out[name] = error.problem
                 continue
-            summary = (command.__doc__ or "").partition("\n")[0]
-            drawn.append(Slide(name, summary, slide.path, tuple(slide.lines), slide.record))
+            drawn.append(Slide(name, *SUBJECTS[name], slide.path, tuple(slide.lines), slide.record))
         update(len(made), "")
     if not drawn:
         raise CnnCodesError(
             f"none of the pictures can be drawn: {next(iter(left_out.values()))}", "Try another network."
         )
     index = slides.folder / INDEX
-    write_slides(drawn, left_out, index, title=slides.title or f"What {classifier.name} sees in {seen.name}")
+    own, about = f"What the network sees in {seen.name}", f"Network: {classifier.name}"
+    about = f"{own}. {about}" if slides.title else about
+    write_slides(drawn, left_out, index, title=slides.title or own, about=about)
     for each in drawn:
         slides.result(f"written: {each.path}")
     for name, problem in left_out.items():
