@@ -20,8 +20,10 @@ from cnncodes.advice.strays import (
     mean_over_positions,
 )
 from cnncodes.advice.thresholds import Thresholds
+from cnncodes.core.errors import ImageError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.decode import decode
 from cnncodes.images.notes import NOTES
 
 Array = npt.NDArray[Any]
@@ -108,11 +110,24 @@ def _identical(catalog: Catalog, part: Array, same: Array) -> list[Finding]:
     for group in np.unique(same[same >= 0]):
         rows = np.flatnonzero(same == group)
         case = _case(catalog, rows)
-        if {1, 3} <= set(part[rows].tolist()):
+        on_both_sides = {1, 3} <= set(part[rows].tolist())
+        labels = set(catalog.labels[rows][catalog.labels[rows] >= 0].tolist())
+        if not (on_both_sides or len(labels) > 1) or not _is_image(catalog.files[int(rows[0])]):
+            continue
+        if on_both_sides:
             across.append(case)
-        if len(set(catalog.labels[rows][catalog.labels[rows] >= 0].tolist())) > 1:
+        if len(labels) > 1:
             contradicting.append(case)
     return [_listed("identical-labels", contradicting), _listed("identical", across)]
+
+
+def _is_image(file: str) -> bool:
+    """Whether it can be decoded: broken files with the same bytes are no picture that occurs twice."""
+    try:
+        decode(file)
+    except ImageError:
+        return False
+    return True
 
 
 def _case(catalog: Catalog, rows: Iterable[int], **values: Any) -> Case:

@@ -73,6 +73,15 @@ def keep_mark(folder: str | os.PathLike[str], mark: list[Any]) -> None:
         write_whole(path, json.dumps(note | {"weights_mark": mark}, indent=2))
 
 
+def begun_with(folder: str | os.PathLike[str]) -> str | None:
+    """Name of the weights that a finished run in a folder was started with (:func:`keep_mark`); None where it is not known."""
+    try:
+        note = read_json(Path(folder) / NOTE)
+        return str(note["weights_mark"][0]) if note["kind"] == KIND else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def finished_run(
     catalog: Catalog, mark: list[Any], folder: str | os.PathLike[str], order: RunOrder
 ) -> RunReport | None:

@@ -58,7 +58,7 @@ def advise(
     loaded = load_weights(reporter, weights, model)
     with reporter.steps() as progress:
         advice = ask(
-            catalog, loaded, data=reading.words(data), split=parse_split(split), thresholds=thresholds, seed=seed,
+            catalog, loaded, data=reading.words(data, model), split=parse_split(split), thresholds=thresholds, seed=seed,
             fit=fit, progress=progress, **vars(machine),
         )  # fmt: skip
     print_advice(reporter, advice, verbose)

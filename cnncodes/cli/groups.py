@@ -46,9 +46,9 @@ class Reading(options.Group):
             )
         return data
 
-    def words(self, data: Sequence[str]) -> str:
-        """The same data as words of another command."""
-        return shlex.join([*data, *self._given()])
+    def words(self, data: Sequence[str], network: str | None = None) -> str:
+        """The same data, and the network if one was named, as words of another command."""
+        return shlex.join([*data, *self._given(), *([] if network is None else ["--model", network])])
 
     def _given(self) -> list[str]:
         """The options that were given, as words."""

@@ -60,7 +60,7 @@ def run(
 
         cnncodes run photos/ -o out --try all
     """
-    from cnncodes.advice.finished import finished_run, keep_mark, weights_mark
+    from cnncodes.advice.finished import begun_with, finished_run, keep_mark, weights_mark
     from cnncodes.advice.run_record import RunOrder, check_outside, finished_on
 
     check_outside(data, output)
@@ -71,6 +71,10 @@ def run(
     catalog = reading.catalog(data)
     reporter.note(catalog.describe())
     start = _weights_name(weights, recipe, set_)
+    if weights is None and model is None and not overwrite and start == "imagenet":
+        start = begun_with(output) or start
+        if start != "imagenet":
+            reporter.note(f"weights: '{one_line(start)}', as the run in {shell(output)} was started with")
     if recipes and start is None:
         raise OptionError(
             "the run starts from no weights, so other recipes cannot be compared with it.", "Leave out --try."
@@ -79,7 +83,7 @@ def run(
     before = None if overwrite else finished_on(output)
     shown = before and model is None
     order = RunOrder(
-        recipe=recipe, assignments=set_, data=reading.words(data), test=test, processes=processes, seed=seed,
+        recipe=recipe, assignments=set_, data=reading.words(data, model), test=test, processes=processes, seed=seed,
         notes=reporter.warn, told=_teller(reporter), **vars(machine),
     )  # fmt: skip
     report = finished_run(catalog, mark, output, order) if shown else None

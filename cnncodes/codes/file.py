@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import os
+import shlex
 import struct
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ class Provenance:
             except importlib.metadata.PackageNotFoundError:
                 versions[name] = "from a bare checkout"
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return cls(" ".join(["cnncodes", *sys.argv[1:]]), created, versions, weights_source)
+        return cls(shlex.join(["cnncodes", *sys.argv[1:]]), created, versions, weights_source)
 
 
 class CodesFile:

@@ -422,7 +422,7 @@ def _reason(file: IO[bytes], size: int, error: Exception) -> str:
     start = file.read(256)
     known = _known(start)
     if known is None:
-        return f"not an image: it begins with {start[:16]!r}"
+        return f"not an image: it begins with {repr(start[:16])[1:]}"
     _, name, is_read_here = known
     if name == "HEIC" and not _heif():
         return "HEIC, which is read where pillow-heif is installed: pip install 'cnncodes[heif]'"

@@ -71,6 +71,7 @@ def read_run(
     catalog = read_split(place / SPLIT)
     files = find_files(place, report, catalog)
     names = shown_names(files)
+    broken = tuple(f"/{name}" for name in report.unreadable)  # named on the page as such
     report = _with_rows(report, names)
     asked: Asked | None = None
     try:
@@ -88,8 +89,9 @@ def read_run(
     small, tiles, missing = read_images(
         files, cards, on_map, lambda done, total: tell("thumbnails", done, total, "")
     )
-    if missing:
-        notes.append(_missing(missing, len({*cards, *on_map})))
+    gone = {row: why for row, why in missing.items() if not f"/{files[row]}".endswith(broken)}
+    if gone:
+        notes.append(_missing(gone, len({*cards, *on_map})))
     pictures, unmade = _pictures(place, answers, files, tell)
     epochs, range_test = _training(place, report)
     with reading("the recipe in the run's report"):

@@ -55,9 +55,9 @@ def open_run(folder: Path, record: dict[str, Any], resume: bool) -> None:
         )
     if there is not None and (begun or resume):
         if not resume:
-            state = "a finished run" if _is_finished(folder, there) else "a run that is not finished"
+            state = "is finished" if _is_finished(folder, there) else "is not finished"
             raise OutputExistsError(
-                f"'{folder}' holds {state} already.",
+                f"'{folder}' holds a training that {state}.",
                 "Continue it with --resume, or choose another folder with -o.",
             )
         check_same(folder, there, record)

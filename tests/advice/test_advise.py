@@ -345,6 +345,11 @@ def test_the_command_shows_evidence_reasons_runner_up_and_the_next_command(strip
     assert json.loads(capsys.readouterr().out)["recipe"] == kept.recipe
 
 
+def test_the_next_command_names_the_network(stripes, capsys) -> None:
+    assert main(["advise", str(stripes), "--weights", "random:0", "--model", "tiny"]) == 0
+    assert "--model tiny " in capsys.readouterr().err.partition("next: ")[2]
+
+
 def test_the_command_lists_what_cannot_be_read_and_ends_with_three(stripes, tmp_path, capsys) -> None:
     (stripes / "along/7.png").write_bytes(b"no image")
     assert main(["advise", str(stripes), "--weights", save_tiny(tmp_path), "--quiet"]) == 3

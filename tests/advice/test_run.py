@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from advice_tools import draw_stripes, striped, tiny, tiny_weights
+from advice_tools import draw_stripes, striped, tiny_weights
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -43,7 +43,6 @@ from cnncodes.evaluation import evaluate
 from cnncodes.heads import Split, fit_linear, load_model
 from cnncodes.images import Catalog, file_digests, read_catalog
 from cnncodes.images.decode import write_png
-from cnncodes.networks import NETWORKS
 from cnncodes.training import InterruptedTrainingError
 from cnncodes.training.inputs import choose_task
 from cnncodes.weights import Preprocessing, read_tensors, save_weights
@@ -58,13 +57,9 @@ def stripes(tmp_path) -> Path:
     return draw_stripes(tmp_path / "stripes", each=15)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def weights():
-    NETWORKS["tiny"] = tiny
-    try:
-        return tiny_weights()
-    finally:
-        del NETWORKS["tiny"]
+    return tiny_weights()
 
 
 def tensors_of(report: RunReport) -> dict[str, torch.Tensor]:
@@ -848,6 +843,11 @@ def test_a_finished_run_is_shown_without_importing_torch_and_other_inputs_are_no
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["evaluation"]["n"] == 9
+    capsys.readouterr()
+    without = [word for word in command if word not in ("--weights", "random:0")]
+    assert main(without) == 0  # the weights are those of the run in the folder
+    told = capsys.readouterr().err
+    assert "weights: 'random:0'" in told and "already finished" in told
     for other in (["--seed", "1"], ["--weights", "random:1"], ["--set", "head.C=2"]):
         assert main([*command, *other]) == 1, other
     write_png(stripes / "along/3.png", striped("along", 77))

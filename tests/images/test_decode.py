@@ -325,7 +325,7 @@ def test_heic_is_read_where_its_library_is(picture: Picture, monkeypatch: pytest
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"hello, this is text\n", "not an image: it begins with b'hello, this is t'"),
+        (b"hello, this is text\n", "not an image: it begins with 'hello, this is t'"),
         (b"\0" * 1000, "not an image"),
         (b"\xff\xd8\xff" + b"\0" * 1000, "JPEG"),
         (b"\0\0\0\x18ftypheic" + b"\0" * 100, "HEIC"),

@@ -14,14 +14,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from finished_runs import EVIL_CLASS, EVIL_FILE, EVIL_TITLE, finished_run, tiny_network  # noqa: F401
+from finished_runs import (
+    EVIL_CLASS,
+    EVIL_FILE,
+    EVIL_TITLE,
+    evil_photos,
+    finished_run,
+    tiny_network,  # noqa: F401
+    tiny_weights,
+)
 
 from cnncodes.advice import Finding
+from cnncodes.advice import run as follow
 from cnncodes.advice.sentences import reason_of
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.evaluation import Predictions, verdicts
-from cnncodes.images import Catalog, loader
+from cnncodes.images import Catalog, loader, read_catalog
 from cnncodes.images.decode import read_image
 from cnncodes.page import PageFile, html, network_pictures, page_is_current, read_run, render, write_report
 from cnncodes.page.answers import answers_of, choose_rows
@@ -240,6 +249,24 @@ def test_a_run_decodes_an_image_once_and_its_page_once(tmp_path, monkeypatch) ->
     decoded.clear()
     read_run(tmp_path / "run")
     assert set(decoded.values()) == {1}
+
+
+def test_images_that_never_could_be_read_have_not_been_moved(linear, tmp_path) -> None:
+    listing = evil_photos(tmp_path / "photos")
+    (tmp_path / "photos" / "bird" / "1.jpg").write_bytes(
+        b"no image"
+    )  # the same bytes as one of another class
+    catalog = read_catalog(listing)
+    report = follow(
+        catalog, tiny_weights(), tmp_path / "run", recipe="small-similar", device="cpu", workers=1
+    )
+    assert len(report.unreadable) == 2
+    assert not {"identical", "identical-labels"} & {finding.kind for finding in report.problems}
+    page = read_run(tmp_path / "run")
+    assert len(page.missing) <= 2 and not any("no longer be read" in note for note in page.notes)
+    (tmp_path / "photos" / "bird" / "2.jpg").unlink()
+    page = read_run(tmp_path / "run")
+    assert any("1 of the" in note and "no longer be read" in note for note in page.notes)
 
 
 def test_a_lost_model_costs_nothing_that_was_saved(linear, tmp_path) -> None:
