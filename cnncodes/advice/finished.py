@@ -75,9 +75,21 @@ def keep_mark(folder: str | os.PathLike[str], mark: list[Any]) -> None:
 
 def begun_with(folder: str | os.PathLike[str]) -> str | None:
     """Name of the weights that a finished run in a folder was started with (:func:`keep_mark`); None where it is not known."""
+    mark = _noted(folder, "weights_mark")
+    return str(mark[0]) if mark else None
+
+
+def command_of(model: str | os.PathLike[str]) -> str:
+    """Command of the run that a model, or a folder, is of; empty where it is of none."""
+    path = Path(model)
+    return str(_noted(path if path.is_dir() else path.parent, "command") or "")
+
+
+def _noted(folder: str | os.PathLike[str], name: str) -> Any:
+    """An entry of a run's note; None where there is none."""
     try:
         note = read_json(Path(folder) / NOTE)
-        return str(note["weights_mark"][0]) if note["kind"] == KIND else None
+        return note[name] if note["kind"] == KIND else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

@@ -47,7 +47,7 @@ def explore(
         cnncodes explore photos/ -o explore --sort-into sorted/     a folder per group, to be renamed
     """
     from cnncodes.page import explore as explore_images
-    from cnncodes.page.exploring import PAGE, as_predictions
+    from cnncodes.page.exploring import PAGE, as_predictions, labels_command
 
     if copy and sort_into is None:
         raise OptionError("--copy needs --sort-into.", "Add it, or leave --copy out.")
@@ -58,10 +58,11 @@ def explore(
     catalog = reading.catalog(data)
     reporter.note(catalog.describe())
     loaded = load_weights(reporter, weights, model)
+    words = reading.words(data, model)
     with reporter.steps() as progress:
         found = explore_images(
-            catalog, loaded, output, layer=layer, smallest=smallest, title=title, seed=seed, overwrite=overwrite,
-            progress=progress, **vars(machine),
+            catalog, loaded, output, layer=layer, smallest=smallest, title=title, data=words, seed=seed,
+            overwrite=overwrite, progress=progress, **vars(machine),
         )  # fmt: skip
     sizes = ", ".join(f"{size:,}" for size in found.groups[:12])
     more = ", ..." if len(found.groups) > 12 else ""
@@ -88,6 +89,4 @@ def explore(
         reporter.note(f"sorted into {sort_into}: {shown}")
         reporter.note("rename the folders of groups to classes, and remove what is none")
     reporter.document(found)
-    reporter.next(
-        f"name groups on the page, then: cnncodes run {reading.words(data)} --labels labels.csv -o out"
-    )
+    reporter.next(f"name groups on the page, then: {labels_command(words, found.weights)}")

@@ -39,7 +39,13 @@ class Group:
 
 
 def write_page(
-    found: Exploration, catalog: Catalog, drawn: Drawn, path: Path, title: str, progress: Progress
+    found: Exploration,
+    catalog: Catalog,
+    drawn: Drawn,
+    path: Path,
+    title: str,
+    command: str,
+    progress: Progress,
 ) -> None:
     """Write the page, whole or not at all."""
     images, on_map = found.images, {row: place for place, row in enumerate(drawn.rows.tolist())}
@@ -64,6 +70,7 @@ def write_page(
     text = page_source(
         "explore",
         title=title,
+        next_command=command,
         found=found,
         names=[image.file for image in images],
         groups=groups,

@@ -23,7 +23,7 @@ from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError, 
 from cnncodes.core.files import cells
 from cnncodes.core.outputs import replacing, write_whole
 from cnncodes.core.records import to_json
-from cnncodes.core.words import visible
+from cnncodes.core.words import shell, visible
 from cnncodes.evaluation import Prediction
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_contents
@@ -137,6 +137,12 @@ class Drawn:
     neighbours: Integers
 
 
+def labels_command(data: str, weights: str) -> str:
+    """What to type once the groups have names: ``data`` are words of a command, ``weights`` a name."""
+    named = "" if weights == "imagenet" else f" --weights {shell(weights)}"
+    return f"cnncodes run {data} --labels labels.csv -o out{named}"
+
+
 def explore(
     catalog: Catalog,
     weights: AnyWeights,
@@ -145,6 +151,7 @@ def explore(
     layer: str | None = None,
     smallest: int | None = None,
     title: str | None = None,
+    data: str | None = None,
     device: str = "auto",
     workers: int | None = None,
     seed: int = 0,
@@ -170,6 +177,8 @@ def explore(
         Images of the smallest group; by default one in thirty of all, and five at least.
     title : str, optional
         Of the page; by default the name of the images' folder.
+    data : str, optional
+        How the images are named in a command; by default the catalog's folder.
     device, workers
         As for extraction.
     seed : int, default 0
@@ -210,7 +219,9 @@ def explore(
     sizes = np.bincount([image.group for image in images if image.group is not None], minlength=1)[1:]
     exploration = Exploration(str(place), loaded.name, stage, tuple(sizes.tolist()), images)
     _write_table(exploration, catalog, labels, place / GROUPS)
-    write_page(exploration, catalog, drawn, place / PAGE, title or catalog.root.name, progress)
+    words = data if data is not None else f"{shell(catalog.root)} --classes-are none"
+    command = labels_command(words, loaded.name)
+    write_page(exploration, catalog, drawn, place / PAGE, title or catalog.root.name, command, progress)
     write_whole(place / RECORD, to_json(exploration))
     return exploration
 

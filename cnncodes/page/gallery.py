@@ -13,7 +13,7 @@ from cnncodes.evaluation import Prediction
 from cnncodes.images.catalog import Catalog
 from cnncodes.page.html import check_output, page_source
 from cnncodes.page.images import CARD, webp
-from cnncodes.page.record import as_text
+from cnncodes.page.record import CORRECTED, again, as_text
 from cnncodes.pictures.thumbnails import read_thumbnails
 
 MOST_SHOWN = 1000  # images on one page, some 8 MB
@@ -43,6 +43,7 @@ def write_gallery(
     output: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    command: str = "",
 ) -> Path:
     """Write predictions as one HTML file that contains everything it shows, the most doubtful images first.
 
@@ -58,6 +59,8 @@ def write_gallery(
         To choose from.
     output : path of the HTML file
     overwrite : bool, default False
+    command : str, optional
+        Of the run that made the model: the page shows how it goes on with the corrections.
 
     Raises
     ------
@@ -77,7 +80,13 @@ def write_gallery(
         )
         for place, row in enumerate(shown)
     ]
-    text = page_source("gallery", cards=cards, total=len(predictions), classes=list(classes))
+    text = page_source(
+        "gallery",
+        cards=cards,
+        total=len(predictions),
+        classes=list(classes),
+        command=again(command, *CORRECTED),
+    )
     with replacing(path, overwrite=True, error=CnnCodesError) as whole:
         whole.write_bytes(text.encode("utf-8"))
     return path

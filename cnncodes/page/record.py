@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 Bytes = npt.NDArray[np.uint8]
 
+CORRECTED = ("--labels", "corrections.csv")  # the table that a page saves; earlier ones stay in force
 NOISE = 0.15  # correlation of neighbouring numbers below which filters are called noise
 
 
@@ -199,6 +202,16 @@ class RunPage:
     def path(self, row: int) -> str:
         """Where the image of a row is, for a table of corrections; empty where the name is no text."""
         return as_text(self.files[row])
+
+
+def again(command: str, *more: str) -> str:
+    """The command of a run with more words; without those that belong to one call. Placeholders where none is known."""
+    words = command.split()
+    with contextlib.suppress(ValueError):  # of older runs it is not quoted
+        words = shlex.split(command)
+    if words[:2] != ["cnncodes", "run"]:
+        words = ["cnncodes", "run", "DATA", "-o", "FOLDER"]
+    return shlex.join([*(word for word in words if word not in ("--overwrite", "--dry-run")), *more])
 
 
 def as_text(path: str) -> str:

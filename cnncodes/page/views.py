@@ -15,7 +15,7 @@ from cnncodes.evaluation import Evaluation
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.page.charts import Chart, Line, line_chart
 from cnncodes.page.images import one_file
-from cnncodes.page.record import RunPage
+from cnncodes.page.record import CORRECTED, RunPage, again
 from cnncodes.pictures.drawing import plain
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def views(page: RunPage) -> dict[str, Any]:
 
     shown = [answer for answer in wrong if known((answer.row,))]
     model, folder = shlex.quote(report.model), shlex.quote(report.folder)
-    anew = "" if "--overwrite" in page.command.split() else " --overwrite"
     return {
         "classes": class_counts(page.catalog),
         "figures": None if found is None else figures(found),
@@ -58,7 +57,8 @@ def views(page: RunPage) -> dict[str, Any]:
         "commands": {
             "predict": report.command,
             "evaluate": f"cnncodes evaluate {model} more-photos/",
-            "again": f"{page.command}{anew}",
+            "again": again(page.command, "--overwrite"),
+            "corrected": again(page.command, *CORRECTED),
             "report": f"cnncodes report {folder}",
         },
     }

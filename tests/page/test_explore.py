@@ -17,7 +17,7 @@ from cnncodes.core.errors import CatalogError, CodesFileError, OptionError, Outp
 from cnncodes.evaluation import sort_images
 from cnncodes.images import read_catalog
 from cnncodes.page import Exploration, explore
-from cnncodes.page.exploring import as_predictions
+from cnncodes.page.exploring import PAGE, as_predictions
 from cnncodes.pictures.groups import dense_groups, join_neighbours
 
 
@@ -78,6 +78,8 @@ def test_every_image_is_in_the_record_and_in_the_table(result) -> None:
     by_name = {image.file: image for image in result.images}
     assert by_name["b/=copy.jpg"].copy_of == "a/1.jpg" and result.copies == 1
     assert by_name["b/=copy.jpg"].group == by_name["a/1.jpg"].group
+    page = (Path(result.folder) / PAGE).read_text(encoding="utf-8")
+    assert page.count("--classes-are none --labels labels.csv -o out --weights random:0") == 2
     assert json.loads((Path(result.folder) / "explore.json").read_text())["layer"] == "fc7"
 
 

@@ -269,6 +269,21 @@ def test_images_that_never_could_be_read_have_not_been_moved(linear, tmp_path) -
     assert any("1 of the" in note and "no longer be read" in note for note in page.notes)
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("cnncodes run 'Käfer & Co' -o out", "cnncodes run 'Käfer & Co' -o out --labels corrections.csv"),
+        (
+            "cnncodes run a -o b --labels one.csv --overwrite",
+            "cnncodes run a -o b --labels one.csv --labels corrections.csv",
+        ),
+        ("cnncodes compare a -o b", "cnncodes run DATA -o FOLDER --labels corrections.csv"),
+    ],
+)
+def test_the_page_shows_how_the_run_goes_on_with_corrections(linear, command, shown) -> None:
+    assert shown in Seen(render(dataclasses.replace(linear.page, command=command))).text
+
+
 def test_a_lost_model_costs_nothing_that_was_saved(linear, tmp_path) -> None:
     shutil.copytree(linear.run, tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").write_bytes(b"damaged")
