@@ -351,7 +351,7 @@ def test_report_on_the_command_line(linear, tmp_path, capsys) -> None:
 
 def test_run_ends_with_its_page_and_survives_one_that_fails(tmp_path, capsys, monkeypatch) -> None:
     report = finished_run(tmp_path)
-    monkeypatch.setattr("cnncodes.advice.run", lambda *_, **__: report)
+    monkeypatch.setattr("cnncodes.advice.run_order.follow_order", lambda *_, **__: report)
 
     def fails(*_, **__):  # type: ignore[no-untyped-def]
         raise RuntimeError("no ink")
