@@ -188,7 +188,7 @@ def _hdf5(path: str, _stamp: tuple[int, int]) -> dict[str, Any]:
     """The datasets of a file that have rows, by their names."""
     import h5py
 
-    file = h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNKS_KEPT)
+    file = h5py.File(path, "r", rdcc_nbytes=CHUNKS_KEPT)
     if "format" in file.attrs and "layers" in file:
         file.close()
         raise ValueError("it is a file of CNN codes, which holds no images")

@@ -11,7 +11,7 @@ from advice_tools import tiny
 from cnncodes.networks import NETWORKS
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)

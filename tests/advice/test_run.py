@@ -57,7 +57,7 @@ def stripes(tmp_path) -> Path:
     return draw_stripes(tmp_path / "stripes", each=15)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def weights():
     return tiny_weights()
 
