@@ -35,6 +35,9 @@ def views(page: RunPage) -> dict[str, Any]:
         return [row for row in dict.fromkeys(rows) if row in page.cards or row in page.missing]
 
     shown = [answer for answer in wrong if known((answer.row,))]
+    # a run that went on without --weights took those of before: anew, or elsewhere, they must be named
+    there = "--weights" in page.command or page.weights in ("", "imagenet")
+    named = () if there else ("--weights", page.weights)
     model, folder = shlex.quote(report.model), shlex.quote(report.folder)
     return {
         "classes": class_counts(page.catalog),
@@ -57,8 +60,8 @@ def views(page: RunPage) -> dict[str, Any]:
         "commands": {
             "predict": report.command,
             "evaluate": f"cnncodes evaluate {model} more-photos/",
-            "again": again(page.command, "--overwrite"),
-            "corrected": again(page.command, *CORRECTED),
+            "again": again(page.command, *named, "--overwrite"),
+            "corrected": again(page.command, *named, *CORRECTED),
             "report": f"cnncodes report {folder}",
         },
     }

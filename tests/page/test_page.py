@@ -281,7 +281,10 @@ def test_images_that_never_could_be_read_have_not_been_moved(linear, tmp_path) -
     ],
 )
 def test_the_page_shows_how_the_run_goes_on_with_corrections(linear, command, shown) -> None:
-    assert shown in Seen(render(dataclasses.replace(linear.page, command=command))).text
+    page = dataclasses.replace(linear.page, command=command, weights="imagenet")
+    assert shown in Seen(render(page)).text
+    page = dataclasses.replace(page, weights="starter")  # those of the run before, which was not told again
+    assert shown.replace(" --labels corr", " --weights starter --labels corr") in Seen(render(page)).text
 
 
 def test_a_lost_model_costs_nothing_that_was_saved(linear, tmp_path) -> None:
