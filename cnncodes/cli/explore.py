@@ -1,4 +1,4 @@
-"""`cnncodes explore`: what is in these images? Nobody has labelled them."""
+"""`cnncodes explore`: groups, copies and strange images among images that need no labels."""
 
 from __future__ import annotations
 
