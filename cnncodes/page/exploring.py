@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,17 @@ from cnncodes.images.digests import identical_contents
 from cnncodes.images.listing import Reading
 from cnncodes.images.readers import Reader
 from cnncodes.images.tables import read_table
+from cnncodes.page.html import page_source
+from cnncodes.page.images import on_screen, read_images
+from cnncodes.page.record import Bytes, Integers, as_text
+from cnncodes.page.views import map_document
 from cnncodes.pictures.codes_source import evenly
+from cnncodes.pictures.drawing import plain
 from cnncodes.pictures.groups import dense_groups, join_neighbours
 from cnncodes.pictures.map import codes_map
 from cnncodes.weights import AnyWeights, Weights, load_weights
 
 Array = npt.NDArray[Any]
-Integers = npt.NDArray[np.int64]
 
 CODES, GROUPS, RECORD, PAGE = "codes.h5", "groups.csv", "explore.json", "explore.html"
 HEADER = ("file", "label", "group", "distance", "copy_of", "strange", "problem")
@@ -44,57 +50,34 @@ MOST_ON_MAP = 2000  # images in which groups are looked for; of more, so many ar
 LEAST = 5  # images that can be told apart at all
 ROWS = 4096  # compared at a time
 NO_GROUP = "no group"  # a folder of :func:`as_predictions`
+SAMPLES, MOST_SAMPLES = 12, 240  # images of a group, and of all groups together
+MOST_ALONE, MOST_STRANGE, MOST_COPIES, MOST_OF_ONE = 24, 48, 24, 8
+MOST_NEAR = 9  # shown of an image
+MOST_UNREADABLE = 200
+MOST_LISTED = 20_000  # images whose names the page has, so that it can save their labels
 
 
 @dataclass(frozen=True)
 class ExploredImage:
-    """What is known of one image.
+    """What is known of one image."""
 
-    Parameters
-    ----------
-    file : str
-        As the catalog has it.
-    group : int or None
-        From 1, the largest; None for no group.
-    distance : float or None
-        Cosine distance to the mean code of its group: small for what is typical of it.
-    copy_of : str or None
-        The first image that shows nearly the same picture.
-    strange : float or None
-        For an image unlike all others: how many times the usual distance its 10th nearest image is away.
-    problem : str or None
-        Why it could not be read.
-    """
-
-    file: str
-    group: int | None = None
-    distance: float | None = None
-    copy_of: str | None = None
-    strange: float | None = None
-    problem: str | None = None
+    file: str  # as the catalog has it
+    group: int | None = None  # from 1, the largest
+    distance: float | None = None  # cosine, to the mean code of its group: small for what is typical of it
+    copy_of: str | None = None  # the first image that shows nearly the same picture
+    strange: float | None = None  # unlike all others: times the usual distance that its 10th nearest is away
+    problem: str | None = None  # why it could not be read
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """What :func:`explore` found.
+    """What :func:`explore` found."""
 
-    Parameters
-    ----------
-    folder : str
-        With the codes, ``groups.csv``, this record as ``explore.json``, and the page.
-    weights, layer : str
-        Whose codes were compared.
-    groups : tuple of int
-        Images in each group, the largest first.
-    images : tuple of ExploredImage
-        In the order of the catalog.
-    """
-
-    folder: str
-    weights: str
+    folder: str  # with the codes, groups.csv, this record as explore.json, and the page
+    weights: str  # whose codes were compared
     layer: str
-    groups: tuple[int, ...]
-    images: tuple[ExploredImage, ...]
+    groups: tuple[int, ...]  # images in each group, the largest first
+    images: tuple[ExploredImage, ...]  # in the order of the catalog
 
     @property
     def alone(self) -> int:
@@ -120,21 +103,11 @@ class Exploration:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The images on the map.
+    """The images on the map."""
 
-    Parameters
-    ----------
-    rows : int array [n]
-        Of the catalog.
-    points : float array [n, 2]
-        In no unit, y upwards.
-    neighbours : int array [n, k]
-        Places in ``rows`` of the nearest others.
-    """
-
-    rows: Integers
-    points: npt.NDArray[np.float64]
-    neighbours: Integers
+    rows: Integers  # [n], of the catalog
+    points: npt.NDArray[np.float64]  # [n, 2] in no unit, y upwards
+    neighbours: Integers  # [n, k], places in rows of the nearest others
 
 
 def labels_command(data: str, weights: str) -> str:
@@ -202,39 +175,30 @@ def explore(
     CodesFileError
         If the folder has codes of another layer or other weights.
     """
-    from cnncodes.page.explore_page import write_page
-
     if smallest is not None and smallest < 2:
         raise OptionError(f"a group of {smallest} images is none.", "Give 2 or more, or leave it out.")
     place = Path(output)
-    _make_folder(place)
-    labels = _labels_there(place / GROUPS)
-    _check_labels_stay(labels, catalog, place, overwrite)
+    labels = _labels_there(place, catalog, overwrite)
     loaded = load_weights(weights)
     stage = loaded.architecture.select_one(layer) if layer else loaded.architecture.usual_layer
-    options = {"layers": _layers(loaded, stage), "device": device, "workers": workers}
-    _extract(catalog, place / CODES, loaded, overwrite, progress, options)
+    settings = {"layers": _layers(loaded, stage), "dtype": "float16", "pool": "mean"}  # maps as their means
+    options: dict[str, Any] = {**settings, "device": device, "workers": workers}
+    try:
+        plan = plan_extraction(catalog, place / CODES, loaded, overwrite=overwrite, **options)
+    except ResumeError:  # of a file of other images those of the same content are taken over
+        known = place / CODES
+        plan = plan_extraction(catalog, known, loaded, overwrite=True, reuse=known, **options)
+    run_extraction(plan, progress)
     with CodesFile(place / CODES) as codes:
         images, drawn = _look(codes, stage, smallest, seed, progress)
     sizes = np.bincount([image.group for image in images if image.group is not None], minlength=1)[1:]
     exploration = Exploration(str(place), loaded.name, stage, tuple(sizes.tolist()), images)
     _write_table(exploration, catalog, labels, place / GROUPS)
     words = data if data is not None else f"{shell(catalog.root)} --classes-are none"
-    command = labels_command(words, loaded.name)
-    write_page(exploration, catalog, drawn, place / PAGE, title or catalog.root.name, command, progress)
+    said = {"title": title or catalog.root.name, "next_command": labels_command(words, loaded.name)}
+    write_page(exploration, catalog, drawn, place / PAGE, progress, **said)
     write_whole(place / RECORD, to_json(exploration))
     return exploration
-
-
-def _make_folder(place: Path) -> None:
-    if place.exists() and not place.is_dir():
-        raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
-    try:
-        place.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputExistsError(
-            f"the folder '{place}' cannot be made: {error.strerror}.", "Name another folder with -o."
-        ) from error
 
 
 def _layers(weights: Weights, stage: str) -> list[str]:
@@ -245,23 +209,6 @@ def _layers(weights: Weights, stage: str) -> list[str]:
     shapes = network.output_shapes(weights.preprocessing.crop)
     maps = [name for name in network.codes_layers if len(shapes[name]) == 3]
     return list(dict.fromkeys([*maps[-1:], stage]))
-
-
-def _extract(
-    catalog: Catalog,
-    path: Path,
-    weights: Weights,
-    overwrite: bool,
-    progress: Progress,
-    options: dict[str, Any],
-) -> None:
-    """Codes of all images, maps as their means; of a file of other images those of the same content are taken over."""
-    options |= {"dtype": "float16", "pool": "mean"}
-    try:
-        plan = plan_extraction(catalog, path, weights, overwrite=overwrite, **options)
-    except ResumeError:
-        plan = plan_extraction(catalog, path, weights, overwrite=True, reuse=path, **options)
-    run_extraction(plan, progress)
 
 
 def _look(
@@ -302,10 +249,6 @@ def _look(
     return tuple(found), Drawn(rows, points, near[np.isin(single, rows)])
 
 
-def _parts(rows: Integers) -> Iterator[Integers]:
-    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
-
-
 def _read(codes: CodesFile, stage: str, rows: Integers) -> npt.NDArray[np.float32]:
     return mean_of_crops(codes.read(stage, rows)).astype(np.float32)
 
@@ -318,8 +261,9 @@ def _nearest(
     place_of = np.full(len(codes), -1)
     place_of[among] = np.arange(len(among))
     found = []
-    for start, part in zip(range(0, len(rows), ROWS), _parts(rows), strict=True):
+    for start in range(0, len(rows), ROWS):
         progress("comparing", start, len(rows), "")
+        part = rows[start : start + ROWS]
         found.append(nearest(shown, _read(codes, stage, part), count, leave_out=place_of[part]))
     places, distances = zip(*found, strict=True)
     return np.concatenate(places), np.concatenate(distances)
@@ -343,12 +287,13 @@ def _to_centre(codes: CodesFile, stage: str, done: Integers, groups: Integers) -
         return values
 
     grouped = done[groups[done] >= 0]
+    parts = [grouped[start : start + ROWS] for start in range(0, len(grouped), ROWS)]
     sums: Array = np.zeros((int(groups.max()) + 1, int(np.prod(codes.stage_shape(stage)))))
-    for part in _parts(grouped):
+    for part in parts:
         np.add.at(sums, groups[part], units(part))
     centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     out = np.full(len(codes), np.nan)
-    for part in _parts(grouped):
+    for part in parts:
         out[part] = 1 - np.einsum("ij,ij->i", units(part), centres[groups[part]])
     return out
 
@@ -372,24 +317,33 @@ def _strange(codes: CodesFile, among: Integers, rows: Integers, progress: Progre
     return dict(zip(rows[far[:most]].tolist(), np.round(ratio[:most], 2).tolist(), strict=True))
 
 
-def _labels_there(path: Path) -> dict[str, str]:
-    """The labels that a person has filled into the table of an earlier exploration, by the paths of the images."""
+def _labels_there(place: Path, catalog: Catalog, overwrite: bool) -> dict[str, str]:
+    """The labels that a person has filled into the table of the folder, by the paths of the images; makes the folder.
+
+    Raises OutputExistsError if it cannot be made, or if most of these labels are of images that are not among those to be explored.
+    """
+    if place.exists() and not place.is_dir():
+        raise OutputExistsError(f"'{place}' is a file.", "Name a folder with -o.")
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputExistsError(
+            f"the folder '{place}' cannot be made: {error.strerror}.", "Name another folder with -o."
+        ) from error
+    path = place / GROUPS
     if not path.exists():
         return {}
     reading = Reading(path_column="file", label_column="label")
-    listed = read_table(os.path.abspath(path), os.path.abspath(path.parent), str(path), reading, gone=True)  # noqa: PTH100
+    listed = read_table(os.path.abspath(path), os.path.abspath(place), str(path), reading, gone=True)  # noqa: PTH100
     named = zip(Reader(listed.root, listed.names), listed.labels, strict=True)
-    return {image: label for image, label in named if label is not None}
-
-
-def _check_labels_stay(labels: Mapping[str, str], catalog: Catalog, place: Path, overwrite: bool) -> None:
-    """Raise OutputExistsError if most of the labels that a person has filled in are of images that are not among these."""
+    labels = {image: label for image, label in named if label is not None}
     lost = len(labels.keys() - {*catalog.reader})
     if 2 * lost > len(labels) and not overwrite:
         raise OutputExistsError(
-            f"'{place / GROUPS}' has labels of {len(labels):,} images, of which {lost:,} are not among these.",
+            f"'{path}' has labels of {len(labels):,} images, of which {lost:,} are not among these.",
             "Choose another folder with -o, or let them go with --overwrite.",
         )
+    return labels
 
 
 def _write_table(found: Exploration, catalog: Catalog, labels: Mapping[str, str], path: Path) -> None:
@@ -404,13 +358,8 @@ def _write_table(found: Exploration, catalog: Catalog, labels: Mapping[str, str]
         for row, image in enumerate(found.images):
             copied = None if image.copy_of is None else visible(catalog.reader[row_of[image.copy_of]])
             values = (image.group, image.distance, copied, image.strange, image.problem)
-            writer.writerow(
-                cells(
-                    visible(catalog.reader[row]),
-                    labels.get(catalog.reader[row], ""),
-                    *("" if v is None else v for v in values),
-                )
-            )
+            path_of, known = catalog.reader[row], ("" if value is None else value for value in values)
+            writer.writerow(cells(visible(path_of), labels.get(path_of, ""), *known))
 
 
 def as_predictions(found: Exploration) -> list[Prediction]:
@@ -423,3 +372,78 @@ def as_predictions(found: Exploration) -> list[Prediction]:
         else Prediction(image.file, (name,), (0.0,))
         for image, name in zip(found.images, names, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group on the page."""
+
+    number: int  # from 1
+    size: int  # images
+    rows: tuple[int, ...]  # of those that are shown, the most typical first
+
+
+def write_page(
+    found: Exploration, catalog: Catalog, drawn: Drawn, path: Path, progress: Progress, **values: str
+) -> None:
+    """Write the page, whole or not at all; ``values`` are its title and next command."""
+    images, on_map = found.images, {row: place for place, row in enumerate(drawn.rows.tolist())}
+    groups = _groups(found, on_map)
+    none = [row for row in on_map if images[row].group is None]
+    alone = evenly(np.array(none, np.int64), MOST_ALONE).tolist()
+    row_of = {image.file: row for row, image in reversed(list(enumerate(images)))}
+    sets: dict[int, list[int]] = defaultdict(list)
+    for row, image in enumerate(images):
+        if image.copy_of is not None:
+            sets[row_of[image.copy_of]].append(row)
+    copies = [[first, *rows][:MOST_OF_ONE] for first, rows in list(sets.items())[:MOST_COPIES]]
+    strange = [row_of[image.file] for image in found.strange[:MOST_STRANGE]]
+    cards = sorted({*alone, *strange, *chain(*copies), *chain(*(group.rows for group in groups))})
+    files = [str(file) for file in catalog.reader]
+    small, tiles, _ = read_images(
+        files, cards, drawn.rows.tolist(), lambda done, total: progress("thumbnails", done, total, "")
+    )
+    listed = range(len(images)) if len(images) <= MOST_LISTED else sorted(on_map)
+    texts = ((as_text(files[row]), images[row].group) for row in listed if images[row].group is not None)
+    source = page_source(
+        "explore",
+        **values,
+        found=found,
+        names=[image.file for image in images],
+        groups=groups,
+        alone=alone,
+        copies=copies,
+        strange=strange,
+        unreadable=list(found.unreadable.items())[:MOST_UNREADABLE],
+        cards=small,
+        on_map=on_map,
+        map=_map(found, drawn, tiles),
+        listed=len(images) <= MOST_LISTED,
+        files=[entry for entry in texts if entry[0]],
+    )
+    write_whole(path, source)
+
+
+def _groups(found: Exploration, on_map: dict[int, int]) -> list[Group]:
+    """The groups with images from the most typical to the least, of those on the map."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for row in on_map:
+        if (number := found.images[row].group) is not None:
+            members[number].append(row)
+    each = max(3, min(SAMPLES, MOST_SAMPLES // max(len(found.groups), 1)))
+    made = []
+    for number, size in enumerate(found.groups, 1):
+        rows = sorted(members[number], key=lambda row: found.images[row].distance or 0.0)
+        made.append(Group(number, size, tuple(evenly(np.array(rows, np.int64), each).tolist())))
+    return made
+
+
+def _map(found: Exploration, drawn: Drawn, tiles: Bytes) -> dict[str, Any]:
+    """What the map's script reads, as :func:`cnncodes.page.views.map_of` has it; the classes are the groups."""
+    places = np.round(10_000 * on_screen(drawn.points)).astype(int).tolist()
+    entries = [
+        [x, y, (found.images[row].group or 0) - 1, -1, plain(found.images[row].file), near[:MOST_NEAR]]
+        for (x, y), row, near in zip(places, drawn.rows.tolist(), drawn.neighbours.tolist(), strict=True)
+    ]
+    classes = [f"group {number}" for number in range(1, len(found.groups) + 1)]
+    return map_document(tiles, entries, classes=classes, without="in no group")

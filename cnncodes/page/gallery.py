@@ -1,16 +1,17 @@
-"""The answers of `predict` as one HTML file: every image with its class, the most doubtful first, and a way to correct them."""
+"""Pages of pictures: the gallery of `predict`, the most doubtful image first, and the slides of `show all`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cnncodes.core.errors import CnnCodesError
-from cnncodes.core.outputs import replacing
+from cnncodes.core.outputs import write_whole
 from cnncodes.evaluation import Prediction
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.decode import decode
 from cnncodes.page.html import check_output, page_source
 from cnncodes.page.images import CARD, webp
 from cnncodes.page.record import CORRECTED, again, as_text
@@ -69,8 +70,7 @@ def write_gallery(
     """
     path = Path(output)
     check_output(path, overwrite)
-    order = sorted(range(len(predictions)), key=lambda row: _certainty(predictions[row]))
-    shown = order[:MOST_SHOWN]
+    shown = sorted(range(len(predictions)), key=lambda row: _certainty(predictions[row]))[:MOST_SHOWN]
     small = read_thumbnails([catalog.reader[row] for row in shown], CARD)
     cards = [
         Card(
@@ -80,15 +80,8 @@ def write_gallery(
         )
         for place, row in enumerate(shown)
     ]
-    text = page_source(
-        "gallery",
-        cards=cards,
-        total=len(predictions),
-        classes=list(classes),
-        command=again(command, *CORRECTED),
-    )
-    with replacing(path, overwrite=True, error=CnnCodesError) as whole:
-        whole.write_bytes(text.encode("utf-8"))
+    shared = {"total": len(predictions), "classes": list(classes), "command": again(command, *CORRECTED)}
+    write_whole(path, page_source("gallery", cards=cards, **shared))
     return path
 
 
@@ -98,3 +91,27 @@ def _certainty(found: Prediction) -> tuple[bool, bool, float]:
         return True, True, 0.0
     best = found.probabilities[0] if found.probabilities else found.scores[0]
     return False, not found.unlike, best
+
+
+@dataclass(frozen=True)
+class Slide:
+    """One picture."""
+
+    name: str  # of the command that draws it
+    subject: str  # what it shows
+    look: str  # what to look for, in a sentence
+    path: Path  # of the PNG
+    lines: tuple[str, ...]  # what it found
+    record: dict[str, Any]  # for machines
+
+    @property
+    def webp(self) -> bytes:
+        """The picture for a page, smaller than the PNG."""
+        return webp(decode(self.path).convert("RGB"), 85)
+
+
+def write_slides(
+    slides: Sequence[Slide], left_out: Mapping[str, str], output: Path, *, title: str, about: str
+) -> None:
+    """Write the page, which contains all that it shows, ``about`` small below its title; ``left_out`` are pictures that could not be drawn, and why."""
+    write_whole(output, page_source("slides", title=title, about=about, slides=slides, left_out=left_out))

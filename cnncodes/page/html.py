@@ -1,4 +1,4 @@
-"""One HTML file of a run, from its records and the templates: everything inside, no request to anywhere."""
+"""HTML and Markdown from records and the templates: one file with everything inside, and no request to anywhere."""
 
 from __future__ import annotations
 
@@ -9,63 +9,64 @@ import html
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cnncodes.advice.finished import read_records
-from cnncodes.advice.run_record import PAGE
+from cnncodes.advice.finished import read_records, read_split
+from cnncodes.advice.run_record import PAGE, PREDICTIONS, SPLIT
 from cnncodes.advice.sentences import finding_text, note_text, reason_of
 from cnncodes.core.compute import Progress
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError
-from cnncodes.core.files import parse_json
-from cnncodes.core.outputs import replacing
+from cnncodes.core.files import parse_toml, reading
+from cnncodes.core.outputs import replacing, write_whole
+from cnncodes.core.records import from_json, to_json
+from cnncodes.core.words import percent
+from cnncodes.evaluation import Predictions
+from cnncodes.evaluation.calibration import calibration_error, chance_error
 from cnncodes.images.preprocess import NEARLY_ALL
 from cnncodes.page.gather import read_run
 from cnncodes.page.record import RunPage
-from cnncodes.page.views import views
+from cnncodes.page.views import class_counts, views
 from cnncodes.pictures.drawing import plain
 
+CARD = "MODEL_CARD.md"
 LONGEST_NAME = 36  # characters of a class's name that stands in a sentence
+#: Scripts of each page, in their order; the first defines what the others use.
+SCRIPTS = {
+    "page": ("table.js", "map.js", "corrections.js"),
+    "gallery": ("table.js", "gallery.js", "corrections.js"),
+    "explore": ("table.js", "map.js", "explore.js"),
+    "slides": (),
+}
 
 
 @dataclass(frozen=True)
 class PageFile:
-    """A page that was written.
-
-    Parameters
-    ----------
-    path : str
-    bytes : int
-    images, tested, mistakes, on_map, pictures : int
-        What is on it.
-    missing_images : int
-        Images that could not be shown.
-    notes : tuple of str
-        What the page could not have, and why.
-    """
+    """A page that was written."""
 
     path: str
     bytes: int
-    images: int
+    images: int  # on it, as the next four
     tested: int
     mistakes: int
     on_map: int
     pictures: int
-    missing_images: int
-    notes: tuple[str, ...]
+    missing_images: int  # that could not be shown
+    notes: tuple[str, ...]  # what the page could not have, and why
 
     def to_json(self) -> str:
         """JSON object with one entry per field."""
-        return json.dumps(asdict(self))
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> PageFile:
         """Inverse of :meth:`to_json`."""
-        values: dict[str, Any] = parse_json(text)
-        return cls(**{**values, "notes": tuple(values["notes"])})
+        return from_json(text, cls, "the record of a page")
 
 
 def write_report(
@@ -107,13 +108,12 @@ def write_report(
     read_records(Path(folder))  # what is no run is told before what is no place for a page
     check_output(path, overwrite or output is None)
     page = read_run(folder, title=title, device=device, workers=workers, seed=seed, progress=progress)
-    text = render(page).encode("utf-8")
-    with replacing(path, overwrite=True, error=CnnCodesError) as partial:
-        partial.write_bytes(text)
+    text = render(page)
+    write_whole(path, text)
     answers = page.answers
     return PageFile(
         path=str(path),
-        bytes=len(text),
+        bytes=len(text.encode()),
         images=len(page.catalog),
         tested=len(answers.answers) if answers else 0,
         mistakes=len(answers.mistakes) if answers else 0,
@@ -146,24 +146,76 @@ def render(page: RunPage) -> str:
     return page_source("page", page=page, report=page.report, view=views(page))
 
 
-#: Of each page, in their order; the first defines what the others use.
-SCRIPTS = {
-    "page": ("table.js", "map.js", "corrections.js"),
-    "gallery": ("table.js", "gallery.js", "corrections.js"),
-    "explore": ("table.js", "map.js", "explore.js"),
-    "slides": (),
-}
+def write_card(
+    folder: str | os.PathLike[str], output: str | os.PathLike[str] = CARD, *, overwrite: bool = False
+) -> Path:
+    """Write the model card of a run as Markdown, with a header in YAML as model hubs read it.
+
+    It says what the model is, the classes with their counts, how it was split and tested, accuracy with its interval and by class,
+    calibration, what the model is not for, where its weights are from, the recipe, the command and the versions. The licence and
+    who is to be asked are left for a person.
+
+    Parameters
+    ----------
+    folder : path
+        Of a finished ``cnncodes run``.
+    output : path, default "MODEL_CARD.md"
+    overwrite : bool, default False
+
+    Raises
+    ------
+    ModelError
+        If the folder holds no finished run.
+    OutputExistsError
+        If the output is there, and ``overwrite`` is false.
+    CnnCodesError
+        If the report is damaged, or the card cannot be written.
+    """
+    place, path = Path(folder), Path(output)
+    report, note = read_records(place)
+    with reading("the recipe in the run's report"):
+        recipe = parse_toml(report.recipe_text)
+    inputs: dict[str, Any] = dict(note.get("inputs") or {})
+    text = markdown_source(
+        "card",
+        title=place.resolve().name,
+        report=report,
+        found=report.evaluation,
+        created=str(note.get("created", ""))[:10],
+        command=str(note.get("command", "")),
+        classes=class_counts(read_split(place / SPLIT)),
+        weights=str(recipe.get("network", {}).get("weights", "")),
+        fingerprint=str(inputs.get("weights") or ""),
+        versions=", ".join(f"{name} {version}" for name, version in report.versions.items()),
+        calibration=_calibration(place / PREDICTIONS),
+    )
+    with replacing(path, overwrite=overwrite, error=CnnCodesError) as whole:
+        whole.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _calibration(path: Path) -> dict[str, float] | None:
+    """Calibration error on the test images and what chance alone gives; None of a model without probabilities, and of older runs."""
+    try:
+        saved = Predictions.load(path)
+    except CnnCodesError:
+        return None
+    logarithms = saved.log_probabilities
+    if logarithms is None or not len(saved.labels):
+        return None
+    odds = np.exp(logarithms)
+    return {"error": calibration_error(odds, saved.labels)[0], "chance": chance_error(odds)}
 
 
 def page_source(name: str, **values: Any) -> str:
     """A template with its values, the common styles, its scripts as one, and the digest of that."""
     environment = _environment()
-    style, *scripts = (_source(environment, file) for file in ("page.css", *SCRIPTS[name]))
-    script = "\n".join(scripts)
+    assert environment.loader is not None
+    sources = [environment.loader.get_source(environment, file)[0] for file in ("page.css", *SCRIPTS[name])]
+    script = "\n".join(sources[1:])
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return environment.get_template(f"{name}.html").render(
-        style=style, script=script, digest=digest, **values
-    )
+    template = environment.get_template(f"{name}.html")
+    return template.render(style=sources[0], script=script, digest=digest, **values)
 
 
 @functools.cache
@@ -175,9 +227,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: (
-            plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-        ),
+        finalize=functools.partial(_shown, by=plain),
     )
     environment.globals["nearly_all"] = NEARLY_ALL
     environment.filters |= {
@@ -190,9 +240,9 @@ def _environment() -> Environment:
         "yaml": lambda text: Exact(json.dumps(plain(text), ensure_ascii=False)),
         "reason": reason_of,
         "counted": counted,
-        "data_uri": data_uri,
+        "data_uri": lambda image: f"data:image/webp;base64,{base64.b64encode(image).decode('ascii')}",
         "duration": lambda seconds: f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min",
-        "percent": lambda share: "-" if share is None else f"{100 * share:.1f} %",
+        "percent": percent,
         "plain": plain,
         "shortened": shortened,
     }
@@ -200,19 +250,19 @@ def _environment() -> Environment:
     return environment
 
 
+def _shown(value: Any, by: Callable[[str], str]) -> Any:
+    """A text as ``by`` makes it, unless a filter has made it."""
+    return by(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 def markdown_source(name: str, **values: Any) -> str:
     """A template of Markdown with its values; a text that is not made by a filter is on one line, and its signs mean nothing."""
-    environment = _environment().overlay(
-        autoescape=False,
-        finalize=lambda value: (
-            _escaped(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-        ),
-    )
+
+    def escaped(text: str) -> str:
+        return re.sub(r"([\\`*_{}\[\]<>#|~$&!])", r"\\\1", plain(text))
+
+    environment = _environment().overlay(autoescape=False, finalize=functools.partial(_shown, by=escaped))
     return environment.get_template(f"{name}.md").render(**values)
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>#|~$&!])", r"\\\1", plain(text))
 
 
 def _fence(text: str, language: str) -> Exact:
@@ -229,11 +279,6 @@ def _code(text: str) -> Exact:
     return Exact(marks + padding + plain(text).replace("|", "\\|") + padding + marks)
 
 
-def _source(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
 class Exact(str):
     """A text that a template writes as it is, escaped but not made printable: what a script reads again."""
 
@@ -244,11 +289,6 @@ class Exact(str):
 def counted(number: int, singular: str, plural: str = "") -> str:
     """``1 image``, ``1,200 images``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
-
-
-def data_uri(image: bytes) -> str:
-    """A WebP file as the address of an image."""
-    return f"data:image/webp;base64,{base64.b64encode(image).decode('ascii')}"
 
 
 def shortened(name: str) -> str:

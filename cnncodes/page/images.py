@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.images.decode import decode
+from cnncodes.images.decode import Picture, decode
+from cnncodes.page.record import Bytes
 from cnncodes.pictures.drawing import save_figure
 from cnncodes.pictures.thumbnails import crossed, read_thumbnails
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure
-
-Bytes = npt.NDArray[np.uint8]
 
 CARD = 176  # pixels, a side of the images that stand alone
 SHEET_QUALITIES = (62, 45, 30)  # of the map's thumbnails: the first with which they fit
@@ -43,31 +42,15 @@ def on_screen(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def read_images(
     files: Sequence[str], cards: Sequence[int], tiles: Sequence[int], progress: Callable[[int, int], None]
 ) -> tuple[dict[int, bytes], Bytes, dict[int, str]]:
-    """Thumbnails of rows, each image decoded once.
+    """Thumbnails of rows, each image decoded once; ``cards`` are rows that stand alone, ``tiles`` those on the map.
 
-    Parameters
-    ----------
-    files : sequence of str
-        Path of each row.
-    cards, tiles : sequence of int
-        Rows that stand alone, and rows on the map.
-    progress : callable(done, total)
-
-    Returns
-    -------
-    dict of int to bytes
-        WebP of each card that can be read.
-    uint8 array [tiles, side, side, 3]
-    dict of int to str
-        Rows that cannot be read, with the reason.
+    Gives the WebP of each card that can be read, the tiles uint8 ``[tiles, side, side, 3]``, and why rows cannot be read.
     """
     side, on_map = tile_side(len(tiles)), set(tiles)
-    alone = sorted(on_map - set(cards))
-    total = len(cards) + len(alone)
+    alone, first = sorted(on_map - set(cards)), len(cards)
+    total = first + len(alone)
     large = read_thumbnails([files[row] for row in cards], CARD, lambda done: progress(done, total))
-    small = read_thumbnails(
-        [files[row] for row in alone], side, lambda done: progress(len(cards) + done, total)
-    )
+    small = read_thumbnails([files[row] for row in alone], side, lambda done: progress(first + done, total))
     missing = {int(cards[place]): reason for place, reason in large.problems.items()}
     missing |= {int(alone[place]): reason for place, reason in small.problems.items()}
     drawn = {row: webp(large.rgb[place], 72) for place, row in enumerate(cards) if row not in missing}
@@ -99,10 +82,11 @@ def one_file(tiles: Bytes) -> tuple[bytes, int, int]:
     return one_file(tiles[:, ::2, ::2])
 
 
-def webp(rgb: Bytes, quality: int) -> bytes:
-    """uint8 ``[height, width, 3]`` as a WebP file."""
+def webp(rgb: Bytes | Picture, quality: int) -> bytes:
+    """An image, as uint8 ``[height, width, 3]`` or decoded, as a WebP file."""
+    picture = decode(np.ascontiguousarray(rgb)) if isinstance(rgb, np.ndarray) else rgb
     stream = io.BytesIO()
-    decode(np.ascontiguousarray(rgb)).save(stream, format="WEBP", quality=quality, method=4)
+    picture.save(stream, format="WEBP", quality=quality, method=4)
     return stream.getvalue()
 
 
@@ -110,6 +94,4 @@ def webp_of_figure(figure: Figure) -> tuple[bytes, int, int]:
     """A figure as a WebP file, with its width and height in pixels."""
     with tempfile.TemporaryDirectory() as folder:
         picture = decode(save_figure(figure, Path(folder) / "figure.png"))
-    stream = io.BytesIO()
-    picture.save(stream, format="WEBP", quality=85, method=4)
-    return stream.getvalue(), picture.width, picture.height
+    return webp(picture, 85), picture.width, picture.height

@@ -31,20 +31,11 @@ DECIDES = 1 / 3
 
 @dataclass(frozen=True, eq=False)
 class Sitter:
-    """What a picture is made of.
+    """What a picture is made of."""
 
-    Parameters
-    ----------
-    classifier : Classifier
-        The run's network with its head.
-    answers : Answers or None
-    files : sequence of str
-        Path of each row of the run's catalog.
-    """
-
-    classifier: Classifier
+    classifier: Classifier  # the run's network with its head
     answers: Answers | None
-    files: Sequence[str]
+    files: Sequence[str]  # path of each row of the run's catalog
 
 
 def filters(sitter: Sitter) -> NetworkPicture | None:
@@ -53,11 +44,8 @@ def filters(sitter: Sitter) -> NetworkPicture | None:
 
     found = read_filters(sitter.classifier.weights)
     smooth = smoothness(found.values)
-    return NetworkPicture(
-        "filters",
-        *webp_of_figure(draw_filters(found)),
-        smoothness=smooth if math.isfinite(smooth) else None,
-    )
+    drawn = webp_of_figure(draw_filters(found))
+    return NetworkPicture("filters", *drawn, smoothness=smooth if math.isfinite(smooth) else None)
 
 
 def smoothness(values: npt.NDArray[np.floating]) -> float:
@@ -68,10 +56,7 @@ def smoothness(values: npt.NDArray[np.floating]) -> float:
     if min(values.shape[2:]) < 2:
         return float("nan")
     centred = values - values.mean(axis=(2, 3), keepdims=True)
-    pairs = [
-        (centred[..., 1:], centred[..., :-1]),
-        (centred[..., 1:, :], centred[..., :-1, :]),
-    ]
+    pairs = [(centred[..., 1:], centred[..., :-1]), (centred[..., 1:, :], centred[..., :-1, :])]
     sums = [((a * b).sum(axis=(1, 2, 3)), (a**2 + b**2).sum(axis=(1, 2, 3)) / 2) for a, b in pairs]
     return float(np.mean(sum(product for product, _ in sums) / (sum(power for _, power in sums) + 1e-12)))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cnncodes.training.state import Epoch
 
 Bytes = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
 
 CORRECTED = ("--labels", "corrections.csv")  # the table that a page saves; earlier ones stay in force
 NOISE = 0.15  # correlation of neighbouring numbers below which filters are called noise
@@ -27,22 +28,12 @@ NOISE = 0.15  # correlation of neighbouring numbers below which filters are call
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said of one test image.
+    """What the model said of one test image."""
 
-    Parameters
-    ----------
-    row : int
-        Of the catalog.
-    true, predicted : str
-        Classes.
-    sureness : float
-        See :attr:`Answers.unit`.
-    """
-
-    row: int
+    row: int  # of the catalog
     true: str
     predicted: str
-    sureness: float
+    sureness: float  # in Answers.unit
 
     @property
     def correct(self) -> bool:
@@ -52,18 +43,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers on test images, the surest first.
-
-    Parameters
-    ----------
-    answers : tuple of Answer
-    unit : {"probability", "margin"}
-        What the sureness of an answer is: a softmax's probability, 0..1; or of an SVM, which has none, the distance
-        between its two highest scores, in medians over these images.
-    """
+    """Answers on test images, the surest first."""
 
     answers: tuple[Answer, ...]
-    unit: str
+    unit: (
+        str  # "probability" (0..1), or "margin" of an SVM without any: of its two highest scores, in medians
+    )
 
     @property
     def mistakes(self) -> tuple[Answer, ...]:
@@ -73,59 +58,27 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class PageMap:
-    """The map of the codes, as the page needs it.
+    """The map of the codes, as the page needs it."""
 
-    Parameters
-    ----------
-    rows : int array [n]
-        Of the catalog.
-    points : float array [n, 2]
-        In 0..1, y downwards.
-    neighbours : int array [n, k]
-        Places in ``rows`` of the nearest others by the cosine of their codes, the nearest first.
-    layer : str
-        Whose codes are drawn.
-    numbers : int
-        In the code of an image.
-    tiles : uint8 array [n, side, side, 3]
-        A thumbnail of each image.
-    """
-
-    rows: npt.NDArray[np.int64]
-    points: npt.NDArray[np.float64]
-    neighbours: npt.NDArray[np.int64]
+    rows: Integers  # [n], of the catalog
+    points: npt.NDArray[np.float64]  # [n, 2] in 0..1, y downwards
+    neighbours: Integers  # [n, k], places in rows of the nearest others by cosine, the nearest first
     layer: str
-    numbers: int
-    tiles: Bytes
+    numbers: int  # in the code of an image
+    tiles: Bytes  # [n, side, side, 3], a thumbnail of each image
 
 
 @dataclass(frozen=True)
 class NetworkPicture:
-    """A picture of the network; its title and text are made of the other fields.
+    """A picture of the network; its title and text are made of the other fields."""
 
-    Parameters
-    ----------
-    kind : {"filters", "right", "wrong"}
-        The filters of the first stage, or where the model looks in an image that it is right or wrong about.
-    image : bytes
-        WebP.
-    width, height : int
-        Pixels.
-    smoothness : float or None
-        Of filters: see :func:`cnncodes.page.network_pictures.smoothness`; None where it is not known.
-    among : int
-        Of how many images the one that is shown changes most.
-    decides : bool
-        Whether covering a single place matters in it.
-    """
-
-    kind: str
-    image: bytes
+    kind: str  # "filters" of the first stage, or where the model looks when it is "right" or "wrong"
+    image: bytes  # WebP
     width: int
     height: int
-    smoothness: float | None = None
-    among: int = 0
-    decides: bool = True
+    smoothness: float | None = None  # of filters; None where it is not known
+    among: int = 0  # of how many images the one that is shown changes most
+    decides: bool = True  # whether covering a single place matters in it
 
     @property
     def is_noise(self) -> bool:
@@ -135,69 +88,29 @@ class NetworkPicture:
 
 @dataclass(frozen=True, eq=False)
 class RunPage:
-    """Everything on the page of one run.
-
-    Parameters
-    ----------
-    title : str
-    report : RunReport
-    command, created : str
-        How the run was started, and when.
-    catalog : Catalog
-        Its images, with the names that the page shows.
-    epochs : tuple of Epoch
-        Of a training; empty for a head on codes.
-    range_test : RangeTest or None
-        Where one chose the learning rate.
-    answers : Answers or None
-        None where nothing was tested, or the model could not be asked again.
-    samples : dict of str to tuple of int
-        Class -> rows of the images that stand for it.
-    split : dict
-        How the images were divided (:meth:`cnncodes.heads.Split.record`); empty for older runs.
-    weights : str
-        Name of the weights that the run began with; empty for a network trained from random numbers.
-    fit : str
-        How the recipe makes a photograph a square; empty where the weights say it.
-    head : str
-        Kind of the head that the recipe asks for; empty for a training.
-    cards : dict of int to bytes
-        Row -> a WebP thumbnail.
-    missing : dict of int to str
-        Rows whose image cannot be shown, with the reason.
-    map : PageMap or None
-    pictures : tuple of NetworkPicture
-    notes : tuple of str
-        What the page could not have, and why.
-    files : sequence of str
-        Path of each image.
-    in_folder : tuple of str
-        Names of what lies in the run's folder.
-    tried : ModelComparison or None
-        Other recipes that were followed on the same split.
-    """
+    """Everything on the page of one run."""
 
     title: str
     report: RunReport
-    command: str
-    created: str
-    catalog: Catalog
-    epochs: tuple[Epoch, ...] = ()
-    range_test: RangeTest | None = None
-    answers: Answers | None = None
-    samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    split: dict[str, Any] = field(default_factory=dict)
-    weights: str = ""
-    fit: str = ""
-    head: str = ""
-    cards: dict[int, bytes] = field(default_factory=dict)
-    missing: dict[int, str] = field(default_factory=dict)
+    command: str  # that started the run
+    created: str  # when
+    catalog: Catalog  # with the names that the page shows
+    epochs: tuple[Epoch, ...] = ()  # of a training; empty for a head on codes
+    range_test: RangeTest | None = None  # where one chose the learning rate
+    answers: Answers | None = None  # None: nothing was tested, or the model could not be asked again
+    samples: dict[str, tuple[int, ...]] = field(default_factory=dict)  # class -> rows that stand for it
+    split: dict[str, Any] = field(default_factory=dict)  # Split.record(); empty for older runs
+    weights: str = ""  # that the run began with; empty for a network trained from random numbers
+    fit: str = ""  # how the recipe makes a photograph a square; empty where the weights say it
+    head: str = ""  # its kind; empty for a training
+    cards: dict[int, bytes] = field(default_factory=dict)  # row -> a WebP thumbnail
+    missing: dict[int, str] = field(default_factory=dict)  # rows that cannot be shown -> the reason
     map: PageMap | None = None
     pictures: tuple[NetworkPicture, ...] = ()
-    notes: tuple[str, ...] = ()
-    files: Sequence[str] = ()
-    in_folder: tuple[str, ...] = ()
-    tried: ModelComparison | None = None
+    notes: tuple[str, ...] = ()  # what the page could not have, and why
+    files: Sequence[str] = ()  # path of each image
+    in_folder: tuple[str, ...] = ()  # names of what lies in the run's folder
+    tried: ModelComparison | None = None  # other recipes that were followed on the same split
 
     def path(self, row: int) -> str:
         """Where the image of a row is, for a table of corrections; empty where the name is no text."""

@@ -1,9 +1,10 @@
-"""What the templates show beside the records themselves: charts, tables in their order, the map's document."""
+"""What the templates show beside the records themselves: tables in their order, the map's document, and charts as numbers."""
 
 from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,19 @@ from cnncodes.advice.evidence import Evidence
 from cnncodes.advice.sentences import case_text, finding_text
 from cnncodes.evaluation import Evaluation
 from cnncodes.images.catalog import SPLITS, Catalog
-from cnncodes.page.charts import Chart, Line, line_chart
 from cnncodes.page.images import one_file
-from cnncodes.page.record import CORRECTED, RunPage, again
+from cnncodes.page.record import CORRECTED, Bytes, RunPage, again
 from cnncodes.pictures.drawing import plain
 
 if TYPE_CHECKING:
-    from cnncodes.advice.run_record import RunReport
     from cnncodes.training.range_test import RangeTest
     from cnncodes.training.state import Epoch
 
 MOST_NAMED = 500  # mistakes listed by name after those with their image
+WIDTH, HEIGHT = 440, 260  # of the SVG's own units
+LEFT, RIGHT, TOP, BOTTOM = 46, 428, 14, 210  # of the area of the lines
+LETTER = 6.6  # width of a letter of the labels; names that would touch each other stand upright
+MOST_POINTS = 60  # of a line; more are drawn as a line only
 
 
 def views(page: RunPage) -> dict[str, Any]:
@@ -52,7 +55,6 @@ def views(page: RunPage) -> dict[str, Any]:
             if finding.kind != "unreadable"  # these are listed with all others that could not be read
         ],
         "depths": report.advice and depth_chart(report.advice.evidence),
-        "situations": situations(report),
         "training": training(page.epochs) if page.epochs else None,
         "rates": rate_chart(page.range_test) if page.range_test and page.range_test.rates else None,
         "mistakes": {"shown": shown, "listed": wrong[len(shown) : len(shown) + MOST_NAMED]},
@@ -103,22 +105,6 @@ def figures(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def situations(report: RunReport) -> dict[tuple[str, str], dict[str, bool]]:
-    """Of the four situations by amount and similarity: whether it is this one, the next best, and the one asked for."""
-    advice = report.advice
-    if advice is None:
-        return {}
-    return {
-        (amount, similarity): {
-            "here": (amount, similarity) == (advice.amount, advice.similarity),
-            "next": advice.runner_up.recipe == f"{amount}-{similarity}",
-            "followed": report.recipe == f"{amount}-{similarity}",
-        }
-        for amount in ("small", "large")
-        for similarity in ("similar", "different")
-    }
-
-
 def depth_chart(evidence: Evidence) -> Chart | None:
     """Accuracy of simple classifiers on each stage's codes."""
     depths = evidence.depths
@@ -140,36 +126,23 @@ def training(epochs: tuple[Epoch, ...]) -> dict[str, Any]:
     watched = [place for place, epoch in enumerate(epochs) if epoch.val_loss is not None]
     kept = min(watched, key=lambda place: epochs[place].val_loss or 0.0) if watched else len(epochs) - 1
 
-    def chart(title: str, *lines: Line, unit: str = "", logarithmic: bool = False) -> Chart | None:
+    def chart(title: str, *lines: Line, **options: Any) -> Chart | None:
         drawn = [line for line in lines if any(value is not None for value in line.values)]
-        return line_chart(
-            title,
-            [str(epoch.epoch) for epoch in epochs],
-            drawn,
-            unit=unit,
-            logarithmic=logarithmic,
-            marked=kept,
-            below="epoch",
-        )
+        names = [str(epoch.epoch) for epoch in epochs]
+        return line_chart(title, names, drawn, marked=kept, below="epoch", **options)
 
-    rates = [epoch.learning_rate for epoch in epochs]
+    losses = [epoch.loss for epoch in epochs], [epoch.val_loss for epoch in epochs]
+    learned = [100 * epoch.accuracy for epoch in epochs]
     accuracy = [None if epoch.val_accuracy is None else 100 * epoch.val_accuracy for epoch in epochs]
+    rates = Line("learning rate", [epoch.learning_rate for epoch in epochs], "three")
+    seen, held = "training images", "validation images"
     charts = (
-        chart(
-            "Loss (lower is better)",
-            Line("training images", [epoch.loss for epoch in epochs]),
-            Line("validation images", [epoch.val_loss for epoch in epochs], "two"),
-        ),
-        chart(
-            "Accuracy",
-            Line("training images", [100 * epoch.accuracy for epoch in epochs]),
-            Line("validation images", accuracy, "two"),
-            unit=" %",
-        ),
+        chart("Loss (lower is better)", Line(seen, losses[0]), Line(held, losses[1], "two")),
+        chart("Accuracy", Line(seen, learned), Line(held, accuracy, "two"), unit=" %"),
         chart(
             "Learning rate at the end of each epoch",
-            Line("learning rate", rates, "three"),
-            logarithmic=all(rate > 0 for rate in rates),
+            rates,
+            logarithmic=all(epoch.learning_rate > 0 for epoch in epochs),
         ),
     )
     return {"charts": [made for made in charts if made], "kept": epochs[kept].epoch, "watched": bool(watched)}
@@ -206,13 +179,125 @@ def map_of(page: RunPage) -> dict[str, Any]:
         entries.append([x, y, label, part, plain(page.catalog.names[row]), drawn.neighbours[place].tolist()])
         if row in said:
             entries[-1] += [place_of[said[row].predicted], round(said[row].sureness, 3)]
-    image, side, columns = one_file(drawn.tiles)
-    return {
-        "image": image,
-        "document": {
-            "classes": [plain(name) for name in page.catalog.classes],
-            "side": side,
-            "columns": columns,
-            "images": entries,
-        },
-    }
+    return map_document(drawn.tiles, entries, classes=[plain(name) for name in page.catalog.classes])
+
+
+def map_document(tiles: Bytes, entries: list[list[object]], **more: object) -> dict[str, Any]:
+    """The thumbnails of a map as one image, and the document with their entries."""
+    image, side, columns = one_file(tiles)
+    return {"image": image, "document": {**more, "side": side, "columns": columns, "images": entries}}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: a value for each place, None where there is none; errors are half lengths of bars."""
+
+    label: str
+    values: Sequence[float | None]
+    kind: str = "one"  # one, two, three: the colour
+    errors: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line where it is drawn: its points, ``(x, y, what the pointer reads)``, and bars, ``(x, top, bottom)``."""
+
+    label: str
+    kind: str
+    path: str
+    points: tuple[tuple[float, float, str], ...]
+    bars: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart where it is drawn, as ``templates/macros.html`` writes it."""
+
+    title: str  # also what a screen reader says
+    below: str  # what the x axis shows; empty where the names stand upright
+    upright: bool  # whether the names of the places do not fit side by side
+    ticks: tuple[tuple[float, str], ...]  # of the y axis: place and text
+    names: tuple[tuple[float, str], ...]  # along the x axis
+    curves: tuple[Curve, ...]
+    marked: float | None  # x of a vertical line
+    level: tuple[float, str] | None  # y of a dashed horizontal line, and its name
+
+
+def line_chart(
+    title: str,
+    places: Sequence[str],
+    lines: Sequence[Line],
+    *,
+    unit: str = "",
+    level: tuple[float, str] | None = None,
+    logarithmic: bool = False,
+    marked: int | None = None,
+    below: str = "",
+    every: int | None = None,
+) -> Chart | None:
+    """Lines over named, evenly spaced places; None where no value can be drawn.
+
+    ``unit`` follows the numbers of the y axis; ``level`` is a dashed horizontal line with its name, ``marked`` a place with a
+    vertical one. ``every`` so many places are named: by default all, or some ten where they are numbers.
+    """
+    there = [
+        [
+            (place, value, line.errors[place] if line.errors else 0.0)
+            for place, value in enumerate(line.values)
+            if value is not None and math.isfinite(value) and (value > 0 or not logarithmic)
+        ]
+        for line in lines
+    ]
+    ends = [end for values in there for _, value, error in values for end in (value - error, value + error)]
+    if not ends:
+        return None
+    ends += [] if level is None else [level[0]]
+    low, high = min(ends), max(ends)
+    ticks = _decades(low, high) if logarithmic else nice_ticks(low, high)
+    first, last = (math.log10(tick) if logarithmic else tick for tick in (ticks[0], ticks[-1]))
+
+    def x(place: int) -> float:
+        return round(LEFT + (RIGHT - LEFT) * (place + 0.5) / len(places), 1)
+
+    def y(value: float) -> float:
+        value = math.log10(value) if logarithmic else value
+        return round(BOTTOM - (BOTTOM - TOP) * (value - first) / (last - first), 1)
+
+    def curve(line: Line, values: list[tuple[int, float, float]]) -> Curve:
+        path = " ".join(f"{x(place)},{y(value)}" for place, value, _ in values)
+        points = [
+            (x(place), y(value), f"{line.label}, {places[place]}: {value:.3g}{unit}")
+            for place, value, _ in values
+        ]
+        bars = [(x(place), y(value + error), y(value - error)) for place, value, error in values if error]
+        few = len(places) <= MOST_POINTS
+        return Curve(line.label, line.kind, path, tuple(points if few else ()), tuple(bars))
+
+    every = every or (max(1, math.ceil(len(places) / 10)) if all(map(str.isdigit, places)) else 1)
+    room = every * (RIGHT - LEFT) / len(places)
+    upright = every == 1 and LETTER * (max(map(len, places)) + 1) > room
+    return Chart(
+        title,
+        "" if upright else below,
+        upright,
+        tuple((y(tick), f"{tick:g}{unit}") for tick in ticks),
+        tuple((x(place), places[place]) for place in range(0, len(places), every)),
+        tuple(map(curve, lines, there)),
+        None if marked is None else x(marked),
+        None if level is None else (y(level[0]), level[1]),
+    )
+
+
+def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers around a range: at most ``most`` steps of 1, 2 or 5 times a power of ten."""
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    step = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(step * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) <= most)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [place * step for place in range(first, last + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    return [10.0**power for power in range(first, max(last, first + 1) + 1)]

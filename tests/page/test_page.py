@@ -33,12 +33,11 @@ from cnncodes.evaluation import Predictions, verdicts
 from cnncodes.images import Catalog, loader, read_catalog
 from cnncodes.images.decode import read_image
 from cnncodes.page import PageFile, html, network_pictures, page_is_current, read_run, render, write_report
-from cnncodes.page.answers import answers_of, choose_rows
-from cnncodes.page.charts import Line, line_chart, nice_ticks
-from cnncodes.page.gather import choose_samples, shown_names
+from cnncodes.page.gather import answers_of, choose_rows, choose_samples, shown_names
 from cnncodes.page.images import sheet_of, tile_side
 from cnncodes.page.network_pictures import smoothness
 from cnncodes.page.record import NOISE, Answer, Answers, PageMap
+from cnncodes.page.views import Line, line_chart, nice_ticks
 from cnncodes.pictures.drawing import plain
 from cnncodes.training import RangeTest
 

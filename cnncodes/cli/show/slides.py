@@ -120,7 +120,7 @@ def all_(
 
         cnncodes show all bee.jpg --weights run/model.safetensors --class bees -o slides/ --title "Ants and bees"
     """
-    from cnncodes.page.slides import Slide, write_slides
+    from cnncodes.page.gallery import Slide, write_slides
 
     made: list[tuple[str, Callable[..., None], dict[str, Any]]] = [
         ("activations", one_image.activations, {}),
