@@ -22,7 +22,7 @@ from cnncodes.core.outputs import replacing
 from cnncodes.heads.splits import HELD_OUT, Split, draw_rows, split_rows, with_watched, without_copies
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.digests import identical_files
-from cnncodes.images.remote import is_url
+from cnncodes.images.readers import is_url
 
 Array = npt.NDArray[Any]
 

@@ -24,7 +24,7 @@ from cnncodes.core.errors import ImageError
 from cnncodes.heads.splits import Split
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.decode import decode
-from cnncodes.images.notes import NOTES
+from cnncodes.images.readers import NOTES
 
 Array = npt.NDArray[Any]
 

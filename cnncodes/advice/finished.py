@@ -28,8 +28,7 @@ from cnncodes.core.outputs import write_whole
 from cnncodes.heads.splits import HELD_OUT
 from cnncodes.images.catalog import Catalog, catalog_of
 from cnncodes.images.digests import catalog_digests
-from cnncodes.images.readers import image_exists
-from cnncodes.images.remote import is_url
+from cnncodes.images.readers import image_exists, is_url
 from cnncodes.images.tables import parse_csv, read_text
 
 

@@ -62,7 +62,7 @@ class Sample:
     problems : dict of str to str
         Unreadable images with their reasons.
     notes : dict of str to tuple of str
-        Images that are read though something is amiss with them, see :data:`~cnncodes.images.notes.NOTES`.
+        Images that are read though something is amiss with them, see :data:`~cnncodes.images.readers.NOTES`.
     images_per_second : float
     device : str
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cnncodes.advice.facts import Case, Fact, Finding
 from cnncodes.core.records import to_value
 from cnncodes.core.words import counted, percent
-from cnncodes.images.notes import NOTES as FILE_NOTES
+from cnncodes.images.readers import NOTES as FILE_NOTES
 
 if TYPE_CHECKING:
     from cnncodes.advice.decision import Option

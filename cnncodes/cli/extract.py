@@ -117,7 +117,7 @@ def _announce(reporter: Reporter, plan: Plan, seconds: float) -> None:
 
 
 def _report(reporter: Reporter, plan: Plan, result: ExtractionResult) -> None:
-    from cnncodes.images.notes import noted
+    from cnncodes.images.readers import noted
 
     bad = result.unreadable
     reporter.unreadable(bad, f"cnncodes info {shell(plan.output)} --json lists all")

@@ -121,7 +121,7 @@ def _explain(reporter: Reporter, predictions: list[Prediction], scores: bool) ->
 
 def _shown(catalog: Catalog, name: str) -> str:
     """Path as a person can use it here: relative to the current folder if it is in it, else in full; a URL as it is."""
-    from cnncodes.images.remote import is_url
+    from cnncodes.images.readers import is_url
 
     path, here = catalog.root / name, Path.cwd()
     if is_url(name):

@@ -15,12 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cnncodes.core.errors import CatalogError, OptionError, nearest
-from cnncodes.core.words import visible
-from cnncodes.images.folders import CLASSES_ARE
+from cnncodes.core.words import counted, visible
 from cnncodes.images.listing import SPLITS, SUFFIXES, Listing, Reading, class_places
-from cnncodes.images.readers import Reader, image_exists
-from cnncodes.images.remote import is_url
-from cnncodes.images.sources import LISTS, has_columns, is_list, read_sources
+from cnncodes.images.readers import Reader, image_exists, is_url
+from cnncodes.images.sources import CLASSES_ARE, LISTS, has_columns, is_list, read_sources
 from cnncodes.images.tables import read_table
 
 __all__ = ["SPLITS", "SUFFIXES", "Catalog", "ImageSource", "read_catalog", "stat_files"]
@@ -35,39 +33,21 @@ FIRST_LEFT_OUT = 3  # files that are named in a line for people
 class Catalog:
     """The images of a data set, one row each. Equal by value; the arrays cannot be written.
 
-    Parameters
-    ----------
-    root : Path
-        Folder that ``names`` are relative to, absolute.
-    names : tuple of str
-        '/' separated. In natural order where a folder or glob was read; lists, CSV files and sequences keep
-        the order in which a person wrote them. Bytes that are not UTF-8 are surrogates
-        (:func:`os.fsdecode`). A file outside the root keeps its absolute name.
-    labels : array of int32 [N]
-        Index into ``classes``; -1 where there is no label.
-    splits : array of uint8 [N]
-        Index into :data:`SPLITS`: none, train, val, test.
-    classes : tuple of str
-        Natural order; numeric order if all are integers. Which labels are one class says
-        :func:`~cnncodes.images.listing.class_places`.
-    left_out : tuple of str
-        Files of the folders that were read which do not end as images do; for :meth:`describe`, and kept nowhere.
-    notes : tuple of str
-        What else a person should know of the reading; likewise.
-
-    Raises
-    ------
-    CatalogError
-        If the lengths differ, or a label or split is out of range.
+    Names are in natural order where a folder or glob was read; lists, CSV files and sequences keep the order in which a person
+    wrote them. Raises CatalogError if the lengths differ, or a label or split is out of range.
     """
 
-    root: Path
-    names: tuple[str, ...]
-    labels: npt.NDArray[np.int32]
-    splits: npt.NDArray[np.uint8]
-    classes: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    root: Path  # folder that names are relative to, absolute
+    names: tuple[
+        str, ...
+    ]  # '/' separated; bytes that are not UTF-8 are surrogates; absolute for a file outside the root
+    labels: npt.NDArray[np.int32]  # [N]: index into classes; -1 where there is no label
+    splits: npt.NDArray[np.uint8]  # [N]: index into SPLITS (none, train, val, test)
+    classes: tuple[str, ...]  # natural order; numeric order if all are integers
+    left_out: tuple[
+        str, ...
+    ] = ()  # files of the folders that do not end as images do; for describe, and kept nowhere
+    notes: tuple[str, ...] = ()  # what else a person should know of the reading; likewise
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, np.int32)
@@ -93,7 +73,9 @@ class Catalog:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"Catalog({_count(len(self), 'image')}, {_count(len(self.classes), 'class', 'classes')}, {os.fspath(self.root)!r})"
+        return (
+            f"Catalog({counted(len(self), 'image')}, {_classes(len(self.classes))}, {os.fspath(self.root)!r})"
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Catalog):
@@ -127,25 +109,14 @@ class Catalog:
         return self.reader
 
     def subset(self, rows: npt.ArrayLike) -> Catalog:
-        """Catalog of some rows, in the order given, with all classes.
-
-        Parameters
-        ----------
-        rows : array of int [M] or bool [N]
-        """
+        """Catalog of some rows (int ``[M]`` or bool ``[N]``), in the order given, with all classes."""
         chosen = np.asarray(rows)
         indices = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.intp)]
         names = tuple(self.names[i] for i in indices)
         return replace(self, names=names, labels=self.labels[indices], splits=self.splits[indices])
 
     def counts(self) -> npt.NDArray[np.int64]:
-        """Number of images of each class in each split.
-
-        Returns
-        -------
-        array of int64 [len(classes) + 1, 4]
-            Columns as :data:`SPLITS`; the last row counts the images without a label.
-        """
+        """Images of each class in each split: int64 ``[len(classes) + 1, 4]``, the last row those without a label."""
         table = np.zeros((len(self.classes) + 1, len(SPLITS)), np.int64)
         np.add.at(table, (self.labels, self.splits), 1)  # label -1 is the last row
         return table
@@ -153,18 +124,14 @@ class Catalog:
     def describe(self) -> str:
         """One line for people, such as ``398 images, 2 classes (ants 194, bees 204), train 245, val 153``."""
         table = self.counts()
-        parts = [_count(len(self), "image"), _count(len(self.classes), "class", "classes")]
+        parts = [counted(len(self), "image"), _classes(len(self.classes))]
         if self.classes:
-            named = [
-                f"{visible(name)} {n:,}".replace("\n", "\\n")
-                for name, n in zip(
-                    self.classes[:FIRST_CLASSES], table[:-1].sum(axis=1).tolist(), strict=False
-                )
-            ]
+            first = zip(self.classes[:FIRST_CLASSES], table[:-1].sum(axis=1).tolist(), strict=False)
+            named = [f"{visible(name)} {n:,}".replace("\n", "\\n") for name, n in first]
             more = len(self.classes) - FIRST_CLASSES
             parts[-1] += f" ({', '.join(named)}{f' and {more:,} more' if more > 0 else ''})"
         twice = len(self) - len(set(self.names))
-        parts += [f"{_count(twice, 'row')} with an image that another row has already"] if twice else []
+        parts += [f"{counted(twice, 'row')} with an image that another row has already"] if twice else []
         in_splits = table.sum(axis=0)
         if in_splits[1:].any():
             parts += [f"{split} {n:,}" for split, n in zip(SPLITS[1:], in_splits[1:], strict=True) if n]
@@ -179,12 +146,12 @@ class Catalog:
         if not self.left_out:
             return ""
         count, first = len(self.left_out), ", ".join(self.left_out[:FIRST_LEFT_OUT])
-        which = _count(count, "file that is no image", "files that are no images")
-        return f"{which} left out: {first}{', ...' if count > FIRST_LEFT_OUT else ''}"
+        which = "file that is no image" if count == 1 else "files that are no images"
+        return f"{count:,} {which} left out: {first}{', ...' if count > FIRST_LEFT_OUT else ''}"
 
 
-def _count(number: int, singular: str, plural: str = "") -> str:
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+def _classes(count: int) -> str:
+    return f"{count:,} {'class' if count == 1 else 'classes'}"
 
 
 def read_catalog(
@@ -203,7 +170,7 @@ def read_catalog(
     Parameters
     ----------
     data : path or sequence of paths
-        A folder (see :func:`~cnncodes.images.folders.scan_folder` for where labels and splits come from), a
+        A folder (see :func:`~cnncodes.images.sources.scan_folder` for where labels and splits come from), a
         table (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.parquet``: :func:`~cnncodes.images.tables.parse_csv`), a
         list (``.txt``, ``.lst``: :func:`~cnncodes.images.tables.parse_list`), one image, a glob (``photos/*.jpg``,
         ``**`` for any depth), shards of images (``.tar``, ``data-{0000..0099}.tar``, ``.parquet``, ``.arrow``), or a sequence
@@ -214,7 +181,6 @@ def read_catalog(
         Names of the columns of a table; by default those that have one of the usual names.
     classes_are : {"top", "sub", "none"}, optional
         Which folders are the classes: those at the top, those in them, or none; by default the names of the folders tell.
-
     labels : path or sequence of paths, optional
         Tables whose labels replace those of ``data``, one after the other: see :func:`relabelled`.
     exclude : path or sequence of paths, optional
@@ -319,18 +285,19 @@ def relabelled(catalog: Catalog, labels: ImageSource) -> Catalog:
     wanted = [*(new.get(files[row]) or own[row] for row in kept), *(new[path] for path in added)]
     if not wanted:
         raise CatalogError(f"the table '{labels}' leaves no image.", "Give at least one image a label.")
-    root = os.path.realpath(catalog.root)
-    inside = [os.path.relpath(path, root) if Path(path).is_relative_to(root) else path for path in added]
     train = SPLITS.index("train") if catalog.splits.any() else 0
     changed = sum(path in known and label != own[known[path]] for path, label in new.items() if label)
     note = f"labels of '{labels}': {changed:,} changed, {len(added):,} images added, {len(files) - len(kept):,} left out"
-    names = [*(catalog.names[row] for row in kept), *(name.replace(os.sep, "/") for name in inside)]
+    names = [*(catalog.names[row] for row in kept), *_below(os.path.realpath(catalog.root), added)]
     splits = [*catalog.splits[kept].tolist(), *([train] * len(added))]
-    return catalog_of(
-        Listing(
-            os.fspath(catalog.root), names, wanted, splits, list(catalog.left_out), [*catalog.notes, note]
-        )
-    )
+    root, left_out, notes = os.fspath(catalog.root), list(catalog.left_out), [*catalog.notes, note]
+    return catalog_of(Listing(root, names, wanted, splits, left_out, notes))
+
+
+def _below(root: str | Path, paths: Sequence[str]) -> list[str]:
+    """Names of paths relative to a folder; absolute where they are outside it."""
+    names = (os.path.relpath(path, root) if Path(path).is_relative_to(root) else path for path in paths)
+    return [name.replace(os.sep, "/") for name in names]
 
 
 def _without(catalog: Catalog, images: ImageSource) -> Catalog:
@@ -343,18 +310,13 @@ def _without(catalog: Catalog, images: ImageSource) -> Catalog:
     full = os.path.abspath(os.fspath(images))  # noqa: PTH100 - may be a link
     listed = read_table(full, os.path.dirname(full), os.fspath(images), Reading(), gone=True)  # noqa: PTH120
     places, names = {*_places(Reader(listed.root, listed.names))}, {*listed.names}
-    kept = [
-        row
-        for row, (place, name) in enumerate(zip(_places(catalog.reader), catalog.names, strict=True))
-        if place not in places and name not in names
-    ]
+    rows = enumerate(zip(_places(catalog.reader), catalog.names, strict=True))
+    kept = [row for row, (place, name) in rows if place not in places and name not in names]
     if not kept:
         raise CatalogError(f"the list '{images}' leaves no image.", "Take images out of the list.")
     out = len(catalog) - len(kept)
-    unknown = len(names) - out
-    note = f"'{images}': {_count(out, 'image')} left out" + (
-        f", {unknown:,} not there" if unknown > 0 else ""
-    )
+    unknown = f", {len(names) - out:,} not there" if len(names) > out else ""
+    note = f"'{images}': {counted(out, 'image')} left out{unknown}"
     return replace(catalog.subset(kept), notes=(*catalog.notes, note))
 
 
@@ -396,12 +358,8 @@ def stat_files(catalog: Catalog) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np
 def join_catalogs(catalogs: Sequence[Catalog]) -> Catalog:
     """One catalog of several, its names relative to the folder that all roots are in.
 
-    Classes of the same name are one class. Beside sets with splits, a set without any is all train.
-
-    Raises
-    ------
-    CatalogError
-        If an image is in two of the sets, classes differ only in capitals or blanks, or there is no set.
+    Classes of the same name are one class. Beside sets with splits, a set without any is all train. Raises CatalogError if an
+    image is in two of the sets, classes differ only in capitals or blanks, or there is no set.
     """
     if not catalogs:
         raise CatalogError("there is no data set to join.", "Name at least one folder.")
@@ -413,21 +371,17 @@ def join_catalogs(catalogs: Sequence[Catalog]) -> Catalog:
         raise CatalogError(
             f"'{twice}' is in two of the data sets.", "Name folders that do not contain one another."
         )
-    inside = [os.path.relpath(path, root) if Path(path).is_relative_to(root) else path for path in paths]
     classes, place_of = class_places(name for catalog in catalogs for name in catalog.classes)
     # Label -1 takes the last entry of each table.
     labels = [
         np.array([*(place_of[name] for name in catalog.classes), -1], np.int32)[catalog.labels]
         for catalog in catalogs
     ]
-    train = np.uint8(SPLITS.index("train") if any(catalog.splits.any() for catalog in catalogs) else 0)
-    splits = [
-        catalog.splits if catalog.splits.any() else np.full_like(catalog.splits, train)
-        for catalog in catalogs
-    ]
+    train = SPLITS.index("train") if any(one.splits.any() for one in catalogs) else 0
+    splits = [one.splits if one.splits.any() else np.full_like(one.splits, train) for one in catalogs]
     return Catalog(
         root,
-        tuple(name.replace(os.sep, "/") for name in inside),
+        tuple(_below(root, paths)),
         np.concatenate(labels),
         np.concatenate(splits),
         classes,

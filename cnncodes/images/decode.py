@@ -30,8 +30,7 @@ from PIL import (  # the plug-ins register their formats when they are imported
 )
 
 from cnncodes.core.errors import ImageError
-from cnncodes.images.notes import NOTE
-from cnncodes.images.readers import open_image
+from cnncodes.images.readers import NOTE, open_image
 from cnncodes.weights.preprocessing import Preprocessing
 
 Picture: TypeAlias = Image.Image
@@ -114,7 +113,7 @@ def decode(source: Source, preprocessing: Preprocessing | None = None) -> Pictur
     - Damage that leaves nearly all of the picture is read over: a JPEG without its end (up to a tenth of the
       picture, which is grey then; of a progressive one details) or with up to 1,024 bytes in front, a PNG without
       its end or with a wrong checksum beside the pixels. ``info["cnncodes"]`` of the picture has the kinds, see
-      :data:`~cnncodes.images.notes.NOTES`.
+      :data:`~cnncodes.images.readers.NOTES`.
     - The EXIF orientation is applied. Colour profiles are ignored, as torchvision ignores them.
     - Real transparency is put on white, as viewers show it (``convert("RGB")`` would uncover whatever colour
       is stored below it); pictures that are opaque throughout are what ``convert("RGB")`` gives.
@@ -146,27 +145,13 @@ def decode(source: Source, preprocessing: Preprocessing | None = None) -> Pictur
     if isinstance(source, np.ndarray):
         return _from_array(source, "the array")
     if isinstance(source, bytes):
-        if not source:
-            raise _refused("empty file", "the bytes")
         return _decode_file(io.BytesIO(source), "the bytes", len(source), preprocessing)
-    path = os.fspath(source)
-    name = repr(path)
-    with _opened(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            raise _refused("empty file", name)
-        file.seek(0)
-        return _decode_file(file, name, size, preprocessing)
+    with _opened(path := os.fspath(source)) as file:
+        return _decode_file(file, repr(path), file.seek(0, os.SEEK_END), preprocessing)
 
 
 def read_image(path: str) -> bytes | None:
-    """The encoded image of a path, to be decoded and digested; None for a file above :data:`LARGEST_READ` bytes.
-
-    Raises
-    ------
-    ImageError
-        If it cannot be read, as :func:`decode` does.
-    """
+    """The encoded image of a path, to be decoded and digested; None for a file above :data:`LARGEST_READ` bytes."""
     with _opened(path) as file:
         if file.seek(0, os.SEEK_END) > LARGEST_READ and not isinstance(file, io.BytesIO):
             return None
@@ -228,8 +213,14 @@ def _one_line(text: object) -> str:
 def _decode_file(file: IO[bytes], name: str, size: int, preprocessing: Preprocessing | None) -> Picture:
     # Pillow's plug-ins meet arbitrary bytes here: besides OSError and SyntaxError they raise what Python
     # raises for a wrong index, length or type. Whatever it is, this picture cannot be read and the next can.
+    if size == 0:
+        raise _refused("empty file", name)
     try:
-        _refuse_large_png(file, name)
+        # Pillow refuses a large PNG too, but without its size, and not if a header is all there is.
+        file.seek(0)
+        if (start := file.read(24)).startswith(_PNG) and start[12:16] == b"IHDR" and len(start) == 24:
+            width, height = struct.unpack(">II", start[16:])
+            _refuse_large(width, height, name)
         picture, image = _open(file, name, preprocessing)
         if image.format == "PNG" and not _has_its_end(file, size):
             _note(picture, "damaged-end")
@@ -256,6 +247,7 @@ def _decode_file(file: IO[bytes], name: str, size: int, preprocessing: Preproces
 
 def _open(file: IO[bytes], name: str, preprocessing: Preprocessing | None) -> tuple[Picture, Picture]:
     """The picture, and as Pillow opened it."""
+    file.seek(0)
     start = file.read(12)
     file.seek(0)
     image = Image.open(file, formats=(*_FORMATS, *_heif()) if re.match(_HEIC, start, re.DOTALL) else _FORMATS)
@@ -325,10 +317,8 @@ def _lacks_its_bottom(image: Picture) -> bool:
     """Whether the lowest tenth of a JPEG has one colour, that of what a decoder did not find."""
     bottom = image.crop((0, image.height - max(1, image.height // 10), image.width, image.height))
     bands: Any = bottom.getextrema()
-    # 128; 127 after Adobe's CMYK was inverted
-    return all(
-        low >= 127 and high <= 128 for low, high in (bands if isinstance(bands[0], tuple) else [bands])
-    )
+    bands = bands if isinstance(bands[0], tuple) else [bands]
+    return all(low >= 127 and high <= 128 for low, high in bands)  # 128; 127 after Adobe's CMYK was inverted
 
 
 def _decode_picture(image: Picture) -> Picture:
@@ -352,15 +342,6 @@ def _load(image: Picture, name: str) -> Picture:
 def _refuse_large(width: int, height: int, name: str) -> None:
     if width * height > LARGEST_PIXELS:
         raise _refused(f"{width:,} x {height:,} pixels, above the limit of {LARGEST_PIXELS:,}", name)
-
-
-def _refuse_large_png(file: IO[bytes], name: str) -> None:
-    # Pillow refuses it too, but without its size, and not if a header is all there is.
-    start = file.read(24)
-    file.seek(0)
-    if len(start) == 24 and start.startswith(b"\x89PNG") and start[12:16] == b"IHDR":
-        width, height = struct.unpack(">II", start[16:])
-        _refuse_large(width, height, name)
 
 
 def _upright(image: Picture) -> Picture:

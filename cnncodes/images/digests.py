@@ -38,13 +38,9 @@ def file_digests(catalog: Catalog) -> npt.NDArray[np.uint64]:
 
 
 def identical_files(catalog: Catalog) -> npt.NDArray[np.int64]:
-    """Number of each image's content: equal for files with the same bytes, -1 where no other file is the same.
+    """Number of each image's content, int64 ``[N]``: equal for files with the same bytes, -1 where no other file is the same.
 
     Only files that share their size with another are read.
-
-    Returns
-    -------
-    int64 ndarray [N]
     """
     size, _ = stat_files(catalog)
     _, inverse, counts = np.unique(size, return_inverse=True, return_counts=True)

@@ -55,30 +55,14 @@ class Reading:
 
 @dataclass
 class Listing:
-    """Images as they were found, before labels become numbers: three lists of equal length.
+    """Images as they were found, before labels become numbers: names, labels and splits are of equal length."""
 
-    Parameters
-    ----------
-    root : str
-        Absolute folder that ``names`` are relative to.
-    names : list of str
-        '/' separated; bytes that are not UTF-8 are surrogates, as :func:`os.fsdecode` gives them.
-    labels : list of str or None
-        Class name of each image, None where it has none.
-    splits : list of int
-        Index into :data:`SPLITS`.
-    left_out : list of str
-        Files in a folder that do not end as images do.
-    notes : list of str
-        What else a person should know of the reading.
-    """
-
-    root: str
-    names: list[str] = field(default_factory=list)
-    labels: list[str | None] = field(default_factory=list)
-    splits: list[int] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    root: str  # absolute folder that names are relative to
+    names: list[str] = field(default_factory=list)  # as in a Catalog
+    labels: list[str | None] = field(default_factory=list)  # class names
+    splits: list[int] = field(default_factory=list)  # index into SPLITS
+    left_out: list[str] = field(default_factory=list)  # files in a folder that do not end as images do
+    notes: list[str] = field(default_factory=list)  # what else a person should know of the reading
 
     def add(self, name: str, label: str | None = None, split: int = 0) -> None:
         """Append one image."""
@@ -178,19 +162,12 @@ def class_places(labels: Iterable[str | None]) -> tuple[tuple[str, ...], dict[st
 
     One rule says which labels are one class. Labels are compared as :func:`class_name` gives them, and a whole number that
     a spreadsheet wrote as ``1.0`` is ``1``, where all labels are whole numbers or ``1`` is one of them. What then differs
-    in capitals or blanks alone is an error: nobody can tell whether a hand slipped.
+    in capitals or blanks alone is a CatalogError: nobody can tell whether a hand slipped.
 
     >>> class_places(["1.0", "0", " 1", None])
     (('0', '1'), {'1.0': 1, '0': 0, ' 1': 1})
-
-    Raises
-    ------
-    CatalogError
-        If two classes differ only in capitals or blanks.
     """
-    names = {
-        label: name for label in dict.fromkeys(labels) if label is not None and (name := class_name(label))
-    }
+    names = {label: name for label in dict.fromkeys(labels) if label and (name := class_name(label))}
     known = set(names.values())
     whole = {name: found[1] for name in known if (found := _WHOLE.fullmatch(name))}
     numbers = len(whole) == len(known)

@@ -16,8 +16,8 @@ from cnncodes.core.errors import ImageError, OptionError
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.decode import Source, decode, read_image
 from cnncodes.images.digests import bytes_digest, file_digest
-from cnncodes.images.notes import NOTE
 from cnncodes.images.preprocess import CROPS, check_crops, crops_of, share_seen
+from cnncodes.images.readers import NOTE
 from cnncodes.weights.preprocessing import Preprocessing
 
 PATIENCE_S = 2.0  # for threads that are to end
@@ -27,40 +27,27 @@ Allocate = Callable[[tuple[int, ...]], npt.NDArray[np.uint8]]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Pixels of some rows of a catalog.
+    """Pixels of some rows of a catalog."""
 
-    Parameters
-    ----------
-    rows : sequence of int [B]
-        Rows of the catalog, as they were asked for.
-    pixels : array of uint8 [B, n_crops, crop, crop, 3]
-        Channels in the order of the preprocessing record; zeros where an image cannot be read.
-    problems : dict of int to str
-        Row of the catalog -> reason, for each image that cannot be read.
-    digests : array of uint64 [B]
-        :func:`~cnncodes.images.digests.file_digest` of each file; 0 for what is no file or cannot be read.
-    notes : dict of int to tuple of str
-        Row of the catalog -> kinds of what is amiss with an image that is read all the same, see
-        :data:`~cnncodes.images.notes.NOTES`.
-    seen : array of float64 [B]
-        Share of each picture's area that its crops show together; NaN where an image cannot be read.
-    """
-
-    rows: Sequence[int]
+    rows: Sequence[int]  # of the catalog, as they were asked for
+    #: [B, n_crops, crop, crop, 3], channels in the order of the preprocessing record; zeros where an image cannot be read.
     pixels: npt.NDArray[np.uint8]
-    problems: dict[int, str]
-    digests: npt.NDArray[np.uint64]
-    notes: dict[int, tuple[str, ...]]
-    seen: npt.NDArray[np.float64]
+    problems: dict[int, str]  # row of the catalog -> reason, for each image that cannot be read
+    digests: npt.NDArray[np.uint64]  # [B]: file_digest of each file; 0 for what is no file or cannot be read
+    notes: dict[
+        int, tuple[str, ...]
+    ]  # row -> kinds (readers.NOTES) of what is amiss with an image that is read all the same
+    seen: npt.NDArray[
+        np.float64
+    ]  # [B]: share of each picture's area that its crops show together; NaN if not read
 
 
 class Loader:
     """Iterable of :class:`Batch`, decoded by threads ahead of whoever consumes them.
 
-    Work is handed out image by image, in order, so that the first batch is ready soon and a slow image
-    delays nothing but its own batch. Pillow decodes and resizes without holding Python's lock. Leaving
-    the loop early, by ``break`` or an exception, stops the threads after the image that each is at. The
-    loader can be iterated again; the figures add up.
+    Work is handed out image by image, in order, so that the first batch is ready soon and a slow image delays nothing but its
+    own batch. Pillow decodes and resizes without holding Python's lock. Leaving the loop early, by ``break`` or an exception,
+    stops the threads after the image that each is at. The loader can be iterated again; the figures add up.
 
     >>> for batch in Loader(catalog, [range(0, 64), range(64, 100)], TORCHVISION_PREPROCESSING):
     ...     network(batch.pixels)                                                    # doctest: +SKIP
@@ -129,10 +116,8 @@ class Loader:
         tasks: SimpleQueue[tuple[_OpenBatch, int] | None] = SimpleQueue()
         stopped = threading.Event()
         work = (tasks, stopped, self.sources, self.preprocessing, self.crops)
-        threads = [
-            threading.Thread(target=_work, args=work, name=f"decode-{i}", daemon=True)
-            for i in range(self.workers)
-        ]
+        names = [f"decode-{number}" for number in range(self.workers)]
+        threads = [threading.Thread(target=_work, args=work, name=name, daemon=True) for name in names]
         for thread in threads:
             thread.start()
         side = self.preprocessing.crop
@@ -207,7 +192,7 @@ def _work(
 def _decode_into(
     batch: _OpenBatch, place: int, sources: Sequence[Source], preprocessing: Preprocessing, crops: str
 ) -> None:
-    row = batch.rows[place]
+    row = int(batch.rows[place])
     try:
         source = sources[row]
         # A catalog's images are read once for both; the digest of a large file takes a second reading.
@@ -218,7 +203,7 @@ def _decode_into(
         if isinstance(source, str):
             batch.digests[place] = file_digest(source) if data is None else bytes_digest(data)
         if note := image.info.get(NOTE, ()):
-            batch.notes[int(row)] = note
+            batch.notes[row] = note
     except ImageError as error:
-        batch.problems[int(row)] = error.problem
+        batch.problems[row] = error.problem
         batch.pixels[place] = 0

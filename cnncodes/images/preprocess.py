@@ -21,15 +21,10 @@ NEARLY_ALL = 0.9  # of a photograph's area: where the network sees more, nothing
 
 
 def kept_crops(crops: str) -> int:
-    """How many rows of codes each image keeps: 1 where the codes of its crops are averaged.
+    """How many rows of codes each image keeps: 1 where the codes of its crops are averaged; raises OptionError.
 
     >>> kept_crops("ten"), kept_crops("ten-mean"), kept_crops("center")
     (10, 1, 1)
-
-    Raises
-    ------
-    OptionError
-        If ``crops`` is not one of :data:`CROPS`.
     """
     check_crops(crops)
     return 1 if crops.endswith("-mean") else CROPS[crops]
@@ -103,22 +98,16 @@ def crops_of(
     around = (left - middle, top - middle, preprocessing.resize, preprocessing.resize)
     square = _window(image, preprocessing, (width, height), around)
     mirrored = _mirrored(square)
-    places = ((0, 0), (inner, 0), (0, inner), (inner, inner), (middle, middle))
-    for i, (x, y) in enumerate(places):
+    for i, (x, y) in enumerate(((0, 0), (inner, 0), (0, inner), (inner, inner), (middle, middle))):
         out[i] = square[y : y + side, x : x + side]
-        mirrored_x = inner - x
-        out[i + 5] = mirrored[y : y + side, mirrored_x : mirrored_x + side]
+        out[i + 5] = mirrored[y : y + side, inner - x : inner - x + side]
     return out
 
 
 def resized_size(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
     """Width and height in pixels after resizing, rounded as torchvision's ``Resize`` and Pillow's ``ImageOps.pad`` do.
 
-    Raises
-    ------
-    ImageError
-        With ``fit="shorter"``, if the longer side is more than :data:`LARGEST_ASPECT` times the shorter one, or the resized
-        picture would have more than :data:`~cnncodes.images.decode.LARGEST_PIXELS` pixels.
+    With ``fit="shorter"``, pictures that are too long and thin, or would become too large, are an ImageError.
     """
     size = preprocessing.resize
     if preprocessing.fit == "squash":
@@ -186,8 +175,7 @@ def _mirrored(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def normalise(batch: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
     """Scale, subtract the mean, divide by the standard deviation: the reference for what devices compute.
 
-    The arithmetic is that of torchvision's presets, in float32 and in their order, so that the results
-    are equal bit for bit.
+    The arithmetic is that of torchvision's presets, in float32 and in their order: the results are equal bit for bit.
 
     Parameters
     ----------
@@ -206,29 +194,10 @@ def normalise(batch: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> npt
 
 
 def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = None) -> npt.NDArray[np.uint8]:
-    """Resize a picture as the preprocessing record says, and take all of it; with ``fit="pad"`` the filled square.
+    """Resize a picture as the preprocessing record says (or to ``size``), and take all of it: uint8 ``[height, width, 3]``.
 
-    At ``preprocessing.resize`` the centre crop of the result is what ``crops_of`` gives with exact decoding.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        RGB, as :func:`~cnncodes.images.decode.decode` gives it.
-    preprocessing : Preprocessing
-    size : int, optional
-        In place of ``preprocessing.resize``.
-
-    Returns
-    -------
-    array of uint8 [height, width, 3]
-        Values 0..255, channels in the order that ``preprocessing`` names.
-
-    Raises
-    ------
-    OptionError
-        If ``size`` is smaller than the crop, or more than 4,096.
-    ImageError
-        If the picture is too long and thin.
+    With ``fit="pad"`` it is the filled square. At ``preprocessing.resize`` the centre crop of the result is what ``crops_of``
+    gives with exact decoding.
     """
     if size is not None and not preprocessing.crop <= size <= LARGEST_SIZE:
         raise OptionError(

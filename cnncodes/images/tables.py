@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import io
 import os
 import re
@@ -16,8 +17,6 @@ from typing import Any
 
 from cnncodes.core import files
 from cnncodes.core.errors import CatalogError, nearest
-from cnncodes.images.arrays import ARRAYS
-from cnncodes.images.columnar import COLUMNAR, Columns
 from cnncodes.images.listing import (
     LABELS,
     PATHS,
@@ -29,8 +28,8 @@ from cnncodes.images.listing import (
     plain_key,
     split_code,
 )
-from cnncodes.images.readers import image_exists, open_shard
-from cnncodes.images.remote import checked_url, is_url
+from cnncodes.images.readers import checked_url, image_exists, is_url, open_shard
+from cnncodes.images.shards import ARRAYS, COLUMNAR, Columns
 
 _YES_OR_NO = {"isvalid": "val", "isval": "val", "istest": "test"}  # in which no means train
 _SPLITS = ("split", "subset", "partition", "set", "fold", *_YES_OR_NO)
@@ -58,13 +57,7 @@ class _Table:
 
 
 def read_table(full: str, root: str, path: str, reading: Reading, gone: bool = False) -> Listing:
-    """Read a list or a table; ``path`` is its name in messages.
-
-    Raises
-    ------
-    CatalogError
-        As :func:`parse_csv` and :func:`parse_list`; and if none of the files that it names exists, unless they may be ``gone``.
-    """
+    """Read a list or a table; ``path`` is its name in messages. Unless they may be ``gone``, one of its files must exist."""
     source = repr(path)
     if full.lower().endswith((*COLUMNAR, *ARRAYS)):
         listing, stored = _read_columns(full, root, source, reading)
@@ -106,25 +99,8 @@ def parse_csv(
 
     The usual names are known, such as ``filename`` or ``image_path``; ``label``, ``class`` or ``category``; ``split``, ``fold``
     or ``is_valid``. Columns that are not used are told in the listing's notes. Label and split may be missing or empty;
-    ``nan`` is no label. Fields are separated by commas, semicolons or tabs, and quoted as in RFC 4180.
-
-    Parameters
-    ----------
-    text : str
-    root : str
-        Absolute folder that the file names are relative to.
-    source : str
-        Name of the file in messages.
-    reading : Reading
-        Which columns, where a person says it.
-    delimiter : str, optional
-        By default the one of the three that the first line has most of.
-
-    Raises
-    ------
-    CatalogError
-        With the number of the line that cannot be used, or those of two lines with different labels for an image; if the
-        header is missing; if no image is named.
+    ``nan`` is no label. Fields are separated by commas, semicolons or tabs (by default what the first line has most of), and
+    quoted as in RFC 4180. A line that cannot be used is a CatalogError with its number.
     """
     header_line = text.lstrip("\r\n").partition("\n")[0]
     delimiter = delimiter or max(",;\t", key=header_line.count)  # the comma where none occurs
@@ -143,12 +119,11 @@ def parse_csv(
                 f"{source}, line {number} has {len(row)} fields, and the header names {len(header)}.",
                 'Put names that contain the separator in quotes: "a,b.jpg",cat.',
             )
-    numbers = [number for number, _ in rows]
 
     def column(place: int) -> list[str]:
         return [row[place] if place < len(row) else "" for _, row in rows]
 
-    return _listing(_Table(source, header, numbers, column), root, reading)
+    return _listing(_Table(source, header, [number for number, _ in rows], column), root, reading)
 
 
 def _parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Listing:
@@ -162,11 +137,11 @@ def _parse_json_lines(text: str, root: str, source: str, reading: Reading) -> Li
                 raise ValueError("it is no JSON object")
             records.append((number, value))
     header = list(dict.fromkeys(key for _, record in records for key in record))
-    numbers = [number for number, _ in records]
-    table = _Table(
-        source, header, numbers, lambda place: [record.get(header[place]) for _, record in records]
-    )
-    return _listing(table, root, reading)
+
+    def column(place: int) -> list[Any]:
+        return [record.get(header[place]) for _, record in records]
+
+    return _listing(_Table(source, header, [number for number, _ in records], column), root, reading)
 
 
 def _read_columns(path: str, root: str, source: str, reading: Reading) -> tuple[Listing, bool]:
@@ -201,11 +176,8 @@ def _read_columns(path: str, root: str, source: str, reading: Reading) -> tuple[
         table = _Table(source, header, range(1, rows + 1), column, "row")
         return _listing(table, root, reading), images is not None
     except (OSError, ValueError, KeyError) as error:
-        wanted = (
-            "an array or a dataset of images"
-            if path.lower().endswith(ARRAYS)
-            else "a whole Parquet or Arrow file"
-        )
+        arrays = path.lower().endswith(ARRAYS)
+        wanted = "an array or a dataset of images" if arrays else "a whole Parquet or Arrow file"
         raise CatalogError(
             f"{source} cannot be read: {files.reason_of(error).rstrip('.')}.",
             f"Give {wanted}, a list, a table or a folder.",
@@ -276,8 +248,11 @@ def _listing(table: _Table, root: str, reading: Reading) -> Listing:
         return header.index(asked.strip())
 
     def texts(place: int) -> list[str]:
-        cells = zip(table.column(place), table.numbers, strict=True)
-        return [_text(value, header[place], f"{where} {number}") for value, number in cells]
+        cells = table.column(place)
+        for value, number in zip(cells, table.numbers, strict=True):
+            if value is not None and not isinstance(value, str | int | float):
+                raise _no_text(f"{where} {number}: the column {header[place]!r}", type(value).__name__)
+        return ["" if value is None else str(value) for value in cells]
 
     path, label = place_of(reading.path_column, PATHS), place_of(reading.label_column, LABELS)
     if path is None:
@@ -309,10 +284,7 @@ def _listing(table: _Table, root: str, reading: Reading) -> Listing:
 def _split_codes(
     name: str, values: list[str], numbers: Sequence[int], where: str, reading: Reading
 ) -> Mapping[str, int] | None:
-    """Split of each value of a column, None if it says something else, as folds do that are numbered.
-
-    A value that is not known is an error in a column that says splits: by its name, the words of a person, or other values.
-    """
+    """Split of each value of a column; None if it says something else, as folds do that are numbered."""
     codes: dict[str, int | None] = {}
     for value in set(values):
         if value.lower() in (*_NO_LABEL, "none"):
@@ -324,16 +296,11 @@ def _split_codes(
     known = {value: code for value, code in codes.items() if code is not None}
     if len(known) == len(codes):
         return known
+    # A value that is not known is an error in a column that says splits: by its name, the words of a person, or other values.
     if name == "split" or reading.split_column is not None or any(known.values()):
         wrong, number = next(pair for pair in zip(values, numbers, strict=True) if pair[0] not in known)
         raise CatalogError(f"{where} {number}: the split {wrong!r} is not known.", nearest(wrong, SPLITS))
     return None
-
-
-def _text(value: Any, column: str, where: str) -> str:
-    if value is None or isinstance(value, str | int | float):
-        return "" if value is None else str(value)
-    raise _no_text(f"{where}: the column {column.strip()!r}", type(value).__name__)
 
 
 def _no_text(what: str, kind: str) -> CatalogError:
@@ -346,17 +313,15 @@ def _no_text(what: str, kind: str) -> CatalogError:
 def _mend_names(listing: Listing) -> None:
     """Names of no file that are one with slashes for backslashes, without blanks at the ends, or with a suffix."""
     mended: Counter[str] = Counter()
-    folders: dict[str, dict[str, list[str]]] = {}
 
+    @functools.cache
     def images_in(folder: str) -> dict[str, list[str]]:
         """The images of a folder by their names without the suffix."""
-        if folder not in folders:
-            stems: dict[str, list[str]] = {}
-            with contextlib.suppress(OSError):
-                for name in filter(has_image_suffix, os.listdir(folder)):  # noqa: PTH208
-                    stems.setdefault(name.rpartition(".")[0], []).append(name)
-            folders[folder] = stems
-        return folders[folder]
+        stems: dict[str, list[str]] = {}
+        with contextlib.suppress(OSError):
+            for name in filter(has_image_suffix, os.listdir(folder)):  # noqa: PTH208
+                stems.setdefault(name.rpartition(".")[0], []).append(name)
+        return stems
 
     for row, name in enumerate(listing.names):
         plain = name.replace("\\", "/").strip().removeprefix("./")
@@ -365,15 +330,14 @@ def _mend_names(listing: Listing) -> None:
         full = os.path.join(listing.root, plain)  # noqa: PTH118
         if os.path.lexists(full):
             listing.names[row] = plain
-            mended[
-                "read with slashes for backslashes" if "\\" in name else "read without blanks at the ends"
-            ] += 1
+            mended["with slashes for backslashes" if "\\" in name else "without blanks at the ends"] += 1
         elif not has_image_suffix(plain):
             folder, stem = os.path.split(full)
             if len(found := images_in(folder).get(stem, [])) == 1:
                 listing.names[row] = plain + found[0][len(stem) :]
-                mended["read with the suffix that they lack"] += 1
-    listing.notes += [f"{_counted(count)} {how}" for how, count in mended.items()]
+                mended["with the suffix that they lack"] += 1
+    for how, count in mended.items():
+        listing.notes.append(f"{count:,} {'name was' if count == 1 else 'names were'} read {how}")
 
 
 def is_there(path: str) -> bool:
@@ -381,18 +345,8 @@ def is_there(path: str) -> bool:
     return os.path.lexists(path) or image_exists(path)
 
 
-def _counted(count: int) -> str:
-    return f"{count:,} {'name was' if count == 1 else 'names were'}"
-
-
 def read_text(path: str) -> str:
-    """Text of a list or table: UTF-8, its bytes that are none as surrogates, or UTF-16, as its first bytes tell.
-
-    Raises
-    ------
-    CatalogError
-        If the file cannot be read.
-    """
+    """Text of a list or table: UTF-8, its bytes that are none as surrogates, or UTF-16, as its first bytes tell."""
     with files.reading(repr(path), CatalogError, "Give a readable list or CSV file."):
         with files.open_file(path) as file:
             first = file.read(2)
@@ -410,21 +364,8 @@ def parse_list(text: str, root: str, source: str = "the list") -> Listing:
 
     A tab, where there is one, divides; else the path goes to the last word that ends in the suffix of an image, or
     to the last blank where no word does. So both may contain blanks, and ``my cat.jpg`` has no label. Empty lines, lines that
-    begin with ``#`` (a file ``#1.jpg`` is written ``./#1.jpg``) and a first line ``filename label`` are skipped.
-
-    Parameters
-    ----------
-    text : str
-    root : str
-        Absolute folder that the paths are relative to.
-    source : str
-        Name of the list in messages.
-
-    Raises
-    ------
-    CatalogError
-        With the number of the line that cannot be used, or those of two lines with different labels for an image; or if no
-        image is named.
+    begin with ``#`` (a file ``#1.jpg`` is written ``./#1.jpg``) and a first line ``filename label`` are skipped. A line that
+    cannot be used is a CatalogError with its number.
     """
     listing = Listing(root)
     lines: list[int] = []
@@ -432,7 +373,13 @@ def parse_list(text: str, root: str, source: str = "the list") -> Listing:
         line = line.strip(_BLANKS)
         if not line or line.startswith("#"):
             continue
-        path, label = _divided(line)
+        if "\t" in line:
+            path, _, label = line.partition("\t")
+        elif ends := [word.end() for word in _WORD.finditer(line) if has_image_suffix(word[0])]:
+            path, label = line[: ends[-1]], line[ends[-1] :]
+        else:
+            path, _, label = line.rpartition(" ") if " " in line else (line, "", "")
+        path, label = path.strip(_BLANKS), label.strip(_BLANKS)
         if "\t" in label:
             raise CatalogError(
                 f"{source}, line {number} has more than one tab, and a list has a path and a label in each line.",
@@ -443,14 +390,3 @@ def parse_list(text: str, root: str, source: str = "the list") -> Listing:
         listing.add(image_name(path, root, f"{source}, line {number}"), label or None)
         lines.append(number)
     return checked(listing, lines, source, "Write one image a line: path, a space, label.")
-
-
-def _divided(line: str) -> tuple[str, str]:
-    """Path and label of a line."""
-    if "\t" in line:
-        path, _, label = line.partition("\t")
-    elif ends := [word.end() for word in _WORD.finditer(line) if has_image_suffix(word[0])]:
-        path, label = line[: ends[-1]], line[ends[-1] :]
-    else:
-        path, _, label = line.rpartition(" ") if " " in line else (line, "", "")
-    return path.strip(_BLANKS), label.strip(_BLANKS)

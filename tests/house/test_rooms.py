@@ -38,9 +38,9 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "safetensors": {"weights": {"safetensors_file"}},
     "PIL": {"images": {"decode"}},
     "pillow_heif": {"images": {"decode"}},
-    "h5py": {"images": {"arrays"}, "codes": {"file", "structure", "shards"}, "evaluation": {"predictions"}},
-    "fsspec": {"images": {"remote"}},
-    "pyarrow": {"codes": {"export"}, "images": {"columnar"}},
+    "h5py": {"images": {"shards"}, "codes": {"file", "structure", "shards"}, "evaluation": {"predictions"}},
+    "fsspec": {"images": {"readers"}},
+    "pyarrow": {"codes": {"export"}, "images": {"shards"}},
     "sklearn": {
         "heads": {"scikit"},
         "evaluation": {"metrics"},

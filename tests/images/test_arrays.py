@@ -13,7 +13,7 @@ from PIL import Image
 
 from cnncodes.core.errors import CatalogError, CnnCodesError, ImageError
 from cnncodes.evaluation.scores import is_codes
-from cnncodes.images import Loader, arrays, file_digest, read_catalog
+from cnncodes.images import Loader, file_digest, read_catalog, shards
 from cnncodes.images.decode import decode
 from cnncodes.images.readers import holds_images
 from cnncodes.pictures.codes_source import kind_of
@@ -218,6 +218,6 @@ def test_damaged_files_are_two_sentences(name: str, tmp_path: Path, monkeypatch:
                 decode(catalog.reader[row])
         except CnnCodesError as error:
             assert error.problem and error.remedy
-    monkeypatch.setattr(arrays, "LARGEST_IMAGE", 100)
+    monkeypatch.setattr(shards, "LARGEST_IMAGE", 100)
     with pytest.raises(ImageError, match="above the limit"):
         decode(f"{path}/0")

@@ -12,7 +12,7 @@ import pytest
 from drawn import draw_photos
 
 from cnncodes.core.errors import CatalogError, CnnCodesError, ImageError
-from cnncodes.images import columnar, file_digest, read_catalog
+from cnncodes.images import file_digest, read_catalog, shards
 from cnncodes.images.decode import decode
 
 pa = pytest.importorskip("pyarrow")
@@ -105,7 +105,7 @@ def test_rows_that_hold_no_image_are_unreadable_alone(write: Write, jpegs: list[
         with pytest.raises(ImageError, match=said):
             decode(catalog.reader[row])
     assert decode(catalog.reader[3]).mode == "RGB"
-    monkeypatch.setattr(columnar, "LARGEST_GROUP", 100)
+    monkeypatch.setattr(shards, "LARGEST_GROUP", 100)
     with pytest.raises(ImageError, match="row group"):
         decode(catalog.reader[5])
 
@@ -137,9 +137,9 @@ def test_damaged_and_wrong_files_are_two_sentences(
 
 def test_few_row_groups_stay_in_memory(write: Write, jpegs: list[bytes], monkeypatch) -> None:
     catalog = read_catalog(write("t.parquet", {"image": jpegs}))
-    groups = columnar._Groups()
-    monkeypatch.setattr(columnar, "_groups", groups)
-    monkeypatch.setattr(columnar, "KEPT", 2 * max(map(len, jpegs)) + 1000)
+    groups = shards._Groups()
+    monkeypatch.setattr(shards, "_groups", groups)
+    monkeypatch.setattr(shards, "KEPT", 2 * max(map(len, jpegs)) + 1000)
     for row in (*range(6), 0):
         assert catalog.reader.bytes(row) == jpegs[row]
         assert len(groups._kept) == 1

@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 from cnncodes.core.errors import ImageError
 from cnncodes.images import decode as decode_module
 from cnncodes.images.decode import LARGEST_PIXELS, decode, write_png
-from cnncodes.images.notes import NOTE
+from cnncodes.images.readers import NOTE
 from cnncodes.weights.preprocessing import Preprocessing
 
 Picture = Callable[..., Image.Image]

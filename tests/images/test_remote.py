@@ -16,7 +16,7 @@ from drawn import draw_photos
 
 from cnncodes.codes import CodesFile, extract
 from cnncodes.core.errors import CatalogError, DependencyError, ImageError
-from cnncodes.images import Catalog, file_digest, join_catalogs, read_catalog, relabelled, remote
+from cnncodes.images import Catalog, file_digest, join_catalogs, read_catalog, readers, relabelled
 from cnncodes.images.decode import decode
 from cnncodes.images.readers import image_exists
 
@@ -50,7 +50,7 @@ class Server(http.server.ThreadingHTTPServer):
 @pytest.fixture
 def server(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     pytest.importorskip("aiohttp")
-    monkeypatch.setattr(remote, "PAUSE_S", 0.0)
+    monkeypatch.setattr(readers, "PAUSE_S", 0.0)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         server: Server
@@ -122,7 +122,7 @@ def test_tables_of_urls_are_read_when_they_are_decoded(
     result = extract(far, tmp_path / "far.h5", "random:0", device="cpu")
     assert list(result.unreadable) == [far.names[4]] and "503" in result.unreadable[far.names[4]]
     assert (
-        server.asked["/ant/0.jpg"] == server.asked["/bee/1.jpg"] == remote.TRIES
+        server.asked["/ant/0.jpg"] == server.asked["/bee/1.jpg"] == readers.TRIES
         and server.asked["/ant/1.jpg"] == 1
     )
     server.refusals = {}
@@ -169,7 +169,7 @@ def test_what_cannot_be_read_has_its_reason(server: Server) -> None:
         assert server.asked[f"/{name}"] == 1  # what is refused is not asked for again
     server.shutdown()
     server.server_close()
-    with pytest.raises(ImageError, match=f"tried {remote.TRIES} times"):
+    with pytest.raises(ImageError, match=f"tried {readers.TRIES} times"):
         decode(f"{here}/ant/0.jpg")
 
 
@@ -203,7 +203,7 @@ def test_nothing_is_fetched_that_no_list_names(bucket: str, photos: Path, tmp_pa
 def test_a_missing_library_is_named_with_its_extra(
     missing: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote._filesystem.cache_clear()
+    readers._filesystem.cache_clear()
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(DependencyError) as error:
         read_catalog(url)

@@ -13,7 +13,7 @@ import pytest
 from drawn import draw_photos
 
 from cnncodes.core.errors import CatalogError, ImageError
-from cnncodes.images import file_digest, read_catalog, tar
+from cnncodes.images import file_digest, read_catalog, shards
 from cnncodes.images.decode import decode
 from cnncodes.images.digests import identical_files
 
@@ -136,20 +136,20 @@ def test_the_index_is_made_once_and_again_after_a_change(
     make: Make, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make("t.tar", {"a/1.jpg": jpeg, "b/é.jpg": jpeg, "c.txt": b"", "d.md": b""})
-    first = tar.TarShard.open(str(path))
-    index = tar.index_path(str(path))
+    first = shards.TarShard.open(str(path))
+    index = shards.index_path(str(path))
     with monkeypatch.context() as patched:
-        patched.setattr(tar, "_scan", None)
-        again = tar.TarShard.open(str(path))
+        patched.setattr(shards, "_scan", None)
+        again = shards.TarShard.open(str(path))
     assert (again.names, again.labels, again.left_out) == (first.names, first.labels, first.left_out)
     assert again.read(1) == jpeg
     index.write_bytes(index.read_bytes()[:200])
-    assert tar.TarShard.open(str(path)).names == first.names
+    assert shards.TarShard.open(str(path)).names == first.names
     old = path.stat()
     other = bytes(len(jpeg))
     make("t.tar", {"a/1.jpg": jpeg, "b/ü.jpg": other, "c.txt": b"", "d.md": b""})
     os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))  # as large and as old as before
-    assert tar.TarShard.open(str(path)).names == ("a/1.jpg", "b/ü.jpg")
+    assert shards.TarShard.open(str(path)).names == ("a/1.jpg", "b/ü.jpg")
 
 
 def test_a_shard_that_grows_under_an_open_catalog_is_read_anew(make: Make, jpeg: bytes) -> None:
@@ -163,7 +163,7 @@ def test_a_shard_that_grows_under_an_open_catalog_is_read_anew(make: Make, jpeg:
 
 def test_cut_and_damaged_shards_give_what_is_whole(make: Make, jpeg: bytes) -> None:
     path = make("t.tar", {"1.jpg": jpeg, "2.jpg": jpeg, "3.jpg": jpeg})
-    third = int(tar.TarShard.open(str(path)).offsets[2])
+    third = int(shards.TarShard.open(str(path)).offsets[2])
     whole = path.read_bytes()
     for length, images in ((third + 300, 3), (third - 100, 2)):  # within the third image, and its header
         path.write_bytes(whole[:length])
@@ -199,7 +199,7 @@ def test_a_member_that_is_larger_than_memory_allows_is_unreadable(
     make: Make, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalog = read_catalog(make("t.tar", {"1.jpg": jpeg, "2.jpg": jpeg + bytes(5000), "3.jpg": b""}))
-    monkeypatch.setattr(tar, "LARGEST_IMAGE", len(jpeg) + 1)
+    monkeypatch.setattr(shards, "LARGEST_IMAGE", len(jpeg) + 1)
     assert decode(catalog.reader[0]).mode == "RGB"
     with pytest.raises(ImageError, match="above the limit"):
         decode(catalog.reader[1])
