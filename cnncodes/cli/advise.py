@@ -124,7 +124,7 @@ def _row(depth: Depth, reference: bool) -> tuple[object, ...]:
 
 def _save(reporter: Reporter, advice: Advice, folder: Path) -> None:
     from cnncodes.core.outputs import write_whole
-    from cnncodes.pictures.curves import save_depth
+    from cnncodes.pictures.results import save_depth
 
     written = [save_depth(advice.evidence, folder / PICTURE)] if advice.evidence.depths else []
     write_whole(folder / RECORD, json.dumps(plain(advice), indent=2))

@@ -64,7 +64,7 @@ def _compare(reporter: Reporter, folder: Path, data: Path) -> None:
     from cnncodes.evaluation import compare_models
     from cnncodes.heads import load_model
     from cnncodes.images import read_catalog
-    from cnncodes.pictures.comparison import save_comparison
+    from cnncodes.pictures.results import save_comparison
 
     trained, untrained = (load_model(folder / name / "model.safetensors") for name in ("run", "random"))
     found = compare_models(trained, untrained, read_catalog([str(data)]), names=(WEIGHTS, "random weights"))

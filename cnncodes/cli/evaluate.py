@@ -129,7 +129,7 @@ def _write(
     reporter: Reporter, result: EvaluationResult, confusion: str | None, csv: str | None, overwrite: bool
 ) -> None:
     if confusion is not None:
-        from cnncodes.pictures.confusion import save_confusion
+        from cnncodes.pictures.results import save_confusion
 
         save_confusion(result.evaluation, confusion, overwrite=overwrite)
         reporter.note(f"written: {confusion}")

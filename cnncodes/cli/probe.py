@@ -67,7 +67,7 @@ def probe(
         )  # fmt: skip
     _print(reporter, result)
     if output is not None:
-        from cnncodes.pictures.curves import draw_probe
+        from cnncodes.pictures.results import draw_probe
 
         reporter.note(f"written: {draw_probe(result, output)}")
     if csv is not None:

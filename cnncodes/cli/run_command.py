@@ -218,18 +218,18 @@ def _draw(report: RunReport) -> None:
     """The pictures of a run that are not there: what each stage knows, the curves of a training, and the confusions."""
     folder = Path(report.folder)
     if report.advice and report.advice.evidence.depths and not (folder / "depth.png").exists():
-        from cnncodes.pictures.curves import save_depth
+        from cnncodes.pictures.results import save_depth
 
         save_depth(report.advice.evidence, folder / "depth.png")
     if "training" in report.files and not (folder / "curves.png").exists():
-        from cnncodes.pictures.curves import draw_curves
+        from cnncodes.pictures.results import draw_curves
         from cnncodes.training import read_epochs
 
         if epochs := read_epochs(folder / report.files["training"]):  # none if a person has removed them
             title = f"{folder.resolve().name}: {counted(len(epochs), 'epoch')}"
             draw_curves(epochs, folder / "curves.png", title=title)
     if report.evaluation is not None and not (folder / "confusion.png").exists():
-        from cnncodes.pictures.confusion import save_confusion
+        from cnncodes.pictures.results import save_confusion
 
         save_confusion(report.evaluation, folder / "confusion.png", overwrite=True)
 

@@ -186,7 +186,7 @@ def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[dict[str,
                 )
 
         def on_rate_found(self, training: Training, test: RangeTest) -> None:
-            from cnncodes.pictures.curves import RATES_FILE, draw_rates
+            from cnncodes.pictures.results import RATES_FILE, draw_rates
 
             picture = draw_rates(test, Path(output) / RATES_FILE)
             keep(dataclasses.replace(recipe.training, learning_rate=test.rate))
@@ -209,7 +209,7 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
     """The table of epochs, their curves as a picture, the result, and the next command; by one of several processes."""
     if not result.leads:
         return
-    from cnncodes.pictures.curves import FILE, draw_curves
+    from cnncodes.pictures.results import FILE, draw_curves
 
     if result.already:
         reporter.note("already finished; this is the result")

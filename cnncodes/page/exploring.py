@@ -38,8 +38,7 @@ from cnncodes.page.record import Bytes, Integers, as_text
 from cnncodes.page.views import map_document
 from cnncodes.pictures.codes_source import evenly
 from cnncodes.pictures.drawing import plain
-from cnncodes.pictures.groups import dense_groups, join_neighbours
-from cnncodes.pictures.map import codes_map
+from cnncodes.pictures.map import codes_map, dense_groups, join_neighbours
 from cnncodes.weights import AnyWeights, Weights, load_weights
 
 Array = npt.NDArray[Any]

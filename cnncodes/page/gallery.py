@@ -15,7 +15,7 @@ from cnncodes.images.decode import decode
 from cnncodes.page.html import check_output, page_source
 from cnncodes.page.images import CARD, webp
 from cnncodes.page.record import CORRECTED, again, as_text
-from cnncodes.pictures.thumbnails import read_thumbnails
+from cnncodes.pictures.sheets import read_thumbnails
 
 MOST_SHOWN = 1000  # images on one page, some 8 MB
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cnncodes.images.decode import Picture, decode
 from cnncodes.page.record import Bytes
 from cnncodes.pictures.drawing import save_figure
-from cnncodes.pictures.thumbnails import crossed, read_thumbnails
+from cnncodes.pictures.sheets import crossed, read_thumbnails
 
 if TYPE_CHECKING:
     from cnncodes.pictures.drawing import Figure

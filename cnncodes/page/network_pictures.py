@@ -40,7 +40,7 @@ class Sitter:
 
 def filters(sitter: Sitter) -> NetworkPicture | None:
     """The first layer's filters."""
-    from cnncodes.pictures.filters import draw_filters, read_filters
+    from cnncodes.pictures.units import draw_filters, read_filters
 
     found = read_filters(sitter.classifier.weights)
     smooth = smoothness(found.values)

@@ -1,14 +1,5 @@
 """The public names of this room, and where each lives."""
 
-from cnncodes.pictures.activations import (
-    Activations as Activations,
-)
-from cnncodes.pictures.activations import (
-    draw_activations as draw_activations,
-)
-from cnncodes.pictures.activations import (
-    read_activations as read_activations,
-)
 from cnncodes.pictures.attribution import (
     Attribution as Attribution,
 )
@@ -50,8 +41,6 @@ from cnncodes.pictures.classifier import (
 )
 from cnncodes.pictures.codes_source import CodesSource as CodesSource
 from cnncodes.pictures.codes_source import codes_for as codes_for
-from cnncodes.pictures.curves import draw_curves as draw_curves
-from cnncodes.pictures.curves import draw_rates as draw_rates
 from cnncodes.pictures.dead import Firing as Firing
 from cnncodes.pictures.dead import count_firing as count_firing
 from cnncodes.pictures.dead import draw_dead as draw_dead
@@ -59,15 +48,6 @@ from cnncodes.pictures.dense import DenseMap as DenseMap
 from cnncodes.pictures.dense import dense_map as dense_map
 from cnncodes.pictures.dense import draw_dense as draw_dense
 from cnncodes.pictures.drawing import save_figure as save_figure
-from cnncodes.pictures.filters import (
-    Filters as Filters,
-)
-from cnncodes.pictures.filters import (
-    draw_filters as draw_filters,
-)
-from cnncodes.pictures.filters import (
-    read_filters as read_filters,
-)
 from cnncodes.pictures.fooling import Fooled as Fooled
 from cnncodes.pictures.fooling import draw_fooled as draw_fooled
 from cnncodes.pictures.fooling import fool as fool
@@ -113,6 +93,8 @@ from cnncodes.pictures.occlusion import (
 from cnncodes.pictures.occlusion import (
     occlude as occlude,
 )
+from cnncodes.pictures.results import draw_curves as draw_curves
+from cnncodes.pictures.results import draw_rates as draw_rates
 from cnncodes.pictures.strongest import (
     Strongest as Strongest,
 )
@@ -121,4 +103,22 @@ from cnncodes.pictures.strongest import (
 )
 from cnncodes.pictures.strongest import (
     find_strongest as find_strongest,
+)
+from cnncodes.pictures.units import (
+    Activations as Activations,
+)
+from cnncodes.pictures.units import (
+    Filters as Filters,
+)
+from cnncodes.pictures.units import (
+    draw_activations as draw_activations,
+)
+from cnncodes.pictures.units import (
+    draw_filters as draw_filters,
+)
+from cnncodes.pictures.units import (
+    read_activations as read_activations,
+)
+from cnncodes.pictures.units import (
+    read_filters as read_filters,
 )

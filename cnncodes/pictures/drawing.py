@@ -243,6 +243,12 @@ def cut_middle(name: str, length: int) -> str:
     return name if len(name) <= length else f"{name[:head]}..{name[-tail:]}"
 
 
+def short(name: str, length: int = 30) -> str:
+    """A name on one line, cut in the middle where it would not fit: its beginning and end (a suffix) tell it apart."""
+    name, end = plain(name), length // 3
+    return name if len(name) <= length else f"{name[: length - end - 3]}...{name[-end:]}"
+
+
 def legend_name(name: str) -> str:
     """A name as the label of what a legend names: one that begins with an underscore would be left out of it."""
     return f" {name}" if name.startswith("_") else name

@@ -22,9 +22,8 @@ from cnncodes.core.records import to_value
 from cnncodes.images import normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.preprocess import whole_of
-from cnncodes.pictures.classifier import Classifier, SeenImage
-from cnncodes.pictures.drawing import add_ends_bar, new_panels, scale, show_image
-from cnncodes.pictures.question import as_text, ask, knows_only, note_of, number, short
+from cnncodes.pictures.classifier import Classifier, SeenImage, as_text, ask, knows_only, note_of, number
+from cnncodes.pictures.drawing import add_ends_bar, new_panels, scale, short, show_image
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,10 +15,18 @@ from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
-from cnncodes.pictures.classifier import Classifier, SeenImage, crop_caution, crop_words, to_rgb
+from cnncodes.pictures.classifier import (
+    SCORE_MEANS,
+    Classifier,
+    SeenImage,
+    crop_caution,
+    crop_words,
+    note_of,
+    number,
+    to_rgb,
+)
 from cnncodes.pictures.codes_source import evenly
-from cnncodes.pictures.drawing import COLOURS, new_panels, set_title, show_image, wrapped
-from cnncodes.pictures.question import SCORE_MEANS, note_of, number, short
+from cnncodes.pictures.drawing import COLOURS, new_panels, set_title, short, show_image, wrapped
 
 if TYPE_CHECKING:
     from torch import Tensor

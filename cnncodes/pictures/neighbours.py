@@ -22,9 +22,8 @@ from cnncodes.core.errors import CodesFileError, ImageError, OptionError, Weight
 from cnncodes.core.records import to_value
 from cnncodes.images import Catalog, file_digest
 from cnncodes.pictures.codes_source import CodesSource, find_row
-from cnncodes.pictures.colours import Legend, class_sheet, label_colours, unwritten
 from cnncodes.pictures.drawing import cut_middle, plain, show_sheet
-from cnncodes.pictures.thumbnails import framed, read_thumbnails
+from cnncodes.pictures.sheets import Legend, class_sheet, framed, label_colours, read_thumbnails, unwritten
 
 if TYPE_CHECKING:
     from cnncodes.pictures.codes_source import PathLike

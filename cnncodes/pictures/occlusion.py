@@ -13,11 +13,10 @@ from cnncodes.codes.compute import exact_and_side_by_side
 from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
-from cnncodes.pictures.classifier import crop_words, to_rgb
-from cnncodes.pictures.colours import draw_classes
-from cnncodes.pictures.drawing import add_change_bar, new_panels, pale, set_title, show_image
-from cnncodes.pictures.hookable import occlusion
-from cnncodes.pictures.question import Question, ask, number, short
+from cnncodes.pictures.attribution import occlusion
+from cnncodes.pictures.classifier import Question, ask, crop_words, number, to_rgb
+from cnncodes.pictures.drawing import add_change_bar, new_panels, pale, set_title, short, show_image
+from cnncodes.pictures.sheets import draw_classes
 
 if TYPE_CHECKING:
     from cnncodes.pictures.classifier import Classifier, SeenImage

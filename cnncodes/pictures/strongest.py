@@ -26,7 +26,6 @@ from cnncodes.core.records import to_value
 from cnncodes.images import Catalog
 from cnncodes.images.loader import Loader
 from cnncodes.networks import ReceptiveField, receptive_fields
-from cnncodes.pictures.activations import check_units
 from cnncodes.pictures.classifier import load_classifier
 from cnncodes.pictures.codes_source import (
     Blocks,
@@ -39,9 +38,9 @@ from cnncodes.pictures.codes_source import (
     rows_of,
     stored_blocks,
 )
-from cnncodes.pictures.colours import class_names, unwritten
 from cnncodes.pictures.drawing import cut_middle, new_sheet, plain, show_sheet
-from cnncodes.pictures.thumbnails import crossed
+from cnncodes.pictures.sheets import class_names, crossed, unwritten
+from cnncodes.pictures.units import check_units
 from cnncodes.weights import Weights
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from cnncodes.core.errors import CnnCodesError, CodesFileError, HeadError, Optio
 from cnncodes.heads import split_rows
 from cnncodes.images import Catalog, read_catalog
 from cnncodes.networks import get_network
-from cnncodes.pictures.curves import draw_probe
+from cnncodes.pictures.results import draw_probe
 from cnncodes.weights import load_weights
 
 TRAIN, VAL, TEST = 1, 2, 3

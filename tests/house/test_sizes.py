@@ -27,7 +27,7 @@ BUDGETS = {
     "page": 1890,  # 1,500; gallery, explore, cards and slides are of the 1,500 for people
     "cli": 4840,  # 3,000; explore, card, show all
 }
-MODULES = 213  # 120
+MODULES = 206  # 120
 TESTS = 26_100  # 15,000
 FUNCTION = 80  # lines without the docstring, below cli/
 PARAMETERS = 8  # of a function that no room hands out, but for these

@@ -18,7 +18,7 @@ from cnncodes.evaluation import sort_images
 from cnncodes.images import read_catalog
 from cnncodes.page import Exploration, explore
 from cnncodes.page.exploring import PAGE, as_predictions
-from cnncodes.pictures.groups import dense_groups, join_neighbours
+from cnncodes.pictures.map import dense_groups, join_neighbours
 
 
 def photos_without_labels(folder: Path, each: int = 20) -> Path:

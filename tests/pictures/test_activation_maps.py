@@ -12,8 +12,14 @@ from pictures.small import subject_of, view_for, weights_of
 from cnncodes.cli import main
 from cnncodes.core.errors import OptionError, StageError
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
-from cnncodes.pictures.activations import draw_activations, parse_units, read_activations
-from cnncodes.pictures.filters import draw_filters, read_filters, strongest_channels
+from cnncodes.pictures.units import (
+    draw_activations,
+    draw_filters,
+    parse_units,
+    read_activations,
+    read_filters,
+    strongest_channels,
+)
 
 STAGES = (
     Convolution("conv1", 9, kernel=5, stride=2, padding=2),

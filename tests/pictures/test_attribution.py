@@ -13,9 +13,9 @@ from PIL import Image
 
 from cnncodes.core.errors import ModelError, NetworkError, OptionError, StageError
 from cnncodes.networks import Convolution, Linear, LocalResponseNorm, MaxPool, Network
-from cnncodes.pictures.activations import read_activations
 from cnncodes.pictures.attribution import (
     METHODS,
+    Hookable,
     attribute,
     attribute_all,
     draw_attribution,
@@ -24,8 +24,8 @@ from cnncodes.pictures.attribution import (
     spread,
 )
 from cnncodes.pictures.drawing import save_figure
-from cnncodes.pictures.hookable import Hookable
 from cnncodes.pictures.occlusion import draw_occlusion, occlude
+from cnncodes.pictures.units import read_activations
 from cnncodes.weights import load_weights
 
 SIDE = 15

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cnncodes.core.errors import OptionError
 from cnncodes.evaluation import Comparison
-from cnncodes.pictures.comparison import comparison_figure, save_comparison
+from cnncodes.pictures.results import comparison_figure, save_comparison
 
 
 def comparison(count: int = 3) -> Comparison:

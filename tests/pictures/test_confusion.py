@@ -6,8 +6,8 @@ from PIL import Image
 
 from cnncodes.core.errors import OptionError, OutputExistsError
 from cnncodes.evaluation import evaluate_scores
-from cnncodes.pictures.confusion import confusion_figure, save_confusion
 from cnncodes.pictures.drawing import cut_middle
+from cnncodes.pictures.results import confusion_figure, save_confusion
 
 
 def evaluation(counts, names=None):

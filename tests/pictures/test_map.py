@@ -13,10 +13,16 @@ from PIL import Image
 
 from cnncodes.core.errors import CodesFileError, DependencyError, OptionError
 from cnncodes.pictures import codes_map, draw_map, draw_map_points, read_map
-from cnncodes.pictures.colours import class_colours, class_names, label_colours, unwritten
 from cnncodes.pictures.drawing import save_figure
 from cnncodes.pictures.map import arrange, grid_places, grid_shape, map_thumbnails, on_grid, purity
-from cnncodes.pictures.thumbnails import crossed, read_thumbnails
+from cnncodes.pictures.sheets import (
+    class_colours,
+    class_names,
+    crossed,
+    label_colours,
+    read_thumbnails,
+    unwritten,
+)
 
 LABELS = [0, 1, 2] * 8
 

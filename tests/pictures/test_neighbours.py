@@ -18,7 +18,7 @@ from cnncodes.images import read_catalog
 from cnncodes.pictures import draw_neighbours, find_neighbours
 from cnncodes.pictures.drawing import save_figure
 from cnncodes.pictures.neighbours import DRAWN
-from cnncodes.pictures.thumbnails import read_thumbnails
+from cnncodes.pictures.sheets import read_thumbnails
 
 ODD = "a $x_1$ <b>.png"
 COPY = "bee/copy of 1.jpg"

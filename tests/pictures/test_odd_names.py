@@ -19,23 +19,22 @@ from cnncodes.evaluation import Comparison, evaluate_scores
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import (
-    activations,
     dead,
     dense,
     drawing,
     fooling,
     inversion,
+    units,
 )
-from cnncodes.pictures import curves as curves_room
 from cnncodes.pictures import neighbours as neighbours_room
+from cnncodes.pictures import results as results_room
 from cnncodes.pictures.attribution import attribute, attribute_all, draw_attribution, draw_attributions
-from cnncodes.pictures.comparison import comparison_figure
-from cnncodes.pictures.confusion import confusion_figure
-from cnncodes.pictures.filters import draw_filters, read_filters
 from cnncodes.pictures.map import draw_map, draw_map_points, read_map
 from cnncodes.pictures.neighbours import draw_neighbours
 from cnncodes.pictures.occlusion import draw_occlusion, occlude
+from cnncodes.pictures.results import comparison_figure, confusion_figure
 from cnncodes.pictures.strongest import draw_strongest, find_strongest
+from cnncodes.pictures.units import draw_filters, read_filters
 from cnncodes.training.state import Epoch
 
 BYTE = os.fsdecode(b"\xff")
@@ -91,15 +90,15 @@ def check(figure, times=1, legend=False):
 def saved(monkeypatch):
     """Figures of the functions that only write a file."""
     figures = []
-    monkeypatch.setattr(curves_room, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(results_room, "save_figure", lambda figure, path: figures.append(figure))
     return figures
 
 
 def test_of_an_image_and_a_network(subject, view, photos):
     bare = replace(subject, head=None)
     check(draw_filters(read_filters(subject.weights)))
-    check(activations.draw_activations(activations.read_activations(bare, view, "conv1")))
-    check(activations.draw_activations(activations.read_activations(bare, view, "fc2")))
+    check(units.draw_activations(units.read_activations(bare, view, "conv1")))
+    check(units.draw_activations(units.read_activations(bare, view, "fc2")))
     check(draw_attribution(attribute(subject, view, "gradcam", class_name=0)))
     check(draw_attributions(attribute_all(subject, view, class_name=2)))
     check(draw_occlusion(occlude(subject, view, class_name=0, patch=9, stride=5)), 2)
@@ -134,13 +133,13 @@ def test_of_figures_about_a_model(saved):
     check(comparison_figure(comparison), 6, legend=True)
     check(comparison_figure(comparison, title=NAME), 6)
     epoch = Epoch(1, 0.01, 1.0, 0.5, 1.1, 0.4, 1.0, 10.0)
-    curves_room.draw_curves([epoch, replace(epoch, epoch=2, learning_rate=0.0001)], "", title=NAME)
+    results_room.draw_curves([epoch, replace(epoch, epoch=2, learning_rate=0.0001)], "", title=NAME)
     probes = {
         (name, shots): SimpleNamespace(layer="fc2", images=shots, mean=0.5, sd=0.1)
         for name in CLASSES[:2]
         for shots in (2, 4)
     }
-    curves_room.draw_probe(
+    results_room.draw_probe(
         SimpleNamespace(
             sources=CLASSES[:2], shots=(2, 4), chance=0.5, probes=tuple(probes.values()),
             layers=lambda name: ("fc2",), of=lambda name, layer, shots: probes[name, shots],

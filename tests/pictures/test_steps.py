@@ -11,10 +11,9 @@ from cnncodes.images import normalise
 from cnncodes.images.decode import write_png
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
 from cnncodes.pictures import fooling
-from cnncodes.pictures.classifier import see_image
+from cnncodes.pictures.classifier import ask, see_image
 from cnncodes.pictures.fooling import NotFooledError, draw_fooled, fool, in_whole
 from cnncodes.pictures.inversion import draw_inversions, invert
-from cnncodes.pictures.question import ask
 
 NETWORK = Network(
     "small-steps",

@@ -17,8 +17,8 @@ from cnncodes.core.words import one_line, shell
 if TYPE_CHECKING:
     from cnncodes.images import Catalog
     from cnncodes.pictures import Classifier, SeenImage
+    from cnncodes.pictures.classifier import Question
     from cnncodes.pictures.drawing import Figure
-    from cnncodes.pictures.question import Question
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Canvas(Reporter):
 
     def question(self, question: Question) -> None:
         """Which class is explained and what the network predicts for it; a warning if that is little."""
-        from cnncodes.pictures.question import knows_only
+        from cnncodes.pictures.classifier import knows_only
 
         self.result(one_line(f"{question.title} ({question.image}, {question.model})"))
         if few := knows_only(question.known):

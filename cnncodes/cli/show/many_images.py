@@ -49,7 +49,7 @@ def strongest(
 
         cnncodes show strongest codes.h5 --layer pool5 --units 1,7,42 -o units.png
     """
-    from cnncodes.pictures.activations import parse_units
+    from cnncodes.pictures.units import parse_units
 
     canvas.open("strongest")
     images, root = _images_or_stored(data, reading)

@@ -67,7 +67,7 @@ def activations(
 
         cnncodes show activations bee.jpg --weights run/model.safetensors --units 1,7,42 --each
     """
-    from cnncodes.pictures.activations import parse_units
+    from cnncodes.pictures.units import parse_units
 
     canvas.open("activations", image)
     wanted = parse_units(units, count)
@@ -209,8 +209,8 @@ def invert(
 
         cnncodes show invert photo.jpg --weights run/model.safetensors --layer fc7 --iterations 300
     """
+    from cnncodes.pictures.classifier import as_text
     from cnncodes.pictures.inversion import as_share, usual_stages
-    from cnncodes.pictures.question import as_text
 
     canvas.open("invert", image)
     stages = usual_stages(network.load().weights.architecture) if layer is None else layer
@@ -257,8 +257,8 @@ def fool(
         cnncodes show fool bee.jpg --weights run/model.safetensors --to ants --keep fooled.png
     """
     from cnncodes.images.decode import write_png
+    from cnncodes.pictures.classifier import ask
     from cnncodes.pictures.fooling import in_whole
-    from cnncodes.pictures.question import ask
 
     canvas.open("fool", image)
     if keep is not None:

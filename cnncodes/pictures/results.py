@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.core.errors import OptionError
-from cnncodes.pictures.drawing import COLOURS, legend_name, new_figure, save_figure, set_title
+import numpy as np
+
+from cnncodes.core.errors import OptionError, OutputExistsError
+from cnncodes.images.decode import decode
+from cnncodes.pictures.drawing import (
+    COLOURS,
+    check_format,
+    cut_middle,
+    legend_name,
+    new_figure,
+    plain,
+    save_figure,
+    set_title,
+)
 
 if TYPE_CHECKING:
+    from cnncodes.advice.comparing import ModelComparison
     from cnncodes.advice.evidence import Evidence
     from cnncodes.advice.probe_result import Probe, ProbeResult
-    from cnncodes.pictures.drawing import Axes
+    from cnncodes.evaluation.evaluating import Comparison
+    from cnncodes.evaluation.metrics import Evaluation
+    from cnncodes.pictures.drawing import Axes, Figure
     from cnncodes.training.range_test import RangeTest
     from cnncodes.training.state import Epoch
 
@@ -234,3 +250,179 @@ def _short(name: str) -> str:
     """A source's name: the end of it, if it is a long path."""
     last = "/".join(name.split("/")[-2:])  # runs are told apart by their folder: run/model.safetensors
     return legend_name(last if len(last) <= LONGEST else f"...{last[-LONGEST:]}")
+
+
+MOST_CLASSES = 12  # so that names and examples can be seen
+BAR = 0.36  # width, of 1 for a class
+
+
+def comparison_figure(
+    comparison: Comparison, examples: Sequence[str | os.PathLike[str]] = (), title: str | None = None
+) -> Figure:
+    """Two bars for each class, in percent of its images, and a dotted line where chance is.
+
+    ``examples`` are one image for each class, in their order; the title is by default both models and the difference of
+    their accuracies. Raises OptionError for more than 12 classes, or if examples are not one for each.
+    """
+    count = len(comparison.classes)
+    if count > MOST_CLASSES:
+        raise OptionError(
+            f"{count} classes are too many for bars.",
+            f"Compare up to {MOST_CLASSES}, or use the confusion matrix.",
+        )
+    if examples and len(examples) != count:
+        raise OptionError(f"{len(examples)} examples for {count} classes.", "Give one for each class.")
+    figure, (axes,) = new_figure(max(6.5, 1.7 * count), 5.2 if examples else 3.8)
+    both = zip(comparison.names, comparison.accuracy, comparison.per_class, strict=True)
+    for place, (name, accuracy, shares) in enumerate(both):
+        heights = [np.nan if share is None else 100 * share for share in shares]
+        bars = axes.bar(
+            np.arange(count) + (place - 0.5) * (BAR + 0.03), heights, BAR,
+            color=COLOURS[place], label=legend_name(f"{name}: {100 * accuracy:.1f} % of all images"),
+        )  # fmt: skip
+        legible = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # on the line of chance
+        axes.bar_label(bars, fmt="%.0f", fontsize=9, padding=2, bbox=legible)
+    draw_chance(axes, 100 / count)
+    axes.set_axisbelow(True)
+    axes.set_ylim(0, 109)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_xlim(-0.6, count - 0.2)  # room for the word at the right
+    axes.set_ylabel("accuracy (%)")
+    axes.set_xticks(range(count), [plain(name) for name in comparison.classes], fontsize=11, parse_math=False)
+    axes.tick_params(axis="x", length=0)
+    for place, example in enumerate(examples):
+        _show(axes, place, example)
+    figure.set_layout_engine("constrained", rect=(0, 0.025, 1, 0.975))  # the examples do not touch the edge
+    first, second = comparison.names
+    points = f"{100 * comparison.difference:+.1f} points on {comparison.n:,} images"
+    axes.set_title(title or f"{first} against {second}: {points}", loc="left", fontsize=12, pad=28)
+    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.01, 0.995), fontsize=10)
+    return figure
+
+
+def _show(axes: Axes, place: int, example: str | os.PathLike[str]) -> None:
+    """An image below the name of its class, cut to the square in its middle."""
+    pixels = np.asarray(decode(Path(example)).convert("RGB"))
+    side = min(pixels.shape[:2])
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    below = axes.inset_axes((place - 0.4, -0.48, 0.8, 0.38), transform=axes.get_xaxis_transform())
+    below.imshow(pixels[top : top + side, left : left + side])
+    below.set_axis_off()
+
+
+def save_comparison(
+    comparison: Comparison,
+    path: str | os.PathLike[str],
+    examples: Sequence[str | os.PathLike[str]] = (),
+    title: str | None = None,
+) -> Path:
+    """Write :func:`comparison_figure` as PNG."""
+    return save_figure(comparison_figure(comparison, examples, title), path)
+
+
+def save_models(comparison: ModelComparison, path: str | os.PathLike[str]) -> Path:
+    """Write the accuracy of each model with its 95 % interval as PNG, the best at the top, a colour for each recipe."""
+    models = comparison.models
+    figure, (axes,) = new_figure(8.0, 1.5 + 0.42 * len(models))
+    for place, recipe in enumerate(dict.fromkeys(model.recipe for model in models)):
+        rows = [row for row, model in enumerate(models) if model.recipe == recipe]
+        shown = [models[row] for row in rows]
+        middle = np.array([100 * model.accuracy for model in shown])
+        spread = np.array([[100 * model.low, 100 * model.high] for model in shown]).T
+        axes.errorbar(
+            middle, rows, xerr=np.abs(spread - middle), fmt="o", markersize=6, capsize=4, linewidth=1.5,
+            color=COLOURS[place % len(COLOURS)], label=legend_name(recipe),
+        )  # fmt: skip
+    axes.set_yticks(range(len(models)), [cut_middle(model.name, 48) for model in models], parse_math=False)
+    axes.set_ylim(len(models) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", alpha=0.3, linewidth=0.5)
+    axes.set_xlabel("accuracy on the test images (%), with 95 % intervals")
+    set_title(axes, f"{comparison.n:,} test images, {comparison.classes:,} classes", 10)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return save_figure(figure, path)
+
+
+COUNTED_CLASSES = 25  # counts stand in the cells up to here: more would not be readable
+NAMED_CLASSES = 120  # names stand at the axes up to here, beyond only numbers
+LONGEST_NAME = 24  # characters
+LARGEST = 16.0  # inches, of the matrix alone
+DARK = 0.55  # share from which a cell is so dark that its count is white
+
+
+def save_confusion(
+    evaluation: Evaluation,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Draw the confusion matrix and write it; the title is by default the number of images and the accuracy.
+
+    Raises OptionError for a name that is no picture's, OutputExistsError if the file is there and may not be replaced.
+    """
+    check_format(path)
+    if Path(path).exists() and not overwrite:
+        raise OutputExistsError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
+    return save_figure(confusion_figure(evaluation, title), path)
+
+
+def confusion_figure(evaluation: Evaluation, title: str | None = None) -> Figure:
+    """The confusion matrix: a row for each true class, a column for each predicted one.
+
+    The colour is the share of the true class, so that large classes do not hide small ones; a class without
+    images has a grey row. Counts stand in the cells up to 25 classes; beyond, the scale of the colours is that
+    of the square root, in which also a confusion of one per cent can be seen.
+    """
+    counts = np.array(evaluation.confusion)
+    K = len(counts)
+    names = [cut_middle(name, LONGEST_NAME) for name in evaluation.classes]
+    cell = float(np.clip(9 / K, 0.13, 0.75))  # inches
+    side = min(K * cell, LARGEST)
+    text, small = float(np.clip(1.1 * side, 9, 15)), float(np.clip(cell * 72 * 0.8, 5.5, 10))  # points
+    margin = 1.0
+    if K <= NAMED_CLASSES:
+        margin += small / 72 * 0.55 * max(map(len, names))
+    figure, (axes,) = new_figure(max(4.6, 1.08 * side + margin + 1.0), max(3.4, side + margin))
+    counted = K <= COUNTED_CLASSES
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(not counted)
+    axes.spines[:].set_color("#bbbbbb")
+    axes.set_facecolor("#dddddd")
+    shown = shares if counted else np.sqrt(shares)
+    image = axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, shrink=0.8, aspect=30)
+    ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0] if counted else [0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0]
+    drawn = ticks if counted else [math.sqrt(share) for share in ticks]
+    bar.set_ticks(drawn, labels=[f"{100 * share:.0f} %" for share in ticks])
+    bar.set_label("share of the true class", fontsize=text)
+    bar.ax.tick_params(labelsize=text)
+    bar.outline.set_visible(False)
+    number = "" if K <= NAMED_CLASSES else " (number of the class, from 0)"
+    axes.set_xlabel(f"predicted{number}", fontsize=text)
+    axes.set_ylabel(f"true{number}", fontsize=text)
+    axes.tick_params(length=0)
+    if K <= NAMED_CLASSES:
+        upright = K <= 6 and max(map(len, names)) <= 8
+        axes.set_xticks(range(K), names, rotation=0 if upright else 90, fontsize=small, parse_math=False)
+        axes.set_yticks(range(K), names, fontsize=small, parse_math=False)
+    if counted:
+        _write_counts(axes, counts, shares, cell)
+    heading = title or f"{evaluation.n:,} images, top-1 {100 * evaluation.top1:.1f} %"
+    figure.suptitle(plain(heading), fontsize=text + 1)
+    return figure
+
+
+def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray, cell: float) -> None:
+    """Counts in the cells, and white lines between these."""
+    size = float(np.clip(cell * 72 / max(len(f"{counts.max()}"), 2), 4, 11))
+    for row, column in np.argwhere(counts):
+        ink = "white" if shares[row, column] > DARK else "black"
+        count = f"{counts[row, column]}"
+        axes.text(column, row, count, ha="center", va="center", fontsize=size, color=ink)
+    for minor in (axes.set_xticks, axes.set_yticks):
+        minor(np.arange(len(counts) + 1) - 0.5, minor=True)
+    axes.grid(visible=True, which="minor", axis="both", color="white", linewidth=1)
+    axes.tick_params(which="minor", length=0)
