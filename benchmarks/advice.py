@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from cnncodes.advice import advise, load_recipe
+from cnncodes.advice.decision import decide
 from cnncodes.advice.demo_images import write_digits
 from cnncodes.advice.evidence import Evidence
-from cnncodes.advice.reasons import decide
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes import extract
 from cnncodes.core.records import from_value

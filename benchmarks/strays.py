@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnncodes.advice.strays import far_from_others, mean_over_positions
+from cnncodes.advice.findings import far_from_others, mean_over_positions
 from cnncodes.codes import CodesFile, extract
 from cnncodes.codes.file import DONE
 from cnncodes.images import read_catalog

@@ -8,6 +8,9 @@ from cnncodes.advice.decision import Advice as Advice
 from cnncodes.advice.decision import advise as advise
 from cnncodes.advice.evidence import Evidence as Evidence
 from cnncodes.advice.facts import Finding as Finding
+from cnncodes.advice.findings import Stray as Stray
+from cnncodes.advice.findings import Strays as Strays
+from cnncodes.advice.findings import find_strays as find_strays
 from cnncodes.advice.probe_result import Probe as Probe
 from cnncodes.advice.probe_result import ProbeResult as ProbeResult
 from cnncodes.advice.probing import probe as probe
@@ -21,11 +24,8 @@ from cnncodes.advice.recipe import recipe_summary as recipe_summary
 from cnncodes.advice.recipe_schema import ExtractSettings as ExtractSettings
 from cnncodes.advice.recipe_schema import HeadSettings as HeadSettings
 from cnncodes.advice.recipe_schema import When as When
-from cnncodes.advice.run_order import plan_run as plan_run
-from cnncodes.advice.run_order import run as run
 from cnncodes.advice.run_record import RunOrder as RunOrder
 from cnncodes.advice.run_record import RunPlan as RunPlan
 from cnncodes.advice.run_record import RunReport as RunReport
-from cnncodes.advice.strays import Stray as Stray
-from cnncodes.advice.strays import Strays as Strays
-from cnncodes.advice.strays import find_strays as find_strays
+from cnncodes.advice.steps import plan_run as plan_run
+from cnncodes.advice.steps import run as run

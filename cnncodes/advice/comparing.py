@@ -6,6 +6,7 @@ Each model is a run in a folder of its own, so that it goes on where it stopped,
 from __future__ import annotations
 
 import csv
+import functools
 import math
 import os
 import re
@@ -18,23 +19,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from cnncodes.advice.division import Division, read_division, write_division
-from cnncodes.advice.finished import finished_run, keep_mark, read_split, weights_mark
 from cnncodes.advice.recipe import load_recipe, recipe_files, recipe_of_run
-from cnncodes.advice.run_order import follow_order
-from cnncodes.advice.run_record import (
+from cnncodes.advice.run_folder import (
     NOTE,
-    PREDICTIONS,
     RECORD,
     SETTINGS,
-    SPLIT,
     TABLE,
     TRY,
     RunNote,
-    RunOrder,
-    RunReport,
+    finished_run,
     inputs_of,
+    keep_mark,
+    read_split,
+    weights_mark,
 )
-from cnncodes.advice.steps import RunSteps
+from cnncodes.advice.run_record import PREDICTIONS, SPLIT, RunOrder, RunReport
+from cnncodes.advice.steps import RunSteps, follow_order
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.stream import settings_of, stream
@@ -64,49 +64,23 @@ TIMED = 64  # images, for the speed
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """One network, trained by one recipe and tested.
+    """One network, trained by one recipe and tested."""
 
-    Parameters
-    ----------
-    name : str
-        As in the table: its network and the name of its weights.
-    network, weights : str
-        What it started from; weights may be a file.
-    recipe : str
-        As it was asked for.
-    folder : str
-        Of its run.
-    untrained : bool
-        Whether the weights that it started from are random numbers.
-    accuracy, low, high : float
-        Top-1 accuracy on the test images, 0..1, and its 95 % interval (Wilson).
-    difference : float
-        Accuracy less that of the best model, -1..0.
-    difference_low, difference_high : float or None
-        95 % interval of the difference, paired by images; None of the best model itself.
-    images_per_second : float
-        From files to codes, on this machine.
-    codes_bytes : int or None
-        Size of the codes of one image that the head reads; None of a training, which keeps none.
-    seconds : float
-        Of all steps of its run.
-    """
-
-    name: str
-    network: str
+    name: str  # as in the table: its network and the name of its weights
+    network: str  # what it started from; weights may be a file
     weights: str
-    recipe: str
-    folder: str
-    untrained: bool
-    accuracy: float
+    recipe: str  # as it was asked for
+    folder: str  # of its run
+    untrained: bool  # it started from random numbers
+    accuracy: float  # top-1 on the test images, 0..1; low, high: 95 % interval (Wilson)
     low: float
     high: float
-    difference: float
-    difference_low: float | None
+    difference: float  # accuracy less that of the best model, -1..0
+    difference_low: float | None  # 95 %, paired by images; None of the best model
     difference_high: float | None
-    images_per_second: float
-    codes_bytes: int | None
-    seconds: float
+    images_per_second: float  # from files to codes, on this machine
+    codes_bytes: int | None  # of one image, of the layer that the head reads; None of a training
+    seconds: float  # of all steps of its run
 
     @property
     def is_worse(self) -> bool:
@@ -126,35 +100,18 @@ class FailedModel:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """What :func:`compare` found.
-
-    Parameters
-    ----------
-    folder : str
-    classes : int
-    train, val, test : int
-        Images of the split that all models have.
-    split : str
-        How it came about, in words.
-    n : int
-        Test images that every model has an answer for: those that are compared.
-    models : tuple of ComparedModel
-        The best first.
-    failed : tuple of FailedModel
-    unreadable : dict of str to str
-        Images that could not be read, with the reason.
-    """
+    """What :func:`compare` found."""
 
     folder: str
     classes: int
-    train: int
+    train: int  # images of the split that all models have
     val: int
     test: int
-    split: str
-    n: int
-    models: tuple[ComparedModel, ...]
+    split: str  # how it came about, in words
+    n: int  # test images that every model has an answer for: those that are compared
+    models: tuple[ComparedModel, ...]  # the best first
     failed: tuple[FailedModel, ...] = ()
-    unreadable: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)  # images that could not be read, with the reason
 
     @property
     def close(self) -> tuple[ComparedModel, ...]:
@@ -175,13 +132,7 @@ class Start:
 
     @classmethod
     def parse(cls, text: str, weights: str = "imagenet") -> Start:
-        """``NETWORK`` with the weights of all, ``NETWORK=WEIGHTS``, or weights that say which network they are of.
-
-        Raises
-        ------
-        NetworkError
-            If there is no such network.
-        """
+        """``NETWORK`` with the weights of all, ``NETWORK=WEIGHTS``, or weights that say which network they are of."""
         name, equals, own = text.strip().partition("=")
         if equals and own:
             return cls(get_network(name).name, own)
@@ -193,13 +144,8 @@ class Start:
     def name(self) -> str:
         """For people and folders: of weights in a file its name, of those of a run or a training that of the folder."""
         path = Path(self.weights)
-        weights = (
-            path.resolve().name
-            if path.is_dir()
-            else path.parent.name
-            if path.name == "model.safetensors"
-            else path.name
-        )
+        named = path.parent if path.name == "model.safetensors" else path
+        weights = path.resolve().name if path.is_dir() else named.name
         return weights if self.network is None else f"{self.network}={weights}"
 
 
@@ -282,21 +228,7 @@ def compare(
 def try_recipes(
     report: RunReport, catalog: Catalog, start: Start, recipes: Sequence[str], order: RunOrder, told: Told
 ) -> ModelComparison:
-    """Follow other recipes on the split of a finished run, in the folder ``try`` in its own, and compare all of them with it.
-
-    Parameters
-    ----------
-    report : RunReport
-        Of the run.
-    catalog, start : Catalog, Start
-        Its images and weights.
-    recipes : sequence of str
-        As for :func:`compare`; ``all`` stands for those of the package that start from weights and suit the number of images.
-    order : RunOrder
-        How: its assignments, data, seed, device and progress count.
-    told : callable(model, recipe, RunReport or FailedModel)
-        Called as each recipe is done.
-    """
+    """Follow other recipes on the split of a finished run, in the folder ``try`` in its own, and compare all of them with it."""
     names = list(
         dict.fromkeys(name for each in recipes for name in (suitable(report) if each == "all" else [each]))
     )
@@ -344,11 +276,8 @@ def _recipes(
     found: dict[str, tuple[str, ...]] = {}
     for name in names:
         method = load_recipe(USUAL.get(name, name)).method
-        found[name] = tuple(
-            text
-            for text in assignments
-            if text.startswith("images.") or text.startswith(("extract.", "head.")) == (method == "linear")
-        )
+        suits = {text: text.startswith(("extract.", "head.")) == (method == "linear") for text in assignments}
+        found[name] = tuple(text for text in assignments if text.startswith("images.") or suits[text])
         if method == "train" and not from_nothing:
             raise OptionError(
                 f"recipe '{name}' trains from new numbers, whatever weights a model has.",
@@ -388,9 +317,8 @@ class _Settings:
         asked = cls(KIND, {**catalog_digests(catalog), "seed": seed})
         path = folder / SETTINGS
         if not path.exists():
-            if not beside and (
-                there := sorted(entry.name for entry in folder.iterdir() if entry.suffix != ".lock")
-            ):
+            there = sorted(entry.name for entry in folder.iterdir() if entry.suffix != ".lock")
+            if there and not beside:
                 raise OutputExistsError(
                     f"'{folder}' is no comparison, and '{there[0]}' is in it.",
                     "Choose another folder with -o.",
@@ -463,13 +391,12 @@ class _Work:
 
     def _report(self, start: Start, recipe: str, assignments: tuple[str, ...]) -> RunReport:
         """The report of the model's run, which is finished first where it is not; raises CatalogError if nothing was tested."""
-        place = self.folder / _file_name(f"{start.name}-{recipe}")
+        place = self.folder / re.sub(r"[^\w.=-]+", "-", f"{start.name}-{recipe}").strip("-.")
         mark, name = [*weights_mark(start.weights), start.network], USUAL.get(recipe, recipe)
         order = replace(self.order, recipe=name, assignments=assignments)
         report = finished_run(self.catalog, mark, place, order)
-        if report and not self._has_split(place):
-            report = None
-        if report is None:
+        split = None if self.division is None else self.division.splits
+        if report is None or split is None or not np.array_equal(read_split(place / SPLIT).splits, split):
             from cnncodes.weights import load_weights
 
             weights = load_weights(start.weights, network=start.network)
@@ -481,12 +408,6 @@ class _Work:
         if report.evaluation is None:
             raise CatalogError("no image is left to test, so that nothing can be compared.", "Add images.")
         return report
-
-    def _has_split(self, place: Path) -> bool:
-        """Whether the run in a folder has the split of all."""
-        return self.division is not None and np.array_equal(
-            read_split(place / SPLIT).splits, self.division.splits
-        )
 
     def _measure(self, start: Start) -> None:
         from cnncodes.weights import load_weights
@@ -514,13 +435,9 @@ class _Work:
         if not self.done or self.division is None:
             first = self.failed[0]
             raise CnnCodesError(first.problem, first.remedy)
-        rows = self.done[0].answers.rows
-        for made in self.done[1:]:
-            rows = np.intersect1d(rows, made.answers.rows)
-        right = [
-            (made.answers.predicted == made.answers.labels)[np.isin(made.answers.rows, rows)]
-            for made in self.done
-        ]
+        answers = [made.answers for made in self.done]
+        rows = functools.reduce(np.intersect1d, (each.rows for each in answers))
+        right = [(each.predicted == each.labels)[np.isin(each.rows, rows)] for each in answers]
         order = sorted(range(len(right)), key=lambda place: -int(right[place].sum()))
         counts = np.bincount(self.division.splits, minlength=len(SPLITS))
         train, val, test = (int(counts[SPLITS.index(name)]) for name in ("train", "val", "test"))
@@ -564,10 +481,6 @@ class _Work:
             codes_bytes=_bytes_of_codes(report),
             seconds=sum(report.seconds.values()),
         )
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.=-]+", "-", text).strip("-.")
 
 
 def _bytes_of_codes(report: RunReport) -> int | None:

@@ -1,4 +1,5 @@
-"""Which images are fitted and which are kept to test, for a whole run: copies never stand on both sides."""
+"""Which images are fitted and which are kept to test, for a whole run: copies never stand on both sides, and where the images have
+changed, those that a run knows keep their side."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnncodes.advice.facts import changed_text, grown_text
+from cnncodes.advice.run_folder import BEFORE, RunNote, read_split
+from cnncodes.advice.run_record import CODES, REPORT, SPLIT
 from cnncodes.codes.file import CodesFile
-from cnncodes.core.errors import CatalogError
+from cnncodes.codes.reuse import known_digests
+from cnncodes.core.errors import CatalogError, CnnCodesError, ResumeError
 from cnncodes.core.files import LARGEST_TEXT, read_text
 from cnncodes.core.outputs import replacing
+from cnncodes.core.words import quoted
 from cnncodes.heads.splits import HELD_OUT, Split, draw_rows, split_rows, with_watched, without_copies
-from cnncodes.images.catalog import SPLITS, Catalog
+from cnncodes.images.catalog import SPLITS, Catalog, class_names, stat_files
 from cnncodes.images.digests import identical_files
 from cnncodes.images.readers import is_url
 
@@ -31,27 +37,13 @@ _NONE, _TRAIN, _VAL, _TEST = (SPLITS.index(name) for name in ("none", "train", "
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """A split of a catalog, and how it came about.
+    """A split of a catalog, and how it came about."""
 
-    Parameters
-    ----------
-    splits : uint8 ndarray [N]
-        As in a catalog: train and test, and val where the data have all three.
-    groups : int64 ndarray [N]
-        Images of one group are copies of each other and stand on one side; each image alone by default.
-    how : str
-        In words.
-    record : dict
-        See :meth:`cnncodes.heads.Split.record`; empty of runs of before it was kept.
-    left_out : int64 array
-        Test images that do not test, since they are copies of images to fit.
-    """
-
-    splits: Array
-    groups: Array
-    how: str
-    record: dict[str, Any] = field(default_factory=dict)
-    left_out: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    splits: Array  # uint8 [N], as in a catalog
+    groups: Array  # int64 [N]; images of one group are copies of each other and stand on one side
+    how: str  # in words
+    record: dict[str, Any] = field(default_factory=dict)  # of :meth:`cnncodes.heads.Split.record`
+    left_out: Array = field(default_factory=lambda: np.zeros(0, np.int64))  # test rows: copies
 
     def applied(self, catalog: Catalog) -> Catalog:
         """The catalog with this split."""
@@ -66,12 +58,8 @@ class Division:
 def own_division(catalog: Catalog, codes: CodesFile | None = None, stage: str | None = None) -> Division:
     """The data's own split. A val split without a test split tests: whatever is chosen is chosen inside train.
 
-    Copies of images to fit do not test; parameters as for :func:`cnncodes.heads.splits.without_copies`.
-
-    Raises
-    ------
-    HeadError
-        If no labelled image is in train.
+    Copies of images to fit do not test, see :func:`cnncodes.heads.splits.without_copies`. Raises HeadError if no labelled image is in
+    train.
     """
     split = split_rows(catalog, np.ones(len(catalog), np.bool_))
     split = without_copies(split, identical_files(catalog), codes, stage)
@@ -93,21 +81,7 @@ def draw_division(
     share: float = HELD_OUT,
     seed: int = 0,
 ) -> Division:
-    """A share of each class to test, as every command draws it (:func:`cnncodes.heads.split_rows`), groups on one side.
-
-    Parameters
-    ----------
-    catalog : Catalog
-        With labels; its splits are not looked at.
-    usable : bool array [N]
-        Images that can be read.
-    groups : int64 array [N]
-        See :func:`cnncodes.advice.copies.groups_of`.
-    same : int64 array [N], optional
-        See :func:`cnncodes.images.digests.identical_files`.
-    share : float, default 0.2
-    seed : int, default 0
-    """
+    """A share of each class to test, as every command draws it (:func:`cnncodes.heads.split_rows`), groups on one side."""
     split = split_rows(catalog, usable, share, seed, same=same, near=groups)
     splits = np.zeros(len(catalog), np.uint8)
     splits[split.train], splits[split.test] = _TRAIN, _TEST
@@ -148,47 +122,21 @@ def grown_division(
     splits[left_out] = _NONE
     train, test = (np.flatnonzero(splits == kind) for kind in (_TRAIN, _TEST))
     tests, moved = splits == _TEST, moved & (splits == _TEST)
-    parts = (new & (splits == _TRAIN), copies & tests & ~moved, new & moved, new & left_out)
-    how = _joined(*(int(part.sum()) for part in parts))
-    if known := int((moved & ~new).sum()):
-        how += f"; {known:,} training {'image tests' if known == 1 else 'images test'} now, for classes without a test image"
-    if known := int((left_out & ~new).sum()):
-        how += (
-            f"; {known:,} known {'is' if known == 1 else 'are'} left out, as copies of images on both sides"
-        )
-    how += f"; the {stay:,} test images stay"
+    of = {
+        "train": new & (splits == _TRAIN),
+        "copies": copies & tests & ~moved,
+        "drawn": new & moved,
+        "left_out": new & left_out,
+        "known_drawn": moved & ~new,
+        "known_left_out": left_out & ~new,
+    }
+    how = grown_text({name: int(part.sum()) for name, part in of.items()} | {"stay": stay})
     record = Split(train, train[:0], test, how, "drawn", share, seed).record(catalog)
     return Division(splits, groups, how, {**record, "kind": "kept"})
 
 
-def _joined(train: int, copies: int, drawn: int, left_out: int) -> str:
-    """What becomes of new images, in words."""
-    new = train + copies + drawn + left_out
-    if not new:
-        return "no image is new"
-    text = "1 image is new" if new == 1 else f"{new:,} images are new"
-    if new == train:
-        return f"{text}: {'it joins' if new == 1 else 'they join'} the training set"
-    parts = {
-        "for training": train,
-        "to test, as copies of test images": copies,
-        "to test, for classes without a test image": drawn,
-        "left out, as copies of images on both sides": left_out,
-    }
-    return f"{text}: {', '.join(f'{count:,} {what}' for what, count in parts.items() if count)}"
-
-
 def for_training(catalog: Catalog, groups: Array, seed: int = 0) -> Split:
-    """What a training learns from and watches: val images, else some of train, else none; never those that test.
-
-    Parameters
-    ----------
-    catalog : Catalog
-        With train and test, and val where the data have it.
-    groups : int64 array [N]
-        As in :class:`Division`.
-    seed : int, default 0
-    """
+    """What a training learns from and watches: val images, else some of train, else none; never those that test."""
     train, val = (np.flatnonzero(catalog.splits == kind) for kind in (_TRAIN, _VAL))
     return with_watched(catalog, Split(train, val, train[:0], "as the run has it", seed=seed), near=groups)
 
@@ -209,13 +157,7 @@ def write_division(path: Path, catalog: Catalog, division: Division) -> None:
 
 
 def read_division(path: Path, catalog: Catalog, values: Mapping[str, Any]) -> Division:
-    """Read what :func:`write_division` wrote for this catalog; ``values`` are :attr:`Division.values`, as a note has them.
-
-    Raises
-    ------
-    CatalogError
-        If the file names other images, or cannot be read.
-    """
+    """Read what :func:`write_division` wrote for this catalog; ``values`` are :attr:`Division.values`, as a note has them."""
     same = False
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, csv.Error):
         text = read_text(path, limit=LARGEST_TEXT, errors="surrogateescape")
@@ -236,3 +178,105 @@ def relative_names(path: Path, catalog: Catalog) -> list[str]:
     """The images as a list beside ``path`` names them."""
     folder = path.resolve().parent
     return [file if is_url(file) else os.path.relpath(file, folder) for file in catalog.files]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """The images of a catalog that a run had before, and how many are new or have changed."""
+
+    earlier: Catalog  # of the run's ``split.csv``
+    there: npt.NDArray[np.int64]  # [N] row in ``earlier``; -1: new
+    new: int
+    gone: int
+    gone_tests: int  # of these, test images
+    renamed: int
+    relabelled: int
+
+    @property
+    def splits(self) -> npt.NDArray[np.uint8]:
+        """What each image was for, uint8 ``[N]``; none where it is new."""
+        return np.where(self.there >= 0, self.earlier.splits[self.there], 0).astype(np.uint8)
+
+    def words(self) -> list[str]:
+        """What has changed beside new images, a clause each."""
+        return changed_text(self.gone, self.gone_tests, self.renamed, self.relabelled)
+
+
+def known_images(folder: Path, catalog: Catalog, prefix: str = "") -> Known | None:
+    """Which images of a catalog the run in a folder had, by name and content; None if it had not divided any yet.
+
+    Without a codes file, which has the contents' digests, an image is known by its name alone.
+    """
+    path = folder / f"{prefix}{SPLIT}"
+    if not path.exists():
+        return None
+    earlier, names = read_split(path), relative_names(path, catalog)
+    row_of = {name: row for row, name in enumerate(earlier.names)}
+    there = np.array([row_of.get(name, -1) for name in names], np.int64)
+    codes = folder / f"{prefix}{CODES}"
+    if codes.exists():
+        with CodesFile(codes) as file:
+            digests, found = file.digests(), known_digests(file, catalog, *stat_files(catalog))
+            same_rows = _same_names(earlier.names, file.catalog.names)
+        if same_rows:  # not where a later run was cut off after it had begun other codes
+            there[(there >= 0) & (digests[there] != 0) & (found != digests[there])] = -1  # another picture
+            lost = np.setdiff1d(np.flatnonzero(digests), there)  # not there under their name
+            left = {digests[row]: row for row in lost[::-1]}
+            for row in np.flatnonzero(there < 0):
+                there[row] = left.pop(found[row], -1)
+    known = np.flatnonzero(there >= 0).tolist()
+    gone = np.setdiff1d(np.arange(len(earlier)), there)
+    now, then = class_names(catalog), class_names(earlier)
+    return Known(
+        earlier,
+        there,
+        new=len(catalog) - len(known),
+        gone=len(gone),
+        gone_tests=int((earlier.splits[gone] == _TEST).sum()),
+        renamed=sum(names[row] != earlier.names[there[row]] for row in known),
+        relabelled=sum(now[row] != then[there[row]] for row in known),
+    )
+
+
+def _same_names(split: Sequence[str], codes: Sequence[str]) -> bool:
+    """Whether a split and a codes file have the same images in the same order, each named from a folder of its own."""
+    ends = (os.path.basename(name) if os.path.isabs(name) else name for name in codes)  # noqa: PTH117, PTH119
+    return len(split) == len(codes) and all(map(str.endswith, split, ends))
+
+
+def is_unchanged(note: RunNote, catalog: Catalog) -> bool:
+    """Whether the images of a finished run are those that it had after all, so that only their time was another one.
+
+    Raises ResumeError if fewer than half of the run's images are there, or none of a class: it is one of other images.
+    """
+    folder = note.path.parent
+    known = known_images(folder, catalog) or known_images(folder, catalog, BEFORE)
+    had, there = (0, 0) if known is None else (len(known.earlier), len(known.earlier) - known.gone)
+    if known is None and (folder / CODES).exists():  # interrupted in its first extraction
+        with contextlib.suppress(CnnCodesError), CodesFile(folder / CODES) as codes:
+            had, there = len(codes), len({*codes.catalog.names} & {*catalog.names})
+    if 2 * there < had:
+        raise ResumeError(
+            f"the run in '{folder}' is of other images: {there:,} of its {had:,} are among these {len(catalog):,}.",
+            "Name its images, choose another folder with -o, or start anew with --overwrite.",
+        )
+    if known is None:
+        return False
+    labels = class_names(known.earlier)  # other names for a class are no lost class
+    left = {*class_names(catalog), *(labels[row] for row in known.there[known.there >= 0].tolist())}
+    if lost := sorted({label for label in labels if label is not None} - left):
+        raise ResumeError(  # half a list looks like this
+            f"no image of {quoted(lost[0])}{f' and {len(lost) - 1} other classes' if len(lost) > 1 else ''}, which the run in "
+            f"'{folder}' knows, is among these {len(catalog):,}.",
+            "Look whether images or lines of a list are missing; without the class, choose another folder with -o, or start anew "
+            "with --overwrite.",
+        )
+    same = (
+        (folder / REPORT).exists()
+        and not (known.new or known.renamed or known.relabelled)
+        and np.array_equal(known.there, np.arange(len(known.earlier)))
+        and note["inputs"]["splits"] == note.asked["splits"]
+    )
+    if same:
+        note.keep(inputs=note.asked)
+    return same

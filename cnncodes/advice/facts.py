@@ -1,61 +1,47 @@
-"""What was found out, as records: a kind with its numbers. :mod:`cnncodes.advice.sentences` makes English of them."""
+"""What was found out, as records: a kind with its numbers; and the English of every kind, made where it is shown."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cnncodes.core.records import to_value
+from cnncodes.core.words import counted, percent
+from cnncodes.images.readers import NOTES as FILE_NOTES
+
+if TYPE_CHECKING:
+    from cnncodes.advice.decision import Option
+    from cnncodes.advice.findings import Stray
+    from cnncodes.advice.probe_result import Learning
+
+Values = dict[str, Any]
+WHITE = 65_535  # of 16 bits
 
 
 @dataclass(frozen=True)
 class Fact:
-    """Why something was chosen, or what to know about a result.
+    """Why something was chosen, or what to know about a result."""
 
-    Parameters
-    ----------
-    kind : str
-        One of those in :data:`cnncodes.advice.sentences.REASONS` or ``NOTES``; "text" in records of earlier versions.
-    values : dict
-        Numbers and names, as JSON has them.
-    """
-
-    kind: str
-    values: dict[str, Any] = field(default_factory=dict)
+    kind: str  # of ``REASONS``, ``NOTES`` or ``FINDINGS``; "text" in records of earlier versions
+    values: Values = field(default_factory=dict)  # numbers and names, as JSON has them
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a finding is about: an image, several that belong together, or a class.
+    """What a finding is about: an image, several that belong together, or a class."""
 
-    Parameters
-    ----------
-    names : tuple of str
-        Of the images in the catalog, or of the class.
-    rows : tuple of int
-        Of the images in the catalog.
-    values : dict
-        What is known about it.
-    """
-
-    names: tuple[str, ...] = ()
-    rows: tuple[int, ...] = ()
-    values: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()  # of the images in the catalog, or of the class
+    rows: tuple[int, ...] = ()  # of the images in the catalog
+    values: Values = field(default_factory=dict)  # what is known about it
 
 
 @dataclass(frozen=True)
 class Finding(Fact):
-    """Something about the data that a person should look at.
+    """Something about the data that a person should look at."""
 
-    Parameters
-    ----------
-    kind : str
-        One of those in :data:`cnncodes.advice.sentences.FINDINGS`.
-    values : dict
-        Numbers; ``count`` is the number of cases, of which only the clearest are listed.
-    cases : tuple of Case
-        The clearest first.
-    """
-
-    cases: tuple[Case, ...] = ()
+    cases: tuple[Case, ...] = ()  # the clearest first
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,6 +52,25 @@ class Finding(Fact):
     def rows(self) -> tuple[int, ...]:
         """Of all cases."""
         return tuple(row for case in self.cases for row in case.rows)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """The sentences of a reason."""
+
+    conclusion: str  # one sentence that says it all
+    figures: str = ""  # sentences with the numbers behind it; may be empty
+    compare: str = ""  # of a close decision, the recipe to compare with; its conclusion is a clause
+
+    @property
+    def short(self) -> str:
+        """Without the figures."""
+        if self.compare:
+            return f"Close: {self.conclusion}; try --recipe {self.compare} to compare."
+        return self.conclusion
+
+    def __str__(self) -> str:
+        return f"{self.short} {self.figures}".rstrip()
 
 
 def upgraded(value: Any) -> Any:
@@ -87,3 +92,424 @@ def upgraded(value: Any) -> Any:
         for place, text in enumerate(texts)
     ]
     return {"kind": value["kind"], "values": {"text": value["text"]}, "cases": cases}
+
+
+#: What values of another version, or damaged ones, lead to.
+_OTHER = (LookupError, TypeError, ValueError, AttributeError)
+_Sentence = TypeVar("_Sentence")
+
+
+def _said(table: dict[str, Callable[[Values], _Sentence]], fact: Fact) -> _Sentence | None:
+    """The sentence of a fact; None of another version's."""
+    try:
+        return table[fact.kind](fact.values)
+    except _OTHER:
+        return None
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count:,} classes"
+
+
+# --- findings
+
+
+def finding_text(finding: Finding) -> str:
+    """One sentence on a finding, such as "3 files are damaged at the end."."""
+    if "text" in finding.values:  # of an earlier version, without capital and full stop
+        text = str(finding.values["text"])
+        return f"{text[:1].upper()}{text[1:]}."
+    return _said(FINDINGS, finding) or f"{finding.kind}: {counted(len(finding.cases), 'case')}."
+
+
+def finding_value(finding: Finding) -> Values:
+    """A finding as JSON has it, with its sentences."""
+    names = [case_text(finding.kind, case) for case in finding.cases]
+    return {**to_value(finding), "text": finding_text(finding), "names": names}
+
+
+def _file_note(words: str, v: Values) -> str:
+    return f"{counted(v['count'], 'file')} {_are(v['count'])} {words}."
+
+
+def _one_colour(v: Values) -> str:
+    """With the cause, if some of the images are dark ones of 16 bits, and what can be done."""
+    text = f"{counted(v['count'], 'image')} {_are(v['count'])} nearly one colour"
+    dark, listed = v["dark"], v["listed"]
+    if not dark:
+        return f"{text}."
+    which = f"{dark} of the {listed} listed are 16-bit images" if listed > 1 else "it is a 16-bit image"
+    factor = 2 ** (16 - v["highest"].bit_length())
+    return (
+        f"{text}; {which} with values only up to {v['highest']:,} of {WHITE:,}, so nearly black: multiply all images by "
+        f"{factor} first, for example with Pillow: Image.open(old).point(lambda value: value * {factor}).save(new)"
+    )
+
+
+FINDINGS: dict[str, Callable[[Values], str]] = {
+    **{kind: partial(_file_note, words) for kind, words in FILE_NOTES.items()},
+    "unreadable": lambda v: f"{v['count']:,} of the {counted(v['looked'], 'image')} checked cannot be read.",
+    "classes-not-learned": lambda v: (
+        f"{_classes(v['count'])} to test {_have(v['count'])} no training images."
+    ),
+    "classes-not-tested": lambda v: (
+        f"{_classes(v['count'])} {_have(v['count'])} training images but no test images."
+    ),
+    "classes-alike": lambda v: "Some class names may mean the same class.",
+    "few": lambda v: f"{_classes(v['count'])} {_have(v['count'])} fewer than {v['least']:g} training images.",
+    "imbalance": lambda v: (
+        f"The classes are unbalanced: {v['largest']!r} has {v['most']:,} training images and {v['smallest']!r} {v['least']:,}. "
+        "Look at the mean accuracy per class, not at the accuracy alone."
+    ),
+    "identical-labels": lambda v: (
+        f"{counted(v['count'], 'file')} {'occurs' if v['count'] == 1 else 'occur'} twice with different labels."
+    ),
+    "identical": lambda v: (
+        f"{counted(v['count'], 'file')} {_are(v['count'])} in both the training set and the test set."
+    ),
+    "near": lambda v: (
+        f"{counted(v['count'], 'pair')} of nearly identical images {_have(v['count'])} one for training and one for testing."
+    ),
+    "one-colour": _one_colour,
+    "far": lambda v: (
+        f"{counted(v['count'], 'image')} {_are(v['count'])} unlike all the others: check that they belong in the set."
+    ),
+    "labels": lambda v: (
+        f"{counted(v['count'], 'label')} may be wrong: a classifier that was not trained on the image is sure of another class."
+    ),
+}
+
+
+def case_text(kind: str, case: Case) -> str:
+    """What a finding of this kind says about one of its cases: names, and why."""
+    try:
+        return _case(kind, case)
+    except _OTHER:
+        return ", ".join(case.names)
+
+
+def _case(kind: str, case: Case) -> str:
+    v, name = case.values, case.names[0] if case.names else ""
+    if "text" in v:
+        return str(v["text"])
+    match kind:
+        case "unreadable":
+            return f"{name}: {v['reason']}"
+        case "classes-alike":
+            return " and ".join(map(repr, case.names))
+        case "few":
+            return f"{name}: {v['images']}"
+        case "identical" | "identical-labels":
+            return " = ".join(case.names)
+        case "near":
+            return f"{' ~ '.join(case.names)} ({v['distance']:.3f} of the usual distance)"
+        case "labels":
+            return f"{name}: looks like {v['seems']!r} ({100 * v['certainty']:.0f} %), not {v['label']!r}"
+        case "one-colour" | "far":
+            return f"{name}: {_look(kind, v)}"
+    return name
+
+
+def stray_text(stray: Stray) -> str:
+    """What is said of an image to look at, without its name."""
+    v = stray.values
+    match stray.kind:
+        case "labels":
+            return f"{v['votes']} of its 10 nearest are {v['other']!r}, its label is {v['label']!r}"
+        case "identical" | "near":
+            what = "the same file as" if stray.kind == "identical" else "nearly the same picture as"
+            labelled = f"labelled {' and '.join(map(repr, v['labels']))}"
+            differ = labelled if v["labels"] else f"in {' and '.join(v['splits'])}"
+            return f"{what} {', '.join(v['others'])}, {differ}"
+    return _look(stray.kind, v)
+
+
+def _look(kind: str, v: Values) -> str:
+    if kind == "far":
+        return f"{v['ratio']:.1f} times as far from its 10 nearest images as usual"
+    words = f"{100 * v['share']:.0f} % of it is one colour"
+    highest = v.get("highest")
+    return words if highest is None else f"{words}, a 16-bit image with values up to {highest:,} of {WHITE:,}"
+
+
+# --- reasons
+
+
+def reason_of(fact: Fact) -> Reason:
+    """The sentences of a reason."""
+    if fact.kind == "text":  # of an earlier version
+        names = ("conclusion", "figures", "compare")
+        said = {name: str(fact.values[name]) for name in names if name in fact.values}
+        return Reason(**said) if "conclusion" in said else Reason(str(fact.values.get("text", "")))
+    return _said(REASONS, fact) or Reason(f"{fact.kind}.")
+
+
+def reason_value(fact: Fact) -> Values:
+    """A reason as JSON has it, with its sentences."""
+    return {**to_value(fact), **to_value(reason_of(fact))}
+
+
+def _right(layer: str, share: float, v: Values) -> str:
+    return f"A simple classifier on {layer} is correct for {percent(share)} of the {v['judged']:,} images"
+
+
+def _late(v: Values) -> str:
+    """``fc6 (the better of the last stages, fc6 and fc7)``."""
+    names = v["last"]
+    among = f"the better of the last stages, {' and '.join(names)}" if len(names) == 2 else "the last stage"
+    return f"{v['late']} ({among})"
+
+
+def _points(v: Values) -> str:
+    return f"{100 * abs(v['behind']):.1f} points"
+
+
+def _tie(v: Values) -> str:
+    return f"{100 * v['tie_errors'] * v['behind_se']:.1f} points ({v['tie_errors']:g} standard errors)"
+
+
+def _noise(v: Values) -> Reason:
+    figures = "With one image per class nothing can be judged."
+    if "late" in v:
+        right = _right(v["late"], v["late_right"], v)
+        figures = f"{right}, with a standard error of {100 * v['late_se']:.1f} points."
+    return Reason(
+        "The accuracy of so few images varies: with other images of the same classes it may be several points higher or lower. "
+        f"More than {v['few']:g} per class raise it, make it steadier, and let layer and settings be chosen by measurement.",
+        figures,
+    )
+
+
+def _last_best(v: Values) -> Reason:
+    more = "" if v["behind"] <= 0 else f": {_points(v)} more, and up to {_tie(v)} count as a tie"
+    return Reason(
+        "The images are similar to the network's training images: the codes of its last stages are as good for them as any.",
+        f"{_right(_late(v), v['late_right'], v)}, on {v['earlier']}, the best of the earlier stages, for "
+        f"{percent(v['earlier_right'])}{more}.",
+    )
+
+
+def _close(v: Values) -> Reason:
+    clauses, figures = [], []
+    if near := v.get("size"):
+        images = f"{100 * abs(near['change']):.0f} % {'more' if near['change'] > 0 else 'fewer'} images"
+        clauses.append(f"with {images} it would have been {near['recipe']}")
+    if near := v.get("similarity"):
+        clauses.append(f"with slightly different images it would have been {near['recipe']}")
+        figures.append(f"The figures are {near['errors']:.1f} standard errors from that answer.")
+    if near := v.get("neighbours"):
+        clauses.append(f"a second test, by the 5 most similar images, favours {near['recipe']}")
+        figures.append(
+            f"By these 5, {near['best']} is correct for {percent(near['best_right'])} of the images, {near['late']} for "
+            f"{percent(near['late_right'])}."
+        )
+    return Reason(" and ".join(clauses), " ".join(figures), v["compare"])
+
+
+def _closer_size(v: Values) -> Reason:
+    change = f"{v['factor']:.1f} times as many" if v["other"] == "large" else f"1/{v['factor']:.1f} of them"
+    return Reason(
+        "Of the two questions, few or many images is the closer one.",
+        f"With {change} the set would count as {v['other']}.",
+    )
+
+
+def _closer_similarity(v: Values) -> Reason:
+    errors = v["errors"]
+    figures = "" if errors is None else f"The figures are {errors:.1f} standard errors from the other answer."
+    return Reason("Of the two questions, similar or different is the closer one.", figures)
+
+
+def _fit(v: Values) -> Reason:
+    share = f"a median of {100 * v['seen']:.0f} % of a photograph"
+    judged = f"{percent(v['pad'])} of {v['judged']:,} images with all of each photograph, {percent(v['crop'])} with its centre"
+    change = f"{100 * v['gain']:+.1f} points, standard error {100 * v['gain_se']:.1f}"
+    figures = f"A simple classifier on {v['stage']} is correct for {judged} ({change})."
+    if v["chosen"]:
+        return Reason(f"The centre crop shows {share}, and all of it, padded, is better: --fit pad.", figures)
+    if v["gain"] > v["gain_se"]:
+        return Reason(f"The centre crop shows {share}; all of it may be better: try --fit pad.", figures)
+    return Reason(f"The centre crop shows {share}, and all of it, padded, is no better.", figures)
+
+
+def _head(v: Values) -> Reason:
+    """Of the layer that a head reads, what it is worth there, and what chose both."""
+    reads = f"The head, a linear classifier, reads the codes of {v['stage']}"
+    if v.get("accuracy") is None:
+        return Reason(f"{reads}.")
+    held = "in cross-validation" if v["folds"] > 1 else "on held-out images"
+    return Reason(
+        f"{reads}: {percent(v['accuracy'])} correct {held}.",
+        f"Chosen by {v['how']}, with C = {v['C']:g}, which controls how closely the head fits single images.",
+    )
+
+
+def _epoch(v: Values) -> Reason:
+    right = v["val_accuracy"]
+    watched = "" if right is None else f" ({percent(right)} of the validation images correct)"
+    return Reason(f"Of {counted(v['epochs'], 'epoch')} of training, epoch {v['epoch']} is kept{watched}.")
+
+
+REASONS: dict[str, Callable[[Values], Reason]] = {
+    "size": lambda v: Reason(
+        f"The set is {v['amount']}: {v['train']:,} training images, {v['median']:,} in a typical class.",
+        f"A set is large from {v['large_images']:,.0f} images with {v['large_per_class']:,.0f} in the typical (median) class, a "
+        "rule of thumb.",
+    ),
+    "few-shot": lambda v: Reason(
+        f"The set is very small: {counted(v['train'], 'training image')}, {v['median']:,} in a typical class, too few to tell "
+        "whether they are similar to the network's training images.",
+        f"Up to {v['few']:g} per class nothing is chosen by held-out images: layer and C are given, a rule of thumb.",
+    ),
+    "noise": _noise,
+    "knows-little": lambda v: Reason(
+        "The images are different from the network's training images: it knows little about these classes.",
+        f"{_right(_late(v), v['late_right'], v)}, and always predicting the largest class for {percent(v['majority'])}.",
+    ),
+    "alone": lambda v: Reason(
+        f"The images are similar to the network's training images: a simple classifier on {v['late']} is correct for "
+        f"{percent(v['late_right'])} of the {v['judged']:,} images, always predicting the largest class for "
+        f"{percent(v['majority'])}.",
+        "There is no earlier stage to compare with.",
+    ),
+    "earlier-better": lambda v: Reason(
+        "The images are different from the network's training images: the codes of an earlier stage are better for them than "
+        "those of the last stages.",
+        f"{_right(v['earlier'], v['earlier_right'], v)}, on {_late(v)} for {percent(v['late_right'])}: {_points(v)} fewer, and up "
+        f"to {_tie(v)} would count as a tie.",
+    ),
+    "last-best": _last_best,
+    "close": _close,
+    "tries-layers": lambda v: Reason(
+        "It tries earlier layers, too, which suit drawings, scans and satellite images; choosing one by cross-validation needs at "
+        "least two images of a class."
+    ),
+    "closer-size": _closer_size,
+    "closer-similarity": _closer_similarity,
+    "fit": _fit,
+    "head": _head,
+    "epoch": _epoch,
+    "requested": lambda v: Reason(f"The recipe was requested; the advice would have been {v['advised']}."),
+}
+
+
+# --- notes: what makes the figures less certain than they look
+
+
+def note_text(fact: Fact) -> str:
+    """The sentence of a note."""
+    return str(fact.values.get("text", "")) if fact.kind == "text" else _said(NOTES, fact) or f"{fact.kind}."
+
+
+def note_value(fact: Fact) -> Values:
+    """A note as JSON has it, with its sentence."""
+    return {**to_value(fact), "text": note_text(fact)}
+
+
+def _copies(v: Values) -> str:
+    count, one = v["copies"], v["copies"] == 1
+    which = "1 image of the test split is a copy" if one else f"{count:,} images of the test split are copies"
+    would = f"with {'it' if one else 'them'} the accuracy would be {percent(v['top1'])}"
+    return f"{which} of training images, and left out; {would}."
+
+
+NOTES: dict[str, Callable[[Values], str]] = {
+    "untested": lambda v: (
+        "No images could be kept for testing, so the accuracy on new images is unknown: add images."
+    ),
+    "few-tested": lambda v: (
+        f"Only {counted(v['tested'], 'test image')}: each one moves the accuracy by {100 / v['tested']:.1f} points."
+    ),
+    "seen": lambda v: (
+        f"The weights were trained on {v['seen']:,} of the {counted(v['tested'], 'test image')}: the accuracy says little about "
+        "new images."
+    ),
+    "copies": _copies,
+    "left-out": lambda v: (
+        f"{v['images']:,} {'further ' if v['further'] else ''}test images are copies of training images, or have no label, and "
+        "were left out."
+    ),
+    "classes-untested": lambda v: (
+        f"{_classes(v['count'])} {_have(v['count'])} no test images: {', '.join(map(repr, v['names']))}."
+    ),
+    "untrained": lambda v: (
+        "The weights are random: they were trained on nothing, so similar and different mean little. Use trained weights."
+    ),
+}
+
+
+# --- a split of images that have changed
+
+
+def grown_text(v: Values) -> str:
+    """What became of new images, and of known ones that did not keep their side: counts by what they are for now."""
+    parts = {
+        "for training": v["train"],
+        "to test, as copies of test images": v["copies"],
+        "to test, for classes without a test image": v["drawn"],
+        "left out, as copies of images on both sides": v["left_out"],
+    }
+    new = sum(parts.values())
+    how = f"{_images(new)} new: {', '.join(f'{count:,} {what}' for what, count in parts.items() if count)}"
+    if not new:
+        how = "no image is new"
+    elif new == v["train"]:
+        how = f"{_images(new)} new: {'it joins' if new == 1 else 'they join'} the training set"
+    if known := v["known_drawn"]:
+        how += f"; {known:,} training {'image tests' if known == 1 else 'images test'} now, for classes without a test image"
+    if known := v["known_left_out"]:
+        how += f"; {known:,} known {_are(known)} left out, as copies of images on both sides"
+    return f"{how}; the {v['stay']:,} test images stay"
+
+
+def changed_text(gone: int, gone_tests: int, renamed: int, relabelled: int) -> list[str]:
+    """What else has changed, a clause each: ``["2 images are gone, 1 of the test"]``."""
+    tests = f", {gone_tests:,} of the test" if gone_tests else ""
+    clauses = {
+        f"{_images(gone)} gone{tests}": gone,
+        f"{_images(renamed)} renamed": renamed,
+        f"{relabelled:,} {_have(relabelled)} another label": relabelled,
+    }
+    return [clause for clause, count in clauses.items() if count]
+
+
+def _images(count: int) -> str:
+    return f"{counted(count, 'image')} {_are(count)}"
+
+
+# --- options and probes
+
+
+def option_text(option: Option) -> str:
+    """What the expected seconds of a recipe are for."""
+    linear = option.method == "linear"
+    return "to extract the codes; the head's fit comes on top" if linear else "to train, at most"
+
+
+def learning_text(found: Learning) -> str:
+    """Whether more images would help, with the figures."""
+    if found.before is None or found.after is None:
+        return "Whether more images would help cannot be seen from one number of images per class: give two, such as --shots 10,20."
+    gain, low, high = found.gain or 0.0, found.low or 0.0, found.high or 0.0
+    average = " on average" if found.average else ""
+    step = (
+        f"from {found.before[0]:.0f} to {found.after[0]:.0f} images per class{average}, {found.layer} of {found.source} went "
+        f"from {100 * found.before[1]:.1f} to {100 * found.after[1]:.1f} % ({100 * gain:+.1f} points, 95 % interval "
+        f"{100 * low:+.1f} to {100 * high:+.1f}, {counted(found.draws, 'draw')})"
+    )
+    if found.verdict == "more help":
+        return (
+            f"More images would help: {step}. Twice as many again would bring up to about {100 * found.doubling:.1f} points; "
+            "each doubling usually brings less than the last."
+        )
+    if found.verdict == "hardly":
+        return f"More images of the same kind would hardly help: {step}."
+    return f"Whether more images would help is not clear: {step}. More --repeats, or numbers further apart, would tell."

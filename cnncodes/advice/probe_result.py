@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cnncodes.advice.draws import Shots
-from cnncodes.advice.sentences import learning_text
+from cnncodes.advice.facts import learning_text
 from cnncodes.core.files import cells
 from cnncodes.core.records import from_json, to_value
 from cnncodes.heads.draws import OverDraws
 
+Shots = int | Literal["all"]
 Verdict = Literal["more help", "hardly", "unclear", "unknown"]
 
 #: A gain that is surely below this (1 point) is called hardly a gain.
@@ -25,101 +25,47 @@ SMALL_GAIN = 0.01
 
 @dataclass(frozen=True)
 class Probe(OverDraws):
-    """Accuracy of a linear SVM on one layer, with one number of images per class.
+    """Accuracy of a linear SVM on one layer, with one number of images per class."""
 
-    Parameters
-    ----------
-    source : str
-        The weights, or what else the numbers came from.
-    layer : str
-    shots : int or "all"
-        Images per class to learn from.
-    images : float
-        The same as a number: for "all" the mean over the classes.
-    tested : int
-        Images that each draw was tested on.
-    accuracy : tuple of float
-        Of each draw, 0..1: the mean of the classes' accuracies.
-    C : tuple of float
-        The one chosen within each draw.
-    """
-
-    source: str
+    source: str  # the weights, or what else the numbers came from
     layer: str
-    shots: Shots
-    images: float
-    tested: int
-    accuracy: tuple[float, ...]
-    C: tuple[float, ...]
+    shots: Shots  # images per class to learn from
+    images: float  # the same as a number: for "all" the mean over the classes
+    tested: int  # images that each draw was tested on
+    accuracy: tuple[float, ...]  # of each draw, 0..1: the mean of the classes' accuracies
+    C: tuple[float, ...]  # the one chosen within each draw
 
 
 @dataclass(frozen=True)
 class Learning:
-    """Whether more images per class would help: the most in a probe against half as many or fewer.
+    """Whether more images per class would help: the most in a probe against half as many or fewer."""
 
-    Parameters
-    ----------
-    source, layer : str
-        What was judged: the best layer with the most images.
-    verdict : {"more help", "hardly", "unclear", "unknown"}
-    gain, low, high : float or None
-        What the last doubling (or as near to one as the probe has) added, 0..1, and its 95 % interval over the
-        draws; None where there is a single number of images.
-    before, after : tuple of float
-        Images per class and accuracy of the two that were compared.
-    average : bool
-        Whether the larger number is a mean over the classes.
-    draws : int
-    doubling : float
-        What twice as many images again would bring at most, if each doubling brought as much.
-    """
-
-    source: str
+    source: str  # what was judged: the best layer with the most images
     layer: str
     verdict: Verdict
-    gain: float | None = None
+    gain: float | None = None  # of the last doubling, 0..1, with its 95 % interval; None of a single number
     low: float | None = None
     high: float | None = None
-    before: tuple[float, float] | None = None
+    before: tuple[float, float] | None = None  # images per class, accuracy
     after: tuple[float, float] | None = None
-    average: bool = False
+    average: bool = False  # the larger number is a mean over the classes
     draws: int = 0
-    doubling: float = 0.0
+    doubling: float = 0.0  # what twice as many images again would bring at most
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """All that a probe found.
+    """All that a probe found."""
 
-    Parameters
-    ----------
-    probes : tuple of Probe
-        By source, layer, number of images.
-    classes : tuple of str
-    against : tuple of str
-        The sources that are there to compare with.
-    how : str
-        Which images were drawn and which tested, in words.
-    notes : tuple of str
-        What a reader must know: what was left out, averaged or skipped.
-    unreadable : dict of str to str
-        Name and reason of images that could not be read.
-    seed : int
-    fingerprints : dict of str to str
-        Of the sources that are weights: sha256 of their numbers.
-    split : dict
-        See :meth:`cnncodes.heads.Split.record`; empty in results of earlier versions.
-    """
-
-    probes: tuple[Probe, ...]
+    probes: tuple[Probe, ...]  # by source, layer, number of images
     classes: tuple[str, ...]
-    against: tuple[str, ...]
-    how: str
-    notes: tuple[str, ...] = ()
-    unreadable: dict[str, str] = field(default_factory=dict)
+    against: tuple[str, ...]  # the sources that are there to compare with
+    how: str  # which images were drawn and which tested, in words
+    notes: tuple[str, ...] = ()  # what a reader must know: what was left out, averaged or skipped
+    unreadable: dict[str, str] = field(default_factory=dict)  # name and reason
     seed: int = 0
-    fingerprints: dict[str, str] = field(default_factory=dict)
-    split: dict[str, Any] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of weights: sha256
+    split: dict[str, Any] = field(default_factory=dict)  # of :meth:`cnncodes.heads.Split.record`
 
     @property
     def chance(self) -> float:
@@ -224,9 +170,7 @@ def _half_width(before: Probe, after: Probe) -> float:
     count = len(after.accuracy)
     if count == len(before.accuracy) and count > 1:
         differences = np.subtract(after.accuracy, before.accuracy)
-        told = max(
-            abs(float(np.mean(differences))), 1 / after.tested
-        )  # share of images that are told otherwise
+        told = max(abs(float(np.mean(differences))), 1 / after.tested)  # share of images told otherwise
         student = float(stdtrit(count - 1, 0.975))  # 97.5 % quantile of Student's t
         sampling = 1.96**2 * told * (1 - told) / after.tested
         return math.sqrt(student**2 * float(np.var(differences, ddof=1)) / count + sampling)

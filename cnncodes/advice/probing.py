@@ -14,22 +14,28 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.advice import sources as source_readers
-from cnncodes.advice.draws import NOTHING_TESTS, Draw, Pool, Shots, check_shots, draw, find_pool
-from cnncodes.advice.probe_result import Learning, Probe, ProbeResult
+from cnncodes.advice import probe_data
+from cnncodes.advice.probe_data import (
+    NOTHING_TESTS,
+    Draw,
+    Pool,
+    Protocol,
+    Source,
+    check_shots,
+    draw,
+    find_pool,
+)
+from cnncodes.advice.probe_result import Probe, ProbeResult, Shots
 from cnncodes.advice.sample import MOST_NUMBERS
-from cnncodes.advice.sources import Source
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.core.compute import Compute, Progress, no_progress
-from cnncodes.core.errors import HeadError, OptionError, nearest
+from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.evaluation.scores import is_codes, one_path
-from cnncodes.heads.choice import DEFAULT_CS
-from cnncodes.heads.draws import ONE_SHOT_C
 from cnncodes.heads.fit import fit_head
 from cnncodes.heads.normalise import NormalisationKind
 from cnncodes.heads.parallel import run_in_threads
@@ -40,13 +46,8 @@ from cnncodes.images.digests import file_digests, identical_contents
 if TYPE_CHECKING:
     from cnncodes.weights import Weights
 
-__all__ = ["Learning", "Probe", "ProbeResult", "probe"]
-
 Array = npt.NDArray[Any]
 Data = Catalog | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-#: For rows of length 1; beyond, few rows of many numbers give the same head again.
-CANDIDATES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
 def probe(
@@ -78,7 +79,7 @@ def probe(
         Every layer is extracted once. By default "imagenet", or what the codes file has.
     layers : str or sequence of str, default "all"
         Stages as for :func:`cnncodes.extract`. "all": each numbered layer once, after its pooling, up to the last
-        before the classifier (:func:`cnncodes.advice.sources.depth_stages`); of a codes file, all that it has.
+        before the classifier (:func:`cnncodes.advice.probe_data.depth_stages`); of a codes file, all that it has.
     shots : sequence of int or "all", default (15, 30)
         Images per class to learn from; "all" is the whole train split, or four fifths of each class. Of a number that
         the smallest class does not have, all that it has.
@@ -126,14 +127,11 @@ def probe(
     """
     from cnncodes.weights import load_weights
 
-    protocol = _Protocol(check_shots(shots, repeats), repeats, C, normalisation, seed, jobs)
-    if limit < 1:
-        raise OptionError(f"a limit of {limit} test images is not possible.", "Use 1 or more.")
+    protocol = Protocol(check_shots(shots, repeats), repeats, limit, seed, C, normalisation, jobs)
     for name in against:
-        source_readers.check_against(name)
+        probe_data.check_against(name)
     catalog, codes, usable, digests = _open(data)
-    same = None if digests is None else identical_contents(digests)
-    pool = find_pool(catalog, usable, protocol.shots, repeats, limit, seed, same)
+    pool = find_pool(catalog, usable, protocol, None if digests is None else identical_contents(digests))
     rows = pool.rows
     chosen = catalog.subset(rows)
     main = _listed(weights, default=() if codes else ("imagenet",))
@@ -145,47 +143,20 @@ def probe(
     kept = tempfile.TemporaryDirectory(prefix="cnncodes-probe-") if keep is None else nullcontext(str(keep))
     with kept as folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        found = [source_readers.from_codes(codes, rows, layers)] if codes and not main else []
+        found = [probe_data.from_codes(codes, rows, layers)] if codes and not main else []
         for what in [*main, *others]:
             if isinstance(what, Source):
                 found.append(what)
-            elif what == source_readers.PIXELS:
-                found.append(source_readers.from_pixels(chosen, workers))
+            elif what == probe_data.PIXELS:
+                found.append(probe_data.from_pixels(chosen, workers))
             else:
-                found.append(
-                    source_readers.from_weights(load_weights(what), chosen, layers, Path(folder), compute)
-                )
+                loaded = load_weights(what)
+                found.append(probe_data.from_weights(loaded, chosen, layers, Path(folder), compute))
         digests = file_digests(chosen) if digests is None else digests[rows]
-        result = _judge(found, chosen, _within(pool, rows), digests, protocol, compute.progress)
+        learn, test = np.searchsorted(rows, pool.learn), np.searchsorted(rows, pool.test)  # places in rows
+        pool = replace(pool, learn=learn, test=test)
+        result = _judge(found, chosen, pool, digests, protocol, compute.progress)
         return replace(result, against=tuple(source.name for source in found[len(found) - len(against) :]))
-
-
-@dataclass(frozen=True)
-class _Protocol:
-    """How layers are compared; the fields are parameters of :func:`probe`."""
-
-    shots: tuple[Shots, ...]
-    repeats: int
-    C: float | Literal["auto"]
-    normalisation: NormalisationKind
-    seed: int
-    jobs: int
-
-    def __post_init__(self) -> None:
-        allowed = get_args(NormalisationKind)
-        if self.normalisation not in allowed:
-            raise OptionError(
-                f"normalisation {self.normalisation!r} is not known.", nearest(self.normalisation, allowed)
-            )
-
-    def candidates(self, numbers: int, shots: Shots) -> float | tuple[float, ...]:
-        """What C is chosen from: what matters is C times the squared length of a row, which "standard" makes ``numbers``."""
-        if self.C != "auto":
-            return self.C
-        scale = 1 / numbers if self.normalisation == "standard" else 1.0
-        if shots == 1:
-            return ONE_SHOT_C * scale
-        return tuple(C * scale for C in (DEFAULT_CS if self.normalisation == "none" else CANDIDATES))
 
 
 def _judge(
@@ -193,7 +164,7 @@ def _judge(
     catalog: Catalog,
     pool: Pool,
     digests: Array,
-    protocol: _Protocol,
+    protocol: Protocol,
     progress: Progress,
 ) -> ProbeResult:
     """Draw once, and fit every layer of every source on the same draws."""
@@ -209,9 +180,10 @@ def _judge(
     labels, classes = compact_labels(catalog, pool.learn)
     if len(classes) < 2:
         raise HeadError("fewer than two classes have images that can be read.", "See 'cnncodes info DATA'.")
-    draws, skipped = draw(labels, classes, pool, protocol.shots, protocol.repeats, protocol.seed)
+    draws, skipped = draw(labels, classes, pool, protocol)
     notes += skipped
     notes += _trained_on_tests(found, digests[np.unique(np.concatenate([each.test for each in draws]))])
+    trials = _Trials(labels, classes, draws, protocol)
     probes, done, total = [], 0, sum(len(source.layers) for source in found)
     for source in found:
         coarse = []
@@ -219,49 +191,55 @@ def _judge(
             X = source.read(layer)
             if source.numbers.get(layer, 0) > X.shape[1]:
                 coarse.append(f"{layer} ({source.numbers[layer]:,} to {X.shape[1]:,})")
-            probes += [
-                Probe(source.name, layer, *figures)
-                for figures in _probe_layer(X, labels, classes, draws, protocol)
-            ]
+            probes += trials.run(source.name, layer, X)
             done += 1
             progress("fitting", 0, 0, f"{done} of {total} layers")
         if coarse:
             notes.append(
                 f"averaged over a coarser grid to at most {MOST_NUMBERS:,} numbers: {', '.join(coarse)}"
             )
-    problems = {name: reason for source in found for name, reason in source.problems.items()}
     return ProbeResult(
-        tuple(probes), classes, (), pool.how, (*pool.notes, *dict.fromkeys(notes)), problems, protocol.seed,
-        {source.name: source.fingerprint for source in found if source.fingerprint}, pool.split,
-    )  # fmt: skip
+        probes=tuple(probes),
+        classes=classes,
+        against=(),
+        how=pool.how,
+        notes=(*pool.notes, *dict.fromkeys(notes)),
+        unreadable={name: reason for source in found for name, reason in source.problems.items()},
+        seed=protocol.seed,
+        fingerprints={source.name: source.fingerprint for source in found if source.fingerprint},
+        split=pool.split,
+    )
 
 
-def _probe_layer(
-    X: npt.NDArray[np.float32],
-    labels: Array,
-    classes: tuple[str, ...],
-    draws: Sequence[Draw],
-    protocol: _Protocol,
-) -> list[tuple[Shots, float, int, tuple[float, ...], tuple[float, ...]]]:
-    """What a Probe has beside its layer, for each number of images."""
-    found: dict[int, tuple[float, float]] = {}
+@dataclass(frozen=True, eq=False)
+class _Trials:
+    """The draws on which every layer is judged."""
 
-    def fit_and_test(place: int) -> None:
-        item = draws[place]
-        head = fit_head(
-            X[item.learn], labels[item.learn], classes, C=protocol.candidates(X.shape[1], item.shots),
-            normalisation=protocol.normalisation, seed=protocol.seed, solver="newton", jobs=1,
-        ).head  # fmt: skip
-        found[place] = mean_per_class(labels[item.test], head.predict(X[item.test])), head.C
+    labels: Array  # int [N]: places in classes
+    classes: tuple[str, ...]
+    draws: Sequence[Draw]
+    protocol: Protocol
 
-    run_in_threads([partial(fit_and_test, place) for place in range(len(draws))], protocol.jobs)
-    entries = []
-    for shots in dict.fromkeys(item.shots for item in draws):
-        mine = [place for place, item in enumerate(draws) if item.shots == shots]
-        accuracy, chosen = zip(*(found[place] for place in mine), strict=True)
-        one = draws[mine[0]]
-        entries.append((shots, len(one.learn) / len(classes), len(one.test), accuracy, chosen))
-    return entries
+    def run(self, source: str, layer: str, X: npt.NDArray[np.float32]) -> list[Probe]:
+        """The accuracies of a layer ``[N, numbers]``, for each number of images."""
+        found: dict[int, tuple[float, float]] = {}
+
+        def fit_and_test(place: int) -> None:
+            item, protocol = self.draws[place], self.protocol
+            labels, C = self.labels[item.learn], protocol.candidates(X.shape[1], item.shots)
+            options: dict[str, Any] = {"normalisation": protocol.normalisation, "seed": protocol.seed}
+            fit = fit_head(X[item.learn], labels, self.classes, C=C, solver="newton", jobs=1, **options)
+            found[place] = mean_per_class(self.labels[item.test], fit.head.predict(X[item.test])), fit.head.C
+
+        run_in_threads([partial(fit_and_test, place) for place in range(len(self.draws))], self.protocol.jobs)
+        probes = []
+        for shots in dict.fromkeys(item.shots for item in self.draws):
+            mine = [place for place, item in enumerate(self.draws) if item.shots == shots]
+            accuracy, chosen = zip(*(found[place] for place in mine), strict=True)
+            one = self.draws[mine[0]]
+            images, tested = len(one.learn) / len(self.classes), len(one.test)
+            probes.append(Probe(source, layer, shots, images, tested, accuracy, chosen))
+        return probes
 
 
 def mean_per_class(labels: Array, predicted: Array) -> float:
@@ -273,13 +251,11 @@ def mean_per_class(labels: Array, predicted: Array) -> float:
 
 def _open(data: Data) -> tuple[Catalog, Path | None, Array, Array | None]:
     """Catalog, the codes file if it is one, rows that may be used, digests where they are known."""
-    if isinstance(data, Catalog):
-        return data, None, np.ones(len(data), np.bool_), None
-    if is_codes(data):
+    if not isinstance(data, Catalog) and is_codes(data):
         with CodesFile(one_path(data)) as file:
             file.require_complete()
             return file.catalog, file.path, file.state == DONE, file.digests()
-    catalog = read_catalog(data)
+    catalog = data if isinstance(data, Catalog) else read_catalog(data)
     return catalog, None, np.ones(len(catalog), np.bool_), None
 
 
@@ -316,13 +292,8 @@ def _loaded(weights: str | Weights) -> str | Weights:
 def _other(name: str, catalog: Catalog) -> str | Weights | Source:
     """What is compared with: a file of features, raw pixels, or weights."""
     if is_codes(name):
-        return source_readers.from_features(Path(name), catalog)
-    return name if name == source_readers.PIXELS else _loaded(name)
-
-
-def _within(pool: Pool, rows: Array) -> Pool:
-    """The pool with places in ``rows`` instead of rows of the whole catalog."""
-    return replace(pool, learn=np.searchsorted(rows, pool.learn), test=np.searchsorted(rows, pool.test))
+        return probe_data.from_features(Path(name), catalog)
+    return name if name == probe_data.PIXELS else _loaded(name)
 
 
 def _readable(pool: Pool, usable: Array, digests: Array) -> tuple[Pool, list[str]]:
@@ -336,7 +307,8 @@ def _readable(pool: Pool, usable: Array, digests: Array) -> tuple[Pool, list[str
     if bad := len(order) - len(readable):
         notes.append(f"{bad:,} unreadable image{'s are' if bad > 1 else ' is'} left out")
     if copies := len(readable) - len(kept):
-        notes.append(f"{copies:,} exact cop{'ies of other images are' if copies > 1 else 'y of another image is'} left out")  # fmt: skip
+        what = "copies of other images are" if copies > 1 else "copy of another image is"
+        notes.append(f"{copies:,} exact {what} left out")
     learn, test = (part[np.isin(part, kept)] for part in (pool.learn, pool.test))
     if not len(test):
         raise HeadError(*NOTHING_TESTS)

@@ -10,14 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cnncodes.advice.recipe_check import Draft, Flaw
-from cnncodes.advice.recipe_schema import (
-    FILES,
-    ExtractSettings,
-    HeadSettings,
-    Method,
-    When,
-)
+from cnncodes.advice.recipe_schema import FILES, Draft, ExtractSettings, Flaw, HeadSettings, Method, When
 from cnncodes.core.errors import CnnCodesError, OptionError, nearest
 from cnncodes.core.files import parse_toml, read_text
 from cnncodes.core.outputs import write_whole
@@ -50,45 +43,20 @@ class Recipe:
     """How to get from images to a classifier, and when that is the right way; every number is decided.
 
     What another method would use has its defaults, and is not written.
-
-    Parameters
-    ----------
-    summary : str
-        One line.
-    method : {"linear", "finetune", "train"}
-    source : str
-        Where it comes from: a paper, a course note.
-    when : When
-    network : str, default "alexnet"
-        Of "train": the network's name.
-    weights : str, default "imagenet"
-        Of "linear" and "finetune": the weights to start from.
-    fit : {"shorter", "pad", "squash"}, optional
-        Of "linear" and "finetune": how a photograph becomes a square; None: as recorded with the weights.
-    images : Preprocessing
-        Of "train".
-    extract : ExtractSettings
-        Of "linear".
-    head : HeadSettings
-        Of "linear".
-    training : TrainingSettings
-        Of "finetune" and "train"; its ``network`` is the section of this name.
-    name : str
-        How it was asked for; no part of what it says.
     """
 
-    summary: str
+    summary: str  # one line
     method: Method
-    source: str
+    source: str  # where it comes from: a paper, a course note
     when: When = field(default_factory=When)
-    network: str = "alexnet"
-    weights: str = "imagenet"
-    fit: Fit | None = None
-    images: Preprocessing = field(default_factory=Preprocessing)
-    extract: ExtractSettings = field(default_factory=ExtractSettings)
-    head: HeadSettings = field(default_factory=HeadSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    name: str = field(default="", compare=False)
+    network: str = "alexnet"  # of "train": the network's name
+    weights: str = "imagenet"  # of "linear" and "finetune": the weights to start from
+    fit: Fit | None = None  # of "linear", "finetune": a photograph becomes a square; None: as the weights say
+    images: Preprocessing = field(default_factory=Preprocessing)  # of "train"
+    extract: ExtractSettings = field(default_factory=ExtractSettings)  # of "linear"
+    head: HeadSettings = field(default_factory=HeadSettings)  # of "linear"
+    training: TrainingSettings = field(default_factory=TrainingSettings)  # of "finetune", "train"
+    name: str = field(default="", compare=False)  # how it was asked for; no part of what it says
 
     def for_network(self, network: Network) -> Recipe:
         """The recipe with the layers of a network where it names AlexNet's: those at the same depth.
@@ -109,13 +77,7 @@ class Recipe:
         return replace(self, extract=extract, head=head, training=replace(self.training, freeze=freeze))
 
     def training_settings(self, **overrides: Any) -> TrainingSettings:
-        """The settings of its training, some of them changed: ``training_settings(epochs=3)``.
-
-        Raises
-        ------
-        OptionError
-            For a linear recipe, which trains no network, and for a setting that there is not.
-        """
+        """The settings of its training, some of them changed: ``training_settings(epochs=3)``."""
         if self.method == "linear":
             raise OptionError(
                 f"recipe '{self.name}' fits a linear head and trains no network.",
@@ -176,15 +138,7 @@ class Recipe:
         assignments: Iterable[str] = (),
         options: Mapping[str, str] | None = None,
     ) -> Recipe:
-        """Read a recipe from TOML text. Parameters as for :func:`load_recipe`.
-
-        Raises
-        ------
-        RecipeError
-            With all mistakes of the text.
-        OptionError
-            If only assignments or options are wrong.
-        """
+        """Read a recipe from TOML text. Parameters as for :func:`load_recipe`."""
         draft = Draft()
         draft.read_text(text)
         return _finish(draft, name, assignments, options or {})
@@ -307,8 +261,8 @@ def asked_fit(recipe: str | os.PathLike[str] | None, assignments: Sequence[str])
     draft = Draft()
     for assignment in assignments:
         draft.assign(assignment)
-    found: str | None = draft.given("images", "fit")
-    return found
+    fit = draft.given("images", "fit")
+    return None if fit is None else str(fit)
 
 
 def plain_recipe(
@@ -324,17 +278,13 @@ def _finish(draft: Draft, name: str, assignments: Iterable[str], options: Mappin
         draft.assign(assignment, option)
     for assignment in assignments:
         draft.assign(assignment)
-    crops = str(draft.given("extract", "crops"))
-    if (
-        draft.given("images", "fit") == "pad"
-        and crops.startswith("ten")
-        and draft.in_file("extract", "crops")
-    ):
+    padded, crops = draft.given("images", "fit") == "pad", str(draft.given("extract", "crops"))
+    if padded and crops.startswith("ten") and draft.in_file("extract", "crops"):
         draft.assign("extract.crops=center", "--fit")  # one crop shows all
     method = draft.method
     network = _network(draft, method) if method else None
     images = {} if network is None else {"crop": network.input_size}
-    if draft.given("images", "fit") == "pad":  # all of a picture is seen
+    if padded:  # all of a picture is seen
         crop = draft.given("images", "crop")
         images["resize"] = crop if isinstance(crop, int) else images.get("crop", Preprocessing.crop)
     draft.check(images)
@@ -346,10 +296,8 @@ def _finish(draft: Draft, name: str, assignments: Iterable[str], options: Mappin
     if len(flaws) == 1:
         raise OptionError(f"{flaws[0].option}: {flaws[0].problem}", flaws[0].remedy or "Leave it out.")
     if flaws:
-        listed = "\n".join(f"  {flaw}" for flaw in flaws)
-        raise OptionError(
-            f"{len(flaws)} options cannot be used:\n{listed}", "Correct them, or leave them out."
-        )
+        listed = "\n".join([f"{len(flaws)} options cannot be used:", *(f"  {flaw}" for flaw in flaws)])
+        raise OptionError(listed, "Correct them, or leave them out.")
     assert method is not None
     parts = vars(from_value(draft.file_values(method, images), FILES[method]))
     origin, training = parts.pop("network"), parts.pop("train", TrainingSettings())
@@ -384,9 +332,8 @@ def _check_stages(draft: Draft, network: Network) -> None:
                 network.select_one(value)
                 layers = draft.given("extract", "layers") or ExtractSettings.layers
                 if names[0] not in network.select(layers):
-                    draft.flag(
-                        (section, key), f"head.layer = '{value}' is not one of extract.layers = '{layers}'."
-                    )
+                    problem = f"head.layer = '{value}' is not one of extract.layers = '{layers}'."
+                    draft.flag((section, key), problem)
         except CnnCodesError as error:
             draft.fault(section, key, error)
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.advice.quick_probes import unit_rows
-from cnncodes.advice.strays import share_of_one_colour
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import HeadError
 from cnncodes.heads.splits import Split, compact_labels
@@ -31,54 +29,27 @@ MOST_IMAGES = 2000
 #: Stages with more numbers per image (AlexNet's pool5 has just so many) are average-pooled to a grid that has
 #: no more: 2,000 images of all stages then stay below 300 MB.
 MOST_NUMBERS = 9216
+_LEVELS = 8  # of 255: so far from the median colour a pixel counts as it; JPEG moves flat areas by less
+_SIDE = 64  # pixels of a side are enough to see that a picture is empty
 _BATCH_BYTES = 128 * 2**20  # activations of one batch, all stages together
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The images that were decoded, and their codes.
+    """The images that were decoded, and their codes."""
 
-    Parameters
-    ----------
-    rows : int64 ndarray [n]
-        Of the catalog, ascending, readable.
-    fitted : bool ndarray [n]
-        Whether each is a training row.
-    labels : int64 ndarray [n]
-        0..K-1 over the classes that have training images; -1 for others.
-    codes : dict of str to float16 ndarray [n, numbers]
-        Rows of length 1, one entry for each stage.
-    grids : dict of str to int
-        Side of the grid that a stage was pooled to, or 0.
-    positions : dict of str to int
-        Numbers of each channel: 36 of AlexNet's pool5, 1 of a fully connected stage.
-    seen : float64 ndarray [n]
-        Share of each photograph that the network sees.
-    one_colour : float64 ndarray [n]
-        Part of the pixels of each image, as the network sees it, that have its median colour.
-    late : tuple of str
-        The stages that count as the last ones, fc6 and fc7 of an AlexNet: ``Network.late_layers``.
-    confidence : float or None
-    problems : dict of str to str
-        Unreadable images with their reasons.
-    notes : dict of str to tuple of str
-        Images that are read though something is amiss with them, see :data:`~cnncodes.images.readers.NOTES`.
-    images_per_second : float
-    device : str
-    """
-
-    rows: Array
-    fitted: Array
-    labels: Array
-    codes: dict[str, Array]
-    grids: dict[str, int]
-    positions: dict[str, int]
-    seen: Array
-    one_colour: Array
-    late: tuple[str, ...]
+    rows: Array  # [n] of the catalog, ascending, readable
+    fitted: Array  # [n] whether each is a training row
+    labels: Array  # [n] 0..K-1 over the classes that have training images; -1 for others
+    codes: dict[str, Array]  # [n, numbers] rows of length 1, one entry for each stage
+    grids: dict[str, int]  # side of the grid that a stage was pooled to, or 0
+    positions: dict[str, int]  # numbers of each channel: 36 of AlexNet's pool5, 1 of a fully connected stage
+    seen: Array  # [n] share of each photograph that the network sees
+    one_colour: Array  # [n] part of the pixels that have the image's median colour
+    late: tuple[str, ...]  # the last stages: ``Network.late_layers``
     confidence: float | None
-    problems: dict[str, str]
-    notes: dict[str, tuple[str, ...]]
+    problems: dict[str, str]  # unreadable images with their reasons
+    notes: dict[str, tuple[str, ...]]  # see :data:`~cnncodes.images.readers.NOTES`
     images_per_second: float
     device: str
 
@@ -156,41 +127,30 @@ def extract_sample(
         confidence=None if kept.confidence is None else float(kept.confidence[places].mean()),
         problems=problems,
         notes={of[place]: kinds for place, kinds in kept.notes.items() if place in of},
-        images_per_second=kept.has / kept.seconds,
+        images_per_second=kept.images_per_second,
         device=choose_device(device_names(compute.device)[0]).description,
     )
 
 
-def _settings(weights: Weights, stages: tuple[str, ...], images: int) -> ExtractionSettings:
-    from cnncodes.codes.stream import settings_of
-
-    settings = settings_of(weights, stages, images)
-    if not weights.architecture.stages:
-        settings = dataclasses.replace(settings, pool="mean")
-    per_image = 4 * sum(int(np.prod(shape)) for shape in settings.stage_shapes().values())
-    size = max(1, min(settings.batch_size, _BATCH_BYTES // per_image))
-    return dataclasses.replace(settings, batch_size=size)
-
-
 class Gathered:
-    """What a sample keeps of blocks of activations: rows of length 1, and a few numbers for each image.
-
-    Parameters
-    ----------
-    weights : Weights
-    images : int
-        Whose rows, from 0, the blocks have.
-    """
+    """What a sample keeps of blocks of activations: rows of length 1, and a few numbers for each image."""
 
     def __init__(self, weights: Weights, images: int) -> None:
+        from cnncodes.codes.stream import settings_of
+
         network = weights.architecture
         trained = network.classes is not None and weights.origin != "random"
         self._classifier = (
             network.stage_names[-1] if trained else ""
-        )  # whose softmax is the network's own opinion
+        )  # its softmax: the network's own opinion
         stages = network.codes_layers
-        self.settings = _settings(weights, (*stages, self._classifier) if trained else stages, images)
-        self._shapes: dict[str, Shape] = self.settings.stage_shapes()
+        settings = settings_of(weights, (*stages, self._classifier) if trained else stages, images)
+        if not network.stages:
+            settings = dataclasses.replace(settings, pool="mean")
+        self._shapes: dict[str, Shape] = settings.stage_shapes()
+        self._per_image = 4 * sum(math.prod(shape) for shape in self._shapes.values())  # bytes
+        size = max(1, min(settings.batch_size, _BATCH_BYTES // self._per_image))
+        self.settings = dataclasses.replace(settings, batch_size=size)
         self.grids = {stage: pooled_side(self._shapes[stage]) for stage in stages}
         self.positions = {
             stage: grid**2 or math.prod(self._shapes[stage][1:]) for stage, grid in self.grids.items()
@@ -208,9 +168,9 @@ class Gathered:
         self._started = self._ended = time.perf_counter()
 
     @property
-    def seconds(self) -> float:
+    def images_per_second(self) -> float:
         """From the start to the last block."""
-        return self._ended - self._started
+        return self.has / (self._ended - self._started)
 
     def take(self, block: Block) -> None:
         """Keep a block."""
@@ -232,10 +192,8 @@ class Gathered:
     def fits(self, settings: ExtractionSettings, images: int) -> bool:
         """Whether an extraction of so many images may compute these stages too: few enough, prepared alike, in blocks that fit."""
         mine = dataclasses.replace(self.settings, stages=settings.stages, batch_size=settings.batch_size)
-        per_image = 4 * sum(math.prod(shape) for shape in self._shapes.values())
-        return (
-            mine == settings and images <= MOST_IMAGES and settings.batch_size * per_image <= 2 * _BATCH_BYTES
-        )
+        small = settings.batch_size * self._per_image <= 2 * _BATCH_BYTES
+        return mine == settings and images <= MOST_IMAGES and small
 
 
 def pooled_side(shape: Shape) -> int:
@@ -246,19 +204,7 @@ def pooled_side(shape: Shape) -> int:
 
 
 def average_pool(codes: Array, shape: Sequence[int], grid: int) -> Array:
-    """Means over the cells of a ``grid`` x ``grid`` division of each channel.
-
-    Parameters
-    ----------
-    codes : float array [n, channels * height * width]
-    shape : (channels, height, width)
-    grid : int
-        At most height and width; cells differ by one row or column where it does not divide them.
-
-    Returns
-    -------
-    float array [n, channels * grid * grid]
-    """
+    """Means over the cells of a ``grid`` x ``grid`` division of each channel."""
     values = codes.reshape(len(codes), *shape)  # [n, channels, height, width]
     for axis, side in ((2, shape[1]), (3, shape[2])):
         edges = np.arange(grid + 1) * side // grid
@@ -266,3 +212,18 @@ def average_pool(codes: Array, shape: Sequence[int], grid: int) -> Array:
         cells = np.diff(edges).astype(values.dtype)
         values = sums / (cells[:, None] if axis == 2 else cells)
     return values.reshape(len(codes), -1)
+
+
+def unit_rows(codes: Array) -> Array:
+    """Rows divided by their length, float32 ``[n, d]``; rows of zeros stay zeros."""
+    codes = np.asarray(codes, np.float32)
+    length = np.sqrt(np.einsum("ij,ij->i", codes, codes, dtype=np.float64))[:, None]
+    return np.asarray(np.divide(codes, length, out=np.zeros_like(codes), where=length > 0))
+
+
+def share_of_one_colour(pixels: Array) -> float:
+    """Part of the pixels, 0..1, that have nearly the picture's median colour."""
+    step = max(1, min(pixels.shape[:2]) // _SIDE)
+    small = pixels[::step, ::step].reshape(-1, pixels.shape[-1]).astype(np.int16)
+    away = np.abs(small - np.median(small, axis=0).astype(np.int16)).max(axis=1)
+    return float((away <= _LEVELS).mean())

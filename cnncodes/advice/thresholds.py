@@ -37,13 +37,7 @@ class Thresholds:
 
 
 def load_thresholds(path: str | os.PathLike[str] | None = None) -> Thresholds:
-    """The shipped numbers, some of them replaced by those of a person's own file.
-
-    Raises
-    ------
-    OptionError
-        If the file cannot be read, or has an entry that is not known or no positive number.
-    """
+    """The shipped numbers, some of them replaced by those of a person's own file."""
     values = _read(SHIPPED)
     if path is not None:
         values |= _read(Path(path))

@@ -70,8 +70,7 @@ def advise(
 
 def print_advice(reporter: Reporter, advice: Advice, verbose: bool = False) -> None:
     """Evidence, warnings, and the recipe with its reasons."""
-    from cnncodes.advice.facts import Fact
-    from cnncodes.advice.sentences import note_text, option_text, reason_of
+    from cnncodes.advice.facts import Fact, note_text, option_text, reason_of
 
     evidence = advice.evidence
     if evidence.depths:
@@ -102,7 +101,7 @@ def print_findings(
     say: Callable[[str], None], findings: tuple[Finding, ...], most: int | None = None
 ) -> None:
     """What to look at in the data, with the first images or classes of each finding."""
-    from cnncodes.advice.sentences import case_text, finding_text
+    from cnncodes.advice.facts import case_text, finding_text
 
     for finding in findings:
         if finding.kind == "unreadable":  # listed below, where all commands list them

@@ -77,7 +77,7 @@ def check(
 
 
 def _print_strays(reporter: Reporter, strays: Strays) -> None:
-    from cnncodes.advice.sentences import stray_text
+    from cnncodes.advice.facts import stray_text
 
     looked = f"{strays.images:,} images" + (
         f", drawn from {strays.of:,}" if strays.images < strays.of else ""

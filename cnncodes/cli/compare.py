@@ -42,7 +42,7 @@ def compare(
     """
     from cnncodes.advice import compare as compare_all
     from cnncodes.advice.comparing import PICTURE
-    from cnncodes.advice.run_record import RECORD, TABLE, check_outside
+    from cnncodes.advice.run_folder import RECORD, TABLE, check_outside
     from cnncodes.pictures.results import save_models
 
     check_outside(data, output)

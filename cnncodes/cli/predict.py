@@ -94,7 +94,7 @@ def predict(
         parts = ", ".join(f"{one_line(name)} {count:,}" for name, count in sorted(groups.items()))
         reporter.note(f"sorted into {sort_into}: {parts}")
     if html is not None:
-        from cnncodes.advice.finished import command_of
+        from cnncodes.advice.run_folder import command_of
         from cnncodes.page import write_gallery
 
         write_gallery(shown, found.catalog, loaded.classes, html, command=command_of(model))

@@ -13,8 +13,7 @@ from cnncodes.core.errors import OptionError
 from cnncodes.core.words import percent, shell
 
 if TYPE_CHECKING:
-    from cnncodes.advice.draws import Shots
-    from cnncodes.advice.probe_result import Probe, ProbeResult
+    from cnncodes.advice.probe_result import Probe, ProbeResult, Shots
 
 
 def probe(
@@ -88,7 +87,7 @@ def parse_shots(text: str) -> list[Shots]:
 
 def _print(reporter: Reporter, result: ProbeResult) -> None:
     """The table, the notes, the best of each source and whether more images would help."""
-    from cnncodes.advice.sentences import learning_text
+    from cnncodes.advice.facts import learning_text
 
     for note in result.notes:
         reporter.note(f"note: {note}")

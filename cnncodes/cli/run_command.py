@@ -60,8 +60,15 @@ def run(
 
         cnncodes run photos/ -o out --try all
     """
-    from cnncodes.advice.finished import begun_with, finished_run, keep_mark, weights_mark
-    from cnncodes.advice.run_record import RunOrder, check_outside, finished_on
+    from cnncodes.advice.run_folder import (
+        begun_with,
+        check_outside,
+        finished_on,
+        finished_run,
+        keep_mark,
+        weights_mark,
+    )
+    from cnncodes.advice.run_record import RunOrder
 
     check_outside(data, output)
     if dry_run and try_ is not None:
@@ -89,7 +96,7 @@ def run(
     report = finished_run(catalog, mark, output, order) if shown else None
     if report is None:
         from cnncodes.advice import plan_run
-        from cnncodes.advice.run_order import follow_order
+        from cnncodes.advice.steps import follow_order
 
         loaded = None if start is None else load_weights(reporter, start, model)
         with reporter.steps() as progress:
@@ -181,7 +188,7 @@ def _teller(reporter: Reporter) -> Callable[[str, Any], None]:
 
 def _print_recipe(say: Callable[[str], None], plan: RunPlan | RunReport, most: int | None = None) -> None:
     """The recipe and why, a sentence for each reason; the figures are on the page and in report.json."""
-    from cnncodes.advice.sentences import reason_of
+    from cnncodes.advice.facts import reason_of
 
     by = "advised" if plan.chosen_by == "advice" else "requested"
     say(f"recipe: {one_line(plan.recipe)} ({by}): {one_line(plan.summary)}")
@@ -236,7 +243,7 @@ def _draw(report: RunReport) -> None:
 
 def _write_page(reporter: Reporter, report: RunReport, machine: Machine, seed: int) -> str | None:
     """Path of the run's page, which is written if it is not there yet. The run is complete without it: a failure is a warning."""
-    from cnncodes.advice.run_record import PAGE, page_is_current
+    from cnncodes.advice.run_folder import PAGE, page_is_current
 
     folder = Path(report.folder)
     if page_is_current(folder):
@@ -263,7 +270,7 @@ def _write_page(reporter: Reporter, report: RunReport, machine: Machine, seed: i
 
 def _print(reporter: Reporter, report: RunReport, already: bool) -> None:
     """The result first, then what it rests on; ``already`` where all of it was done before."""
-    from cnncodes.advice.sentences import finding_text, note_text
+    from cnncodes.advice.facts import finding_text, note_text
 
     if found := report.evaluation:
         reporter.result(f"accuracy {accuracy_text(found, f' on {found.n:,} test images')}")

@@ -190,7 +190,7 @@ def draw_rows(
     same : int64 ndarray [N], optional
         As :func:`cnncodes.images.digests.identical_files` gives it, which is the default: every command can know it.
     near : int64 ndarray [N], optional
-        Groups of images that are copies of each other, exact or nearly (:func:`cnncodes.advice.copies.groups_of`). They
+        Groups of images that are copies of each other, exact or nearly (:func:`cnncodes.advice.findings.groups_of`). They
         are brought to one side after the draw, which stays the same for all other images.
 
     Returns

@@ -1,6 +1,6 @@
 """The public names of this room, and where each lives."""
 
-from cnncodes.advice.run_record import PAGE, page_is_current
+from cnncodes.advice.run_folder import PAGE, page_is_current
 from cnncodes.page.exploring import Exploration, explore
 from cnncodes.page.gallery import write_gallery
 from cnncodes.page.gather import read_run

@@ -14,8 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.advice.copies import MOST_COMPARED, groups_of, near_pairs, pairs_of
-from cnncodes.advice.strays import LEAST_IMAGES, NEIGHBOURS, at_most, unusually_far
+from cnncodes.advice.findings import (
+    LEAST_IMAGES,
+    MOST_COMPARED,
+    NEIGHBOURS,
+    at_most,
+    groups_of,
+    near_pairs,
+    pairs_of,
+    unusually_far,
+)
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.codes import CodesFile, plan_extraction, run_extraction
 from cnncodes.codes.file import DONE

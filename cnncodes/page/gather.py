@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from cnncodes.advice.comparing import read_tried
 from cnncodes.advice.facts import Case, Finding
-from cnncodes.advice.finished import find_files, read_records, read_split
-from cnncodes.advice.run_record import MODEL, PREDICTIONS, SPLIT, RunReport
-from cnncodes.advice.run_report import test_rows
+from cnncodes.advice.run_folder import find_files, read_records, read_split
+from cnncodes.advice.run_record import MODEL, PREDICTIONS, SPLIT, RunReport, test_rows
 from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.codes.search import nearest
 from cnncodes.core.compute import Compute, Progress, no_progress

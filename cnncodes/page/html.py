@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cnncodes.advice.finished import read_records, read_split
-from cnncodes.advice.run_record import PAGE, PREDICTIONS, SPLIT
-from cnncodes.advice.sentences import finding_text, note_text, reason_of
+from cnncodes.advice.facts import finding_text, note_text, reason_of
+from cnncodes.advice.run_folder import PAGE, read_records, read_split
+from cnncodes.advice.run_record import PREDICTIONS, SPLIT
 from cnncodes.core.compute import Progress
 from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError
 from cnncodes.core.files import parse_toml, reading

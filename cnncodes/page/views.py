@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.advice.evidence import Evidence
-from cnncodes.advice.sentences import case_text, finding_text
+from cnncodes.advice.facts import case_text, finding_text
 from cnncodes.evaluation import Evaluation
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.page.images import one_file

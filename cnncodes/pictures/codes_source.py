@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cnncodes.advice.run_record import MODEL, NOTE, SPLIT
+from cnncodes.advice.run_folder import NOTE
+from cnncodes.advice.run_record import MODEL, SPLIT
 from cnncodes.codes import CodesFile
 from cnncodes.codes.export import deepest
 from cnncodes.codes.file import DONE
@@ -209,7 +210,7 @@ def images_for(data: Data, weights: PathLike | None = None) -> tuple[Catalog, Pa
         )
     if kind != "run":
         return read_catalog(data), weights or "imagenet"
-    from cnncodes.advice.finished import find_files, read_records, read_split
+    from cnncodes.advice.run_folder import find_files, read_records, read_split
 
     if weights is not None:
         raise OptionError(
@@ -241,7 +242,7 @@ def _stored(data: Data, layer: str | None) -> CodesSource | None:
         return CodesSource.of(one, layer)
     if kind != "run":
         return None
-    from cnncodes.advice.finished import read_records
+    from cnncodes.advice.run_folder import read_records
 
     report, _ = read_records(one)
     path, asked = one / report.files.get("codes", "-"), layer or load_model(one / MODEL).stage

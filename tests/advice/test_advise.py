@@ -14,12 +14,11 @@ import pytest
 from advice_tools import PATTERNS, draw_stripes, striped, tiny, tiny_weights
 
 from cnncodes.advice import Advice, advise, load_recipe
-from cnncodes.advice.copies import groups_of, near_pairs
-from cnncodes.advice.decision import expected_seconds
+from cnncodes.advice.decision import Verdict, decide, expected_seconds
 from cnncodes.advice.evidence import Evidence, judge, measure_size
-from cnncodes.advice.reasons import Verdict, decide
+from cnncodes.advice.facts import case_text, finding_text, reason_of
+from cnncodes.advice.findings import groups_of, near_pairs
 from cnncodes.advice.sample import Sample, average_pool, draw_sample, pooled_side
-from cnncodes.advice.sentences import case_text, finding_text, reason_of
 from cnncodes.advice.thresholds import SHIPPED, load_thresholds
 from cnncodes.cli import main
 from cnncodes.core.errors import HeadError, OptionError

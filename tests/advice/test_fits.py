@@ -11,8 +11,8 @@ import pytest
 from advice_tools import tiny_weights
 
 from cnncodes.advice import Advice, RunOrder, advise, load_recipe, run
-from cnncodes.advice.finished import finished_run, weights_mark
-from cnncodes.advice.sentences import reason_of
+from cnncodes.advice.facts import reason_of
+from cnncodes.advice.run_folder import finished_run, weights_mark
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile
 from cnncodes.core.errors import ResumeError

@@ -16,11 +16,11 @@ from advice_tools import draw_stripes, tiny_weights
 from made_codes import write_codes
 from PIL import Image
 
-from cnncodes.advice import sources
-from cnncodes.advice.draws import check_shots, draw, find_pool
+from cnncodes.advice import probe_data as sources
+from cnncodes.advice.facts import learning_text
+from cnncodes.advice.probe_data import Protocol, check_shots, draw, find_pool
 from cnncodes.advice.probe_result import Probe, ProbeResult
 from cnncodes.advice.probing import mean_per_class, probe
-from cnncodes.advice.sentences import learning_text
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, CodesFileError, HeadError, OptionError
 from cnncodes.heads import split_rows
@@ -53,8 +53,9 @@ def catalog_of(counts, splits=None):
 
 
 def drawn(catalog, shots, repeats=3, limit=2000, seed=0):
-    pool = find_pool(catalog, np.ones(len(catalog), bool), shots, repeats, limit, seed)
-    return pool, *draw(catalog.labels, catalog.classes, pool, shots, repeats, seed)
+    protocol = Protocol(shots, repeats, limit, seed)
+    pool = find_pool(catalog, np.ones(len(catalog), bool), protocol)
+    return pool, *draw(catalog.labels, catalog.classes, pool, protocol)
 
 
 # --- which images --------------------------------------------------------------------------------------------

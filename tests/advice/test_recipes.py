@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from cnncodes.advice import Recipe, RecipeError, find_recipe, load_recipe, plain_recipe, recipe_files
 from cnncodes.advice.recipe import toml_value
-from cnncodes.advice.recipe_check import key_lines
-from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, sections
+from cnncodes.advice.recipe_schema import ExtractSettings, HeadSettings, key_lines, sections
 from cnncodes.cli import main
 from cnncodes.codes import extract
 from cnncodes.core.errors import CnnCodesError, OptionError

@@ -25,10 +25,10 @@ from cnncodes import training
 from cnncodes.advice import RunReport, advise, plan_run, probe, run, steps
 from cnncodes.advice.comparing import suitable
 from cnncodes.advice.division import draw_division, for_training, grown_division, own_division
-from cnncodes.advice.draws import find_pool
 from cnncodes.advice.evidence import measure_size
 from cnncodes.advice.facts import Fact
-from cnncodes.advice.run_record import finished_on, remove_run
+from cnncodes.advice.probe_data import Protocol, find_pool
+from cnncodes.advice.run_folder import finished_on, remove_run
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract
 from cnncodes.core.errors import (
@@ -141,7 +141,7 @@ def test_every_command_tests_on_the_same_images(stripes, weights, tmp_path) -> N
     assert fitted == advised.record(catalog) and fitted["kind"] == "drawn" and fitted["test"] == 9
     task = choose_task(catalog, Preprocessing(), "auto", seed=0)
     assert task.split.test.tolist() == advised.test.tolist()
-    pool = find_pool(catalog, np.ones(len(catalog), bool), (2,), 1, 2000, 0)
+    pool = find_pool(catalog, np.ones(len(catalog), bool), Protocol((2,)))
     assert pool.test.tolist() == advised.test.tolist()
 
     probed = probe(catalog, weights, layers="fc7", shots=(2,), repeats=1)

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from cnncodes.advice.facts import Case, Fact, Finding, upgraded
-from cnncodes.advice.sentences import FINDINGS, NOTES, REASONS, case_text, finding_text, note_text, reason_of
+from cnncodes.advice.facts import (
+    FINDINGS,
+    NOTES,
+    REASONS,
+    Case,
+    Fact,
+    Finding,
+    case_text,
+    finding_text,
+    note_text,
+    reason_of,
+    upgraded,
+)
 from cnncodes.core.records import from_value
 
 VALUES = {

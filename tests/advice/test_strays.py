@@ -9,8 +9,8 @@ from advice_tools import draw_stripes, tiny_weights
 from PIL import Image
 
 from cnncodes.advice import Strays, advise, find_strays
-from cnncodes.advice.sentences import finding_text, stray_text
-from cnncodes.advice.strays import (
+from cnncodes.advice.facts import finding_text, stray_text
+from cnncodes.advice.findings import (
     NEIGHBOURS,
     at_most,
     contradicted,

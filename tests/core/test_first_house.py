@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cnncodes.advice import Advice, RunReport, load_recipe
-from cnncodes.advice.finished import read_records, read_split
 from cnncodes.advice.probe_result import ProbeResult
+from cnncodes.advice.run_folder import read_records, read_split
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile
 from cnncodes.heads import load_model

@@ -12,9 +12,9 @@ import pytest
 
 from cnncodes.advice import Advice, RunReport
 from cnncodes.advice.division import Division, read_division, write_division
+from cnncodes.advice.findings import Strays
 from cnncodes.advice.probe_result import ProbeResult
-from cnncodes.advice.run_record import KIND, NOTE, RunNote, recipe_differences
-from cnncodes.advice.strays import Strays
+from cnncodes.advice.run_folder import KIND, NOTE, RunNote, recipe_differences
 from cnncodes.codes import ExtractionSettings
 from cnncodes.core.errors import CatalogError, CnnCodesError, OutputExistsError, ResumeError
 from cnncodes.core.records import from_json

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cnncodes.advice import load_recipe
-from cnncodes.advice.run_record import finished_on
+from cnncodes.advice.run_folder import finished_on
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile

@@ -62,7 +62,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "rich": {"cli": {"console"}},
     # Arrays are the language between rooms.
     "numpy": {room: {"*"} for room in ROOMS if room != "cli"},
-    "scipy": {"heads": {"*"}, "advice": {"copies", "probe_result"}, "pictures": {"map"}},
+    "scipy": {"heads": {"*"}, "advice": {"findings", "probe_result"}, "pictures": {"map"}},
 }
 DISTRIBUTION = {
     "PIL": "Pillow",

@@ -26,7 +26,7 @@ from finished_runs import (
 
 from cnncodes.advice import Finding
 from cnncodes.advice import run as follow
-from cnncodes.advice.sentences import reason_of
+from cnncodes.advice.facts import reason_of
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.evaluation import Predictions, verdicts
@@ -353,7 +353,7 @@ def test_report_on_the_command_line(linear, tmp_path, capsys) -> None:
 
 def test_run_ends_with_its_page_and_survives_one_that_fails(tmp_path, capsys, monkeypatch) -> None:
     report = finished_run(tmp_path)
-    monkeypatch.setattr("cnncodes.advice.run_order.follow_order", lambda *_, **__: report)
+    monkeypatch.setattr("cnncodes.advice.steps.follow_order", lambda *_, **__: report)
 
     def fails(*_, **__):  # type: ignore[no-untyped-def]
         raise RuntimeError("no ink")

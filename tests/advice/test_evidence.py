@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnncodes.advice.quick_probes import (
+from cnncodes.advice.evidence import (
     calibrated,
     centred,
     kernel_of,
