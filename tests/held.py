@@ -14,7 +14,7 @@ from typing import Any
 from cnncodes.cli import main
 from cnncodes.codes.rows import RowWriter
 
-left, write = int(sys.argv[1]), RowWriter.write
+left, mark = int(sys.argv[1]), RowWriter.mark
 
 
 def held(writer: RowWriter, *arguments: Any) -> None:
@@ -25,11 +25,11 @@ def held(writer: RowWriter, *arguments: Any) -> None:
         while True:  # not one long sleep: a signal just before it would be noticed after it only
             time.sleep(0.1)
     left -= 1
-    write(writer, *arguments)
+    mark(writer, *arguments)
 
 
 if __name__ == "__main__":  # not in the worker processes that the command starts
     # A suite that was started in the background ignores Ctrl-C, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    RowWriter.write = held  # type: ignore[method-assign]
+    RowWriter.mark = held  # type: ignore[method-assign]
     sys.exit(main(sys.argv[2:]))

@@ -288,6 +288,9 @@ def advise(
     thresholds: str | os.PathLike[str] | None = None,
     device: str = "auto",
     workers: int | None = None,
+    processes: int = 1,
+    ray: str | None = None,
+    gpus_per_worker: float | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     gathered: Gathered | None = None,
@@ -312,6 +315,8 @@ def advise(
     device : str, default "auto"
     workers : int, optional
         Decoding threads.
+    processes, ray, gpus_per_worker
+        As for :func:`cnncodes.codes.plan_extraction`.
     seed : int, default 0
     progress : callable(step, done, total, word), optional
     gathered : Gathered, optional
@@ -336,7 +341,9 @@ def advise(
     weights, numbers = load_weights(weights), load_thresholds(thresholds)
     weights = weights if fit is None else with_fit(weights, fit)
     size, rows = measure_size(catalog, split, seed)
-    compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
+    compute = Compute(
+        device, workers, processes, ray, seed=seed, progress=progress or no_progress, gpus_per_worker=gpus_per_worker
+    )  # fmt: skip
     sample = extract_sample(catalog, rows, weights, images, compute, gathered)
     verdict = decide(judge(sample, size), numbers)
     fits = _padded(catalog, weights, sample, verdict, compute) if fit is None else None

@@ -20,7 +20,7 @@ from cnncodes.advice.facts import changed_text, grown_text
 from cnncodes.advice.run_folder import BEFORE, RunNote, read_split
 from cnncodes.advice.run_record import CODES, REPORT, SPLIT
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.reuse import known_digests
+from cnncodes.codes.planning import Files, known_digests
 from cnncodes.core.errors import CatalogError, CnnCodesError, ResumeError
 from cnncodes.core.files import LARGEST_TEXT, read_text
 from cnncodes.core.outputs import replacing
@@ -216,7 +216,7 @@ def known_images(folder: Path, catalog: Catalog, prefix: str = "") -> Known | No
     codes = folder / f"{prefix}{CODES}"
     if codes.exists():
         with CodesFile(codes) as file:
-            digests, found = file.digests(), known_digests(file, catalog, *stat_files(catalog))
+            digests, found = file.digests(), known_digests(file, catalog, Files(*stat_files(catalog)))
             same_rows = _same_names(earlier.names, file.catalog.names)
         if same_rows:  # not where a later run was cut off after it had begun other codes
             there[(there >= 0) & (digests[there] != 0) & (found != digests[there])] = -1  # another picture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cnncodes.cli import options
 from cnncodes.cli.arguments import check_folder, load_weights, parse_split
 from cnncodes.cli.console import Reporter, plain
-from cnncodes.cli.groups import Machine, Reading
+from cnncodes.cli.groups import Cluster, Reading
 from cnncodes.cli.results import say_seen
 from cnncodes.core.words import duration, one_line, percent
 
@@ -33,7 +33,7 @@ def advise(
     thresholds: options.ThresholdsFile = None,
     verbose: options.Verbose = False,
     *,
-    machine: Machine,
+    machine: Cluster,
     reading: Reading,
     reporter: Reporter,
 ) -> None:

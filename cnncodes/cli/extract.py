@@ -33,6 +33,7 @@ def extract(
     like: options.Like = None,
     from_: options.From = None,
     shard: options.Shard = None,
+    write: options.Write = "central",
     dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
@@ -72,7 +73,7 @@ def extract(
         catalog, output, load_weights(weights, network=model), layers=layers, fit=fit, crops=crops, pool=pool,
         precision=precision, dtype=dtype, decoding=decoding, batch_size=batch_size, overwrite=overwrite,
         strict=strict, retry=retry, limit=limit, like=settings, shard=shard, reuse=from_,
-        **vars(machine),
+        write=write, **vars(machine),
     )  # fmt: skip
     if len(plan.catalog) < len(catalog):
         reporter.note(f"{len(plan.catalog):,} of them are used")

@@ -73,3 +73,4 @@ class Cluster(Machine):
 
     processes: options.Processes = 1
     ray: options.Ray = None
+    gpus_per_worker: options.GpusPerWorker = None

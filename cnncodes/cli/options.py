@@ -169,6 +169,10 @@ Processes = Annotated[int, option("--processes", "N", more=True, least=1, text=
     "Worker processes that decode and compute, each with its share of the threads.")]
 Ray = Annotated[str | None, option("--ray", "ADDRESS", more=True, text=
     "Compute on a Ray cluster: its address, auto (RAY_ADDRESS, or one that runs here), or local (a new one).")]
+GpusPerWorker = Annotated[float | None, option("--gpus-per-worker", "X", more=True, text=
+    "GPUs of each worker on Ray, also a part such as 0.5. [default: 1 where the cluster has GPUs]")]
+Write = Annotated[str, option("--write", "HOW", more=True, text=
+    "central (this process writes all codes) or in-place (workers of --processes and --ray write into the file, which they must see).")]
 FitRay = Annotated[str | None, option("--ray", "ADDRESS", more=True, text=
     "Fit layers on a Ray cluster, --workers cores each: its address, auto, or local (a new one).")]
 FitDevice = Annotated[str, option("--device", "DEVICE", "Where blocks of codes are computed, as for extract.", more=True)]
@@ -200,7 +204,7 @@ Pool = Annotated[str | None, option("--pool", "HOW",
     "[default: none; mean for a torchvision or timm layer with over 20,000 numbers]")]
 Dtype = Annotated[str, option("--dtype", "DTYPE", "Type of the stored codes: float32 or float16 (half the size).", more=True)]
 Decoding = Annotated[str | None, option("--decoding", "HOW", more=True, text=
-    "exact, box (resizes only the crop, at most one grey level off) or reduced (large JPEGs at a smaller scale). "
+    "exact, box (resizes only the crop, at most one grey level off), reduced (large JPEGs at a smaller scale) or gpu (JPEGs by CUDA). "
     "[default: as recorded with the weights]")]
 Limit = Annotated[int | None, option("--limit", "N", "Use only N images, evenly spread over the catalog.", more=True, least=1)]
 From = Annotated[str | None, option("--from", "CODES", more=True, text=

@@ -12,7 +12,7 @@ import os
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes.codes import file as codes_file
-from cnncodes.codes.planning import Plan, pending_batches, plan_extraction
-from cnncodes.codes.reuse import copy_known
-from cnncodes.codes.rows import RowWriter, reserve
+from cnncodes.codes.planning import Plan, copy_known, pending_batches, plan_extraction
+from cnncodes.codes.rows import RowWriter, in_place, reserve
 from cnncodes.codes.shards import write_shard
-from cnncodes.codes.stream import Block, Work, stream
+from cnncodes.codes.stream import Block, Work, executor_of, into, stream
 from cnncodes.codes.structure import create, layout
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CodesFileError, ImageError, OutputBusyError
@@ -109,57 +108,44 @@ def run_extraction(
             plan.output, 0, len(plan.catalog), plan.device.is_cpu, size, unreadable=unreadable
         )
     started = time.perf_counter()
-    with locked(plan.output):
+    work = Work(batch_size=plan.settings.batch_size)
+    done = bad = 0
+    notes: dict[str, tuple[str, ...]] = {}
+    seen = array("f")
+    with locked(plan.output), ExitStack() as stack:
         _make_ready(plan)
-        with codes_file.CodesFile(plan.output) as codes_there:
-            wanted = codes_there.state == codes_file.PENDING
-        work = Work(batch_size=plan.settings.batch_size)
-        done = bad = 0
-        notes: dict[str, tuple[str, ...]] = {}
-        seen = array("f")
-        settings = replace(plan.settings, stages=tuple(dict.fromkeys((*plan.settings.stages, *also))))
+        with codes_file.CodesFile(plan.output) as codes:
+            wanted = codes.state == codes_file.PENDING  # what is done already is left as it is
+        executor = executor_of(plan.compute)
+        if plan.in_place:
+            executor = into(executor, stack.enter_context(in_place(plan.output, wanted)))
+        stages = plan.settings.stages
         blocks = stream(
-            plan.catalog, plan.weights, settings, plan.compute, blocks=plan.pending, work=work, pixels=take is not None
+            plan.catalog, plan.weights, replace(plan.settings, stages=tuple(dict.fromkeys((*stages, *also)))),
+            plan.compute, blocks=plan.pending, executor=executor, work=work, pixels=take is not None,
         )  # fmt: skip
-        with closing(RowWriter(plan.output, layout(plan.output))) as writer, closing(blocks) as computed:  # type: ignore[type-var]
-            for batch in computed:
-                if take is not None:
-                    take(batch)
-                rows = [row for row in batch.rows if wanted[row]]  # what is done already is left as it is
-                problems = {row: reason for row, reason in batch.problems.items() if wanted[row]}
-                if plan.strict and problems:
-                    row, reason = next(iter(problems.items()))
-                    raise ImageError(
-                        f"'{plan.catalog.names[row]}' cannot be read: {reason}.",
-                        "Repair or remove it, or leave out --strict to list such images at the end.",
-                    )
-                notes |= {plan.catalog.names[row]: batch.notes[row] for row in rows if row in batch.notes}
-                seen.extend(batch.seen[batch.readable])
-                _write(writer, plan.settings.stages, batch, rows)
-                done, bad = done + len(batch.rows), bad + len(problems)
-                progress("extracting", done, plan.images, f"{bad:,} unreadable" if bad else "")
+        writer = stack.enter_context(closing(RowWriter(plan.output, layout(plan.output))))
+        for block in stack.enter_context(closing(blocks)):  # type: ignore[type-var]
+            if take is not None:
+                take(block)
+            problems = {row: reason for row, reason in block.problems.items() if wanted[row]}
+            if plan.strict and problems:
+                row, reason = next(iter(problems.items()))
+                raise ImageError(
+                    f"'{plan.catalog.names[row]}' cannot be read: {reason}.",
+                    "Repair or remove it, or leave out --strict to list such images at the end.",
+                )
+            notes |= {plan.catalog.names[row]: kinds for row, kinds in block.notes.items() if wanted[row]}
+            seen.extend(block.seen[block.readable])
+            writer.write_block(block, stages, wanted)
+            done, bad = done + len(block.rows), bad + len(problems)
+            progress("extracting", done, plan.images, f"{bad:,} unreadable" if bad else "")
     copied = 0 if plan.known is None else len(plan.known.rows)
     resumed, seconds = len(plan.catalog) - done - copied, time.perf_counter() - started
     return ExtractionResult(
         plan.output, done, resumed, plan.device.is_cpu, copied=copied, seconds=seconds,
         unreadable=_problems(plan.output), notes=notes, seen=float(np.median(seen)) if seen else None, **vars(work),
     )  # fmt: skip
-
-
-def _write(writer: RowWriter, stages: Sequence[str], batch: Block, rows: Sequence[int]) -> None:
-    """Write some stages of some rows of a batch, those side by side together.
-
-    An image that was read before may be out of reach now: its codes must not be lost for another's sake.
-    """
-    there = np.asarray(batch.rows)
-    places = np.flatnonzero(np.isin(there, rows))
-    for run in np.split(places, np.flatnonzero(np.diff(there[places]) > 1) + 1):
-        if len(run):
-            part = slice(int(run[0]), int(run[-1]) + 1)
-            first, last = int(there[run[0]]), int(there[run[-1]])
-            problems = {row: reason for row, reason in batch.problems.items() if first <= row <= last}
-            layers = {stage: batch.codes[stage][part] for stage in stages}
-            writer.write(first, layers, problems, batch.digests[part])
 
 
 def _problems(path: Path) -> dict[str, str]:
@@ -225,8 +211,8 @@ def _try_again(plan: Plan) -> None:
         images["state"][rows] = np.full(len(rows), codes_file.PENDING, np.uint8)
         images["problem"][rows] = np.zeros(len(rows), images["problem"].dtype)
         file.flush()
-        images["size"][rows] = plan.size[rows]
-        images["mtime"][rows] = plan.mtime[rows]
+        images["size"][rows] = plan.files.size[rows]
+        images["mtime"][rows] = plan.files.mtime[rows]
 
 
 def _create(plan: Plan) -> None:
@@ -236,7 +222,7 @@ def _create(plan: Plan) -> None:
     remove_partials(plan.output.parent, glob.escape(plan.output.name))
     seen = (*plan.weights.seen, *plan.weights.watched)  # both had a part in the weights
     with replacing(plan.output, overwrite=True, error=CodesFileError) as whole:
-        create(whole, plan.catalog, plan.settings, provenance, plan.size, plan.mtime, seen)
+        create(whole, plan.catalog, plan.settings, provenance, plan.files.size, plan.files.mtime, seen)
         if plan.shard is not None:
             write_shard(whole, plan.shard)
         reserve(whole)

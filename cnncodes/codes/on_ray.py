@@ -1,4 +1,4 @@
-"""The executor on Ray: every block is a task of a cluster, which tries it again elsewhere when its worker or machine is gone."""
+"""The executor on Ray: actors that hold the network; a block whose actor or machine is gone is computed by another one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,48 +18,204 @@ from cnncodes.codes.stream import Block, Part, Task, Work
 from cnncodes.core.errors import DependencyError, OptionError, WorkerError
 from cnncodes.core.files import reason_of
 
+if TYPE_CHECKING:
+    from cnncodes.codes.compute import Device
+
 TRIES = 3  # of a block whose worker has ended, after the first
+LOG = "/tmp/ray/session_latest/logs"
+AHEAD = 2  # blocks that an actor has: one is sent while the other is computed
 
 
 @dataclass(frozen=True)
 class OnRay:
-    """Executor: the blocks are tasks of a Ray cluster, one core each, or one GPU where the task's device is one.
+    """Executor: the blocks are computed by actors of a Ray cluster, which read the images by the paths that they have here.
 
-    The workers read the images by the paths that they have here. The address of a cluster is ``host:6379`` or
-    ``ray://host:10001``. "auto" is that of ``RAY_ADDRESS``, else of a cluster that runs on this machine. "local" starts one for
-    these blocks, which nothing outside of this machine can reach.
+    The address of a cluster is ``host:6379`` or ``ray://host:10001``. "auto" is that of ``RAY_ADDRESS``, else of a cluster that runs on
+    this machine. "local" starts one for these blocks, which nothing outside of this machine can reach.
     """
 
     address: str = "auto"
+    gpus: float | None = None  # of an actor; None: 1 where the cluster has any and the device is not the CPU
+    device: str = "auto"  # as it was asked for
+    workers: int | None = None  # decoding threads of an actor with a GPU
+
+    def __post_init__(self) -> None:
+        gpus = self.gpus
+        if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+            raise OptionError(
+                f"{gpus:g} GPUs for each worker are not possible.",
+                "Use 0, a part of one such as 0.5, or a whole number.",
+            )
+        if gpus is not None and (
+            gpus > 0 if self.device == "cpu" else gpus == 0 and self.device.startswith("cuda")
+        ):
+            raise OptionError(
+                f"workers with {gpus:g} GPUs cannot use the device '{self.device}'.",
+                "Leave out --device or --gpus-per-worker.",
+            )
 
     def __call__(self, task: Task) -> Iterator[Block]:
         """The task's blocks in their order; a bounded number of them is ahead of the caller."""
         with _connected(self.address) as ray:
-            device = task.device
-            gpus, kind, threads = (0, "CPU", 1) if device.is_cpu else (1, "GPU", task.workers)
-            name = "cuda:0" if device.is_cuda else device.torch_name  # a worker sees no GPU but its own
-            own = replace(device, torch_name=name, cores=1)
-            there = [ray.put(replace(task.without_images(), device=own, workers=threads))]
-            compute = ray.remote(
-                num_cpus=threads, num_gpus=gpus, max_calls=0, max_retries=TRIES, scheduling_strategy="SPREAD"
-            )(_compute)
-            blocks = iter(task.blocks)
-            waiting: deque[tuple[Part, Any]] = deque()
-            while True:
-                ahead = 2 * max(1, int(ray.cluster_resources().get(kind, 0)))
-                for rows in blocks:
-                    part = task.part([rows])
-                    waiting.append((part, compute.remote(there, part)))
-                    if len(waiting) >= ahead:
-                        break
-                if not waiting:
-                    return
-                part, reference = waiting.popleft()
-                block, work = _result(ray, reference, f"the images from row {part.rows[0][0]:,} on")
-                # Arrays from Ray's store cannot be written.
-                codes = {stage: np.array(values) for stage, values in block.codes.items()}
-                task.work.add(work)
-                yield replace(block, codes=codes)
+            actors = _Actors(ray, self, task)
+            blocks, waiting = iter(task.blocks), deque[_Sent]()
+            try:
+                while True:
+                    ahead = AHEAD * max(1, actors.grow(len(task.blocks)))
+                    for rows in islice(blocks, max(0, ahead - len(waiting))):
+                        waiting.append(_Sent(task.part([rows])))
+                        actors.send(waiting[-1])
+                    if not waiting:
+                        return
+                    if (found := waiting[0].found) is None:
+                        actors.step()
+                        continue
+                    waiting.popleft()
+                    block, work = found
+                    # Arrays from Ray's store cannot be written.
+                    codes = {stage: np.array(values) for stage, values in block.codes.items()}
+                    task.work.add(work)
+                    yield replace(block, codes=codes)
+            finally:
+                actors.end()
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What an actor takes of a machine."""
+
+    cpus: int
+    gpus: float
+    device: str  # torch's name of its device: an actor sees no GPU but its own
+    most: int  # actors that the machines have room for
+
+    @classmethod
+    def of(cls, asked: OnRay, device: Device, nodes: Sequence[dict[str, Any]]) -> _Share:
+        """On a GPU an actor takes so many cores as decoding threads were asked for, else its part of a machine's; on a CPU one."""
+        machines = [node["Resources"] for node in nodes if node["Alive"]]
+        there = any(machine.get("GPU") for machine in machines)
+        gpus = (
+            asked.gpus
+            if asked.gpus is not None
+            else float(asked.device != "cpu" and (there or device.is_cuda))
+        )
+        if not gpus:
+            name = "cpu" if device.is_cuda else device.torch_name
+            return cls(1, 0, name, sum(int(machine.get("CPU", 0)) for machine in machines))
+        rooms = [int(machine["GPU"] / gpus) for machine in machines if machine.get("GPU", 0) >= gpus]
+        cores = [machine.get("CPU", 1) for machine in machines if machine.get("GPU", 0) >= gpus]
+        share = min((int(count / room) for count, room in zip(cores, rooms, strict=True)), default=1)
+        return cls(asked.workers or max(1, share), gpus, "cuda:0", sum(rooms))
+
+
+@dataclass(eq=False)
+class _Sent:
+    """A block on its way."""
+
+    part: Part
+    tries: int = 0
+    found: tuple[Block, Work] | None = None
+
+
+class _Actors:
+    """Actors of a cluster with the blocks that they have. Only those that have begun get any: the others may wait for a machine."""
+
+    def __init__(self, ray: Any, asked: OnRay, task: Task) -> None:
+        self._ray, self._asked, self._device = ray, asked, task.device
+        share = _Share.of(asked, task.device, ray.nodes())
+        self._task = ray.put(replace(task.without_images(), workers=share.cpus))
+        self._name = share.device
+        self._actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, scheduling_strategy="SPREAD")(
+            _Actor
+        )
+        self._beginning: dict[Any, Any] = {}  # reference of an actor's first answer: the actor
+        self._there: dict[Any, deque[tuple[Any, _Sent]]] = {}  # actor: references of results and their blocks
+        self._left: deque[_Sent] = deque()
+        self._failed = 0  # actors in succession that ended before they had begun
+
+    def grow(self, blocks: int) -> int:
+        """Start actors for all the room that there is now; returns how many have begun.
+
+        One more waits for room: a cluster that grows adds a machine for it.
+        """
+        most = _Share.of(self._asked, self._device, self._ray.nodes()).most
+        for _ in range(len(self._beginning) + len(self._there), min(blocks, most + 1)):
+            actor = self._actor.remote(self._task, self._name)
+            self._beginning[actor.begin.remote()] = actor
+        return len(self._there)
+
+    def send(self, sent: _Sent) -> None:
+        """Have a block computed by the next actor that has room for it."""
+        self._left.append(sent)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._left and self._there:
+            actor = min(self._there, key=lambda actor: len(self._there[actor]))
+            if len(self._there[actor]) >= AHEAD:
+                return
+            sent = self._left.popleft()
+            self._there[actor].append((actor.compute.remote(sent.part), sent))
+
+    def step(self) -> None:
+        """Wait until an actor has begun or computed a block; blocks of one that has ended go to others."""
+        heads = {queue[0][0]: actor for actor, queue in self._there.items() if queue}
+        (done, *_), _ = self._ray.wait([*self._beginning, *heads])
+        if (actor := self._beginning.pop(done, None)) is not None:
+            self._begun(done, actor)
+        else:
+            self._computed(heads[done])
+        self._hand_out()
+
+    def _begun(self, reference: Any, actor: Any) -> None:
+        try:
+            self._ray.get(reference)
+            self._there[actor], self._failed = deque(), 0
+        except self._ray.exceptions.RayError as error:
+            self._failed += 1
+            if self._failed > TRIES:
+                raise WorkerError(
+                    f"the workers on Ray ended before they could begin ({type(error).__name__}).",
+                    f"Look whether all machines have this version of cnncodes, at their memory, and at Ray's log ({LOG}).",
+                ) from None
+
+    def _computed(self, actor: Any) -> None:
+        """Take the result of an actor's first block. If it has ended, that block ended it: it gets another try, and the others are sent anew."""
+        (reference, sent), *others = queue = self._there[actor]
+        queue.popleft()
+        try:
+            sent.found = _result(self._ray, reference, sent.part)
+        except WorkerError:
+            sent.tries += 1
+            if sent.tries > TRIES:
+                raise
+            self._left.extendleft(reversed([sent, *(other for _, other in others)]))
+            del self._there[actor]
+            self._ray.kill(actor)
+
+    def end(self) -> None:
+        """End all actors, in the middle of their work."""
+        for actor in [*self._beginning.values(), *self._there]:
+            self._ray.kill(actor)
+
+
+class _Actor:
+    """What runs in a cluster: the network is opened with the first block and kept."""
+
+    def __init__(self, task: Task, device: str) -> None:
+        self._task, self._name = task, device
+
+    def begin(self) -> None:
+        """Answers when the actor is there."""
+
+    def compute(self, part: Part) -> tuple[Block, Work]:
+        from cnncodes.codes.compute import choose_device
+
+        if self._name:
+            self._task = replace(self._task, device=replace(choose_device(self._name), cores=1))
+            self._name = ""
+        (block,), work = self._task.compute(part)
+        return block, work
 
 
 def map_on_ray(
@@ -70,33 +227,19 @@ def map_on_ray(
     """
     with _connected(address) as ray:
         call = ray.remote(num_cpus=cores, max_retries=TRIES)(lambda item: function(item))
-        return [_result(ray, reference, "a part") for reference in [call.remote(item) for item in items]]
+        return [_result(ray, reference) for reference in [call.remote(item) for item in items]]
 
 
-def _compute(shared: list[Any], part: Part) -> tuple[Block, Work]:
-    """One block, in a worker of Ray, which keeps the network for the next one. The reference is in a list: Ray would fetch a bare one
-    anew for each block."""
-    import ray
-
-    if shared[0] not in _KEPT:
-        _KEPT.clear()
-        _KEPT[shared[0]] = ray.get(shared[0])
-    (block,), work = _KEPT[shared[0]].compute(part)
-    return block, work
-
-
-_KEPT: dict[Any, Task] = {}
-
-
-def _result(ray: Any, reference: Any, what: str) -> Any:
+def _result(ray: Any, reference: Any, part: Part | None = None) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:  # its workers, machines or the cluster itself
+        what = "a part" if part is None else f"the images from row {part.rows[0][0]:,} on"
         raise WorkerError(
             f"Ray could not compute {what}, in up to {TRIES + 1} tries ({type(error).__name__}).",
-            "Look at these images, at the memory of the workers and at Ray's log (/tmp/ray/session_latest/logs); "
+            f"Look at these images, at the memory of the workers and at Ray's log ({LOG}); "
             "the same command goes on with what is left.",
         ) from None
 

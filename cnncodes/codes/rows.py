@@ -9,16 +9,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnncodes.codes.file import DONE, UNREADABLE, open_for_writing
-from cnncodes.codes.structure import PROBLEM_BYTES, Layout
-from cnncodes.core.errors import CodesFileError, DiskFullError
+from cnncodes.codes.structure import PROBLEM_BYTES, Layout, layout
+from cnncodes.core.errors import CodesFileError, DiskFullError, OptionError
+from cnncodes.core.files import reason_of
+from cnncodes.core.outputs import PARTIAL
+
+if TYPE_CHECKING:
+    from cnncodes.codes.stream import Block
 
 SYNC_SECONDS = 2.0  # at most this much work is lost by a kill
 SYNC_BYTES = 256 * 2**20  # and at most this much waits for the disk
@@ -28,9 +38,9 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class PwriteRows:
     """Rows written with ``pwrite`` at the offsets that HDF5 reported. Several processes may write disjoint rows."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, flags: int = os.O_RDWR) -> None:
         self.layout = layout
-        self.descriptor = os.open(path, os.O_RDWR)
+        self.descriptor = os.open(path, flags)
 
     def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None:
         """Write the codes of consecutive rows from ``start``: ``[rows, ...]`` for each stage."""
@@ -112,6 +122,15 @@ class RowWriter:
         self._synced = time.monotonic()
         self._failed = False
 
+    def write_block(self, block: Block, stages: Sequence[str], wanted: np.ndarray) -> None:
+        """Write the wanted rows of a block; where a worker has written its codes (:class:`InPlace`), mark them only."""
+        for first, part, problems in runs(block, wanted):
+            if block.codes:
+                layers = {stage: block.codes[stage][part] for stage in stages}
+                self.write(first, layers, problems, block.digests[part])
+            else:
+                self.mark(first, part.stop - part.start, problems)
+
     def write(
         self, start: int, layers: Mapping[str, np.ndarray], problems: Mapping[int, str], digests: np.ndarray
     ) -> None:
@@ -119,16 +138,15 @@ class RowWriter:
 
         ``problems`` has the reason for each unreadable row of the file; its codes become NaN.
         """
-        count = len(next(iter(layers.values())))
-        states = np.full(count, DONE, dtype=np.uint8)
-        for row in problems:
-            states[row - start] = UNREADABLE
-            for values in layers.values():
-                values[row - start] = np.nan  # a reader that ignores the state must not learn from zeros
-        self._rows.write_layers(start, layers)
-        self._rows.write_digests(start, digests)
-        self._waiting.append((start, states, {row: short(reason) for row, reason in problems.items()}))
+        _put(self._rows, start, layers, problems, digests)
         self._waiting_bytes += sum(values.nbytes for values in layers.values())
+        self.mark(start, len(digests), problems)
+
+    def mark(self, start: int, count: int, problems: Mapping[int, str]) -> None:
+        """Call so many rows done with the next sync; their codes are written."""
+        states = np.full(count, DONE, dtype=np.uint8)
+        states[[row - start for row in problems]] = UNREADABLE
+        self._waiting.append((start, states, {row: short(reason) for row, reason in problems.items()}))
         if self._waiting_bytes > SYNC_BYTES or time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()
 
@@ -160,6 +178,81 @@ class RowWriter:
                 self._rows.sync()
         finally:
             self._rows.close()
+
+
+@dataclass(frozen=True, eq=False)
+class InPlace:
+    """Writes codes where they are computed: by workers that see the file. Their states are left to the one that has the lock.
+
+    The mark is a file beside it that is there as long as that one works: whoever does not see it would write into another file of
+    this name. Every write is on the disk when it ends, and no byte beside it is touched (``O_DSYNC``: NFS writes whole pages else).
+    """
+
+    path: Path
+    mark: Path
+    layout: Layout
+    wanted: np.ndarray  # bool [N]: rows without codes so far
+
+    @cached_property
+    def _rows(self) -> PwriteRows:
+        try:
+            if self.mark.exists():
+                return PwriteRows(self.path, self.layout, os.O_WRONLY | os.O_DSYNC)
+            problem = "it is not there"
+        except OSError as error:
+            problem = reason_of(error)
+        raise CodesFileError(
+            f"a worker on '{platform.node()}' cannot write into '{self.path}' of this command: {problem}.",
+            "Put the output into a folder that all workers share and may write to, or leave out --write in-place.",
+        )
+
+    def write(self, block: Block) -> Block:
+        """Write the wanted rows of a block; returns it without its codes."""
+        for first, part, problems in runs(block, self.wanted):
+            layers = {stage: block.codes[stage][part] for stage in self.layout.layers}
+            _put(self._rows, first, layers, problems, block.digests[part])
+        return replace(block, codes={})
+
+
+@contextlib.contextmanager
+def in_place(path: Path, wanted: np.ndarray) -> Iterator[InPlace]:
+    """The way for workers to write into a codes file, whose lock is held here."""
+    if not hasattr(os, "O_DSYNC"):
+        raise OptionError(
+            "this system cannot write into one file from several processes.", "Leave out --write in-place."
+        )
+    path = path.resolve()
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent) as mark:
+        yield InPlace(path, Path(mark.name), layout(path), wanted)
+
+
+def runs(block: Block, wanted: np.ndarray) -> Iterator[tuple[int, slice, dict[int, str]]]:
+    """The wanted rows of a block, those side by side together: the first row, their places in the block, and their problems.
+
+    An image that was read before may be out of reach now: its codes must not be lost for another's sake.
+    """
+    rows = np.asarray(block.rows)
+    places = np.flatnonzero(wanted[rows])
+    for run in np.split(places, np.flatnonzero(np.diff(rows[places]) > 1) + 1):
+        if len(run):
+            first, last = int(rows[run[0]]), int(rows[run[-1]])
+            problems = {row: reason for row, reason in block.problems.items() if first <= row <= last}
+            yield first, slice(int(run[0]), int(run[-1]) + 1), problems
+
+
+def _put(
+    rows: PwriteRows | Hdf5Rows,
+    start: int,
+    layers: Mapping[str, np.ndarray],
+    problems: Iterable[int],
+    digests: np.ndarray,
+) -> None:
+    """Write codes and digests of consecutive rows."""
+    for row in problems:
+        for values in layers.values():
+            values[row - start] = np.nan  # a reader that ignores the state must not learn from zeros
+    rows.write_layers(start, layers)
+    rows.write_digests(start, digests)
 
 
 def short(reason: str) -> bytes:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -12,14 +16,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.codes.pipeline import Pipeline
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size, default_pool
 from cnncodes.core.compute import Compute
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.loader import Batch, Loader
 from cnncodes.weights import Weights
 
 if TYPE_CHECKING:
     from cnncodes.codes.compute import Device, Encoder
+    from cnncodes.codes.device_decoding import DeviceDecoder
+    from cnncodes.codes.rows import InPlace
     from cnncodes.images.decode import Source
 
 
@@ -73,6 +79,7 @@ class Task:
     workers: int
     pixels: bool = False
     work: Work = field(default_factory=Work)
+    into: InPlace | None = None  # where worker processes write the codes; else the blocks bring them
 
     def part(self, blocks: Sequence[Sequence[int]]) -> Part:
         """Some of the blocks with their images alone: small enough to be sent to a worker."""
@@ -89,9 +96,10 @@ class Task:
         return replace(self, images=[], blocks=[], work=Work())
 
     def compute(self, part: Part) -> tuple[list[Block], Work]:
-        """The blocks of a part, computed in this process."""
+        """The blocks of a part, computed in this process, a worker."""
         task = replace(self, images=part.images, blocks=part.blocks, work=Work())
-        return [part.at_rows(number, block) for number, block in enumerate(local(task))], task.work
+        found = (part.at_rows(number, block) for number, block in enumerate(local(task)))
+        return [block if self.into is None else self.into.write(block) for block in found], task.work
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +121,89 @@ class Part:
 Executor: TypeAlias = Callable[[Task], Iterator[Block]]
 
 
+class Pipeline:
+    """Iterates over ``(batch, codes)`` in the order of ``batches``.
+
+    On a CPU each core computes a batch of its own with one thread; a GPU computes one batch while the next is being copied. A batch for
+    which a GPU has no memory is computed in halves: ``batch_size`` images at once. ``network_s`` are seconds of computing, summed over threads.
+    """
+
+    def __init__(
+        self,
+        images: Catalog | Sequence[Source],
+        batches: Sequence[Sequence[int]],
+        encoder: Encoder,
+        *,
+        workers: int,
+    ) -> None:
+        self.encoder = encoder
+        device = encoder.device
+        self.side_by_side = min(device.cores, max(1, len(batches))) if device.is_cpu else 2
+        self.loader = Loader(
+            images, batches, encoder.settings.preprocessing, crops=encoder.settings.crops, workers=workers,
+            ahead=self.side_by_side + 1, allocate=encoder.allocate,
+        )  # fmt: skip
+        self._decode: DeviceDecoder | None = None
+        if encoder.settings.preprocessing.decoding == "gpu":
+            from cnncodes.codes.device_decoding import DeviceDecoder
+
+            record, crops = encoder.settings.preprocessing, encoder.settings.crops
+            self._decode = DeviceDecoder(record, crops, device.torch_name)
+            self.loader.keep_jpegs = True
+        self.network_s = self.decoding_s = 0.0
+        self.batch_size = max([encoder.settings.batch_size, *map(len, batches)])
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
+        from cnncodes.codes.compute import exact_and_side_by_side
+
+        waiting: deque[tuple[Batch, Future[dict[str, np.ndarray]]]] = deque()
+        with (
+            exact_and_side_by_side(self.encoder.device),
+            ThreadPoolExecutor(self.side_by_side, "network") as pool,
+            closing(iter(self.loader)) as batches,  # type: ignore[type-var]
+        ):
+            for batch in batches:
+                waiting.append((batch, pool.submit(self._compute, batch)))
+                if len(waiting) > self.side_by_side:
+                    ready, future = waiting.popleft()
+                    yield ready, future.result()
+            while waiting:
+                ready, future = waiting.popleft()
+                yield ready, future.result()
+
+    def _compute(self, batch: Batch) -> dict[str, np.ndarray]:
+        started = decoded = time.perf_counter()
+        try:
+            if self._decode is not None:
+                self._decode(batch)
+                decoded = time.perf_counter()
+            return self._in_parts(batch.pixels)
+        finally:
+            with self._lock:
+                self.decoding_s += decoded - started
+                self.network_s += time.perf_counter() - decoded
+
+    def _in_parts(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Codes of a batch, computed in halves (of halves) where a GPU has no room for it whole."""
+        from cnncodes.codes.compute import is_out_of_memory, release_memory
+
+        while True:
+            size = min(self.batch_size, len(pixels))
+            try:
+                parts = [self.encoder(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+                if len(parts) == 1:
+                    return parts[0]
+                return {stage: np.concatenate([part[stage] for part in parts]) for stage in parts[0]}
+            except Exception as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+            # Here the error and the tensors that its traceback held are gone, so their memory can be released.
+            with self._lock:
+                self.batch_size = min(self.batch_size, (size + 1) // 2)
+            release_memory()
+
+
 def local(task: Task) -> Iterator[Block]:
     """The executor of this process: threads decode ahead, and on a CPU each core computes a block of its own."""
     encoder = encoder_of(task.weights, task.settings, task.device)
@@ -122,7 +213,9 @@ def local(task: Task) -> Iterator[Block]:
             pixels = batch.pixels if task.pixels else None
             yield Block(batch.rows, codes, batch.problems, batch.digests, batch.notes, batch.seen, pixels)
     loader = pipeline.loader
-    task.work.add(Work(loader.busy_s, pipeline.network_s, loader.waited_s, pipeline.batch_size))
+    task.work.add(
+        Work(loader.busy_s + pipeline.decoding_s, pipeline.network_s, loader.waited_s, pipeline.batch_size)
+    )
 
 
 def stream(
@@ -170,13 +263,18 @@ def executor_of(compute: Compute) -> Executor:
     if compute.ray is not None:
         from cnncodes.codes.on_ray import OnRay
 
-        return OnRay(compute.ray)
+        return OnRay(compute.ray, compute.gpus_per_worker, compute.device, compute.workers)
     names = device_names(compute.device)
     if (count := max(compute.processes, len(names))) > 1:
         from cnncodes.codes.processes import InProcesses
 
         return InProcesses(count, tuple(names))
     return local
+
+
+def into(executor: Executor, place: InPlace) -> Executor:
+    """The executor, whose workers write the codes themselves."""
+    return lambda task: executor(replace(task, into=place))
 
 
 def batches_of(rows: int, batch_size: int) -> list[range]:

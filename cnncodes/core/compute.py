@@ -42,6 +42,8 @@ class Compute:
         Of everything that is drawn.
     progress : Progress
         Called after each batch or step.
+    gpus_per_worker : float, optional
+        GPUs of each worker on Ray, also a part such as 0.5; by default 1 where the cluster has GPUs and the device is not the CPU.
     """
 
     device: str = "auto"
@@ -52,6 +54,7 @@ class Compute:
     batch_size: int | None = None
     seed: int = 0
     progress: Progress = no_progress
+    gpus_per_worker: float | None = None
 
     def quiet(self) -> Compute:
         """The same without progress."""

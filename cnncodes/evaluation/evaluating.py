@@ -189,6 +189,7 @@ def evaluate(
     workers: int | None = None,
     processes: int = 1,
     ray: str | None = None,
+    gpus_per_worker: float | None = None,
     progress: Progress = no_progress,
 ) -> EvaluationResult:
     """Compare a model's predictions with labels.
@@ -207,7 +208,7 @@ def evaluate(
     copies : int ndarray, optional
         With ``rows``: further ones, copies of images that the model was fitted on, for ``top1_with_copies`` alone.
         Without ``rows`` those of the split that the model was fitted on under this or another name.
-    weights, device, crops, batch_size, workers, processes, ray, progress
+    weights, device, crops, batch_size, workers, processes, ray, gpus_per_worker, progress
         As for :func:`~cnncodes.evaluation.score`.
 
     Raises
@@ -218,7 +219,9 @@ def evaluate(
         If no image is left to evaluate.
     """
     asked = _Asked(split, rows, copies, crops)
-    compute = Compute(device, workers, processes, ray, batch_size=batch_size, progress=progress)
+    compute = Compute(
+        device, workers, processes, ray, batch_size=batch_size, progress=progress, gpus_per_worker=gpus_per_worker
+    )  # fmt: skip
     return _judge([load_model(model)], data, asked, None if weights is None else [weights], compute)[0]
 
 
@@ -233,6 +236,7 @@ def evaluate_average(
     workers: int | None = None,
     processes: int = 1,
     ray: str | None = None,
+    gpus_per_worker: float | None = None,
     progress: Progress = no_progress,
 ) -> AverageResult:
     """Compare several models, and the average of their probabilities, with labels.
@@ -246,7 +250,7 @@ def evaluate_average(
         With the same classes, in any order; the first one's order counts.
     weights : sequence of Weights, name or path, optional
         One per model.
-    data, split, device, crops, workers, processes, ray, progress
+    data, split, device, crops, workers, processes, ray, gpus_per_worker, progress
         As for :func:`evaluate`.
 
     Raises
@@ -260,9 +264,8 @@ def evaluate_average(
     """
     loaded = [load_model(model) for model in models]
     asked = _Asked(split, crops=crops)
-    results = _judge(
-        loaded, data, asked, weights, Compute(device, workers, processes, ray, progress=progress)
-    )
+    compute = Compute(device, workers, processes, ray, progress=progress, gpus_per_worker=gpus_per_worker)
+    results = _judge(loaded, data, asked, weights, compute)
     first = results[0]
     logarithms = mean_log_probabilities([result.log_probabilities for result in results])
     values = np.full(first.scores.values.shape, np.nan)

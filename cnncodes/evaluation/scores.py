@@ -78,6 +78,7 @@ def score(
     workers: int | None = None,
     processes: int = 1,
     ray: str | None = None,
+    gpus_per_worker: float | None = None,
     progress: Progress = no_progress,
 ) -> Scores:
     """Scores of images, or of the rows of a codes file.
@@ -89,7 +90,7 @@ def score(
     data : images as for :func:`~cnncodes.images.read_catalog`, a Catalog, or one codes file (.h5)
     weights : Weights, name or path, optional
         Those of the model; by default :func:`model_weights` finds them.
-    device, batch_size, workers, processes, ray
+    device, batch_size, workers, processes, ray, gpus_per_worker
         As for :func:`~cnncodes.codes.plan_extraction`.
     crops : str, optional
         Other crops than the model was fitted with; kept crops are averaged.
@@ -102,7 +103,9 @@ def score(
     WeightsMissingError, WeightsMismatchError
         If the model's weights are not at hand or differ.
     """
-    compute = Compute(device, workers, processes, ray, batch_size=batch_size, progress=progress)
+    compute = Compute(
+        device, workers, processes, ray, batch_size=batch_size, progress=progress, gpus_per_worker=gpus_per_worker
+    )  # fmt: skip
     return score_models([model], data, None if weights is None else [weights], crops, compute)[0]
 
 

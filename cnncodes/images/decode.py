@@ -12,6 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -178,6 +179,37 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         raise _refused("no permission to read it", name) from error
     except (OSError, ValueError) as error:  # a loop of links, a name too long, a disk that fails
         raise _refused(_one_line(getattr(error, "strerror", None) or error).lower(), name) from error
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """A whole JPEG that all decoders read alike: of 8 bits, grey or YCbCr."""
+
+    data: bytes
+    stored: tuple[int, int]  # width and height of its pixels as they are stored
+    orientation: int  # EXIF: 1 if they are upright
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return self.stored[::-1] if self.orientation in (5, 6, 7, 8) else self.stored
+
+
+def plain_jpeg(data: bytes) -> Jpeg | None:
+    """The JPEG that a GPU may decode; None for all other images, which :func:`decode` reads."""
+    if not (data.startswith(_JPEG) and data.endswith(_EOI)):
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            parts: Any = getattr(image, "layer", ())
+            colours = image.mode == "RGB" and image.info.get("adobe_transform", 1) == 1
+            if image.width * image.height > LARGEST_PIXELS or not (image.mode == "L" or colours):
+                return None
+            if [part[0] for part in parts] == [*b"RGB"]:  # its pixels are no YCbCr
+                return None
+            return Jpeg(data, image.size, image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as in _decode_file, which finds the reason
+        return None
 
 
 def sixteen_bit_range(path: str | os.PathLike[str]) -> tuple[int, int] | None:

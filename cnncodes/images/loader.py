@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from cnncodes.core.errors import ImageError, OptionError
 from cnncodes.images.catalog import Catalog
-from cnncodes.images.decode import Source, decode, read_image
+from cnncodes.images.decode import Jpeg, Source, decode, plain_jpeg, read_image
 from cnncodes.images.digests import bytes_digest, file_digest
-from cnncodes.images.preprocess import CROPS, check_crops, crops_of, share_seen
-from cnncodes.images.readers import NOTE
+from cnncodes.images.preprocess import CROPS, check_crops, crops_of, resized_size, share_seen
+from cnncodes.images.readers import NOTE, ON_CPU
 from cnncodes.weights.preprocessing import Preprocessing
 
 PATIENCE_S = 2.0  # for threads that are to end
@@ -34,12 +34,20 @@ class Batch:
     pixels: npt.NDArray[np.uint8]
     problems: dict[int, str]  # row of the catalog -> reason, for each image that cannot be read
     digests: npt.NDArray[np.uint64]  # [B]: file_digest of each file; 0 for what is no file or cannot be read
-    notes: dict[
-        int, tuple[str, ...]
-    ]  # row -> kinds (readers.NOTES) of what is amiss with an image that is read all the same
-    seen: npt.NDArray[
-        np.float64
-    ]  # [B]: share of each picture's area that its crops show together; NaN if not read
+    notes: dict[int, tuple[str, ...]]  # row -> kinds (readers.NOTES): amiss with an image that is read
+    seen: npt.NDArray[np.float64]  # [B]: share of each picture's area that its crops show; NaN if not read
+    encoded: dict[int, Jpeg] = field(default_factory=dict)  # place in the batch: what is left to a GPU
+
+    def decode_here(self, place: int, preprocessing: Preprocessing, crops: str) -> None:
+        """Decode an image that the GPU could not read, and note that."""
+        row = int(self.rows[place])
+        try:
+            image = decode(self.encoded[place].data, preprocessing)
+            crops_of(image, preprocessing, crops, out=self.pixels[place])
+            self.notes[row] = (*image.info.get(NOTE, ()), ON_CPU)
+        except ImageError as error:
+            self.problems[row] = error.problem
+            self.pixels[place], self.digests[place], self.seen[place] = 0, 0, np.nan
 
 
 class Loader:
@@ -75,6 +83,8 @@ class Loader:
         Seconds that the consumer waited for decoding, and that threads worked on images, summed over threads.
     images, unreadable : int
         Images that were tried so far, and those of them that cannot be read.
+    keep_jpegs : bool
+        Whether the consumer decodes the JPEGs (``encoded`` of a batch); false at first.
 
     Raises
     ------
@@ -108,6 +118,7 @@ class Loader:
         self.busy_s = 0.0
         self.images = 0
         self.unreadable = 0
+        self.keep_jpegs = False
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -115,7 +126,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         tasks: SimpleQueue[tuple[_OpenBatch, int] | None] = SimpleQueue()
         stopped = threading.Event()
-        work = (tasks, stopped, self.sources, self.preprocessing, self.crops)
+        work = (tasks, stopped, self.sources, self.preprocessing, self.crops, self.keep_jpegs)
         names = [f"decode-{number}" for number in range(self.workers)]
         threads = [threading.Thread(target=_work, args=work, name=name, daemon=True) for name in names]
         for thread in threads:
@@ -134,7 +145,9 @@ class Loader:
                 self.images += len(batch.rows)
                 self.unreadable += len(batch.problems)
                 problems, notes = dict(sorted(batch.problems.items())), dict(sorted(batch.notes.items()))
-                yield Batch(batch.rows, batch.pixels, problems, batch.digests, notes, batch.seen)
+                yield Batch(
+                    batch.rows, batch.pixels, problems, batch.digests, notes, batch.seen, batch.encoded
+                )
                 del batch  # its memory is the consumer's now
         finally:
             stopped.set()
@@ -161,6 +174,7 @@ class _OpenBatch:
     pixels: npt.NDArray[np.uint8]
     problems: dict[int, str] = field(default_factory=dict)
     notes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    encoded: dict[int, Jpeg] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.digests = np.zeros(len(self.rows), np.uint64)
@@ -175,6 +189,7 @@ def _work(
     sources: Sequence[Source],
     preprocessing: Preprocessing,
     crops: str,
+    keep_jpegs: bool,
 ) -> None:
     """Body of each thread. It knows no loader, so that an iterator that is forgotten is collected, and its threads end."""
     while (task := tasks.get()) is not None:
@@ -182,7 +197,7 @@ def _work(
         started, failure = time.perf_counter(), None
         try:
             if not stopped.is_set():
-                _decode_into(batch, place, sources, preprocessing, crops)
+                _decode_into(batch, place, sources, preprocessing, crops, keep_jpegs)
         except BaseException as error:
             failure = error
         batch.done.put((time.perf_counter() - started, failure))
@@ -190,19 +205,31 @@ def _work(
 
 
 def _decode_into(
-    batch: _OpenBatch, place: int, sources: Sequence[Source], preprocessing: Preprocessing, crops: str
+    batch: _OpenBatch,
+    place: int,
+    sources: Sequence[Source],
+    preprocessing: Preprocessing,
+    crops: str,
+    keep_jpegs: bool,
 ) -> None:
     row = int(batch.rows[place])
     try:
         source = sources[row]
         # A catalog's images are read once for both; the digest of a large file takes a second reading.
         data = read_image(source) if isinstance(source, str) else None
-        image = decode(source if data is None else data, preprocessing)
-        crops_of(image, preprocessing, crops, out=batch.pixels[place])
-        batch.seen[place] = share_seen(image.size, preprocessing, crops)
+        if keep_jpegs and data is not None and (jpeg := plain_jpeg(data)) is not None:
+            resized_size(*jpeg.size, preprocessing)
+            batch.encoded[place], size, note = jpeg, jpeg.size, ()
+        else:
+            image = decode(source if data is None else data, preprocessing)
+            crops_of(image, preprocessing, crops, out=batch.pixels[place])
+            size, note = image.size, image.info.get(NOTE, ())
+            if keep_jpegs and isinstance(source, str):
+                note = (*note, ON_CPU)
+        batch.seen[place] = share_seen(size, preprocessing, crops)
         if isinstance(source, str):
             batch.digests[place] = file_digest(source) if data is None else bytes_digest(data)
-        if note := image.info.get(NOTE, ()):
+        if note:
             batch.notes[row] = note
     except ImageError as error:
         batch.problems[row] = error.problem

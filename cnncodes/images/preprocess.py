@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +13,9 @@ import numpy.typing as npt
 from cnncodes.core.errors import ImageError, OptionError, nearest
 from cnncodes.images.decode import AFFINE, BICUBIC, BILINEAR, LARGEST_PIXELS, Picture
 from cnncodes.weights.preprocessing import Preprocessing
+
+#: Pixels [height, width, 3] of a part of a resized picture: left, top, right, bottom.
+Part: TypeAlias = Callable[[int, int, int, int], npt.NDArray[np.uint8]]
 
 #: Names of the ways to crop -> how many crops are taken of each image.
 CROPS = {"center": 1, "mirror": 2, "mirror-mean": 2, "ten": 10, "ten-mean": 10}
@@ -75,8 +81,7 @@ def crops_of(
         If ``crops`` is not known.
     """
     check_crops(crops)
-    side = preprocessing.crop
-    shape = (CROPS[crops], side, side, 3)
+    shape = (CROPS[crops], preprocessing.crop, preprocessing.crop, 3)
     if out is None:
         out = np.empty(shape, np.uint8)
     elif out.shape != shape or out.dtype != np.uint8:
@@ -84,24 +89,33 @@ def crops_of(
             f"out has shape {out.shape} of {out.dtype}, and the crops have {shape} of uint8.",
             "Give an array of that shape, or none.",
         )
-    width, height = resized_size(image.width, image.height, preprocessing)
+    size = resized_size(image.width, image.height, preprocessing)
+    cut_crops(partial(_resized_part, image, preprocessing, size), size, preprocessing, crops, out)
+    return out
+
+
+def cut_crops(
+    part: Part, size: tuple[int, int], preprocessing: Preprocessing, crops: str, out: npt.NDArray[np.uint8]
+) -> None:
+    """Take the crops of a picture resized to ``size``, of which ``part(left, top, right, bottom)`` gives the pixels in RGB."""
+    width, height = size
+    side = preprocessing.crop
     # The same rounding as torchvision's CenterCrop (halves to the even number).
     left, top = round((width - side) / 2.0), round((height - side) / 2.0)
     if CROPS[crops] < 10:
-        out[0] = _window(image, preprocessing, (width, height), (left, top, side, side))
+        out[0] = _window(part, preprocessing, size, (left, top, side, side))
         if len(out) == 2:
             out[1] = _mirrored(out[0])
-        return out
+        return
     # The central square is placed around the centre crop, so that crop 4 is that of "center".
     inner = preprocessing.resize - side
     middle = round(inner / 2.0)
     around = (left - middle, top - middle, preprocessing.resize, preprocessing.resize)
-    square = _window(image, preprocessing, (width, height), around)
+    square = _window(part, preprocessing, size, around)
     mirrored = _mirrored(square)
     for i, (x, y) in enumerate(((0, 0), (inner, 0), (0, inner), (inner, inner), (middle, middle))):
         out[i] = square[y : y + side, x : x + side]
         out[i + 5] = mirrored[y : y + side, inner - x : inner - x + side]
-    return out
 
 
 def resized_size(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
@@ -135,35 +149,47 @@ def share_seen(size: tuple[int, int], preprocessing: Preprocessing, crops: str =
 
 
 def _window(
-    image: Picture, preprocessing: Preprocessing, size: tuple[int, int], window: tuple[int, int, int, int]
+    part: Part, preprocessing: Preprocessing, size: tuple[int, int], window: tuple[int, int, int, int]
 ) -> npt.NDArray[np.uint8]:
-    """A window (left, top, width, height) of the picture resized to ``size``: [height, width, 3], mean colour beyond the picture."""
+    """A window (left, top, width, height) of a resized picture: [height, width, 3], mean colour beyond the picture."""
     left, top, width, height = window
     x, y, end_x, end_y = max(0, left), max(0, top), min(size[0], left + width), min(size[1], top + height)
-    part = end_x - x, end_y - y
-    step_x, step_y = image.width / size[0], image.height / size[1]  # source pixels per resized pixel
-    if preprocessing.interpolation == "bilinear-point":
-        # Four source pixels around the centre of each resized pixel; only the window is computed.
-        seen = image.transform(
-            part, AFFINE, (step_x, 0, step_x * x, 0, step_y, step_y * y), resample=BILINEAR
-        )
-    else:
-        resample = BICUBIC if preprocessing.interpolation == "bicubic" else BILINEAR
-        if preprocessing.decoding == "exact":
-            seen = image.resize(size, resample).crop((x, y, end_x, end_y))
-        else:
-            box = (step_x * x, step_y * y, step_x * end_x, step_y * end_y)
-            box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
-            seen = image.resize(part, resample, box=box)
-    pixels = np.asarray(seen)
+    pixels = part(x, y, end_x, end_y)
     pixels = pixels if preprocessing.channels == "RGB" else pixels[:, :, ::-1]
-    if part == (width, height):
+    if (end_x - x, end_y - y) == (width, height):
         return pixels
     mean = np.multiply(preprocessing.mean, preprocessing.scale).round().clip(0, 255)
     padded = np.empty((height, width, 3), np.uint8)
     padded[:] = mean.astype(np.uint8)
     padded[y - top : end_y - top, x - left : end_x - left] = pixels
     return padded
+
+
+def _resized_part(
+    image: Picture,
+    preprocessing: Preprocessing,
+    size: tuple[int, int],
+    x: int,
+    y: int,
+    end_x: int,
+    end_y: int,
+) -> npt.NDArray[np.uint8]:
+    """A part of the picture resized to ``size``, by Pillow: [height, width, 3]."""
+    step_x, step_y = image.width / size[0], image.height / size[1]  # source pixels per resized pixel
+    if preprocessing.interpolation == "bilinear-point":
+        # Four source pixels around the centre of each resized pixel; only the window is computed.
+        seen = image.transform(
+            (end_x - x, end_y - y), AFFINE, (step_x, 0, step_x * x, 0, step_y, step_y * y), resample=BILINEAR
+        )
+    else:
+        resample = BICUBIC if preprocessing.interpolation == "bicubic" else BILINEAR
+        if preprocessing.decoding in ("exact", "gpu"):  # what a GPU cannot decode is computed exactly here
+            seen = image.resize(size, resample).crop((x, y, end_x, end_y))
+        else:
+            box = (step_x * x, step_y * y, step_x * end_x, step_y * end_y)
+            box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
+            seen = image.resize((end_x - x, end_y - y), resample, box=box)
+    return np.asarray(seen)
 
 
 def _mirrored(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -210,4 +236,5 @@ def whole_of(image: Picture, preprocessing: Preprocessing, size: int | None = No
     if record.fit == "pad":
         side = record.resize
         window = (round((width - side) / 2.0), round((height - side) / 2.0), side, side)
-    return np.array(_window(image, replace(record, decoding="exact"), (width, height), window))
+    part = partial(_resized_part, image, replace(record, decoding="exact"), (width, height))
+    return np.array(_window(part, record, (width, height), window))

@@ -28,12 +28,14 @@ from cnncodes.core.files import open_file, reason_of
 
 LARGEST_IMAGE = 2**30  # bytes of an image in a shard: it is read into memory
 
+ON_CPU = "on-cpu"  # with decoding by a GPU alone
 #: What is amiss with an image that is read all the same: kind -> what so many files are.
 NOTES = {
     "damaged-end": "damaged at the end",
     "junk-in-front": "preceded by bytes that are no part of the image",
     "checksum": "damaged beside the pixels: a text or the like has a wrong checksum",
     "float-255": "of float pixels from 0 to 255, which are read as grey levels",
+    ON_CPU: "decoded on the CPU: not JPEG, of unusual colours, or damaged",
 }
 NOTE = "cnncodes"  #: key of a picture's ``info`` under which its kinds stand, a tuple
 

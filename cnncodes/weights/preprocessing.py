@@ -13,7 +13,7 @@ from cnncodes.core.records import from_value, mistakes, to_json
 Fit = Literal["shorter", "pad", "squash"]
 Interpolation = Literal["bilinear", "bilinear-point", "bicubic"]
 ChannelOrder = Literal["RGB", "BGR"]
-Decoding = Literal["exact", "box", "reduced"]
+Decoding = Literal["exact", "box", "reduced", "gpu"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class Preprocessing:
         Divisor of the 0..255 values: 255 for torchvision, 1 for Caffe.
     mean, std : tuple of 3 floats
         After division by ``scale``. Defaults are torchvision's ImageNet values.
-    decoding : {"exact", "box", "reduced"}, default "exact"
+    decoding : {"exact", "box", "reduced", "gpu"}, default "exact"
         "box" resizes only the part of the image that the crops need (at most one grey level away from exact); "reduced"
-        also decodes JPEG at 1/2, 1/4 or 1/8 scale where the image stays at least twice as large as ``resize``. Both are faster.
+        also decodes JPEG at 1/2, 1/4 or 1/8 scale where the image stays at least twice as large as ``resize``. Both are faster. "gpu": what becomes codes is decoded and resized by the GPU of the network
+        (:mod:`cnncodes.codes.device_decoding`).
     """
 
     resize: int = 256

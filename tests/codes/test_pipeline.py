@@ -8,8 +8,7 @@ from codes_tools import ONE_CORE, FakeEncoder, content, pretend
 
 from cnncodes.codes import estimate_seconds, extract, plan_extraction, run_extraction
 from cnncodes.codes.compute import Encoder, choose_device
-from cnncodes.codes.pipeline import Pipeline
-from cnncodes.codes.stream import local, settings_of, stream
+from cnncodes.codes.stream import Pipeline, local, settings_of, stream
 from cnncodes.core.compute import Compute
 from cnncodes.images import read_catalog
 

@@ -1,20 +1,27 @@
 """On Ray: the bits of this machine; workers and drivers that are killed lose nothing; nothing of Ray is in the output."""
 
+import dataclasses
 import importlib.util
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from codes_tools import content
 from fatal_image import FatalImage
 
-from cnncodes.codes import extract
-from cnncodes.codes.stream import settings_of, stream
+from cnncodes.advice import advise
+from cnncodes.codes import extract, plan_extraction
+from cnncodes.codes.compute import Device
+from cnncodes.codes.on_ray import OnRay, _Share
+from cnncodes.codes.rows import RowWriter, in_place
+from cnncodes.codes.stream import Task, settings_of, stream
 from cnncodes.core.compute import Compute
-from cnncodes.core.errors import DependencyError, OptionError, WorkerError
+from cnncodes.core.errors import CodesFileError, DependencyError, OptionError, WorkerError
 from cnncodes.heads import fit_linear
 from cnncodes.images import read_catalog
 from cnncodes.weights import load_weights
@@ -34,7 +41,15 @@ def cluster():
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for fatal_image
         import ray
 
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**9)
+        # The GPU is one in Ray's books alone.
+        ray.init(
+            "local",
+            num_cpus=2,
+            num_gpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=10**9,
+        )
         yield
         ray.shutdown()
 
@@ -64,11 +79,103 @@ def test_a_worker_that_is_killed_costs_its_block_another_try(
 
 
 @needs_ray
+@pytest.mark.parametrize("where", [{"ray": "auto"}, {"processes": 2}])
+def test_workers_write_in_place_and_one_is_killed(
+    cluster, photo_folder, light_weights, tmp_path, monkeypatch, where
+):
+    folder = photo_folder(10)
+    (folder / "photo4.jpg").write_bytes(b"no image")
+    catalog, deaths = read_catalog(folder), tmp_path / "deaths"
+    options = {"layers": "pool1,pool5", "device": "cpu", "batch_size": 2}
+    extract(catalog, tmp_path / "here.h5", light_weights, **options)
+    deaths.touch()
+    part_of = Task.part
+
+    def part(task, blocks):
+        made = part_of(task, blocks)
+        images = list(made.images.reader)
+        images = [FatalImage(path, deaths, 1) if path.endswith("photo5.jpg") else path for path in images]
+        return dataclasses.replace(made, images=images)
+
+    monkeypatch.setattr(Task, "part", part)
+    monkeypatch.setattr(RowWriter, "write", lambda *_: pytest.fail("this process must not write codes"))
+    result = extract(catalog, tmp_path / "there.h5", light_weights, write="in-place", **options, **where)
+    assert deaths.stat().st_size == 1
+    assert (result.images, list(result.unreadable)) == (10, ["photo4.jpg"])
+    assert content(tmp_path / "there.h5") == content(tmp_path / "here.h5")
+    assert not list(tmp_path.glob(".*")), "the mark of the file"
+
+
+def test_a_worker_that_does_not_see_the_file_writes_nothing(photos, light_weights, tmp_path):
+    catalog, path = read_catalog(photos).subset(range(4)), tmp_path / "codes.h5"
+    extract(catalog, path, light_weights, layers="pool1", batch_size=4, device="cpu")
+    settings = dataclasses.replace(settings_of(light_weights, ("pool1",)), batch_size=4)
+    (block,) = stream(catalog, light_weights, settings, Compute("cpu"))
+    before = path.read_bytes()
+    with in_place(path, np.ones(4, bool)) as place:
+        there = pickle.loads(pickle.dumps(place))
+    with pytest.raises(CodesFileError, match="not there"):  # as where a machine has another file of this name
+        there.write(block)
+    assert path.read_bytes() == before
+    with pytest.raises(OptionError, match="'at-once'"):
+        plan_extraction(catalog, path, light_weights, write="at-once")
+
+
+NODES = [
+    {"Alive": True, "Resources": {"CPU": 16.0, "GPU": 4.0}},
+    {"Alive": True, "Resources": {"CPU": 8.0}},
+    {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "expected"),
+    [
+        ({}, "cpu", (4, 1.0, "cuda:0", 4)),
+        ({"gpus": 0.5}, "cpu", (2, 0.5, "cuda:0", 8)),
+        ({"gpus": 2.0, "workers": 3}, "cuda:1", (3, 2.0, "cuda:0", 2)),
+        ({"device": "cuda"}, "cuda:0", (4, 1.0, "cuda:0", 4)),
+        ({"gpus": 0.0}, "cuda:0", (1, 0, "cpu", 24)),
+        ({"device": "cpu"}, "cpu", (1, 0, "cpu", 24)),
+    ],
+)
+def test_what_a_worker_takes_of_a_machine(asked, here, expected):
+    share = _Share.of(OnRay(**asked), Device(here, here, 2), NODES)
+    assert dataclasses.astuple(share) == expected
+    assert _Share.of(OnRay(), Device("cpu", "", 2), NODES[1:]).gpus == 0
+
+
+@pytest.mark.parametrize(
+    "asked", [{"gpus": -1.0}, {"gpus": 1.5}, {"gpus": 1.0, "device": "cpu"}, {"gpus": 0.0, "device": "cuda"}]
+)
+def test_gpus_that_a_worker_cannot_have(asked):
+    with pytest.raises(OptionError):
+        OnRay(**asked)
+
+
+@needs_ray
+def test_a_worker_is_given_its_gpu(cluster, photos, light_weights):
+    """The cluster says that it has one; in the worker it is seen that there is none."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(OptionError, match="cuda:0"):
+        list(stream(read_catalog(photos), light_weights, settings_of(light_weights, ("pool1",), 4),
+                    Compute(ray="auto", gpus_per_worker=0.5)))  # fmt: skip
+
+
+@needs_ray
+def test_advice_on_a_cluster_is_that_of_here(cluster, photo_folder, light_weights):
+    catalog = read_catalog(photo_folder(12, classes=("ant", "bee")))
+    here, there = (advise(catalog, light_weights, device="cpu", ray=ray) for ray in (None, "auto"))
+    assert there.recipe == here.recipe and there.evidence.depths == here.evidence.depths
+
+
+@needs_ray
 def test_an_extraction_on_ray_that_is_killed_goes_on_here(photo_folder, tmp_path):
     folder = photo_folder(12)
     words = [
         "extract", folder, "-o", tmp_path / "codes.h5", "--weights", "random:0", "--model", "alexnet-tf", "--layers", "pool5",
-        "--device", "cpu", "--batch-size", "2", "--json",
+        "--device", "cpu", "--batch-size", "2", "--write", "in-place", "--json",
     ]  # fmt: skip
     child = subprocess.Popen(
         [sys.executable, HELD, "2", *words, "--ray", "local"], stderr=subprocess.PIPE, text=True

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from cnncodes.codes import extract
 from cnncodes.codes.compute import Encoder, choose_device
-from cnncodes.codes.pipeline import Pipeline
+from cnncodes.codes.stream import Pipeline
 from cnncodes.core.errors import (
     CatalogError,
     CodesFileError,
