@@ -90,6 +90,7 @@ def side(name: str, path: Path, C: float, memory: int) -> float:
 
     if name.startswith("blocks"):
         from cnncodes.codes import CodesFile
+        from cnncodes.heads.choice import FitOptions
         from cnncodes.heads.fit import Limits
         from cnncodes.heads.splits import Split
         from cnncodes.heads.streaming import fit_in_blocks
@@ -97,14 +98,7 @@ def side(name: str, path: Path, C: float, memory: int) -> float:
         rows = np.arange(few)
         with CodesFile(path) as file:
             split = Split(rows, rows[:0], test, "")
-            options = {
-                "kind": "svm",
-                "C": C,
-                "normalisation": "l2",
-                "class_weight": None,
-                "folds": 2,
-                "seed": 0,
-            }
+            options = FitOptions("svm", C, folds=2)
             steps: dict[str, str] = {}
             limits = Limits(memory, "auto", lambda step, done, total, word: steps.update({step: word}))
             names = (file.catalog.labels, file.catalog.classes)
@@ -112,9 +106,9 @@ def side(name: str, path: Path, C: float, memory: int) -> float:
             split = (
                 Split(rows[: few - few // 10], rows[few - few // 10 :], test, "") if few == train else split
             )
-            result, judged, _ = fit_in_blocks(file, "fc7", split, names, options, limits, optional=True)
-            print(steps, judged and judged.accuracy, file=sys.stderr)
-        return accuracy(result.head.predict)
+            fit = fit_in_blocks(file, "fc7", split, names, options, limits, optional=True)
+            print(steps, fit.judged and fit.judged.accuracy, file=sys.stderr)
+        return accuracy(fit.result.head.predict)
     if name == "sgd":
         from sklearn.linear_model import SGDClassifier
 
@@ -125,7 +119,7 @@ def side(name: str, path: Path, C: float, memory: int) -> float:
                 model.partial_fit(unit(block(start, stop)), labels[start:stop], classes=np.unique(labels))
         return accuracy(lambda codes: model.predict(unit(codes)))
     from cnncodes.heads import fit_head
-    from cnncodes.heads.fit import Solver
+    from cnncodes.heads.choice import Solver
 
     solver: Solver = "newton" if name == "memory-tenth" else "scikit-learn"
     classes = [str(k) for k in range(labels.max() + 1)]

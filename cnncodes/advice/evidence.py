@@ -17,7 +17,7 @@ import numpy.typing as npt
 from cnncodes.advice.sample import Sample, unit_rows
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import HeadError
-from cnncodes.heads.calibration import log_softmax
+from cnncodes.heads.confidence import log_softmax
 from cnncodes.heads.splits import Split, SplitRule, split_rows
 from cnncodes.images.catalog import Catalog
 from cnncodes.weights import with_fit

@@ -25,8 +25,8 @@ from cnncodes.codes.planning import plan_extraction
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import CodesFileError, HeadError, OptionError, ResumeError, nearest
 from cnncodes.heads.choice import DEFAULT_CS
-from cnncodes.heads.draws import ONE_SHOT_C
-from cnncodes.heads.normalise import NormalisationKind
+from cnncodes.heads.fit import ONE_SHOT_C
+from cnncodes.heads.head import NormalisationKind
 from cnncodes.heads.splits import split_rows
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.listing import SPLITS

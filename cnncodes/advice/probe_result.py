@@ -14,7 +14,7 @@ import numpy as np
 from cnncodes.advice.facts import learning_text
 from cnncodes.core.files import cells
 from cnncodes.core.records import from_json, to_value
-from cnncodes.heads.draws import OverDraws
+from cnncodes.heads.fit import OverDraws
 
 Shots = int | Literal["all"]
 Verdict = Literal["more help", "hardly", "unclear", "unknown"]

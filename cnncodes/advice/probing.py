@@ -36,9 +36,9 @@ from cnncodes.codes.file import DONE, CodesFile
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.evaluation.scores import is_codes, one_path
+from cnncodes.heads.choice import run_in_threads
 from cnncodes.heads.fit import fit_head
-from cnncodes.heads.normalise import NormalisationKind
-from cnncodes.heads.parallel import run_in_threads
+from cnncodes.heads.head import NormalisationKind
 from cnncodes.heads.splits import compact_labels
 from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.images.digests import file_digests, identical_contents

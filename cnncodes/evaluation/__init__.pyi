@@ -1,6 +1,5 @@
 """The public names of this room, and where each lives."""
 
-from cnncodes.evaluation.calibration import Calibration, calibration_error
 from cnncodes.evaluation.evaluating import (
     AverageResult,
     Comparison,
@@ -9,18 +8,19 @@ from cnncodes.evaluation.evaluating import (
     evaluate,
     evaluate_average,
 )
-from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
+from cnncodes.evaluation.metrics import Calibration, Evaluation, calibration_error, evaluate_scores
 from cnncodes.evaluation.predictions import (
     Prediction,
     Predictions,
     Verdict,
+    check_sorted,
     predict,
     predictions_of,
+    sort_images,
     verdicts,
     write_verdicts,
 )
 from cnncodes.evaluation.scores import Scores, is_codes, model_weights, score, score_models
-from cnncodes.evaluation.sorting import check_sorted, sort_images
 from cnncodes.evaluation.timing import Timing, benchmark_network
 from cnncodes.evaluation.whole import export_model
 

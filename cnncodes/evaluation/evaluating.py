@@ -14,11 +14,17 @@ import numpy as np
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import CatalogError, ModelError, OptionError
 from cnncodes.core.records import to_value
-from cnncodes.evaluation.calibration import Calibration, Kind, calibration_error, chance_error
-from cnncodes.evaluation.metrics import Evaluation, evaluate_scores
-from cnncodes.evaluation.rows import all_seen, catalog_of, caution, digests_of, labels_for, rows_to_evaluate
+from cnncodes.evaluation.metrics import (
+    Calibration,
+    Evaluation,
+    Kind,
+    calibration_error,
+    chance_error,
+    evaluate_scores,
+)
+from cnncodes.evaluation.rows import Asked, Sample, catalog_of, sample_of
 from cnncodes.evaluation.scores import Data, Scores, is_codes, score_models
-from cnncodes.heads.calibration import log_softmax, mean_log_probabilities
+from cnncodes.heads.confidence import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.images.catalog import Catalog
 
@@ -30,43 +36,21 @@ _Z = 1.959964  # 97.5 % quantile of the normal distribution
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """An evaluation, and on which images.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    scores : Scores
-        Of an average, the logarithms of the averaged probabilities.
-    rows : int ndarray [n]
-        Those of the scores' catalog that were evaluated.
-    how : str
-        Which images these are, in words.
-    seen : int
-        On how many of them the model was fitted.
-    watched : int
-        On how many others of them something of the model was chosen: they are no test either.
-    labels : int ndarray [n]
-        Places in the classes.
-    log_probabilities : float ndarray [n, K]
-        With the model's temperature; of an SVM without one, log softmax(scores).
-    calibration : Calibration
-    copies : int
-        Further images, copies of those that the model was fitted on, which are not evaluated.
-    top1_with_copies : float or None
-        What the accuracy would be if they were.
-    """
+    """An evaluation, and on which images."""
 
     evaluation: Evaluation
-    scores: Scores
-    rows: np.ndarray
-    how: str
-    seen: int
-    labels: np.ndarray
-    log_probabilities: np.ndarray
+    scores: Scores  # of an average, the logarithms of the averaged probabilities
+    rows: np.ndarray  # int [n], those of the scores' catalog that were evaluated
+    how: str  # which images these are, in words
+    seen: int  # on how many of them the model was fitted
+    labels: np.ndarray  # int [n], places in the classes
+    log_probabilities: (
+        np.ndarray
+    )  # [n, K], with the model's temperature; of an SVM without one, log softmax(scores)
     calibration: Calibration
-    copies: int = 0
-    top1_with_copies: float | None = None
-    watched: int = 0
+    copies: int = 0  # further images, copies of those that the model was fitted on, which are not evaluated
+    top1_with_copies: float | None = None  # what the accuracy would be if they were
+    watched: int = 0  # on how many others something of the model was chosen: they are no test either
 
     @property
     def all_seen(self) -> bool:
@@ -94,14 +78,11 @@ class EvaluationResult:
 
 @dataclass(frozen=True, eq=False)
 class AverageResult:
-    """Several models and their average, all on the same images and with the classes in the same order.
-
-    ``models`` has one result per model, in the order given; ``how`` says in words what was averaged.
-    """
+    """Several models and their average, all on the same images and with the classes in the same order."""
 
     average: EvaluationResult
-    models: tuple[EvaluationResult, ...]
-    how: str
+    models: tuple[EvaluationResult, ...]  # in the order given
+    how: str  # what was averaged, in words
 
     def to_json(self) -> str:
         """JSON object: the average's entries, ``averaged`` in words, and ``models`` with one entry for each."""
@@ -111,40 +92,19 @@ class AverageResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two models say of the same images.
+    """What two models say of the same images."""
 
-    Parameters
-    ----------
-    names : tuple of two str
-        Of the models.
-    classes : tuple of str
-    n : int
-        Images.
-    accuracy : tuple of two float
-        0..1.
-    per_class : tuple of two tuples of float or None
-        Recall of each class, 0..1; None without images.
-    only_first, only_second : int
-        Images that this model alone names rightly.
-    low, high : float
-        95 % interval of ``difference``: see :func:`paired_interval`.
-    how : str
-        Which images these are, in words.
-    seen : int
-        Images that at least one of the models has learned from: above 0 it is no test.
-    """
-
-    names: tuple[str, str]
+    names: tuple[str, str]  # of the models
     classes: tuple[str, ...]
-    n: int
-    accuracy: tuple[float, float]
-    per_class: tuple[tuple[float | None, ...], tuple[float | None, ...]]
-    only_first: int
+    n: int  # images
+    accuracy: tuple[float, float]  # 0..1
+    per_class: tuple[tuple[float | None, ...], tuple[float | None, ...]]  # recall, 0..1; None without images
+    only_first: int  # images that this model alone names rightly
     only_second: int
-    low: float
+    low: float  # 95 % interval of ``difference``: see :func:`paired_interval`
     high: float
-    how: str
-    seen: int
+    how: str  # which images these are, in words
+    seen: int  # images that at least one of the models has learned from: above 0 it is no test
 
     @property
     def difference(self) -> float:
@@ -218,7 +178,7 @@ def evaluate(
     CatalogError
         If no image is left to evaluate.
     """
-    asked = _Asked(split, rows, copies, crops)
+    asked = Asked(split, rows, copies, crops)
     compute = Compute(
         device, workers, processes, ray, batch_size=batch_size, progress=progress, gpus_per_worker=gpus_per_worker
     )  # fmt: skip
@@ -251,21 +211,18 @@ def evaluate_average(
     weights : sequence of Weights, name or path, optional
         One per model.
     data, split, device, crops, workers, processes, ray, gpus_per_worker, progress
-        As for :func:`evaluate`.
+        As for :func:`evaluate`, and so are the errors.
 
     Raises
     ------
     ModelError
-        If the models' classes differ, or the data have others.
+        If the models' classes differ.
     OptionError
         If there is no model.
-    CatalogError
-        If no image is left to evaluate.
     """
     loaded = [load_model(model) for model in models]
-    asked = _Asked(split, crops=crops)
     compute = Compute(device, workers, processes, ray, progress=progress, gpus_per_worker=gpus_per_worker)
-    results = _judge(loaded, data, asked, weights, compute)
+    results = _judge(loaded, data, Asked(split, crops=crops), weights, compute)
     first = results[0]
     logarithms = mean_log_probabilities([result.log_probabilities for result in results])
     values = np.full(first.scores.values.shape, np.nan)
@@ -277,9 +234,8 @@ def evaluate_average(
         log_probabilities=logarithms,
         calibration=_calibration(logarithms, first.labels, None, "probabilities"),
     )
-    raw = sum(model.head.scale is None for model in loaded)
     how = "the mean of the models' probabilities"
-    if raw:
+    if raw := sum(model.head.scale is None for model in loaded):
         how += f" ({raw} of them SVMs without calibrated probabilities: softmax of their scores)"
     return AverageResult(average, results, how)
 
@@ -301,18 +257,15 @@ def compare_models(
     ----------
     first, second : LinearModel, Weights, path or name
         With the same classes, in any order.
-    data : as for :func:`~cnncodes.evaluation.score`, with labels
     names : two str, optional
         By default those of the models' weights.
-    split, device, workers, progress
-        As for :func:`evaluate`.
+    data, split, device, workers, progress
+        As for :func:`evaluate`, and so are the errors.
 
     Raises
     ------
     ModelError
-        If the models' classes differ, or the data have others.
-    CatalogError
-        If no image is left to compare on.
+        If the models' classes differ.
     OptionError
         If there are not two names.
     """
@@ -320,8 +273,7 @@ def compare_models(
     called = tuple(names) if names is not None else tuple(model.settings.weights for model in models)
     if len(called) != 2:
         raise OptionError(f"two models are compared, and {len(called)} names are given.", "Give two.")
-    asked = _Asked(split)
-    results = _judge(models, data, asked, None, Compute(device, workers, progress=progress))
+    results = _judge(models, data, Asked(split), None, Compute(device, workers, progress=progress))
     one, other = results
     hits = [result.log_probabilities.argmax(axis=1) == result.labels for result in results]
     only_first, only_second = int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum())
@@ -331,7 +283,7 @@ def compare_models(
         classes=one.evaluation.classes,
         n=one.evaluation.n,
         accuracy=(one.evaluation.top1, other.evaluation.top1),
-        per_class=(_recall(one), _recall(other)),
+        per_class=(one.evaluation.recalls, other.evaluation.recalls),
         only_first=only_first,
         only_second=only_second,
         low=low,
@@ -339,10 +291,6 @@ def compare_models(
         how=one.how,
         seen=one.seen,
     )
-
-
-def _recall(result: EvaluationResult) -> tuple[float | None, ...]:
-    return tuple(figures.recall for figures in result.evaluation.per_class)
 
 
 def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, float]:
@@ -360,164 +308,111 @@ def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, f
 def class_order(classes: Sequence[str], reference: Sequence[str], place: int = 1) -> np.ndarray:
     """Columns that put scores of ``classes`` into the order of ``reference``: int ``[K]``.
 
-    ``place`` is that of the model with these classes among all, from 0, for the error.
-
-    Raises
-    ------
-    ModelError
-        If the names differ; names those that only one of them has.
+    Raises ModelError if the names differ; ``place`` is that of the model with these classes among all, from 0.
     """
     if sorted(classes) != sorted(reference):
-        only = sorted(set(reference) - set(classes)), sorted(set(classes) - set(reference))
+        first, other = sorted(set(reference) - set(classes)), sorted(set(classes) - set(reference))
         raise ModelError(
-            f"models 1 and {place + 1} do not have the same classes: only model 1 has {_names(only[0])}, "
-            f"only model {place + 1} has {_names(only[1])}.",
+            f"models 1 and {place + 1} do not have the same classes: only model 1 has {_names(first)}, "
+            f"only model {place + 1} has {_names(other)}.",
             "Average models that were fitted on the same classes.",
         )
     # Both sorted, place by place: also right where two classes have one name, as in ImageNet.
+    places = [sorted(range(len(names)), key=names.__getitem__) for names in (reference, classes)]
     order = np.empty(len(classes), int)
-    order[sorted(range(len(reference)), key=reference.__getitem__)] = sorted(
-        range(len(classes)), key=classes.__getitem__
-    )
+    order[places[0]] = places[1]
     return order
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """What a person asks of an evaluation; see :func:`evaluate`."""
-
-    split: str
-    rows: np.ndarray | None = None
-    copies: np.ndarray | None = None
-    crops: str | None = None
 
 
 def _judge(
     models: Sequence[LinearModel],
     data: Data,
-    asked: _Asked,
+    asked: Asked,
     weights: Sequence[AnyWeights] | None,
     compute: Compute,
 ) -> tuple[EvaluationResult, ...]:
-    """Results of all models on the same images."""
+    """Results of all models on the same images, those that all of them could read."""
     if not models:
         raise OptionError("there is no model to evaluate.", "Name one or more.")
     orders = [class_order(model.classes, models[0].classes, place) for place, model in enumerate(models)]
     catalog = catalog_of(data)
-    sample = _sample(models, data, catalog, asked)
-
-    def scored(sample: _Sample) -> _Scored:
-        """Of images the sample alone is computed, in one go; of a codes file all scores are there."""
-        rows = sample.rows
-        if isinstance(data, Catalog) or not is_codes(data):
-            evaluated = score_models(models, catalog.subset(rows), weights, asked.crops, compute)
-            rows = np.arange(len(rows))
-        else:
-            evaluated = score_models(models, data, weights, asked.crops, compute)
-        ordered = [
-            dataclasses.replace(scores, values=scores.values[:, order])
-            for scores, order in zip(evaluated, orders, strict=True)
-        ]
-        return _Scored(ordered, rows)
-
-    found = scored(sample)
-    if asked.rows is None and asked.split == "auto" and sample.seen.any() and not found.any_of(sample):
+    sample = sample_of(models, data, catalog, asked)
+    found = _Scored.of(models, data, catalog, sample, asked.crops, weights, compute)
+    if asked.rows is None and asked.split == "auto" and sample.seen.any() and not found.good.any():
         # only broken files are left unseen
-        everything, how = all_seen(sample.labels, _fitted(models))
-        none = np.zeros(len(everything), np.bool_)
-        sample = dataclasses.replace(sample, rows=everything, copied=none, how=how)
-        found = scored(sample)
-    if not found.any_of(sample):
+        sample = sample.all_seen()
+        found = _Scored.of(models, data, catalog, sample, asked.crops, weights, compute)
+    if not found.good.any():
         name, reason = next(iter(found.scores[0].problems.items()), ("", ""))
         raise CatalogError(
             f"none of the images could be read{f'; the first is {name!r}: {reason}' if name else ''}.",
             "Look at one: cnncodes predict MODEL IMAGE.",
         )
-    return _results(models, sample, found)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """Which rows of the catalog are compared."""
-
-    labels: np.ndarray  # [N]
-    seen: np.ndarray  # [N]
-    watched: np.ndarray  # [N]
-    rows: np.ndarray
-    copied: np.ndarray  # [rows]: not evaluated
-    how: str
-
-
-def _sample(models: Sequence[LinearModel], data: Data, catalog: Catalog, asked: _Asked) -> _Sample:
-    split, rows, copies = asked.split, asked.rows, asked.copies
-    labels = labels_for(models[0].classes, catalog, slice(None) if rows is None else rows)
-    digests = digests_of(data, catalog)
-    seen = np.any([model.has_seen(digests) for model in models], axis=0)
-    watched = np.any([model.has_watched(digests) for model in models], axis=0)
-    if rows is not None:
-        rows = rows[labels[rows] >= 0]
-        copies = rows[:0] if copies is None else copies[labels[copies] >= 0]
-        how = f"{len(rows):,} images"
-    else:
-        rows, copies, how = rows_to_evaluate(catalog, labels, seen, watched, split, _fitted(models))
-        if not seen[rows].all() or split != "auto":  # else it is said already
-            how += caution(rows, seen, watched, _fitted(models))
-    copied = np.repeat([False, True], [len(rows), len(copies)])
-    rows = np.concatenate([rows, copies])
-    return _Sample(labels, seen, watched & ~seen, rows, copied, how)
+    return tuple(
+        _result(
+            model,
+            dataclasses.replace(scores, values=scores.values[:, order]),
+            models[0].classes,
+            sample,
+            found,
+        )
+        for model, scores, order in zip(models, found.scores, orders, strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Scored:
-    """Scores of each model, with columns in one order, of the evaluated images."""
+    """Scores of each model, and which of the sample's images all of them could read."""
 
     scores: list[Scores]
-    places: np.ndarray  # of the evaluated images in the scores' catalog
+    places: np.ndarray  # of the sample's images in the scores' catalog
+    readable: np.ndarray  # bool, as long
+    good: np.ndarray  # bool, as long: readable, and evaluated
 
-    @property
-    def readable(self) -> np.ndarray:
-        """Evaluated images that all models could read: bool ``[n]``."""
-        return _complete([scores.values[self.places] for scores in self.scores])
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[LinearModel],
+        data: Data,
+        catalog: Catalog,
+        sample: Sample,
+        crops: str | None,
+        weights: Sequence[AnyWeights] | None,
+        compute: Compute,
+    ) -> _Scored:
+        """Of images the sample alone is computed, in one go; of a codes file all scores are there."""
+        places = sample.rows
+        if isinstance(data, Catalog) or not is_codes(data):
+            data, places = catalog.subset(places), np.arange(len(places))
+        scores = score_models(models, data, weights, crops, compute)
+        readable = np.all([each.readable[places] for each in scores], axis=0)
+        return cls(scores, places, readable, readable & ~sample.copied)
 
-    def any_of(self, sample: _Sample) -> bool:
-        """Whether any image that is evaluated could be read."""
-        return bool((self.readable & ~sample.copied).any())
 
-
-def _results(models: Sequence[LinearModel], sample: _Sample, scored: _Scored) -> tuple[EvaluationResult, ...]:
-    """Metrics and calibration of each model, on the images that all of them could read."""
-    readable = scored.readable
-    good, copied = readable & ~sample.copied, readable & sample.copied
-    labels, how = sample.labels[sample.rows][good], sample.how
-    if bad := int((~readable & ~sample.copied).sum()):
-        how += f"; {bad:,} of them could not be read"
-    results = []
-    for model, scores in zip(models, scored.scores, strict=True):
-        values = scores.values[scored.places][good]
-        logarithms = log_softmax(values, model.head.scale or 1.0)
-        evaluation = evaluate_scores(values, labels, models[0].classes)
-        hits = (scores.values[scored.places].argmax(axis=1) == sample.labels[sample.rows])[good | copied]
-        results.append(
-            EvaluationResult(
-                evaluation=evaluation,
-                scores=scores,
-                rows=scored.places[good],
-                how=how,
-                seen=int(sample.seen[sample.rows][good].sum()),
-                labels=labels,
-                log_probabilities=logarithms,
-                calibration=_calibration(
-                    logarithms,
-                    labels,
-                    model.head.temperature,
-                    "softmax(score)" if model.head.scale is None else "probabilities",
-                ),
-                copies=int(copied.sum()),
-                top1_with_copies=float(hits.mean()) if copied.any() else None,
-                watched=int(sample.watched[sample.rows][good].sum()),
-            )
-        )
-    return tuple(results)
+def _result(
+    model: LinearModel, scores: Scores, classes: Sequence[str], sample: Sample, found: _Scored
+) -> EvaluationResult:
+    """Metrics and calibration of one model, with the scores' columns in the order of the first model's classes."""
+    labels, good = sample.labels[sample.rows], found.good
+    copied = found.readable & sample.copied
+    values, scale = scores.values[found.places], model.head.scale
+    logarithms = log_softmax(values[good], scale or 1.0)
+    hits = (values.argmax(axis=1) == labels)[found.readable]
+    bad = int((~found.readable & ~sample.copied).sum())
+    of: Kind = "softmax(score)" if scale is None else "probabilities"
+    return EvaluationResult(
+        evaluation=evaluate_scores(values[good], labels[good], classes),
+        scores=scores,
+        rows=found.places[good],
+        how=sample.how + (f"; {bad:,} of them could not be read" if bad else ""),
+        seen=int(sample.seen[sample.rows][good].sum()),
+        labels=labels[good],
+        log_probabilities=logarithms,
+        calibration=_calibration(logarithms, labels[good], model.head.temperature, of),
+        copies=int(copied.sum()),
+        top1_with_copies=float(hits.mean()) if copied.any() else None,
+        watched=int(sample.watched[sample.rows][good].sum()),
+    )
 
 
 def _calibration(
@@ -530,14 +425,3 @@ def _calibration(
 def _names(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:5]))
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none"
-
-
-def _fitted(models: Sequence[LinearModel]) -> str:
-    """Who may have been fitted on an image, in words."""
-    return "the model was" if len(models) == 1 else "at least one of the models was"
-
-
-def _complete(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether no score of a row is missing, in any of these arrays: bool ``[rows]``."""
-    missing: np.ndarray = np.isnan(np.concatenate(values, axis=1)).any(axis=1)
-    return ~missing

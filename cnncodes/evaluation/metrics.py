@@ -1,4 +1,4 @@
-"""How good predictions are: accuracies, per class figures, and the confusions that matter.
+"""How good predictions are: accuracies, per class figures, the confusions that matter, and whether probabilities can be believed.
 
 scikit-learn's metrics are loaded when the first evaluation is computed.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,32 +17,20 @@ from cnncodes.core.errors import ModelError, OptionError
 
 Array = npt.NDArray[Any]
 
-#: Top-5 accuracy is given from this many classes on; with five it would always be 1.
-TOP5_CLASSES = 6
+Kind = Literal["probabilities", "softmax(score)"]
+TOP5_CLASSES = 6  # from so many on top-5 accuracy is given; with five it would always be 1
+BINS = 15  # of probabilities
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """Figures of one class, each 0..1, or None where it has nothing to be computed from.
-
-    Parameters
-    ----------
-    name : str
-    support : int
-        Images of the class.
-    precision : float or None
-        Of the images predicted as the class, the part that is of it; None if there is none.
-    recall : float or None
-        Of the images of the class, the part predicted as it: its accuracy; None without images.
-    f1 : float or None
-        Harmonic mean of both, 2 TP / (2 TP + FP + FN); None without images.
-    """
+    """Figures of one class, each 0..1, or None where it has nothing to be computed from."""
 
     name: str
-    support: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
+    support: int  # images of the class
+    precision: float | None  # of the images predicted as the class, the part that is of it
+    recall: float | None  # of the images of the class, the part predicted as it: its accuracy
+    f1: float | None  # harmonic mean of both, 2 TP / (2 TP + FP + FN); None without images
 
 
 @dataclass(frozen=True)
@@ -57,42 +45,27 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of comparing predictions with labels.
+    """The result of comparing predictions with labels."""
 
-    Parameters
-    ----------
-    n : int
-        Images with a label.
-    top1 : float
-        Part of the images whose best-scored class is theirs, 0..1.
-    top1_low, top1_high : float
-        95 % confidence interval of ``top1`` (Wilson 1927, 'Probable inference', score interval).
-    top5 : float or None
-        Part of the images whose class is among the five best scored; None below six classes.
-    mean_per_class : float
-        Mean recall of the classes that have images.
-    majority : float
-        Accuracy of always answering the class with the most images: what a head has to beat.
-    per_class : tuple of ClassFigures
-        One per class, in the order of the classes.
-    confusion : tuple of tuple of int [K][K]
-        Images by true class (row) and predicted class (column).
-    """
-
-    n: int
-    top1: float
-    top1_low: float
+    n: int  # images with a label
+    top1: float  # part of the images whose best-scored class is theirs, 0..1
+    top1_low: float  # 95 % confidence interval of top1 (Wilson 1927, 'Probable inference', score interval)
     top1_high: float
-    top5: float | None
-    mean_per_class: float
-    majority: float
-    per_class: tuple[ClassFigures, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    top5: float | None  # part of the images whose class is among the five best scored; None below six classes
+    mean_per_class: float  # mean recall of the classes that have images
+    majority: float  # accuracy of always answering the class with the most images: what a head has to beat
+    per_class: tuple[ClassFigures, ...]  # in the order of the classes
+    confusion: tuple[tuple[int, ...], ...]  # [K][K], images by true class (row) and predicted class (column)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return tuple(figures.name for figures in self.per_class)
+
+    @property
+    def recalls(self) -> tuple[float | None, ...]:
+        """Of each class, 0..1; None without images."""
+        return tuple(figures.recall for figures in self.per_class)
 
     @property
     def top5_tells(self) -> bool:
@@ -106,13 +79,9 @@ class Evaluation:
         """
         counts = np.array(self.confusion)
         np.fill_diagonal(counts, 0)
+        names, support = self.classes, [figures.support for figures in self.per_class]
         pairs = [
-            Confusion(
-                self.per_class[i].name,
-                self.per_class[j].name,
-                int(counts[i, j]),
-                float(counts[i, j] / self.per_class[i].support),
-            )
+            Confusion(names[i], names[j], int(counts[i, j]), float(counts[i, j] / support[i]))
             for i, j in np.argwhere(counts)
         ]
         return tuple(sorted(pairs, key=lambda pair: (-pair.count, -pair.share))[:k])
@@ -147,36 +116,25 @@ def evaluate_scores(scores: Array, labels: Array, classes: Sequence[str]) -> Eva
 
     K = len(classes)
     scores, labels = _labelled(np.asarray(scores), np.asarray(labels), K)
-    n = len(labels)
-    predicted = scores.argmax(axis=1)
-    every = np.arange(K)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=every, zero_division=np.nan
-    )
-    present = support > 0
+    n, predicted, every = len(labels), scores.argmax(axis=1), np.arange(K)
+    figures = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=np.nan)
+    recall, support = figures[1], figures[3]
     right = int((predicted == labels).sum())
+    per_class = tuple(
+        ClassFigures(str(name), int(count), _number(p), _number(r), _number(f1) if count else None)
+        for name, p, r, f1, count in zip(classes, *figures, strict=True)
+    )
     low, high = wilson_interval(right, n)
     return Evaluation(
         n=n,
         top1=right / n,
         top1_low=low,
         top1_high=high,
-        top5=_top(scores, labels, 5) if K >= TOP5_CLASSES else None,
-        mean_per_class=float(recall[present].mean()),
+        top5=float((ranks(scores, labels) <= 5).mean()) if K >= TOP5_CLASSES else None,
+        mean_per_class=float(recall[support > 0].mean()),
         majority=float(support.max() / n),
-        per_class=tuple(
-            ClassFigures(
-                str(classes[k]),
-                int(support[k]),
-                _number(precision[k]),
-                _number(recall[k]) if present[k] else None,
-                _number(f1[k]) if present[k] else None,
-            )
-            for k in range(K)
-        ),
-        confusion=tuple(
-            tuple(row) for row in confusion_matrix(labels, predicted, labels=every).astype(int).tolist()
-        ),
+        per_class=per_class,
+        confusion=tuple(map(tuple, confusion_matrix(labels, predicted, labels=every).astype(int).tolist())),
     )
 
 
@@ -206,6 +164,11 @@ def _labelled(scores: Array, labels: Array, K: int) -> tuple[Array, Array]:
     return scores, labels
 
 
+def _number(value: float) -> float | None:
+    """A float, or None for NaN, which JSON does not have."""
+    return None if np.isnan(value) else float(value)
+
+
 def wilson_interval(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval for a proportion ``right / n``; ``z`` = 1.96 gives 95 %.
 
@@ -217,18 +180,97 @@ def wilson_interval(right: int, n: int, z: float = 1.959964) -> tuple[float, flo
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def _top(scores: Array, labels: Array, k: int) -> float:
-    """Part of the rows whose label is among the ``k`` best; of equal scores the earlier class is the better.
+def ranks(scores: Array, labels: Array) -> npt.NDArray[np.intp]:
+    """Rank [n] of each row's label by its score, from 1; of equal scores the earlier class is the better.
 
-    Not ``sklearn.metrics.top_k_accuracy_score``, which ranks the later of equal scores higher: its top-1
+    Not as ``sklearn.metrics.top_k_accuracy_score`` has it, which ranks the later of equal scores higher: its top-1
     would disagree with ``argmax``.
     """
     own = scores[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(scores.shape[1]) < labels[:, None]
-    ahead = (scores > own).sum(axis=1) + ((scores == own) & earlier).sum(axis=1)
-    return float((ahead < k).mean())
+    rank: npt.NDArray[np.intp] = 1 + (scores > own).sum(axis=1) + ((scores == own) & earlier).sum(axis=1)
+    return rank
 
 
-def _number(value: float) -> float | None:
-    """A float, or None for NaN, which JSON does not have."""
-    return None if np.isnan(value) else float(value)
+@dataclass(frozen=True)
+class Bin:
+    """Images whose highest probability is in ``(low, high]``; both means are None where there are none."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None  # mean probability of the predicted classes
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far the probabilities of the predicted classes are from the accuracy."""
+
+    ece: float  # expected calibration error, 0..1
+    bins: tuple[Bin, ...]  # what it was computed from
+    chance: float  # what perfectly calibrated probabilities would have on so many images, by chance alone
+    temperature: (
+        float | None
+    )  # the model's own, fitted when it was trained; see :mod:`cnncodes.heads.confidence`
+    #: What was compared with the accuracy; of an SVM without a temperature the softmax of its scores stands in.
+    of: Kind
+
+
+def calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> tuple[float, tuple[Bin, ...]]:
+    """Expected calibration error of the predicted classes, and the bins behind it.
+
+    sum over bins of (images in the bin / n) * \\|accuracy - mean probability\\|, bins of equal width over the
+    highest probability of each image (Guo, Pleiss, Sun and Weinberger 2017, eq. 3). With few images per bin it is
+    too high: chance alone keeps accuracy and probability apart.
+
+    Parameters
+    ----------
+    probabilities : float array [n, K]
+    labels : int array [n]
+        0..K-1.
+    bins : int, default 15
+
+    Raises
+    ------
+    OptionError
+        If there is no image, or shapes do not fit.
+    """
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
+        raise OptionError(
+            f"probabilities {probabilities.shape} and labels {labels.shape} give no calibration error.",
+            "Give one row of probabilities per label, and at least one.",
+        )
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    place = _bins(confidence, bins)
+    count = np.bincount(place, minlength=bins)
+    sums = [np.bincount(place, values, bins) for values in (confidence, right)]
+    found = []
+    for k, size in enumerate(count.tolist()):
+        means = [float(total[k] / size) if size else None for total in sums]
+        found.append(Bin(k / bins, (k + 1) / bins, size, *means))
+    return float(np.abs(sums[0] - sums[1]).sum() / len(labels)), tuple(found)
+
+
+def chance_error(probabilities: Array, bins: int = BINS, *, draws: int = 200, seed: int = 0) -> float:
+    """The calibration error of perfectly calibrated probabilities ``[n, K]``: the mean over draws of which answers are right.
+
+    With few images it is not 0, and no model can be expected to have less (Bröcker and Smith 2007, 'Increasing the reliability of
+    reliability diagrams').
+    """
+    confidence = np.asarray(probabilities).max(axis=1)
+    place = _bins(confidence, bins)
+    random = np.random.default_rng(seed)
+    gaps = [
+        np.abs(np.bincount(place, confidence - (random.random(len(place)) < confidence), bins)).sum()
+        for _ in range(draws)
+    ]
+    return float(np.mean(gaps) / len(place))
+
+
+def _bins(confidence: Array, bins: int) -> npt.NDArray[np.int64]:
+    """The bin of each image."""
+    place: npt.NDArray[np.int64] = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return place

@@ -1,10 +1,12 @@
-"""One answer for each image: the best classes, scores beside labels as a run saves them, and the verdicts, the worst first."""
+"""One answer for each image: the best classes, scores beside labels as a run saves them, the verdicts, the worst first, and images
+put into a folder for each class that a model named."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +16,17 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.core.errors import CnnCodesError, OptionError
-from cnncodes.core.files import cells, open_file, reading
+from cnncodes.core.errors import CnnCodesError, OptionError, OutputExistsError
+from cnncodes.core.files import cells, open_file, reading, reason_of
 from cnncodes.core.outputs import replacing
 from cnncodes.core.records import to_json
 from cnncodes.core.words import visible
+from cnncodes.evaluation.metrics import ranks
 from cnncodes.evaluation.scores import NOT_FINITE, Data, Scores, is_codes, score
-from cnncodes.heads.calibration import log_softmax
-from cnncodes.heads.likeness import UNLIKE
+from cnncodes.heads.confidence import UNLIKE, log_softmax
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.images.catalog import Catalog, read_catalog
+from cnncodes.images.readers import open_image
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.evaluating import EvaluationResult
@@ -32,50 +35,28 @@ HEADER = (
     "filename", "true", "predicted", "correct", "rank_true", "margin", "score_true", "score_predicted",
     "probability_true", "probability_predicted", "loss",
 )  # fmt: skip
-
-
 #: A model is unsure where its best class has less than this probability, or is less than so many times as probable as the second.
 LEAST_PROBABILITY, LEAST_ODDS = 0.5, 2.0
+LONGEST = 200  # bytes of a folder's name; file systems take 255
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model answered on labelled images.
+    """What a model answered on labelled images."""
 
-    Parameters
-    ----------
-    rows : int64 ndarray [n]
-        Of the catalog.
-    names : tuple of str
-        Of the images, as the catalog has them.
-    labels : int64 ndarray [n]
-        Places in the classes.
-    scores : float64 ndarray [n, K]
-    classes : tuple of str
-    temperature : float or None
-        softmax(scores / temperature) are the probabilities; None of an SVM that has none.
-    problems : dict of str to str
-        Images without scores, with the reason.
-    """
-
-    rows: npt.NDArray[np.int64]
-    names: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float64]
+    rows: npt.NDArray[np.int64]  # [n], of the catalog
+    names: tuple[str, ...]  # of the images, as the catalog has them
+    labels: npt.NDArray[np.int64]  # [n], places in the classes
+    scores: npt.NDArray[np.float64]  # [n, K]
     classes: tuple[str, ...]
-    temperature: float | None
-    problems: Mapping[str, str] = field(default_factory=dict)
+    temperature: (
+        float | None
+    )  # softmax(scores / temperature) are the probabilities; None of an SVM that has none
+    problems: Mapping[str, str] = field(default_factory=dict)  # images without scores, with the reason
 
     @classmethod
     def of(cls, result: EvaluationResult, rows: np.ndarray | None = None) -> Predictions:
-        """The predictions of an evaluation.
-
-        Parameters
-        ----------
-        result : EvaluationResult
-        rows : int ndarray, optional
-            Row of the whole catalog for each row of the result's, where that is a part of it.
-        """
+        """The predictions of an evaluation; ``rows`` are those of the whole catalog, where the result's is a part of it."""
         catalog = result.scores.catalog
         return cls(
             result.rows if rows is None else rows[result.rows],
@@ -108,15 +89,10 @@ class Predictions:
             file.attrs["format"], file.attrs["odds"] = 1, self.temperature is not None
             if self.temperature is not None:
                 file.attrs["temperature"] = self.temperature
-            numbers = {"row": self.rows, "label": self.labels, "score": self.scores}
-            for name, values in numbers.items():
+            for name, values in {"row": self.rows, "label": self.labels, "score": self.scores}.items():
                 file.create_dataset(name, data=values)
-            texts = {
-                "name": self.names,
-                "class": self.classes,
-                "problem/name": self.problems,
-                "problem/reason": self.problems.values(),
-            }
+            texts = {"name": self.names, "class": self.classes, "problem/name": self.problems}
+            texts["problem/reason"] = tuple(self.problems.values())
             for name, words in texts.items():
                 encoded = [word.encode("utf-8", "surrogateescape") for word in words]
                 file.create_dataset(name, data=np.array(encoded, object), dtype=text, shape=(len(encoded),))
@@ -149,36 +125,18 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a model says of one image.
+    """What a model says of one image."""
 
-    Parameters
-    ----------
-    name : str
-        Of the image, as the catalog has it.
-    true, predicted : str
-        Classes.
-    rank_true : int
-        Of the true class among all, 1 for the best score; of equal ones the earlier class is the better.
-    margin : float
-        How far the true class's score lies above the best other one: negative for a mistake, near 0 a close case.
-    score_true, score_predicted : float
-        Of an average of models, logarithms of probabilities.
-    probability_true, probability_predicted : float or None
-        None of an SVM without probabilities.
-    loss : float or None
-        - log(probability_true).
-    """
-
-    name: str
-    true: str
+    name: str  # of the image, as the catalog has it
+    true: str  # class
     predicted: str
-    rank_true: int
-    margin: float
-    score_true: float
+    rank_true: int  # of the true class among all, 1 for the best score; of equal ones the earlier class is the better
+    margin: float  # of the true class's score above the best other one: negative for a mistake, near 0 a close case
+    score_true: float  # of an average of models, the logarithm of the probability
     score_predicted: float
-    probability_true: float | None
+    probability_true: float | None  # None of an SVM without probabilities
     probability_predicted: float | None
-    loss: float | None
+    loss: float | None  # -log(probability_true)
 
     @property
     def correct(self) -> bool:
@@ -194,10 +152,7 @@ def verdicts(given: EvaluationResult | Predictions) -> list[Verdict]:
     answers = given if isinstance(given, Predictions) else Predictions.of(given)
     scores, labels, classes = answers.scores, answers.labels, answers.classes
     places, predicted = np.arange(len(labels)), answers.predicted
-    own = scores[places, labels]
-    earlier = np.arange(len(classes)) < labels[:, None]
-    rank = 1 + (scores > own[:, None]).sum(1) + ((scores == own[:, None]) & earlier).sum(1)
-    others = scores.copy()
+    own, rank, others = scores[places, labels], ranks(scores, labels), scores.copy()
     others[places, labels] = -np.inf
     margin = own - others.max(axis=1)
     logarithms = answers.log_probabilities
@@ -205,21 +160,12 @@ def verdicts(given: EvaluationResult | Predictions) -> list[Verdict]:
     found = []
     for place in np.argsort(badness, kind="stable"):
         true, said = labels[place], predicted[place]
-        odds: Sequence[float] | None = None if logarithms is None else logarithms[place]
-        found.append(
-            Verdict(
-                name=answers.names[place],
-                true=classes[true],
-                predicted=classes[said],
-                rank_true=int(rank[place]),
-                margin=float(margin[place]),
-                score_true=float(own[place]),
-                score_predicted=float(scores[place, said]),
-                probability_true=None if odds is None else float(np.exp(odds[true])),
-                probability_predicted=None if odds is None else float(np.exp(odds[said])),
-                loss=None if odds is None else float(-odds[true]),
-            )
-        )
+        odds: tuple[float, float, float] | tuple[None, None, None] = None, None, None
+        if logarithms is not None:
+            log_true, log_said = logarithms[place, [true, said]]
+            odds = float(np.exp(log_true)), float(np.exp(log_said)), float(-log_true)
+        numbers = int(rank[place]), float(margin[place]), float(own[place]), float(scores[place, said])
+        found.append(Verdict(answers.names[place], classes[true], classes[said], *numbers, *odds))
     return found
 
 
@@ -259,36 +205,20 @@ def _line(verdict: Verdict) -> tuple[object, ...]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one image, best first.
-
-    Parameters
-    ----------
-    name : str
-    classes : tuple of str
-    scores : tuple of float
-        Of these classes; the highest is the answer.
-    probabilities : tuple of float or None
-        Of these classes, calibrated on held-out images; None of an SVM for which none could be held out, and of earlier versions.
-    problem : str or None
-        Why an image could not be read; then the rest is empty.
-    unsure : bool or None
-        Whether the best class has a probability below 50 %, or less than twice that of the second. None without
-        probabilities.
-    percentile : float or None
-        How many per cent of the training images are nearer to a class than this image, 0..100: see
-        :class:`cnncodes.heads.likeness.Likeness`. None where the model does not know.
-    unlike : bool or None
-        Whether that is 99 or more: the image is unlike the training images, and the answer may mean nothing.
-    """
+    """The most probable classes of one image, best first."""
 
     name: str
     classes: tuple[str, ...] = ()
-    scores: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()  # of these classes; the highest is the answer
+    #: Calibrated on held-out images; None of an SVM for which none could be held out, and of earlier versions.
     probabilities: tuple[float, ...] | None = None
-    problem: str | None = None
+    problem: str | None = None  # why an image could not be read; then the rest is empty
+    #: Whether the best class has a probability below 50 %, or less than twice that of the second; None without them.
     unsure: bool | None = None
+    #: How many per cent of the training images are nearer to a class than this image, 0..100: see
+    #: :class:`cnncodes.heads.Likeness`. None where the model does not know.
     percentile: float | None = None
-    unlike: bool | None = None
+    unlike: bool | None = None  # whether that is 99 or more: the answer may mean nothing
 
     def to_json(self) -> str:
         """JSON object with one entry per field."""
@@ -348,3 +278,100 @@ def _checked(model: AnyModel, top: int) -> LinearModel:
     if top < 1:
         raise OptionError(f"the {top} best classes cannot be given.", "Use 1 or more.")
     return load_model(model)
+
+
+def check_sorted(folder: str | os.PathLike[str]) -> None:
+    """Raise OutputExistsError unless :func:`sort_images` could write there: the folder is empty or can be made."""
+    path = Path(folder)
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if os.path.lexists(path):
+        raise OutputExistsError(
+            f"'{path}' exists and is not an empty folder.", "Name a new folder with --sort-into."
+        )
+    if not path.parent.is_dir():
+        raise OutputExistsError(
+            f"the folder '{path.parent}' does not exist.", f"Make it: mkdir -p '{path.parent}'."
+        )
+
+
+def sort_images(
+    predictions: Sequence[Prediction], catalog: Catalog, folder: str | os.PathLike[str], *, copy: bool = False
+) -> dict[str, int]:
+    """Put each image into a folder named after its predicted class.
+
+    Images of which the model is unsure go to ``unsure``, those unlike the training images to ``unlike``, and those that
+    could not be read to ``unreadable`` (with "images" after it where a class has the name).
+
+    Parameters
+    ----------
+    predictions : sequence of Prediction
+        One per row of ``catalog``, in its order.
+    catalog : Catalog
+        Where the images are.
+    folder : path
+        A new folder, or an empty one.
+    copy : bool, default False
+        Copies in place of symbolic links; members of a shard are always copied.
+
+    Returns
+    -------
+    dict of str to int
+        Images in each folder, by its name.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder is not empty, or something cannot be written.
+    """
+    check_sorted(folder)
+    taken: Counter[str] = Counter()
+    used: set[tuple[str, str]] = set()
+    known = {name.casefold() for found in predictions for name in found.classes}
+    try:
+        for row, found in enumerate(predictions):
+            group = _group(found, known)
+            place = Path(folder) / group
+            place.mkdir(parents=True, exist_ok=True)
+            name = _free(Path(visible(catalog.names[row])).name, group, used)
+            try:
+                _put(catalog.reader[row], place / name, copy)
+            except (OSError, ValueError):
+                if found.problem is None:
+                    raise
+                continue  # there is nothing to put there; its reason is told with the predictions
+            taken[group] += 1
+    except (OSError, ValueError) as error:
+        raise OutputExistsError(
+            f"the images cannot be sorted into '{folder}': {reason_of(error)}.",
+            "Check the folder and the free space; where links are not allowed, use --copy.",
+        ) from error
+    return dict(taken)
+
+
+def _put(source: str, target: Path, copy: bool) -> None:
+    if os.path.lexists(source) and not copy:
+        target.symlink_to(Path(source).absolute())
+    else:
+        with open_image(source) as image:
+            content = image.read()
+        target.write_bytes(content)
+
+
+def _group(found: Prediction, classes: set[str]) -> str:
+    """Name of the folder that an image belongs in."""
+    name = "unreadable" if found.problem is not None else "unlike" if found.unlike else "unsure"
+    if found.problem is not None or found.unlike or found.unsure:
+        return f"{name} images" if name in classes else name
+    text = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in visible(found.classes[0]))
+    return text.encode()[:LONGEST].decode(errors="ignore").strip(" .") or "_"
+
+
+def _free(name: str, group: str, used: set[tuple[str, str]]) -> str:
+    """The name, with a number where the folder has it already: two folders may have an image of the same name."""
+    stem, suffix, number, free = Path(name).stem, Path(name).suffix, 1, name
+    while (group, free.casefold()) in used:
+        number += 1
+        free = f"{stem}-{number}{suffix}"
+    used.add((group, free.casefold()))
+    return free

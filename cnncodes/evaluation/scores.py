@@ -16,7 +16,7 @@ from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.codes.stream import Block, stream
 from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError, WeightsMissingError
-from cnncodes.heads.calibration import log_softmax, mean_log_probabilities
+from cnncodes.heads.confidence import log_softmax, mean_log_probabilities
 from cnncodes.heads.linear_model import AnyModel, LinearModel, averaged, load_model, read_rows
 from cnncodes.images.catalog import Catalog, read_catalog
 from cnncodes.images.readers import holds_images
@@ -35,22 +35,12 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of some images by one model.
-
-    Parameters
-    ----------
-    catalog : Catalog
-    values : float ndarray [N, K]
-        NaN where an image could not be read, or its codes are not finite.
-    problems : dict of str to str
-        Name and reason of each of these images.
-    percentiles : float ndarray [N]
-        How far each image is from the training images, 0..100 (:class:`cnncodes.heads.likeness.Likeness`); NaN where that is not known.
-    """
+    """Scores of some images by one model."""
 
     catalog: Catalog
-    values: np.ndarray
-    problems: dict[str, str]
+    values: np.ndarray  # float [N, K], NaN where an image could not be read, or its codes are not finite
+    problems: dict[str, str]  # name and reason of each of these images
+    #: [N], how far each image is from the training images, 0..100 (:class:`cnncodes.heads.Likeness`); NaN where not known
     percentiles: np.ndarray
 
     @property
@@ -148,51 +138,40 @@ def score_models(
     # All weights before the first image, so that a missing file is said at once.
     none: Sequence[None] = [None] * len(loaded)
     numbers = [model_weights(model, own) for model, own in zip(loaded, weights or none, strict=True)]
-    found: dict[int, Scores] = {}
+    values = [np.full((len(data), len(model.classes)), np.nan) for model in loaded]
+    usual = [np.full(len(data), np.nan) for _ in loaded]
+    problems: list[dict[str, str]] = [{} for _ in loaded]  # of each model
     passes = _passes(loaded, crops)
-    total = len(passes) * len(data)
+    size = compute.batch_size or default_batch_size(len(data))
     for number, (settings, members) in enumerate(passes):
-        size = compute.batch_size or default_batch_size(len(data))
+        bad: dict[str, str] = {}
+        for member in members:
+            problems[member] = bad
         settings = dataclasses.replace(settings, batch_size=size)
-        blocks = stream(data, numbers[members[0]], settings, compute)
-        values = {member: np.full((len(data), len(loaded[member].classes)), np.nan) for member in members}
-        usual = {member: np.full(len(data), np.nan) for member in members}
-        problems: dict[str, str] = {}
-        for block in blocks:
+        for block in stream(data, numbers[members[0]], settings, compute):
             done = int(block.rows[-1]) + 1
+            place = slice(block.rows[0], done)
             for member in members:
-                place = slice(block.rows[0], done)
                 values[member][place], usual[member][place] = _block_scores(loaded[member], block)
-            problems |= {data.names[row]: reason for row, reason in block.problems.items()}
-            word = f"{len(problems):,} unreadable" if problems else ""
-            compute.progress("scoring", number * len(data) + done, total, word)
-        found |= {member: _finite(data, values[member], problems, usual[member]) for member in members}
-    return [found[member] for member in range(len(loaded))]
+            bad |= {data.names[row]: reason for row, reason in block.problems.items()}
+            word = f"{len(bad):,} unreadable" if bad else ""
+            compute.progress("scoring", number * len(data) + done, len(passes) * len(data), word)
+    return [_finite(data, *parts) for parts in zip(values, problems, usual, strict=True)]
 
 
-def _passes(
-    models: Sequence[LinearModel], crops: str | None
-) -> list[tuple[ExtractionSettings, tuple[int, ...]]]:
+def _passes(models: Sequence[LinearModel], crops: str | None) -> list[tuple[ExtractionSettings, list[int]]]:
     """Settings of each pass with all stages that it computes, and the places of the models that it serves."""
     groups: dict[ExtractionSettings, list[int]] = {}
     for place, model in enumerate(models):
-        same = dataclasses.replace(
-            model.settings, stages=("any",), weights="", batch_size=1, dtype="float32",
-            crops=crops or model.settings.crops,
-        )  # fmt: skip
+        own = dataclasses.replace(model.settings, crops=crops or model.settings.crops, dtype="float32")
+        same = dataclasses.replace(own, stages=("any",), weights="", batch_size=1)
         groups.setdefault(same, []).append(place)
-    return [
-        (
-            dataclasses.replace(
-                models[places[0]].settings,
-                stages=tuple(dict.fromkeys(models[place].stage for place in places)),
-                crops=key.crops,
-                dtype=key.dtype,
-            ),
-            tuple(places),
-        )
-        for key, places in groups.items()
-    ]
+    passes = []
+    for same, places in groups.items():
+        first, stages = models[places[0]].settings, dict.fromkeys(models[place].stage for place in places)
+        settings = dataclasses.replace(same, stages=tuple(stages), weights=first.weights)
+        passes.append((settings, places))
+    return passes
 
 
 def _finite(catalog: Catalog, values: np.ndarray, problems: dict[str, str], usual: np.ndarray) -> Scores:
@@ -210,10 +189,9 @@ def _block_scores(model: LinearModel, block: Block) -> tuple[np.ndarray, np.ndar
     are averaged (Krizhevsky, Sutskever and Hinton 2012, section 4.1), and their logarithms are the scores.
     """
     read = block.codes[model.stage].astype(np.float32, copy=False)
-    unknown = np.full(len(read), np.nan)
     if read.ndim == 3 and _is_network(model):
         crops = [log_softmax(model.head.scores(read[:, crop])) for crop in range(read.shape[1])]
-        values, usual = mean_log_probabilities(crops), unknown
+        values, usual = mean_log_probabilities(crops), np.full(len(read), np.nan)
     else:
         values, usual = _head_scores(model, read if read.ndim == 2 else read.mean(1))
     values[[row - block.rows[0] for row in block.problems]] = np.nan
@@ -245,10 +223,8 @@ def model_weights(model: AnyModel, weights: AnyWeights | None = None) -> Weights
 
     Raises
     ------
-    WeightsMissingError
-        If they are not at hand.
-    WeightsMismatchError
-        If these are other numbers.
+    WeightsMissingError, WeightsMismatchError
+        If they are not at hand, or are other numbers.
     """
     from cnncodes.weights import load_weights
 

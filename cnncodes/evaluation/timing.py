@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cnncodes.codes.compute import Device, choose_device, exact_and_side_by_side, is_out_of_memory
 from cnncodes.codes.settings import Precision
@@ -57,16 +57,12 @@ class Seconds:
 
 @dataclass(frozen=True)
 class PassTiming:
-    """One batch, forward or forward and backward: seconds, FLOP (see :class:`Timing`) and peak memory.
-
-    ``peak_memory`` are bytes beyond what the process held before, None where that cannot be measured; ``compile_seconds`` those
-    of the first, uncounted call with torch.compile.
-    """
+    """One batch, forward or forward and backward."""
 
     seconds: Seconds
-    flops: int
-    peak_memory: int | None
-    compile_seconds: float | None = None
+    flops: int  # see :class:`Timing`
+    peak_memory: int | None  # bytes beyond what the process held before, None where that cannot be measured
+    compile_seconds: float | None = None  # of the first, uncounted call with torch.compile
 
 
 @dataclass(frozen=True)
@@ -85,29 +81,27 @@ class Timing:
     Floating point operations (FLOP) are two for each multiply-add of convolutions and fully connected stages;
     nothing else is counted. Backward counts the same again for the gradients of the weights and once more for
     those of what enters each stage, except the first: nobody needs the gradient of the pixels.
-
-    ``until`` is the last stage that was computed, ``input_size`` the side of the images in pixels, ``burn_in`` the steps that were not
-    counted, ``matrix_rate`` the FLOP/s of the fastest product of two square matrices of side ``matrix_side`` in that precision on the
-    same device, and ``memory_measure`` says how the peak memory was measured, None where it cannot be.
     """
 
     network: str
-    until: str
+    until: str  # the last stage that was computed
     batch_size: int
-    input_size: int
+    input_size: int  # side of the images in pixels
     device: str
     torch_device: str
     torch_version: str
     threads: int
     precision: str
     compiled: bool
-    burn_in: int
+    burn_in: int  # steps that were not counted
     forward: PassTiming
     forward_backward: PassTiming
     stages: tuple[StageTiming, ...]
-    matrix_rate: float
+    matrix_rate: (
+        float  # FLOP/s of the fastest product of two square matrices in that precision on the same device
+    )
     matrix_side: int
-    memory_measure: str | None
+    memory_measure: str | None  # how the peak memory was measured, None where it cannot be
 
     def images_per_second(self, part: PassTiming) -> float:
         """Images in a second, by the mean time of a batch."""
@@ -153,7 +147,7 @@ def benchmark_network(
     ----------
     network : Network
     batch_size : int, default 128
-    until : str or None, default None
+    until : str, optional
         Last stage to compute; the network's last by default.
     device : str, default "auto"
     precision : {"float32", "bfloat16", "float16"}, default "float32"
@@ -176,25 +170,30 @@ def benchmark_network(
     DependencyError
         If torch.compile does not work on this machine.
     """
-    _check(batch_size, precision, steps, burn_in)
-    cut = cut_network(network, until)
-    place = choose_device(device)
-    _check_memory(cut, batch_size, place, precision)
-    protocol = _Protocol(place, burn_in, steps, progress, rounds=2 + (len(cut.stages) if stages else 0))
-    with _set_up(place, batch_size):
-        memory = PeakMemory(place)
+    if precision not in get_args(Precision):
+        raise OptionError(
+            f"precision '{precision}' is not known.", f"Use one of {', '.join(get_args(Precision))}."
+        )
+    for name, value, least in (("batch_size", batch_size, 1), ("steps", steps, 1), ("burn_in", burn_in, 0)):
+        if value < least:
+            raise OptionError(f"{name} = {value} is not possible.", f"Use {least} or more.")
+    cut, place = cut_network(network, until), choose_device(device)
+    side = MATRIX_SIDE[torch.device(place.torch_name).type]
+    with _set_up(cut, batch_size, place, precision):
+        rounds = 2 + (len(cut.stages) if stages else 0)
+        protocol = _Protocol(place, burn_in, steps, progress, rounds)
         work = Workload(cut, batch_size, place, precision, backward=False, compiled=compile)
-        forward = _time_pass("forward", work, protocol, memory)
-        by_stage = _time_stages(work, protocol) if stages else ()
+        forward = protocol.time_pass("forward", work)
+        by_stage = protocol.time_stages(work) if stages else ()
         del work  # its memory is not the next one's
         work = Workload(cut, batch_size, place, precision, backward=True, compiled=compile)
-        forward_backward = _time_pass("forward-backward", work, protocol, memory)
+        forward_backward = protocol.time_pass("forward-backward", work)
         del work
         protocol.tell("matrix product")
-        # on a CPU, the compiler's code and tables stay in the same process
-        included = ", torch's compiler included" if place.is_cpu and compile else ""
-        side = MATRIX_SIDE[torch.device(place.torch_name).type]
         rate = matrix_rate(place, precision, side)
+    measure = protocol.memory.measure
+    if measure and place.is_cpu and compile:  # the compiler's code and tables stay in the same process
+        measure += ", torch's compiler included"
     return Timing(
         network=network.name,
         until=cut.stage_names[-1],
@@ -212,7 +211,7 @@ def benchmark_network(
         stages=by_stage,
         matrix_rate=rate,
         matrix_side=side,
-        memory_measure=memory.measure and memory.measure + included,
+        memory_measure=measure,
     )
 
 
@@ -229,16 +228,15 @@ def cut_network(network: Network, until: str | None) -> Network:
     return dataclasses.replace(network, stages=network.stages[: network.stage_names.index(name) + 1])
 
 
-def count_flops(network: Network, batch_size: int, *, backward: bool) -> int:
-    """Floating point operations of one batch, forward or forward and backward; see :class:`Timing`.
+def stage_flops(network: Network, batch_size: int) -> list[int]:
+    """Floating point operations of each stage, forward."""
+    pairs = zip(network.stages, network.incoming_shapes(), strict=True)
+    return [2 * batch_size * stage.multiply_adds(incoming) for stage, incoming in pairs]
 
-    Backward is twice forward (the gradients of the weights, and of what enters a stage), less the gradient of
-    the pixels, which the first stage does not compute.
-    """
-    work = [
-        2 * batch_size * stage.multiply_adds(incoming)
-        for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True)
-    ]
+
+def count_flops(network: Network, batch_size: int, *, backward: bool) -> int:
+    """Floating point operations of one batch, forward or forward and backward; see :class:`Timing`."""
+    work = stage_flops(network, batch_size)
     return 3 * sum(work) - work[0] if backward else sum(work)
 
 
@@ -278,7 +276,13 @@ class Workload:
         self.pixels = pixels.to(device.torch_name, held).contiguous(memory_format=torch.channels_last)
         self._reduced = backward and dtype != torch.float32
         self._autocast = (torch.device(device.torch_name).type, dtype)
-        chain = _Chain(self.module)
+
+        def chain(value: Tensor) -> Tensor:
+            """All stages one after the other, without looking up names: nothing but arithmetic for torch.compile."""
+            for stage in network.stages:
+                value = module.compute(stage, value)
+            return value
+
         self._compute: Callable[[Tensor], Tensor] = torch.compile(chain, dynamic=False) if compiled else chain
 
     def __call__(self) -> object:
@@ -298,40 +302,47 @@ class Workload:
         return loss, torch.autograd.grad(loss, self.parameters)
 
 
-class _Chain(nn.Module):
-    """All stages one after the other, without looking up names: nothing but arithmetic for torch.compile."""
-
-    def __init__(self, module: TorchNetwork) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, value: Tensor) -> Tensor:
-        for stage in self.module.network.stages:
-            value = self.module.compute(stage, value)
-        return value
-
-
 class _Protocol:
     """Burn in, count, tell how far it is."""
 
-    def __init__(self, device: Device, burn_in: int, steps: int, progress: Progress, *, rounds: int) -> None:
+    def __init__(self, device: Device, burn_in: int, steps: int, progress: Progress, rounds: int) -> None:
         self.device, self.burn_in, self.steps = device, burn_in, steps
         self._progress, self._done, self._all = progress, 0, rounds * (burn_in + steps)
-
-    def times(self, what: str, step: Callable[[], object]) -> Seconds:
-        """Of the counted steps."""
-        counted = []
-        for place in range(self.burn_in + self.steps):
-            self.tell(what)
-            seconds = time_step(step, self.device)
-            self._done += 1
-            if place >= self.burn_in:
-                counted.append(seconds)
-        return Seconds.of(counted)
+        self.memory = PeakMemory(device)
 
     def tell(self, what: str) -> None:
         """What is being done now."""
         self._progress(what, self._done, self._all, "")
+
+    def times(self, what: str, step: Callable[[], object]) -> Seconds:
+        """Of the counted steps."""
+        counted = []
+        for _ in range(self.burn_in + self.steps):
+            self.tell(what)
+            counted.append(time_step(step, self.device))
+            self._done += 1
+        return Seconds.of(counted[self.burn_in :])
+
+    def time_pass(self, what: str, work: Workload) -> PassTiming:
+        """Steps of a workload; the call that compiles it comes before them."""
+        first = None
+        if work.compiled:
+            self.tell(f"compiling {what}")
+            first = _compile(work, self.device)
+        self.memory.reset()
+        seconds = self.times(what, work)
+        flops = count_flops(work.module.network, work.batch_size, backward=work.backward)
+        return PassTiming(seconds, flops, self.memory.peak(), first)
+
+    def time_stages(self, work: Workload) -> tuple[StageTiming, ...]:
+        """Forward of each stage alone, on what it gets in the network."""
+        found, network, value = [], work.module.network, work.pixels
+        with torch.inference_mode():
+            for stage, flops in zip(network.stages, stage_flops(network, work.batch_size), strict=True):
+                step = functools.partial(work.module.compute, stage, value)
+                found.append(StageTiming(stage.name, self.times(stage.name, step), flops))
+                value = step()
+        return tuple(found)
 
 
 def time_step(step: Callable[[], object], device: Device) -> float:
@@ -366,30 +377,6 @@ def matrix_rate(device: Device, precision: str, side: int) -> float:
     return float(2 * side**3 / min(times))
 
 
-def _time_pass(what: str, work: Workload, protocol: _Protocol, memory: PeakMemory) -> PassTiming:
-    first = None
-    if work.compiled:
-        protocol.tell(f"compiling {what}")
-        first = _compile(work, protocol.device)
-    memory.reset()
-    seconds = protocol.times(what, work)
-    flops = count_flops(work.module.network, work.batch_size, backward=work.backward)
-    return PassTiming(seconds, flops, memory.peak(), first)
-
-
-def _time_stages(work: Workload, protocol: _Protocol) -> tuple[StageTiming, ...]:
-    found = []
-    network = work.module.network
-    value = work.pixels
-    with torch.inference_mode():
-        for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True):
-            step = functools.partial(work.module.compute, stage, value)
-            flops = 2 * work.batch_size * stage.multiply_adds(incoming)
-            found.append(StageTiming(stage.name, protocol.times(stage.name, step), flops))
-            value = step()
-    return tuple(found)
-
-
 def _compile(work: Workload, device: Device) -> float:
     """Seconds of the call that compiles; raises DependencyError where that does not work."""
     torch.compiler.reset()  # after a few networks in one process torch would silently stop compiling
@@ -409,13 +396,20 @@ def _compile(work: Workload, device: Device) -> float:
         ) from error
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    return is_out_of_memory(error) or "can't allocate memory" in str(error)
-
-
 @contextlib.contextmanager
-def _set_up(device: Device, batch_size: int) -> Iterator[None]:
+def _set_up(network: Network, batch_size: int, device: Device, precision: str) -> Iterator[None]:
     """On CUDA that GPU is the current one, where events are recorded, and float32 is exact; too little memory is an error of ours."""
+    remedy = "Use a smaller --batch-size, or cut the network with --until."
+    if device.is_cpu and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        # The system would rather stop everything than refuse the memory. Forward and backward keeps what every stage gives.
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        needed = batch_size * stage_table(network).forward_bytes // (1 if precision == "float32" else 2)
+        if needed > there:
+            raise OptionError(
+                f"a batch of {batch_size} images has {needed / 1e9:.1f} GB of activations, "
+                f"and this machine has {there / 1e9:.1f} GB of memory.",
+                remedy,
+            )
     with contextlib.ExitStack() as stack:
         if device.is_cuda:
             stack.enter_context(torch.cuda.device(device.torch_name))
@@ -425,56 +419,31 @@ def _set_up(device: Device, batch_size: int) -> Iterator[None]:
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-            raise OptionError(
-                f"a batch of {batch_size} images does not fit into the memory of {device.description}.",
-                "Use a smaller --batch-size, or cut the network with --until.",
-            ) from error
+            problem = f"a batch of {batch_size} images does not fit into the memory of {device.description}."
+            raise OptionError(problem, remedy) from error
 
 
-def _check(batch_size: int, precision: str, steps: int, burn_in: int) -> None:
-    if precision not in get_args(Precision):
-        raise OptionError(
-            f"precision '{precision}' is not known.", f"Use one of {', '.join(get_args(Precision))}."
-        )
-    for name, value, least in (("batch_size", batch_size, 1), ("steps", steps, 1), ("burn_in", burn_in, 0)):
-        if value < least:
-            raise OptionError(f"{name} = {value} is not possible.", f"Use {least} or more.")
-
-
-def _check_memory(network: Network, batch_size: int, device: Device, precision: str) -> None:
-    """A CPU's system would rather stop everything than refuse the memory: look before."""
-    if not device.is_cpu or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    # Forward and backward keeps what every stage gives.
-    needed = batch_size * stage_table(network).forward_bytes // (1 if precision == "float32" else 2)
-    if needed > there:
-        raise OptionError(
-            f"a batch of {batch_size} images has {needed / 1e9:.1f} GB of activations, "
-            f"and this machine has {there / 1e9:.1f} GB of memory.",
-            "Use a smaller --batch-size, or cut the network with --until.",
-        )
+def _out_of_memory(error: BaseException) -> bool:
+    return is_out_of_memory(error) or "can't allocate memory" in str(error)
 
 
 class PeakMemory:
-    """Peak memory in bytes beyond what the process held when this was made; ``measure`` says how, None where it cannot be measured.
+    """Peak memory in bytes beyond what the process held when this was made.
 
     On CUDA torch counts it. On a CPU the kernel does (VmHWM, the peak of the resident memory), where ``/proc``
     is; where its counter cannot be set back, an earlier peak hides a lower one.
     """
 
     def __init__(self, device: Device) -> None:
-        self._device = device
-        self.measure: str | None = None
-        self._before = 0
+        self._device, self._before = device, 0
+        self.measure: str | None = None  # how, None where it cannot be measured
         if device.is_cuda:
             self.measure = "torch.cuda.max_memory_allocated"
             self._before = torch.cuda.memory_allocated(device.torch_name)
         elif device.is_cpu:
+            # what was freed before, and used again, would not count as growth
             with contextlib.suppress(AttributeError, OSError, TypeError):
-                ctypes.CDLL(None).malloc_trim(
-                    0
-                )  # what was freed before, and used again, would not count as growth
+                ctypes.CDLL(None).malloc_trim(0)
             self.reset()
             if (held := _high_water()) is not None:
                 self.measure, self._before = "growth of the process's resident memory (VmHWM)", held
@@ -502,28 +471,24 @@ def _high_water() -> int | None:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    sizes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]  # VmHWM:   123456 kB
-    return 1024 * int(sizes[0]) if sizes else None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
 @dataclass(frozen=True)
 class HistoricTime:
-    """One published measurement: seconds for so many ``images``, of the network (or the one whose arithmetic is nearest) up to ``cut``.
+    """One published measurement."""
 
-    None where nothing was published; ``remark`` is what must be known to compare it.
-    """
-
-    network: str
-    cut: str
+    network: str  # or the one whose arithmetic is nearest
+    cut: str  # its last stage
     hardware: str
     software: str
     images: int
-    forward: float | None
+    forward: float | None  # seconds for so many images; None where nothing was published
     forward_backward: float | None
     source: str
     forward_sd: float | None = None
     forward_backward_sd: float | None = None
-    remark: str = ""
+    remark: str = ""  # what must be known to compare it
 
     def fits(self, network: str, cut: str) -> bool:
         """Whether it is a time of the same network up to the same stage."""
@@ -531,29 +496,21 @@ class HistoricTime:
 
 
 _TENSORFLOW = "header of alexnet_benchmark.py, tensorflow/models"
-_CONVNET = "soumith/convnet-benchmarks"
+_CONVNET, _NO_DROPOUT = "soumith/convnet-benchmarks", "no dropout, no softmax"  # 128 images of 224 px
 _CAFFE = "performance_hardware.md, Caffe"
-
-
-def _one_tower(software: str, forward: float | None, forward_backward: float) -> HistoricTime:
-    """A line of convnet-benchmarks: 128 images of 224 px, no dropout, no softmax, on a Titan X."""
-    return HistoricTime(
-        "alexnet", "fc8", "Titan X", software, 128, forward, forward_backward, _CONVNET,
-        remark="no dropout, no softmax",
-    )  # fmt: skip
 
 
 HISTORIC_TIMES: tuple[HistoricTime, ...] = (
     HistoricTime("alexnet-tf", "pool5", "Tesla K40c", "TensorFlow", 128, 0.145, 0.480, _TENSORFLOW, 0.0015, 0.048),
     HistoricTime("alexnet-tf", "pool5", "Titan X", "TensorFlow", 128, 0.070, 0.244, _TENSORFLOW, 0.0001, 0.030),
     HistoricTime("alexnet-tf", "pool5", "laptop CPU of 2019", "TensorFlow", 32, 1.640, 8.804, "a course note", 0.031, 0.817),
-    _one_tower("cuDNN R4, float16", 0.025, 0.071),
-    _one_tower("cuDNN R4, float32", 0.027, 0.081),
-    _one_tower("TensorFlow", 0.026, 0.081),
-    _one_tower("fbfft", None, 0.104),
-    _one_tower("cuda-convnet2", None, 0.177),
-    _one_tower("Caffe", None, 0.324),
-    _one_tower("Torch-7", None, 0.342),
+    HistoricTime("alexnet", "fc8", "Titan X", "cuDNN R4, float16", 128, 0.025, 0.071, _CONVNET, remark=_NO_DROPOUT),
+    HistoricTime("alexnet", "fc8", "Titan X", "cuDNN R4, float32", 128, 0.027, 0.081, _CONVNET, remark=_NO_DROPOUT),
+    HistoricTime("alexnet", "fc8", "Titan X", "TensorFlow", 128, 0.026, 0.081, _CONVNET, remark=_NO_DROPOUT),
+    HistoricTime("alexnet", "fc8", "Titan X", "fbfft", 128, None, 0.104, _CONVNET, remark=_NO_DROPOUT),
+    HistoricTime("alexnet", "fc8", "Titan X", "cuda-convnet2", 128, None, 0.177, _CONVNET, remark=_NO_DROPOUT),
+    HistoricTime("alexnet", "fc8", "Titan X", "Caffe", 128, None, 0.324, _CONVNET, remark=_NO_DROPOUT),
+    HistoricTime("alexnet", "fc8", "Titan X", "Torch-7", 128, None, 0.342, _CONVNET, remark=_NO_DROPOUT),
     # 26.5 s for 20 batches of 256, and 100 s for the 50,000 images of the val split.
     HistoricTime("caffenet", "fc8", "Tesla K40", "Caffe", 256, None, 26.5 / 20, _CAFFE, remark="training: with the update of the weights"),
     HistoricTime("caffenet", "fc8", "Tesla K40", "Caffe", 50_000, 100.0, None, _CAFFE, remark="testing: 50,000 images"),

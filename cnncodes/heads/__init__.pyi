@@ -1,16 +1,12 @@
 """The public names of this room, and where each lives."""
 
-from cnncodes.heads.calibration import fit_temperature, log_softmax
-from cnncodes.heads.choice import DEFAULT_CS, Choice, choose_C
+from cnncodes.heads.choice import DEFAULT_CS, Choice, choose_C, stratified_folds
 from cnncodes.heads.codes_fit import LinearFit, few_shot_codes, fit_linear
-from cnncodes.heads.draws import FewShot, draw_few, few_shot
-from cnncodes.heads.export import check_exportable, export_head
-from cnncodes.heads.fit import FitResult, fit_head
-from cnncodes.heads.folds import stratified_folds
-from cnncodes.heads.head import Head
-from cnncodes.heads.likeness import Likeness
+from cnncodes.heads.confidence import Likeness, fit_temperature, log_softmax
+from cnncodes.heads.fit import FewShot, FitResult, draw_few, few_shot, fit_head
+from cnncodes.heads.head import Head, Normalisation
 from cnncodes.heads.linear_model import LinearModel, is_model, load_model
-from cnncodes.heads.normalise import Normalisation
+from cnncodes.heads.scikit import check_exportable, export_head
 from cnncodes.heads.splits import Split, split_rows
 from cnncodes.heads.transformer import CNNCodes
 

@@ -19,9 +19,8 @@ from torch import Tensor
 
 from cnncodes.codes.compute import choose_device
 from cnncodes.codes.file import CodesFile
-from cnncodes.heads.checks import require_finite
 from cnncodes.heads.fit import Limits
-from cnncodes.heads.normalise import Normalisation, NormalisationKind, require_squares
+from cnncodes.heads.head import Normalisation, NormalisationKind, require_finite, require_squares
 from cnncodes.heads.rotation import FLOAT64_LIMIT
 from cnncodes.heads.softmax import SETTLED
 
@@ -76,17 +75,14 @@ class Blocks:
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         room = torch.empty((self._size, self.d), dtype=self.dtype, device=self.device.torch_name)
-        mean, scale = (
-            None if part is None else self.put(part, self.dtype)
-            for part in (self.record.mean, self.record.scale)
-        )
+        columns = {name: self.put(array, self.dtype) for name, array in self.record.arrays().items()}
         for part, codes in self.stored():
             block = room[: len(codes)]
             block.copy_(torch.from_numpy(codes))
             if self._factors is not None:
                 block *= self._factors[part, None]
-            if mean is not None and scale is not None:
-                block.sub_(mean).div_(scale)
+            if columns:
+                block.sub_(columns["mean"]).div_(columns["scale"])
             if self.centre is not None:
                 block -= self.centre
             yield part, block
@@ -129,8 +125,8 @@ class Axes:
     """
 
     vectors: Tensor
-    values: Tensor
     rest: float
+    values: Tensor
     penalty: Tensor
     axis_penalty: Tensor
 
@@ -165,18 +161,11 @@ class Axes:
             rest = max(square + n * penalise_bias - float(values.sum()), 0.0) / max(inside - len(values), 1)
         penalty, axis = np.ones(D), np.ones(len(values))
         if not penalise_bias:  # centred rows and the ones are orthogonal: the bias is an axis of its own
-            vectors = np.block(
-                [[vectors, np.zeros((inside, 1))], [np.zeros((1, len(values))), np.ones((1, 1))]]
-            )
+            vectors = np.pad(vectors, (0, 1))
+            vectors[-1, -1] = 1
             values, axis, penalty[-1] = np.append(values, n), np.append(axis, 0.0), 0.0
-        put = blocks.put
-        return cls(
-            put(vectors, torch.float32),
-            put(np.maximum(values, 0), blocks.sums),
-            rest,
-            put(penalty, blocks.sums),
-            put(axis, blocks.sums),
-        )
+        sums = (blocks.put(each, blocks.sums) for each in (np.maximum(values, 0), penalty, axis))
+        return cls(blocks.put(vectors, torch.float32), rest, *sums)
 
     def apply(self, residual: Tensor, mean_curvature: Tensor) -> Tensor:
         """An approximate inverse of the Hessian times [d + 1, P, Q]; ``mean_curvature`` [P, Q] of the rows."""
@@ -192,37 +181,20 @@ class Axes:
 
 @dataclass(frozen=True, eq=False)
 class Problems:
-    """P problems with Q columns each: one class against the rest (Q = 1), or all classes (softmax).
+    """P problems with Q columns each: one class against the rest (Q = 1), or all classes (softmax)."""
 
-    Parameters
-    ----------
-    labels : Tensor [n]
-    used : bool Tensor [n, S]
-        Rows of each training set.
-    sets : Tensor [P]
-    costs : Tensor [P, K]
-        What a row of each class costs in each problem.
-    classes : Tensor [P] or None
-        The class that is against the rest; None: softmax.
-    without_codes : Tensor [P] or None
-        Of softmax, the objective where only the bias is fitted.
-    """
-
-    labels: Tensor
-    used: Tensor
-    sets: Tensor
-    costs: Tensor
-    classes: Tensor | None
-    without_codes: Tensor | None = None
+    labels: Tensor  # [n]
+    used: Tensor  # bool [n, S], rows of each training set
+    sets: Tensor  # [P]
+    costs: Tensor  # [P, K], of a row of each class in each problem
+    classes: Tensor | None  # [P], the class that is against the rest; None: softmax
+    without_codes: Tensor | None = None  # [P], of softmax, the objective where only the bias is fitted
 
     def some(self, which: Tensor) -> Problems:
         """Only these problems."""
-        classes, floor = (
-            None if part is None else part[which] for part in (self.classes, self.without_codes)
-        )
-        return replace(
-            self, sets=self.sets[which], costs=self.costs[which], classes=classes, without_codes=floor
-        )
+        names = ("sets", "costs", "classes", "without_codes")
+        parts = {name: part[which] for name in names if (part := getattr(self, name)) is not None}
+        return replace(self, **parts)
 
     def _row_costs(self, rows: slice) -> Tensor:
         return self.costs.T[self.labels[rows]] * self.used[rows][:, self.sets]
@@ -246,12 +218,8 @@ class Problems:
             slack = (1 - y * scores).clamp_min(0)
             return -2 * c * slack * y, 2 * c * (slack > 0)
         p = scores.softmax(2)
-        second = c * p * (1 - p)
-        p.scatter_add_(
-            2,
-            self.labels[rows, None, None].expand(-1, p.shape[1], 1),
-            torch.full_like(c, -1.0).expand(-1, p.shape[1], 1),
-        )
+        second, places = c * p * (1 - p), self.labels[rows, None, None].expand(-1, p.shape[1], 1)
+        p.scatter_add_(2, places, torch.full_like(c, -1.0).expand(-1, p.shape[1], 1))
         return c * p, second
 
     def bend(self, rows: slice, scores: Tensor, change: Tensor) -> Tensor:
@@ -278,9 +246,8 @@ def minimise(W: Tensor, problems: Problems, blocks: Blocks, axes: Axes, toleranc
             objective += part.losses(rows, scores).sum(0, dtype=w.dtype)
             metric += second.sum(0, dtype=w.dtype)
             gradient += blocks.pushed(block, first)
-        unit = torch.where(
-            penalty > 0, 1.0, metric.clamp_min(1e-30)
-        )  # a free bias is measured by its curvature
+        # A free bias is measured by its curvature.
+        unit = torch.where(penalty > 0, 1.0, metric.clamp_min(1e-30))
         gap = 0.5 * _dots(gradient, gradient / unit)
         enough = objective
         if part.without_codes is not None:
@@ -288,14 +255,8 @@ def minimise(W: Tensor, problems: Problems, blocks: Blocks, axes: Axes, toleranc
         open_ = gap > tolerance * enough
         if not open_.any():
             return
-        live, w, gradient, metric, objective = (
-            live[open_],
-            w[:, open_],
-            gradient[:, open_],
-            metric[open_],
-            objective[open_],
-        )
-        part = part.some(open_)
+        live, metric, objective = live[open_], metric[open_], objective[open_]
+        w, gradient, part = w[:, open_], gradient[:, open_], part.some(open_)
         step = _newton_step(w, gradient, metric / blocks.n, part, blocks, axes)
         length = _best_length(w, step, part, blocks, penalty)
         W[:, live] += length[:, None] * step
@@ -331,11 +292,9 @@ def _newton_step(
             step[:, on] = x
             if closing.all():
                 return step
-            on, x, residual, scaled, direction = (
-                on[~closing],
-                *(part_[:, ~closing] for part_ in (x, residual, scaled, direction)),
-            )
-            energy, previous, enough = energy[~closing], previous[~closing], enough[~closing]
+            kept = ~closing
+            on, energy, previous, enough = (each[kept] for each in (on, energy, previous, enough))
+            x, residual, scaled, direction = (each[:, kept] for each in (x, residual, scaled, direction))
         direction = scaled + (energy / previous)[:, None] * direction
     step[:, on] = x
     return step

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -18,13 +17,11 @@ from cnncodes.codes.file import DONE, CodesFile, Provenance
 from cnncodes.codes.on_ray import map_on_ray
 from cnncodes.core.compute import Progress, available_memory, no_progress
 from cnncodes.core.errors import HeadError
-from cnncodes.heads.choice import Choice, ClassWeight, choose_C
-from cnncodes.heads.draws import FewShot, few_shot
-from cnncodes.heads.fit import FitResult, Limits, candidates_of, fit_head
-from cnncodes.heads.head import Head, HeadKind
-from cnncodes.heads.likeness import Likeness
+from cnncodes.heads.choice import Candidates, ClassWeight, FitOptions, choose
+from cnncodes.heads.confidence import Likeness
+from cnncodes.heads.fit import FewShot, FitResult, Limits, StageFit, few_shot, fit
+from cnncodes.heads.head import HeadKind, NormalisationKind
 from cnncodes.heads.linear_model import LinearModel, among, averaged, read_rows
-from cnncodes.heads.normalise import NormalisationKind
 from cnncodes.heads.splits import (
     Split,
     SplitRule,
@@ -38,19 +35,17 @@ from cnncodes.images.digests import identical_contents
 
 @dataclass(frozen=True, eq=False)
 class LinearFit:
-    """What :func:`fit_linear` found.
-
-    ``compared`` has, for every stage that was tried, the accuracy (0..1) on the rows that choose C. ``learned`` counts
-    the test rows that the weights were trained on: for the network they are not new, so they test the head alone.
-    ``in_blocks``: the codes were not all in memory at once.
-    """
+    """What :func:`fit_linear` found."""
 
     model: LinearModel
     split: Split
     result: FitResult
-    compared: dict[str, float]
+    compared: dict[
+        str, float
+    ]  # for every stage that was tried, the accuracy (0..1) on the rows that choose C
+    #: Test rows that the weights were trained on: for the network they are not new, so they test the head alone.
     learned: int = 0
-    in_blocks: bool = False
+    in_blocks: bool = False  # the codes were not all in memory at once
 
 
 def fit_linear(
@@ -58,7 +53,7 @@ def fit_linear(
     *,
     layer: str | None = None,
     kind: HeadKind = "svm",
-    C: float | Sequence[float] | Literal["auto"] = "auto",
+    C: Candidates = "auto",
     folds: int = 5,
     normalisation: NormalisationKind = "l2",
     class_weight: ClassWeight = None,
@@ -80,7 +75,8 @@ def fit_linear(
     ----------
     codes : path of a codes file
     layer : str, optional
-        One layer of the file: what the classifier reads by default, fc7 of an AlexNet and ``penultimate`` of others. Or "auto": all are compared by the accuracy that chooses C; the best is taken.
+        One layer of the file: what the classifier reads by default, fc7 of an AlexNet and ``penultimate`` of others.
+        Or "auto": all are compared by the accuracy that chooses C; the best is taken.
     kind, C, folds, normalisation, class_weight, jobs
         See :func:`cnncodes.heads.fit_head`.
     split : {"auto", "none"} or float, default "auto"
@@ -107,44 +103,34 @@ def fit_linear(
     OptionError
         If a parameter has a value that is not allowed.
     """
+    options = FitOptions(kind, C, normalisation, class_weight, folds, seed=seed, jobs=jobs)
+    if memory is None:  # where it is not known, as on macOS, all is read at once
+        memory = available_memory() // 2 or sys.maxsize
     with CodesFile(codes) as file:
         file.require_complete()
-        digests = file.digests()
-        same = identical_contents(digests)
-        rows = split_rows(file.catalog, file.state == DONE, split, seed, same=same)
-        own = rows.kind == "own"  # a draw keeps copies on one side
-        rows = without_copies(rows, same, file if own else None, deepest(file.stages))
+        digests, weights_seen = file.digests(), file.weights_seen()
         network = file.settings.architecture
+        rows, labels, classes = _divided(file, digests, split, seed)
         stages = file.stages if layer == "auto" else (network.select_one(layer or network.usual_layer),)
-        labels, classes = compact_labels(file.catalog, rows.train)
-        rows = with_known_classes(file.catalog, rows, labels)
-        options: dict[str, Any] = {
-            "kind": kind, "C": C, "normalisation": normalisation, "class_weight": class_weight,
-            "folds": folds, "seed": seed, "jobs": jobs,
-        }  # fmt: skip
-        if memory is None:  # where it is not known, as on macOS, all is read at once
-            memory = available_memory() // 2 or sys.maxsize
         limits = Limits(memory, device, progress)
         task = _Task(rows, labels, classes, options, limits, several=len(stages) > 1)
-        kept = [
-            None if state is None else Path(f"{os.path.abspath(state)}.{place}")  # noqa: PTH100 - a worker may be elsewhere
-            for place in range(len(stages))
-        ]
-        items = [(os.path.abspath(codes), *item) for item in zip(stages, kept, strict=True)]  # noqa: PTH100
-        fits = dict(zip(stages, task.fit_all(file, items, ray, jobs), strict=True))
+        kept = [None if state is None else _absolute(f"{state}.{place}") for place in range(len(stages))]
+        items = [(_absolute(codes), *item) for item in zip(stages, kept, strict=True)]
+        fits = dict(zip(stages, task.fit_all(file, items, ray), strict=True))
         compared = {
-            stage: fit.judged.best_accuracy
-            for stage, fit in fits.items()
-            if fit.judged and (fit.result.choice or len(stages) > 1)
+            stage: found.judged.best_accuracy
+            for stage, found in fits.items()
+            if found.judged and (found.result.choice or len(stages) > 1)
         }
         chosen = max(compared, key=lambda stage: compared[stage]) if len(stages) > 1 else stages[0]
-        fit = fits[chosen]
-        fitted = np.concatenate([rows.train, rows.choose]) if fit.result.choice else rows.train
-        likeness = fit.likeness if fit.in_blocks else task.likeness(file, chosen, fit.result.head, fitted)
-        settings = dataclasses.replace(
-            file.settings, stages=(chosen,), crops=averaged(file.settings.crops), dtype="float32"
-        )
-        weights_seen = file.weights_seen()
+        found = fits[chosen]
+        head, fitted = found.result.head, rows.train
+        if found.result.choice:
+            fitted = np.concatenate([rows.train, rows.choose])
+        likeness = found.likeness
+        if not found.in_blocks:
+            normalised = head.normalisation(read_rows(file, chosen, fitted))
+            likeness = Likeness.of(normalised, labels[fitted], len(classes))
         learned = int(among(digests[rows.test], weights_seen).sum())
         rows = _with_warning(rows, learned)
         evidence = {
@@ -155,27 +141,36 @@ def fit_linear(
             "weights_trained_on": len(weights_seen),
             "test_images_weights_trained_on": learned,
             "layers_compared": compared,
-            "fit": fit.result.record(),
+            "fit": found.result.record(),
             "provenance": dataclasses.asdict(Provenance.now(file.provenance.weights_source)),
         }
-        seen = np.union1d(digests[np.concatenate([fitted, rows.left_out])], weights_seen)
+        crops = averaged(file.settings.crops)
+        settings = dataclasses.replace(file.settings, stages=(chosen,), crops=crops, dtype="float32")
     for path in filter(None, kept):
         path.unlink(missing_ok=True)
-    model = LinearModel(fit.result.head, settings, evidence, seen, likeness=likeness)
-    return LinearFit(model, rows, fit.result, compared, learned, fit.in_blocks)
+    seen = np.union1d(digests[np.concatenate([fitted, rows.left_out])], weights_seen)
+    model = LinearModel(head, settings, evidence, seen, likeness=likeness)
+    return LinearFit(model, rows, found.result, compared, learned, found.in_blocks)
 
 
-@dataclass(frozen=True, eq=False)
-class _StageFit:
-    """The head on one stage, what held-out rows say of its C, and whether the codes were read in blocks."""
+def _divided(
+    file: CodesFile, digests: np.ndarray, rule: SplitRule, seed: int
+) -> tuple[Split, np.ndarray, tuple[str, ...]]:
+    """The split of the file's rows, their labels among the classes that have rows to fit, and the names of these."""
+    same = identical_contents(digests)
+    rows = split_rows(file.catalog, file.state == DONE, rule, seed, same=same)
+    own = rows.kind == "own"  # a draw keeps copies on one side
+    rows = without_copies(rows, same, file if own else None, deepest(file.stages))
+    labels, classes = compact_labels(file.catalog, rows.train)
+    return with_known_classes(file.catalog, rows, labels), labels, classes
 
-    result: FitResult
-    judged: Choice | None
-    in_blocks: bool = False
-    likeness: Likeness | None = None
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    """The path as a worker in another folder finds it."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - links stay links
 
 
-_Item: TypeAlias = tuple[str, str, Path | None]  # codes file, stage, state
+_Item = tuple[Path, str, Path | None]  # codes file, stage, state
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,68 +180,58 @@ class _Task:
     rows: Split
     labels: np.ndarray
     classes: tuple[str, ...]
-    options: dict[str, Any]
+    options: FitOptions
     limits: Limits
-    several: bool
+    several: bool  # stages are compared
 
-    def fit_all(self, file: CodesFile, items: list[_Item], ray: str | None, jobs: int) -> list[_StageFit]:
+    def fit_all(self, file: CodesFile, items: list[_Item], ray: str | None) -> list[StageFit]:
         """The heads on several stages, one after the other or on a cluster."""
         if ray is None:
             return [self.fit(file, stage, state) for _, stage, state in items]
-        cores = max(1, jobs)
+        cores = max(1, self.options.jobs)
+        options = dataclasses.replace(self.options, jobs=cores)
         limits = dataclasses.replace(self.limits, progress=no_progress)
-        there = dataclasses.replace(self, options=self.options | {"jobs": cores}, limits=limits)
+        there = dataclasses.replace(self, options=options, limits=limits)
         return map_on_ray(partial(_fit_there, there), items, ray, cores)
 
-    def fit(self, file: CodesFile, stage: str, state: Path | None) -> _StageFit:
+    def fit(self, file: CodesFile, stage: str, state: Path | None) -> StageFit:
         """The head on one stage; where nothing can be held out to judge one C of one stage, that is left out."""
         try:
-            if self._bytes_in_memory(file, stage) > self.limits.memory:
-                from cnncodes.heads.streaming import fit_in_blocks
+            if self._bytes_in_memory(file, stage) <= self.limits.memory:
+                return self._fit_in_memory(file, stage)
+            from cnncodes.heads.streaming import fit_in_blocks
 
-                limits = dataclasses.replace(self.limits, state=state)
-                found = fit_in_blocks(
-                    file,
-                    stage,
-                    self.rows,
-                    (self.labels, self.classes),
-                    self.options,
-                    limits,
-                    optional=not self.several,
-                )
-                return _StageFit(found[0], found[1], True, found[2])
-            return self._fit_in_memory(file, stage)
+            limits = dataclasses.replace(self.limits, state=state)
+            labels = self.labels, self.classes
+            return fit_in_blocks(
+                file, stage, self.rows, labels, self.options, limits, optional=not self.several
+            )
         except HeadError as error:
             raise _left_to_learn(error, self.rows, self.labels) from None
 
-    def _fit_in_memory(self, file: CodesFile, stage: str) -> _StageFit:
-        train, choose = self.rows.train, self.rows.choose
+    def _fit_in_memory(self, file: CodesFile, stage: str) -> StageFit:
+        train, choose_on = self.rows.train, self.rows.choose
         X, y = read_rows(file, stage, train), self.labels[train]
-        validation = (read_rows(file, stage, choose), self.labels[choose]) if len(choose) else None
-        result = fit_head(X, y, self.classes, validation=validation, **self.options)
+        validation = (read_rows(file, stage, choose_on), self.labels[choose_on]) if len(choose_on) else None
+        result = fit(X, y, self.classes, self.options, validation)
         judged = result.choice
         if judged is None:
-            options = {name: value for name, value in self.options.items() if name != "C"}
+            options = dataclasses.replace(self.options, C=result.head.C)
             try:
-                judged = choose_C(X, y, self.classes, Cs=[result.head.C], validation=validation, **options)
+                judged = choose(X, y, self.classes, options, validation)
             except HeadError:
                 if self.several:
                     raise
         head = dataclasses.replace(result.head, temperature=judged.temperature if judged else None)
-        return _StageFit(dataclasses.replace(result, head=head), judged)
+        return StageFit(dataclasses.replace(result, head=head), judged, likeness=None, in_blocks=False)
 
     def _bytes_in_memory(self, file: CodesFile, stage: str) -> int:
         """Of the codes as float32, normalised and rotated, and of the scores of held-out rows for each C."""
-        C, n = self.options["C"], len(self.rows.train) + len(self.rows.choose)
-        return 4 * n * (3 * file.length(stage) + len(candidates_of(C)) * len(self.classes))
-
-    def likeness(self, file: CodesFile, stage: str, head: Head, fitted: np.ndarray) -> Likeness | None:
-        """What is usual among the rows that were fitted."""
-        codes = head.normalisation(read_rows(file, stage, fitted))
-        return Likeness.of(codes, self.labels[fitted], len(self.classes))
+        n = len(self.rows.train) + len(self.rows.choose)
+        return 4 * n * (3 * file.length(stage) + len(self.options.candidates) * len(self.classes))
 
 
-def _fit_there(task: _Task, item: _Item) -> _StageFit:
+def _fit_there(task: _Task, item: _Item) -> StageFit:
     """The head on one stage, by a worker on another machine."""
     codes, stage, state = item
     with CodesFile(codes) as file:
@@ -280,7 +265,7 @@ def few_shot_codes(
     *,
     shots: Sequence[int] = (1, 5, 10),
     repeats: int = 5,
-    C: float | Sequence[float] | Literal["auto"] = "auto",
+    C: Candidates = "auto",
     seed: int = 0,
     jobs: int = -1,
 ) -> list[FewShot]:
@@ -298,8 +283,9 @@ def few_shot_codes(
         labels, classes = compact_labels(file.catalog, split.train)
         train = np.concatenate([split.train, split.choose])
         test = split.test[labels[split.test] >= 0]
-        return few_shot(
-            read_rows(file, model.stage, train), labels[train], read_rows(file, model.stage, test), labels[test], classes,
-            shots=shots, repeats=repeats, kind=model.head.kind, C=C, normalisation=model.head.normalisation.kind, seed=seed,
-            jobs=jobs,
-        )  # fmt: skip
+        X, X_test = (read_rows(file, model.stage, part) for part in (train, test))
+    kind, normalisation = model.head.kind, model.head.normalisation.kind
+    return few_shot(
+        X, labels[train], X_test, labels[test], classes, shots=shots, repeats=repeats, kind=kind, C=C,
+        normalisation=normalisation, seed=seed, jobs=jobs,
+    )  # fmt: skip

@@ -1,71 +1,60 @@
-"""Fitting a head: choose C, then fit on all rows that may be used."""
+"""Fitting a head: choose C, then fit on all rows that may be used; and how good heads are with a few images per class."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cnncodes.core.compute import Progress
-from cnncodes.core.errors import OptionError, nearest
+from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.core.records import to_value
-from cnncodes.heads.checks import check_codes
 from cnncodes.heads.choice import (
-    DEFAULT_CS,
+    Candidates,
     Choice,
     ClassWeight,
-    check_candidates,
+    FitOptions,
+    Solver,
+    TrainingSets,
     choose_on_rotation,
-    class_costs,
     hold_out,
     positive_classes,
-    softmax_costs,
-    svm_problems,
 )
-from cnncodes.heads.head import Head, HeadKind
-from cnncodes.heads.normalise import Normalisation, NormalisationKind
+from cnncodes.heads.confidence import Likeness
+from cnncodes.heads.head import Head, HeadKind, Normalisation, NormalisationKind, check_codes
 from cnncodes.heads.rotation import Rotation, rotate
 from cnncodes.heads.softmax import solve_softmax
 from cnncodes.heads.svm import solve_svm
 
-Solver = Literal["auto", "newton", "scikit-learn"]
 Array = npt.NDArray[Any]
 
-#: The final fit's relative duality gap.
-FINAL_TOLERANCE = 1e-6
+FINAL_TOLERANCE = 1e-6  # the final fit's relative duality gap
 
 #: scikit-learn fits the final model up to this many numbers times classes times C (rows are of length 1):
 #: a second or so.
 SCIKIT_LIMIT = 2e7
 
+#: With one image per class nothing can be held out; on rows of length 1 this C separates any few of them.
+ONE_SHOT_C = 10.0
+
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
-    """A fitted head and how it came about.
-
-    Parameters
-    ----------
-    head : Head
-    choice : Choice or None
-        None where one value of C was given.
-    rows : int
-        Rows the head was fitted on: the training rows, and the val rows once C had been chosen on them.
-    solver : str
-        Which solver fitted the final head, and why not scikit-learn's if it was tried.
-    seconds : float
-        Wall time of the whole fit, the choice of C included.
-    """
+    """A fitted head and how it came about."""
 
     head: Head
-    choice: Choice | None
-    rows: int
-    solver: str
-    seconds: float
+    choice: Choice | None  # None where one value of C was given
+    rows: (
+        int  # that the head was fitted on: the training rows, and the val rows once C had been chosen on them
+    )
+    solver: str  # which one fitted the final head, and why not scikit-learn's if it was tried
+    seconds: float  # wall time of the whole fit, the choice of C included
 
     def record(self) -> dict[str, Any]:
         """Everything but the head's arrays, as JSON has it."""
@@ -73,25 +62,26 @@ class FitResult:
         return parts | {"rows": self.rows, "solver": self.solver, "seconds": self.seconds}
 
 
+@dataclass(frozen=True, eq=False)
+class StageFit:
+    """The head on one stage of a codes file, and what is known of it."""
+
+    result: FitResult
+    judged: Choice | None  # what held-out rows say of its C; None where nothing could be held out
+    likeness: Likeness | None  # what is usual among the rows that were fitted
+    in_blocks: bool  # the codes were not all in memory at once
+
+
 @dataclass(frozen=True)
 class Limits:
-    """Where a head is fitted in blocks, and within what.
+    """Where a head is fitted in blocks, and within what."""
 
-    Parameters
-    ----------
-    memory : int
-        Bytes for blocks, axes and unknowns together; the process itself comes on top.
-    device : str
-    progress : Progress
-        Of the rows of each pass.
-    state : Path or None
-        What is kept there after each value of C lets the same fit go on after a kill; removed by the caller.
-    """
-
-    memory: int
+    memory: int  # bytes for blocks, axes and unknowns together; the process itself comes on top
     device: str
-    progress: Progress
-    state: Path | None = None
+    progress: Progress  # of the rows of each pass
+    state: Path | None = (
+        None  # kept after each value of C, so that the same fit goes on after a kill; the caller removes it
+    )
 
 
 def fit_head(
@@ -100,7 +90,7 @@ def fit_head(
     classes: Sequence[str],
     *,
     kind: HeadKind = "svm",
-    C: float | Sequence[float] | Literal["auto"] = "auto",
+    C: Candidates = "auto",
     normalisation: NormalisationKind = "l2",
     class_weight: ClassWeight = None,
     folds: int = 5,
@@ -123,13 +113,16 @@ def fit_head(
         One value is used as it is; several are candidates, "auto" is 1e-5 to 1e5.
     normalisation : {"l2", "standard", "none"}, default "l2"
     class_weight : {None, "balanced"}
+        See :func:`cnncodes.heads.choose_C`.
     folds : int, default 5
+        Stratified ones, to choose C; fewer where the smallest class has fewer rows.
     validation : (codes [m, d], labels [m]), optional
         Candidates are judged on these rows instead of folds; afterwards the head is fitted on both.
     solver : {"auto", "newton", "scikit-learn"}, default "auto"
         Of the final fit. "auto" takes scikit-learn's where it is fast, and Newton's method where it is not,
         or does not converge.
     seed : int, default 0
+        Of the folds.
     jobs : int, default -1
         Threads; -1: all cores.
 
@@ -140,94 +133,66 @@ def fit_head(
     OptionError
         If a parameter has a value that is not allowed.
     """
+    options = FitOptions(kind, C, normalisation, class_weight, folds, solver, seed, jobs)
+    return fit(X, labels, classes, options, validation)
+
+
+def fit(
+    X: Array,
+    labels: Array,
+    classes: Sequence[str],
+    options: FitOptions,
+    validation: tuple[Array, Array] | None = None,
+) -> FitResult:
+    """:func:`fit_head` with its keywords in a record."""
     began = time.perf_counter()
-    check_options(kind=kind, solver=solver, class_weight=class_weight)
     classes = tuple(classes)
     X, labels = check_codes(X, labels, classes)
-    candidates = candidates_of(C)
-    choice, rotation = None, None
-    if len(candidates) > 1:
-        held, X = hold_out(X, labels, classes, folds=folds, validation=validation, seed=seed)
+    several = len(options.candidates) > 1
+    if several:
+        held, X = hold_out(X, labels, classes, options, validation)
         labels = held.labels
-    record = Normalisation.of(X, normalisation)
+    record = Normalisation.of(X, options.normalisation)
     normalised = record(X)
-    if len(candidates) > 1:
-        rotation = rotate(normalised, penalise_bias=kind == "svm")
-        choice = choose_on_rotation(
-            rotation,
-            held,
-            len(classes),
-            kind=kind,
-            Cs=candidates,
-            class_weight=class_weight,
-            jobs=jobs,
-            began=began,
-        )
-    best = candidates[0] if choice is None else choice.best
-    weight, bias, used = _final(
-        normalised, labels, len(classes), kind, best, class_weight, solver, seed, rotation
-    )
-    head = Head(kind, weight, bias, record, best, classes, choice.temperature if choice else None)
+    choice, rotation = None, None
+    if several:
+        rotation = rotate(normalised, penalise_bias=options.kind == "svm")
+        choice = choose_on_rotation(rotation, held, len(classes), options, began)
+    best = options.candidates[0] if choice is None else choice.best
+    weight, bias, used = _final(normalised, labels, len(classes), best, options, rotation)
+    head = Head(options.kind, weight, bias, record, best, classes, choice.temperature if choice else None)
     return FitResult(head, choice, len(X), used, time.perf_counter() - began)
 
 
-def check_options(**values: Any) -> None:
-    """Raise OptionError for a value of ``kind``, ``solver`` or ``class_weight`` that is not known."""
-    allowed: dict[str, tuple[Any, ...]] = {
-        "kind": ("svm", "softmax"),
-        "solver": ("auto", "newton", "scikit-learn"),
-        "class_weight": (None, "balanced"),
-    }
-    for name, value in values.items():
-        if value not in allowed[name]:
-            raise OptionError(
-                f"{name} = {value!r} is not known.", nearest(str(value), map(str, allowed[name]))
-            )
-
-
-def candidates_of(C: float | Sequence[float] | str) -> tuple[float, ...]:
-    """The values of C that ``fit_head`` means, ascending; raises OptionError."""
-    if isinstance(C, str):
-        if C != "auto":
-            raise OptionError(f"C = {C!r} cannot be used.", "Give 'auto', a positive number or several.")
-        return DEFAULT_CS
-    return check_candidates([C] if isinstance(C, int | float) else C)
-
-
 def _final(
-    normalised: Array,
-    labels: Array,
-    K: int,
-    kind: HeadKind,
-    C: float,
-    class_weight: ClassWeight,
-    solver: Solver,
-    seed: int,
-    rotation: Rotation | None,
+    normalised: Array, labels: Array, K: int, C: float, options: FitOptions, rotation: Rotation | None
 ) -> tuple[Array, Array, str]:
     """Weights [K, d], bias [K] and which solver gave them."""
     from cnncodes.heads import scikit
 
-    used = "newton"
+    kind, solver, used = options.kind, options.solver, "newton"
     if solver == "scikit-learn" or (solver == "auto" and scikit_is_fast(normalised, K, C)):
-        name = "LinearSVC" if kind == "svm" else "LogisticRegression"
         if kind == "svm":
-            fitted = scikit.fit_linear_svc(normalised, labels, C=C, class_weight=class_weight, seed=seed)
+            name, seed = "LinearSVC", options.seed
+            fitted = scikit.fit_linear_svc(
+                normalised, labels, C=C, class_weight=options.class_weight, seed=seed
+            )
         else:
-            fitted = scikit.fit_logistic_regression(normalised, labels, C=C, class_weight=class_weight)
+            name = "LogisticRegression"
+            fitted = scikit.fit_logistic_regression(
+                normalised, labels, C=C, class_weight=options.class_weight
+            )
         if fitted is not None:
             return *two_rows(*fitted, kind), f"scikit-learn's {name}"
         used = f"newton (scikit-learn's {name} did not converge)"
     if rotation is None:
         rotation = rotate(normalised, penalise_bias=kind == "svm")
-    everything = np.ones((len(labels), 1), np.bool_)
-    weights = class_costs(labels, everything, K, class_weight)
+    everything = TrainingSets.of(labels, np.ones((len(labels), 1), np.bool_), K, options.class_weight)
     if kind == "svm":
-        problems = np.array([(0, k) for k in positive_classes(K)])
-        signs, costs = svm_problems(labels, everything, weights, problems)
+        signs, costs = everything.svm_problems(np.array([(0, k) for k in positive_classes(K)]))
         svm = solve_svm(rotation, signs, C * costs, tolerance=FINAL_TOLERANCE)
         return *two_rows(*rotation.weights(svm.U), kind), used
-    costs = C * softmax_costs(labels, everything, weights)
+    costs = C * everything.softmax_costs(np.array([0]))
     softmax = solve_softmax(rotation, labels, costs, K, tolerance=FINAL_TOLERANCE)
     return *rotation.weights(softmax.U[:, 0], softmax.bias[0]), used
 
@@ -244,3 +209,102 @@ def two_rows(weight: Array, bias: Array, kind: HeadKind) -> tuple[Array, Array]:
         return weight, bias
     half = 0.5 if kind == "softmax" else 1.0
     return np.concatenate([-half * weight, half * weight]), np.concatenate([-half * bias, half * bias])
+
+
+class OverDraws:
+    """Mean and spread of what was repeated with other images."""
+
+    accuracy: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the draws, 0..1."""
+        return float(np.mean(self.accuracy))
+
+    @property
+    def sd(self) -> float:
+        """Sample standard deviation over the draws (n - 1); 0 for one draw."""
+        return float(np.std(self.accuracy, ddof=1)) if len(self.accuracy) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class FewShot(OverDraws):
+    """Accuracy with ``shots`` images per class."""
+
+    shots: int
+    accuracy: tuple[float, ...]  # top-1 on the test rows, 0..1, one per draw
+    C: tuple[float, ...]  # of each draw
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field, and mean and sd."""
+        return json.dumps({**asdict(self), "mean": self.mean, "sd": self.sd})
+
+
+def draw_few(labels: Array, shots: int, *, seed: int = 0, repeat: int = 0) -> npt.NDArray[np.int64]:
+    """Rows of ``shots`` images of each class, ascending; the same for the same arguments."""
+    random = np.random.default_rng([seed, shots, repeat])
+    rows = [random.permutation(np.flatnonzero(labels == k))[:shots] for k in range(labels.max() + 1)]
+    return np.sort(np.concatenate(rows))
+
+
+def few_shot(
+    X: Array,
+    labels: Array,
+    X_test: Array,
+    labels_test: Array,
+    classes: Sequence[str],
+    *,
+    shots: Sequence[int] = (1, 5, 10),
+    repeats: int = 5,
+    kind: HeadKind = "svm",
+    C: Candidates = "auto",
+    normalisation: NormalisationKind = "l2",
+    seed: int = 0,
+    jobs: int = -1,
+) -> list[FewShot]:
+    """Fit heads on a few images per class and test them on the same test rows.
+
+    Parameters
+    ----------
+    X, labels : array [n, d] and int array [n]
+        The rows to draw from.
+    X_test, labels_test : array [m, d] and int array [m]
+    classes : sequence of K str
+    shots : sequence of int, default (1, 5, 10)
+        Images per class.
+    repeats : int, default 5
+        Draws for each number of shots.
+    C : "auto", float or sequence of float
+        Chosen within each draw by folds; with one shot "auto" and sequences mean ``ONE_SHOT_C``.
+    kind, normalisation, seed, jobs
+        As for :func:`cnncodes.heads.fit_head`.
+
+    Raises
+    ------
+    HeadError
+        If a class has fewer rows than the shots asked for, or codes and labels do not fit together.
+    OptionError
+        If shots or repeats are not positive.
+    """
+    if repeats < 1 or not shots or min(shots) < 1:
+        raise OptionError(
+            f"shots = {list(shots)} and repeats = {repeats} cannot be drawn.", "Use numbers of at least 1."
+        )
+    X, labels = check_codes(X, labels, classes)
+    X_test, labels_test = check_codes(X_test, labels_test, classes, all_classes=False, columns=X.shape[1])
+    counts = np.bincount(labels, minlength=len(classes))
+    if counts.min() < max(shots):
+        raise HeadError(
+            f"class {classes[int(counts.argmin())]!r} has {counts.min()} images to draw from, "
+            f"fewer than {max(shots)} shots.",
+            f"Use at most {counts.min()} shots.",
+        )
+    results = []
+    for number in shots:
+        value = ONE_SHOT_C if number == 1 and not isinstance(C, int | float) else C
+        options = FitOptions(kind, value, normalisation, solver="newton", seed=seed, jobs=jobs)
+        drawn = [draw_few(labels, number, seed=seed, repeat=repeat) for repeat in range(repeats)]
+        heads = [fit(X[rows], labels[rows], classes, options).head for rows in drawn]
+        accuracy = tuple(float((head.predict(X_test) == labels_test).mean()) for head in heads)
+        results.append(FewShot(number, accuracy, tuple(head.C for head in heads)))
+    return results

@@ -1,20 +1,103 @@
-"""A linear head: weights, bias, and everything needed to use them on raw codes."""
+"""A linear head: weights, bias, and the normalisation of raw codes; what codes must be before one is fitted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.core.errors import HeadError, ModelError
+from cnncodes.core.errors import HeadError, ModelError, OptionError, nearest
 from cnncodes.core.files import reading
-from cnncodes.heads.calibration import log_softmax
-from cnncodes.heads.normalise import Normalisation
+from cnncodes.heads.confidence import log_softmax
 
 HeadKind = Literal["svm", "softmax"]
+NormalisationKind = Literal["none", "l2", "standard"]
 Array = npt.NDArray[Any]
+
+_BLOCK = 4096  # rows at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """What happens to a row of codes before the weights.
+
+    "l2" divides each row by its Euclidean length (Razavian et al. 2014, 'CNN features off-the-shelf', section 3); a row of zeros
+    stays zeros. "standard" subtracts the training rows' ``mean`` [d] and divides by their standard deviation ``scale`` [d].
+    """
+
+    kind: NormalisationKind = "l2"
+    mean: Array | None = None
+    scale: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(NormalisationKind):
+            raise OptionError(
+                f"normalisation {self.kind!r} is not known.", nearest(self.kind, get_args(NormalisationKind))
+            )
+        if (self.kind == "standard") != (self.mean is not None and self.scale is not None):
+            raise OptionError(
+                f"normalisation {self.kind!r} and its arrays do not fit together.",
+                "Give mean and scale for 'standard', and for nothing else.",
+            )
+
+    @classmethod
+    def of(cls, X: Array, kind: NormalisationKind) -> Normalisation:
+        """The record that fits training codes ``X`` [n, d].
+
+        A column that never varies gets scale 1, as in scikit-learn's ``StandardScaler``.
+        """
+        if kind != "standard":
+            return cls(kind)
+        mean = X.mean(axis=0, dtype=np.float64)
+        square = np.zeros_like(mean)
+        for start in range(0, len(X), _BLOCK):  # two passes in blocks: exact, and no float64 copy of X
+            with np.errstate(over="ignore"):  # said below
+                square += np.square(X[start : start + _BLOCK] - mean).sum(axis=0)
+        return cls.standard(mean, np.sqrt(square / len(X)))
+
+    @classmethod
+    def standard(cls, mean: Array, scale: Array) -> Normalisation:
+        """The record of columns with this mean and standard deviation [d]; raises HeadError if that is infinite."""
+        require_squares(scale)
+        scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # the rounding of a constant column in float32
+        scale[scale == 0] = 1.0
+        return cls("standard", mean, scale)
+
+    def __call__(self, X: Array, dtype: npt.DTypeLike | None = None) -> Array:
+        """Normalised copy of codes ``X`` [n, d], in ``dtype`` or that of ``X``, at least float32.
+
+        Raises HeadError if the number of columns is not that of ``mean``.
+        """
+        dtype = np.result_type(X.dtype, np.float32) if dtype is None else dtype
+        if self.mean is not None and X.shape[1:] != self.mean.shape:
+            raise HeadError(
+                f"the codes have {X.shape[1]} columns, and the head was fitted on {len(self.mean)}.",
+                "Use codes of the same network and stage.",
+            )
+        result = np.array(X, dtype=dtype)  # a copy, so that the arithmetic below can be in place
+        if self.kind == "l2":
+            for start in range(0, len(result), _BLOCK):
+                block = result[start : start + _BLOCK]
+                length = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+                large = length > np.finfo(dtype).max  # the length overflows, not the row
+                if large.any():
+                    block[large] /= np.abs(block[large]).max(axis=1, keepdims=True)
+                    length[large] = np.sqrt(
+                        np.einsum("ij,ij->i", block[large], block[large], dtype=np.float64)
+                    )
+                block /= np.where(length > 0, length, 1.0).astype(dtype)[:, None]
+        elif self.kind == "standard":
+            result -= np.asarray(self.mean, dtype)
+            result /= np.asarray(self.scale, dtype)
+        return result
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays that a model file must hold: ``mean`` and ``scale``, or none."""
+        both = {"mean": self.mean, "scale": self.scale}
+        return {name: array for name, array in both.items() if array is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,29 +106,16 @@ class Head:
 
     Two classes also have two rows of weights, so that scores have one column per class: for "svm" they are
     ``-w`` and ``w``, for "softmax" ``-w/2`` and ``w/2``, where ``w`` is what scikit-learn calls ``coef_[0]``.
-
-    Parameters
-    ----------
-    kind : {"svm", "softmax"}
-    weight : float array [K, d]
-        Acts on normalised codes.
-    bias : float array [K]
-    normalisation : Normalisation
-        Applied to raw codes before the weights.
-    C : float
-        The inverse strength of the penalty that was used.
-    classes : tuple of K str
-    temperature : float or None
-        softmax(scores / temperature) are the probabilities (:mod:`cnncodes.heads.calibration`); None where no images were held
-        out to fit it: then softmax(scores) are those of "softmax", and "svm" has none.
     """
 
     kind: HeadKind
-    weight: Array
-    bias: Array
-    normalisation: Normalisation
-    C: float
+    weight: Array  # float [K, d], acts on normalised codes
+    bias: Array  # float [K]
+    normalisation: Normalisation  # of raw codes
+    C: float  # inverse strength of the penalty that was used
     classes: tuple[str, ...]
+    #: softmax(scores / temperature) are the probabilities; None where no images were held out to fit it: then
+    #: softmax(scores) are those of "softmax", and "svm" has none.
     temperature: float | None = None
 
     def __post_init__(self) -> None:
@@ -54,7 +124,7 @@ class Head:
             raise ModelError(
                 f"temperature {self.temperature} cannot be used.", "It must be a positive number."
             )
-        if self.kind not in ("svm", "softmax"):
+        if self.kind not in get_args(HeadKind):
             raise ModelError(f"head kind {self.kind!r} is not known.", "Use 'svm' or 'softmax'.")
         if K < 2 or self.weight.ndim != 2 or self.weight.shape[0] != K or self.bias.shape != (K,):
             raise ModelError(
@@ -65,10 +135,7 @@ class Head:
     def scores(self, X: Array) -> Array:
         """Scores [n, K] of raw codes ``X`` [n, d]: the largest is the predicted class.
 
-        Raises
-        ------
-        HeadError
-            If ``X`` has another number of columns than the weights.
+        Raises HeadError if ``X`` has another number of columns than the weights.
         """
         X = np.asarray(X)
         if X.ndim != 2 or X.shape[1] != self.weight.shape[1]:
@@ -121,4 +188,73 @@ class Head:
             C=float(record["C"]),
             classes=tuple(str(name) for name in record["classes"]),
             temperature=None if record.get("temperature") is None else float(record["temperature"]),
+        )
+
+
+def check_codes(
+    X: Array, labels: Array, classes: Sequence[str], *, all_classes: bool = True, columns: int | None = None
+) -> tuple[Array, Array]:
+    """Codes [n, d] and int64 labels [n] that can be fitted to, or with so many ``columns`` tested on; else raises HeadError.
+
+    With ``all_classes`` each of at least two classes must have a row.
+    """
+    X, labels = np.asarray(X), np.asarray(labels)
+    if X.ndim != 2 or labels.shape != X.shape[:1] or not X.size:
+        raise HeadError(
+            f"codes of shape {X.shape} and labels of shape {labels.shape} do not fit together.",
+            "Give codes [n, d] of one stage and one label per row, at least one.",
+        )
+    if columns is not None and X.shape[1] != columns:
+        raise HeadError(
+            f"the held-out codes have {X.shape[1]} columns, and the training codes {columns}.",
+            "Use codes of the same network and stage.",
+        )
+    if X.dtype.kind != "f" or labels.dtype.kind not in "iu":
+        raise HeadError(
+            f"codes of type {X.dtype} and labels of type {labels.dtype} cannot be used.",
+            "Give codes as floating point numbers and labels as integers.",
+        )
+    for start in range(0, len(X), _BLOCK):
+        require_finite(X[start : start + _BLOCK], start)
+    check_labels(labels, classes, all_classes=all_classes)
+    return X, labels.astype(np.int64, copy=False)
+
+
+def check_labels(labels: Array, classes: Sequence[str], *, all_classes: bool = True) -> None:
+    """The part of :func:`check_codes` that concerns labels [n], at least one."""
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise HeadError(
+            f"labels run from {labels.min()} to {labels.max()}, and there are {len(classes)} classes.",
+            f"Leave out images without a label, and use labels 0 to {len(classes) - 1}.",
+        )
+    counts = np.bincount(labels, minlength=len(classes))
+    if all_classes and np.count_nonzero(counts) < 2:
+        raise HeadError(
+            f"all {len(labels)} images are of one class, {classes[int(counts.argmax())]!r}.",
+            "Give images of at least two classes: a head tells classes apart.",
+        )
+    if all_classes and not counts.all():
+        missing = classes[int(counts.argmin())]
+        raise HeadError(
+            f"class {missing!r} has no image to train on ({np.count_nonzero(counts == 0)} such classes).",
+            "Put images of it into the train split, or remove the class.",
+        )
+
+
+def require_finite(X: Array, first: int) -> None:
+    """Raise HeadError if a row of a block of codes is not finite; ``first`` is the number of its first row."""
+    bad = np.flatnonzero(~np.isfinite(X).all(axis=1))
+    if len(bad):
+        raise HeadError(
+            f"row {first + bad[0]} of the codes has values that are not finite (the first of such rows).",
+            "Leave out the rows of images that could not be read, and extract again if others remain.",
+        )
+
+
+def require_squares(sums: Array) -> None:
+    """Raise HeadError if sums of squares of codes have overflowed: nothing could be fitted to them."""
+    if not np.isfinite(sums).all():
+        raise HeadError(
+            "the codes are so large that their squares overflow.",
+            "Normalise them (--normalize l2), and look at the weights: codes of trained networks are far smaller.",
         )

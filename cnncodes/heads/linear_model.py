@@ -17,9 +17,8 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.settings import ExtractionSettings
 from cnncodes.core.errors import CnnCodesError, ModelError, OptionError
 from cnncodes.core.files import MODEL, model_file
-from cnncodes.heads.head import Head
-from cnncodes.heads.likeness import Likeness
-from cnncodes.heads.normalise import Normalisation
+from cnncodes.heads.confidence import Likeness
+from cnncodes.heads.head import Head, Normalisation
 from cnncodes.images.listing import SUFFIXES
 from cnncodes.weights import Weights, read_arrays, write_arrays
 from cnncodes.weights.content import require_finite
@@ -30,36 +29,25 @@ KIND = "linear model"
 _ENTRY = "seen"  # tensor with the digests of the training images
 _WATCHED = "watched"  # and of those that only chose
 _MEANS, _DISTANCES = "class_means", "distances"
+_MAKE_ONE = "Make one with 'cnncodes fit-linear codes.h5 -o model.safetensors'."
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """A linear classifier on the codes of one stage of one network.
-
-    Parameters
-    ----------
-    head : Head
-    settings : ExtractionSettings
-        Network, weights with their fingerprint, preprocessing, the one stage, crops: how codes are made.
-    evidence : dict
-        How the head came about (choice of C, layers compared, rows), for people.
-    seen : uint64 ndarray
-        Digests of the files that the head was fitted on, of copies of them in other files, and of those that the weights
-        were trained on, so that an evaluation can leave them out.
-    origin : Path, Weights or None
-        The model's file, beside which its weights may be, or the network whose own classifier it is. Not saved.
-    watched : uint64 ndarray
-        Digests of the files on which something was chosen (a training's epoch) and nothing fitted: they are no test either.
-    likeness : Likeness or None
-        What is usual among the training images; None of a network's own classifier, and of models of earlier versions.
-    """
+    """A linear classifier on the codes of one stage of one network."""
 
     head: Head
-    settings: ExtractionSettings
+    settings: ExtractionSettings  # how codes are made: network, weights, preprocessing, the one stage, crops
+    #: How the head came about (choice of C, layers compared, rows), for people.
     evidence: dict[str, Any] = field(default_factory=dict)
+    #: uint64 digests of the files that the head was fitted on, of copies of them in other files, and of those that the
+    #: weights were trained on, so that an evaluation can leave them out.
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    #: The model's file, beside which its weights may be, or the network whose own classifier it is. Not saved.
     origin: Path | Weights | None = field(default=None, repr=False)
+    #: uint64 digests of the files on which something was chosen (a training's epoch) and nothing fitted: no test either.
     watched: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    #: What is usual among the training images; None of a network's own classifier, and of models of earlier versions.
     likeness: Likeness | None = None
 
     @property
@@ -78,10 +66,7 @@ class LinearModel:
         return int(self.evidence.get("images_fitted", len(self.seen)))
 
     def has_seen(self, digests: np.ndarray) -> np.ndarray:
-        """Whether the head or the weights learned from images with these digests: bool ``[N]``.
-
-        See :func:`cnncodes.images.file_digest`.
-        """
+        """Whether the head or the weights learned from images with these digests (``images.file_digest``): bool ``[N]``."""
         return among(digests, self.seen)
 
     def has_watched(self, digests: np.ndarray) -> np.ndarray:
@@ -110,23 +95,14 @@ class LinearModel:
     def load(cls, path: str | os.PathLike[str]) -> LinearModel:
         """Read a model file, or the one in a run's folder.
 
-        Raises
-        ------
-        ModelError
-            If the file is not a model, is damaged, has numbers that are NaN or infinite, or was written by a newer version.
+        Raises ModelError if it is not a model, is damaged, has numbers that are NaN or infinite, or is of a newer version.
         """
         path = model_file(path)
         if not path.is_file():
-            raise ModelError(
-                f"there is no model '{path}'.",
-                "Make one with 'cnncodes fit-linear codes.h5 -o model.safetensors'.",
-            )
+            raise ModelError(f"there is no model '{path}'.", _MAKE_ONE)
         arrays, record = read_arrays(path)
         if record is None or record.get("kind") != KIND:
-            raise ModelError(
-                f"'{path}' is a safetensors file, but not a model of cnncodes.",
-                "Make one with 'cnncodes fit-linear codes.h5 -o model.safetensors'.",
-            )
+            raise ModelError(f"'{path}' is a safetensors file, but not a model of cnncodes.", _MAKE_ONE)
         if record.get("format") != FORMAT:
             raise ModelError(
                 f"model '{path}' has format {record.get('format')}; this version reads format {FORMAT}.",
@@ -135,18 +111,14 @@ class LinearModel:
         require_finite(f"model '{path}'", arrays, ModelError)
         require_one_head(f"the model '{path}'", record, ModelError)
         try:
-            seen = arrays.pop(_ENTRY).view(np.uint64)
-            watched = arrays.pop(_WATCHED, np.zeros(0, np.int64)).view(np.uint64)
-            usual = arrays.pop(_MEANS, None), arrays.pop(_DISTANCES, None)
-            likeness = None if usual[0] is None or usual[1] is None else Likeness(usual[0], usual[1])
             return cls(
                 head=Head.from_arrays(arrays, record["head"]),
                 settings=ExtractionSettings.from_json(json.dumps(record["settings"])),
                 evidence=dict(record["evidence"]),
-                seen=seen,
+                seen=arrays[_ENTRY].view(np.uint64),
                 origin=path,
-                watched=watched,
-                likeness=likeness,
+                watched=arrays.get(_WATCHED, np.zeros(0, np.int64)).view(np.uint64),
+                likeness=Likeness(arrays[_MEANS], arrays[_DISTANCES]) if _MEANS in arrays else None,
             )
         except (KeyError, TypeError, ValueError, CnnCodesError) as error:
             reason = error.problem if isinstance(error, CnnCodesError) else f"{type(error).__name__} {error}"
@@ -203,10 +175,7 @@ def is_model(metadata: dict[str, str]) -> bool:
 def network_model(weights: Weights) -> LinearModel:
     """The classifier of a network as a model: softmax on the logits of its last stage, which nothing changes.
 
-    Raises
-    ------
-    ModelError
-        If the network ends before a classifier.
+    Raises ModelError if the network ends before a classifier.
     """
     network = weights.architecture
     if network.classes is None:

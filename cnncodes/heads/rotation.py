@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.heads.normalise import require_squares
+from cnncodes.heads.head import require_squares
 
 Array = npt.NDArray[Any]
 
@@ -28,33 +28,19 @@ GRAM_LIMIT = 2**13
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """Codes in the basis of their own principal axes.
+    """Codes in the basis of their own principal axes."""
 
-    Parameters
-    ----------
-    Z : float array [n, r]
-        Rotated rows; ``r`` is the rank, at most min(n, columns).
-    eigenvalues : float array [r]
-        Of ``Z'Z``, ascending.
-    Z_single : float32 array [n, r]
-        ``Z`` again (the same array if it is float32), where speed counts for more than digits.
-    axes : float array [r, columns] or None
-        With more rows than columns, orthonormal rows: ``Z = codes @ axes.T``.
-    codes : float array [n, columns] or None
-        With fewer rows than columns, what was rotated: its rows span the weights.
-    mean : float array [d] or None
-        Subtracted before the rotation, where the bias is not penalised.
-    gram : float array [n, n] or None
-        ``Z @ Z.T``, where that is no larger than the other matrices.
-    """
-
-    Z: Array
-    eigenvalues: Array
-    Z_single: Array
-    axes: Array | None
-    codes: Array | None
-    mean: Array | None
-    gram: Array | None
+    Z: Array  # [n, r], rotated rows; r is the rank, at most min(n, columns)
+    eigenvalues: Array  # [r], of Z'Z, ascending
+    Z_single: (
+        Array  # float32, Z again (the same array if it is float32), where speed counts for more than digits
+    )
+    axes: Array | None  # [r, columns], with more rows than columns: orthonormal rows, Z = codes @ axes.T
+    codes: (
+        Array | None
+    )  # [n, columns], with fewer rows than columns: what was rotated; its rows span the weights
+    mean: Array | None  # [d], subtracted before the rotation, where the bias is not penalised
+    gram: Array | None  # [n, n], Z @ Z.T, where that is no larger than the other matrices
 
     def for_directions(self, largest_cost: float) -> Array:
         """``Z`` in the precision that conjugate gradients need, who only propose directions.
@@ -66,15 +52,7 @@ class Rotation:
         return self.Z_single if largest_cost * largest < _SINGLE else self.Z
 
     def weights(self, U: Array, bias: Array | None = None) -> tuple[Array, Array]:
-        """Weights [m, d] and bias [m] for unrotated codes.
-
-        Parameters
-        ----------
-        U : float array [r, m]
-            Solutions in the rotated basis, one per column.
-        bias : float array [m], optional
-            Only where ``mean`` was subtracted.
-        """
+        """Weights [m, d] and bias [m] for unrotated codes, of solutions ``U`` [r, m], with their bias [m] where ``mean`` was subtracted."""
         # With axes = (Z / eigenvalues).T @ codes, which need not be computed for that.
         W: Array = (
             U.T @ self.axes if self.codes is None else (self.Z @ (U.T / self.eigenvalues).T).T @ self.codes
@@ -86,24 +64,11 @@ class Rotation:
 
 
 def rotate(X: Array, *, penalise_bias: bool) -> Rotation:
-    """Rotate normalised codes ``X`` [n, d].
+    """Rotate normalised codes ``X`` [n, d]; raises HeadError if they are so large that their squares overflow.
 
-    Parameters
-    ----------
-    X : float array [n, d]
-    penalise_bias : bool
-        True: a column of ones is appended, whose weight is the bias (liblinear's ``intercept_scaling=1``).
-        False: the mean is subtracted, which a free bias makes up for exactly.
-
-    Notes
-    -----
-    With fewer rows than columns the n x n Gram matrix is decomposed, otherwise the columns x columns one;
-    there is never an n x n matrix for many rows.
-
-    Raises
-    ------
-    HeadError
-        If the codes are so large that their squares overflow.
+    A bias is penalised as the weight of a column of ones (liblinear's ``intercept_scaling=1``); else the mean is subtracted, which
+    a free bias makes up for exactly. With fewer rows than columns the n x n Gram matrix is decomposed, otherwise the columns x
+    columns one; there is never an n x n matrix for many rows.
     """
     from scipy.linalg import eigh
 
@@ -111,11 +76,9 @@ def rotate(X: Array, *, penalise_bias: bool) -> Rotation:
     columns = d + 1 if penalise_bias else d
     wide = n < columns
     dtype = np.float64 if wide or n <= GRAM_LIMIT or n * columns <= FLOAT64_LIMIT else np.float32
-    A = np.empty((n, columns), dtype)
-    mean = None
+    A, mean = np.empty((n, columns), dtype), None
     if penalise_bias:
-        A[:, :d] = X
-        A[:, d] = 1
+        A[:, :d], A[:, d] = X, 1
     else:
         mean = X.mean(axis=0, dtype=np.float64)
         np.subtract(X, mean, out=A, casting="same_kind")

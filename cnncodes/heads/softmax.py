@@ -24,33 +24,23 @@ Array = npt.NDArray[Any]
 
 MAX_NEWTON_STEPS = 100
 MAX_GRADIENT_STEPS = 500
-#: Each Newton system is solved until the residual is this fraction of the gradient.
-FORCING = 0.1
-#: The second part of the stopping rule is this much stricter than the first.
-SETTLED = 0.01
+FORCING = 0.1  # each Newton system is solved until the residual is this fraction of the gradient
+SETTLED = 0.01  # the second part of the stopping rule is this much stricter than the first
 
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxSolution:
     """Minimisers of S problems.
 
-    Parameters
-    ----------
-    U : float array [r, S, K]
-    bias : float array [S, K]
-        With sum 0: it is only determined up to a constant.
-    scores : float array [n, S, K]
-    objective : float array [S]
-    gap : float array [S]
-        Half the squared gradient, with the bias measured by its curvature: 1/2 |grad|^2 bounds how far the
-        objective is above its minimum over U (P is 1-strongly convex in U), and estimates it for the bias.
+    The gap is half the squared gradient, with the bias measured by its curvature: 1/2 |grad|^2 bounds how far the
+    objective is above its minimum over U (P is 1-strongly convex in U), and estimates it for the bias.
     """
 
-    U: Array
-    bias: Array
-    scores: Array
-    objective: Array
-    gap: Array
+    U: Array  # [r, S, K]
+    bias: Array  # [S, K], with sum 0: it is only determined up to a constant
+    scores: Array  # [n, S, K]
+    objective: Array  # [S]
+    gap: Array  # [S]
 
 
 def solve_softmax(
@@ -62,24 +52,12 @@ def solve_softmax(
     start: SoftmaxSolution | None = None,
     tolerance: float = 1e-4,
 ) -> SoftmaxSolution:
-    """Minimise P for every column of ``costs``.
+    """Minimise P for every column of the ``costs`` c_i [n, S], 0 for rows that a problem must not see; ``classes`` is K.
 
-    Parameters
-    ----------
-    rotation : Rotation
-        Rows shared by all problems, ``Z`` [n, r].
-    labels : int array [n], 0..K-1
-    costs : float array [n, S]
-        c_i of each problem; 0 for rows that it must not see.
-    classes : int
-        K. With two classes, halve the costs to get what scikit-learn's one row of weights w means
-        (rows -w/2 and w/2 have half its penalty).
-    start : SoftmaxSolution, optional
-        Where to start; the solution for a smaller C is good.
-    tolerance : float, default 1e-4
-        Stop when the gap is at most this fraction of the objective, and ``SETTLED`` times this fraction of
-        what the codes take off it. For a small C that is little of a large constant, and predictions settle
-        only with it.
+    With two classes, halve the costs to get what scikit-learn's one row of weights w means (rows -w/2 and w/2 have half its
+    penalty). The solution for a smaller C is a good ``start``. It stops when the gap is at most ``tolerance`` times the objective,
+    and ``SETTLED`` times that of what the codes take off it: for a small C that is little of a large constant, and predictions
+    settle only with it.
     """
     Z = rotation.Z
     n, r = Z.shape
@@ -115,7 +93,13 @@ def solve_softmax(
         step, bias_step = _newton_step(rotation, p, c, metric, gradient, bias_gradient)
         slope = _product(Z, step) + bias_step
         fall = -_dots(gradient, step) - (bias_gradient * bias_step).sum(axis=1)
-        length = _step_length(U[:, live], scores[:, live], step, slope, labels, c, objective[live], fall)
+        length = np.ones(len(live), Z.dtype)  # halved until P falls by a fair part of what was promised
+        for _ in range(20):
+            u, s = U[:, live] + length[:, None] * step, scores[:, live] + length[:, None] * slope
+            short = _objective(u, s, labels, c) > objective[live] - 1e-4 * length * fall
+            if not short.any():
+                break
+            length[short] /= 2
         U[:, live] += length[:, None] * step
         bias[live] += length[:, None] * bias_step
         scores[:, live] += length[:, None] * slope
@@ -124,27 +108,6 @@ def solve_softmax(
             break
     shift = bias.mean(axis=1, keepdims=True)  # a constant for all classes changes no probability: make it 0
     return SoftmaxSolution(U, bias - shift, scores - shift, objective, gap)
-
-
-def _step_length(
-    U: Array,
-    scores: Array,
-    step: Array,
-    slope: Array,
-    labels: Array,
-    costs: Array,
-    objective: Array,
-    fall: Array,
-) -> Array:
-    """Length [S] of each problem's step: halved until P falls by a fair part of what was promised (``fall``)."""
-    length = np.ones(len(objective), U.dtype)
-    for _ in range(20):
-        after = _objective(U + length[:, None] * step, scores + length[:, None] * slope, labels, costs)
-        short = after > objective - 1e-4 * length * fall
-        if not short.any():
-            break
-        length[short] /= 2
-    return length
 
 
 def _newton_step(

@@ -39,46 +39,29 @@ _NONE, _TRAIN, _VAL, _TEST = (SPLITS.index(name) for name in ("none", "train", "
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows (int64, ascending) for each purpose, and how they were chosen.
-
-    ``choose`` is empty where C is chosen by folds of ``train``; ``test`` is empty where all rows are fitted.
-
-    Parameters
-    ----------
-    train, choose, test : int64 ndarray
-    how : str
-        In words.
-    kind : {"own", "drawn", "none"}
-        Whether the data name the test images, or they were drawn, or none is kept.
-    share : float
-        Of each class, where test images were drawn; else 0.
-    seed : int
-        Of whatever was drawn.
-    copies : int
-        Images with the same bytes as another, that a draw kept on one side.
-    near_copies : int
-        Further images that stay on one side. A command that does not know them may have these on another side, and no others.
-    left_out : int64 ndarray
-        Images of the test split that do not test, see :func:`without_copies`.
-    """
+    """Rows (int64, ascending) for each purpose, and how they were chosen."""
 
     train: np.ndarray
-    choose: np.ndarray
-    test: np.ndarray
-    how: str
-    kind: Literal["own", "drawn", "none"] = "own"
-    share: float = 0.0
-    seed: int = 0
-    copies: int = 0
+    choose: np.ndarray  # empty where C is chosen by folds of ``train``
+    test: np.ndarray  # empty where all rows are fitted
+    how: str  # in words
+    kind: Literal["own", "drawn", "none"] = (
+        "own"  # whether the data name the test images, or they were drawn, or none is kept
+    )
+    share: float = 0.0  # of each class, where test images were drawn
+    seed: int = 0  # of whatever was drawn
+    copies: int = 0  # images with the same bytes as another, that a draw kept on one side
+    #: Further images that stay on one side. A command that does not know them may have these on another side, and no others.
     near_copies: int = 0
+    #: Images of the test split that do not test, see :func:`without_copies`.
     left_out: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def record(self, catalog: Catalog) -> dict[str, Any]:
         """What the split is, for JSON; ``test_names`` is equal where the same images test, in whatever order and folder."""
         keys = _keys(catalog.names)
         names = b"\0".join(sorted(keys[row] for row in self.test.tolist()))
-        parts = {name: len(getattr(self, name)) for name in ("train", "choose", "test", "left_out")}
         fields = {name: getattr(self, name) for name in ("kind", "share", "seed", "copies", "near_copies")}
+        parts = {name: len(getattr(self, name)) for name in ("train", "choose", "test", "left_out")}
         return {**fields, **parts, "test_names": hashlib.sha256(names).hexdigest()[:16]}
 
 
@@ -112,7 +95,7 @@ def split_rows(
         - a share between 0 and 1: that share of each class tests, whatever the splits say.
     seed : int, default 0
     same, near : int64 ndarray [N], optional
-        Copies, for :func:`draw_rows`.
+        Copies, see :func:`cnncodes.heads.splits.draw_rows`.
 
     Raises
     ------
@@ -159,7 +142,7 @@ def with_watched(
 ) -> Split:
     """The split with a tenth of each class of ``train`` in ``choose``, where that is empty: a training watches it.
 
-    It stays empty where every class is one image, or one group of copies. Parameters as for :func:`draw_rows`.
+    It stays empty where every class is one image, or one group of copies.
     """
     if len(split.choose):
         return split
@@ -178,25 +161,10 @@ def draw_rows(
 ) -> np.ndarray:
     """A share of each class among some rows, by the ranks of their names; the other rows change nothing.
 
-    At least one image of every class that has more than one, or more than one group of copies; never all.
-
-    Parameters
-    ----------
-    catalog : Catalog
-    rows : int64 ndarray
-        Labelled ones, to draw from.
-    share : float
-    seed : int
-    same : int64 ndarray [N], optional
-        As :func:`cnncodes.images.digests.identical_files` gives it, which is the default: every command can know it.
-    near : int64 ndarray [N], optional
-        Groups of images that are copies of each other, exact or nearly (:func:`cnncodes.advice.findings.groups_of`). They
-        are brought to one side after the draw, which stays the same for all other images.
-
-    Returns
-    -------
-    int64 ndarray
-        Ascending.
+    At least one image of every class that has more than one, or more than one group of copies; never all. ``same`` [N] is what
+    ``images.digests.identical_files`` gives, which is the default: every command can know it. ``near`` [N] are groups of images
+    that are copies of each other, exact or nearly (``advice.findings.groups_of``): they are brought to one side after the draw,
+    which stays the same for all other images.
     """
     labels, keys = catalog.labels, _keys(catalog.names)
     groups = exact = _groups(identical_files(catalog) if same is None else same)
@@ -233,12 +201,9 @@ def with_known_classes(catalog: Catalog, rows: Split, labels: np.ndarray) -> Spl
     if not len(unknown):
         return rows
     names = ", ".join(repr(catalog.classes[label]) for label in np.unique(catalog.labels[unknown]))
-    return dataclasses.replace(
-        rows,
-        choose=np.setdiff1d(rows.choose, unknown),
-        test=np.setdiff1d(rows.test, unknown),
-        how=f"{rows.how}; {len(unknown):,} of these left out, since their class has no training image: {names}",
-    )
+    choose, test = (np.setdiff1d(part, unknown) for part in (rows.choose, rows.test))
+    how = f"{rows.how}; {len(unknown):,} of these left out, since their class has no training image: {names}"
+    return dataclasses.replace(rows, choose=choose, test=test, how=how)
 
 
 def without_copies(
@@ -246,13 +211,8 @@ def without_copies(
 ) -> Split:
     """The split whose test rows hold no copy of an image that is fitted or chooses: those are in ``left_out``.
 
-    Parameters
-    ----------
-    split : Split
-    same : int64 ndarray [N]
-        See :func:`cnncodes.images.digests.identical_files`.
-    codes : CodesFile, optional
-        Of the same images: pictures of the same content in other files are copies, too, by the codes of ``stage``.
+    Copies have the same number in ``same`` [N] (``images.digests.identical_files``) or, where there are ``codes`` of the images,
+    nearly the same code of ``stage``: the same picture in another file.
     """
     fitted = np.concatenate([split.train, split.choose])
     copied, unknown = np.isin(same[split.test], same[fitted][same[fitted] >= 0]), ""
@@ -272,15 +232,16 @@ def without_copies(
 
 def _same_pictures(codes: CodesFile, stage: str, fitted: np.ndarray, tested: np.ndarray) -> np.ndarray:
     """Whether each tested row has the code of a fitted one, but for rounding: bool ``[tested]``."""
+    none = np.zeros(len(tested), np.bool_)
     if not len(fitted) or not len(tested):
-        return np.zeros(len(tested), np.bool_)
+        return none
     asked, distance = mean_of_crops(codes.read(stage, tested)), np.full(len(tested), np.inf)
     for start in range(0, len(fitted), _ROWS):  # there may be no memory for all of them
         there = mean_of_crops(codes.read(stage, fitted[start : start + _ROWS]))
         distance = np.minimum(distance, nearest(there, asked, 1)[1][:, 0])
     apart = distance[distance > _EQUAL]
     if not len(apart):  # all images have one code, which tells nothing
-        return np.zeros(len(tested), np.bool_)
+        return none
     found: np.ndarray = distance <= max(_EQUAL, SAME_PICTURE * float(np.median(apart)))
     return found
 

@@ -20,14 +20,18 @@ import torch
 from cnncodes.codes.file import CodesFile
 from cnncodes.core.errors import CnnCodesError, HeadError
 from cnncodes.heads.blocks import Axes, Blocks, Problems, minimise
-from cnncodes.heads.calibration import fit_temperature
-from cnncodes.heads.checks import check_labels
-from cnncodes.heads.choice import TOLERANCE, Choice, ClassWeight, class_costs
-from cnncodes.heads.fit import FINAL_TOLERANCE, FitResult, Limits, candidates_of, check_options, two_rows
-from cnncodes.heads.folds import TRAINING, stratified_folds
-from cnncodes.heads.head import Head, HeadKind
-from cnncodes.heads.likeness import Likeness
-from cnncodes.heads.normalise import NormalisationKind
+from cnncodes.heads.choice import (
+    TOLERANCE,
+    TRAINING,
+    Choice,
+    FitOptions,
+    TrainingSets,
+    best_of,
+    stratified_folds,
+)
+from cnncodes.heads.confidence import Likeness, fit_temperature
+from cnncodes.heads.fit import FINAL_TOLERANCE, FitResult, Limits, StageFit, two_rows
+from cnncodes.heads.head import Head, check_labels
 from cnncodes.heads.splits import Split
 from cnncodes.weights import read_arrays, write_arrays
 
@@ -50,23 +54,16 @@ class HeldOutRows:
 
     @classmethod
     def of(
-        cls,
-        split: Split,
-        labels: Array,
-        classes: Sequence[str],
-        options: dict[str, Any],
-        *,
-        several: bool,
-        optional: bool,
+        cls, split: Split, labels: Array, classes: Sequence[str], options: FitOptions, *, optional: bool
     ) -> HeldOutRows:
-        """``several`` values of C, or one to judge; with ``optional`` nothing is held out where that is impossible."""
-        train, choose = split.train, split.choose
+        """For all values of C; one value may with ``optional`` do without held-out rows where none are possible."""
+        train, choose, several = split.train, split.choose, len(options.candidates) > 1
         check_labels(labels[train], classes)
         rows, how = np.concatenate([train, choose]), f"val split of {len(choose)} images"
         fold = np.where(np.arange(len(rows)) < len(train), TRAINING, 0)
         if not len(choose):
             try:
-                fold, how = stratified_folds(labels[train], options["folds"], classes, seed=options["seed"])
+                fold, how = stratified_folds(labels[train], options.folds, classes, seed=options.seed)
             except HeadError:
                 if several or not optional:
                     raise
@@ -84,18 +81,12 @@ class BlockFit:
         stage: str,
         held: HeldOutRows,
         classes: Sequence[str],
-        options: dict[str, Any],
+        options: FitOptions,
         limits: Limits,
     ) -> None:
-        kind: HeadKind
-        normalisation: NormalisationKind
-        class_weight: ClassWeight
-        kind, normalisation, class_weight = (
-            options[name] for name in ("kind", "normalisation", "class_weight")
-        )
-        check_options(kind=kind, class_weight=class_weight)
+        kind, normalisation, class_weight = options.kind, options.normalisation, options.class_weight
         self.held, self.classes, self.kind, self.limits = held, tuple(classes), kind, limits
-        self.K = len(classes)
+        self.candidates, self.K = options.candidates, len(classes)
         self.columns = 1 if kind == "svm" and self.K == 2 else self.K  # of unknowns, per training set
         self.folds = int(held.fold.max()) + 1
         self.blocks = blocks = Blocks(file, stage, held.rows, self.columns * max(self.folds, 1), limits)
@@ -103,13 +94,12 @@ class BlockFit:
         self.labels = blocks.put(held.labels, torch.int64)
         used = np.column_stack([*(held.fold != f for f in range(self.folds)), held.final])
         self._counts = np.array([np.bincount(held.labels[column], minlength=self.K) for column in used.T])
-        self._weights = class_costs(held.labels, used, self.K, class_weight)
+        self._weights = TrainingSets.of(held.labels, used, self.K, class_weight).weights
         self._used = blocks.put(used)
         self._digest = hashlib.sha256(held.rows.tobytes() + held.labels.tobytes() + used.tobytes())
         self._digest.update(file.digests()[held.rows].tobytes())
-        self._digest.update(
-            repr((stage, kind, normalisation, class_weight, file.settings.to_json())).encode()
-        )
+        asked = (stage, kind, normalisation, class_weight, file.settings.to_json(), self.candidates)
+        self._digest.update(repr(asked).encode())
         self._measure()
 
     def _measure(self) -> None:
@@ -129,10 +119,9 @@ class BlockFit:
             sums += one.T @ block
             others += block[~final[rows]].sum(0, dtype=blocks.sums)
         means = (sums / torch.from_numpy(np.maximum(self._counts[-1], 1)).to(sums)[:, None]).cpu().numpy()
-        parts = ((block.cpu().numpy(), rows) for rows, block in blocks)
         fitted = (
-            (block[self.held.final[rows]], self.held.labels[rows][self.held.final[rows]])
-            for block, rows in parts
+            (block[final[rows]].cpu().numpy(), self.held.labels[rows][self.held.final[rows]])
+            for rows, block in blocks
         )
         self.likeness = Likeness.around(means, fitted, self._counts[-1])
         total, full = (sums.sum(0) + others).cpu().numpy(), None
@@ -154,7 +143,7 @@ class BlockFit:
         blocks, one = self.blocks, self.kind == "svm"
         grid = np.meshgrid(Cs, sets, np.arange(self.columns if one else 1), indexing="ij")
         each_C, each_set, k = (part.ravel() for part in grid)
-        costs = self._weights[each_set]  # [P, K], as .choice.svm_problems and .choice.softmax_costs have them
+        costs = self._weights[each_set]  # [P, K], as choice.TrainingSets has them
         if one:
             k = k + (self.K == 2)
             against = costs[:, :1] if self.K == 2 else 1.0
@@ -175,19 +164,15 @@ class BlockFit:
             flat[:, group] = unknowns.cpu().numpy()
         return flat.reshape(started.shape)
 
-    def choose(self, candidates: Sequence[float], began: float) -> tuple[Choice, Array]:
+    def choose(self, began: float) -> tuple[Choice, Array]:
         """The choice of C, and where the final fit can start: unknowns [d + 1, columns]. Goes on from the saved state."""
         held = np.flatnonzero(self.held.fold != TRAINING)
         sample = held[:: -(-len(held) * self.K * 256 // self.limits.memory)]  # fits the temperature
-        key = hashlib.sha256(self._digest.digest() + repr(candidates).encode()).hexdigest()
-        W = np.zeros((self.blocks.d + 1, self.folds, self.columns))
+        candidates, key = self.candidates, self._digest.hexdigest()
         kept, accuracy = _saved(self.limits.state, key)
-        kept = kept or {
-            "W": W,
-            "best": W.mean(axis=1),
-            "scores": np.zeros((len(sample), self.K)),
-            "sample": sample,
-        }
+        if not kept:
+            W = np.zeros((self.blocks.d + 1, self.folds, self.columns))
+            kept = {"W": W, "best": W[:, 0], "scores": np.zeros((len(sample), self.K)), "sample": sample}
         sample = kept["sample"]  # of the fit that goes on, which may have had another limit of memory
         kind = "cpu" if self.blocks.device.is_cpu else "gpu"
         together = max(1, SIDE_BY_SIDE[kind] // (self.folds * self.columns))
@@ -203,20 +188,19 @@ class BlockFit:
                 accuracy.append(shares)
             if self.limits.state is not None:
                 write_arrays(self.limits.state, kept, {"key": key, "accuracy": accuracy}, overwrite=True)
-        return self._choice(candidates, np.array(accuracy), kept["scores"], sample, began), kept["best"]
-
-    def _choice(
-        self, candidates: Sequence[float], accuracy: Array, scores: Array, sample: Array, began: float
-    ) -> Choice:
-        means = accuracy.mean(axis=1)
-        best = candidates[int(np.flatnonzero(means >= means.max() - 1e-9)[0])]
-        how = self.held.how
-        if len(means) < len(candidates):
-            how += "; larger C not tried, since the accuracy falls"
-        return Choice(
-            tuple(candidates[: len(means)]), tuple(means.tolist()), tuple(accuracy.std(axis=1).tolist()), best, how,
-            time.perf_counter() - began, fit_temperature(scores, self.held.labels[sample]), self.folds,
-        )  # fmt: skip
+        means, sd = np.mean(accuracy, axis=1), np.std(accuracy, axis=1)
+        stopped = "; larger C not tried, since the accuracy falls" if len(means) < len(candidates) else ""
+        choice = Choice(
+            candidates[: len(means)],
+            tuple(means.tolist()),
+            tuple(sd.tolist()),
+            candidates[best_of(means)],
+            self.held.how + stopped,
+            time.perf_counter() - began,
+            fit_temperature(kept["scores"], self.held.labels[sample]),
+            self.folds,
+        )
+        return choice, kept["best"]
 
     def _judge(self, W: Array, sample: Array) -> tuple[list[float], Array]:
         """Accuracy of each fold on the rows that it holds out, and the scores [sample, K] of some rows."""
@@ -231,7 +215,10 @@ class BlockFit:
                 values = self.blocks.products(
                     unknowns[:, f : f + 1], block[torch.from_numpy(there).to(block.device)]
                 )[:, 0]
-                scores[there] = _two_columns(values.cpu().numpy())
+                found_there = values.cpu().numpy()
+                if self.columns == 1:  # one for two classes
+                    found_there = np.concatenate([-found_there, found_there], axis=1)
+                scores[there] = found_there
                 hits[f] += (scores[there].argmax(axis=1) == self.held.labels[rows][there]).sum()
             found[low:high] = scores[sample[low:high] - rows.start]
         return (hits / np.bincount(self.held.fold[self.held.fold != TRAINING])).tolist(), found
@@ -251,38 +238,27 @@ def fit_in_blocks(
     stage: str,
     split: Split,
     labels: tuple[Array, Sequence[str]],
-    options: dict[str, Any],
+    options: FitOptions,
     limits: Limits,
     *,
     optional: bool,
-) -> tuple[FitResult, Choice | None, Likeness | None]:
-    """The head on one stage, what held-out rows say of its C, and what is usual among the rows that were fitted.
+) -> StageFit:
+    """The head on one stage, from labels [N], -1 for none, and the names of the classes.
 
-    Parameters
-    ----------
-    file, stage, split, limits
-    labels : int array [N], -1 for none, and the names of the classes
-    options : dict
-        The keywords of :func:`cnncodes.heads.fit_head`.
-    optional : bool
-        Whether one value of C may do without held-out rows; then None stands for what they say.
+    With ``optional`` one value of C may do without held-out rows.
     """
     began = time.perf_counter()
-    candidates, (numbers, classes) = candidates_of(options["C"]), labels
-    several = len(candidates) > 1
-    held = HeldOutRows.of(split, numbers, classes, options, several=several, optional=optional)
-    fit = BlockFit(file, stage, held, classes, options, limits)
+    held = HeldOutRows.of(split, *labels, options, optional=optional)
+    fit = BlockFit(file, stage, held, labels[1], options, limits)
     judged, start = None, np.zeros((fit.blocks.d + 1, fit.columns))
     if fit.folds:
-        judged, start = fit.choose(candidates, began)
-    C = candidates[0] if judged is None else judged.best
-    weight, bias = fit.final(C, start)
-    head = Head(
-        fit.kind, weight, bias, fit.blocks.record, C, fit.classes, judged.temperature if judged else None
-    )
-    rows, used = int(held.final.sum()), "newton in blocks of rows"
-    result = FitResult(head, judged if several else None, rows, used, time.perf_counter() - began)
-    return result, judged, fit.likeness
+        judged, start = fit.choose(began)
+    C, temperature = (judged.best, judged.temperature) if judged else (fit.candidates[0], None)
+    head = Head(fit.kind, *fit.final(C, start), fit.blocks.record, C, fit.classes, temperature)
+    choice = judged if len(fit.candidates) > 1 else None
+    seconds = time.perf_counter() - began
+    result = FitResult(head, choice, int(held.final.sum()), "newton in blocks of rows", seconds)
+    return StageFit(result, judged, fit.likeness, in_blocks=True)
 
 
 def _without_codes(totals: Array) -> Array:
@@ -290,11 +266,6 @@ def _without_codes(totals: Array) -> Array:
     totals = np.maximum(totals, np.finfo(np.float32).tiny)
     result: Array = -(totals * np.log(totals / totals.sum(axis=1, keepdims=True))).sum(axis=1)
     return result
-
-
-def _two_columns(values: Array) -> Array:
-    """Scores of each class, where there is only one column for two classes."""
-    return np.concatenate([-values, values], axis=1) if values.shape[1] == 1 else values
 
 
 def _falls(accuracy: Sequence[Sequence[float]]) -> bool:

@@ -29,57 +29,30 @@ Array = npt.NDArray[Any]
 
 MAX_NEWTON_STEPS = 60
 MAX_GRADIENT_STEPS = 1000
-#: Each Newton system is solved until the residual is this fraction of the gradient.
-FORCING = 0.01
+FORCING = 0.01  # each Newton system is solved until the residual is this fraction of the gradient
 #: The first steps nearly solve problems of a small C, where classes differ by little of what all share: the
 #: predictions settle long after the objective has.
 MIN_GRADIENT_STEPS = 8
-#: What copying a system and starting its factorisation costs, in conjugate gradient steps.
-EXACT_OVERHEAD = 3
+EXACT_OVERHEAD = 3  # what copying a system and starting its factorisation costs, in conjugate gradient steps
 
 
 @dataclass(frozen=True, eq=False)
 class SvmSolution:
-    """Minimisers of several problems, one per column.
+    """Minimisers of several problems, one per column."""
 
-    Parameters
-    ----------
-    U : float array [r, m]
-    scores : float array [n, m]
-        ``Z @ U``, of the rows that do not count too.
-    objective : float array [m]
-        The primal objective.
-    gap : float array [m]
-        Duality gap: at most so far is the objective above its minimum.
-    """
-
-    U: Array
-    scores: Array
-    objective: Array
-    gap: Array
+    U: Array  # [r, m]
+    scores: Array  # [n, m], Z @ U, of the rows that do not count too
+    objective: Array  # [m], primal
+    gap: Array  # [m], duality gap: at most so far is the objective above its minimum
 
 
 def solve_svm(
     rotation: Rotation, signs: Array, costs: Array, *, start: Array | None = None, tolerance: float = 1e-4
 ) -> SvmSolution:
-    """Minimise P for every column of ``signs``.
+    """Minimise P for every column of ``signs`` [n, m] with the costs c_i [n, m], 0 for rows that a problem must not see.
 
-    Parameters
-    ----------
-    rotation : Rotation
-        Rows shared by all problems, ``Z`` [n, r].
-    signs : array [n, m] of -1 and +1
-    costs : float array [n, m]
-        c_i of each problem; 0 for rows that it must not see.
-    start : float array [r, m], optional
-        Where to start; the solution for a smaller C is good.
-    tolerance : float, default 1e-4
-        Stop when the duality gap is at most this fraction of the objective.
-
-    Returns
-    -------
-    SvmSolution
-        Columns that rounding keeps from the tolerance end with the gap that they have.
+    It starts from ``start`` [r, m] (the solution for a smaller C is good), and stops when the duality gap is at most ``tolerance``
+    of the objective; columns that rounding keeps from that end with the gap that they have.
     """
     Z = rotation.Z
     signs, costs = signs.astype(Z.dtype, copy=False), costs.astype(Z.dtype, copy=False)
@@ -97,16 +70,10 @@ def solve_svm(
         open_ = gap[live] > tolerance * objective[live]
         if not open_.any():
             break
-        live, y, c, gradient, slack = (
-            live[open_],
-            y[:, open_],
-            c[:, open_],
-            gradient[:, open_],
-            slack[:, open_],
-        )
-        step, exact[live] = _newton_step(
-            rotation, y, c, (slack > 0) & (c > 0), U[:, live], gradient, exact[live]
-        )
+        live = live[open_]
+        y, c, gradient, slack = (part[:, open_] for part in (y, c, gradient, slack))
+        active = (slack > 0) & (c > 0)
+        step, exact[live] = _newton_step(rotation, y, c, active, U[:, live], gradient, exact[live])
         slope = Z @ step
         length = _line_search(U[:, live], step, scores[:, live], slope, y, c)
         U[:, live] += length * step

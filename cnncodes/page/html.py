@@ -27,7 +27,7 @@ from cnncodes.core.outputs import replacing, write_whole
 from cnncodes.core.records import from_json, to_json
 from cnncodes.core.words import percent
 from cnncodes.evaluation import Predictions
-from cnncodes.evaluation.calibration import calibration_error, chance_error
+from cnncodes.evaluation.metrics import calibration_error, chance_error
 from cnncodes.images.preprocess import NEARLY_ALL
 from cnncodes.page.gather import read_run
 from cnncodes.page.record import RunPage

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cnncodes.codes.compute import exact_float32
 from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.core.records import to_value
-from cnncodes.heads.calibration import fit_temperature
+from cnncodes.heads.confidence import fit_temperature
 from cnncodes.training.callbacks import CHECKPOINT_SECONDS, Callback, Checkpoints, Events, Restarts
 from cnncodes.training.device import (
     Resources,
@@ -254,7 +254,7 @@ class Training:
     def temperature(self) -> float | None:
         """Of the kept weights, after :meth:`run`: softmax(logits / temperature) fits the validation images best; None without any.
 
-        See :func:`cnncodes.heads.calibration.fit_temperature`. Of several processes, each sees its own images.
+        See :func:`cnncodes.heads.confidence.fit_temperature`. Of several processes, each sees its own images.
         """
         with exact_float32(self.settings.precision == "float32"):
             watched = self._logits(self.inputs.to_test(self.val_rows), cached=False)

@@ -5,7 +5,7 @@ import pytest
 
 from cnncodes.core.errors import OptionError
 from cnncodes.evaluation import calibration_error
-from cnncodes.evaluation.calibration import chance_error
+from cnncodes.evaluation.metrics import chance_error
 
 
 def test_the_error_is_the_weighted_gap_between_probability_and_accuracy():

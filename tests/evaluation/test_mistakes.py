@@ -16,7 +16,7 @@ from cnncodes.evaluation import (
     verdicts,
     write_verdicts,
 )
-from cnncodes.evaluation.calibration import Calibration
+from cnncodes.evaluation.metrics import Calibration
 from cnncodes.evaluation.predictions import HEADER
 from cnncodes.heads import log_softmax
 from cnncodes.images import Catalog

@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 from cnncodes.core.errors import HeadError, ModelError, OptionError
 from cnncodes.heads import Head, Normalisation, choose_C, draw_few, few_shot, fit_head
 from cnncodes.heads import scikit as scikit_module
-from cnncodes.heads.folds import stratified_folds
+from cnncodes.heads.choice import stratified_folds
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 DIGITS, LABELS = DIGITS[:600] / 16, LABELS[:600]
