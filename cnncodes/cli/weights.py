@@ -25,7 +25,7 @@ def list_networks(pattern: options.Pattern = "*", *, reporter: Reporter) -> None
     from cnncodes.networks import NETWORKS as OWN
     from cnncodes.networks.library import LIBRARIES
     from cnncodes.networks.library import list_networks as list_library
-    from cnncodes.weights.library import FEW, describe_networks
+    from cnncodes.weights.published import FEW, describe_networks
 
     names = list(OWN)
     for library in LIBRARIES:

@@ -19,8 +19,8 @@ from cnncodes.pictures.drawing import COLOURS, new_panels, pale, show_image
 from cnncodes.training.settings import TrainingSettings
 from cnncodes.training.views import Augmentation, ColourAxes, square_of
 from cnncodes.weights import load_weights
-from cnncodes.weights.imagenet import PUBLISHED, find_published
 from cnncodes.weights.preprocessing import Preprocessing, fitted
+from cnncodes.weights.published import PUBLISHED, find_published
 
 if TYPE_CHECKING:
     from cnncodes.advice import Recipe

@@ -32,7 +32,7 @@ from cnncodes.pictures.codes_source import (
     stored_blocks,
 )
 from cnncodes.pictures.drawing import new_figure, plain, wrapped
-from cnncodes.weights.random_numbers import PREFIX
+from cnncodes.weights.resolve import PREFIX
 
 if TYPE_CHECKING:
     from cnncodes.evaluation.scores import Data

@@ -48,8 +48,7 @@ def damaged(path: Path, reason: str) -> WeightsError:
 
 def first_line(error: BaseException) -> str:
     """Why a library failed, in a few words."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:160].rstrip(".") if lines else type(error).__name__
+    return str(error).strip().partition("\n")[0][:160].rstrip(".") or type(error).__name__
 
 
 def first_of(items: list[str]) -> str:

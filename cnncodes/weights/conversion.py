@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cnncodes.core.errors import OptionError, WeightsError, WeightsMismatchError
 from cnncodes.core.files import read_text
 from cnncodes.networks import Linear
-from cnncodes.weights.preprocessing import fitted
+from cnncodes.weights.preprocessing import Preprocessing, fitted
 from cnncodes.weights.record import AnyWeights, Weights
 from cnncodes.weights.resolve import load_weights
 from cnncodes.weights.safetensors_file import save_weights
@@ -40,28 +40,19 @@ def convert(
     Parameters
     ----------
     name, network
-        See :func:`load_weights`.
+        See :func:`load_weights`, whose errors and those of :func:`save_weights` are raised here, too.
     path : str or Path
         Ends in ``.safetensors``.
     input_size, resize : int, optional
-        Pixels; another preprocessing, see :func:`with_input`.
+        Pixels; see :func:`with_input`.
     class_names : str or Path, optional
-        A text file, see :func:`read_class_names`.
+        A text file; see :func:`read_class_names`.
     rank : int, optional
-        Fully connected matrices become two factors of this rank, see :func:`with_rank`.
+        Fully connected matrices become two factors of this rank.
     int8 : bool, default False
         Store 8-bit integers with a scale for each output: a quarter of the size.
     expand : bool, default False
         Multiply factors out: torchvision's keys and shapes.
-
-    Raises
-    ------
-    InputSizeError
-        If the network cannot take the input size.
-    WeightsMismatchError
-        If the class names do not fit the classes.
-
-    And what :func:`load_weights` and :func:`save_weights` raise.
     """
     weights = load_weights(name, network=network)
     if input_size is not None or resize is not None:
@@ -87,23 +78,20 @@ def with_input(weights: Weights, size: int | None = None, resize: int | None = N
     size = old.crop if size is None else size
     weights.architecture.output_shapes(size)  # raises InputSizeError
     resized = round(old.resize * size / old.crop) if resize is None else resize
-    changed = replace(old, crop=size, resize=resized)
-    evidence = weights.evidence if changed == old else {}  # the test was one of the old input
-    return replace(weights, preprocessing=changed, evidence=evidence)
+    return _seeing(weights, replace(old, crop=size, resize=resized))
 
 
 def with_fit(weights: Weights, fit: str) -> Weights:
     """The same weights, for which photographs are made squares in another way.
 
-    Parameters
-    ----------
-    weights : Weights
-    fit : {"crop", "pad", "squash"}
-        The centre crop; all of the photograph with the mean colour around it; all of it, squashed.
+    ``fit`` is "crop" (the centre), "pad" (all of the photograph with the mean colour around it) or "squash" (all of it).
     """
-    changed = fitted(weights.preprocessing, fit)
-    same = changed == weights.preprocessing
-    return weights if same else replace(weights, preprocessing=changed, evidence={})
+    return _seeing(weights, fitted(weights.preprocessing, fit))
+
+
+def _seeing(weights: Weights, preprocessing: Preprocessing) -> Weights:
+    same = preprocessing == weights.preprocessing  # else the test was one of other pixels
+    return weights if same else replace(weights, preprocessing=preprocessing, evidence={})
 
 
 def with_rank(weights: Weights, rank: int) -> Weights:
@@ -139,8 +127,8 @@ def expanded(weights: Weights) -> Weights:
     for key, tensor in weights.tensors.items():
         prefix, _, end = key.rpartition(".")
         if end == "left":
-            product = tensor.double() @ weights.tensors[f"{prefix}.right"].double()
-            tensors[f"{prefix}.weight"] = product.float()
+            right = weights.tensors[f"{prefix}.right"]
+            tensors[f"{prefix}.weight"] = (tensor.double() @ right.double()).float()
         elif end != "right":
             tensors[key] = tensor
     return replace(weights, tensors=tensors)

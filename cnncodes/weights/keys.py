@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 from cnncodes.core.errors import WeightsMismatchError
 from cnncodes.networks import NETWORKS, Linear, Network, Shape, get_network
@@ -31,7 +31,7 @@ class LeftOut:
         return "; ".join(filter(None, parts))
 
 
-@cache
+@functools.cache
 def _known_keys() -> frozenset[str]:
     networks = [get_network(name) for name in NETWORKS]
     linear = [stage.prefix for network in networks for stage in network.stages if isinstance(stage, Linear)]
@@ -42,18 +42,14 @@ def _known_keys() -> frozenset[str]:
 def unwrapped(
     keys: Iterable[str], name: str, network: str | None = None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The keys of a network by their names without the prefix of what wraps it, and the keys of other modules.
+    """The keys of a network by their names without the prefix of what wraps it (``module.``), and the keys of other modules.
 
-    A module that holds a network puts its name for it before each key: ``module.``, ``model.backbone.``, ... Its other parts
-    (a loss, a metric) have another prefix. Raises WeightsMismatchError if there are several networks.
+    Raises WeightsMismatchError if there are several networks.
     """
     known = frozenset(get_network(network).tensor_shapes()) if network and "/" in network else _known_keys()
-    plain = {}
-    for key in keys:
-        text = key
-        for wrapper in INSIDE:
-            text = text.replace(wrapper, ".")
-        plain[text] = key
+    plain = {
+        functools.reduce(lambda text, wrapper: text.replace(wrapper, "."), INSIDE, key): key for key in keys
+    }
     found = Counter(prefix for text in plain if (prefix := _prefix(text, known)) is not None).most_common(2)
     if len(found) == 2 and found[0][1] == found[1][1]:
         raise WeightsMismatchError(
@@ -80,19 +76,24 @@ def fit_network(
 ) -> Network:
     """The network with these tensors, its classifier as wide as the last of them; see :func:`left_out` for the rest.
 
-    It ends before the first fully connected stage that the tensors do not have, or have in another shape. Other tensors are allowed if
-    they can only be layers that the network does not need: another classifier. ``name`` is the user's, for messages; ``network`` is found
-    from keys and shapes if it is None; ``hints`` are words (a file's name, a name in it) that choose among networks of equal shapes by
-    naming one. Raises WeightsMismatchError if the tensors are of another network, or of several and no hint decides.
+    It ends before the first fully connected stage that the tensors do not have, or have in another shape. Other tensors are
+    allowed if they can only be another classifier. ``name`` is for messages; ``hints`` (a file's name, a name in it) choose
+    among networks of equal shapes. Raises WeightsMismatchError if the tensors are of another network, or no hint decides.
     """
     if network and "/" in network:
         return _library_network(network, shapes, name)
+
+    def agreement(candidate: Network) -> tuple[int, int]:
+        """Tensors with the right key and shape, then those with the right key."""
+        wanted = candidate.tensor_shapes()
+        return len(wanted.items() & shapes.items()), len(wanted.keys() & shapes.keys())
+
     candidates = [_sized(get_network(known), shapes) for known in ([network] if network else NETWORKS)]
     cuts = [cut for candidate in candidates if (cut := _cut_to_fit(candidate, shapes)) is not None]
     most = max((len(cut.tensor_shapes()) for cut in cuts), default=0)
     fitting = {cut.name: cut for cut in cuts if len(cut.tensor_shapes()) == most}
     if not fitting:
-        raise _mismatch(max(candidates, key=lambda candidate: _agreement(candidate, shapes)), shapes, name)
+        raise _mismatch(max(candidates, key=agreement), shapes, name)
     named = {known for known in fitting for hint in hints if known in hint.lower()}
     if len(fitting) > 1 and len(named) != 1:
         first = next(iter(fitting))
@@ -150,7 +151,7 @@ def _cut_to_fit(network: Network, shapes: Mapping[str, Shape]) -> Network | None
 def _are_heads(shapes: Mapping[str, Shape], network: Network) -> bool:
     """Whether these can only be layers after the last convolution: matrices that read its map, a fully connected stage, or each other.
 
-    Normalisations, convolutions, and matrices whose output a stage can read may be in between: without them the codes would be wrong.
+    Others, and matrices whose output a stage can read, may be in between: without them the codes would be wrong.
     """
     layers: dict[str, dict[str, Shape]] = {}
     for key, shape in shapes.items():
@@ -176,20 +177,17 @@ def _are_heads(shapes: Mapping[str, Shape], network: Network) -> bool:
     return not layers
 
 
-def _agreement(network: Network, shapes: Mapping[str, Shape]) -> tuple[int, int]:
-    """Tensors with the right key and shape, then those with the right key."""
-    wanted = network.tensor_shapes()
-    return sum(shapes.get(key) == shape for key, shape in wanted.items()), len(wanted.keys() & shapes.keys())
-
-
 def _mismatch(network: Network, shapes: Mapping[str, Shape], name: str) -> WeightsMismatchError:
     wanted = network.tensor_shapes()
     wrong = (key for key, shape in wanted.items() if shapes.get(key, shape) != shape)
-    differing = [f"{key} is {_text(shapes[key])}, not {_text(wanted[key])}" for key in wrong]
     parts = (
         _part([key for key in wanted if key not in shapes], "key is missing", "keys are missing"),
         _part([key for key in shapes if key not in wanted], "key is unexpected", "keys are unexpected"),
-        _part(differing, "shape differs", "shapes differ"),
+        _part(
+            [f"{key} is {_text(shapes[key])}, not {_text(wanted[key])}" for key in wrong],
+            "shape differs",
+            "shapes differ",
+        ),
     )
     return WeightsMismatchError(
         f"'{name}' does not hold the weights of network '{network.name}' ({len(wanted)} tensors): "

@@ -23,39 +23,24 @@ class Preprocessing:
     An image (RGB, 8 bits) is resized, its crops of ``crop`` x ``crop`` pixels are taken, and each value
     ``p`` in 0..255 becomes ``(p / scale - mean[c]) / std[c]``, channels in the order ``channels``.
 
-    Parameters
-    ----------
-    resize : int, default 256
-        Length in pixels after resizing of the side that ``fit`` names.
-    crop : int, default 224
-        Side of the square crop, in pixels, at most ``resize``. It is cut from the middle.
-    fit : {"shorter", "pad", "squash"}, default "shorter"
-        How a picture that is no square is resized. "shorter": its shorter side to ``resize``, so the crop loses the ends of the
-        longer one. "pad": its longer side to ``resize``, and the mean colour fills the square. "squash": both sides, whatever its
-        aspect (Caffe's ``convert_imageset``). Of "pad" and "squash" the crop shows all of a picture if ``resize`` equals ``crop``.
-    interpolation : {"bilinear", "bilinear-point", "bicubic"}, default "bilinear"
-        "bilinear" and "bicubic" are Pillow's, which average over the source pixels when they shrink, as
-        torchvision's presets do; "bilinear-point" samples four source pixels, as OpenCV's ``cv2.resize``
-        and Caffe do.
-    channels : {"RGB", "BGR"}, default "RGB"
-        Order of the channels as the network sees them; ``mean`` and ``std`` are in this order.
-    scale : float, default 255
-        Divisor of the 0..255 values: 255 for torchvision, 1 for Caffe.
-    mean, std : tuple of 3 floats
-        After division by ``scale``. Defaults are torchvision's ImageNet values.
-    decoding : {"exact", "box", "reduced", "gpu"}, default "exact"
-        "box" resizes only the part of the image that the crops need (at most one grey level away from exact); "reduced"
-        also decodes JPEG at 1/2, 1/4 or 1/8 scale where the image stays at least twice as large as ``resize``. Both are faster. "gpu": what becomes codes is decoded and resized by the GPU of the network
-        (:mod:`cnncodes.codes.device_decoding`).
+    - ``fit``, how a picture that is no square is resized. "shorter": its shorter side to ``resize``, so the crop loses the ends
+      of the longer one. "pad": its longer side, and the mean colour fills the square. "squash": both sides, whatever its aspect
+      (Caffe's ``convert_imageset``). Of "pad" and "squash" the crop shows all of a picture if ``resize`` equals ``crop``.
+    - ``interpolation``: "bilinear" and "bicubic" are Pillow's, which average over the source pixels when they shrink, as
+      torchvision's presets do; "bilinear-point" samples four source pixels, as OpenCV's ``cv2.resize`` and Caffe do.
+    - ``decoding``: "box" resizes only the part of the image that the crops need (at most one grey level away from exact);
+      "reduced" also decodes JPEG at 1/2, 1/4 or 1/8 scale where the image stays at least twice as large as ``resize``. Both
+      are faster. "gpu": what becomes codes is decoded and resized by the GPU of the network
+      (:mod:`cnncodes.codes.device_decoding`).
     """
 
-    resize: int = 256
-    crop: int = 224
+    resize: int = 256  # length in pixels after resizing of the side that fit names
+    crop: int = 224  # side of the square crop in pixels, at most resize; cut from the middle
     fit: Fit = "shorter"
     interpolation: Interpolation = "bilinear"
-    channels: ChannelOrder = "RGB"
-    scale: float = 255.0
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    channels: ChannelOrder = "RGB"  # as the network sees them; mean and std are in this order
+    scale: float = 255.0  # divisor of the 0..255 values: 255 for torchvision, 1 for Caffe
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # after division by scale
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     decoding: Decoding = "exact"
 
@@ -71,13 +56,8 @@ class Preprocessing:
                 f"preprocessing crop={self.crop} and resize={self.resize} do not fit together.",
                 "Use 1 <= crop <= resize <= 4096.",
             )
-        if (
-            len(self.mean) != 3
-            or len(self.std) != 3
-            or not 0 < self.scale < math.inf
-            or not all(0 < s < math.inf for s in self.std)
-            or not all(map(math.isfinite, self.mean))
-        ):
+        positive = all(0 < value < math.inf for value in (self.scale, *self.std))
+        if not (len(self.mean) == len(self.std) == 3 and positive and all(map(math.isfinite, self.mean))):
             raise OptionError(
                 f"preprocessing scale={self.scale}, mean={self.mean}, std={self.std} cannot be used.",
                 "Give three means, three positive standard deviations and a positive scale, none of them infinite.",
@@ -124,13 +104,9 @@ def fit_word(fit: str) -> str:
 
 
 def fitted(record: Preprocessing, fit: str) -> Preprocessing:
-    """The same with another way to make a picture a square.
+    """The same with another way to make a picture a square: "crop" (or "shorter"), the usual centre crop, "pad" or "squash".
 
-    Parameters
-    ----------
-    record : Preprocessing
-    fit : {"crop", "pad", "squash"}
-        "pad" and "squash" resize to the crop's side, so that all of a picture is seen. "crop" (or "shorter") is the usual centre crop.
+    "pad" and "squash" resize to the crop's side, so that all of a picture is seen.
     """
     name = "shorter" if fit == "crop" else fit
     if name not in _CHOICES["fit"]:

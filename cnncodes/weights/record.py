@@ -27,44 +27,30 @@ Origin = Literal["published", "file", "random", "trained"]
 class Weights:
     """The numbers of one network, with what must travel with them.
 
-    Parameters
-    ----------
-    network : str
-        Name of the network, one of ``cnncodes.networks.NETWORKS``.
-    name : str
-        ``imagenet``, ``random:0``, or the path of a file: :func:`load_weights` reads it again.
-    tensors : dict of str to Tensor
-        float32 and contiguous, with the keys and shapes of ``Network.tensor_shapes()``. They may be mapped
-        from a file and are shared with :func:`build_network`: treat them as read-only.
-    preprocessing : Preprocessing
-        How an image becomes the input of these weights.
-    classes : tuple of str or None
-        Names of the logits, where they are known without cost; :meth:`class_names` knows more.
-    source : str
-        For people: an address or a file with its sha256, or the generator and its seed.
-    seen : tuple of int, default ()
-        Digests (:func:`cnncodes.images.file_digest`) of the images that a training learned from, which no evaluation may use.
-    left_out : LeftOut or None, default None
-        Tensors of the file that are not used, and stages that it lacks. The architecture ends where the numbers end.
-    watched : tuple of int, default ()
-        Digests of the images that chose the epoch of a training: they were not learned from, and are no test.
-    evidence : dict, default {}
-        ``split`` and ``test`` of the training, as JSON.
-    origin : {"file", "published", "random", "trained"}
-        What kind of source that is; "random" numbers are untrained.
+    The tensors may be mapped from a file and are shared with :func:`build_network`: treat them as read-only.
     """
 
-    network: str
-    name: str
-    tensors: dict[str, torch.Tensor]
-    preprocessing: Preprocessing
-    classes: tuple[str, ...] | None
-    source: str
-    seen: tuple[int, ...] = ()
-    left_out: LeftOut | None = None
-    watched: tuple[int, ...] = ()
-    evidence: dict[str, Any] = field(default_factory=dict)
-    origin: Origin = "file"
+    network: str  # one of networks.NETWORKS, or of a library: torchvision/resnet18
+    name: str  # imagenet, random:0, or the path of a file: load_weights reads it again
+    tensors: dict[
+        str, torch.Tensor
+    ]  # float32 and contiguous, with the keys and shapes of Network.tensor_shapes()
+    preprocessing: Preprocessing  # how an image becomes the input of these weights
+    classes: (
+        tuple[str, ...] | None
+    )  # names of the logits, where they are known without cost; class_names() knows more
+    source: str  # for people: an address or a file with its sha256, or the generator and its seed
+    seen: tuple[
+        int, ...
+    ] = ()  # digests of the images that a training learned from, which no evaluation may use
+    left_out: LeftOut | None = (
+        None  # what of the file is not used; the architecture ends where the numbers end
+    )
+    watched: tuple[
+        int, ...
+    ] = ()  # digests of the images that chose the epoch of a training: they are no test
+    evidence: dict[str, Any] = field(default_factory=dict)  # split and test of the training, as JSON
+    origin: Origin = "file"  # the kind of source; "random" numbers are untrained
 
     @cached_property
     def architecture(self) -> Network:
@@ -87,7 +73,7 @@ class Weights:
         """Names of the logits, None where unknown; imports torchvision for ``imagenet`` (10 s cold)."""
         theirs = "/" in self.network and self.name.startswith("IMAGENET1K")
         if self.classes is None and (self.name == "imagenet" or theirs):
-            from cnncodes.weights.imagenet import imagenet_classes
+            from cnncodes.weights.published import imagenet_classes
 
             return imagenet_classes()
         return self.classes
@@ -113,12 +99,8 @@ def build_network(weights: AnyWeights) -> TorchNetwork:
     """The network of these weights (or of a name or file), ready to compute: evaluation mode, no gradients.
 
     The parameters are ``weights.tensors`` themselves, not copies. Code that trains must copy the module first
-    (``copy.deepcopy``), or the tensors no longer match the fingerprint.
-
-    Raises
-    ------
-    WeightsMismatchError
-        If the tensors do not have the keys and shapes of the network.
+    (``copy.deepcopy``), or the tensors no longer match the fingerprint. Raises WeightsMismatchError if the tensors do not have
+    the keys and shapes of the network.
     """
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -10,28 +11,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes.core.errors import WeightsError, WeightsMismatchError, WeightsMissingError, nearest
+from cnncodes.core.errors import OptionError, WeightsError, WeightsMismatchError, WeightsMissingError, nearest
 from cnncodes.core.files import model_file
-from cnncodes.networks import NETWORKS, Network, Shape
-from cnncodes.weights.caffe_file import read_caffe_file
+from cnncodes.networks import NETWORKS, Network, Shape, get_network
 from cnncodes.weights.content import FileContent, damaged, file_sha256, require_finite
-from cnncodes.weights.imagenet import (
+from cnncodes.weights.foreign_files import read_caffe_file, read_npy_file, read_torch_file
+from cnncodes.weights.keys import LeftOut, fit_network, left_out, unwrapped
+from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, Preprocessing, usual_for
+from cnncodes.weights.published import (
     PUBLISHED,
     STARTER,
     STARTER_FILE,
     Progress,
     fetch,
     find_published,
+    is_published,
     missing,
+    timm_file,
 )
-from cnncodes.weights.keys import LeftOut, fit_network, left_out, unwrapped
-from cnncodes.weights.library import is_published, timm_file
-from cnncodes.weights.npy_file import read_npy_file
-from cnncodes.weights.preprocessing import CAFFE_PREPROCESSING, Preprocessing, usual_for
-from cnncodes.weights.random_numbers import PREFIX, random_weights
 from cnncodes.weights.record import AnyWeights, Weights
 from cnncodes.weights.safetensors_file import read_safetensors_file
-from cnncodes.weights.torch_file import read_torch_file
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +44,6 @@ READERS: dict[str, Callable[[Path], FileContent]] = {
     ".caffemodel": read_caffe_file,
     ".npy": read_npy_file,
 }
-
 
 #: Loaded weights that are kept in memory, with the state of their tensors; the last one used is the last to go.
 _opened: dict[tuple[object, ...], tuple[Weights, tuple[object, ...]]] = {}
@@ -79,12 +77,9 @@ def load_weights(
 
     Raises
     ------
-    WeightsMissingError
-        If the weights are not on this machine.
-    WeightsMismatchError
-        If they are of another network; the message has the keys and shapes that differ.
-    WeightsError
-        If a file is damaged, is refused, or has numbers that are NaN or infinite.
+    WeightsMissingError, WeightsMismatchError, WeightsError
+        If the weights are not on this machine; are of another network; or a file is damaged, is refused, or has numbers that
+        are NaN or infinite.
     OptionError
         For a bad seed or a network that does not exist.
     """
@@ -165,8 +160,7 @@ def _published(
             f"{sha256_prefix}.",
             f"Delete it and download it again (cnncodes weights fetch {name}).",
         )
-    content = READERS[path.suffix](path)
-    weights = _weights(path, content, network, f"{address} (sha256 {digest})")
+    weights = _weights(path, READERS[path.suffix](path), network, f"{address} (sha256 {digest})")
     return replace(weights, name=name, preprocessing=preprocessing, origin="published")
 
 
@@ -189,10 +183,10 @@ def _from_file(path: Path, network: str | None) -> Weights:
 
 def _weights(path: Path, content: FileContent, network: str | None, source: str) -> Weights:
     """The weights in a file, once its tensors are known to be those of a network."""
-    keys, others = unwrapped(content.tensors, path.name, network or content.network)
+    wanted, hints = network or content.network, (path.stem, content.hint)
+    keys, others = unwrapped(content.tensors, path.name, wanted)
     shapes: dict[str, Shape] = {name: tuple(content.tensors[key].shape) for name, key in keys.items()}
-    hints = path.stem, content.hint
-    record = fit_network(shapes, path.name, network=network or content.network, hints=hints)
+    record = fit_network(shapes, path.name, network=wanted, hints=hints)
     rest = left_out(record, shapes | {key: tuple(content.tensors[key].shape) for key in others})
     if content.fingerprint and network and content.network != network:
         raise WeightsMismatchError(
@@ -236,7 +230,7 @@ def usual_preprocessing(network: Network) -> Preprocessing:
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What ``cnncodes weights check`` shows of weights that were loaded and verified."""
+    """What ``cnncodes weights check`` shows of weights that were loaded and verified; see :class:`Weights`."""
 
     name: str
     network: str
@@ -260,3 +254,57 @@ def check(name: AnyWeights, *, network: str | None = None) -> WeightsReport:
         found.name, found.network, found.source, found.fingerprint, sum(map(math.prod, shapes.values())), shapes,
         found.preprocessing, found.architecture.classes, len(found.seen), len(found.watched), found.evidence, found.left_out,
     )  # fmt: skip
+
+
+PREFIX = "random:"
+BLOCK = 1 << 18  # 64-bit draws at a time: 2 MiB, so that the arithmetic stays in the cache
+
+
+def random_weights(name: str, network: str) -> Weights:
+    """Weights of He et al. 2015 (equation 10) for ``random:SEED``: uniform within ``sqrt(6 / fan_in)``, biases zero.
+
+    The variance of the activations stays the same through all ReLUs, so that the codes of any stage serve as a baseline. The
+    numbers are the same on every machine and with every version of numpy and torch.
+    """
+    seed, record = parse_seed(name), get_network(network)
+    tensors = {key: _drawn(seed, key, shape) for key, shape in record.tensor_shapes().items()}
+    source = f"random numbers, untrained (Philox, Kaiming uniform, seed {seed})"
+    usual = usual_for(record.input_size)
+    return Weights(network, f"{PREFIX}{seed}", tensors, usual, classes=None, source=source, origin="random")
+
+
+def parse_seed(name: str) -> int:
+    """The seed in ``random:SEED``, from 0 to 2**63 - 1; raises OptionError."""
+    text = name.removeprefix(PREFIX)
+    if not re.fullmatch("[0-9]{1,19}", text) or int(text) >= 2**63:
+        raise OptionError(
+            f"the seed '{text[:40]}' of weights '{name[:60]}' is not a whole number from 0 to 2^63 - 1.",
+            "Write random:0, random:1, and so on.",
+        )
+    return int(text)
+
+
+def _drawn(seed: int, key: str, shape: Shape) -> torch.Tensor:
+    """Matrices and kernels at random; scales and variances 1 and shifts 0: each normalisation is the identity.
+
+    The numbers depend on the seed, the key and the place in the tensor alone. numpy promises never to change Philox's raw
+    output, but not its distributions. The upper 24 bits of each 32 become an odd integer between -2^24 and 2^24, which float32
+    holds exactly, and one IEEE 754 multiplication makes the number.
+    """
+    import numpy as np
+    import torch
+
+    if len(shape) < 2:
+        scales = key.endswith((".weight", ".running_var", ".gamma", "layer_scale"))
+        return torch.ones(shape) if scales else torch.zeros(shape)
+    scale = np.float32(math.sqrt(6.0 / math.prod(shape[1:])) / 2**24)
+    digest = hashlib.sha256(f"cnncodes random {seed} {key}".encode()).digest()
+    generator = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+    values = np.empty(math.prod(shape), dtype=np.float32)
+    for start in range(0, values.size, 2 * BLOCK):
+        block = values[start : start + 2 * BLOCK]
+        raw = generator.random_raw((block.size + 1) // 2).astype("<u8", copy=False)
+        draws = raw.view("<u4")[: block.size]
+        odd = (draws >> np.uint32(8)).astype(np.int32) * np.int32(2) - np.int32(2**24 - 1)
+        np.multiply(odd.astype(np.float32), scale, out=block)
+    return torch.from_numpy(values.reshape(shape))

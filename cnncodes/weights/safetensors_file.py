@@ -55,10 +55,7 @@ class _Test:
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """All tensors of a safetensors file, mapped into memory and not copied, and its metadata.
-
-    Raises WeightsError if the file is missing, damaged, or of another format.
-    """
+    """All tensors of a safetensors file, mapped into memory and not copied, and its metadata; raises WeightsError."""
     from safetensors import safe_open
 
     path = Path(path)
@@ -69,7 +66,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
             return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
     except (
         Exception
-    ) as error:  # the library raises many kinds: for dtypes that this torch lacks, for empty files
+    ) as error:  # the library has many kinds: for dtypes that this torch lacks, for empty files
         raise damaged(path, f"{type(error).__name__} {first_line(error)}") from error
 
 
@@ -87,25 +84,19 @@ def write_tensors(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    path = Path(path)
-    with replacing(path, overwrite=overwrite, error=WeightsError) as partial:
-        mode = partial.stat().st_mode  # by the umask; the library's own files are private
-        try:
-            save_file(_apart(tensors), partial, {ENTRY: json.dumps(record)})
-        except SafetensorError as error:
-            raise OSError(first_line(error)) from error
-        partial.chmod(mode)
-
-
-def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors, contiguous, a copy of each that shares its memory with an earlier one."""
     places: set[int] = set()
-    apart = {}
+    apart = {}  # contiguous, a copy of each that shares its memory with an earlier one
     for key, tensor in tensors.items():
         place = tensor.untyped_storage().data_ptr()
         apart[key] = tensor.clone().contiguous() if place in places else tensor.contiguous()
         places.add(place)
-    return apart
+    with replacing(Path(path), overwrite=overwrite, error=WeightsError) as partial:
+        mode = partial.stat().st_mode  # by the umask; the library's own files are private
+        try:
+            save_file(apart, partial, {ENTRY: json.dumps(record)})
+        except SafetensorError as error:
+            raise OSError(first_line(error)) from error
+        partial.chmod(mode)
 
 
 def write_arrays(
@@ -208,8 +199,7 @@ def require_one_head(what: str, record: Mapping[str, Any], error: type[CnnCodesE
 def as_integers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Matrices and kernels as int8, each with float32 scales: one per output, of a right factor one per input. Biases stay.
 
-    An integer times a scale is one multiplication, which rounds alike on every processor: the fingerprint is the same
-    wherever the file is read.
+    An integer times a scale is one multiplication, which rounds alike on every processor: so does the fingerprint.
     """
     import torch
 

@@ -95,7 +95,7 @@ def strict_json(text: str) -> object:
 def filled(shared, partly_broken, tmp_path, monkeypatch):  # type: ignore[no-untyped-def]
     """Arguments with their places filled in; nothing is downloaded."""
     downloaded = tmp_path / "alexnet.pth"
-    monkeypatch.setattr("cnncodes.weights.imagenet.fetch", lambda *_, **__: downloaded)
+    monkeypatch.setattr("cnncodes.weights.published.fetch", lambda *_, **__: downloaded)
     names = {"codes": shared.codes, "svm": shared.svm, "broken": partly_broken, "tmp": tmp_path}
     return lambda command: [*command.split(), *(part.format(**names) for part in WITH_JSON[command])]
 

@@ -11,7 +11,7 @@ from weights_writers import blob, caffemodel, nested, number, prototxt, varint
 from cnncodes.core.errors import StageError, WeightsError, WeightsMismatchError
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.weights import CAFFE_PREPROCESSING, build_network, load_weights, save_weights
-from cnncodes.weights.caffe_file import read_caffe_file
+from cnncodes.weights.foreign_files import read_caffe_file
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,9 +18,9 @@ from cnncodes.core.errors import (
     WeightsError,
     WeightsMissingError,
 )
-from cnncodes.weights import check, fetch, imagenet, list_weights, load_weights
-from cnncodes.weights import download as download_module
-from cnncodes.weights.download import download
+from cnncodes.weights import check, fetch, list_weights, load_weights
+from cnncodes.weights import published as publishing
+from cnncodes.weights.published import download
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -85,7 +86,7 @@ def server():
 
 @pytest.fixture
 def entry(server):
-    return replace(imagenet.PUBLISHED[0], url=server.url, size=len(CONTENT))
+    return replace(publishing.PUBLISHED[0], url=server.url, size=len(CONTENT))
 
 
 @pytest.fixture
@@ -220,8 +221,8 @@ def test_two_downloads_of_one_file_do_not_mix(server, entry, path):
 
 
 def test_a_full_disk_is_said_before_the_download(server, entry, path, monkeypatch):
-    usage = download_module.shutil.disk_usage(path.anchor)
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    usage = publishing.shutil.disk_usage(path.anchor)
+    monkeypatch.setattr(publishing.shutil, "disk_usage", lambda _: usage._replace(free=100))
     with pytest.raises(DiskFullError, match="are free"):
         download(entry, path)
 
@@ -229,7 +230,7 @@ def test_a_full_disk_is_said_before_the_download(server, entry, path, monkeypatc
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder where nobody, root neither, can write")
 def test_a_folder_that_cannot_be_written_is_named(server, entry):
     with pytest.raises(WeightsError, match="cannot be written to /proc"):
-        download(entry, imagenet.Path("/proc/self/nothing") / entry.file_name)
+        download(entry, Path("/proc/self/nothing") / entry.file_name)
 
 
 # --------------------------------------------------------------- the name `imagenet`
@@ -249,8 +250,8 @@ def published(server, cache, monkeypatch, tmp_path):
     server.content = (tmp_path / "x.pth").read_bytes()
     digest = hashlib.sha256(server.content).hexdigest()
     url = server.url.replace(DIGEST[:8], digest[:8])
-    entry = replace(imagenet.PUBLISHED[0], network="alexnet-tf", url=url, size=len(server.content))
-    monkeypatch.setattr(imagenet, "PUBLISHED", (entry,))
+    entry = replace(publishing.PUBLISHED[0], network="alexnet-tf", url=url, size=len(server.content))
+    monkeypatch.setattr(publishing, "PUBLISHED", (entry,))
     return entry, digest, weights
 
 

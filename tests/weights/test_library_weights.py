@@ -11,8 +11,8 @@ from PIL import Image
 
 from cnncodes.core.errors import OptionError, WeightsError, WeightsMissingError
 from cnncodes.images.preprocess import crops_of
-from cnncodes.weights import library, load_weights
-from cnncodes.weights.imagenet import find_published
+from cnncodes.weights import load_weights, published
+from cnncodes.weights.published import find_published
 
 models = pytest.importorskip("torchvision.models")
 NAMES = (
@@ -25,7 +25,7 @@ NAMES = (
 @pytest.mark.parametrize("size", [(500, 375), (333, 500)])
 def test_pixels_are_those_of_the_librarys_own_transform(name: str, size: tuple[int, int]) -> None:
     transform = models.get_model_weights(name).DEFAULT.transforms()
-    record = library.torchvision_preprocessing(transform)
+    record = published.torchvision_preprocessing(transform)
     photo = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     image = Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC)
     pixels = crops_of(image, record)[0].astype(np.float32)
@@ -58,9 +58,9 @@ def cached(tmp_path, monkeypatch):
     torch.save(state, folder / "made.pth")
     digest = hashlib.sha256((folder / "made.pth").read_bytes()).hexdigest()
     path = (folder / "made.pth").rename(folder / f"resnet18-{digest[:8]}.pth")
-    real = library.torchvision_weights
+    real = published.torchvision_weights
     monkeypatch.setattr(
-        library,
+        published,
         "torchvision_weights",
         lambda *given: replace(real(*given), url=f"https://example.org/{path.name}"),
     )
@@ -95,7 +95,7 @@ def test_timm_says_which_repository_is_missing(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsMissingError, match=r"huggingface\.co/timm/convnext_tiny"):
         load_weights("imagenet", network="timm/convnext_tiny")
-    record = library.timm_preprocessing(timm.get_pretrained_cfg("vit_small_patch14_dinov2.lvd142m"))
+    record = published.timm_preprocessing(timm.get_pretrained_cfg("vit_small_patch14_dinov2.lvd142m"))
     assert (record.resize, record.crop, record.interpolation) == (518, 518, "bicubic")
 
 
@@ -116,7 +116,7 @@ def test_timms_weights_come_from_hugging_faces_cache(tmp_path, monkeypatch) -> N
     weights = load_weights("imagenet", network=f"timm/{name}")
     assert torch.equal(weights.tensors["conv_stem.weight"], state["conv_stem.weight"])
     assert weights.name == "imagenet" and f"huggingface.co/timm/{name}" in weights.source
-    assert weights.preprocessing == library.timm_preprocessing(timm.get_pretrained_cfg(name))
+    assert weights.preprocessing == published.timm_preprocessing(timm.get_pretrained_cfg(name))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_pixels_are_those_of_timms_own_transform(name: str, size: tuple[int, int
     configuration = timm.get_pretrained_cfg(name)
     options = timm.data.resolve_data_config({}, pretrained_cfg=configuration.to_dict())
     transform = timm.data.create_transform(**options)
-    record = library.timm_preprocessing(configuration)
+    record = published.timm_preprocessing(configuration)
     photo = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     image = Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(crops_of(image, record)[0].astype(np.float32)).permute(2, 0, 1) / 255

@@ -10,7 +10,7 @@ import torch
 
 from cnncodes.core.errors import WeightsError, WeightsMismatchError
 from cnncodes.weights import CAFFE_PREPROCESSING, load_weights
-from cnncodes.weights.npy_file import read_npy_file
+from cnncodes.weights.foreign_files import read_npy_file
 
 
 def npy(pickled):

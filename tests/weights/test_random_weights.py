@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cnncodes.core.errors import NetworkError, OptionError
 from cnncodes.networks import get_network
 from cnncodes.weights import TORCHVISION_PREPROCESSING, load_weights
-from cnncodes.weights.random_numbers import parse_seed
+from cnncodes.weights.resolve import parse_seed
 
 
 def test_the_numbers_never_change():

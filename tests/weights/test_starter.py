@@ -7,7 +7,7 @@ import torch
 
 from cnncodes.core.errors import WeightsMismatchError
 from cnncodes.weights import build_network, list_weights, load_weights
-from cnncodes.weights.imagenet import STARTER_FILE
+from cnncodes.weights.published import STARTER_FILE
 
 # Every codes file and model that was made with them names this fingerprint: another one would orphan them.
 FINGERPRINT = "4720679cfbf0f86af58de51292d5ec508f77679efad80a8bba5a5dd91db9facd"

@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.weights import build_network, load_weights
-from cnncodes.weights.imagenet import PUBLISHED, cache_folder, find_published, imagenet_classes
+from cnncodes.weights.published import PUBLISHED, cache_folder, find_published, imagenet_classes
 
 REFERENCES = {"alexnet": AlexNet_Weights.IMAGENET1K_V1, "vgg16": VGG16_Weights.IMAGENET1K_V1}
 
