@@ -132,7 +132,10 @@ def fit_linear(
             normalised = head.normalisation(read_rows(file, chosen, fitted))
             likeness = Likeness.of(normalised, labels[fitted], len(classes))
         learned = int(among(digests[rows.test], weights_seen).sum())
-        rows = _with_warning(rows, learned)
+        if learned:  # a network can know the labels of its training images by heart
+            which = "all" if learned == len(rows.test) else f"{learned:,}"
+            said = f"; the weights were trained on {which} of these test images: they are not new to them"
+            rows = dataclasses.replace(rows, how=rows.how + said)
         evidence = {
             "codes": Path(codes).name,
             "split": rows.how,
@@ -247,16 +250,6 @@ def _left_to_learn(error: HeadError, rows: Split, labels: np.ndarray) -> HeadErr
         "learn from: none can be held out to choose C or a layer.",
         "Add images, give one value of C and one layer, or test nothing with --split none.",
     )
-
-
-def _with_warning(rows: Split, learned: int) -> Split:
-    """The split, which says so if the weights were trained on ``learned`` of its test images."""
-    if not learned:
-        return rows
-    # a network can know the labels of its training images by heart
-    which = "all" if learned == len(rows.test) else f"{learned:,}"
-    how = f"{rows.how}; the weights were trained on {which} of these test images: they are not new to them"
-    return dataclasses.replace(rows, how=how)
 
 
 def few_shot_codes(

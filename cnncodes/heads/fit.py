@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cnncodes.core.compute import Progress
 from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.core.records import to_value
+from cnncodes.heads import scikit
 from cnncodes.heads.choice import (
     Candidates,
     Choice,
@@ -79,9 +80,8 @@ class Limits:
     memory: int  # bytes for blocks, axes and unknowns together; the process itself comes on top
     device: str
     progress: Progress  # of the rows of each pass
-    state: Path | None = (
-        None  # kept after each value of C, so that the same fit goes on after a kill; the caller removes it
-    )
+    #: Kept after each value of C, so that the same fit goes on after a kill; the caller removes it.
+    state: Path | None = None
 
 
 def fit_head(
@@ -168,26 +168,20 @@ def _final(
     normalised: Array, labels: Array, K: int, C: float, options: FitOptions, rotation: Rotation | None
 ) -> tuple[Array, Array, str]:
     """Weights [K, d], bias [K] and which solver gave them."""
-    from cnncodes.heads import scikit
-
-    kind, solver, used = options.kind, options.solver, "newton"
+    kind, solver, used, class_weight = options.kind, options.solver, "newton", options.class_weight
     if solver == "scikit-learn" or (solver == "auto" and scikit_is_fast(normalised, K, C)):
         if kind == "svm":
             name, seed = "LinearSVC", options.seed
-            fitted = scikit.fit_linear_svc(
-                normalised, labels, C=C, class_weight=options.class_weight, seed=seed
-            )
+            fitted = scikit.fit_linear_svc(normalised, labels, C=C, class_weight=class_weight, seed=seed)
         else:
             name = "LogisticRegression"
-            fitted = scikit.fit_logistic_regression(
-                normalised, labels, C=C, class_weight=options.class_weight
-            )
+            fitted = scikit.fit_logistic_regression(normalised, labels, C=C, class_weight=class_weight)
         if fitted is not None:
             return *two_rows(*fitted, kind), f"scikit-learn's {name}"
         used = f"newton (scikit-learn's {name} did not converge)"
     if rotation is None:
         rotation = rotate(normalised, penalise_bias=kind == "svm")
-    everything = TrainingSets.of(labels, np.ones((len(labels), 1), np.bool_), K, options.class_weight)
+    everything = TrainingSets.of(labels, np.ones((len(labels), 1), np.bool_), K, class_weight)
     if kind == "svm":
         signs, costs = everything.svm_problems(np.array([(0, k) for k in positive_classes(K)]))
         svm = solve_svm(rotation, signs, C * costs, tolerance=FINAL_TOLERANCE)

@@ -143,10 +143,8 @@ def load_model(model: AnyModel) -> LinearModel:
 
     Raises
     ------
-    ModelError
-        If there is no such file, or no model in the folder.
-    WeightsError
-        If it is damaged.
+    ModelError, WeightsError
+        If there is no such file, or no model in the folder, or it is damaged.
     """
     from cnncodes.weights import load_weights, read_tensors
 
@@ -184,16 +182,11 @@ def network_model(weights: Weights) -> LinearModel:
             "Fit a head on its codes: cnncodes extract, then cnncodes fit-linear.",
         )
     names = weights.class_names() or tuple(f"class {place}" for place in range(network.classes))
-    identity = np.eye(network.classes, dtype=np.float32)
     settings = ExtractionSettings(
-        network=weights.network,
-        stages=(network.stage_names[-1],),
-        weights=weights.name,
-        weights_sha256=weights.fingerprint,
-        preprocessing=weights.preprocessing,
+        weights.network, (network.stage_names[-1],), weights.name, weights.fingerprint, weights.preprocessing,
         classes=network.classes,
-    )
-    bias = np.zeros(network.classes, np.float32)
+    )  # fmt: skip
+    identity, bias = np.eye(network.classes, dtype=np.float32), np.zeros(network.classes, np.float32)
     temperature = weights.evidence.get("temperature")
     head = Head("softmax", identity, bias, Normalisation("none"), 1.0, names, temperature)
     seen, watched = (np.array(digests, np.uint64) for digests in (weights.seen, weights.watched))

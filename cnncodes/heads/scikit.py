@@ -1,6 +1,6 @@
-"""The only door to scikit-learn in this room: its own solvers, the reference for ours, and a head as its pipeline or an ONNX graph.
+"""scikit-learn's own solvers, the reference for ours, and a head as its pipeline or an ONNX graph.
 
-Nothing is imported before a solver is called, so that ``import cnncodes.heads`` stays cheap.
+Nothing is imported before a solver is called, so that fitting with ours stays cheap.
 """
 
 from __future__ import annotations
@@ -17,36 +17,11 @@ from cnncodes.core.errors import DependencyError, OptionError, OutputExistsError
 from cnncodes.core.outputs import replacing
 
 if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator, TransformerMixin
-    from sklearn.utils.validation import check_is_fitted
-
     from cnncodes.heads.head import Head
-
-__all__ = [
-    "BaseEstimator",
-    "TransformerMixin",
-    "check_exportable",
-    "check_is_fitted",
-    "export_head",
-    "fit_linear_svc",
-    "fit_logistic_regression",
-]
 
 Array = npt.NDArray[Any]
 
 FORMATS = ("sklearn", "onnx")
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("BaseEstimator", "TransformerMixin"):
-        import sklearn.base
-
-        return getattr(sklearn.base, name)
-    if name == "check_is_fitted":
-        from sklearn.utils.validation import check_is_fitted
-
-        return check_is_fitted
-    raise AttributeError(name)
 
 
 def fit_linear_svc(

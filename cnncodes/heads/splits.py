@@ -45,9 +45,8 @@ class Split:
     choose: np.ndarray  # empty where C is chosen by folds of ``train``
     test: np.ndarray  # empty where all rows are fitted
     how: str  # in words
-    kind: Literal["own", "drawn", "none"] = (
-        "own"  # whether the data name the test images, or they were drawn, or none is kept
-    )
+    #: Whether the data name the test images, or they were drawn, or none is kept.
+    kind: Literal["own", "drawn", "none"] = "own"
     share: float = 0.0  # of each class, where test images were drawn
     seed: int = 0  # of whatever was drawn
     copies: int = 0  # images with the same bytes as another, that a draw kept on one side
@@ -170,8 +169,9 @@ def draw_rows(
     groups = exact = _groups(identical_files(catalog) if same is None else same)
     units = _units(labels, rows, exact, keys, seed)
     drawn: set[int] = set()
+    counts = np.bincount(labels[rows])
     for label, parts in units.items():
-        count = int((labels[rows] == label).sum())
+        count = int(counts[label])
         drawn |= _filled(parts, min(max(1, round(share * count)), count - 1))
     if near is not None:
         groups, joined = near, _nearly_copied(rows, exact, near)
@@ -182,8 +182,7 @@ def draw_rows(
         units = _units(labels, rows, near, keys, seed)
     for parts in units.values():
         if len(parts) > 1 and drawn.isdisjoint(row for part in parts for row in part):
-            smallest = min(parts, key=len)
-            drawn |= set(smallest)
+            drawn |= set(min(parts, key=len))
     return _without_lost(labels, rows, groups, drawn)
 
 
@@ -267,10 +266,10 @@ def _held_out(
     copies = int((same[rows] >= 0).sum())
     nearly = 0 if near is None else len(_nearly_copied(rows, _groups(same), near))
     how = f"{len(train):,} images to fit, {len(test):,} held out to test ({100 * share:.0f} % of each class, seed {seed})"
-    how += f"; {copies:,} images are exact copies, and stay on one side with the others" if copies else ""
-    how += (
-        f"; {nearly:,} images are nearly copies of others, and stay on one side with them" if nearly else ""
-    )
+    if copies:
+        how += f"; {copies:,} images are exact copies, and stay on one side with the others"
+    if nearly:
+        how += f"; {nearly:,} images are nearly copies of others, and stay on one side with them"
     return Split(train, rows[:0], test, how, "drawn", share, seed, copies, nearly)
 
 
@@ -292,13 +291,10 @@ def _keys(names: Sequence[str]) -> list[bytes]:
 
     Images elsewhere, which a table of labels added, are drawn by their folder and name, and change nothing for the others.
     """
-    parts = [name.split("/") for name in names]
-    elsewhere = [name.startswith(("/", "../")) for name in names]
-    folders = [part[:-1] for part, out in zip(parts, elsewhere, strict=True) if not out]
+    parts = [(name.split("/"), name.startswith(("/", "../"))) for name in names]
+    folders = [part[:-1] for part, elsewhere in parts if not elsewhere]
     shared = len(os.path.commonprefix(folders))  # noqa: RUF071 - of lists, whose entries are whole folders
-    below = (
-        "/".join(part[-2:] if out else part[shared:]) for part, out in zip(parts, elsewhere, strict=True)
-    )
+    below = ("/".join(part[-2:] if elsewhere else part[shared:]) for part, elsewhere in parts)
     return [unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape") for name in below]
 
 

@@ -9,9 +9,10 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 from cnncodes.core.errors import ImageError, OptionError, WeightsMismatchError
-from cnncodes.heads.scikit import BaseEstimator, TransformerMixin, check_is_fitted
 
 
 class CNNCodes(TransformerMixin, BaseEstimator):
@@ -25,14 +26,14 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         One stage, see :func:`cnncodes.networks.parse_stages`.
     weights : str, path or Weights, default "imagenet"
         ``imagenet``, ``random:SEED``, a file, or loaded weights, see :func:`cnncodes.load_weights`.
-    network : str or None, default None
+    network : str, optional
         Where the weights do not say.
     crops : {"center", "mirror-mean", "ten-mean"}, default "center"
     precision : {"float32", "bfloat16", "float16"}, default "float32"
     device : str, default "auto"
-    batch_size : int or None, default None
+    batch_size : int, optional
         Images per batch; 16 to 64 by their number if None.
-    workers : int or None, default None
+    workers : int, optional
         Decoding threads; one for each core if None.
 
     Attributes
@@ -144,9 +145,8 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         from cnncodes.weights import load_weights
 
         asked = tuple(sorted(self.get_params().items()))
-        kept = self.__dict__.get("_opened")
-        if kept is not None and kept[0] == asked:
-            return kept[1]
+        if "_opened" in vars(self) and self._opened[0] == asked:
+            return self._opened[1]
         weights = load_weights(self.weights, network=self.network)
         settings = dataclasses.replace(
             settings_of(weights, (weights.architecture.select_one(self.layer),)),

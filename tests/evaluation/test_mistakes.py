@@ -96,13 +96,12 @@ def test_a_verdict_is_what_the_scores_say(some):
 def test_an_svm_without_probabilities_has_margins(tmp_path):
     """As `predict` and the page say it: a softmax of distances would look like odds and be none."""
     scores = [[0.5, 0.4, 0, 0], [0, 3, 0, 0], [9, 0, 0, 0]]
-    found = verdicts(result(scores, [0, 0, 0], "abc", tmp_path, of="softmax(score)"))
+    given = result(scores, [0, 0, 0], "abc", tmp_path, of="softmax(score)")
+    found = verdicts(given)
     assert [verdict.name for verdict in found] == ["b", "a", "c"]
     np.testing.assert_allclose([verdict.margin for verdict in found], [-3, 0.1, 9])
     assert {verdict.probability_true for verdict in found} == {None}
-    path = write_verdicts(
-        result(scores, [0, 0, 0], "abc", tmp_path, of="softmax(score)"), tmp_path / "answers.csv"
-    )
+    path = write_verdicts(given, tmp_path / "answers.csv")
     with path.open(newline="", encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
     assert [line["probability_predicted"] for line in lines] == [line["loss"] for line in lines] == [""] * 3

@@ -1,18 +1,19 @@
 """Predictions and evaluations: from pixels or codes the same, on the right images, with the right weights or not at all."""
 
-import dataclasses
 import json
 import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from drawn import draw_photos
 from made_codes import write_codes
 from PIL import Image, ImageOps
+from scipy.special import softmax
 
-from cnncodes.codes import extract
+from cnncodes.codes import CodesFile, extract
 from cnncodes.codes.compute import Encoder, choose_device
 from cnncodes.codes.stream import Pipeline
 from cnncodes.core.errors import (
@@ -56,8 +57,6 @@ def made(tmp_path_factory, small_weights):
 def test_predictions_from_codes_and_from_pixels_are_those_of_the_head(made, small_weights):
     photos, codes, fit = made
     model = fit.model
-    from cnncodes.codes import CodesFile
-
     with CodesFile(codes) as file:
         expected = model.head.scores(file.read("fc7"))
     from_codes = score(model, codes)
@@ -80,17 +79,16 @@ def test_a_model_sees_new_images_as_it_saw_those_that_it_was_fitted_on(
     model = fit_linear(tmp_path / "codes.h5", layer="fc7", kind="softmax", C=10.0, jobs=1).model
     model.save(tmp_path / "model.safetensors")
     catalog = read_catalog(photos)
-    network = build_network(weights)
-    by_hand = []
+    squares = []
     for path in catalog.files:  # with Pillow alone
         with Image.open(path) as image:
             if fit == "pad":
                 square = ImageOps.pad(image, (64, 64), Image.Resampling.BILINEAR, color=(124, 116, 104))
             else:
                 square = image.resize((64, 64), Image.Resampling.BILINEAR)
-        pixels = normalise(np.asarray(square)[None], weights.preprocessing)
-        codes = network.activations(torch.from_numpy(pixels), ["fc7"])["fc7"].numpy()
-        by_hand.append(model.head.scores(codes)[0])
+        squares.append(np.asarray(square))
+    pixels = torch.from_numpy(normalise(np.stack(squares), weights.preprocessing))
+    by_hand = model.head.scores(build_network(weights).activations(pixels, ["fc7"])["fc7"].numpy())
     found = score(LinearModel.load(tmp_path / "model.safetensors"), catalog, weights=weights)
     np.testing.assert_allclose(found.values, by_hand, rtol=1e-4, atol=1e-4)
     assert (
@@ -127,11 +125,9 @@ def test_what_is_unsure_or_unlike_the_training_images_is_said(made):
         assert found.unsure == (odds[-1] < 0.5 or odds[-1] < 2 * odds[-2])
         assert found.percentile is None and found.unlike is None, "of 19 images nobody knows what is usual"
     rows = fit.model.head.normalisation(np.ones((40, fit.model.head.weight.shape[1]), np.float32))
-    known = dataclasses.replace(fit.model, likeness=Likeness.of(rows, np.arange(40) % 3, 3))
+    known = replace(fit.model, likeness=Likeness.of(rows, np.arange(40) % 3, 3))
     assert {found.unlike for found in predict(known, codes)} == {True}
-    old = dataclasses.replace(
-        fit.model, head=dataclasses.replace(fit.model.head, kind="svm", temperature=None)
-    )
+    old = replace(fit.model, head=replace(fit.model.head, kind="svm", temperature=None))
     assert {(found.unsure, found.probabilities) for found in predict(old, codes)} == {(None, None)}
 
 
@@ -141,10 +137,10 @@ def test_images_are_sorted_into_folders_by_class(made, small_weights, tmp_path):
     (photos / "cat" / "broken.jpg").write_bytes(b"no image")
     catalog = read_catalog(photos, classes_are="none")
     answers = predictions_of(fit.model, score(fit.model, catalog, weights=small_weights))
-    answers[0] = dataclasses.replace(answers[0], unlike=True)
+    answers[0] = replace(answers[0], unlike=True)
     groups = sort_images(answers, catalog, tmp_path / "links")
     assert groups["unreadable"] == groups["unlike"] == 1
-    gone = [dataclasses.replace(answers[0], problem="gone"), *answers[1:]]
+    gone = [replace(answers[0], problem="gone"), *answers[1:]]
     catalog.path(0).rename(tmp_path / "away.jpg")
     assert sort_images(gone, catalog, tmp_path / "rest")["unreadable"] == 1, (
         "and the missing one ends nothing"
@@ -168,8 +164,6 @@ def test_images_are_sorted_into_folders_by_class(made, small_weights, tmp_path):
 
 
 def test_codes_that_are_no_numbers_are_told_as_such(codes_file):
-    import h5py
-
     path = codes_file([0, 1] * 10)
     model = fit_linear(path, layer="pool5", C=1.0, jobs=1).model
     with h5py.File(path, "r+") as file:
@@ -184,13 +178,11 @@ def test_codes_that_are_no_numbers_are_told_as_such(codes_file):
 def test_unreadable_images_keep_their_place_and_reason(made, small_weights, tmp_path):
     photos, _, fit = made
     first = sorted((photos / "bird").iterdir())[0]
-    (tmp_path / "a.jpg").write_bytes(first.read_bytes())
-    (tmp_path / "b.jpg").write_bytes(b"no image")
-    (tmp_path / "c.jpg").write_bytes(first.read_bytes())
+    for name, content in (("a", first.read_bytes()), ("b", b"no image"), ("c", first.read_bytes())):
+        (tmp_path / f"{name}.jpg").write_bytes(content)
     found = predict(fit.model, tmp_path, weights=small_weights)
     assert [row.name for row in found] == ["a.jpg", "b.jpg", "c.jpg"]
-    assert found[1].problem
-    assert found[1].classes == ()
+    assert found[1].problem and found[1].classes == ()
     assert found[0].classes == found[2].classes != ()
     assert score(fit.model, tmp_path, weights=small_weights).readable.tolist() == [True, False, True]
 
@@ -213,14 +205,11 @@ def test_an_evaluation_leaves_out_the_images_fitted_on(made, small_weights):
 def test_a_moved_folder_is_recognised(made, small_weights, tmp_path):
     """The images of one class, elsewhere: those fitted on are still left out."""
     photos, _, fit = made
-    (tmp_path / "cat").mkdir()
-    for path in (photos / "cat").iterdir():
-        (tmp_path / "cat" / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(photos / "cat", tmp_path / "cat")
     result = evaluate(fit.model, tmp_path, weights=small_weights)
     names = {read_catalog(photos).names[row] for row in fit.split.test}
-    assert {result.scores.catalog.names[row] for row in result.rows} == {
-        n for n in names if n.startswith("cat/")
-    }
+    evaluated = {result.scores.catalog.names[row] for row in result.rows}
+    assert evaluated == {name for name in names if name.startswith("cat/")}
 
 
 def test_fitted_on_everything_is_said_to_be_no_test(made):
@@ -280,8 +269,6 @@ def test_the_order_of_classes_does_not_matter(codes_file, small_weights, tmp_pat
     model = fit_linear(codes_file([0, 1, 2] * 10), layer="pool5", C=1.0, jobs=1).model
     expected = evaluate(model, tmp_path / "codes.h5", split="all").evaluation
     write_codes(tmp_path / "other.h5", small_weights, [3, 1, 0] * 10, classes=("cat", "bee", "unused", "ant"))
-    import h5py
-
     with h5py.File(tmp_path / "codes.h5") as source, h5py.File(tmp_path / "other.h5", "r+") as file:
         file["layers/pool5"][:] = source["layers/pool5"][:]
     found = evaluate(model, tmp_path / "other.h5", split="all").evaluation
@@ -317,8 +304,6 @@ def test_nothing_to_compare_with_is_a_clear_error(codes_file, small_weights, tmp
 def test_codes_that_were_made_otherwise_are_refused(codes_file, change, named):
     path = codes_file([0, 1] * 10)
     model = fit_linear(path, layer="pool5", C=1.0, jobs=1).model
-    import h5py
-
     with h5py.File(path, "r+") as file:
         record = json.loads(file.attrs["settings"])
         for name, value in change.items():
@@ -349,7 +334,7 @@ def test_kept_and_averaged_crops_are_the_same_codes_and_other_crops_are_refused(
 
 def test_other_weights_are_refused_wherever_they_come_from(made, small_weights, tmp_path):
     photos, _, fit = made
-    other = dataclasses.replace(load_weights("random:1"), preprocessing=small_weights.preprocessing)
+    other = replace(load_weights("random:1"), preprocessing=small_weights.preprocessing)
     with pytest.raises(WeightsMismatchError, match="not those that the model was fitted with"):
         predict(fit.model, photos, weights=other)
     with pytest.raises(WeightsMismatchError, match="not those that the model was fitted with"):
@@ -359,7 +344,7 @@ def test_other_weights_are_refused_wherever_they_come_from(made, small_weights, 
 
 def test_weights_that_are_not_at_hand_are_named_with_what_to_do(made, small_weights, tmp_path, monkeypatch):
     _, _, fit = made
-    settings = dataclasses.replace(fit.model.settings, weights="my weights.safetensors")
+    settings = replace(fit.model.settings, weights="my weights.safetensors")
     model = LinearModel(fit.model.head, settings)
     with pytest.raises(WeightsMissingError, match=r"needs weights 'my weights\.safetensors'") as caught:
         model_weights(model)
@@ -396,18 +381,13 @@ def test_a_network_is_a_model_by_its_folder_or_loaded(made, small_weights, tmp_p
         assert predict(model, photos, top=1) == expected
     with pytest.raises(ModelError, match=r"no codes/model\.safetensors"):
         predict(tmp_path / "codes", photos)
-
-
-def test_weights_that_are_nowhere_but_in_memory_are_used(made, small_weights):
-    unsaved = dataclasses.replace(small_weights, name="of my own")
-    assert predict(unsaved, made[0] / "bird", top=1) == predict(small_weights, made[0] / "bird", top=1)
+    nowhere = replace(small_weights, name="of my own")  # but in memory
+    assert predict(nowhere, photos, top=1) == expected
 
 
 def test_what_is_codes_and_what_is_images(tmp_path):
-    assert is_codes("a/codes.h5")
-    assert is_codes([tmp_path / "codes.HDF5"])
-    assert not is_codes("photos")
-    assert not is_codes(["codes.h5", "more.h5"])
+    assert is_codes("a/codes.h5") and is_codes([tmp_path / "codes.HDF5"])
+    assert not is_codes("photos") and not is_codes(["codes.h5", "more.h5"])
 
 
 def test_more_crops_can_be_asked_for(made, small_weights, tmp_path):
@@ -430,23 +410,16 @@ def test_a_networks_ten_crops_are_averaged_as_probabilities(made, small_weights)
     last = small_weights.architecture.stage_names[-1]
     for key in ("classifier.6.weight", "classifier.6.bias"):
         tensors[key] = 20 * tensors[key][:3]  # sure of itself, so that the two means differ
-    weights = dataclasses.replace(
-        small_weights,
-        tensors=tensors,
-        classes=CLASSES,
-        preprocessing=dataclasses.replace(small_weights.preprocessing, resize=80),
-    )
+    larger = replace(small_weights.preprocessing, resize=80)
+    weights = replace(small_weights, tensors=tensors, classes=CLASSES, preprocessing=larger)
     model = network_model(weights)
     catalog = read_catalog(photos).subset(np.arange(6))
-    encoder = Encoder(
-        weights, dataclasses.replace(model.settings, crops="ten", batch_size=6), choose_device("cpu")
-    )
+    encoder = Encoder(weights, replace(model.settings, crops="ten", batch_size=6), choose_device("cpu"))
     (_, codes), *_ = Pipeline(catalog, [range(6)], encoder, workers=1)
     logits = codes[last]
     assert logits.shape == (6, 10, 3)
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
-    expected = (odds / odds.sum(-1, keepdims=True)).mean(1)
+    expected = softmax(logits, axis=-1).mean(1)
     found = score(model, catalog, weights=weights, crops="ten").values
     np.testing.assert_allclose(np.exp(found), expected, rtol=1e-4, atol=1e-6)
-    mean = np.exp(logits.mean(1) - logits.mean(1).max(-1, keepdims=True))
-    assert abs(expected - mean / mean.sum(-1, keepdims=True)).max() > 0.01, "or this test shows nothing"
+    other = softmax(logits.mean(1), axis=-1)
+    assert abs(expected - other).max() > 0.01, "or this test shows nothing"

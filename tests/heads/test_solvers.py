@@ -36,30 +36,35 @@ def svc_objective(X, labels, weight, bias, C, positive) -> float:
     return 0.5 * (weight @ weight + bias**2) + C * (slack**2).sum()
 
 
-@pytest.mark.parametrize(("n", "d"), [(60, 150), (300, 20)])
-@pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("class_weight", [None, "balanced"])
-@pytest.mark.parametrize("C", [0.01, 1.0])
+def fitted(X, labels, **options):
+    return fit_head(X, labels, names(labels), normalisation="none", solver="newton", **options).head
+
+
+SHAPES = [(60, 150, 2), (60, 150, 4), (300, 20, 2), (300, 20, 4)]
+PENALTIES = [(None, 0.01), (None, 1.0), ("balanced", 1.0)]
+
+
+@pytest.mark.parametrize(("n", "d", "classes"), SHAPES)
+@pytest.mark.parametrize(("class_weight", "C"), PENALTIES)
 def test_svm_is_the_model_of_linear_svc(n, d, classes, class_weight, C):
     X, labels = blobs(n, d, classes)
-    head = fit_head(
-        X, labels, names(labels), C=C, normalisation="none", class_weight=class_weight, solver="newton"
-    ).head
-    reference = LinearSVC(C=C, class_weight=class_weight, tol=1e-8, max_iter=100_000, random_state=0).fit(
-        X, labels
-    )
+    head = fitted(X, labels, C=C, class_weight=class_weight)
+    reference = LinearSVC(C=C, class_weight=class_weight, tol=1e-8, max_iter=100_000, random_state=0)
+    reference.fit(X, labels)
     rows = slice(1, 2) if classes == 2 else slice(None)
     size = np.abs(reference.coef_).max()
     np.testing.assert_allclose(head.weight[rows], reference.coef_, atol=5e-3 * size)
     np.testing.assert_allclose(head.bias[rows], reference.intercept_, atol=5e-3 * size)
     np.testing.assert_array_equal(head.predict(X), reference.predict(X))
+    if classes == 2:
+        np.testing.assert_array_equal(head.scores(X)[:, 0], -head.scores(X)[:, 1])
 
 
 @pytest.mark.parametrize("C", [1e-4, 1.0, 100.0, 1e4])
 def test_svm_objective_is_not_above_linear_svc(C):
     """Also where rows are solved for directly (large C), and where liblinear hardly converges."""
     X, labels = blobs(80, 200, 3)
-    head = fit_head(X, labels, names(labels), C=C, normalisation="none", solver="newton").head
+    head = fitted(X, labels, C=C)
     reference = LinearSVC(C=C, tol=1e-6, max_iter=20_000, random_state=0).fit(X, labels)
     for k in range(3):
         ours = svc_objective(X, labels, head.weight[k], head.bias[k], C, k)
@@ -68,22 +73,11 @@ def test_svm_objective_is_not_above_linear_svc(C):
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-@pytest.mark.parametrize(("n", "d"), [(60, 150), (300, 20)])
-@pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("class_weight", [None, "balanced"])
-@pytest.mark.parametrize("C", [0.01, 1.0])
+@pytest.mark.parametrize(("n", "d", "classes"), SHAPES)
+@pytest.mark.parametrize(("class_weight", "C"), PENALTIES)
 def test_softmax_is_the_model_of_logistic_regression(n, d, classes, class_weight, C):
     X, labels = blobs(n, d, classes)
-    head = fit_head(
-        X,
-        labels,
-        names(labels),
-        kind="softmax",
-        C=C,
-        normalisation="none",
-        class_weight=class_weight,
-        solver="newton",
-    ).head
+    head = fitted(X, labels, kind="softmax", C=C, class_weight=class_weight)
     reference = LogisticRegression(C=C, class_weight=class_weight, tol=1e-9, max_iter=10_000).fit(X, labels)
     np.testing.assert_allclose(head.probabilities(X), reference.predict_proba(X), atol=2e-3)
     np.testing.assert_array_equal(head.predict(X), reference.predict(X))
@@ -164,10 +158,7 @@ def test_the_gap_is_what_it_says(seed, n, d, C):
 def test_heads_do_not_change_under_a_rotation_of_the_codes(kind, d):
     X, labels = blobs(50, d, 3)
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(d, d)))[0]
-    heads = [
-        fit_head(codes, labels, names(labels), kind=kind, C=1.0, normalisation="none", solver="newton").head
-        for codes in (X, X @ turn)
-    ]
+    heads = [fitted(codes, labels, kind=kind, C=1.0) for codes in (X, X @ turn)]
     np.testing.assert_allclose(heads[0].scores(X), heads[1].scores(X @ turn), atol=1e-3)
 
 
@@ -191,14 +182,12 @@ def test_rotated_codes_have_the_same_products(n, d, penalise_bias):
 def test_many_rows_need_no_gram_matrix_and_float32_is_enough(monkeypatch):
     """What happens with 50,000 rows of 4,096, at a size for a test: the same model within float32."""
     X, labels = blobs(400, 30, 3)
-    wanted = fit_head(X, labels, names(labels), C=10.0, normalisation="l2", solver="newton").head
+    wanted = fit_head(X, labels, names(labels), C=10.0, solver="newton").head
     monkeypatch.setattr(rotation_module, "FLOAT64_LIMIT", 1000)
     monkeypatch.setattr(rotation_module, "GRAM_LIMIT", 100)
     rotation = rotate(wanted.normalisation(X), penalise_bias=True)
     assert rotation.gram is None and rotation.Z.dtype == np.float32
-    got = fit_head(
-        X.astype(np.float32), labels, names(labels), C=10.0, normalisation="l2", solver="newton"
-    ).head
+    got = fit_head(X.astype(np.float32), labels, names(labels), C=10.0, solver="newton").head
     np.testing.assert_allclose(got.scores(X), wanted.scores(X), atol=5e-3)
 
 
@@ -209,6 +198,6 @@ def test_linearly_dependent_rows_are_no_obstacle():
     rotation = rotate(X, penalise_bias=True)
     assert isinstance(rotation, Rotation) and rotation.Z.shape == (60, 30)
     for C in (1e-3, 1e5, 1e16):
-        head = fit_head(X, labels, names(labels), C=C, normalisation="none", solver="newton").head
+        head = fitted(X, labels, C=C)
         assert np.isfinite(head.weight).all()
     np.testing.assert_array_equal(head.predict(X), labels)

@@ -58,19 +58,14 @@ def test_other_weights_change_nothing(trained):
     assert fit.model.images_fitted == 24 and len(fit.model.seen) == 26
 
 
-def test_the_model_file_keeps_both_numbers(trained, tmp_path):
-    fit_linear(trained(range(1, 31)), **QUICK).model.save(tmp_path / "model.safetensors")
-    again = LinearModel.load(tmp_path / "model.safetensors")
-    assert again.images_fitted == 24 and again.has_seen(np.arange(1, 31, dtype=np.uint64)).all()
-
-
-def test_the_command_says_so(trained, tmp_path, capsys):
-    codes = str(trained(range(1, 31)))
-    arguments = ["fit-linear", codes, "--layer", "pool5", "--C", "1", "-o", str(tmp_path / "m.safetensors")]
-    assert main(arguments) == 0
+def test_the_command_says_so_and_the_model_file_keeps_both_numbers(trained, tmp_path, capsys):
+    codes, model = str(trained(range(1, 31))), tmp_path / "model.safetensors"
+    assert main(["fit-linear", codes, "--layer", "pool5", "--C", "1", "-o", str(model)]) == 0
     err = " ".join(capsys.readouterr().err.split())
     assert "the weights were trained on 6 of the 6 test images" in err
     assert "fitted on 24 images" in err
+    again = LinearModel.load(model)
+    assert again.images_fitted == 24 and again.has_seen(np.arange(1, 31, dtype=np.uint64)).all()
 
 
 def test_extraction_keeps_it_through_resuming_packing_and_checking(small_weights, photo_folder, tmp_path):

@@ -42,7 +42,7 @@ DOORS: dict[str, dict[str, set[str]]] = {
     "fsspec": {"images": {"readers"}},
     "pyarrow": {"codes": {"export"}, "images": {"shards"}},
     "sklearn": {
-        "heads": {"scikit"},
+        "heads": {"scikit", "transformer"},
         "evaluation": {"metrics"},
         "advice": {"demo_images"},
         "pictures": {"map"},
