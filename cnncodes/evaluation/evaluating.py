@@ -337,11 +337,20 @@ def _judge(
     orders = [class_order(model.classes, models[0].classes, place) for place, model in enumerate(models)]
     catalog = catalog_of(data)
     sample = sample_of(models, data, catalog, asked)
-    found = _Scored.of(models, data, catalog, sample, asked.crops, weights, compute)
+
+    def scored(sample: Sample) -> _Scored:
+        """Of images the sample alone is computed, in one go; of a codes file all scores are there."""
+        given, places = data, sample.rows
+        if isinstance(data, Catalog) or not is_codes(data):
+            given, places = catalog.subset(places), np.arange(len(places))
+        scores = score_models(models, given, weights, asked.crops, compute)
+        readable = np.all([each.readable[places] for each in scores], axis=0)
+        return _Scored(scores, places, readable, readable & ~sample.copied)
+
+    found = scored(sample)
     if asked.rows is None and asked.split == "auto" and sample.seen.any() and not found.good.any():
-        # only broken files are left unseen
-        sample = sample.all_seen()
-        found = _Scored.of(models, data, catalog, sample, asked.crops, weights, compute)
+        sample = sample.all_seen()  # only broken files are left unseen
+        found = scored(sample)
     if not found.good.any():
         name, reason = next(iter(found.scores[0].problems.items()), ("", ""))
         raise CatalogError(
@@ -368,25 +377,6 @@ class _Scored:
     places: np.ndarray  # of the sample's images in the scores' catalog
     readable: np.ndarray  # bool, as long
     good: np.ndarray  # bool, as long: readable, and evaluated
-
-    @classmethod
-    def of(
-        cls,
-        models: Sequence[LinearModel],
-        data: Data,
-        catalog: Catalog,
-        sample: Sample,
-        crops: str | None,
-        weights: Sequence[AnyWeights] | None,
-        compute: Compute,
-    ) -> _Scored:
-        """Of images the sample alone is computed, in one go; of a codes file all scores are there."""
-        places = sample.rows
-        if isinstance(data, Catalog) or not is_codes(data):
-            data, places = catalog.subset(places), np.arange(len(places))
-        scores = score_models(models, data, weights, crops, compute)
-        readable = np.all([each.readable[places] for each in scores], axis=0)
-        return cls(scores, places, readable, readable & ~sample.copied)
 
 
 def _result(
@@ -423,5 +413,5 @@ def _calibration(
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:5]))
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none"
+    shown = ", ".join(map(repr, names[:5])) or "none"
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

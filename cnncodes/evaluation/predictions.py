@@ -110,17 +110,15 @@ class Predictions:
                     for name in ("name", "class", "problem/name", "problem/reason")
                 )
                 temperature = float(file.attrs.get("temperature", 1.0)) if file.attrs["odds"] else None
-            if not (
-                rows.shape == labels.shape == (len(names),) and scores.shape == (len(names), len(classes))
-            ):
+            n, K = len(names), len(classes)
+            if not (rows.shape == labels.shape == (n,) and scores.shape == (n, K)):
                 raise ValueError("its parts do not fit each other")
-            if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
+            if n and not (labels.min() >= 0 and labels.max() < K):
                 raise ValueError("a label is none of the classes")
             if temperature is not None and not 0 < temperature < np.inf:
                 raise ValueError("its temperature is not a positive number")
-            return cls(
-                rows, names, labels, scores, classes, temperature, dict(zip(bad, reasons, strict=True))
-            )
+            problems = dict(zip(bad, reasons, strict=True))
+        return cls(rows, names, labels, scores, classes, temperature, problems)
 
 
 @dataclass(frozen=True)
@@ -254,17 +252,16 @@ def predictions_of(model: AnyModel, scores: Scores, top: int = 5) -> list[Predic
         best = np.argsort(-values, kind="stable")[:top]
         odds = None if temperature is None else np.exp(log_softmax(values[None], temperature))[0]
         percentile = None if np.isnan(usual) else float(usual)
-        found.append(
-            Prediction(
-                name,
-                tuple(model.classes[place] for place in best),
-                tuple(float(values[place]) for place in best),
-                None if odds is None else tuple(float(odds[place]) for place in best),
-                unsure=None if odds is None else is_unsure(odds),
-                percentile=percentile,
-                unlike=None if percentile is None else percentile >= UNLIKE,
-            )
+        answer = Prediction(
+            name,
+            tuple(model.classes[place] for place in best),
+            tuple(values[best].tolist()),
+            None if odds is None else tuple(odds[best].tolist()),
+            unsure=None if odds is None else is_unsure(odds),
+            percentile=percentile,
+            unlike=None if percentile is None else percentile >= UNLIKE,
         )
+        found.append(answer)
     return found
 
 

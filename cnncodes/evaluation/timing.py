@@ -16,7 +16,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -48,11 +48,6 @@ class Seconds:
     sd: float
     fastest: float
     steps: int
-
-    @classmethod
-    def of(cls, times: Sequence[float]) -> Seconds:
-        """From the time of each counted step."""
-        return cls(statistics.fmean(times), statistics.pstdev(times), min(times), len(times))
 
 
 @dataclass(frozen=True)
@@ -267,10 +262,9 @@ class Workload:
             module = TorchNetwork(network)
         module.to_empty(device="cpu")
         initialise(module, network.stages, TrainingSettings(seed=SEED))
-        module.requires_grad_(backward)
-        self.module = module.to(device.torch_name, held).to(memory_format=torch.channels_last)
+        module.requires_grad_(backward).to(device.torch_name, held).to(memory_format=torch.channels_last)
+        self.module, self.parameters = module, tuple(module.parameters())
         self.batch_size, self.backward, self.compiled = batch_size, backward, compiled
-        self.parameters = tuple(self.module.parameters())
         shape = (batch_size, 3, network.input_size, network.input_size)
         pixels = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
         self.pixels = pixels.to(device.torch_name, held).contiguous(memory_format=torch.channels_last)
@@ -316,12 +310,13 @@ class _Protocol:
 
     def times(self, what: str, step: Callable[[], object]) -> Seconds:
         """Of the counted steps."""
-        counted = []
+        times = []
         for _ in range(self.burn_in + self.steps):
             self.tell(what)
-            counted.append(time_step(step, self.device))
+            times.append(time_step(step, self.device))
             self._done += 1
-        return Seconds.of(counted[self.burn_in :])
+        counted = times[self.burn_in :]
+        return Seconds(statistics.fmean(counted), statistics.pstdev(counted), min(counted), len(counted))
 
     def time_pass(self, what: str, work: Workload) -> PassTiming:
         """Steps of a workload; the call that compiles it comes before them."""
@@ -364,13 +359,9 @@ def time_step(step: Callable[[], object], device: Device) -> float:
 
 def matrix_rate(device: Device, precision: str, side: int) -> float:
     """FLOP/s of the fastest of several products of two ``side`` x ``side`` matrices: ``2 side^3`` each."""
-    generator = torch.Generator().manual_seed(SEED)
-    left, right = (
-        torch.randn(side, side, generator=generator).to(device.torch_name, getattr(torch, precision))
-        for _ in range(2)
-    )
-    product = torch.empty_like(left)
-    step = functools.partial(torch.mm, left, right, out=product)
+    numbers = torch.randn(2, side, side, generator=torch.Generator().manual_seed(SEED))
+    left, right = numbers.to(device.torch_name, getattr(torch, precision))
+    step = functools.partial(torch.mm, left, right, out=torch.empty_like(left))
     times: list[float] = []
     while len(times) < MATRIX_PRODUCTS or sum(times) < MATRIX_SECONDS:
         times.append(time_step(step, device))

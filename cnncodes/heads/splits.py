@@ -182,7 +182,8 @@ def draw_rows(
         units = _units(labels, rows, near, keys, seed)
     for parts in units.values():
         if len(parts) > 1 and drawn.isdisjoint(row for part in parts for row in part):
-            drawn |= set(min(parts, key=len))
+            smallest = min(parts, key=len)
+            drawn |= set(smallest)
     return _without_lost(labels, rows, groups, drawn)
 
 

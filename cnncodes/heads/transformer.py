@@ -145,8 +145,9 @@ class CNNCodes(TransformerMixin, BaseEstimator):
         from cnncodes.weights import load_weights
 
         asked = tuple(sorted(self.get_params().items()))
-        if "_opened" in vars(self) and self._opened[0] == asked:
-            return self._opened[1]
+        kept = vars(self).get("_opened")
+        if kept is not None and kept[0] == asked:
+            return kept[1]
         weights = load_weights(self.weights, network=self.network)
         settings = dataclasses.replace(
             settings_of(weights, (weights.architecture.select_one(self.layer),)),
