@@ -39,7 +39,7 @@ from cnncodes.evaluation import (
 from cnncodes.heads import Likeness, LinearModel, fit_linear, log_softmax
 from cnncodes.heads.linear_model import network_model
 from cnncodes.images import normalise, read_catalog
-from cnncodes.weights import Preprocessing, build_network, load_weights, save_weights
+from cnncodes.weights import Preprocessing, build_network, save_weights
 
 CLASSES = ("bird", "cat", "dog")
 

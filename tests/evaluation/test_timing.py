@@ -120,6 +120,9 @@ def test_stages_are_timed_on_what_they_get_in_the_network(results) -> None:
             torch.testing.assert_close(given, expected, rtol=0, atol=0, msg=name)
     assert found.stages_sum == 5.0, "of steps that take a second each"
     assert sum(stage.flops for stage in found.stages) == found.forward.flops
+    values = json.loads(found.to_json())
+    assert from_value(values, Timing) == found
+    assert (values["forward"]["images_per_second"], values["stages_sum"]) == (2.0, 5.0)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -192,14 +195,6 @@ def test_memory_that_cannot_be_measured_is_said_so(monkeypatch, capsys) -> None:
 
 
 # Records, errors, progress
-
-
-def test_a_timing_survives_json(results) -> None:
-    found = benchmark_network(tiny(), **QUICK, stages=True)
-    values = json.loads(found.to_json())
-    assert from_value(values, Timing) == found
-    assert values["forward"]["images_per_second"] == 2.0
-    assert values["stages_sum"] == found.stages_sum
 
 
 @pytest.mark.parametrize(
@@ -292,7 +287,7 @@ def test_the_published_times_of_the_same_work_come_first_else_all() -> None:
     assert historic_times("alexnet", "conv3") == HISTORIC_TIMES
 
 
-def test_the_command_prints_this_machine_above_the_old_ones(capsys) -> None:
+def test_the_command_prints_this_machine_above_the_old_ones_and_json_has_all(capsys) -> None:
     assert main(COMMAND) == 0
     out = capsys.readouterr().out
     assert "tiny to fc6, 2 images of 3x16x16 a batch, float32" in out
@@ -300,9 +295,6 @@ def test_the_command_prints_this_machine_above_the_old_ones(capsys) -> None:
     assert "none of this one" in out
     assert out.index("this run") < out.index("Titan X")
     assert all(row.hardware in out and row.source in out for row in HISTORIC_TIMES)
-
-
-def test_the_commands_json_is_the_record_and_the_published_times(capsys) -> None:
     assert main([*COMMAND, "--until", "pool1", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     historic = document.pop("historic")

@@ -134,18 +134,13 @@ def test_folds_are_even_and_stratified(counts, folds, seed):
         assert set(per_fold) <= {count // folds, -(-count // folds)}
 
 
-def test_few_shot_draws_are_reproducible_and_balanced():
+def test_few_shot_draws_are_reproducible_and_balanced_and_more_images_are_better():
     rows = draw_few(LABELS, 5, seed=1, repeat=2)
     np.testing.assert_array_equal(rows, draw_few(LABELS, 5, seed=1, repeat=2))
     assert set(rows) != set(draw_few(LABELS, 5, seed=1, repeat=3))
     np.testing.assert_array_equal(np.bincount(LABELS[rows]), np.full(10, 5))
-
-
-def test_few_shot_gets_better_with_more_images():
     arguments = (DIGITS[:400], LABELS[:400], DIGITS[400:], LABELS[400:], CLASSES)
-    results = few_shot(*arguments, shots=(1, 10), repeats=3)
-    assert results == few_shot(*arguments, shots=(1, 10), repeats=3)
-    one, ten = results
+    one, ten = few_shot(*arguments, shots=(1, 10), repeats=3)
     assert ten.mean > one.mean + 0.1
     assert one.sd == pytest.approx(np.std(one.accuracy, ddof=1))
     assert json.loads(ten.to_json())["mean"] == ten.mean
@@ -226,23 +221,19 @@ def test_a_wrong_option_is_named(name, values):
         assert caught.value.remedy
 
 
-def test_codes_of_another_layer_are_refused():
-    head = fit_head(DIGITS, LABELS, CLASSES, C=1.0).head
-    with pytest.raises(HeadError, match="64"):
-        head.predict(DIGITS[:, :60])
-    with pytest.raises(HeadError, match="held-out codes have 60 columns"):
-        fit_head(DIGITS, LABELS, CLASSES, validation=(DIGITS[:, :60], LABELS))
-    with pytest.raises(HeadError, match="fewer than 99 shots"):
-        few_shot(DIGITS, LABELS, DIGITS, LABELS, CLASSES, shots=(99,))
-
-
-def test_a_damaged_head_is_refused():
+def test_codes_of_another_layer_and_a_damaged_head_are_refused():
     head = fit_head(DIGITS, LABELS, CLASSES, C=1.0).head
     arrays = head.arrays()
     with pytest.raises(ModelError, match="bias"):
         Head.from_arrays({"weight": arrays["weight"]}, head.record())
     with pytest.raises(ModelError, match="do not fit 10 classes"):
         Head.from_arrays({**arrays, "bias": arrays["bias"][:3]}, head.record())
+    with pytest.raises(HeadError, match="64"):
+        head.predict(DIGITS[:, :60])
+    with pytest.raises(HeadError, match="held-out codes have 60 columns"):
+        fit_head(DIGITS, LABELS, CLASSES, validation=(DIGITS[:, :60], LABELS))
+    with pytest.raises(HeadError, match="fewer than 99 shots"):
+        few_shot(DIGITS, LABELS, DIGITS, LABELS, CLASSES, shots=(99,))
 
 
 def test_importing_heads_loads_no_heavy_library():

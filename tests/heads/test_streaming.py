@@ -65,23 +65,20 @@ def noisy(K, n=160, seed=0, ratio=1):
 def assert_same(got, wanted, codes):
     assert got.in_blocks and not wanted.in_blocks
     assert got.result.head.C == wanted.result.head.C
-    weights = wanted.model.head.weight
-    scale = np.abs(weights).max()
-    np.testing.assert_allclose(got.model.head.weight, weights, atol=1e-3 * scale)
-    np.testing.assert_allclose(
-        got.model.head.bias,
-        wanted.model.head.bias,
-        atol=1e-3 * max(scale, np.abs(wanted.model.head.bias).max()),
-    )
-    if wanted.model.head.temperature is not None:
-        assert got.model.head.temperature == pytest.approx(wanted.model.head.temperature, rel=0.02)
+    head, wanted_head = got.model.head, wanted.model.head
+    scale = np.abs(wanted_head.weight).max()
+    np.testing.assert_allclose(head.weight, wanted_head.weight, atol=1e-3 * scale)
+    largest = max(scale, np.abs(wanted_head.bias).max())
+    np.testing.assert_allclose(head.bias, wanted_head.bias, atol=1e-3 * largest)
+    if wanted_head.temperature is not None:
+        assert head.temperature == pytest.approx(wanted_head.temperature, rel=0.02)
     if wanted.model.likeness is not None:
         np.testing.assert_allclose(got.model.likeness.quantiles, wanted.model.likeness.quantiles, rtol=1e-3)
     with CodesFile(codes) as file:
         X = file.read(got.model.stage)[file.state == 1].astype(np.float32)
     if X.ndim == 3:
         X = X.mean(axis=1)
-    np.testing.assert_array_equal(got.model.head.predict(X), wanted.model.head.predict(X))
+    np.testing.assert_array_equal(head.predict(X), wanted_head.predict(X))
     np.testing.assert_array_equal(got.model.seen, wanted.model.seen)
 
 
@@ -151,51 +148,46 @@ def test_numbers_that_are_not_finite_are_a_clear_error(codes, in_blocks):
         in_blocks(path, C=1.0, split="none")
 
 
-def test_an_interrupted_fit_goes_on_after_the_last_C(codes, in_blocks, monkeypatch, tmp_path):
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def interrupted(codes, in_blocks, monkeypatch, tmp_path):
+    """``interrupted(last, ...)``: the codes, and the state that a fit has left which was killed at the step ``last``."""
     monkeypatch.setattr(streaming_module, "SIDE_BY_SIDE", {"cpu": 1, "gpu": 1})
-    path, state = codes(noisy(4), noise={"pool5": 1.5}), tmp_path / "state"
+
+    def fit(last, **options):
+        def interrupt(step, done, total, word):
+            if step == last:
+                raise Killed
+
+        path, state = codes(noisy(4), noise={"pool5": 1.5}), tmp_path / "state"
+        with pytest.raises(Killed):
+            in_blocks(path, C=CS, state=state, progress=interrupt, **options)
+        return path, state
+
+    return fit
+
+
+def test_an_interrupted_fit_goes_on_after_the_last_C(interrupted, in_blocks, tmp_path):
+    path, state = interrupted("C = 1")
+    (in_between,) = tmp_path.glob("state*")
     steps: list[str] = []
-
-    class Killed(BaseException):
-        pass
-
-    def interrupt(step, done, total, word):
-        steps.append(step)
-        if step == "C = 1":
-            raise Killed
-
-    wanted = in_blocks(path, C=CS)
-    with pytest.raises(Killed):
-        in_blocks(path, C=CS, state=state, progress=interrupt)
-    assert "C = 0.1" in steps
-    steps.clear()
-    in_between = sorted(tmp_path.glob("state*"))
-    assert len(in_between) == 1
     got = in_blocks(path, C=CS, state=state, progress=lambda step, *_: steps.append(step))
     assert "C = 1" in steps and "C = 0.1" not in steps and "C = 0.001" not in steps
+    wanted = in_blocks(path, C=CS)
     np.testing.assert_array_equal(got.model.head.weight, wanted.model.head.weight)
     assert got.result.choice.accuracy == wanted.result.choice.accuracy
     assert not list(tmp_path.glob("state*")), "nothing is left behind"
-    in_between[0].write_bytes(b"not a state")
+    in_between.write_bytes(b"not a state")
     assert in_blocks(path, C=CS, state=state).result.choice.best == wanted.result.choice.best
 
 
-def test_an_interrupted_fit_goes_on_with_another_limit_of_memory(codes, in_blocks, monkeypatch, tmp_path):
+def test_an_interrupted_fit_goes_on_with_another_limit_of_memory(interrupted, in_blocks):
     """What is free is another number each time; fewer held-out rows fitted the temperature then."""
-    monkeypatch.setattr(streaming_module, "SIDE_BY_SIDE", {"cpu": 1, "gpu": 1})
-    path, state = codes(noisy(4), noise={"pool5": 1.5}), tmp_path / "state"
-
-    class Killed(BaseException):
-        pass
-
-    def interrupt(step, done, total, word):
-        if step == "C = 10":
-            raise Killed
-
-    wanted = in_blocks(path, C=CS)
-    with pytest.raises(Killed):
-        in_blocks(path, C=CS, state=state, progress=interrupt, memory=150_000)
-    got = in_blocks(path, C=CS, state=state)
+    path, state = interrupted("C = 10", memory=150_000)
+    got, wanted = in_blocks(path, C=CS, state=state), in_blocks(path, C=CS)
     assert got.result.head.C == wanted.result.head.C
     assert got.model.head.temperature == pytest.approx(wanted.model.head.temperature, rel=0.2)
 

@@ -9,7 +9,7 @@ from drawn import draw_photos
 from PIL import Image
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
@@ -225,7 +225,7 @@ def test_what_is_no_list_of_images_is_refused(images, named):
 
 # --- scikit-learn's own checks -------------------------------------------------------------------------------
 
-#: Those that make no numeric table, or that a refusal of such a table satisfies.
+#: Those that fit no matrix of random numbers, whose rows are no images; what the others ask for is tested above.
 CHECKS = [
     "check_estimator_cloneable",
     "check_estimator_repr",
@@ -239,20 +239,6 @@ CHECKS = [
     "check_do_not_raise_errors_in_init_or_set_params",
 ]
 
-#: The others fit a matrix of numbers, ``rng.normal(size=(n, features))``, whose rows are no images. The same
-#: properties (attributes of fit, state after predict, pickling, feature names, not fitted) are tested above.
-NUMERIC = {
-    "check_array_api_input", "check_dict_unchanged", "check_dont_overwrite_parameters",
-    "check_estimator_sparse_array", "check_estimator_sparse_matrix", "check_estimator_sparse_tag",
-    "check_estimators_dtypes", "check_estimators_fit_returns_self", "check_estimators_overwrite_params",
-    "check_estimators_pickle", "check_estimators_unfitted", "check_f_contiguous_array_estimator",
-    "check_fit2d_1feature", "check_fit2d_1sample", "check_fit_check_is_fitted", "check_fit_idempotent",
-    "check_fit_score_takes_y", "check_methods_sample_order_invariance", "check_methods_subset_invariance",
-    "check_n_features_in_after_fitting", "check_pipeline_consistency", "check_positive_only_tag_during_fit",
-    "check_readonly_memmap_input", "check_transformer_general", "check_transformer_n_iter",
-    "check_transformer_preserve_dtypes", "check_transformers_unfitted",
-}  # fmt: skip
-
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_scikit_learns_checks(name):
@@ -263,26 +249,6 @@ def test_scikit_learns_checks(name):
         check("CNNCodes", CNNCodes())
     else:
         check("CNNCodes", codes())
-
-
-def test_every_check_of_scikit_learn_is_run_or_listed():
-    """A new version's checks are looked at when they come."""
-
-    class OfNumbers(CNNCodes):
-        """What scikit-learn would run if a matrix of numbers were images; it runs nothing as it is."""
-
-        def __sklearn_tags__(self):
-            tags = super().__sklearn_tags__()
-            tags.input_tags.two_d_array = True
-            return tags
-
-    with pytest.warns(SkipTestWarning, match="requires input"):
-        assert list(estimator_checks._yield_all_checks(codes(), legacy=True)) == []
-    listed = {
-        check.func.__name__ if hasattr(check, "func") else check.__name__
-        for check in estimator_checks._yield_all_checks(OfNumbers(), legacy=True)
-    }
-    assert listed - set(CHECKS) - NUMERIC == set()
 
 
 def test_fit_changes_no_parameter_and_no_input(paths):
