@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(
+    reporter: Reporter,
     model: options.TimedNetwork = "alexnet",
     batch_size: options.TimedBatch = 128,
     until: options.Until = None,
@@ -24,13 +25,10 @@ def benchmark(
     stages: options.EachStage = False,
     steps: options.Steps = 100,
     burn_in: options.BurnIn = 10,
-    *,
-    reporter: Reporter,
 ) -> None:
     """Time a network on this machine.
 
     cnncodes benchmark --stages
-
     cnncodes benchmark --model alexnet-tf --until pool5
 
     Measures forward (extract, predict) and forward with backward (training) on random pixels and weights, by the protocol of
@@ -53,7 +51,18 @@ def benchmark(
     _passes(reporter, timing)
     if timing.stages:
         _stages(reporter, timing)
-    _conditions(reporter, timing)
+    reporter.result(
+        f"{timing.forward.seconds.steps} steps counted after {timing.burn_in}; matrix rate "
+        f"{timing.matrix_rate / 1e9:,.1f} GFLOP/s ({timing.precision}, {timing.matrix_side} x {timing.matrix_side}, "
+        f"fastest product); torch {timing.torch_version}, {timing.threads} CPU threads"
+    )
+    compiled = timing.forward.compile_seconds, timing.forward_backward.compile_seconds
+    if None not in compiled:
+        reporter.result("compilation: {:.1f} s for forward, {:.1f} s for forward-backward".format(*compiled))
+    reporter.result(
+        f"peak memory: {timing.memory_measure or 'cannot be measured on this device'}; FLOP: 2 per multiply-add, "
+        "backward counts twice as much as forward, without the gradient of the pixels"
+    )
     _historic(reporter, timing)
     again = f"cnncodes benchmark --model {timing.network} --until {timing.until}"
     reporter.next("cnncodes extract photos/ -o codes.h5" if stages else f"{again} --stages")
@@ -64,7 +73,7 @@ def _passes(reporter: Reporter, timing: Timing) -> None:
     side, compiled = timing.input_size, ", compiled" if timing.compiled else ""
     rows = [
         (
-            name, *_milliseconds(part.seconds), f"{timing.images_per_second(part):,.1f}", f"{part.flops / 1e9:,.1f}",
+            name, *_times(part.seconds), f"{timing.images_per_second(part):,.1f}", f"{part.flops / 1e9:,.1f}",
             f"{part.flops / part.seconds.mean / 1e9:,.1f}", percent(timing.share_of_matrix_rate(part)),
             None if part.peak_memory is None else size(part.peak_memory),
         )
@@ -78,17 +87,12 @@ def _passes(reporter: Reporter, timing: Timing) -> None:
     )
 
 
-def _milliseconds(seconds: Seconds) -> tuple[str, str]:
-    """Mean and standard deviation."""
-    return f"{1e3 * seconds.mean:,.2f}", f"{1e3 * seconds.sd:,.2f}"
-
-
 def _stages(reporter: Reporter, timing: Timing) -> None:
     """Each stage alone, and their sum beside the whole."""
     whole, total = timing.forward.seconds.mean, timing.stages_sum or 0.0
     rows = [
         (
-            stage.stage, *_milliseconds(stage.seconds), percent(stage.seconds.mean / total),
+            stage.stage, *_times(stage.seconds), percent(stage.seconds.mean / total),
             f"{stage.flops / 1e9:,.2f}" if stage.flops else None,
             percent(timing.share_of_matrix_rate(stage)) if stage.flops else None,
         )
@@ -100,22 +104,9 @@ def _stages(reporter: Reporter, timing: Timing) -> None:
     reporter.result(f"sum of the stages {1e3 * total:,.2f} ms, {share} of the whole forward pass{note}")
 
 
-def _conditions(reporter: Reporter, timing: Timing) -> None:
-    """How it was measured."""
-    forward, both = timing.forward, timing.forward_backward
-    reporter.result(
-        f"{forward.seconds.steps} steps counted after {timing.burn_in}; matrix rate "
-        f"{timing.matrix_rate / 1e9:,.1f} GFLOP/s ({timing.precision}, {timing.matrix_side} x {timing.matrix_side}, "
-        f"fastest product); torch {timing.torch_version}, {timing.threads} CPU threads"
-    )
-    if forward.compile_seconds is not None and both.compile_seconds is not None:
-        reporter.result(
-            f"compilation: {forward.compile_seconds:.1f} s for forward, {both.compile_seconds:.1f} s for forward-backward"
-        )
-    reporter.result(
-        f"peak memory: {timing.memory_measure or 'cannot be measured on this device'}; FLOP: 2 per multiply-add, "
-        "backward counts twice as much as forward, without the gradient of the pixels"
-    )
+def _times(seconds: Seconds) -> tuple[str, str]:
+    """Mean and standard deviation in milliseconds."""
+    return f"{1e3 * seconds.mean:,.2f}", f"{1e3 * seconds.sd:,.2f}"
 
 
 def _historic(reporter: Reporter, timing: Timing) -> None:
@@ -127,8 +118,8 @@ def _historic(reporter: Reporter, timing: Timing) -> None:
             return None
         return f"{1e3 * seconds:,.1f}" + ("" if sd is None else f" +- {1e3 * sd:,.1f}")
 
-    published = historic_times(timing.network, timing.until)
     forward, both = timing.forward.seconds, timing.forward_backward.seconds
+    published = historic_times(timing.network, timing.until)
     here = (timing.device, f"torch {timing.torch_version}, {timing.precision}", timing.network, timing.until)
     times = (shown(forward.mean, forward.sd), shown(both.mean, both.sd))
     rows: list[tuple[object, ...]] = [(*here, timing.batch_size, *times, "this run")]

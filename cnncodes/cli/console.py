@@ -12,16 +12,8 @@ from contextlib import ExitStack, contextmanager
 from io import TextIOWrapper
 from typing import IO, Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -51,19 +43,11 @@ def escape_unknown_letters() -> None:
 
 
 class Reporter(options.Group):
-    """Prints for one command, as `--json` and `--quiet` ask.
-
-    Parameters
-    ----------
-    json : bool
-        Standard output will be one JSON document, so nothing else is printed there.
-    quiet : bool
-        No notes, no progress, no next command.
-    """
+    """Prints for one command, as `--json` and `--quiet` ask."""
 
     def __init__(self, json: options.Json = False, quiet: options.Quiet = False) -> None:
-        self.as_json = json
-        self.quiet = quiet
+        self.as_json = json  # standard output will be one document, so nothing else is printed there
+        self.quiet = quiet  # no notes, no progress, no next command
 
     def note(self, text: str) -> None:
         """A line for people, on standard error."""
@@ -109,9 +93,8 @@ class Reporter(options.Group):
         if self.as_json:
             return
         cells = [[_cell(value) for value in row] for row in rows]
-        table = Table(
-            title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold"
-        )
+        table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+        table.header_style = "bold"
         for place, column in enumerate(columns):
             numeric = all(_is_number(row[place]) for row in cells)
             table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
@@ -136,16 +119,16 @@ class Reporter(options.Group):
         if not self.has_bars:
             yield lambda done, extra: None
             return
-        counts = (TextColumn("{task.completed:,.0f}/{task.total:,.0f}"), _Rate(unit)) if unit else ()
+        text = progress.TextColumn
         columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            *counts,
-            TextColumn("{task.fields[extra]}", markup=False),
-            TimeRemainingColumn(),
+            text("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            *((text("{task.completed:,.0f}/{task.total:,.0f}"), _Rate(unit)) if unit else ()),
+            text("{task.fields[extra]}", markup=False),
+            progress.TimeRemainingColumn(),
         )
-        with Progress(*columns, console=_stderr, transient=True) as bar:
+        with progress.Progress(*columns, console=_stderr, transient=True) as bar:
             task = bar.add_task(printable(what), total=total, extra="")
             yield lambda done, extra: bar.update(task, completed=done, extra=extra)
 
@@ -160,7 +143,7 @@ class Reporter(options.Group):
         with ExitStack() as stack:
             bars: dict[str, Callable[[float, str], None]] = {}
 
-            def progress(step: str, done: float, total: int, word: str) -> None:
+            def update(step: str, done: float, total: int, word: str) -> None:
                 if step not in bars:
                     stack.close()
                     bars.clear()
@@ -168,17 +151,17 @@ class Reporter(options.Group):
                     bars[step] = stack.enter_context(self.progress(step, total, counts))
                 bars[step](done, word)
 
-            yield progress
+            yield update
 
 
-class _Rate(ProgressColumn):
+class _Rate(progress.ProgressColumn):
     """`86 images/s`, over the last seconds."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
         self.unit = unit
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: progress.Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.0f} {self.unit}/s")
 

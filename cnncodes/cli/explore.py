@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
-from cnncodes import evaluation
+from cnncodes import evaluation, page
 from cnncodes.cli import options
-from cnncodes.cli.arguments import load_weights
+from cnncodes.cli.arguments import Machine, Reading, load_weights
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.groups import Machine, Reading
+from cnncodes.cli.predict import say_sorted
 from cnncodes.core.errors import OptionError
-from cnncodes.core.words import counted, one_line, quoted
+from cnncodes.core.words import counted, quoted
 
 FIRST = 3  # copies and strange images named on the screen
 
 
 def explore(
+    reporter: Reporter,
+    machine: Machine,
+    reading: Reading,
     data: options.Data,
     output: options.Folder,
     weights: options.Weights = "imagenet",
@@ -28,10 +30,6 @@ def explore(
     title: options.PageTitle = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
-    *,
-    machine: Machine,
-    reading: Reading,
-    reporter: Reporter,
 ) -> None:
     """Find groups and copies in images without labels.
 
@@ -41,52 +39,42 @@ def explore(
     computed. An unreadable image is listed with the reason; the exit code is then 3.
 
         cnncodes explore photos/ -o explore
-
         cnncodes run photos/ --classes-are none --labels labels.csv -o out     labels.csv: saved on the page
-
         cnncodes explore photos/ -o explore --sort-into sorted/     a folder per group, to be renamed
     """
-    from cnncodes.page import explore as explore_images
     from cnncodes.page.exploring import PAGE, as_predictions, labels_command
 
     if copy and sort_into is None:
         raise OptionError("--copy needs --sort-into.", "Add it, or leave --copy out.")
     if sort_into is not None:
         evaluation.check_sorted(sort_into)
-    if reading.classes_are is None:
-        reading = dataclasses.replace(reading, classes_are="none")
+    reading = reading.unlabelled()
     catalog = reading.catalog(data)
     reporter.note(catalog.describe())
     loaded = load_weights(reporter, weights, model)
     words = reading.words(data, model)
     with reporter.steps() as progress:
-        found = explore_images(
+        found = page.explore(
             catalog, loaded, output, layer=layer, smallest=smallest, title=title, data=words, seed=seed,
             overwrite=overwrite, progress=progress, **vars(machine),
         )  # fmt: skip
-    sizes = ", ".join(f"{size:,}" for size in found.groups[:12])
-    more = ", ..." if len(found.groups) > 12 else ""
-    reporter.result(
-        f"{counted(len(found.groups), 'group')}{f' ({sizes}{more} images)' if found.groups else ''}; "
-        f"{counted(found.alone, 'image')} in no group"
-    )
+    sizes = ", ".join(f"{size:,}" for size in found.groups[:12]) + (", ..." if found.groups[12:] else "")
+    groups = counted(len(found.groups), "group") + (f" ({sizes} images)" if sizes else "")
+    reporter.result(f"{groups}; {counted(found.alone, 'image')} in no group")
     copied = [image for image in found.images if image.copy_of is not None]
     for image in copied[:FIRST]:
         reporter.result(f"copy: {quoted(image.file)} of {quoted(image.copy_of or '')}")
     for image in found.strange[:FIRST]:
-        reporter.result(
-            f"unlike all others: {quoted(image.file)}, {image.strange:.1f} times the usual distance"
-        )
-    if len(copied) > FIRST or len(found.strange) > FIRST:
-        reporter.result(
-            f"on the page: {len(copied):,} copies, {len(found.strange):,} images unlike all others"
-        )
+        far = f"{image.strange:.1f} times the usual distance"
+        reporter.result(f"unlike all others: {quoted(image.file)}, {far}")
+    if max(len(copied), len(found.strange)) > FIRST:
+        others = f"{len(found.strange):,} images unlike all others"
+        reporter.result(f"on the page: {len(copied):,} copies, {others}")
     reporter.unreadable(found.unreadable, "groups.csv lists all")
     reporter.note(f"page: {Path(output) / PAGE}")
     if sort_into is not None:
-        parts = evaluation.sort_images(as_predictions(found), catalog, sort_into, copy=copy)
-        shown = ", ".join(f"{one_line(name)} {count:,}" for name, count in sorted(parts.items()))
-        reporter.note(f"sorted into {sort_into}: {shown}")
+        sorted_ = evaluation.sort_images(as_predictions(found), catalog, sort_into, copy=copy)
+        say_sorted(reporter, sorted_, sort_into)
         reporter.note("rename the folders of groups to classes, and remove what is none")
     reporter.document(found)
     reporter.next(f"name groups on the page, then: {labels_command(words, found.weights)}")

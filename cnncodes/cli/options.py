@@ -1,6 +1,6 @@
 """Every option and argument, declared once: the same name, help and meaning in all commands. The door to typer.
 
-A command takes an option by its annotation, and options that belong together as a :class:`Group` (``cli/groups``).
+A command takes an option by its annotation, and options that belong together as a :class:`Group` (``cli/arguments``).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,10 @@ class Group:
 
 
 def expand(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as typer needs it: each parameter that is a :class:`Group` becomes the options of the group."""
+    """The command as typer needs it: each parameter that is a :class:`Group` becomes the options of the group.
+
+    Groups that stand first in the command stand last in its help, the first of them (which prints) at the very end.
+    """
     own = inspect.signature(command, eval_str=True).parameters
     groups = {
         name: inspect.signature(part.annotation, eval_str=True).parameters
@@ -46,7 +50,9 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
             if group.exit_code:
                 raise Exit(group.exit_code)
 
-    flat = [option for name, part in own.items() for option in groups.get(name, {name: part}).values()]
+    first = list(takewhile(groups.__contains__, own))
+    ordered = [*(name for name in own if name not in first), *first[1:], *first[:1]]
+    flat = [option for name in ordered for option in groups.get(name, {name: own[name]}).values()]
     parameters = [part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in flat]
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {part.name: part.annotation for part in parameters}

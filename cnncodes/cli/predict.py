@@ -8,22 +8,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncodes import evaluation, heads
+from cnncodes import evaluation, heads, page
 from cnncodes.cli import options
+from cnncodes.cli.arguments import Cluster, Reading
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.groups import Cluster, Reading
 from cnncodes.core.errors import OptionError
 from cnncodes.core.files import cells
 from cnncodes.core.words import counted, one_line, printable, quoted
 
 if TYPE_CHECKING:
-    from cnncodes.evaluation import Prediction
     from cnncodes.images import Catalog
 
 LEAST_SHOWN = 0.005  # of a class after the first
 
 
 def predict(
+    reporter: Reporter,
+    machine: Cluster,
+    reading: Reading,
     model: options.Model,
     images: options.Images,
     top: options.Top = 5,
@@ -34,10 +36,6 @@ def predict(
     copy: options.Copy = False,
     html: options.Gallery = None,
     weights: options.RecordedWeights = None,
-    *,
-    machine: Cluster,
-    reading: Reading,
-    reporter: Reporter,
 ) -> None:
     """Predict the classes of images.
 
@@ -48,11 +46,8 @@ def predict(
     the exit code is then 3.
 
         cnncodes predict out a.jpg b.jpg
-
         cnncodes predict model.safetensors photos/ --csv > predictions.csv
-
         cnncodes predict model.safetensors photos/ --sort-into sorted/
-
         cnncodes predict model.safetensors photos/ --html gallery.html
     """
     if csv and reporter.as_json:
@@ -69,9 +64,7 @@ def predict(
         check_output(Path(html), overwrite=False)
     loaded = heads.load_model(model)
     stored = evaluation.is_codes(images)
-    if not stored and reading.classes_are is None:
-        reading = dataclasses.replace(reading, classes_are="none")
-    source = reading.images(images, stored=stored)
+    source = (reading if stored else reading.unlabelled()).images(images, stored=stored)
     if stored:
         found = evaluation.score(loaded, source)
     else:
@@ -90,19 +83,16 @@ def predict(
                 reporter.result(f"{quoted(answer.name)}  {_line(answer, scores)}")
     _explain(reporter, shown, scores)
     if sort_into is not None:
-        groups = evaluation.sort_images(answers, found.catalog, sort_into, copy=copy)
-        parts = ", ".join(f"{one_line(name)} {count:,}" for name, count in sorted(groups.items()))
-        reporter.note(f"sorted into {sort_into}: {parts}")
+        say_sorted(reporter, evaluation.sort_images(answers, found.catalog, sort_into, copy=copy), sort_into)
     if html is not None:
         from cnncodes.advice.run_folder import command_of
-        from cnncodes.page import write_gallery
 
-        write_gallery(shown, found.catalog, loaded.classes, html, command=command_of(model))
+        page.write_gallery(shown, found.catalog, loaded.classes, html, command=command_of(model))
         reporter.note(f"gallery: {html}")
     reporter.unreadable({answer.name: answer.problem for answer in shown if answer.problem is not None})
 
 
-def _explain(reporter: Reporter, predictions: list[Prediction], scores: bool) -> None:
+def _explain(reporter: Reporter, predictions: list[evaluation.Prediction], scores: bool) -> None:
     """What the numbers mean, and how many predictions are doubtful; on standard error, so that a pipe gets results alone."""
     read = [prediction for prediction in predictions if prediction.problem is None]
     if not read:
@@ -129,7 +119,7 @@ def _shown(catalog: Catalog, name: str) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _line(prediction: Prediction, scores: bool) -> str:
+def _line(prediction: evaluation.Prediction, scores: bool) -> str:
     """``bees 83 %, ants 17 %``, with what is doubtful about it."""
     odds = None if scores else prediction.probabilities
     if odds is None:
@@ -144,7 +134,7 @@ def _line(prediction: Prediction, scores: bool) -> str:
     return f"{text}; unlike the training images" if prediction.unlike else text
 
 
-def _write_csv(predictions: list[Prediction], classes: tuple[str, ...]) -> None:
+def _write_csv(predictions: list[evaluation.Prediction], classes: tuple[str, ...]) -> None:
     """One line per image; ``classes`` get a column each."""
     header = ("filename", "label", "probability", "score", "second", "second_probability", "unsure", "unlike")
     writer = csv_module.writer(sys.stdout, lineterminator="\n")
@@ -154,22 +144,20 @@ def _write_csv(predictions: list[Prediction], classes: tuple[str, ...]) -> None:
         if found.problem is not None:
             writer.writerow(cells(name, *[""] * (len(header) - 1), found.problem, *[""] * len(classes)))
             continue
-        odds = found.probabilities or ()
-        second = printable(found.classes[1]) if len(found.classes) > 1 else ""
-        values = dict(
-            zip(reversed(found.classes), reversed(odds or found.scores), strict=True)
-        )  # of one name the best
+        odds = [*(f"{value:.6f}" for value in found.probabilities or ()), "", ""]
+        named = [*map(printable, found.classes), ""]
+        doubts = ["" if doubt is None else "yes" if doubt else "no" for doubt in (found.unsure, found.unlike)]
+        all_values = zip(reversed(found.classes), reversed(found.probabilities or found.scores), strict=True)
+        values = dict(all_values)  # of one name the best
         writer.writerow(
             cells(
-                name, printable(found.classes[0]), _number(odds, 0), f"{found.scores[0]:.6f}", second, _number(odds, 1),
-                _yes(found.unsure), _yes(found.unlike), "", *(f"{values[name]:.6f}" for name in classes),
+                name, named[0], odds[0], f"{found.scores[0]:.6f}", named[1], odds[1], *doubts, "",
+                *(f"{values[each]:.6f}" for each in classes),
             )
         )  # fmt: skip
 
 
-def _number(values: tuple[float, ...], place: int) -> str:
-    return f"{values[place]:.6f}" if place < len(values) else ""
-
-
-def _yes(value: bool | None) -> str:
-    return "" if value is None else "yes" if value else "no"
+def say_sorted(reporter: Reporter, groups: dict[str, int], folder: str) -> None:
+    """Into which folders how many images were sorted."""
+    parts = ", ".join(f"{one_line(name)} {count:,}" for name, count in sorted(groups.items()))
+    reporter.note(f"sorted into {folder}: {parts}")

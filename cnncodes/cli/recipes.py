@@ -15,7 +15,6 @@ from cnncodes.core.files import read_text
 from cnncodes.core.words import printable, quoted, shell
 
 if TYPE_CHECKING:
-    from cnncodes.advice import Recipe
     from cnncodes.advice.recipe_schema import Method
 
 SUMMARY = "List, show, copy and check recipes."
@@ -23,7 +22,7 @@ SUMMARY = "List, show, copy and check recipes."
 
 def choose_recipe(
     method: Method, recipe: str | None, assignments: list[str] | None, given: Mapping[str, tuple[str, object]]
-) -> Recipe:
+) -> advice.Recipe:
     """The recipe of --recipe or the default one, changed by other options, then by --set.
 
     ``given`` has for each option the entry of the recipe that it sets, and its value; None changes nothing:
@@ -38,7 +37,7 @@ def choose_recipe(
     return advice.load_recipe(recipe, assignments or (), options=entries)
 
 
-def list_recipes(*, reporter: Reporter) -> None:
+def list_recipes(reporter: Reporter) -> None:
     """List the recipes that come with cnncodes."""
     rows = [(name, advice.recipe_summary(path)) for name, path in advice.recipe_files().items()]
     reporter.document(dict(rows))
@@ -66,9 +65,7 @@ def copy(
     """Copy a recipe into a file that you can edit.
 
     cnncodes recipes copy scratch -o mine.toml
-
     cnncodes recipes check mine.toml
-
     cnncodes train photos/ --recipe mine.toml -o run
     """
     from cnncodes.core.outputs import write_whole
@@ -82,26 +79,23 @@ def copy(
     reporter.next(f"cnncodes recipes check {shell(target)}")
 
 
-def check(files: options.RecipeNames, *, reporter: Reporter) -> None:
+def check(reporter: Reporter, files: options.RecipeNames) -> None:
     """Check recipe files and list all mistakes.
 
     Each mistake is shown with its line and the nearest valid name.
 
     cnncodes recipes check mine.toml
     """
-    mistakes: dict[str, list[dict[str, object]]] = {}
+    mistakes: dict[str, list[dict[str, object]]] = {name: [] for name in files}
     for name in files:
-        mistakes[name] = []
         try:
             reporter.result(f"{quoted(name)}: good ({advice.load_recipe(name).method})")
         except advice.RecipeError as error:
-            reporter.result(f"{quoted(name)}:")
-            for flaw in error.flaws:
-                reporter.result(f"  {flaw}")
-                mistakes[name].append({"line": flaw.line, "problem": flaw.text})
+            reporter.result("\n  ".join([f"{quoted(name)}:", *map(str, error.flaws)]))
+            mistakes[name] = [{"line": flaw.line, "problem": flaw.text} for flaw in error.flaws]
         except CnnCodesError as error:
             reporter.result(f"{quoted(name)}: {error.problem} {error.remedy}")
-            mistakes[name].append({"line": None, "problem": error.problem})
+            mistakes[name] = [{"line": None, "problem": error.problem}]
     reporter.document(mistakes)
     reporter.exit_code = 1 if any(mistakes.values()) else 0
 

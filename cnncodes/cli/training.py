@@ -9,20 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncodes import heads, networks, training
+from cnncodes import advice, heads, images, networks, training
 from cnncodes.cli import options
-from cnncodes.cli.arguments import load_weights, parse_split
+from cnncodes.cli.arguments import Machine, Reading, load_weights, parse_split
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.groups import Machine, Reading
 from cnncodes.cli.recipes import choose_recipe
 from cnncodes.core.words import counted, duration, one_line, percent, shell
 
 if TYPE_CHECKING:
-    from cnncodes.advice import Recipe
     from cnncodes.advice.recipe_schema import Method
-    from cnncodes.images import Catalog
-    from cnncodes.training import RangeTest, Training, TrainingResult, TrainingSettings
-    from cnncodes.training.state import Epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +34,7 @@ class Learning(options.Group):
     resume: options.Resume = False
     keep_checkpoints: options.KeepCheckpoints = False
 
-    def choose(self, method: Method, given: Mapping[str, tuple[str, object]]) -> Recipe:
+    def choose(self, method: Method, given: Mapping[str, tuple[str, object]]) -> advice.Recipe:
         """The recipe with the options; ``given`` are those that only this method has."""
         own = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed}
         shared = {f"--{name.replace('_', '-')}": (f"train.{name}", value) for name, value in own.items()}
@@ -53,6 +48,10 @@ class Learning(options.Group):
 
 
 def finetune(
+    reporter: Reporter,
+    learning: Learning,
+    machine: Machine,
+    reading: Reading,
     data: options.Data,
     output: options.TrainingFolder,
     freeze: options.Freeze = None,
@@ -61,11 +60,6 @@ def finetune(
     fit: options.OneFit = None,
     keep_head: options.KeepHead = False,
     head: options.StartHead = None,
-    *,
-    learning: Learning,
-    machine: Machine,
-    reading: Reading,
-    reporter: Reporter,
 ) -> None:
     """Fine-tune a network on your images.
 
@@ -75,18 +69,19 @@ def finetune(
     SIGTERM save the state, and --resume continues at that step.
 
         cnncodes finetune photos/ --freeze conv1-3 -o run
-
         cnncodes finetune photos/ --recipe large-similar --epochs 5 -o run
-
         cnncodes finetune photos/ --fit pad -o run             all of each photo, not only its centre
-
         cnncodes finetune photos/ --head linear.safetensors -o run
-
         cnncodes extract photos/ -o codes.h5 --weights run/model.safetensors
     """
-    given = {"--freeze": ("train.freeze", freeze), "--weights": ("network.weights", weights)}
-    given |= {"--fit": ("images.fit", "shorter" if fit == "crop" else fit)}
-    chosen = learning.choose("finetune", given)
+    chosen = learning.choose(
+        "finetune",
+        {
+            "--freeze": ("train.freeze", freeze),
+            "--weights": ("network.weights", weights),
+            "--fit": ("images.fit", "shorter" if fit == "crop" else fit),
+        },
+    )
     settings = chosen.training_settings()
     catalog = read_sets(reporter, data, learning.more or [], reading)
     loaded = load_weights(reporter, chosen.weights, model, chosen.fit)
@@ -100,24 +95,21 @@ def finetune(
 
 
 def train(
+    reporter: Reporter,
+    learning: Learning,
+    machine: Machine,
+    reading: Reading,
     data: options.Data,
     output: options.TrainingFolder,
     model: options.NewNetwork = None,
     activation: options.Activation = None,
-    *,
-    learning: Learning,
-    machine: Machine,
-    reading: Reading,
-    reporter: Reporter,
 ) -> None:
     """Train a network from random initial weights.
 
     Needs many images and a GPU.
 
         cnncodes train photos/ -o run --epochs 90 --set train.pca_noise=0.1
-
         cnncodes train photos/ -o run --recipe scratch
-
         cnncodes train birds/ --data flowers/ -o run
     """
     given = {"--model": ("network.name", model), "--activation": ("network.activation", activation)}
@@ -132,96 +124,101 @@ def train(
     report(reporter, result, catalog)
 
 
-def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Reading) -> Catalog:
+def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Reading) -> images.Catalog:
     """The images to learn from, of one data set or several joined; says what they are."""
-    from cnncodes.images import corrected, join_catalogs
     from cnncodes.images.sources import is_list
 
     sources = [data, *([name] for name in more)]
     listed = [all(map(is_list, source)) for source in sources]
+    own = vars(dataclasses.replace(reading, labels=None, exclude=None))  # those are for all of them together
     catalogs = []
     for source, lists in zip(sources, listed, strict=True):
-        own = dataclasses.replace(reading, labels=None, exclude=None)  # those are for all of them together
+        ours = own
         if any(listed) and not all(listed):  # options of tables are not for folders, nor the other way round
-            ours = {name: value for name, value in vars(own).items() if (name == "classes_are") != lists}
-            own = Reading(**ours)
-        catalogs.append(own.catalog(source))
-    catalog = join_catalogs(catalogs) if more else catalogs[0]
-    catalog = corrected(catalog, reading.labels or (), reading.exclude or ())
+            ours = {name: value for name, value in own.items() if (name == "classes_are") != lists}
+        catalogs.append(Reading(**ours).catalog(source))
+    catalog = images.join_catalogs(catalogs) if more else catalogs[0]
+    catalog = images.corrected(catalog, reading.labels or (), reading.exclude or ())
     if os.environ.get("RANK", "0") == "0":  # of several processes one tells
         reporter.note(catalog.describe())
     return catalog
 
 
 @contextmanager
-def watch(reporter: Reporter, recipe: Recipe, output: str) -> Iterator[dict[str, Any]]:
+def watch(reporter: Reporter, recipe: advice.Recipe, output: str) -> Iterator[dict[str, Any]]:
     """What shows a training, as its keywords: a bar for each epoch, or lines. The recipe is kept in the run's folder."""
     from cnncodes.training.inputs import FROZEN
     from cnncodes.training.range_test import MOST_STEPS
 
-    def keep(settings: TrainingSettings) -> None:
+    def keep(settings: training.TrainingSettings) -> None:
         dataclasses.replace(recipe, training=settings).save(output)
 
     class Watch(training.Callback):
-        def on_train_begin(self, training: Training) -> None:
-            keep(training.settings)
-            if training.frozen is not None:
-                views = counted(training.frozen.views, "view")
-                reporter.note(
-                    f"the output of {training.frozen.boundary} is computed once, for {views} of each image"
-                )
-            steps = (
-                f"{counted(recipe.training.epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')}"
-            )
+        def on_train_begin(self, run: training.Training) -> None:
+            keep(run.settings)
+            if run.frozen is not None:
+                views = f"for {counted(run.frozen.views, 'view')} of each image"
+                reporter.note(f"the output of {run.frozen.boundary} is computed once, {views}")
+            epochs, steps = counted(recipe.training.epochs, "epoch"), counted(run.steps_per_epoch, "step")
             reporter.note(
-                f"{len(training.train_rows):,} training, {len(training.val_rows):,} validation and "
-                f"{len(training.inputs.test_rows):,} test images, {steps}, on {training.device.description}; "
-                f"trained from {training.learner.begins}"
+                f"{len(run.train_rows):,} training, {len(run.val_rows):,} validation and "
+                f"{len(run.inputs.test_rows):,} test images, {epochs} of {steps}, on {run.device.description}; "
+                f"trained from {run.learner.begins}"
             )
-            if training.settings.learning_rate == "auto":
+            if run.settings.learning_rate == "auto":
                 reporter.note(f"the learning rate is measured first, in up to {MOST_STEPS} steps")
-            if training.state.steps:
-                reporter.note(
-                    f"continuing in epoch {training.state.epoch + 1} at step {training.state.steps:,}"
-                )
+            if run.state.steps:
+                reporter.note(f"continuing in epoch {run.state.epoch + 1} at step {run.state.steps:,}")
 
-        def on_rate_found(self, training: Training, test: RangeTest) -> None:
+        def on_rate_found(self, run: training.Training, test: training.RangeTest) -> None:
             from cnncodes.pictures.results import RATES_FILE, draw_rates
 
             picture = draw_rates(test, Path(output) / RATES_FILE)
             keep(dataclasses.replace(recipe.training, learning_rate=test.rate))
             reporter.note(f"{test.explain()}; curve: {picture}")
 
-        def on_epoch_end(self, training: Training, line: Epoch) -> None:
-            if reporter.has_bars:
-                return
-            val = "" if line.val_loss is None else f", val {line.val_loss:.3f} ({percent(line.val_accuracy)})"
-            reporter.note(
-                f"epoch {line.epoch} of {recipe.training.epochs}: loss {line.loss:.3f} ({percent(line.accuracy)}){val}, "
-                f"{duration(line.seconds)}"
-            )
+        def on_epoch_end(self, run: training.Training, line: training.Epoch) -> None:
+            if not reporter.has_bars:
+                at = f"epoch {line.epoch} of {recipe.training.epochs}"
+                learned = f"loss {line.loss:.3f} ({percent(line.accuracy)})"
+                val = f", val {line.val_loss or 0:.3f} ({percent(line.val_accuracy)})"
+                held = "" if line.val_loss is None else val
+                reporter.note(f"{at}: {learned}{held}, {duration(line.seconds)}")
 
     with reporter.steps(units={FROZEN: "views"}) as progress:
         yield {"progress": progress, "callbacks": [Watch()], "notes": reporter.warn}
 
 
-def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None:
+def report(reporter: Reporter, result: training.TrainingResult, catalog: images.Catalog) -> None:
     """The table of epochs, their curves as a picture, the result, and the next command; by one of several processes."""
     if not result.leads:
         return
+    from cnncodes.evaluation.metrics import wilson_interval
     from cnncodes.pictures.results import FILE, draw_curves
 
     if result.already:
         reporter.note("already finished; this is the result")
-    _print_epochs(reporter, result)
-    seconds = sum(line.seconds for line in result.epochs)
-    best = result.best
+    best, rows = result.best, []
+    for line in result.epochs:
+        held = None if line.val_loss is None else f"{line.val_loss:.3f}"
+        mark = "<-" if line.epoch == best.epoch else ""
+        shares = percent(line.accuracy), held, percent(line.val_accuracy)
+        rows.append((line.epoch, f"{line.loss:.3f}", *shares, mark))
+    reporter.table("", ("epoch", "loss", "accuracy", "val loss", "val accuracy", ""), rows)
+    took = duration(sum(line.seconds for line in result.epochs))
     accuracy = "" if best.val_accuracy is None else f", val accuracy {percent(best.val_accuracy)}"
-    reporter.result(
-        f"{counted(len(result.epochs), 'epoch')} in {duration(seconds)}; kept: epoch {best.epoch}{accuracy}"
-    )
+    reporter.result(f"{counted(len(result.epochs), 'epoch')} in {took}; kept: epoch {best.epoch}{accuracy}")
     reporter.result(f"split: {one_line(result.split.how)}")
-    test = _print_test(reporter, result)
+    test: dict[str, Any] | None = None
+    if (found := result.test) is None:
+        reporter.result("not tested: no test images")
+    else:
+        low, high = wilson_interval(round(found.accuracy * found.images), found.images)
+        test = dataclasses.asdict(found) | {"accuracy_low": low, "accuracy_high": high}
+        reporter.result(
+            f"test accuracy {percent(found.accuracy)} on {counted(found.images, 'image')} not used in training "
+            f"(95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        )
     title = f"{result.folder.resolve().name}: {counted(len(result.epochs), 'epoch')}"
     curves = draw_curves(result.epochs, result.folder / FILE, title=title)
     reporter.note(f"written: {result.model} ({len(result.classes)} classes), {curves}")
@@ -237,31 +234,3 @@ def report(reporter: Reporter, result: TrainingResult, catalog: Catalog) -> None
     if result.unreadable:
         reporter.warn(f"so {learned:,} images were used for training and {watched:,} for validation")
     reporter.next(f"cnncodes predict {shell(result.model)} photo.jpg")
-
-
-def _print_test(reporter: Reporter, result: TrainingResult) -> dict[str, Any] | None:
-    """The result on the test images: printed, and as figures."""
-    if result.test is None:
-        reporter.result("not tested: no test images")
-        return None
-    from cnncodes.evaluation.metrics import wilson_interval
-
-    found = result.test
-    low, high = wilson_interval(round(found.accuracy * found.images), found.images)
-    reporter.result(
-        f"test accuracy {percent(found.accuracy)} on {counted(found.images, 'image')} not used in training "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f})"
-    )
-    return dataclasses.asdict(found) | {"accuracy_low": low, "accuracy_high": high}
-
-
-def _print_epochs(reporter: Reporter, result: TrainingResult) -> None:
-    rows = [
-        (
-            line.epoch, f"{line.loss:.3f}", percent(line.accuracy),
-            None if line.val_loss is None else f"{line.val_loss:.3f}", percent(line.val_accuracy),
-            "<-" if line.epoch == result.best.epoch else "",
-        )
-        for line in result.epochs
-    ]  # fmt: skip
-    reporter.table("", ("epoch", "loss", "accuracy", "val loss", "val accuracy", ""), rows)

@@ -8,7 +8,7 @@ import pytest
 from drawn import draw_photos
 
 from cnncodes.cli.app import COMMANDS, GROUPS
-from cnncodes.cli.groups import Reading
+from cnncodes.cli.arguments import Reading
 
 FUNCTIONS = dict(COMMANDS) | {f"{group} {name}": f for group, _, commands in GROUPS for name, f in commands}
 R0 = ("--weights", "random:0")
@@ -17,10 +17,10 @@ R0 = ("--weights", "random:0")
 def test_every_command_that_takes_data_has_the_options() -> None:
     reading = set(inspect.signature(Reading).parameters)
     taken = {name: set(inspect.signature(f).parameters) for name, f in FUNCTIONS.items()}
-    assert {
-        name for name, options in taken.items() if {"data", "images"} & options and not reading <= options
-    } == set()
-    assert reading <= taken["evaluate"]  # its data come after the models
+    with_data = [
+        options for name, options in taken.items() if {"data", "images"} & options or name == "evaluate"
+    ]
+    assert len(with_data) > 10 and all(reading <= options for options in with_data)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,8 @@ def test_predict_asks_for_no_classes(run, shared, domains) -> None:
 
 
 def test_what_says_itself_which_images_it_has_is_not_read_in_another_way(run, shared) -> None:
-    for command in (
-        ("probe", shared.codes),
-        ("show", "map", shared.codes),
-        ("evaluate", shared.svm, shared.codes),
-    ):
-        refused = run(*command, "--classes-are", "sub")
+    for command in (["probe"], ["show", "map"], ["evaluate", shared.svm]):
+        refused = run(*command, shared.codes, "--classes-are", "sub")
         assert refused.code == 2 and "--classes-are" in refused.err
 
 
@@ -68,15 +64,6 @@ def test_columns_and_the_folder_of_a_table_are_named_by_options(run, shared, tmp
     command = ("extract", table, "-o", tmp_path / "c.h5", *R0, "--dry-run")
     refused = run(*command)
     assert refused.code == 1 and "--path-column" in refused.err
-    read = run(
-        *command,
-        "--path-column",
-        "photo",
-        "--label-column",
-        "kind",
-        "--split-column",
-        "part",
-        "--root",
-        shared.photos,
-    )
+    columns = ["--path-column", "photo", "--label-column", "kind", "--split-column", "part"]
+    read = run(*command, *columns, "--root", shared.photos)
     assert read.code == 0 and read.err.startswith("18 images, 3 classes (bird 6, cat 6, dog 6), train 18\n")

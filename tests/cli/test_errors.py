@@ -127,16 +127,14 @@ def test_a_mistake_is_named_with_its_remedy(run, shared, tmp_path, monkeypatch, 
 )
 def test_wrong_usage_ends_with_2_and_shows_the_usage(run, arguments) -> None:
     ran = run(*arguments)
-    assert ran.code == 2
+    assert ran.code == 2 and ran.out == ""
     assert ran.err.startswith("Usage: cnncodes") and "--help" in ran.err
-    assert ran.out == ""
 
 
 def test_unreadable_images_end_with_3_and_are_listed(run, shared, partly_broken, tmp_path) -> None:
     codes = tmp_path / "codes.h5"
     made = run("extract", partly_broken, "-o", codes, *R0)
-    assert made.code == 3
-    assert "1 unreadable" in made.out
+    assert made.code == 3 and "1 unreadable" in made.out
     assert "unreadable: 'cat/2.jpg': " in made.err
     shown = run("info", codes)
     assert shown.code == 0 and "unreadable: 'cat/2.jpg': " in shown.out
@@ -145,26 +143,22 @@ def test_unreadable_images_end_with_3_and_are_listed(run, shared, partly_broken,
     assert fitted.code == 0, "17 images are left to learn from"
 
     named = run("predict", shared.svm, partly_broken / "cat")
-    assert named.code == 3
-    assert named.out.count("\n") == 5 and "2.jpg" not in named.out
+    assert named.code == 3 and named.out.count("\n") == 5 and "2.jpg" not in named.out
     assert "unreadable: " in named.err and "cat/2.jpg" in named.err
 
     judged = run("evaluate", shared.svm, partly_broken, "--split", "all")
-    assert judged.code == 3
-    assert "unreadable: 'cat/2.jpg': " in judged.err
+    assert judged.code == 3 and "unreadable: 'cat/2.jpg': " in judged.err
 
 
 def test_strict_stops_at_the_first_unreadable_image(run, partly_broken, tmp_path) -> None:
     ran = run("extract", partly_broken, "-o", tmp_path / "codes.h5", *R0, "--strict")
-    assert ran.code == 1
+    assert ran.code == 1 and ran.out == ""
     assert "cat/2.jpg" in two_sentences(ran.err)
-    assert ran.out == ""
 
 
 def test_a_check_without_the_images_says_where_they_were_looked_for(run, shared, tmp_path) -> None:
     ran = run("check", shared.codes, "--root", tmp_path, "--sample", 8)
-    assert ran.code == 1
-    assert str(tmp_path) in two_sentences(ran.err) and "--root" in ran.err
+    assert ran.code == 1 and str(tmp_path) in two_sentences(ran.err) and "--root" in ran.err
     assert ran.err.count("file not found: '") == 5 and "file not found: 3 more" in ran.err
 
 
@@ -174,8 +168,7 @@ def test_ctrl_c_ends_with_130_and_says_that_nothing_is_lost(run, shared, tmp_pat
 
     monkeypatch.setattr("cnncodes.codes.extraction.run_extraction", interrupted)
     ran = run("extract", shared.photos, "-o", tmp_path / "codes.h5", *R0)
-    assert ran.code == 130
-    assert "interrupted" in two_sentences(ran.err)
+    assert ran.code == 130 and "interrupted" in two_sentences(ran.err)
 
 
 @pytest.fixture
@@ -205,8 +198,7 @@ def test_a_place_that_cannot_be_written_is_an_error_before_the_work(run, shared,
                 folder.chmod(folder.stat().st_mode | 0o055)
                 os.seteuid(65534)
     ran = run("extract", shared.photos, "-o", unwritable / "codes.h5", *R0)
-    assert ran.code == 1
-    assert str(unwritable) in two_sentences(ran.err)
+    assert ran.code == 1 and str(unwritable) in two_sentences(ran.err)
 
 
 @pytest.mark.parametrize("arguments", [("pack", "{codes}"), ("export", "{codes}", "--to", "csv"), ("fit-linear", "{codes}", "--C", "1")], ids=lambda a: a[0])  # fmt: skip
@@ -215,8 +207,7 @@ def test_a_full_or_forbidden_disk_is_said_by_each_command(run, shared, arguments
     if not Path("/proc/self").exists():
         pytest.skip("no /proc here")
     ran = run(*(part.format(codes=shared.codes) for part in arguments), "-o", "/proc/here.safetensors")
-    assert ran.code == 1
-    assert "/proc" in two_sentences(ran.err)
+    assert ran.code == 1 and "/proc" in two_sentences(ran.err)
 
 
 def test_letters_that_a_stream_cannot_write_are_escaped(shared, tmp_path, monkeypatch) -> None:

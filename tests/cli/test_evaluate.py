@@ -17,12 +17,9 @@ from cnncodes.heads import LinearModel
 def turned(shared, tmp_path: Path) -> Path:
     """The softmax model with its classes in another order."""
     model, order = LinearModel.load(shared.softmax), [2, 0, 1]
-    head = dataclasses.replace(
-        model.head,
-        weight=model.head.weight[order],
-        bias=model.head.bias[order],
-        classes=tuple(model.classes[place] for place in order),
-    )
+    classes = tuple(model.classes[place] for place in order)
+    moved = {"weight": model.head.weight[order], "bias": model.head.bias[order], "classes": classes}
+    head = dataclasses.replace(model.head, **moved)
     dataclasses.replace(model, head=head).save(tmp_path / "turned.safetensors")
     return tmp_path / "turned.safetensors"
 
@@ -40,9 +37,8 @@ def test_few_classes_show_the_whole_matrix(run, shared) -> None:
 
 def test_json_has_everything_that_is_measured(run, shared) -> None:
     document = json.loads(run("evaluate", shared.softmax, shared.codes, "--json").out)
-    assert {"top1", "top5", "mean_per_class", "confusion", "calibration", "how", "unreadable"} <= set(
-        document
-    )
+    figures = {"top1", "top5", "mean_per_class", "confusion", "calibration", "how", "unreadable"}
+    assert figures <= set(document)
     assert {"precision", "recall", "f1", "support"} <= set(document["per_class"][0])
     assert len(document["calibration"]["bins"]) == 15
     assert document["calibration"]["temperature"] > 0
@@ -56,9 +52,7 @@ def test_several_models_and_their_average(run, shared, turned) -> None:
     table = shown.out.split("calibration error\n")[1].splitlines()[:4]
     assert [line.split()[0] for line in table] == [*map(str, models), "average"]
     assert "averaged: the mean of the models' probabilities" in shown.out
-    assert (
-        "the average of 3 models, tested on the 3 images that none of the models was fitted on" in shown.out
-    )
+    assert "average of 3 models, tested on the 3 images that none of the models was fitted on" in shown.out
     document = json.loads(run("evaluate", *models, shared.codes, "--json").out)
     assert [entry["model"] for entry in document["models"]] == [str(model) for model in models]
     one, other = document["models"][1:]
@@ -76,11 +70,9 @@ def test_the_last_word_is_the_data_and_data_may_be_several(run, shared, tmp_path
     both = json.loads(run("evaluate", shared.svm, shared.softmax, *lists, "--split", "all", "--json").out)
     assert (both["n"], len(both["models"])) == (12, 2)
     alone = run("evaluate", shared.svm)
-    assert alone.code == 2
-    assert "a model and data" in alone.err
+    assert alone.code == 2 and "a model and data" in alone.err
     swapped = run("evaluate", shared.photos, shared.svm)
-    assert swapped.code == 1
-    assert "and then the images" in swapped.err
+    assert swapped.code == 1 and "and then the images" in swapped.err
 
 
 def test_the_picture_and_the_csv_are_written(run, shared, tmp_path) -> None:
@@ -93,9 +85,8 @@ def test_the_picture_and_the_csv_are_written(run, shared, tmp_path) -> None:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 18
     losses = [float(row["loss"]) for row in rows]
-    assert losses == sorted(losses, reverse=True) and all(
-        0 < float(row["probability_true"]) < 1 for row in rows
-    )
+    assert losses == sorted(losses, reverse=True)
+    assert all(0 < float(row["probability_true"]) < 1 for row in rows)
     assert {row["filename"] for row in rows} == {
         f"{c}/{n}.jpg" for c in ("bird", "cat", "dog") for n in range(6)
     }
@@ -116,9 +107,7 @@ def test_what_could_not_be_written_is_said_before_the_work(run, shared, tmp_path
     for there in ("there.png", "there.csv"):
         (tmp_path / there).write_text("precious")
     ran = run("evaluate", shared.svm, shared.photos, option, tmp_path / name)
-    assert ran.code in (1, 2)
-    assert word in ran.err
-    assert ran.out == ""
+    assert ran.code in (1, 2) and word in ran.err and ran.out == ""
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "there.png", "there.csv"}
     assert (tmp_path / "there.csv").read_text() == "precious"
 
@@ -128,5 +117,4 @@ def test_models_of_other_classes_are_refused(run, shared, tmp_path) -> None:
     head = dataclasses.replace(model.head, classes=("bird", "cat", "wolf"))
     dataclasses.replace(model, head=head).save(tmp_path / "other.safetensors")
     ran = run("evaluate", shared.svm, tmp_path / "other.safetensors", shared.codes)
-    assert ran.code == 1
-    assert "'dog'" in ran.err and "'wolf'" in ran.err
+    assert ran.code == 1 and "'dog'" in ran.err and "'wolf'" in ran.err

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from drawn import draw_photos
+from rich.console import Console
 
 from cnncodes.cli.app import COMMANDS, GROUPS
 from cnncodes.cli.console import Reporter
@@ -59,26 +60,11 @@ WITH_JSON = {
     "show gradcam": ("{broken}/cat/0.jpg", *R0, "--layer", "conv4", "-o", "{tmp}/gradcam.png"),
 }  # fmt: skip
 #: Tested where their inputs are: tests/training/test_commands.py, tests/cli/test_join.py, tests/cli/test_show.py.
-WITH_JSON_THERE = {
-    "train",
-    "finetune",
-    "report",
-    "card",
-    "join",
-    "show all",
-}  # of a run: tests/page
+WITH_JSON_THERE = {"train", "finetune", "report", "card", "join", "show all"}  # of a run: tests/page
 #: Those of them that meet the unreadable image.
 UNREADABLE = {
-    "run",
-    "explore",
-    "compare",
-    "advise",
-    "extract",
-    "predict",
-    "evaluate",
-    "show dead",
-    "show strongest",
-}
+    "run", "explore", "compare", "advise", "extract", "predict", "evaluate", "show dead", "show strongest",
+}  # fmt: skip
 ESC = "\x1b"
 
 
@@ -111,10 +97,8 @@ def test_json_is_one_document_and_quiet_leaves_only_warnings(run, filled, comman
     ran = run(*filled(command), "--json", "--quiet")
     assert ran.code == (3 if command in UNREADABLE else 0)
     assert isinstance(strict_json(ran.out), dict | list)
-    assert all(
-        line.startswith(("unreadable: ", "beware: ", "the model was fitted on"))
-        for line in ran.err.splitlines()
-    )
+    warnings = ("unreadable: ", "beware: ", "the model was fitted on")
+    assert all(line.startswith(warnings) for line in ran.err.splitlines())
     assert ("unreadable: " in ran.err) == (command in UNREADABLE), "a warning is never suppressed"
     assert ESC not in ran.out + ran.err
 
@@ -180,9 +164,8 @@ def test_strange_names_are_shown_as_they_are(run, strange, tmp_path, monkeypatch
         assert name in judged.out and f"'photos/{name}/0.jpg'  " in named.out
     assert named.out.count("\n") == 3 * len(NAMES), "one line for one image"
 
-    rows = list(
-        csv.DictReader(io.StringIO(run("predict", "m.safetensors", "photos", "--csv", "--top", "1").out))
-    )
+    table = run("predict", "m.safetensors", "photos", "--csv", "--top", "1").out
+    rows = list(csv.DictReader(io.StringIO(table)))
     assert len(rows) == 3 * len(NAMES) + 1
     assert {row["label"] for row in rows} - {""} <= {printable(name) for name in NAMES}
     document = strict_json(run("predict", "m.safetensors", "photos", "--json", "--top", "1").out)
@@ -195,32 +178,21 @@ def test_an_error_shows_a_strange_name_harmlessly(run) -> None:
     assert ESC not in ran.err and "[red]" in ran.err and ":bee:" in ran.err
 
 
-def test_on_a_terminal_a_bar_shows_rate_and_remaining_time(monkeypatch) -> None:
-    """A command in a process of its own, on a pseudo terminal, is in test_processes.py."""
-    from rich.console import Console
-
+@pytest.mark.parametrize(
+    ("quiet", "terminal", "draws"), [(False, True, True), (False, False, False), (True, True, False)]
+)
+def test_on_a_terminal_a_bar_shows_rate_and_remaining_time(monkeypatch, quiet, terminal, draws) -> None:
+    """A command in a process of its own, on a pseudo terminal, is in test_worker_processes.py."""
     screen = io.StringIO()
-    monkeypatch.setattr("cnncodes.cli.console._stderr", Console(file=screen, force_terminal=True, width=120))
-    with Reporter().progress("extracting [red] {0}", 100, "images") as update:
+    console = Console(file=screen, force_terminal=terminal, width=120)
+    monkeypatch.setattr("cnncodes.cli.console._stderr", console)
+    with Reporter(quiet=quiet).progress("extracting [red] {0}", 100, "images") as update:
         for done in range(0, 100, 10):
             update(done, "2 unreadable")
     drawn = screen.getvalue()
-    assert ESC in drawn and "extracting [red] {0}" in drawn
-    assert "90/100" in drawn and "images/s" in drawn and "2 unreadable" in drawn
-    assert "0:00:" in drawn, "remaining time"
-
-
-def test_quiet_and_no_terminal_draw_nothing(monkeypatch) -> None:
-    from rich.console import Console
-
-    screen = io.StringIO()
-    monkeypatch.setattr("cnncodes.cli.console._stderr", Console(file=screen, width=120))
-    with Reporter().progress("extracting", 100, "images") as update:
-        update(50, "")
-    monkeypatch.setattr("cnncodes.cli.console._stderr", Console(file=screen, force_terminal=True, width=120))
-    with Reporter(quiet=True).progress("extracting", 100, "images") as update:
-        update(50, "")
-    assert screen.getvalue() == ""
+    assert (drawn != "") == draws
+    for part in (ESC, "extracting [red] {0}", "90/100", "images/s", "2 unreadable", "0:00:"):
+        assert (part in drawn) == draws
 
 
 def test_a_table_has_no_blanks_at_the_ends_of_its_lines(run) -> None:
@@ -230,22 +202,16 @@ def test_a_table_has_no_blanks_at_the_ends_of_its_lines(run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.21, "0.2 s"), (9.94, "9.9 s"), (48, "48 s"), (719, "12 min"), (12_000, "3 h 20 min")],
-)
-def test_durations(seconds, text) -> None:
-    assert duration(seconds) == text
+    ("words", "number", "text"),
+    [
+        *((duration, *case) for case in ((0.21, "0.2 s"), (9.94, "9.9 s"), (48, "48 s"), (719, "12 min"), (12_000, "3 h 20 min"))),
+        *((size, *case) for case in ((999, "999 bytes"), (1000, "1.0 kB"), (26_100_000, "26.1 MB"), (5e12, "5000.0 GB"))),
+    ],
+)  # fmt: skip
+def test_durations_and_sizes(words, number, text) -> None:
+    assert words(number) == text
 
 
-@pytest.mark.parametrize(
-    ("count", "text"), [(999, "999 bytes"), (1000, "1.0 kB"), (26_100_000, "26.1 MB"), (5e12, "5000.0 GB")]
-)
-def test_sizes(count, text) -> None:
-    assert size(count) == text
-
-
-def test_info_knows_weights_by_their_name(capsys):
-    from cnncodes.cli import main
-
-    assert main(["info", "starter"]) == 0
-    assert "alexnet" in capsys.readouterr().out
+def test_info_knows_weights_by_their_name(run) -> None:
+    shown = run("info", "starter")
+    assert shown.code == 0 and "alexnet" in shown.out

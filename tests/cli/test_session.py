@@ -23,34 +23,28 @@ def test_codes_are_extracted_and_shown(run, shared, tmp_path: Path) -> None:
     made = run("extract", shared.photos, "-o", output, "--weights", "random:0", "--layers", "fc6,fc7")
     assert made.code == 0
     assert made.out.startswith("18 images in ") and "images/s" in made.out and made.out.count("\n") == 1
-    announced, *_ = made.err.splitlines()
-    assert announced == "18 images, 3 classes (bird 6, cat 6, dog 6)", (
-        "what was found is said once, before the start"
-    )
+    announced, *_ = made.err.splitlines()  # what was found is said before the start
+    assert announced == "18 images, 3 classes (bird 6, cat 6, dog 6)"
     assert f"next: cnncodes fit-linear {output}" in made.err
 
     shown = run("info", output)
-    assert shown.code == 0
-    assert "18 images, 18 done, 0 pending, 0 unreadable" in shown.out
+    assert shown.code == 0 and "18 images, 18 done, 0 pending, 0 unreadable" in shown.out
     assert "random:0 for alexnet" in shown.out
     assert [line.split()[0] for line in shown.out.splitlines()[-2:]] == ["fc6", "fc7"]
 
 
 def test_a_finished_file_is_left_as_it_is(run, shared, tmp_path: Path) -> None:
     before = shared.codes.read_bytes()
-    again = run(
-        "extract", shared.photos, "-o", shared.codes, "--weights", "random:0", "--layers", "pool5,fc7"
-    )
-    assert again.code == 0
-    assert "nothing was left to do" in again.out
+    settings = ("--weights", "random:0", "--layers", "pool5,fc7")
+    again = run("extract", shared.photos, "-o", shared.codes, *settings)
+    assert again.code == 0 and "nothing was left to do" in again.out
     assert shared.codes.read_bytes() == before
 
 
 def test_a_dry_run_writes_nothing(run, shared, tmp_path: Path) -> None:
     output = tmp_path / "codes.h5"
     planned = run("extract", shared.photos, "-o", output, "--weights", "random:0", "--dry-run")
-    assert planned.code == 0
-    assert "18 images" in planned.err and "the file will have" in planned.err
+    assert planned.code == 0 and "18 images" in planned.err and "the file will have" in planned.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,10 +67,8 @@ def test_how_much_of_a_photograph_is_seen_is_said_and_can_be_chosen(
         assert made.code == 0
         seen[fit] = json.loads(made.out)["seen"]
         assert ("--fit pad shows all of it" in made.err) == (fit in (None, "ten"))
-        shown = run("info", tmp_path / f"{fit}.h5").out
-        assert {"pad": "padded", "squash": "squashed", "ten": "(ten)"}.get(
-            fit, "shorter side to 256"
-        ) in shown
+        said = {"pad": "padded", "squash": "squashed", "ten": "(ten)"}.get(fit, "shorter side to 256")
+        assert said in run("info", tmp_path / f"{fit}.h5").out
     assert seen["pad"] == seen["squash"] == 1
     assert seen[None] == pytest.approx(0.38, abs=0.01)  # 0.5 of the area, 224 of 256 pixels
     assert seen["ten"] == pytest.approx(0.5, abs=0.02)
@@ -88,20 +80,14 @@ def test_how_much_of_a_photograph_is_seen_is_said_and_can_be_chosen(
 def test_fit_evaluate_predict(run, shared, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     fitted = run("fit-linear", shared.codes, "--layer", "auto", "-o", model, "--C", "0.1,1", "--folds", "2")
-    assert fitted.code == 0
-    assert "accuracy for each C" in fitted.out and "top-1" in fitted.out
+    assert fitted.code == 0 and "accuracy for each C" in fitted.out and "top-1" in fitted.out
     assert f"next: cnncodes predict {model}" in fitted.err
 
     judged = run("evaluate", model, shared.photos)
-    assert judged.code == 0
-    assert "the 3 images that the model was not fitted on" in judged.out
-
+    assert judged.code == 0 and "the 3 images that the model was not fitted on" in judged.out
     from_codes = run("evaluate", model, shared.codes)
     assert from_codes.out == judged.out, "codes or images: the same model, the same figures"
-
-    shown = run("info", model)
-    assert shown.code == 0
-    assert "classes  bird, cat, dog" in shown.out
+    assert "classes  bird, cat, dog" in run("info", model).out
 
 
 def test_a_runs_folder_is_named_for_the_model_in_it(run, shared, tmp_path: Path) -> None:
@@ -113,8 +99,7 @@ def test_a_runs_folder_is_named_for_the_model_in_it(run, shared, tmp_path: Path)
     assert run("evaluate", out, shared.photos).out == run("evaluate", shared.svm, shared.photos).out
     assert run("evaluate", out, out, shared.photos).code == 0
     assert run("info", out, "--json").out == run("info", shared.svm, "--json").out
-    shown = run("show", "filters", "--weights", out, "-o", tmp_path / "filters.png")
-    assert shown.code == 0
+    assert run("show", "filters", "--weights", out, "-o", tmp_path / "filters.png").code == 0
     (out / "model.safetensors").unlink()
     for command in (("predict", out, photo), ("evaluate", out, shared.photos), ("info", out)):
         ended = run(*command)
@@ -124,7 +109,6 @@ def test_a_runs_folder_is_named_for_the_model_in_it(run, shared, tmp_path: Path)
 def test_accuracy_with_few_images_per_class(run, shared, tmp_path: Path) -> None:
     options = ("--C", "1", "--folds", "2", "--shots", "1,2", "--repeats", "3")
     fitted = run("fit-linear", shared.codes, "-o", tmp_path / "model.safetensors", *options)
-    assert fitted.code == 0
     table = fitted.out.split("few images per class")[1].splitlines()[2:4]
     assert [line.split()[0] for line in table] == ["1", "2"]
     assert [line.split()[-1] for line in table] == ["3", "3"], "the number of draws"
@@ -169,9 +153,8 @@ def test_predictions_have_the_best_class_first_and_probabilities(run, shared) ->
 def test_a_line_and_a_row_per_image(run, shared) -> None:
     plain = run("predict", shared.svm, shared.codes)
     assert len(plain.out.splitlines()) == 18 and all("%" in line for line in plain.out.splitlines())
-    assert (
-        "calibrated" in plain.err and "calibrated" not in run("predict", shared.svm, shared.codes, "-q").err
-    )
+    assert "calibrated" in plain.err
+    assert "calibrated" not in run("predict", shared.svm, shared.codes, "-q").err
     raw = run("predict", shared.svm, shared.codes, "--scores")
     assert "%" not in raw.out and "the highest is the prediction" in raw.err
     found = json.loads(run("predict", shared.svm, shared.codes, "--json").out)
@@ -194,15 +177,11 @@ def test_images_are_sorted_by_their_predicted_class(run, shared, tmp_path) -> No
 
 def test_a_codes_file_is_checked_packed_and_exported(run, shared, tmp_path: Path) -> None:
     checked = run("check", shared.codes, "--sample", 4)
-    assert checked.code == 0
-    assert "the codes match the header of the file" in checked.out
-
+    assert checked.code == 0 and "the codes match the header of the file" in checked.out
     packed = run("pack", shared.codes, "-o", tmp_path / "packed.h5")
     assert packed.code == 0 and "times smaller" in packed.out
-    assert (
-        run("predict", shared.svm, tmp_path / "packed.h5").out == run("predict", shared.svm, shared.codes).out
-    )
-
+    of_packed = run("predict", shared.svm, tmp_path / "packed.h5")
+    assert of_packed.out == run("predict", shared.svm, shared.codes).out
     assert run("export", shared.codes, "--to", "npy", "-o", tmp_path / "npy.npy").code == 0
     assert np.load(tmp_path / "npy.npy").shape == (18, 4096)
     assert run("export", shared.codes, "--to", "csv", "-o", tmp_path / "fc7.csv").code == 0
@@ -217,8 +196,7 @@ def test_a_file_that_does_not_hold_what_it_says_fails_the_check(run, shared, tmp
     with h5py.File(spoilt, "r+") as file:
         file["layers/fc7"][5] += 1
     checked = run("check", spoilt, "--sample", 18)
-    assert checked.code == 1
-    assert "NOT" in checked.err
+    assert checked.code == 1 and "NOT" in checked.err
 
 
 def test_weights_are_listed_checked_and_converted(run, tmp_path: Path) -> None:
@@ -239,9 +217,7 @@ def test_recipes_are_listed_and_shown(run) -> None:
         assert "summary = " in run("recipes", "show", name).out
 
 
-DEMO = re.compile(
-    r"starter ([0-9.]+) %, random weights ([0-9.]+) %: \+([0-9.]+) points on 60 images that neither has learned from"
-)
+DEMO = r"starter ([0-9.]+) %, random weights ([0-9.]+) %: \+([0-9.]+) points on 60 images that neither has learned from"
 
 
 def test_demo_shows_what_trained_weights_are_worth_by_commands_that_can_be_repeated(
@@ -253,7 +229,7 @@ def test_demo_shows_what_trained_weights_are_worth_by_commands_that_can_be_repea
     monkeypatch.setattr(demo, "DIGITS_EACH", 6)
     shown = run("demo")
     assert shown.code == 0
-    starter, untrained, margin = map(float, DEMO.search(shown.out).groups())
+    starter, untrained, margin = map(float, re.search(DEMO, shown.out).groups())
     assert margin == pytest.approx(starter - untrained, abs=0.11)
     assert margin > 20 and "cannot tell" not in shown.out
     commands = [shlex.split(line)[2:] for line in shown.out.splitlines() if line.startswith("$ cnncodes ")]
@@ -266,7 +242,8 @@ def test_demo_shows_what_trained_weights_are_worth_by_commands_that_can_be_repea
     assert "60 scanned digits" in shown.out
     with Image.open("demo/starter_against_random.png") as picture:
         picture.verify()
-
+    opened = Path(shown.out.splitlines()[-1].rpartition(": ")[2])
+    assert opened.suffix == ".html" and opened.is_file(), "what to open first"
     model = Path("demo/run/model.safetensors")
     before = model.stat().st_mtime_ns
     for command in (commands[0], commands[-1]):

@@ -14,33 +14,16 @@ from cnncodes.cli.app import COMMANDS, GROUPS
 
 # Seconds to import, cold, on a laptop: torch 5, torchvision 10, scikit-learn 3.5.
 HEAVY = {
-    "torch",
-    "torchvision",
-    "sklearn",
-    "scipy",
-    "joblib",
-    "h5py",
-    "PIL",
-    "numpy",
-    "pyarrow",
-    "safetensors",
-}
-ALL = [
-    "",
-    *(name for name, _ in COMMANDS),
-    *(
-        part
-        for group, _, commands in GROUPS
-        for part in (group, *(f"{group} {name}" for name, _ in commands))
-    ),
-]
+    "torch", "torchvision", "sklearn", "scipy", "joblib", "h5py", "PIL", "numpy", "pyarrow", "safetensors",
+}  # fmt: skip
+ALL = [name for name, _ in COMMANDS]
+ALL += ["", *(f"{group} {name}" for group, _, commands in GROUPS for name in ("", *dict(commands)))]
 
 
 def heavy_after(lines: str) -> set[str]:
     """Heavy libraries that a fresh interpreter has loaded after some lines of Python."""
-    script = (
-        f"import json, sys\n{lines}\nprint(json.dumps(sorted(name.split('.')[0] for name in sys.modules)))"
-    )
+    loaded = "sorted(name.split('.')[0] for name in sys.modules)"
+    script = f"import json, sys\n{lines}\nprint(json.dumps({loaded}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1])) & HEAVY
 

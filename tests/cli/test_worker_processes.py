@@ -18,11 +18,8 @@ from cnncodes.codes import CodesFile
 
 COMMAND = (sys.executable, "-m", "cnncodes")
 HELD = Path(__file__).parents[1] / "held.py"
-PLAIN = {
-    name: value
-    for name, value in os.environ.items()
-    if name not in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE")
-}
+COLOURS = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE")
+PLAIN = {name: value for name, value in os.environ.items() if name not in COLOURS}
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals and signals")
 
@@ -67,13 +64,8 @@ def test_a_terminal_gets_a_bar_and_a_pipe_the_result(many, tmp_path) -> None:
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(many, tmp_path) -> None:
     words = ["extract", many, "-o", tmp_path / "c.h5", "--weights", "random:0", "--batch-size", "4"]
-    child = subprocess.Popen(
-        [sys.executable, HELD, "2", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=PLAIN,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    child = subprocess.Popen([sys.executable, HELD, "2", *words], env=PLAIN, **pipes)
     assert child.stderr is not None and "held\n" in child.stderr
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=600)

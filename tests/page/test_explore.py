@@ -50,6 +50,13 @@ def table(folder: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def write_table(path: Path, lines: list[dict[str, str]], delimiter: str = ",") -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(lines)
+
+
 def test_dense_places_are_groups_the_largest_first() -> None:
     rng = np.random.default_rng(0)
     sizes, centres = (20, 40, 30), np.array([[0, 0], [10, 0], [0, 10]])
@@ -88,10 +95,7 @@ def test_a_label_in_the_table_is_a_class_of_a_run(result, place, tmp_path) -> No
     lines = table(result.folder)
     for line in lines:
         line["label"] = {"1": "first", "2": "second"}.get(line["group"], "")
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
+    write_table(path, lines)
     catalog = read_catalog(place / "photos", classes_are="none", labels=path)
     assert catalog.classes == ("first", "second")
     assert catalog.counts().sum(axis=1).tolist() == [result.groups[0], result.groups[1], 0]
@@ -104,16 +108,12 @@ def test_labels_that_a_person_filled_in_stay_when_the_folder_has_grown(result, p
     lines = table(path.parent)
     for line in lines[:3]:
         line["label"] = "bee"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]), delimiter=";")  # as some spreadsheets save it
-        writer.writeheader()
-        writer.writerows(lines)
+    write_table(path, lines, ";")  # as some spreadsheets save it
     shutil.copy(photos / "a" / "1.jpg", photos / "a" / "0-new.jpg")
     explored(photos, tmp_path / "out")
     kept = {line["file"]: line["label"] for line in table(path.parent)}
-    assert len(kept) == 43 and [name for name, label in kept.items() if label] == [
-        line["file"] for line in lines[:3]
-    ]
+    assert len(kept) == 43
+    assert [name for name, label in kept.items() if label] == [line["file"] for line in lines[:3]]
     with pytest.raises(OutputExistsError):
         explored(draw_photos(tmp_path / "others", ("c",), 6), tmp_path / "out")
     assert sum(bool(line["label"]) for line in table(path.parent)) == 3
@@ -147,11 +147,8 @@ def test_folders_of_groups_can_be_sorted(result, place, tmp_path) -> None:
 
 def test_the_page_contains_everything_and_escapes_names(result) -> None:
     text = (Path(result.folder) / "explore.html").read_text(encoding="utf-8")
-    assert (
-        "default-src 'none'" in text
-        and "<img src=x" not in text
-        and "http" not in text.replace("http-equiv", "")
-    )
+    assert "default-src 'none'" in text and "<img src=x" not in text
+    assert "http" not in text.replace("http-equiv", "")
     assert text.count("data-group=") == len(result.groups)
 
 

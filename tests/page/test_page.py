@@ -97,20 +97,22 @@ def written(template: str, **values: object) -> str:
     return html._environment().from_string(template).render(**values)
 
 
-@pytest.fixture(scope="module")
-def linear(tmp_path_factory):  # type: ignore[no-untyped-def]
-    """A finished run of a linear head, and what its page shows."""
-    folder = tmp_path_factory.mktemp("linear")
-    report = finished_run(folder)
+def made(folder: Path, trained: bool) -> SimpleNamespace:
+    """A finished run, and what its page shows."""
+    report = finished_run(folder, trained=trained)
     return SimpleNamespace(folder=folder, run=folder / "run", report=report, page=read_run(folder / "run"))
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):  # type: ignore[no-untyped-def]
-    """A finished run of a training, and what its page shows."""
-    folder = tmp_path_factory.mktemp("trained")
-    report = finished_run(folder, trained=True)
-    return SimpleNamespace(folder=folder, run=folder / "run", report=report, page=read_run(folder / "run"))
+def linear(tmp_path_factory) -> SimpleNamespace:
+    """Of a linear head."""
+    return made(tmp_path_factory.mktemp("linear"), trained=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> SimpleNamespace:
+    """Of a training."""
+    return made(tmp_path_factory.mktemp("trained"), trained=True)
 
 
 @pytest.mark.parametrize("kind", ["linear", "trained"])
@@ -210,9 +212,8 @@ def test_images_that_were_moved_cost_their_pictures_only(linear, tmp_path) -> No
     assert set(page.map.rows.tolist()) <= set(page.missing)
     assert any("can no longer be read" in note for note in page.notes)
     seen = Seen(render(page))
-    assert page.notes[0] in seen.text and ("section", "mistakes") in [
-        (t, of.get("id")) for t, of in seen.elements
-    ]
+    assert page.notes[0] in seen.text
+    assert ("section", "mistakes") in [(tag, of.get("id")) for tag, of in seen.elements]
     assert page.answers == linear.page.answers
 
 
@@ -221,9 +222,8 @@ def test_a_run_of_before_predictions_were_saved_has_the_same_answers(kind, reque
     finished = request.getfixturevalue(kind)
     saved = Predictions.load(finished.run / "predictions.h5")
     assert len(saved.rows) == finished.report.evaluation.n
-    assert [verdict.correct for verdict in verdicts(saved)].count(False) == len(
-        finished.page.answers.mistakes
-    )
+    wrong = [verdict for verdict in verdicts(saved) if not verdict.correct]
+    assert len(wrong) == len(finished.page.answers.mistakes)
     (finished.run / "predictions.h5").rename(tmp_path / "predictions.h5")
     try:
         page = read_run(finished.run)
@@ -252,13 +252,9 @@ def test_a_run_decodes_an_image_once_and_its_page_once(tmp_path, monkeypatch) ->
 
 def test_images_that_never_could_be_read_have_not_been_moved(linear, tmp_path) -> None:
     listing = evil_photos(tmp_path / "photos")
-    (tmp_path / "photos" / "bird" / "1.jpg").write_bytes(
-        b"no image"
-    )  # the same bytes as one of another class
-    catalog = read_catalog(listing)
-    report = follow(
-        catalog, tiny_weights(), tmp_path / "run", recipe="small-similar", device="cpu", workers=1
-    )
+    (tmp_path / "photos" / "bird" / "1.jpg").write_bytes(b"no image")  # the bytes of one of another class
+    options = {"recipe": "small-similar", "device": "cpu", "workers": 1}
+    report = follow(read_catalog(listing), tiny_weights(), tmp_path / "run", **options)
     assert len(report.unreadable) == 2
     assert not {"identical", "identical-labels"} & {finding.kind for finding in report.problems}
     page = read_run(tmp_path / "run")
@@ -271,15 +267,13 @@ def test_images_that_never_could_be_read_have_not_been_moved(linear, tmp_path) -
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ("cnncodes run 'Käfer & Co' -o out", "cnncodes run 'Käfer & Co' -o out --labels corrections.csv"),
-        (
-            "cnncodes run a -o b --labels one.csv --overwrite",
-            "cnncodes run a -o b --labels one.csv --labels corrections.csv",
-        ),
-        ("cnncodes compare a -o b", "cnncodes run DATA -o FOLDER --labels corrections.csv"),
+        ("cnncodes run 'Käfer & Co' -o out", "cnncodes run 'Käfer & Co' -o out"),
+        ("cnncodes run a -o b --labels one.csv --overwrite", "cnncodes run a -o b --labels one.csv"),
+        ("cnncodes compare a -o b", "cnncodes run DATA -o FOLDER"),
     ],
 )
 def test_the_page_shows_how_the_run_goes_on_with_corrections(linear, command, shown) -> None:
+    shown += " --labels corrections.csv"
     page = dataclasses.replace(linear.page, command=command, weights="imagenet")
     assert shown in Seen(render(page)).text
     page = dataclasses.replace(page, weights="starter")  # those of the run before, which was not told again
@@ -325,9 +319,6 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(linear, tmp_path) -
     with pytest.raises(OutputExistsError, match="does not exist"):
         write_report(linear.run, tmp_path / "no" / "page.html")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_page_replaces_no_other_file_unasked(linear, tmp_path) -> None:
     precious = tmp_path / "precious.html"
     precious.write_text("years of work")
     with pytest.raises(OutputExistsError, match="--overwrite"):
@@ -396,10 +387,8 @@ def test_every_class_has_samples_and_many_classes_fewer_each() -> None:
     for classes, each in ((2, 6), (30, 4), (120, 1)):
         labels = np.repeat(np.arange(classes), 10)
         names = tuple(map(str, range(len(labels))))
-        catalog = Catalog(
-            Path("/"), names, labels, np.ones(len(labels), np.uint8), tuple(f"k{k}" for k in range(classes))
-        )
-        samples = choose_samples(catalog)
+        ones, known = np.ones(len(labels), np.uint8), tuple(f"k{k}" for k in range(classes))
+        samples = choose_samples(Catalog(Path("/"), names, labels, ones, known))
         assert len(samples) == classes and all(len(set(rows)) == each for rows in samples.values())
 
 
@@ -412,14 +401,8 @@ def test_two_thousand_images_stay_below_ten_megabytes(linear) -> None:
     )
     names = tuple(f"a/rather/long/name/for/an/image/{place}.jpg" for place in range(n))
     catalog = Catalog(Path("/"), names, random.integers(0, 3, n), np.full(n, 3), linear.page.catalog.classes)
-    drawn = PageMap(
-        np.arange(n),
-        random.random((n, 2)),
-        random.integers(0, n, (n, 5)),
-        "fc7",
-        4096,
-        tiles[:, :side, :side],
-    )
+    near = random.integers(0, n, (n, 5))
+    drawn = PageMap(np.arange(n), random.random((n, 2)), near, "fc7", 4096, tiles[:, :side, :side])
     page = dataclasses.replace(linear.page, catalog=catalog, map=drawn, answers=None, samples={})
     assert 1_000_000 < len(render(page).encode()) < LIMIT
 
@@ -438,17 +421,15 @@ def test_findings_show_their_images_and_those_of_older_runs_are_found_by_name(li
     said = f"{name}: 3 times as far"
     for found in ({"rows": [2]}, {"files": [name]}):
         report = json.loads(path.read_text())
-        report["problems"] = [
-            {"kind": "far", "text": "1 image unlike all the others", "names": [said], **found}
-        ]
+        finding = {"kind": "far", "text": "1 image unlike all the others", "names": [said], **found}
+        report["problems"] = [finding]
         path.write_text(json.dumps(report))
         page = read_run(tmp_path / "run")
         (problem,) = page.report.problems
         assert isinstance(problem, Finding) and (problem.kind, problem.rows) == ("far", (2,))
         seen = Seen(render(page), "data")
-        assert next(of["alt"] for tag, of in seen.elements if tag == "img") == plain(name), (
-            "before the samples"
-        )
+        first = next(of["alt"] for tag, of in seen.elements if tag == "img")
+        assert first == plain(name), "before the samples"
         assert said in "".join(seen.folded)
 
 
@@ -479,10 +460,8 @@ def test_top_five_is_told_where_blind_guesses_would_not_do_as_well(linear) -> No
     found = linear.report.evaluation
     for classes, told in ((6, False), (11, True)):
         nothing = ((0,) * classes,) * classes
-        evaluation = dataclasses.replace(
-            found, top5=0.975, per_class=found.per_class[:1] * classes, confusion=nothing
-        )
-        page = changed(linear.page, evaluation=evaluation)
+        many = {"per_class": found.per_class[:1] * classes, "confusion": nothing}
+        page = changed(linear.page, evaluation=dataclasses.replace(found, top5=0.975, **many))
         assert ("97.5 %" in Seen(render(page), "results").text) == told
 
 
@@ -499,9 +478,8 @@ def test_ticks_are_few_even_and_around_the_range(low, high) -> None:
 
 
 def test_a_chart_leaves_out_what_cannot_be_drawn() -> None:
-    chart = line_chart(
-        "loss", ["1", "2", "3"], [Line("train", [1.0, None, float("nan")])], level=(2.0, "chance")
-    )
+    lines = [Line("train", [1.0, None, float("nan")])]
+    chart = line_chart("loss", ["1", "2", "3"], lines, level=(2.0, "chance"))
     assert chart and len(chart.curves[0].points) == 1 and float(chart.ticks[-1][1]) >= 2
     assert line_chart("rate", ["1"], [Line("rate", [0.0])], logarithmic=True) is None
 
@@ -559,11 +537,7 @@ def test_filters_of_random_numbers_are_called_noise_and_smooth_ones_are_not() ->
 
 def test_the_picture_shows_an_image_in_which_covering_matters(linear, monkeypatch) -> None:
     """Among the surest, not the surest, in which nothing may matter; where nothing does in any, the title says so."""
-    scores = {
-        0: 0.9,
-        1: 0.2,
-        2: 0.8,
-    }  # the least score with a patch, of 1 without; the image is told by its row
+    scores = {0: 0.9, 1: 0.2, 2: 0.8}  # row -> the least score with a patch, of 1 without
 
     def occlude(subject, view, **options):  # type: ignore[no-untyped-def]
         return SimpleNamespace(

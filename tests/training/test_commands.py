@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageOps
 
 from cnncodes.cli import main
+from cnncodes.cli.arguments import Reading
 from cnncodes.cli.console import Reporter
-from cnncodes.cli.groups import Reading
 from cnncodes.cli.training import read_sets
 from cnncodes.images import normalise
 from cnncodes.weights import build_network, load_weights

@@ -16,7 +16,6 @@ from cnncodes.core.words import one_line, shell
 
 if TYPE_CHECKING:
     from cnncodes.images import Catalog
-    from cnncodes.pictures import Classifier, SeenImage
     from cnncodes.pictures.classifier import Question
     from cnncodes.pictures.drawing import Figure
 
@@ -28,17 +27,16 @@ class NetworkChoice(options.Group):
     weights: options.Classifier = "imagenet"
     model: options.Network = None
     device: options.Device = "auto"
-    _loaded: Classifier | None = field(default=None, init=False, repr=False)
-    _seen: dict[str, SeenImage] = field(default_factory=dict, init=False, repr=False)
+    _loaded: pictures.Classifier | None = field(default=None, init=False, repr=False)
+    _seen: dict[str, pictures.SeenImage] = field(default_factory=dict, init=False, repr=False)
 
-    def load(self) -> Classifier:
+    def load(self) -> pictures.Classifier:
         """The network with its classes."""
-        self._loaded = self._loaded or pictures.load_classifier(
-            self.weights, network=self.model, device=self.device
-        )
+        if self._loaded is None:
+            self._loaded = pictures.load_classifier(self.weights, network=self.model, device=self.device)
         return self._loaded
 
-    def see(self, image: str) -> tuple[Classifier, SeenImage]:
+    def see(self, image: str) -> tuple[pictures.Classifier, pictures.SeenImage]:
         """The network, and the image as it sees it."""
         classifier = self.load()
         if image not in self._seen:
@@ -95,11 +93,9 @@ class Canvas(Reporter):
         from cnncodes.images.preprocess import NEARLY_ALL
         from cnncodes.pictures.classifier import crop_caution, crop_words
 
-        caution = crop_caution(seen)
-        if caution:
-            self.warn(
-                f"beware: {caution}; crop the image to its subject, or use a model fitted with --fit pad"
-            )
+        if caution := crop_caution(seen):
+            remedy = "crop the image to its subject, or use a model fitted with --fit pad"
+            self.warn(f"beware: {caution}; {remedy}")
         elif seen < NEARLY_ALL:
             self.note(f"the network sees {crop_words(seen)}")
 

@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from cnncodes import evaluation, pictures
 from cnncodes.cli import options
-from cnncodes.cli.arguments import check_picture
-from cnncodes.cli.groups import Machine, Reading
+from cnncodes.cli.arguments import Machine, Reading, check_picture
 from cnncodes.cli.show.canvas import Canvas, NetworkChoice
 from cnncodes.core.errors import OptionError
 from cnncodes.core.words import one_line, percent, shell
 
 if TYPE_CHECKING:
     from cnncodes.images import Catalog
-    from cnncodes.pictures import CodesMap, CodesSource, Firing, Neighbours, Strongest
 
 FIRST_UNITS = 8  # of each layer on the screen; --json has all
 MOVED = "--root names the current folder of the images"
 
 
 def strongest(
+    canvas: Canvas,
+    machine: Machine,
+    reading: Reading,
     data: options.DataOrCodes,
     layer: options.ShownLayer = "pool5",
     units: options.Units = None,
@@ -34,10 +36,6 @@ def strongest(
     model: options.Network = None,
     split: options.OnlySplit = "all",
     limit: options.Limit = None,
-    *,
-    machine: Machine,
-    reading: Reading,
-    canvas: Canvas,
 ) -> None:
     """Draw the images that activate a unit most.
 
@@ -46,7 +44,6 @@ def strongest(
     Takes one pass over the images, or over a codes file that has the layer.
 
         cnncodes show strongest photos/ --weights starter --layer conv3
-
         cnncodes show strongest codes.h5 --layer pool5 --units 1,7,42 -o units.png
     """
     from cnncodes.pictures.units import parse_units
@@ -61,7 +58,15 @@ def strongest(
     if units is None:
         canvas.note(f"the {len(found.units)} units that vary most over the images; --units selects others")
     canvas.left_out(found.catalog)
-    _tell_strongest(canvas, found)
+    rows = []
+    for place, (unit, row) in enumerate(zip(found.units, found.rows[:, 0].tolist(), strict=True)):
+        there = row >= 0
+        image = one_line(found.catalog.names[row]) if there else "none"
+        value = f"{found.values[place, 0]:.4g}" if there else None
+        own = (one_line(found.names[place]),) if found.names else ()
+        rows.append((f"{unit}", *own, percent(found.firing[place]), value, image))
+    columns = ("unit", *(("class",) if found.names else ()), "fires on", "strongest", "image")
+    canvas.table(f"{found.stage} on {found.images:,} images", columns, rows)
     canvas.unreadable(found.problems)
     canvas.draw(lambda: pictures.draw_strongest(found), found)
     first = int(found.rows[0, 0])
@@ -71,29 +76,15 @@ def strongest(
         canvas.next(f"cnncodes show activations {photo} {network.words} --layer {found.stage}")
 
 
-def _tell_strongest(canvas: Canvas, found: Strongest) -> None:
-    """Each unit with its strongest image, as a table."""
-    rows = []
-    for place, unit in enumerate(found.units):
-        row = int(found.rows[place, 0])
-        image = one_line(found.catalog.names[row]) if row >= 0 else "none"
-        value = f"{found.values[place, 0]:.4g}" if row >= 0 else None
-        own = (one_line(found.names[place]),) if found.names else ()
-        rows.append((f"{unit}", *own, percent(found.firing[place]), value, image))
-    columns = ("unit", *(("class",) if found.names else ()), "fires on", "strongest", "image")
-    canvas.table(f"{found.stage} on {found.images:,} images", columns, rows)
-
-
 def dead(
+    canvas: Canvas,
+    reading: Reading,
     data: options.Data,
     network: NetworkChoice,
     layer: options.ReluLayers = None,
     split: options.OnlySplit = "all",
     limit: options.Limit = None,
     workers: options.Workers = None,
-    *,
-    reading: Reading,
-    canvas: Canvas,
 ) -> None:
     """Draw the share of units that fire on no image.
 
@@ -105,7 +96,6 @@ def dead(
     DATA can be a codes file (.h5) instead; its weights and layers are used then.
 
         cnncodes show dead photos/ --weights starter
-
         cnncodes show dead photos/ --weights run/network.safetensors --limit 500 -o dead.png
     """
     canvas.open("dead")
@@ -118,15 +108,6 @@ def dead(
         )
     if not isinstance(images, list):
         canvas.left_out(images)
-    _tell_dead(canvas, found)
-    canvas.unreadable(found.problems)
-    canvas.draw(lambda: pictures.draw_dead(found), found)
-    if not stored:
-        canvas.next(f"cnncodes show strongest {reading.words(data)} {network.words} --layer {found.worst}")
-
-
-def _tell_dead(canvas: Canvas, found: Firing) -> None:
-    """A row for each layer, and what may be concluded."""
     rows = []
     for stage, counts in found.counts.items():
         units = found.dead(stage)
@@ -137,9 +118,16 @@ def _tell_dead(canvas: Canvas, found: Firing) -> None:
     canvas.result(found.meaning())
     if found.left_out:
         canvas.note(f"not counted (no ReLU): {', '.join(found.left_out)}")
+    canvas.unreadable(found.problems)
+    canvas.draw(lambda: pictures.draw_dead(found), found)
+    if not stored:
+        canvas.next(f"cnncodes show strongest {reading.words(data)} {network.words} --layer {found.worst}")
 
 
 def map_(
+    canvas: Canvas,
+    machine: Machine,
+    reading: Reading,
     data: options.CodesOrData,
     layer: options.LayerOfCodes = None,
     weights: options.OptionalClassifier = None,
@@ -150,10 +138,6 @@ def map_(
     limit: options.Limit = None,
     points: options.Points = None,
     seed: options.Seed = 0,
-    *,
-    machine: Machine,
-    reading: Reading,
-    canvas: Canvas,
 ) -> None:
     """Draw the images on a map by their codes.
 
@@ -164,7 +148,6 @@ def map_(
     listed; the exit code is then 3.
 
         cnncodes show map codes.h5
-
         cnncodes show map photos/ --weights starter --layer fc6 --split val --points points.png -o map.png
     """
     from cnncodes.pictures.map import MOST, arrange, map_thumbnails
@@ -176,49 +159,39 @@ def map_(
             raise OptionError(
                 f"-o and --points both name '{points}'.", "Give the two pictures different names."
             )
-    asked: dict[str, Any] = {"split": split, "limit": limit or MOST}
-    with (
-        _codes_at_hand(canvas, data, reading, layer=layer, weights=weights, network=model, **asked, **vars(machine)) as source,
-        canvas.steps("") as progress,
-    ):  # fmt: skip
-        found = pictures.read_map(
-            source,
-            method=cast("Any", method),
-            seed=seed,
-            perplexity=perplexity,
-            progress=progress,
-            **asked,
-        )
+    used: dict[str, Any] = {"split": split, "limit": limit or MOST}
+    asked = {"layer": layer, "weights": weights, "network": model, **used, **vars(machine)}
+    with _codes_at_hand(canvas, data, reading, **asked) as source, canvas.steps("") as progress:
+        drawn: dict[str, Any] = {"method": method, "perplexity": perplexity, "seed": seed, **used}
+        found = pictures.read_map(source, progress=progress, **drawn)
     with canvas.progress("arranging on a grid", 1):
         grid = arrange(found)
     with canvas.progress("reading images", len(grid.shown), "images") as update:
         thumbnails = map_thumbnails(found, grid, lambda done: update(done, ""))
     lost = {found.catalog.names[grid.shown[place]]: why for place, why in thumbnails.problems.items()}
     unreadable = source.problems | lost
-    _tell_map(canvas, found)
-    canvas.unreadable(unreadable, MOVED)
-    if points is not None:
-        canvas.write(lambda: pictures.draw_map_points(found), points)
-    record = found.to_json()
-    for place, (row, column) in zip(grid.shown.tolist(), grid.cells.tolist(), strict=True):
-        record["images"][place] |= {"grid_row": row, "grid_column": column}
-    canvas.draw(
-        lambda: pictures.draw_map(found, grid, thumbnails), record, points=points, unreadable=unreadable
-    )
-    _next(canvas, "neighbours", data, reading, weights, model, f" --image {shell(found.catalog.names[0])}")
-
-
-def _tell_map(canvas: Canvas, found: CodesMap) -> None:
-    """Which images and codes, and the shares of neighbours of the same class as a table."""
     _tell_layer(canvas, found)
     if len(found) < found.of:
         canvas.note(f"{len(found):,} of {found.of:,} images, evenly spread; --limit sets the number")
     if found.purity is not None:
         rows = [(name.replace("_", " "), percent(share)) for name, share in vars(found.purity).items()]
         canvas.table("of the 10 nearest, how many share an image's class", ("", "share"), rows)
+    canvas.unreadable(unreadable, MOVED)
+    if points is not None:
+        canvas.write(lambda: pictures.draw_map_points(found), points)
+    record = found.to_json()
+    for place, (row, column) in zip(grid.shown.tolist(), grid.cells.tolist(), strict=True):
+        record["images"][place] |= {"grid_row": row, "grid_column": column}
+    draw = partial(pictures.draw_map, found, grid, thumbnails)
+    canvas.draw(draw, record, points=points, unreadable=unreadable)
+    same = _words(data, reading, weights, model)
+    canvas.next(f"cnncodes show neighbours {same} --image {shell(found.catalog.names[0])}")
 
 
 def neighbours(
+    canvas: Canvas,
+    machine: Machine,
+    reading: Reading,
     data: options.CodesOrData,
     image: options.Queries,
     k: options.Nearest = None,
@@ -226,10 +199,6 @@ def neighbours(
     metric: options.Metric = "cosine",
     weights: options.CodesClassifier = None,
     model: options.Network = None,
-    *,
-    machine: Machine,
-    reading: Reading,
-    canvas: Canvas,
 ) -> None:
     """Draw the nearest images, by codes and by pixels.
 
@@ -238,28 +207,16 @@ def neighbours(
     the file is not its own neighbour; copies are marked. Unreadable images are listed; the exit code is then 3.
 
         cnncodes show neighbours codes.h5 --image ants/12.jpg
-
         cnncodes show neighbours photos/ --weights starter --image new.jpg --image bees/3.jpg -k 8 -o nearest.png
     """
     canvas.open("neighbours")
     asked: dict[str, Any] = {"layer": layer, "weights": weights, "network": model, **vars(machine)}
-    with (
-        _codes_at_hand(canvas, data, reading, new_images=True, queries=image, **asked) as source,
-        canvas.steps() as progress,
-    ):
+    asked |= {"new_images": True, "queries": image}
+    with _codes_at_hand(canvas, data, reading, **asked) as source, canvas.steps() as progress:
         found = pictures.find_neighbours(
             source, image, k=k, metric=cast("Any", metric), weights=None if source.weights else weights,
             device=machine.device, progress=progress,
         )  # fmt: skip
-    _tell_neighbours(canvas, found)
-    unreadable = source.problems | found.problems
-    canvas.unreadable(unreadable, MOVED)
-    canvas.draw(lambda: pictures.draw_neighbours(found), found, unreadable=unreadable)
-    _next(canvas, "map", data, reading, weights, model)
-
-
-def _tell_neighbours(canvas: Canvas, found: Neighbours) -> None:
-    """Which codes, and the neighbours of every image as tables."""
     _tell_layer(canvas, found)
     for query in found.queries:
         for by, answers in (("codes", query.by_codes), ("pixels", query.by_pixels)):
@@ -270,15 +227,21 @@ def _tell_neighbours(canvas: Canvas, found: Neighbours) -> None:
             if rows:
                 title = f"{one_line(query.name)}: nearest by {by}"
                 canvas.table(title, ("image", "class", "distance", "copy"), rows)
+    unreadable = source.problems | found.problems
+    canvas.unreadable(unreadable, MOVED)
+    canvas.draw(lambda: pictures.draw_neighbours(found), found, unreadable=unreadable)
+    canvas.next(f"cnncodes show map {_words(data, reading, weights, model)}")
 
 
-def _tell_layer(canvas: Canvas, found: CodesMap | Neighbours) -> None:
+def _tell_layer(canvas: Canvas, found: pictures.CodesMap | pictures.Neighbours) -> None:
     if found.choice:
         canvas.note(f"codes of {found.layer}, {found.choice}; --layer selects another")
 
 
 @contextmanager
-def _codes_at_hand(canvas: Canvas, data: list[str], reading: Reading, **asked: Any) -> Iterator[CodesSource]:
+def _codes_at_hand(
+    canvas: Canvas, data: list[str], reading: Reading, **asked: Any
+) -> Iterator[pictures.CodesSource]:
     """:func:`cnncodes.pictures.codes_source.codes_for` with a bar, and a note on what was computed."""
     images, root = _images_or_stored(data, reading)
     with ExitStack() as until_read:
@@ -308,15 +271,6 @@ def _images_or_stored(data: list[str], reading: Reading) -> tuple[list[str] | Ca
     return replace(reading, root=None).images(data, stored=True), reading.root
 
 
-def _next(
-    canvas: Canvas,
-    command: str,
-    data: list[str],
-    reading: Reading,
-    weights: str | None,
-    model: str | None,
-    rest: str = "",
-) -> None:
-    """Another command on the same data and network, as the next one."""
-    named = f" {NetworkChoice(weights, model).words}" if weights else ""
-    canvas.next(f"cnncodes show {command} {reading.words(data)}{named}{rest}")
+def _words(data: list[str], reading: Reading, weights: str | None, model: str | None) -> str:
+    """The same data and network as words of another command."""
+    return reading.words(data) + (f" {NetworkChoice(weights, model).words}" if weights else "")

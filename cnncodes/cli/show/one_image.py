@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 
 def filters(
+    canvas: Canvas,
     weights: options.Classifier = "imagenet",
     model: options.Network = None,
     layer: options.ShownLayer = "conv1",
-    *,
-    canvas: Canvas,
 ) -> None:
     """Draw the filters of a convolution.
 
@@ -32,7 +31,6 @@ def filters(
     weights is drawn by channel; 'show strongest' shows what their units respond to.
 
         cnncodes show filters --weights starter
-
         cnncodes show filters --weights run/model.safetensors --layer conv2 -o conv2.png
     """
     canvas.open("filters")
@@ -48,14 +46,13 @@ def filters(
 
 
 def activations(
+    canvas: Canvas,
     image: options.Image,
     network: NetworkChoice,
     layer: options.MapLayer = None,
     units: options.Units = None,
     count: options.MostActive = None,
     each: options.EachScale = False,
-    *,
-    canvas: Canvas,
 ) -> None:
     """Draw the activations of a layer on an image.
 
@@ -64,7 +61,6 @@ def activations(
     connected layers have no positions: all values in order of size and a few bars are drawn.
 
         cnncodes show activations photo.jpg --weights starter --layer conv1
-
         cnncodes show activations bee.jpg --weights run/model.safetensors --units 1,7,42 --each
     """
     from cnncodes.pictures.units import parse_units
@@ -73,9 +69,8 @@ def activations(
     wanted = parse_units(units, count)
     found = pictures.read_activations(*network.see(image), layer)
     record = found.to_json(wanted)
-    canvas.result(
-        f"{found.stage}: {percent(found.firing)} of {len(found.values):,} units {found.fires} on this image"
-    )
+    units_of = f"{percent(found.firing)} of {len(found.values):,} units"
+    canvas.result(f"{found.stage}: {units_of} {found.fires} on this image")
     canvas.crop(found.seen)
     canvas.draw(lambda: pictures.draw_activations(found, wanted, each), record)
     first = ",".join(str(entry["unit"]) for entry in record["units"][:3])
@@ -83,13 +78,12 @@ def activations(
 
 
 def occlude(
+    canvas: Canvas,
     image: options.Image,
     network: NetworkChoice,
     class_name: options.ClassName = None,
     patch: options.Patch = 32,
     stride: options.Stride = 8,
-    *,
-    canvas: Canvas,
 ) -> None:
     """Draw how a grey patch on the image changes the class.
 
@@ -98,15 +92,13 @@ def occlude(
     class where the patch covers the object; one that loses it elsewhere has learned the background.
 
         cnncodes show occlude photo.jpg --weights starter
-
         cnncodes show occlude bee.jpg --weights run/model.safetensors --class bees --patch 48 --stride 12
     """
     canvas.open("occlude", image)
     classifier, seen = network.see(image)
     with canvas.steps("places") as progress:
-        found = pictures.occlude(
-            classifier, seen, class_name=class_name, patch=patch, stride=stride, progress=progress
-        )
+        asked = {"patch": patch, "stride": stride}
+        found = pictures.occlude(classifier, seen, class_name=class_name, **asked, progress=progress)
     canvas.question(found.question)
     canvas.draw(lambda: pictures.draw_occlusion(found), found)
     canvas.next(f"cnncodes show saliency {file_word(image)} {network.words} --all")
@@ -116,13 +108,12 @@ def _attribution(method: Method, text: str) -> Callable[..., None]:
     """One of four commands that take the same options and differ in their method."""
 
     def command(
+        canvas: Canvas,
         image: options.Image,
         network: NetworkChoice,
         class_name: options.ClassName = None,
         layer: options.GradcamLayer = None,
         every: options.Every = False,
-        *,
-        canvas: Canvas,
     ) -> None:
         if layer is not None and method != "gradcam" and not every:
             raise OptionError(
@@ -157,7 +148,6 @@ _TEXTS: dict[Method, str] = {
     It is the gradient of the score (the logit), not of the probability, which also changes when other classes do.
 
         cnncodes show saliency photo.jpg --weights starter
-
         cnncodes show saliency bee.jpg --weights run/model.safetensors --class bees --all
     """,
     "guided": """Draw guided backpropagation for a class.
@@ -166,7 +156,6 @@ _TEXTS: dict[Method, str] = {
     are clear, but similar for every class: 'show gradcam' and 'show occlude' tell classes apart better.
 
         cnncodes show guided photo.jpg --weights starter
-
         cnncodes show guided bee.jpg --weights run/model.safetensors --class bees -o guided.png
     """,
     "deconv": """Draw the deconvolution of a class down to pixels.
@@ -175,7 +164,6 @@ _TEXTS: dict[Method, str] = {
     forward (Zeiler and Fergus 2014). It shows less of this image and more of the network's general preferences.
 
         cnncodes show deconv photo.jpg --weights starter
-
         cnncodes show deconv photo.jpg --weights starter --class bee -o deconv.png
     """,
     "gradcam": """Draw which regions support a class, by Grad-CAM.
@@ -184,7 +172,6 @@ _TEXTS: dict[Method, str] = {
     values are laid over the image. Coarse (13 x 13 positions in AlexNet's conv5), but different for each class.
 
         cnncodes show gradcam photo.jpg --weights starter
-
         cnncodes show gradcam photo.jpg --weights starter --class bee --layer conv4 -o bee.png
     """,
 }
@@ -192,13 +179,12 @@ ATTRIBUTIONS = {method: _attribution(method, text) for method, text in _TEXTS.it
 
 
 def invert(
+    canvas: Canvas,
     image: options.Image,
     network: NetworkChoice,
     layer: options.InvertLayers = None,
     iterations: options.Iterations = 150,
     seed: options.Seed = 0,
-    *,
-    canvas: Canvas,
 ) -> None:
     """Rebuild an image from the code of a layer.
 
@@ -206,7 +192,6 @@ def invert(
     keep nearly everything; late ones keep colours, texture and parts, but not their positions.
 
         cnncodes show invert photo.jpg --weights starter
-
         cnncodes show invert photo.jpg --weights run/model.safetensors --layer fc7 --iterations 300
     """
     from cnncodes.pictures.classifier import as_text
@@ -234,14 +219,13 @@ def invert(
 
 
 def fool(
+    canvas: Canvas,
     image: options.Image,
     network: NetworkChoice,
     to: options.FoolTo = None,
     limit: options.FoolLimit = 32,
     confidence: options.Confidence = 0.9,
     keep: options.KeepFooled = None,
-    *,
-    canvas: Canvas,
 ) -> None:
     """Find the smallest change that makes the network wrong.
 
@@ -253,7 +237,6 @@ def fool(
     swapping two similar classes shows nothing. If there is none, and for the scores of an SVM, it is the second class.
 
         cnncodes show fool photo.jpg --weights starter
-
         cnncodes show fool bee.jpg --weights run/model.safetensors --to ants --keep fooled.png
     """
     from cnncodes.images.decode import write_png
@@ -268,9 +251,8 @@ def fool(
     classifier, seen = network.see(image)
     with canvas.steps("") as progress:
         found = pictures.fool(classifier, seen, to, limit, confidence, progress)
-    canvas.result(
-        f"{one_line(found.describe())}: no pixel changes by more than {found.epsilon} of 255 grey levels"
-    )
+    change = f"no pixel changes by more than {found.epsilon} of 255 grey levels"
+    canvas.result(f"{one_line(found.describe())}: {change}")
     for caution in found.cautions:
         canvas.warn(f"beware: {one_line(caution)}")
     kept = {}
@@ -284,13 +266,12 @@ def fool(
 
 
 def dense(
+    canvas: Canvas,
     image: options.Image,
     network: NetworkChoice,
     class_name: options.DenseClassName = None,
     size: options.MapSize = None,
     step: options.MapStep = None,
-    *,
-    canvas: Canvas,
 ) -> None:
     """Draw a heat map of classes over a larger image.
 
@@ -299,7 +280,6 @@ def dense(
     that of --class, else of the five that win at most positions.
 
         cnncodes show dense photo.jpg --weights starter
-
         cnncodes show dense bees.jpg --weights run/model.safetensors --class bees --size 384
     """
     canvas.open("dense", image)
@@ -317,6 +297,7 @@ def dense(
 
 
 def augment(
+    canvas: Canvas,
     image: options.Image,
     weights: options.StartWeights = None,
     model: options.Network = None,
@@ -324,8 +305,6 @@ def augment(
     set_: options.Set = None,
     count: options.ViewCount = 5,
     seed: options.TrainingSeed = None,
-    *,
-    canvas: Canvas,
 ) -> None:
     """Draw the augmented views of an image used in training.
 
@@ -334,9 +313,7 @@ def augment(
     is still visible and still correct: crops that miss it, or mirrored text, teach something wrong.
 
         cnncodes show augment photo.jpg --weights starter
-
         cnncodes show augment photo.jpg --recipe alexnet-2012
-
         cnncodes show augment photo.jpg --recipe scratch --set train.crop_area=0.2 --seed 3
     """
     from cnncodes.advice import load_recipe, plain_recipe
@@ -356,11 +333,7 @@ def augment(
     canvas.result(f"{counted(len(found.views), 'view')}: {found.describe()}")
     if found.settings.mixup:
         canvas.note("mixup is not shown: it needs other images")
-    canvas.draw(
-        lambda: pictures.draw_augment(found, " ".join([command, *named])),
-        found,
-        command=command,
-        recipe=recipe,
-    )
+    draw = partial(pictures.draw_augment, found, " ".join([command, *named]))
+    canvas.draw(draw, found, command=command, recipe=recipe)
     words = [*named, *(["--model", model] if model else [])]
     canvas.next(f"cnncodes {command} photos/ -o run {' '.join(map(shell, words))}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnncodes.cli import options
 from cnncodes.cli.arguments import check_folder
@@ -13,9 +13,6 @@ from cnncodes.cli.show import one_image
 from cnncodes.cli.show.canvas import Canvas, NetworkChoice
 from cnncodes.core.errors import CnnCodesError, OutputExistsError
 from cnncodes.core.words import counted, one_line
-
-if TYPE_CHECKING:
-    from cnncodes.pictures import Classifier
 
 INDEX = "index.html"
 #: Of each picture on the page its subject, and what to look for.
@@ -104,11 +101,10 @@ class _Slide(Canvas):
 
 
 def all_(
+    slides: Slides,
     image: options.Image,
     network: NetworkChoice,
     class_name: options.ClassName = None,
-    *,
-    slides: Slides,
 ) -> None:
     """Draw every picture of one image, and a page of them.
 
@@ -117,7 +113,6 @@ def all_(
     loaded once.
 
         cnncodes show all photo.jpg --weights starter -o slides/
-
         cnncodes show all bee.jpg --weights run/model.safetensors --class bees -o slides/ --title "Ants and bees"
     """
     from cnncodes.page.gallery import Slide, write_slides
@@ -140,8 +135,12 @@ def all_(
         for place, (name, command, asked) in enumerate(made):
             update(place, name)
             slide = _Slide(slides, name)
+            given: dict[str, Any] = {"network": network}
+            if name == "augment":  # shows a training, which starts from weights
+                given = {"weights": classifier.weights.name if classifier.head else network.weights}
+                given["model"] = network.model
             try:
-                command(image, **asked, **_network(command, network, classifier), canvas=slide)
+                command(slide, image=image, **asked, **given)
             except CnnCodesError as error:
                 left_out[name] = error.problem
                 continue
@@ -162,11 +161,3 @@ def all_(
     slides.result(f"written: {index} ({counted(len(drawn), 'picture')})")
     slides.document({"index": str(index), "pictures": [each.record for each in drawn], "left_out": left_out})
     slides.next(f"cnncodes show strongest photos/ {network.words}")
-
-
-def _network(command: Callable[..., None], network: NetworkChoice, classifier: Classifier) -> dict[str, Any]:
-    """The network as the command takes it: `augment` shows a training, which starts from weights."""
-    if command is not one_image.augment:
-        return {"network": network}
-    weights = classifier.weights.name if classifier.head else network.weights
-    return {"weights": weights, "model": network.model}
