@@ -1,9 +1,7 @@
-"""A network and its classifier as modules that can be hooked, and the one door to captum, which hooks them.
+"""Which pixels speak for a class: saliency, guided backpropagation, deconvolution, Grad-CAM. The door to captum.
 
-captum changes what a backward pass does by hooks on ``nn.ReLU`` modules. The network itself has none (its
-nonlinearity is a function), so every ReLU gets one of its own here, those of the fully connected stages too: where
-one module serves several places, guided backpropagation silently is not guided there. Hooks land here, never on the
-network, whose parameters are used where they are.
+All follow the gradient of the class's *score* (the logit, or what an SVM gives), not of its probability: a probability also
+rises when other classes fall, and its gradient vanishes where the network is sure (Simonyan et al. 2014, section 3).
 """
 
 from __future__ import annotations
@@ -23,156 +21,14 @@ from torch import Tensor, nn
 from cnncodes.core.errors import NetworkError, OptionError, StageError, nearest
 from cnncodes.networks import Convolution, Linear, Stage, channel_axis, receptive_fields
 from cnncodes.networks.library import LibraryModule
+from cnncodes.pictures import drawing
 from cnncodes.pictures.classifier import Question, ask, crop_words
-from cnncodes.pictures.drawing import (
-    SMALL,
-    TEXT,
-    add_ends_bar,
-    faded,
-    limit,
-    new_panels,
-    short,
-    show_heat,
-    show_heat_over,
-    show_image,
-    wrapped,
-)
+from cnncodes.pictures.drawing import SMALL, TEXT, add_ends_bar, limit, show_heat_over, show_image, wrapped
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from cnncodes.networks import Network
     from cnncodes.pictures.classifier import Classifier, SeenImage
     from cnncodes.pictures.drawing import Array, Axes, Figure
-
-
-class Step(nn.Module):
-    """One function as a module, so that its result can be hooked; it owns no parameters."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self._function = function
-
-    def forward(self, value: Tensor) -> Tensor:
-        """What the function gives."""
-        return self._function(value)
-
-
-class Hookable(nn.Module):
-    """Scores of a classifier, ``[batch, classes]``, by modules of its own: the same numbers as ``Classifier.scores``."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        network = classifier.network
-        record = network.network
-        self.stages: tuple[Stage, ...] = ()
-        self.classifier = classifier
-        self.library = network if isinstance(network, LibraryModule) else None
-        if self.library is not None:
-            return
-        last = record.stages.index(record.stage(classifier.stage))
-        self.stages = record.stages[: last + 1]  # up to the one that the classifier reads
-        steps: OrderedDict[str, nn.Module] = OrderedDict()
-        for place, stage in enumerate(self.stages):
-            steps[stage.name] = Step(partial(network.linear, stage))
-            if stage.relu and not (place == last and classifier.stage.endswith(":linear")):
-                tanh = record.activation == "tanh"
-                steps[f"{stage.name}_relu"] = nn.Tanh() if tanh else nn.ReLU(inplace=False)
-        steps["classifier"] = Step(classifier.classify)
-        self.steps = nn.Sequential(steps)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Scores ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``."""
-        if not self.stages:
-            return self.classifier.scores(pixels)
-        scores: Tensor = self.steps(pixels)
-        return scores
-
-    def result_of(self, stage: str) -> nn.Module:
-        """The module that gives what the stage gives, its ReLU included; raises KeyError."""
-        modules: dict[str, Any] = dict(self.steps.named_children())
-        found: nn.Module = modules.get(f"{stage}_relu") or modules[stage]
-        return found
-
-
-def gradient(hookable: Hookable, pixels: Tensor, place: int, method: str) -> Tensor:
-    """The gradient of a class's score for the pixels, ``[1, 3, side, side]``, changed by "guided" and "deconv"."""
-    from captum.attr import Deconvolution, GuidedBackprop, Saliency
-
-    asked = pixels.detach().clone().requires_grad_()
-    with warnings.catch_warnings():  # captum says that it sets hooks, which is what is wanted
-        warnings.simplefilter("ignore", UserWarning)
-        if method == "saliency":
-            found: Tensor = Saliency(hookable).attribute(asked, target=place, abs=False)
-        else:
-            kind = GuidedBackprop if method == "guided" else Deconvolution
-            found = kind(hookable).attribute(asked, target=place)
-    return found.detach()
-
-
-def library_gradcam(
-    classifier: Classifier, network: LibraryModule, pixels: Tensor, place: int, layer: str
-) -> Tensor:
-    """As :func:`gradcam`, for a layer of a library's network: maps, or tokens that are a grid behind those for the whole image.
-
-    Not captum's, which takes the first axis for the channels.
-    """
-    kept: list[Tensor] = []
-
-    def keep(module: nn.Module, given: Any, value: Tensor) -> Tensor:
-        kept.append(value)
-        return value.clone()  # what works on it in place changes the copy
-
-    handle = network.model.get_submodule(network.network.layers()[layer].path).register_forward_hook(keep)
-    try:
-        with torch.enable_grad():
-            score = classifier.scores(pixels.detach().clone().requires_grad_())[0, place]
-            (gradient,) = torch.autograd.grad(score, kept[-1])
-    finally:
-        handle.remove()
-    axis = 1 + channel_axis(tuple(kept[-1].shape[1:]))
-    others = [each for each in range(1, gradient.dim()) if each != axis]
-    return as_maps((kept[-1] * gradient.mean(others, keepdim=True)).detach()[0]).sum(0).relu()
-
-
-def as_maps(value: Tensor) -> Tensor:
-    """A layer's value for one image as ``[channels, height, width]``: tokens are a grid behind those for the whole image."""
-    value = value.movedim(channel_axis(tuple(value.shape)), 0)
-    if value.dim() == 2:
-        side = math.isqrt(value.shape[1])
-        value = value[:, value.shape[1] - side * side :].reshape(-1, side, side)
-    return value.reshape(len(value), *(value.shape[1:] or (1, 1)))
-
-
-def gradcam(hookable: Hookable, pixels: Tensor, place: int, stage: str) -> Tensor:
-    """The positive part of a stage's maps, weighed by their mean gradients, ``[height, width]``."""
-    from captum.attr import LayerGradCam
-
-    if isinstance(hookable.library, LibraryModule):
-        return library_gradcam(hookable.classifier, hookable.library, pixels, place, stage)
-
-    asked = pixels.detach().clone().requires_grad_()
-    method = LayerGradCam(hookable, hookable.result_of(stage))
-    found: Tensor = method.attribute(asked, target=place, relu_attributions=True)
-    return found.detach()[0, 0]
-
-
-def occlusion(
-    answer: Callable[[Tensor], Tensor], pixels: Tensor, patch: int, stride: int, batch_size: int
-) -> Tensor:
-    """How much one number loses where a pixel is covered, the mean over the patches that cover it, ``[side, side]``.
-
-    ``answer`` gives this number, ``[batch]``, for pixels ``[batch, 3, side, side]``: first for the image, then for it
-    with a patch of zeros at each place, column by column.
-    """
-    from captum.attr import Occlusion
-
-    with torch.no_grad():
-        found: Tensor = Occlusion(answer).attribute(
-            pixels, (3, patch, patch), (3, stride, stride), baselines=0, perturbations_per_eval=batch_size
-        )
-    return found[0, 0]
-
 
 Method = Literal["saliency", "guided", "deconv", "gradcam"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -204,6 +60,131 @@ class Attribution:
         """One number per pixel, ``[side, side]``: the largest magnitude of its channels (Simonyan et al. 2014)."""
         strongest: Array = np.abs(self.values).max(axis=2) if self.values.ndim == 3 else self.values
         return strongest
+
+
+class Step(nn.Module):
+    """One function as a module, so that its result can be hooked; it owns no parameters."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, value: Tensor) -> Tensor:
+        return self._function(value)
+
+
+class Hookable(nn.Module):
+    """Scores of a classifier, ``[batch, classes]``, by modules that captum can hook: the same numbers as ``Classifier.scores``.
+
+    captum changes what a backward pass does by hooks on ``nn.ReLU`` modules. The network itself has none, so every ReLU gets
+    one of its own here: where one module serves several places, guided backpropagation silently is not guided there. Hooks
+    land here, never on the network, whose parameters are used where they are.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        network = classifier.network
+        record = network.network
+        self.stages: tuple[Stage, ...] = ()
+        self.classifier = classifier
+        self.library = network if isinstance(network, LibraryModule) else None
+        if self.library is not None:
+            return
+        last = record.stages.index(record.stage(classifier.stage))
+        self.stages = record.stages[: last + 1]  # up to the one that the classifier reads
+        steps: OrderedDict[str, nn.Module] = OrderedDict()
+        for place, stage in enumerate(self.stages):
+            steps[stage.name] = Step(partial(network.linear, stage))
+            if stage.relu and not (place == last and classifier.stage.endswith(":linear")):
+                tanh = record.activation == "tanh"
+                steps[f"{stage.name}_relu"] = nn.Tanh() if tanh else nn.ReLU(inplace=False)
+        steps["classifier"] = Step(classifier.classify)
+        self.steps = nn.Sequential(steps)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Scores ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``."""
+        scores: Tensor = self.steps(pixels) if self.stages else self.classifier.scores(pixels)
+        return scores
+
+    def result_of(self, stage: str) -> nn.Module:
+        """The module that gives what the stage gives, its ReLU included; raises KeyError."""
+        modules: dict[str, Any] = dict(self.steps.named_children())
+        found: nn.Module = modules.get(f"{stage}_relu") or modules[stage]
+        return found
+
+
+def gradient(hookable: Hookable, pixels: Tensor, place: int, method: str) -> Tensor:
+    """The gradient of a class's score for the pixels, ``[1, 3, side, side]``, changed by "guided" and "deconv"."""
+    from captum.attr import Deconvolution, GuidedBackprop, Saliency
+
+    asked = pixels.detach().clone().requires_grad_()
+    with warnings.catch_warnings():  # captum says that it sets hooks, which is what is wanted
+        warnings.simplefilter("ignore", UserWarning)
+        if method == "saliency":
+            found: Tensor = Saliency(hookable).attribute(asked, target=place, abs=False)
+        else:
+            kind = GuidedBackprop if method == "guided" else Deconvolution
+            found = kind(hookable).attribute(asked, target=place)
+    return found.detach()
+
+
+def gradcam(hookable: Hookable, pixels: Tensor, place: int, stage: str) -> Tensor:
+    """The positive part of a stage's maps, weighed by their mean gradients, ``[height, width]``."""
+    from captum.attr import LayerGradCam
+
+    asked = pixels.detach().clone().requires_grad_()
+    if hookable.library is not None:
+        return _library_gradcam(hookable.library, hookable, asked, place, stage)
+    method = LayerGradCam(hookable, hookable.result_of(stage))
+    found: Tensor = method.attribute(asked, target=place, relu_attributions=True)
+    return found.detach()[0, 0]
+
+
+def _library_gradcam(
+    network: LibraryModule, hookable: Hookable, pixels: Tensor, place: int, layer: str
+) -> Tensor:
+    """:func:`gradcam` of a library's network; not captum's, which takes the first axis for the channels."""
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, given: Any, value: Tensor) -> Tensor:
+        kept.append(value)
+        return value.clone()  # what works on it in place changes the copy
+
+    handle = network.model.get_submodule(network.network.layers()[layer].path).register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(hookable(pixels)[0, place], kept[-1])
+    finally:
+        handle.remove()
+    axis = 1 + channel_axis(tuple(kept[-1].shape[1:]))
+    others = [each for each in range(1, gradient.dim()) if each != axis]
+    return as_maps((kept[-1] * gradient.mean(others, keepdim=True)).detach()[0]).sum(0).relu()
+
+
+def as_maps(value: Tensor) -> Tensor:
+    """A layer's value for one image as ``[channels, height, width]``: tokens are a grid behind those for the whole image."""
+    value = value.movedim(channel_axis(tuple(value.shape)), 0)
+    if value.dim() == 2:
+        side = math.isqrt(value.shape[1])
+        value = value[:, value.shape[1] - side * side :].reshape(-1, side, side)
+    return value.reshape(len(value), *(value.shape[1:] or (1, 1)))
+
+
+def occlusion(
+    answer: Callable[[Tensor], Tensor], pixels: Tensor, patch: int, stride: int, batch_size: int
+) -> Tensor:
+    """How much one number loses where a pixel is covered, the mean over the patches that cover it, ``[side, side]``.
+
+    ``answer`` gives this number, ``[batch]``, for pixels ``[batch, 3, side, side]``: first for the image, then for it
+    with a patch of zeros at each place, column by column.
+    """
+    from captum.attr import Occlusion
+
+    with torch.no_grad():
+        found: Tensor = Occlusion(answer).attribute(
+            pixels, (3, patch, patch), (3, stride, stride), baselines=0, perturbations_per_eval=batch_size
+        )
+    return found[0, 0]
 
 
 def attribute(
@@ -238,7 +219,6 @@ def attribute(
     """
     if method not in METHODS:
         raise OptionError(f"method '{method}' is not known.", nearest(method, METHODS))
-    hookable = Hookable(classifier)
     record = classifier.network.network
     stage = gradcam_layer(classifier, layer) if method == "gradcam" else None
     if method in ("guided", "deconv") and not record.stages:
@@ -251,14 +231,17 @@ def attribute(
             f"'{method}' changes what ReLUs let back, and network '{record.name}' has tanh instead.",
             "Use saliency or gradcam, which any nonlinearity allows.",
         )
-    question = ask(classifier, image, class_name)
-    if stage is None:
-        found = gradient(hookable, image.pixels, question.place, method)
-        return Attribution(method, question, _per_grey_level(found, classifier))
-    small = gradcam(hookable, image.pixels, question.place, stage).cpu().numpy()
-    side = len(image.rgb)
-    values = spread(small, field_centres(record, stage, side), side)
-    return Attribution(method, question, values, stage, small)
+    hookable, question = Hookable(classifier), ask(classifier, image, class_name)
+    if stage is not None:
+        small = gradcam(hookable, image.pixels, question.place, stage).cpu().numpy()
+        side = len(image.rgb)
+        values = spread(small, field_centres(record, stage, side), side)
+        return Attribution(method, question, values, stage, small)
+    found = gradient(hookable, image.pixels, question.place, method)
+    std = found.new_tensor(classifier.preprocessing.std)[:, None, None]
+    levels = (found[0] / (std * classifier.preprocessing.scale)).permute(1, 2, 0).cpu().numpy()
+    rgb = levels if classifier.preprocessing.channels == "RGB" else levels[..., ::-1]
+    return Attribution(method, question, np.ascontiguousarray(rgb))
 
 
 def attribute_all(
@@ -312,12 +295,11 @@ def field_centres(network: Network, stage: str, side: int) -> Array:
 
     Of a library's network they are not known: the units are taken to lie evenly.
     """
-    if not network.stages:
-        shape = network.output_shapes(side)[stage]
-        axis = channel_axis(shape)
-        count = math.isqrt(math.prod(shape) // shape[axis])
-        return (np.arange(count) + 0.5) * side / count
-    return np.array(receptive_fields(network, side)[stage].centres)
+    if network.stages:
+        return np.array(receptive_fields(network, side)[stage].centres)
+    shape = network.output_shapes(side)[stage]
+    count = math.isqrt(math.prod(shape) // shape[channel_axis(shape)])
+    return (np.arange(count) + 0.5) * side / count
 
 
 def spread(small: Array, centres: Array, side: int) -> Array:
@@ -325,14 +307,6 @@ def spread(small: Array, centres: Array, side: int) -> Array:
     pixels = np.arange(side)
     rows = np.stack([np.interp(pixels, centres, column) for column in small.T], axis=1)  # [side, n]
     return np.stack([np.interp(pixels, centres, row) for row in rows]).astype(np.float32)
-
-
-def _per_grey_level(found: Tensor, classifier: Classifier) -> Array:
-    """A gradient for preprocessed pixels as one for grey levels, ``[side, side, 3]``, channels as RGB."""
-    record = classifier.preprocessing
-    std = found.new_tensor(record.std)[:, None, None]
-    values: Array = (found[0] / (std * record.scale)).permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(values if record.channels == "RGB" else values[..., ::-1])
 
 
 def draw_attribution(attribution: Attribution) -> Figure:
@@ -344,7 +318,7 @@ def draw_attribution(attribution: Attribution) -> Figure:
     if saliency:
         top = limit(attribution.strength)
         over = show_heat_over(axes[2], question.rgb, attribution.strength, "the same over the image", top)
-        add_ends_bar(figure, faded(over), axes[2], COUNTS, {0.0: "not at all", top: "most"})
+        add_ends_bar(figure, drawing.faded(over), axes[2], COUNTS, {0.0: "not at all", top: "most"})
     return figure
 
 
@@ -360,14 +334,16 @@ def draw_attributions(attributions: Sequence[Attribution]) -> Figure:
     if len(axes) > count:
         axes[count].set_title("How to read them", fontsize=TEXT, loc="left")
         hints = ["\n".join(wrapped(HINTS[found.method], int(11 * CELL))) for found in attributions]
-        text = "\n\n".join(hints)
-        axes[count].text(0, 0.97, text, transform=axes[count].transAxes, va="top", fontsize=TEXT)
+        axes[count].text(
+            0, 0.97, "\n\n".join(hints), transform=axes[count].transAxes, va="top", fontsize=TEXT
+        )
     return figure
 
 
 def _panels(rows: int, columns: int, question: Question) -> tuple[Figure, list[Axes]]:
     """Panels with room for a legend below each, the image in the first; images start at one height."""
-    figure, axes = new_panels(rows, columns, CELL, question.title, question.note, (CELL + BELOW) / CELL)
+    aspect = (CELL + BELOW) / CELL
+    figure, axes = drawing.new_panels(rows, columns, CELL, question.title, question.note, aspect)
     for place in axes:
         place.set_anchor("N")
     show_image(axes[0], question.rgb, crop_words(question.seen))
@@ -377,16 +353,18 @@ def _panels(rows: int, columns: int, question: Question) -> tuple[Figure, list[A
 def _draw(figure: Figure, axes: Axes, attribution: Attribution) -> None:
     """One method with its legend below."""
     method, values = attribution.method, attribution.values
-    name = short(attribution.question.name, 24)
+    name = drawing.short(attribution.question.name, 24)
     if method == "saliency":
-        heat = show_heat(axes, attribution.strength, "saliency: |gradient| of the score")
-        add_ends_bar(figure, heat, axes, COUNTS, {0.0: "not at all", limit(attribution.strength): "most"})
+        heat, top = attribution.strength, limit(attribution.strength)
+        drawing.set_title(axes, "saliency: |gradient| of the score")
+        image = axes.imshow(heat, cmap=drawing.HEAT, vmin=0, vmax=top, interpolation="nearest")
+        add_ends_bar(figure, image, axes, COUNTS, {0.0: "not at all", top: "most"})
     elif method == "gradcam":
         title = f"Grad-CAM of {attribution.layer}" + ("" if values.any() else ": nothing speaks for it")
         title = "\n".join(wrapped(title, int(10 * CELL)))
         top = float(values.max()) or 1.0
-        heat = show_heat_over(axes, attribution.question.rgb, values, title, top)
-        add_ends_bar(figure, faded(heat), axes, f"speaks for '{name}'", {0.0: "not at all", top: "most here"})
+        over = drawing.faded(show_heat_over(axes, attribution.question.rgb, values, title, top))
+        add_ends_bar(figure, over, axes, f"speaks for '{name}'", {0.0: "not at all", top: "most here"})
     else:
         around_grey = (128 + 127 * np.clip(values / limit(values), -1, 1)).round().astype(np.uint8)
         show_image(axes, around_grey, "guided backpropagation" if method == "guided" else "deconvolution")

@@ -1,4 +1,4 @@
-"""What is looked at: a network with its classifier, and an image as that network sees it.
+"""What is looked at: a network with its classifier, an image as that network sees it, and the class that is asked about.
 
 Every picture of a network starts here. Nothing in this room changes the network: its parameters are those of the
 weights (read-only), it stays in evaluation mode, and gradients are asked for pixels alone.
@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from cnncodes.codes.compute import Device, choose_device
+from cnncodes.core import errors
 from cnncodes.core.errors import (
     ImageError,
     ModelError,
     OptionError,
     WeightsMismatchError,
     WeightsMissingError,
-    nearest,
 )
 from cnncodes.core.files import model_file
 from cnncodes.core.records import to_value
@@ -36,7 +35,7 @@ from cnncodes.images import crops_of, normalise
 from cnncodes.images.decode import decode
 from cnncodes.images.preprocess import NEARLY_ALL, share_seen
 from cnncodes.networks import TorchNetwork
-from cnncodes.pictures.drawing import Bytes, short
+from cnncodes.pictures.drawing import short
 from cnncodes.weights import Weights, build_network
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -44,9 +43,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cnncodes.images.decode import Source
-    from cnncodes.pictures.drawing import Bytes
+    from cnncodes.pictures.drawing import Array, Bytes
 
-LITTLE_SEEN = 0.4  # about half: below it the crop may miss the thing, and one is warned (a photograph of 16:9 gives 0.43 to 0.48)
+LITTLE_SEEN = (
+    0.4  # about half: below it the crop may miss the thing (a photograph of 16:9 gives 0.43 to 0.48)
+)
+#: Of a class that a person names: a network that gives it less than the first does not see it at all, the second is little.
+UNSEEN, LITTLE = 0.01, 0.1
+#: Of the predicted class, on the way from chance to certainty. How far apart an SVM's scores lie depends on C.
+GUESS, UNSURE = 0.1, 0.5
+FEW = 5  # so many classes are named in the note: one of them is the answer whatever is in the image
+SCORE_MEANS = "the highest is the answer"  # of an SVM
+LONGEST_FILE = 40  # characters of a file's name in a title
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +120,7 @@ class Classifier:
         """What is shown of scores ``[batch, classes, ...]``: probabilities, or the scores where there are none."""
         return scores if self._temperature is None else (scores / self._temperature).softmax(1)
 
-    def answer(self, pixels: Tensor) -> npt.NDArray[Any]:
+    def answer(self, pixels: Tensor) -> Array:
         """Values ``[classes]`` of one image's pixels ``[1, 3, side, side]``, without gradients."""
         with torch.inference_mode():
             return np.asarray(self.values(self.scores(pixels))[0].cpu().numpy())
@@ -130,13 +138,14 @@ class Classifier:
         folded = [entry.casefold() for entry in self.classes]
         if text.casefold() in folded:
             return folded.index(text.casefold())
-        if len(self.classes) <= 20:
-            names = sorted(self.classes)
-        else:
+        names = sorted(self.classes)
+        if len(names) > 20:
             inside = [entry for entry in self.classes if text.casefold() in entry.casefold()]
             names = inside[:8] or difflib.get_close_matches(text, self.classes, n=8, cutoff=0.5)
-        raise OptionError(f"class '{text}' is not one of the {len(self.classes):,} of '{self.name}'.",
-                          nearest(text, names) if names else "Use a class's number, from 0.")  # fmt: skip
+        raise OptionError(
+            f"class '{text}' is not one of the {len(self.classes):,} of '{self.name}'.",
+            errors.nearest(text, names) if names else "Use a class's number, from 0.",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,12 +158,7 @@ class SeenImage:
     seen: float = 1.0  # share of the photograph's area that the crop covers
 
 
-def load_classifier(
-    model: AnyModel,
-    *,
-    network: str | None = None,
-    device: str = "auto",
-) -> Classifier:
+def load_classifier(model: AnyModel, *, network: str | None = None, device: str = "auto") -> Classifier:
     """A network by the name of its weights, or by a model that reads its codes.
 
     Parameters
@@ -179,9 +183,8 @@ def load_classifier(
     if isinstance(model, str | os.PathLike):
         path = model_file(model)
         if path.is_dir():
-            raise ModelError(
-                f"'{path}' is a folder without a model.", "Name a run's folder, weights, or a model's file."
-            )
+            remedy = "Name a run's folder, weights, or a model's file."
+            raise ModelError(f"'{path}' is a folder without a model.", remedy)
         if path.suffix == ".safetensors" and path.is_file() and is_model(read_tensors(path)[1]):
             model = LinearModel.load(path)
     if isinstance(model, LinearModel):
@@ -217,9 +220,10 @@ def read_crop(image: Source, record: Preprocessing) -> tuple[str, tuple[int, int
 
 def crop_words(seen: float) -> str:
     """What the network is given, as pictures and commands call it; ``seen`` is the share of the photograph's area."""
-    if seen >= NEARLY_ALL:
-        return "the image, as the network sees it"
-    return f"the centre crop, {_per_cent(seen)} of the photo"
+    whole = seen >= NEARLY_ALL
+    return (
+        "the image, as the network sees it" if whole else f"the centre crop, {_per_cent(seen)} of the photo"
+    )
 
 
 def crop_caution(seen: float) -> str | None:
@@ -246,15 +250,6 @@ def to_rgb(pixels: Tensor, preprocessing: Preprocessing) -> Bytes:
     return np.ascontiguousarray(rgb if preprocessing.channels == "RGB" else rgb[..., ::-1])
 
 
-#: Of a class that a person names: a network that gives it less than the first does not see it at all, the second is little.
-UNSEEN, LITTLE = 0.01, 0.1
-#: Of the predicted class, on the way from chance to certainty. How far apart an SVM's scores lie depends on C.
-GUESS, UNSURE = 0.1, 0.5
-FEW = 5  # so many classes are named in the note: one of them is the answer whatever is in the image
-SCORE_MEANS = "the highest is the answer"  # of an SVM
-LONGEST_FILE = 40  # characters of a file's name in a title
-
-
 @dataclass(frozen=True, eq=False)
 class Question:
     """A class, asked about in one image."""
@@ -276,9 +271,8 @@ class Question:
     @property
     def title(self) -> str:
         """``'ants': probability 83 %, the predicted class``."""
-        if self.place == self.predicted_place:
-            rank = "the predicted class"
-        else:
+        rank = "the predicted class"
+        if self.place != self.predicted_place:
             rank = f"predicted is '{short(self.predicted)}', {as_text(self.predicted_value, self.unit)}"
         value = as_text(self.value, self.unit)
         if self.unit != "probability":
@@ -287,7 +281,7 @@ class Question:
 
     @property
     def note(self) -> str:
-        """What stands below the title of a picture: image and network, what it knows, why not much may be read out of it."""
+        """What stands below the title of a picture."""
         return note_of(self.image, self.model, self.known, self.cautions, self.named)
 
     @property
@@ -304,11 +298,9 @@ class Question:
             return None
         chance = 1 / len(self.known) if len(self.known) > 1 else 0.0
         sure = (self.value - chance) / (1 - chance)
-        if sure >= UNSURE:
-            return None
         if sure < GUESS:
             return "the network only guesses, so the picture explains a guess"
-        return "the network is unsure"
+        return "the network is unsure" if sure < UNSURE else None
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it."""
@@ -337,11 +329,9 @@ def little_of(name: str, value: float, unit: str, most: str = "only") -> str | N
     """The doubt about a class that a person names and the network hardly sees, if anywhere; else None, and of SVMs."""
     if unit != "probability" or value >= LITTLE:
         return None
-    found = (
-        f"sees no '{short(name)}' here"
-        if value < UNSEEN
-        else f"gives '{short(name)}' {most} {number(value, unit)}"
-    )
+    found = f"gives '{short(name)}' {most} {number(value, unit)}"
+    if value < UNSEEN:
+        found = f"sees no '{short(name)}' here"
     return f"the network {found}, so the picture shows the little that speaks for it"
 
 

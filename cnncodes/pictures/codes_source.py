@@ -1,7 +1,4 @@
-"""Codes for a picture of many images, of whatever a person names: a codes file, a run's folder, or images.
-
-Also which of the images: those of a split, at most so many, and the ones that are asked about.
-"""
+"""Codes for a picture of many images, of whatever a person names (a codes file, a run's folder, images), and which images."""
 
 from __future__ import annotations
 
@@ -34,9 +31,8 @@ from cnncodes.pictures.drawing import Array
 if TYPE_CHECKING:
     from cnncodes.codes.settings import ExtractionSettings
     from cnncodes.core.compute import Compute, Progress
-    from cnncodes.images.decode import Picture
     from cnncodes.pictures.classifier import Classifier
-    from cnncodes.weights import Preprocessing, Weights
+    from cnncodes.weights import Weights
 
 PathLike = str | os.PathLike[str]
 Blocks = Iterator[tuple[Array, dict[str, Array]]]  # places in the catalog, and codes by layer
@@ -56,8 +52,9 @@ class CodesSource:
     catalog: Catalog | None  # of all images that there were to choose from; None where the file says it
     weights: Weights | None  # that computed the codes just now; None where the file was there already
     name: str  # the codes file's, or that of the images' folder
-    #: Name and reason of what could not be read just now.
-    problems: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(
+        default_factory=dict
+    )  # name and reason of what could not be read just now
     root: PathLike | None = None  # where the images are now, if they were moved
 
     @property
@@ -173,7 +170,7 @@ def computed_blocks(
     word: str,
     problems: dict[str, str],
 ) -> Blocks:
-    """Codes of the images that can be read, computed block by block; ``problems`` gets name and reason of the others."""
+    """Codes of the images that can be read, block by block; ``problems`` gets name and reason of the others."""
     for block in stream(catalog, weights, settings, compute.quiet()):
         problems |= {catalog.names[row]: reason for row, reason in block.problems.items()}
         own = block.readable
@@ -195,11 +192,7 @@ def stored_blocks(
 
 
 def images_for(data: Data, weights: PathLike | None = None) -> tuple[Catalog, PathLike]:
-    """The images that a person names, and the network to ask about them: of a run's folder both are its own.
-
-    Raises OptionError for a network in place of images, or weights beside a run; CatalogError without images, ModelError
-    for a run that is not finished.
-    """
+    """The images that a person names, and the network to ask about them: of a run's folder both are its own."""
     if isinstance(data, Catalog):
         return data, weights or "imagenet"
     kind, one = kind_of(data)
@@ -238,10 +231,8 @@ def kind_of(data: Data) -> tuple[Literal["codes", "run", "network", "images"], P
 def _stored(data: Data, layer: str | None) -> CodesSource | None:
     """The codes file that data name: itself, or that of a run, if it has the layer."""
     kind, one = kind_of(data)
-    if kind == "codes":
-        return CodesSource.of(one, layer)
     if kind != "run":
-        return None
+        return CodesSource.of(one, layer) if kind == "codes" else None
     from cnncodes.advice.run_folder import read_records
 
     report, _ = read_records(one)
@@ -273,7 +264,6 @@ def _together(catalog: Catalog, files: list[str]) -> Catalog:
 
 
 def refuse_root(root: PathLike | None) -> None:
-    """Raise OptionError if a root is named beside images."""
     if root is not None:
         raise OptionError("--root is for codes files, and images are given.", "Leave it out.")
 
@@ -319,7 +309,7 @@ def evenly(rows: Array, limit: int | None) -> Array:
 def find_row(image: str, catalog: Catalog, where: str) -> int:
     """Row of an image of the catalog, by its name, its path, or the end of its name; -1 for another file.
 
-    Raises OptionError if there is no such image and no such file, or several images end so; ``where`` names these images.
+    Raises OptionError if there is neither, or several images end so; ``where`` names these images.
     """
     names = catalog.names
     if image in names:
@@ -350,12 +340,10 @@ def check_queries(images: Sequence[PathLike], catalog: Catalog, where: str) -> N
     """Refuse at once what could not be asked about after minutes of computing: OptionError, ImageError."""
     for image in [os.fspath(image) for image in images]:
         row = find_row(image, catalog, where)
-        read_query(catalog.reader[row] if row >= 0 else image)
-
-
-def read_query(path: str, preprocessing: Preprocessing | None = None) -> Picture:
-    """Decode an image; raises ImageError that names it."""
-    try:
-        return decode(path, preprocessing)
-    except ImageError as error:
-        raise ImageError(f"'{path}' cannot be read: {error.problem.rstrip('.')}.", error.remedy) from error
+        path = catalog.reader[row] if row >= 0 else image
+        try:
+            decode(path)
+        except ImageError as error:
+            raise ImageError(
+                f"'{path}' cannot be read: {error.problem.rstrip('.')}.", error.remedy
+            ) from error

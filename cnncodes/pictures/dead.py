@@ -1,8 +1,7 @@
 """Units that never fire on a data set: counted for all stages in one pass, in constant memory.
 
-A unit whose ReLU gives 0 on every image of the training passes no gradient on, so it does not learn any more: it is dead
-(CS231n, "Neural Networks 1", on ReLUs that die at a learning rate that is too high). A few images cannot tell it from a
-unit that answers to something else; :meth:`Firing.meaning` says what these can.
+A unit whose ReLU gives 0 on every training image gets no gradient any more: it is dead (CS231n, "Neural Networks 1"). A few
+images cannot tell it from a unit that answers to something else; :meth:`Firing.meaning` says what these can.
 """
 
 from __future__ import annotations
@@ -108,23 +107,18 @@ class Firing:
         enough = math.ceil(math.log(DOUBT) / math.log1p(-RARE))
         if self.unseen >= TOO_RARE:
             return f"So few images tell nothing: look at {enough} or more."
-        places = [stage for stage in silent if stage in self.spatial]
-        rest = [stage for stage in silent if stage not in places]
-        said = []
-        if places:
-            said.append(
-                f"{', '.join(places)}: convolution units that fire nowhere are probably dead (learning rate too high)."
+        said = ""
+        if places := ", ".join(stage for stage in silent if stage in self.spatial):
+            said += (
+                f"{places}: convolution units that fire nowhere are probably dead (learning rate too high). "
             )
-        if rest:
-            said.append(
-                f"{', '.join(rest)}: not fired is not dead, as fully connected units answer to few things."
-            )
+        if rest := ", ".join(stage for stage in silent if stage not in self.spatial):
+            said += f"{rest}: not fired is not dead, as fully connected units answer to few things. "
         more = "" if self.images >= enough else f"; {enough} images would bring that to {100 * RARE:.0f} %"
-        said.append(
-            f"A unit silent on {self.images:,} images fires on fewer than {100 * self.unseen:.2g} % of such images "
+        return (
+            f"{said}A unit silent on {self.images:,} images fires on fewer than {100 * self.unseen:.2g} % of such images "
             f"(95 % certain of each){more}."
         )
-        return " ".join(said)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the list of dead units of each stage."""
@@ -137,14 +131,9 @@ class Firing:
             }
             for stage, counts in self.counts.items()
         }
-        more = {
-            "unseen_share": self.unseen,
-            "stages": stages,
-            "meaning": self.meaning(),
-            "unreadable": self.problems,
-        }
-        found: dict[str, Any] = to_value({**more, "left_out": self.left_out})
-        return {**to_value(self, "weights", "data", "images", "untrained"), **found}
+        said = {"unseen_share": self.unseen, "stages": stages, "meaning": self.meaning()}
+        more: dict[str, Any] = to_value({**said, "unreadable": self.problems, "left_out": self.left_out})
+        return {**to_value(self, "weights", "data", "images", "untrained"), **more}
 
 
 def count_firing(
@@ -186,13 +175,11 @@ def count_firing(
         raise OptionError("images alone have no units.", "Give a network too, or a codes file.")
     catalog = data if isinstance(data, Catalog) else read_catalog(data)
     catalog = catalog.subset(rows_of(catalog, None, split, limit))
-    return _in_images(
-        catalog, classifier, stages, Compute(classifier.device.torch_name, workers, progress=progress)
-    )
+    compute = Compute(classifier.device.torch_name, workers, progress=progress)
+    return _in_images(catalog, classifier, stages, compute)
 
 
 def _in_images(catalog: Catalog, classifier: Classifier, stages: str | None, compute: Compute) -> Firing:
-    """One pass of all images through the network; what is kept is one number for each unit."""
     weights = classifier.weights
     network = weights.architecture
     names = network.select(stages) if stages else network.rectified_layers
@@ -219,7 +206,6 @@ def _in_images(catalog: Catalog, classifier: Classifier, stages: str | None, com
 
 
 def _in_codes(path: Path, stages: str | None, split: str, limit: int | None, progress: Progress) -> Firing:
-    """The stored rows, block by block."""
     with CodesFile(path) as file:
         file.require_complete()
         settings = file.settings
@@ -247,19 +233,14 @@ def _spatial(settings: ExtractionSettings, names: tuple[str, ...]) -> tuple[str,
 
 
 def _count(blocks: Blocks, units: dict[str, int]) -> dict[str, Counts]:
-    """On how many images each unit fires, by stage."""
+    """On how many images each unit is above 0 at any place (of any crop), by stage."""
     counts = {name: np.zeros(count, np.int64) for name, count in units.items()}
-    for _, codes in blocks:
+    for _, found in blocks:
         for name, count in units.items():
-            counts[name] += _fired(codes[name], count)
+            codes = found[name]  # [images, (crops,) length]
+            places = (codes > 0).reshape(len(codes), -1, count, codes.shape[-1] // count)
+            counts[name] += places.any(axis=(1, 3)).sum(axis=0)
     return counts
-
-
-def _fired(codes: npt.NDArray[Any], units: int) -> Counts:
-    """On how many images ``codes`` ``[images, (crops,) length]`` are above 0 at any place (of any crop), by unit."""
-    crops = codes.shape[1] if codes.ndim == 3 else 1
-    places = (codes > 0).reshape(len(codes), crops, units, codes.shape[-1] // units)
-    return np.asarray(places.any(axis=(1, 3)).sum(axis=0), np.int64)
 
 
 def _rectified(
@@ -272,10 +253,8 @@ def _rectified(
     if others and (asked or not kept):
         known = [name for name in network.rectified_layers if settings.relu(name)]
         if not known:
-            raise StageError(
-                f"network '{settings.network}' has no ReLU, so no unit of it can be dead.",
-                "Name another network.",
-            )
+            problem = f"network '{settings.network}' has no ReLU, so no unit of it can be dead."
+            raise StageError(problem, "Name another network.")
         raise StageError(
             f"{', '.join(others)}: without a ReLU no unit can be dead, negative values count as well.",
             f"Name stages that end in one: {', '.join(known)}.",
@@ -288,10 +267,8 @@ def _rectified(
 def draw_dead(firing: Firing) -> Figure:
     """One bar for each layer: the shares of its units that fired on none, on some and on all of the images."""
     foot = wrapped(firing.meaning(), LINE)
-    # In inches: title, legend and axis, then bars and foot. Bars stay apart from the words at any number of layers.
-    figure, (axes,) = new_figure(
-        WIDTH, 1.95 + 0.46 * len(firing.counts) + 0.21 * len(foot), title=firing.summary()
-    )
+    height = 1.95 + 0.46 * len(firing.counts) + 0.21 * len(foot)  # title, legend and axis; bars; foot
+    figure, (axes,) = new_figure(WIDTH, height, title=firing.summary())
     _draw_bars(axes, firing)
     title = f"{plain(firing.weights)} on {plain(firing.data)}: on how many of the images does a unit fire?"
     axes.set_title(title, fontsize=11, loc="left", pad=30)

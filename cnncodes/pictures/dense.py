@@ -24,7 +24,6 @@ from cnncodes.pictures.drawing import (
     add_colour_bar,
     new_panels,
     pale,
-    set_title,
     short,
     show_image,
 )
@@ -86,15 +85,11 @@ class DenseMap:
 
     def to_json(self) -> dict[str, Any]:
         """What a machine may want to know of it; of the classes those with a map."""
-        return {
-            **to_value(self, "model", "image", "unit"),
-            "size": [self.rgb.shape[1], self.rgb.shape[0]],
-            "places": list(self.values.shape[1:]),
-            "window_px": self.crop,
-            "step_px": self.step,
-            "mean": {self.classes[k]: float(self.values[k].mean()) for k in self.shown},
-            "share_of_places": {self.classes[k]: share for k, share in self.shares.items()},
-        }
+        size, places = [self.rgb.shape[1], self.rgb.shape[0]], list(self.values.shape[1:])
+        sizes = {"size": size, "places": places, "window_px": self.crop, "step_px": self.step}
+        mean = {self.classes[k]: float(self.values[k].mean()) for k in self.shown}
+        shares = {self.classes[k]: share for k, share in self.shares.items()}
+        return {**to_value(self, "model", "image", "unit"), **sizes, "mean": mean, "share_of_places": shares}
 
 
 def dense_map(
@@ -181,8 +176,7 @@ def finer_scores(
 ) -> Tensor:
     """Scores as :func:`dense_scores`, at ``times`` as many places in each direction, ``shift`` pixels apart.
 
-    The image is moved by parts of a step, ``times * times`` passes in all, and the maps are put together
-    (shift-and-stitch: Long, Shelhamer and Darrell 2015, section 3.2).
+    The image is moved by parts of a step, and the maps are put together (Long, Shelhamer and Darrell 2015, section 3.2).
     """
     maps = {}
     for down in range(times):
@@ -216,27 +210,21 @@ def draw_dense(found: DenseMap) -> Figure:
     height, width = found.rgb.shape[:2]
     count = 1 + len(found.shown)
     columns = 1 if width > 3 * height else min(count, 3)
-    rows = -(-count // columns)
-    cautions = [found.doubt] if found.doubt else []
-    title = f"{found.describe()} of the windows"
-    note = note_of(found.image, found.model, found.classes, cautions, found.named)
+    note = note_of(found.image, found.model, found.classes, [found.doubt] if found.doubt else [], found.named)
     cell = min(12.5 / columns, 6 * width / height)
-    figure, axes = new_panels(rows, columns, cell, title, note, height / width)
+    title = f"{found.describe()} of the windows"
+    figure, axes = new_panels(-(-count // columns), columns, cell, title, note, height / width)
     shown = found.values[list(found.shown)]
     low = 0.0 if found.unit == "probability" else float(shown.min())
     high = max(float(shown.max()), low + 0.01)
     show_image(axes[0], found.rgb, f"{width} x {height} px; the frame is one window")
     _draw_window(axes[0], found)
-    for panel, place in zip(axes[1:], found.shown, strict=False):
-        values = found.values[place]
-        panel.imshow(pale(found.rgb), interpolation="nearest")
+    for panel, place, values in zip(axes[1:], found.shown, shown, strict=False):
+        name, most = short(found.classes[place], 24), as_text(float(values.max()), found.unit)
+        show_image(panel, pale(found.rgb), f"'{name}': up to {most}")
         squares = on_pixels(found, values)
         heat = panel.imshow(squares, HEAT, vmin=low, vmax=high, interpolation="nearest")
         heat.set_alpha(0.25 + 0.6 * (squares.filled(low) - low) / (high - low))
-        set_title(
-            panel,
-            f"'{short(found.classes[place], 24)}': up to {as_text(float(values.max()), found.unit)}",
-        )
     for panel in axes[count:]:
         panel.set_visible(False)
     add_colour_bar(figure, heat, axes, found.unit)

@@ -43,7 +43,6 @@ MORE_FONTS = (
     "Noto Emoji", "Segoe UI Emoji", "Segoe UI Symbol", "Symbola",
 )  # fmt: skip
 
-
 _TITLE: ContextVar[str | None] = ContextVar("title", default=None)
 
 
@@ -71,9 +70,8 @@ def new_figure(
     if title:
         figure.suptitle("\n".join(_lines(title, width, TITLE)), fontsize=TITLE, x=0.01, ha="left")
     if note:
-        figure.supxlabel(
-            "\n".join(_lines(note, width, SMALL)), fontsize=SMALL, color=QUIET, x=0.01, ha="left"
-        )
+        lines = "\n".join(_lines(note, width, SMALL))
+        figure.supxlabel(lines, fontsize=SMALL, color=QUIET, x=0.01, ha="left")
     return figure, axes
 
 
@@ -85,10 +83,9 @@ def new_panels(
     note: str = "",
     aspect: float | Sequence[float] = 1.0,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure for images, ``rows`` x ``columns`` panels of ``cell`` inches (``cell * aspect`` high), without ticks.
+    """A figure for images, ``rows`` x ``columns`` panels of ``cell`` inches (``cell * aspect`` high), and its axes, row by row.
 
-    The aspect may be one for each row. Axes come row by row; the title stands above all of them, at the left, broken into
-    lines that fit, and the note below it in small letters.
+    The aspect may be one for each row. The title stands above all panels, and the note below it in small letters.
     """
     aspects = [aspect] * rows if isinstance(aspect, float) else list(aspect)
     width = columns * cell
@@ -131,9 +128,8 @@ def new_sheet(
 ) -> tuple[Figure, Axes, float]:
     """A figure around one picture of ``width`` x ``height`` pixels that is drawn dot for dot, not resampled.
 
-    Data coordinates of the axes are pixels, y downwards. The title stands above the picture, at the left, broken into lines
-    that fit; below is room for ``foot`` lines of text, such as a legend's, and at the very bottom the note in small letters.
-    Besides figure and axes it gives the size of the text in points (:func:`text_size`).
+    Data coordinates of the axes are pixels, y downwards. Below is room for ``foot`` lines of text, such as a legend's, and
+    for the note. Besides figure and axes it gives the size of the text in points (:func:`text_size`).
     """
     margin = 0.12  # inches
     wide, size = text_size(width)
@@ -306,12 +302,6 @@ def opacity(parts: Array) -> Array:
     return np.clip(1.3 * parts, 0, 0.85)
 
 
-def show_heat(axes: Axes, values: Array, title: str) -> ScalarMappable:
-    """Numbers ``[side, side]`` from 0 on, alone."""
-    set_title(axes, title)
-    return axes.imshow(values, cmap=HEAT, vmin=0, vmax=limit(values), interpolation="nearest")
-
-
 def show_heat_over(axes: Axes, rgb: Bytes, values: Array, title: str, top: float) -> ScalarMappable:
     """Numbers ``[side, side]`` from 0 to ``top``, over the image in grey, which shows through where they are small."""
     show_image(axes, pale(rgb), title)
@@ -327,22 +317,6 @@ def add_colour_bar(figure: Figure, image: ScalarMappable, axes: Axes | list[Axes
     bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)
     return bar
-
-
-def add_change_bar(
-    figure: Figure, image: ScalarMappable, axes: Axes, label: str, middle: float, unit: str
-) -> None:
-    """A colour bar around a value that means "no change", which is named; probabilities end at 0 and 100 %."""
-    bar = add_colour_bar(figure, image, axes, label)
-    low, high = bar.ax.get_ylim()
-    if unit == "probability":
-        low, high = max(low, 0.0), min(high, 1.0)
-        bar.ax.set_ylim(low, high)
-    near = 0.08 * (high - low)
-    ticks = [tick for tick in bar.get_ticks() if low <= tick <= high and abs(tick - middle) > near]
-    words = [f"{100 * tick:.3g} %" if unit == "probability" else f"{tick:.3g}" for tick in ticks]
-    bar.set_ticks([*ticks, middle], labels=[*words, "no\npatch"])
-    bar.ax.yaxis.labelpad = 8
 
 
 def faded(image: ScalarMappable, paper: float = 0.8) -> ScalarMappable:
@@ -422,15 +396,9 @@ def save_figure(
         dpi *= width / figure.get_size_inches()[0]
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    remove_left(
-        path.parent, f"*{path.suffix}"
-    )  # of a command that was killed, whatever its picture was to be called
+    remove_left(path.parent, f"*{path.suffix}")  # of a command that was killed
     same: dict[Any, Any] = {"svg.hashsalt": "cnncodes"}  # the same picture has the same bytes
     with mpl.rc_context(same), replacing(path, overwrite=True, error=CnnCodesError) as partial:
-        figure.savefig(
-            partial,
-            format=kind,
-            dpi=dpi,
-            metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind),
-        )
+        dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        figure.savefig(partial, format=kind, dpi=dpi, metadata=dates.get(kind))
     return path

@@ -1,8 +1,8 @@
 """The smallest step found in the pixels that makes a classifier sure of another answer: adversarial images.
 
-The fast gradient sign method takes one step of the same size in every pixel (Goodfellow, Shlens and Szegedy 2015, section 4);
-its iterated form takes small ones and stays inside the same box (Kurakin, Goodfellow and Bengio 2017, section 2). The
-image stays one of whole grey levels 0..255 throughout, so that it can be written to a file and still fools.
+The fast gradient sign method takes one step of the same size in every pixel (Goodfellow, Shlens and Szegedy 2015), its iterated
+form small ones inside the same box (Kurakin, Goodfellow and Bengio 2017). The image stays one of whole grey levels 0..255, so
+that it can be written to a file and still fools.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 CLOSE = 0.5  # of the answer's probability: a class that has as much is as good as the answer
 SURE = 0.9  # the probability of the new answer that is gone on to
 STEPS = 20  # of the iterated form, at each size of the box
+
+
+Step = tuple[int, "Tensor"]  # the largest change of a pixel, and the image
 
 
 class NotFooledError(CnnCodesError):
@@ -184,20 +187,15 @@ class _Attack:
         with torch.no_grad():
             return self.classifier.values(self.scores(image))[0]
 
-    def search(
-        self, wanted: int, limit: int, tell: Callable[[], None]
-    ) -> tuple[tuple[int, Tensor] | None, tuple[int, Tensor] | None]:
+    def search(self, wanted: int, limit: int, tell: Callable[[], None]) -> tuple[Step | None, Step | None]:
         """What :meth:`smallest` finds by a single step, and the smaller of that and of what it finds by many."""
         single, many = (self.smallest(wanted, steps, limit, tell) for steps in (1, STEPS))
-        return single, min(
-            [found for found in (many, single) if found], key=lambda found: found[0], default=None
-        )
+        return single, min(filter(None, (many, single)), key=lambda found: found[0], default=None)
 
     def step(self, wanted: int, epsilon: int, steps: int) -> Tensor | None:
         """The first image of the way that is taken for the wanted class, or None.
 
-        Each step goes along the sign of the gradient of -log p(wanted), is at least one grey level, and ends on whole
-        levels inside 0..255 and the box of ``epsilon`` around the image.
+        Each step goes along the sign of the gradient of -log p(wanted), and ends on whole levels inside the box of ``epsilon``.
         """
         size = epsilon if steps == 1 else max(1.0, 2.5 * epsilon / steps)
         image = self.start
@@ -216,13 +214,10 @@ class _Attack:
                     return image
         return None
 
-    def smallest(
-        self, wanted: int, steps: int, limit: int, tell: Callable[[], None]
-    ) -> tuple[int, Tensor] | None:
+    def smallest(self, wanted: int, steps: int, limit: int, tell: Callable[[], None]) -> Step | None:
         """The smallest box in which a way of so many steps leads to the wanted class, and the image there, or None.
 
-        Boxes of 1, 2, 4, ... grey levels until one does it, then bisection below that one. A larger box holds every
-        smaller one, but its larger steps may miss what smaller ones find. ``tell`` is called before each trial.
+        Boxes of 1, 2, 4, ... grey levels until one does it, then bisection below that one. ``tell`` is called before each.
         """
 
         def tried(size: int) -> Tensor | None:
@@ -250,8 +245,7 @@ class _Attack:
 def in_whole(found: Fooled, image: Source, preprocessing: Preprocessing) -> Bytes:
     """The resized image with the fooled crop in its place: RGB bytes ``[height, width, 3]``, to be written to a file.
 
-    The crop alone would be resized when it is read again, and its pixels would change. This picture has the size that
-    preprocessing resizes to, so that it is not resized, and its centre crop is the fooled one, pixel by pixel.
+    The crop alone would be resized when it is read again; this picture has the size that preprocessing resizes to.
     """
     whole = whole_of(decode(image, preprocessing), preprocessing)
     if preprocessing.channels == "BGR":

@@ -39,7 +39,7 @@ from cnncodes.pictures.sheets import (
 
 if TYPE_CHECKING:
     from cnncodes.pictures.codes_source import PathLike
-    from cnncodes.pictures.drawing import Array, Bytes, Figure
+    from cnncodes.pictures.drawing import Array, Figure
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -70,8 +70,7 @@ def codes_map(
 ) -> Floats:
     """Places of codes on a map.
 
-    Every row is first scaled to length 1: what counts is which units fire, not how strongly. (On ants and bees,
-    textures and scenes, t-SNE then keeps 3 to 7 more of 100 neighbours, and the classes lie as pure or purer.)
+    Every row is first scaled to length 1: what counts is which units fire, not how strongly.
 
     Parameters
     ----------
@@ -107,10 +106,9 @@ def codes_map(
         return np.zeros((N, 2))
     alone = method == "pca" or min(N, rows.shape[1]) < SMALLEST
     with threadpool_limits(limits=1):
-        progress(
-            "mapping", 0.0, 1, "principal components"
-        )  # by random projections (Halko, Martinsson and Tropp 2011)
+        progress("mapping", 0.0, 1, "principal components")
         count = min(2 if alone else COMPONENTS, *rows.shape)
+        # By random projections (Halko, Martinsson and Tropp 2011).
         model = PCA(count, svd_solver="randomized", random_state=seed, copy=False)
         places = np.asarray(model.fit_transform(rows))
         if not alone:
@@ -153,21 +151,23 @@ def _unit_rows(codes: Array, method: str, perplexity: float) -> npt.NDArray[np.f
 
 
 def _tsne(X: Array, perplexity: float, seed: int) -> Array:
-    """t-SNE (van der Maaten and Hinton 2008) of principal components ``[N, d]``.
-
-    Started at the first two of them, so that far groups keep their order (Kobak and Berens 2019).
-    """
+    """t-SNE (van der Maaten and Hinton 2008) of principal components ``[N, d]``, started at the first two (Kobak and Berens 2019)."""
     from sklearn.manifold import TSNE
 
     start = (1e-4 * X[:, :2] / X[:, 0].std()).astype(np.float32)  # as small as theirs
     return np.asarray(TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(X))
 
 
-def _umap(X: Array, neighbours: float, seed: int) -> Array:
+def _neighbours(perplexity: float) -> int:
+    return max(2, round(perplexity))
+
+
+def _umap(X: Array, perplexity: float, seed: int) -> Array:
     """UMAP (McInnes, Healy and Melville 2018) of rows ``[N, d]``; raises DependencyError."""
     with warnings.catch_warnings():
-        # Of what it could do with TensorFlow, and that a seed costs its threads.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter(
+            "ignore"
+        )  # of what it could do with TensorFlow, and that a seed costs its threads
         try:
             from umap import UMAP
         except ImportError as error:
@@ -175,16 +175,13 @@ def _umap(X: Array, neighbours: float, seed: int) -> Array:
                 "a UMAP map needs umap-learn, which is not installed.",
                 "Run: pip install 'cnncodes[umap]', or use --method tsne.",
             ) from error
-        model = UMAP(n_neighbors=max(2, round(neighbours)), random_state=seed, n_jobs=1, init="pca")
+        model = UMAP(n_neighbors=_neighbours(perplexity), random_state=seed, n_jobs=1, init="pca")
         return np.asarray(model.fit_transform(X))
 
 
 @dataclass(frozen=True)
 class Purity:
-    """Of the ten nearest neighbours of a labelled image, the share that has its class; the mean over images.
-
-    Of copies only the first takes part: that an image is like itself says nothing of the codes.
-    """
+    """Of the ten nearest neighbours of a labelled image, the share that has its class; the mean over images, without copies."""
 
     on_map: float  # by distance on the map
     in_codes: float  # by the cosine of the codes: what the map can show at best, roughly
@@ -215,27 +212,20 @@ class CodesMap:
     @property
     def label(self) -> str:
         """Name of the method with what decides it: ``t-SNE, perplexity 30, seed 0``."""
-        settings = {
+        near = {
             "tsne": f", perplexity {self.perplexity:.3g}",
-            "umap": f", {max(2, round(self.perplexity))} neighbours",
+            "umap": f", {_neighbours(self.perplexity)} neighbours",
         }
-        return LABEL[self.method] + settings.get(self.method, "") + f", seed {self.seed}"
+        return f"{LABEL[self.method]}{near.get(self.method, '')}, seed {self.seed}"
 
     def to_json(self) -> dict[str, Any]:
         """The settings, the purity, and one entry with name, class, split and place for each image."""
         catalog = self.catalog
+        columns = (catalog.names, self.rows.tolist(), catalog.labels, catalog.splits, self.points.tolist())
         images = [
-            {
-                "name": name,
-                "row": int(row),
-                "class": catalog.classes[label] if label >= 0 else None,
-                "split": SPLITS[split],
-                "x": float(x),
-                "y": float(y),
-            }
-            for name, row, label, split, (x, y) in zip(
-                catalog.names, self.rows, catalog.labels, catalog.splits, self.points, strict=True
-            )
+            {"name": name, "row": row, "class": catalog.classes[label] if label >= 0 else None}
+            | {"split": SPLITS[split], "x": x, "y": y}
+            for name, row, label, split, (x, y) in zip(*columns, strict=True)
         ]
         named = ("weights", "layer", "method", "seed", "perplexity", "split", "of", "purity")
         return {**to_value(self, *named), "codes": self.file, "images": images}
@@ -306,10 +296,9 @@ def read_map(
 def purity(
     codes: Array, points: Array, labels: npt.ArrayLike, digests: npt.ArrayLike | None = None
 ) -> Purity | None:
-    """How pure the neighbourhoods are, on a map ``[N, 2]`` and in its codes ``[N, length]``; see :class:`Purity`.
+    """How pure the neighbourhoods are, on a map ``[N, 2]`` and in its codes ``[N, length]``; None for too few images or classes.
 
-    Copies are images of equal codes (that are not all zero), or of equal ``digests`` ``[N]`` of their files, where 0 is
-    unknown. None with fewer than two classes, or with no more labelled images than ten.
+    Copies, of which only the first takes part, have equal codes (not all zero), or equal ``digests`` of their files (0: unknown).
     """
     known = np.flatnonzero((np.asarray(labels) >= 0) & ~_copies(codes, digests))
     own = np.asarray(labels)[known]
@@ -346,10 +335,7 @@ def grid_shape(count: int, aspect: float = 4 / 3) -> tuple[int, int]:
 
 
 def grid_places(points: Array, rows: int, columns: int) -> Integers:
-    """A cell of its own for each point ``[N, 2]``, the sum of squared distances as small as can be: row and column.
-
-    The points are stretched to the grid first. The assignment is solved exactly (Crouse 2016).
-    """
+    """A cell of its own for each point ``[N, 2]``, stretched to the grid, the sum of squared distances least (Crouse 2016)."""
     from scipy.optimize import linear_sum_assignment
 
     cells = np.indices((rows, columns)).reshape(2, -1).T
@@ -404,24 +390,19 @@ def draw_map(found: CodesMap, grid: Grid | None = None, thumbnails: Thumbnails |
     """The images themselves, framed in the colours of their classes, on the grid of :func:`arrange`."""
     grid = grid or arrange(found)
     thumbnails = thumbnails or map_thumbnails(found, grid)
-    sheet = _sheet(found, grid, thumbnails)
-    more = [f"{len(grid.shown):,} of them are drawn."] if len(grid.shown) < len(found) else []
-    more += [f"{len(lost):,} cannot be read any more (crosses)."] if (lost := thumbnails.problems) else []
-    legend = Legend(found.catalog.labels, found.catalog.classes, sheet.shape[1]) if grid.labelled else None
-    figure, axes = class_sheet((sheet.shape[0], sheet.shape[1]), _title(found), _note(found, *more), legend)
-    show_sheet(axes, sheet)
-    return figure
-
-
-def _sheet(found: CodesMap, grid: Grid, thumbnails: Thumbnails) -> Bytes:
-    """The grid itself, uint8 ``[rows * tile, columns * tile, 3]``; cells without an image are white."""
     colours = label_colours(len(found.catalog.classes))[found.catalog.labels[grid.shown]]
     if not grid.labelled:
         colours[:] = 255
-    sheet = np.full((grid.rows * grid.tile, grid.columns * grid.tile, 3), 255, np.uint8)
-    for tile, (row, column) in zip(framed(thumbnails.rgb, colours, grid.frame), grid.cells, strict=True):
-        sheet[row * grid.tile :, column * grid.tile :][: grid.tile, : grid.tile] = tile
-    return sheet
+    tile = grid.tile
+    sheet = np.full((grid.rows * tile, grid.columns * tile, 3), 255, np.uint8)
+    for image, (row, column) in zip(framed(thumbnails.rgb, colours, grid.frame), grid.cells, strict=True):
+        sheet[row * tile :, column * tile :][:tile, :tile] = image
+    more = [f"{len(grid.shown):,} of them are drawn."] if len(grid.shown) < len(found) else []
+    more += [f"{len(lost):,} cannot be read any more (crosses)."] if (lost := thumbnails.problems) else []
+    legend = Legend(found.catalog.labels, found.catalog.classes, sheet.shape[1]) if grid.labelled else None
+    figure, axes = class_sheet(sheet.shape[:2], _title(found), _note(found, *more), legend)
+    show_sheet(axes, sheet)
+    return figure
 
 
 def draw_map_points(found: CodesMap) -> Figure:
@@ -479,34 +460,18 @@ VOTERS, AGREE = 5, 3  # of the nearest images of groups, so many must be of one 
 
 
 def dense_groups(points: Array, smallest: int | None = None) -> Integers:
-    """Groups of points on a map: the dense places of HDBSCAN (Campello, Moulavi and Sander 2013), leaves of its tree.
+    """Groups of points ``[n, 2]`` on a map: the dense places of HDBSCAN (Campello, Moulavi and Sander 2013), leaves of its tree.
 
-    Measured on six sets of images (docs/explore.md): on the two numbers of t-SNE the groups are nearer to the classes, and
-    fewer images are left over, than on 10 or 50 principal components of the codes.
-
-    Parameters
-    ----------
-    points : float array [n, 2]
-        As :func:`codes_map` gives them.
-    smallest : int, optional
-        Points of the smallest group; by default one in thirty, and five at least.
-
-    Returns
-    -------
-    int64 array [n]
-        0 is the largest group; -1 for points in none.
+    ``smallest`` are the points of the smallest group: by default one in thirty, and five at least. Gives int64 ``[n]``: 0 is the
+    largest group, -1 for points in none. On t-SNE's two numbers the groups are nearer to the classes, and fewer images are left
+    over, than on 10 or 50 principal components of the codes (measured on six sets of images: docs/explore.md).
     """
     from sklearn.cluster import HDBSCAN
 
     least = smallest or max(SMALLEST_GROUP, len(points) // ONE_IN)
     if len(points) <= max(least, DENSE):
         return np.full(len(points), -1)
-    model = HDBSCAN(
-        min_cluster_size=least,
-        min_samples=DENSE,
-        cluster_selection_method="leaf",
-        copy=True,
-    )
+    model = HDBSCAN(least, DENSE, cluster_selection_method="leaf", copy=True)
     found = np.asarray(model.fit_predict(points), np.int64)
     sizes = np.bincount(found[found >= 0])
     number = np.empty(len(sizes), np.int64)
@@ -515,19 +480,10 @@ def dense_groups(points: Array, smallest: int | None = None) -> Integers:
 
 
 def join_neighbours(groups: Integers, neighbours: Integers) -> Integers:
-    """Which group images join that are in none: that of three of their five nearest.
+    """Which group images join that are in none: that of three of their five nearest, int64 ``[n]``; -1 where they do not agree.
 
-    Parameters
-    ----------
-    groups : int array [m]
-        Of the images that can be neighbours; -1 for none.
-    neighbours : int array [n, k]
-        Places in ``groups`` of the nearest images of each, the nearest first.
-
-    Returns
-    -------
-    int64 array [n]
-        -1 where they do not agree.
+    ``groups`` ``[m]`` are those of the images that can be neighbours, -1 for none; ``neighbours`` ``[n, k]`` places in it,
+    the nearest first.
     """
     near = groups[neighbours[:, :VOTERS]]
     agreeing = (near[:, :, None] == near[:, None, :]).sum(axis=2) * (near >= 0)  # [n, k]

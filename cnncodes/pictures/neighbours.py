@@ -1,8 +1,4 @@
-"""The nearest images of an image: by their codes, and by their pixels.
-
-Krizhevsky et al. 2012, figure 4: images whose codes are close show the same kind of thing, though their pixels may
-have nothing in common; images whose pixels are close have the same colours in the same places.
-"""
+"""The nearest images of an image: by their codes, and by their pixels (Krizhevsky et al. 2012, figure 4)."""
 
 from __future__ import annotations
 
@@ -145,8 +141,7 @@ def find_neighbours(
     Raises
     ------
     OptionError
-        If an image is neither in the file nor there, or is one of the file and another file as well, or the codes file
-        has no ``k`` others, or none at all.
+        If an image is neither in the file nor there, or both, or the file has no ``k`` others, or none at all.
     WeightsMismatchError
         If the weights did not make the file.
     ImageError, CodesFileError
@@ -214,19 +209,22 @@ def _codes_of(
     weights: Weights | str | None,
     device: str,
 ) -> Array:
-    """Codes of the queries, ``[Q, length]``: from the file, or computed for those that are not in it (row -1)."""
+    """Codes of the queries, ``[Q, length]``: from the file, or computed as the file's own for those not in it (row -1)."""
     new = [path for row, path in zip(rows, paths, strict=True) if row < 0]
-    computed = iter(_compute(file, stage, new, weights, device) if new else ())
-    return np.array(
-        [next(computed) if row < 0 else mean_of_crops(file.read(stage, np.array([row])))[0] for row in rows],
-        np.float32,
-    )
+    computed: list[Array] = []
+    if new:
+        for block in stream(new, _weights_of(file, weights), file.settings, Compute(device)):
+            for row, reason in block.problems.items():
+                problem = f"'{new[row]}' cannot be read: {reason.rstrip('.')}."
+                raise ImageError(problem, f"Replace or remove '{new[row]}'.")
+            computed += list(mean_of_crops(block.codes[stage]))
+    rest = iter(computed)
+    own = (next(rest) if row < 0 else mean_of_crops(file.read(stage, np.array([row])))[0] for row in rows)
+    return np.array(list(own), np.float32)
 
 
-def _compute(
-    file: CodesFile, stage: str, paths: Sequence[str], weights: Weights | str | None, device: str
-) -> Array:
-    """Codes ``[images, length]`` of new images, as the file's own were made."""
+def _weights_of(file: CodesFile, weights: Weights | str | None) -> Weights:
+    """The weights that made the file; raises WeightsMismatchError for others."""
     from cnncodes.weights import Weights, load_weights
 
     settings = file.settings
@@ -239,29 +237,13 @@ def _compute(
             f"({settings.weights_sha256[:12]}).",
             "Name the right weights with --weights.",
         )
-    found = []
-    for block in stream([os.fspath(path) for path in paths], loaded, settings, Compute(device)):
-        for row, reason in block.problems.items():
-            path = paths[row]
-            raise ImageError(
-                f"'{path}' cannot be read: {reason.rstrip('.')}.", f"Replace or remove '{path}'."
-            )
-        found.append(mean_of_crops(block.codes[stage]))
-    return np.concatenate(found)
+    return loaded
 
 
 def _by_pixels(
-    catalog: Catalog,
-    done: Array,
-    rows: Sequence[int],
-    paths: Sequence[str],
-    k: int,
-    progress: Progress,
+    catalog: Catalog, done: Array, rows: Sequence[int], paths: Sequence[str], k: int, progress: Progress
 ) -> tuple[tuple[Array, Array] | None, dict[str, str]]:
-    """Rows and distances, each ``[Q, k]``, by pixels, and name and reason of the images that cannot be read.
-
-    None instead, if a query cannot be read, or too few of the others.
-    """
+    """Rows and distances ``[Q, k]`` by pixels (None if a query or too many others are unreadable), and why images cannot be read."""
     files = [catalog.reader[row] for row in done] + list(paths)
     small = read_thumbnails(files, PIXELS, lambda count: progress("reading images", count, len(files), ""))
     squares = small.rgb.reshape(len(files), -1)

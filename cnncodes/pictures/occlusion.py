@@ -15,7 +15,7 @@ from cnncodes.core.errors import OptionError
 from cnncodes.core.records import to_value
 from cnncodes.pictures.attribution import occlusion
 from cnncodes.pictures.classifier import Question, ask, crop_words, number, to_rgb
-from cnncodes.pictures.drawing import add_change_bar, new_panels, pale, set_title, short, show_image
+from cnncodes.pictures.drawing import add_colour_bar, new_panels, pale, set_title, short, show_image
 from cnncodes.pictures.sheets import draw_classes
 
 if TYPE_CHECKING:
@@ -132,14 +132,6 @@ def places(side: int, patch: int, stride: int) -> list[int]:
     return [stride * place for place in range(-(-(side - patch) // stride) + 1)]
 
 
-def least_reach(value: float, unit: str) -> float:
-    """How far the colours reach at least to both sides of the value without a patch: what changes less stays pale.
-
-    Ten points of a probability, or half of a small one: from 4 % to 2 % is much. Below half a point, all is noise.
-    """
-    return min(0.1, max(value / 2, 0.005)) if unit == "probability" else 0.5
-
-
 def draw_occlusion(found: Occlusion) -> Figure:
     """The image with the patch where it costs most; what the patch costs or gains, and the largest class, by its centre.
 
@@ -174,19 +166,32 @@ def draw_occlusion(found: Occlusion) -> Figure:
 def _draw_change(figure: Figure, axes: Axes, found: Occlusion) -> None:
     """The class's value by the patch's centre: red below the value without a patch, blue above, clear where equal."""
     unit, value = found.question.unit, found.question.value
+    probability = unit == "probability"
     values = _on_pixels(found, found.asked)
-    away, least = float(np.abs(found.asked - value).max()), least_reach(value, unit)
+    # The colours reach at least ten points of a probability to both sides, or half of a small one: what changes less stays pale.
+    least = min(0.1, max(value / 2, 0.005)) if probability else 0.5
+    away = float(np.abs(found.asked - value).max())
     reach = max(away, least)
     ends = [number(float(end), unit) for end in (values.min(), values.max())]
-    span = ("" if unit == "probability" else "score ") + " to ".join(dict.fromkeys(ends))
+    span = ("" if probability else "score ") + " to ".join(dict.fromkeys(ends))
     little = "little changes" if away < least / 2 else f"without a patch {number(value, unit)}"
     show_image(
         axes, pale(found.question.rgb), f"red: covering costs, blue: covering helps\n({span}; {little})"
     )
     heat = axes.imshow(values, cmap="RdBu", vmin=value - reach, vmax=value + reach)
     heat.set_alpha(np.clip(0.12 + 1.2 * np.abs(values.filled(value) - value) / reach, 0, 0.85))
-    label = f"{unit} of '{short(found.question.name, 24)}' with the patch there"
-    add_change_bar(figure, heat, axes, label, value, unit)
+    bar = add_colour_bar(
+        figure, heat, axes, f"{unit} of '{short(found.question.name, 24)}' with the patch there"
+    )
+    low, high = bar.ax.get_ylim()
+    if probability:
+        low, high = max(low, 0.0), min(high, 1.0)
+        bar.ax.set_ylim(low, high)
+    near = 0.08 * (high - low)
+    ticks = [tick for tick in bar.get_ticks() if low <= tick <= high and abs(tick - value) > near]
+    words = [f"{100 * tick:.3g} %" if probability else f"{tick:.3g}" for tick in ticks]
+    bar.set_ticks([*ticks, value], labels=[*words, "no\npatch"])
+    bar.ax.yaxis.labelpad = 8
 
 
 def _on_pixels(found: Occlusion, values: Array) -> np.ma.MaskedArray[Any, Any]:

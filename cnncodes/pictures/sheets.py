@@ -1,4 +1,4 @@
-"""A colour and a mark for each class, the legend that names them, and an image coloured by its class at each place."""
+"""Sheets of small images: tiles and thumbnails, and a colour, a mark and a legend for each class."""
 
 from __future__ import annotations
 
@@ -9,26 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cnncodes.codes.compute import available_cores
-from cnncodes.images.decode import Source
 from cnncodes.images.loader import Loader
-from cnncodes.pictures.drawing import (
-    Array,
-    Bytes,
-    cut_middle,
-    drawable,
-    legend_name,
-    new_sheet,
-    pale,
-    plain,
-    short,
-    text_size,
-)
+from cnncodes.pictures import drawing
+from cnncodes.pictures.drawing import cut_middle, legend_name, plain
 from cnncodes.weights.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    from cnncodes.images.decode import Source
     from cnncodes.pictures.drawing import Array, Axes, Bytes, Figure
 
 NO_CLASS = (150, 150, 150)
@@ -37,20 +26,20 @@ LONGEST_NAME = 28  # characters
 NUMBERED = 4  # classes that a note explains
 PLACED = 7  # classes with a colour of their own in an image; the rest share one
 STRENGTH = 0.6  # of the colours over the image
-#: Of Okabe and Ito (2008) like the house's colours, but in an order in which the first are as different as can be: two
-#: blues, or two yellows, come only where there are more classes than that.
+#: Of Okabe and Ito (2008), in an order in which the first are as different as can be.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9", "#F0E442")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
+BATCH = 64
+GREY, CROSS = 205, 140  # of the tile of an image that cannot be read
 
 
 def class_colours(count: int) -> Bytes:
-    """Colours of ``count`` classes, uint8 ``[count, 3]``: chosen ones for up to eight, else evenly spaced hues.
-
-    Neighbouring hues differ in lightness, too.
-    """
+    """Colours of ``count`` classes, uint8 ``[count, 3]``: chosen ones for up to eight, else evenly spaced hues."""
     if count <= len(COLOURS):
-        chosen = [tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5)) for colour in COLOURS]
-        return np.array(chosen[:count], np.uint8).reshape(count, 3)
+        return np.frombuffer(bytes.fromhex("".join(COLOURS[:count]).replace("#", "")), np.uint8).reshape(
+            -1, 3
+        )
+    # Neighbouring hues differ in lightness, too.
     hues = [colorsys.hls_to_rgb(k / count, (0.38, 0.72, 0.55)[k % 3], 0.65) for k in range(count)]
     return np.asarray(np.round(255 * np.array(hues)), np.uint8)
 
@@ -66,13 +55,9 @@ def label_colours(classes: int) -> Bytes:
 
 
 def class_names(classes: Sequence[str]) -> list[str]:
-    """Names of classes as pictures write them: ``class 2`` (counted from 0) where no font at hand has the characters.
-
-    The escapes of such a name would say nothing to anybody, and be six times as long; :func:`unwritten` says once
-    which class is meant.
-    """
+    """Names of classes as pictures write them: ``class 2`` (from 0) where no font has the characters; see :func:`unwritten`."""
     names = map(plain, classes)
-    return [name if drawable(name) == name else f"class {place}" for place, name in enumerate(names)]
+    return [name if drawing.drawable(name) == name else f"class {place}" for place, name in enumerate(names)]
 
 
 def unwritten(classes: Sequence[str]) -> str:
@@ -93,23 +78,20 @@ class Legend:
     with their images if ``counted``. ``lines`` is the height in lines of text.
     """
 
-    def __init__(
-        self, labels: npt.NDArray[np.int32], classes: Sequence[str], width: int, counted: bool = True
-    ) -> None:
+    def __init__(self, labels: Array, classes: Sequence[str], width: int, counted: bool = True) -> None:
         self.classes = len(classes)
         counts = np.bincount(labels + 1, minlength=len(classes) + 1)
         largest = [label for label in np.argsort(-counts[1:], kind="stable") if counts[label + 1]][:NAMED]
         self.labels = sorted(int(label) for label in largest) + ([-1] if counts[0] else [])
-        written = class_names(classes)
-        names = [cut_middle(written[k] if k >= 0 else "no class", LONGEST_NAME) for k in self.labels]
+        written = [*class_names(classes), "no class"]
         self.names = [
-            f"{name} ({counts[label + 1]:,})" if counted else name
-            for name, label in zip(names, self.labels, strict=True)
+            cut_middle(written[label], LONGEST_NAME) + (f" ({counts[label + 1]:,})" if counted else "")
+            for label in self.labels
         ]
         self.more = int((counts[1:] > 0).sum()) - len(largest)
         if self.more:
             self.names.append(f"and {self.more:,} more classes")
-        inches, size = text_size(width)
+        inches, size = drawing.text_size(width)
         room = size * (0.5 * max(map(len, self.names)) + 2.6)  # points that a column needs
         self.columns = max(1, min(len(self.names), int(inches * 72 / room)))
         self.lines = 1.12 * math.ceil(len(self.names) / self.columns) + 0.3
@@ -117,11 +99,13 @@ class Legend:
     def draw(self, axes: Axes, size: float, marks: bool) -> None:
         """Draw it below, with the marks of a scatter plot, or squares."""
         colours = label_colours(self.classes) / 255
-        handles = []
-        for label in self.labels:
-            mark = class_mark(label, self.classes) if marks else "s"
-            area = (3.2 if marks else 6) * size
-            handles.append(axes.scatter([], [], area, [colours[label]], marker=mark))
+        area = (3.2 if marks else 6) * size
+        handles = [
+            axes.scatter(
+                [], [], area, [colours[label]], marker=class_mark(label, self.classes) if marks else "s"
+            )
+            for label in self.labels
+        ]
         if self.more:
             handles.append(axes.scatter([], [], 0))
         axes.figure.legend(
@@ -135,7 +119,7 @@ def class_sheet(
     size: tuple[int, int], title: str, note: str, legend: Legend | None, marks: bool = False
 ) -> tuple[Figure, Axes]:
     """A :func:`~cnncodes.pictures.drawing.new_sheet` of ``size`` (height and width) with a legend, if there is one."""
-    figure, axes, text = new_sheet(size[1], size[0], title, legend.lines if legend else 0.0, note)
+    figure, axes, text = drawing.new_sheet(size[1], size[0], title, legend.lines if legend else 0.0, note)
     if legend:
         legend.draw(axes, text, marks)
     return figure, axes
@@ -158,12 +142,12 @@ def draw_classes(
     place = np.full(len(names), len(named))
     place[named] = np.arange(len(named))
     colours = label_colours(len(named))
-    shown = pale(rgb).astype(float)
+    shown = drawing.pale(rgb).astype(float)
     inside = ~np.ma.getmaskarray(on_pixels)
     over = colours[place[on_pixels.data[inside].astype(int)]]
     shown[inside] = (1 - STRENGTH) * shown[inside] + STRENGTH * over
     axes.imshow(shown.round().astype(np.uint8), interpolation="nearest")
-    entries = [(short(names[k], 24), float((best == k).mean())) for k in named]
+    entries = [(drawing.short(names[k], 24), float((best == k).mean())) for k in named]
     if others := len(found) - len(named):
         rest = 1 - sum(part for _, part in entries)
         entries.append((f"{others} other class{'es' if others > 1 else ''}", rest))
@@ -171,10 +155,6 @@ def draw_classes(
         label = legend_name(f"{name} {100 * part:.0f} %")
         axes.plot([], [], marker="s", markersize=10, linestyle="", color=colour / 255, label=label)
     figure.legend(loc="outside lower right", ncols=min(len(entries), 4), fontsize=11, frameon=False)
-
-
-BATCH = 64
-GREY, CROSS = 205, 140  # of the tile of an image that cannot be read
 
 
 def tile_corners(count: int, height: int, width: int, columns: int | None = None, gap: int = 1) -> Array:
@@ -185,10 +165,7 @@ def tile_corners(count: int, height: int, width: int, columns: int | None = None
 
 
 def mosaic(tiles: Array, columns: int | None = None, gap: int = 1, fill: float = 255) -> Array:
-    """Tiles ``[n, height, width]`` or ``[n, height, width, 3]`` side by side, at their :func:`tile_corners`.
-
-    Gaps and absent tiles are filled with ``fill``.
-    """
+    """Tiles ``[n, height, width]`` or ``[n, height, width, 3]`` at their :func:`tile_corners`, ``fill`` between them."""
     height, width = tiles.shape[1:3]
     corners = tile_corners(len(tiles), height, width, columns, gap)
     right, bottom = corners.max(axis=0) + np.array([width, height])
@@ -196,16 +173,6 @@ def mosaic(tiles: Array, columns: int | None = None, gap: int = 1, fill: float =
     for tile, (x, y) in zip(tiles, corners, strict=True):
         out[y : y + height, x : x + width] = tile
     return out
-
-
-def around_zero(values: Array) -> Bytes:
-    """Each of n filters as bytes with zero in the middle (128): its largest magnitude becomes 1 or 255.
-
-    So grey means "no weight" in pictures of filters (Krizhevsky et al. 2012, figure 3).
-    """
-    largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
-    scaled = 128 + 127 * values / np.where(largest > 0, largest, 1)
-    return np.asarray(np.round(scaled), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,8 +212,7 @@ def crossed(side: int) -> Bytes:
 
 def framed(rgb: Bytes, colours: Bytes, width: int = 3) -> Bytes:
     """Squares ``[n, side, side, 3]`` with frames of ``width`` pixels around them, in colours ``[n, 3]``."""
-    n, side = rgb.shape[:2]
-    out = np.empty((n, side + 2 * width, side + 2 * width, 3), np.uint8)
-    out[:] = colours[:, None, None]
-    out[:, width : width + side, width : width + side] = rgb
+    side = rgb.shape[1] + 2 * width
+    out = np.broadcast_to(colours[:, None, None], (len(rgb), side, side, 3)).astype(np.uint8)
+    out[:, width:-width, width:-width] = rgb
     return out

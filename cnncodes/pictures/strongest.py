@@ -1,7 +1,6 @@
-"""The images that excite a unit most: one pass over the data, the best of each unit kept.
+"""The images that excite a unit most, cut to its receptive field (Zeiler and Fergus 2014, figure 2).
 
-What a unit looks for is seen from what excites it: the images, cut to its receptive field (Zeiler and Fergus 2014,
-figure 2; Girshick et al. 2014, figure 4).
+One pass over the data, in which the best of each unit are kept.
 """
 
 from __future__ import annotations
@@ -103,53 +102,42 @@ class Strongest:
         row, column = self.places[unit, rank]
         return *self.field.spans[row], *self.field.spans[column]
 
-    def class_name(self, row: int) -> str | None:
-        """Class of an image of the catalog, if it has one."""
-        label = self.catalog.labels[row]
-        return self.catalog.classes[label] if label >= 0 else None
-
     def to_json(self) -> dict[str, Any]:
         """Settings, and for each unit its images with value, place and field."""
+        units = []
+        for place, unit in enumerate(self.units):
+            named = {"class": self.names[place]} if self.names else {}
+            images = [self._image(place, rank, row) for rank, row in enumerate(self.rows[place]) if row >= 0]
+            units.append({"unit": unit, **named, "firing": self.firing[place], "strongest": images})
         size = self.field.size if self.field else self.side
-        units = [self._unit(place, unit) for place, unit in enumerate(self.units)]
-        found: dict[str, Any] = to_value(self, "weights", "stage", "images")
-        return found | {
-            "crop": self.side,
-            "receptive_field": size,
-            "units": units,
-            "unreadable": self.problems,
-        }
+        own = {"weights": self.weights, "stage": self.stage, "images": self.images}
+        crops = {"crop": self.side, "receptive_field": size}
+        found: dict[str, Any] = to_value({**own, **crops, "units": units, "unreadable": self.problems})
+        return found
 
-    def _unit(self, place: int, unit: int) -> dict[str, Any]:
-        found = [
-            {
-                "image": self.catalog.names[row],
-                "class": self.class_name(row),
-                "value": float(self.values[place, rank]),
-                "place": self.places[place, rank].tolist() if self.field else None,
-                "field": dict(zip(("top", "bottom", "left", "right"), self.box(place, rank), strict=True)),
-            }
-            for rank, row in enumerate(self.rows[place].tolist())
-            if row >= 0
-        ]
-        named = {"class": self.names[place]} if self.names else {}
-        return {"unit": unit, **named, "firing": float(self.firing[place]), "strongest": found}
+    def _image(self, place: int, rank: int, row: int) -> dict[str, Any]:
+        label = self.catalog.labels[row]
+        return {
+            "image": self.catalog.names[row],
+            "class": self.catalog.classes[label] if label >= 0 else None,
+            "value": float(self.values[place, rank]),
+            "place": self.places[place, rank] if self.field else None,
+            "field": dict(zip(("top", "bottom", "left", "right"), self.box(place, rank), strict=True)),
+        }
 
 
 class Best:
     """The k strongest images of each of C units, kept while blocks of images come in the order of their rows.
 
-    ``values`` (float32), ``rows`` and ``places`` (int64) are ``[C, k]``, the strongest first; -inf and row -1 where there
-    are fewer than k. Where ``positive``, an image that gives a unit 0 does not excite it. ``firing`` ``[C]`` counts the
-    images that give more than 0, ``count`` all.
+    Where ``positive``, an image that gives a unit 0 does not excite it.
     """
 
     def __init__(self, units: int, k: int, positive: bool) -> None:
-        self.values = np.full((units, k), -np.inf, np.float32)
-        self.rows = np.full((units, k), -1, np.int64)
+        self.values = np.full((units, k), -np.inf, np.float32)  # the strongest first
+        self.rows = np.full((units, k), -1, np.int64)  # -1 where fewer than k excite a unit
         self.places = np.zeros((units, k), np.int64)
-        self.firing = np.zeros(units, np.int64)
-        self.count = 0
+        self.firing = np.zeros(units, np.int64)  # images that give a unit more than 0
+        self.count = 0  # images
         self._positive = positive
         self._sum, self._squares = np.zeros(units), np.zeros(units)
 
@@ -221,7 +209,6 @@ def find_strongest(
     check_split(split, limit)
     if k is not None and not 1 <= k <= MOST_IMAGES:
         raise OptionError(f"{k} images for each unit cannot be shown.", f"Use 1 to {MOST_IMAGES}.")
-    compute = Compute(device, workers, progress=progress)
     asked = (units, k)
     kind, path = kind_of(data)
     if kind == "codes":
@@ -234,17 +221,14 @@ def find_strongest(
             rows = rows_of(file.catalog, None, split, limit)
             return _in_codes(file, layer, asked, rows, root, progress)
     refuse_root(root)
-    if isinstance(weights, Weights):
-        catalog, _ = images_for(data)
-    else:
-        catalog, named = images_for(data, weights)
+    catalog, named = images_for(data, None if isinstance(weights, Weights) else weights)
+    if not isinstance(weights, Weights):
         weights = load_classifier(named, network=network, device=device).weights
     catalog = catalog.subset(rows_of(catalog, None, split, limit))
-    return _in_images(catalog, weights, layer, asked, compute)
+    return _in_images(catalog, weights, layer, asked, Compute(device, workers, progress=progress))
 
 
 def _in_images(catalog: Catalog, weights: Weights, layer: str, asked: Asked, compute: Compute) -> Strongest:
-    """From images, batch by batch as they come out of the network."""
     network = weights.architecture
     settings = settings_of(weights, (network.select_one(layer),), len(catalog))
     if not network.stages:
@@ -259,7 +243,6 @@ def _in_images(catalog: Catalog, weights: Weights, layer: str, asked: Asked, com
 def _in_codes(
     file: CodesFile, layer: str, asked: Asked, rows: Array, root: PathLike | None, progress: Progress
 ) -> Strongest:
-    """The same from a codes file, which is read block by block."""
     stage = file.settings.architecture.select_one(layer)
     file.read(stage, slice(0, 0))  # is it there?
     file.require_complete()
@@ -296,7 +279,12 @@ def _collect(
     best = Best(shape[0], asked[1] or (PAIRS if _is_small(field, side) else IMAGES), positive=rectified)
     for rows, found in blocks:
         codes = found[stage] if found[stage].ndim == 2 else found[stage][:, CENTRE_CROP[settings.crops]]
-        _require_finite(codes, [catalog.names[row] for row in rows])
+        finite = np.isfinite(codes).all(axis=tuple(range(1, codes.ndim)))
+        if not finite.all():  # else a unit has no strongest image
+            raise CodesFileError(
+                f"the code of '{catalog.names[rows[finite.argmin()]]}' holds NaN or infinity.",
+                "Extract it again, or leave that image out; if it stays so, the weights are not sound.",
+            )
         best.add(rows, codes.reshape(len(codes), shape[0], math.prod(shape[1:])))
     refuse_unreadable(catalog, problems if not best.count else {})
     chosen = best.most_varying(units) if isinstance(units, int) else list(dict.fromkeys(units))
@@ -308,16 +296,6 @@ def _collect(
         np.stack(np.divmod(best.places[chosen], shape[2] if spatial else 1), axis=-1),
         best.firing[chosen] / best.count, crops, problems | lost,
     )  # fmt: skip
-
-
-def _require_finite(codes: Array, names: Sequence[str]) -> None:
-    """Raise CodesFileError unless all codes ``[n, ...]`` of these images are finite: else a unit has no strongest one."""
-    finite = np.isfinite(codes).all(axis=tuple(range(1, codes.ndim)))
-    if not finite.all():
-        raise CodesFileError(
-            f"the code of '{names[int(finite.argmin())]}' holds NaN or infinity.",
-            "Extract it again, or leave that image out; if it stays so, the weights are not sound.",
-        )
 
 
 def _is_small(field: ReceptiveField | None, side: int) -> bool:
@@ -366,7 +344,7 @@ def draw_strongest(found: Strongest) -> Figure:
         top = head + place * step_y + line
         _name_unit(found, place, axes, top + tile / 2, text)
         for rank in range(int((found.rows[place] >= 0).sum())):
-            pictures, captions = _tiles(found, place, rank, tile), _captions(found, place, rank, blocks, room)
+            pictures, captions = _tiles(found, place, rank, tile), _captions(found, place, rank, room)
             for left, picture, caption in zip(lefts, pictures, captions, strict=True):
                 x = left + rank * step_x
                 sheet[top : top + tile, x : x + tile] = picture
@@ -380,9 +358,7 @@ def draw_strongest(found: Strongest) -> Figure:
 
 def _name_unit(found: Strongest, place: int, axes: Axes, middle: float, text: float) -> None:
     """Number of a unit, its class if it has one, and on how many of the images it fires."""
-    lines = [f"unit {found.units[place]}"]
-    if found.names:
-        lines.append(cut_middle(found.names[place], 14))
+    lines = [f"unit {found.units[place]}", *([cut_middle(found.names[place], 14)] if found.names else [])]
     share = float(found.firing[place])
     often = "over 99" if 0.995 <= share < 1 else f"{100 * share:.0f}"  # 100 % is said of all images alone
     lines += [f"fires on {often} %"] if found.rectified else []
@@ -392,57 +368,51 @@ def _name_unit(found: Strongest, place: int, axes: Axes, middle: float, text: fl
         axes.text(0, y, words, fontsize=text * size, va="center", fontweight=weight)
 
 
-def _captions(found: Strongest, place: int, rank: int, blocks: int, room: int) -> tuple[str, ...]:
-    """Value and class (else the file's name); in two blocks the value above the patch, the class above the crop.
-
-    Of at most ``room`` characters: of a long name the middle is left out, the value stays.
-    """
+def _captions(found: Strongest, place: int, rank: int, room: int) -> tuple[str, ...]:
+    """Value and class (else the file's name), in ``room`` characters; of a small field one above each of its two tiles."""
     row = int(found.rows[place, rank])
     value = f"{found.values[place, rank]:#.3g}".rstrip(".")  # 5.80, 12.3, 104
     label, name = found.catalog.labels[row], found.catalog.names[row]
     kind = class_names(found.catalog.classes)[label] if label >= 0 else PurePosixPath(name).stem
-    if blocks == 2:
+    if found.is_small:
         return value, cut_middle(kind, room)
     return (f"{value}  {cut_middle(kind, max(6, room - len(value) - 2))}",)
 
 
 def _tiles(found: Strongest, place: int, rank: int, tile: int) -> list[Bytes]:
     """The patch, if it is small, and the crop with the field in it, ``[tile, tile, 3]`` each."""
-    crop = found.crops.get(int(found.rows[place, rank]))
+    crop, field = found.crops.get(int(found.rows[place, rank])), found.field
     if crop is None:
         return [crossed(tile)] * (2 if found.is_small else 1)
-    if found.field is None:
-        return [_resized(crop, tile, tile)]
-    with_field = _with_field(crop, found.box(place, rank), tile)
-    return (
-        [_patch(found, found.field, place, rank, crop, tile), with_field] if found.is_small else [with_field]
-    )
-
-
-def _patch(found: Strongest, field: ReceptiveField, place: int, rank: int, crop: Bytes, tile: int) -> Bytes:
-    """The field as large as the tile, ``[tile, tile, 3]``; blank where it leaves the crop."""
-    patch = np.full((tile, tile, 3), BLANK, np.uint8)
-    top, bottom, left, right = found.box(place, rank)
-    y, x = (field.start + field.jump * int(number) for number in found.places[place, rank])
-    inner = [round(edge * tile / field.size) for edge in (top - y, bottom - y, left - x, right - x)]
-    seen = _resized(crop[top:bottom, left:right], inner[1] - inner[0], inner[3] - inner[2])
-    patch[inner[0] : inner[1], inner[2] : inner[3]] = seen
-    return patch
-
-
-def _with_field(crop: Bytes, box: Box, tile: int) -> Bytes:
-    """A crop ``[tile, tile, 3]`` with the box's edge drawn: darker outside, unless the box is a mere dot."""
     picture = _resized(crop, tile, tile)
-    top, bottom, left, right = (round(edge * tile / len(crop)) for edge in box)
+    if field is None:
+        return [picture]
+    box = found.box(place, rank)
+    tiles = [_with_field(picture, tuple(round(edge * tile / found.side) for edge in box))]
+    if found.is_small:
+        top, bottom, left, right = box
+        y, x = (field.start + field.jump * int(number) for number in found.places[place, rank])
+        inner = [round(edge * tile / field.size) for edge in (top - y, bottom - y, left - x, right - x)]
+        patch = np.full((tile, tile, 3), BLANK, np.uint8)  # what leaves the crop stays blank
+        seen = _resized(crop[top:bottom, left:right], inner[1] - inner[0], inner[3] - inner[2])
+        patch[inner[0] : inner[1], inner[2] : inner[3]] = seen
+        tiles.insert(0, patch)
+    return tiles
+
+
+def _with_field(picture: Bytes, box: tuple[int, ...]) -> Bytes:
+    """A picture with the box's edge drawn: darker outside, unless the box is a mere dot, which gets a frame around it."""
+    tile = len(picture)
+    top, bottom, left, right = box
     width = max(2, tile // 64)
-    if (bottom - top) * (right - left) < (DOT * tile) ** 2:  # around the field, so that this can be seen
+    if (bottom - top) * (right - left) < (DOT * tile) ** 2:
         top, left = max(top - width, 0), max(left - width, 0)
         bottom, right = min(bottom + width, tile), min(right + width, tile)
         _draw_edge(picture, (max(top - 1, 0), bottom + 1, max(left - 1, 0), right + 1), 1, (0, 0, 0))
-        _draw_edge(picture, (top, bottom, left, right), width, FRAME)
-        return picture
-    out = (picture * DIMMED).astype(np.uint8)
-    out[top:bottom, left:right] = picture[top:bottom, left:right]
+        out = picture
+    else:
+        out = (picture * DIMMED).astype(np.uint8)
+        out[top:bottom, left:right] = picture[top:bottom, left:right]
     _draw_edge(out, (top, bottom, left, right), width, FRAME)
     return out
 
@@ -460,27 +430,25 @@ def _resized(picture: Bytes, height: int, width: int) -> Bytes:
     """A picture in another size, bicubic."""
     values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
     values = F.interpolate(values, size=(max(height, 1), max(width, 1)), mode="bicubic", antialias=True)
-    return np.asarray(values[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+    return np.array(values[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0))
 
 
 def _title(found: Strongest) -> str:
     images = f"{found.images:,} image{'' if found.images == 1 else 's'}"
     units = f"unit {found.units[0]}" if len(found.units) == 1 else f"{len(found.units)} units"
-    folder = plain(found.catalog.root.name) or "/"
-    return f"What excites {units} of {found.stage} most, of {images} of {folder}"
+    return (
+        f"What excites {units} of {found.stage} most, of {images} of {plain(found.catalog.root.name) or '/'}"
+    )
 
 
 def _note(found: Strongest) -> str:
-    """What the numbers and the frames are, and which images stand in several rows."""
+    """What the numbers and the frames are, and how many images stand in several rows: such rows look alike."""
     value = "activation" if found.rectified else "value"
     kind = "class" if (found.catalog.labels >= 0).any() else "name"
     size = "the whole crop" if found.field is None else f"{found.field.size} x {found.field.size} pixels"
     frame = ", framed" if found.field and not found.is_small else ""
+    note = f"Weights {plain(found.weights)}. Above: {value} and {kind}. A unit sees {size} of {found.side} x {found.side}{frame}."
     images, counts = np.unique(found.rows[found.rows >= 0], return_counts=True)
-    several = int((counts > 1).sum())  # rows that look alike may well be the same images
-    shared = f"{several:,} of the {len(images):,} images drawn excite several of the units."
-    return " ".join([
-        f"Weights {plain(found.weights)}. Above: {value} and {kind}. A unit sees {size} of {found.side} x {found.side}{frame}.",
-        *([shared] if several else []),
-        unwritten(found.catalog.classes),
-    ]).rstrip()  # fmt: skip
+    if several := int((counts > 1).sum()):
+        note += f" {several:,} of the {len(images):,} images drawn excite several of the units."
+    return f"{note} {unwritten(found.catalog.classes)}".rstrip()

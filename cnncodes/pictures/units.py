@@ -1,4 +1,4 @@
-"""The weights of a convolution as pictures: what its units look for."""
+"""What the units of a layer are and do: the filters of a convolution, and what a layer gives on one image."""
 
 from __future__ import annotations
 
@@ -15,29 +15,23 @@ import torch
 from cnncodes.core.errors import OptionError, StageError
 from cnncodes.core.records import to_value
 from cnncodes.networks import Convolution
+from cnncodes.pictures import drawing
 from cnncodes.pictures.attribution import as_maps, gradcam_layer
 from cnncodes.pictures.classifier import crop_caution, crop_words, note_of
-from cnncodes.pictures.drawing import (
-    COLOURS,
-    CUT,
-    add_colour_bar,
-    add_ends_bar,
-    cut_middle,
-    limit,
-    new_figure,
-    new_panels,
-    new_sheet,
-    set_title,
-    show_image,
-)
-from cnncodes.pictures.sheets import around_zero, mosaic, tile_corners
+from cnncodes.pictures.drawing import COLOURS, CUT, cut_middle, limit, new_panels, set_title, show_image
+from cnncodes.pictures.sheets import mosaic, tile_corners
 
 if TYPE_CHECKING:
     from cnncodes.pictures.classifier import Classifier, SeenImage
-    from cnncodes.pictures.drawing import Axes, Bytes, Figure
+    from cnncodes.pictures.drawing import Array, Axes, Bytes, Figure
     from cnncodes.weights import Weights
 
+Floats = npt.NDArray[np.float32]
+Count = TypeVar("Count", bound=int | None)
 SHEET, LARGEST = 1560, 160  # dots of filters that read pixels: all side by side, and of one, about
+SHOWN = 36  # maps, unless more are asked for
+BARS = 10  # of a fully connected stage, whose units have no places
+FINEST = 32  # a map is drawn at least so many dots high, so that its label has room above it
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +40,7 @@ class Filters:
 
     weights: str  # name of the weights
     stage: str
-    values: npt.NDArray[Any]  # [units, channels, height, width]; channels as RGB where the stage reads pixels
+    values: Array  # [units, channels, height, width]; channels as RGB where the stage reads pixels
 
 
 def read_filters(weights: Weights, stage: str = "conv1") -> Filters:
@@ -70,9 +64,8 @@ def _of_library(weights: Weights, layer: str) -> Filters:
     kernels = {
         key.removesuffix(".weight"): value for key, value in weights.tensors.items() if value.dim() == 4
     }
-    known = weights.architecture.output_shapes()
     reading = next((path for path, value in kernels.items() if value.shape[1] == 3), "")
-    path = layer if layer in known or not reading else reading
+    path = layer if layer in weights.architecture.output_shapes() or not reading else reading
     if path not in kernels:
         raise StageError(
             f"layer '{layer}' of {weights.network} has no filters.",
@@ -90,7 +83,7 @@ def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figu
     if filters.values.shape[1] != 3:
         return _draw_by_channel(filters, channels)
     count, _, height, width = filters.values.shape
-    drawn = around_zero(filters.values[:units]).transpose(0, 2, 3, 1)
+    drawn = _around_zero(filters.values[:units]).transpose(0, 2, 3, 1)
     gap = 10  # dots
     columns = min(len(drawn), max(8, math.ceil(math.sqrt(1.8 * len(drawn)))))
     large = max(1, round(min(SHEET / columns - gap, LARGEST) / width))  # whole dots for each weight
@@ -98,7 +91,7 @@ def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figu
     what = f"{len(drawn)} of {count}" if len(drawn) < count else f"All {count}"
     title = f"{what} filters of {filters.stage} ({filters.weights}): {height} x {width} px, each scaled alone, grey is 0"
     picture = mosaic(tiles, columns, gap)
-    figure, axes, size = new_sheet(picture.shape[1], picture.shape[0], title)
+    figure, axes, size = drawing.new_sheet(picture.shape[1], picture.shape[0], title)
     axes.imshow(picture, interpolation="nearest")
     corners = tile_corners(len(tiles), tiles.shape[1], tiles.shape[2], columns, gap)
     for unit, (x, y) in enumerate(corners.tolist()):
@@ -106,7 +99,13 @@ def draw_filters(filters: Filters, units: int = 256, channels: int = 12) -> Figu
     return figure
 
 
-def strongest_channels(values: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
+def _around_zero(values: Array) -> Bytes:
+    """Each of n filters as bytes, its largest magnitude as 1 or 255: grey (128) means "no weight"."""
+    largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+    return np.asarray(np.round(128 + 127 * values / np.where(largest > 0, largest, 1)), np.uint8)
+
+
+def strongest_channels(values: Array, channels: int) -> Array:
     """For each unit the channels with the largest weights, int ``[units, channels]``, by their sum of squares."""
     strength = np.square(values).sum(axis=(2, 3))
     return np.argsort(-strength, axis=1, kind="stable")[:, :channels]
@@ -117,7 +116,7 @@ def _draw_by_channel(filters: Filters, most: int) -> Figure:
     count, depth, height, width = filters.values.shape
     values = filters.values[:most]
     chosen = strongest_channels(values, most)
-    scaled = np.take_along_axis(around_zero(values), chosen[:, :, None, None], axis=1)
+    scaled = np.take_along_axis(_around_zero(values), chosen[:, :, None, None], axis=1)
     rows, columns = chosen.shape
     tiles, strip = with_strip(scaled.reshape(rows * columns, height, width).astype(float), 8, 0.3)
     title = (
@@ -126,8 +125,9 @@ def _draw_by_channel(filters: Filters, most: int) -> Figure:
     )
     figure, (axes,) = new_panels(cell=8.0, title=title, aspect=1.06)
     gap = 4
-    picture = mosaic(tiles, columns, gap, np.nan)
-    image = axes.imshow(picture, interpolation="nearest", cmap="gray", vmin=0, vmax=255)
+    image = axes.imshow(
+        mosaic(tiles, columns, gap, np.nan), interpolation="nearest", cmap="gray", vmin=0, vmax=255
+    )
     corners = tile_corners(len(tiles), tiles.shape[1], tiles.shape[2], columns, gap)
     for channel, (x, y) in zip(chosen.ravel().tolist(), corners.tolist(), strict=True):
         axes.text(x, y + 0.85 * strip, f"{channel}", fontsize=8.5, color="0.35")
@@ -135,15 +135,8 @@ def _draw_by_channel(filters: Filters, most: int) -> Figure:
         middle = y + strip + 4 * height
         axes.text(x - 2 * gap, middle, f"unit {unit}", fontsize=11, ha="right", va="center")
     ends = {0.0: "negative", 128.0: "0", 255.0: "positive"}
-    add_ends_bar(figure, image, axes, "weight; each unit (row) is scaled alone", ends)
+    drawing.add_ends_bar(figure, image, axes, "weight; each unit (row) is scaled alone", ends)
     return figure
-
-
-Floats = npt.NDArray[np.float32]
-Count = TypeVar("Count", bound=int | None)
-SHOWN = 36  # maps, unless more are asked for
-BARS = 10  # of a fully connected stage, whose units have no places
-FINEST = 32  # a map is drawn at least so many dots high, so that its label has room above it
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +174,7 @@ class Activations:
         return float((self.largest > 0).mean())
 
     def choose(self, units: int | Sequence[int] | None = None) -> list[int]:
-        """Numbers of units: so many (36 maps or 10 bars), the most active first, or the named ones; as :func:`check_units` raises."""
+        """Numbers of units: so many (36 maps or 10 bars), the most active first, or the named ones; see :func:`check_units`."""
         count = len(self.values)
         if units is None:
             units = SHOWN if self.has_places else BARS
@@ -253,28 +246,21 @@ def draw_activations(
 ) -> Figure:
     """The image as seen, and beside it the units: maps with their numbers, or bars and a sorted profile.
 
-    Parameters
-    ----------
-    found : Activations
-    units : int or sequence of int, optional
-        So many, the most active first, or these; by default 36 maps, or 10 bars. Raises OptionError.
-    each : bool, default False
-        Scale every map alone, so that weak ones can be seen too; else all share one scale, so that they can be compared.
-        Scales end at the 99.5th percentile of what they are for.
+    ``units`` are so many, the most active first, or which; by default 36 maps, or 10 bars. With ``each`` every map is scaled
+    alone, so that weak ones can be seen too; else all share one scale, which ends at the 99.5th percentile. Raises OptionError.
     """
     chosen = found.choose(units)
     ordered = chosen == found.choose(len(chosen))
     few = len(chosen) < len(found.values)
     which = f"the {len(chosen)} most active" if few and ordered else f"{len(chosen)}"
-    return _draw_maps(found, chosen, each, which) if found.has_places else _draw_profile(found, chosen, which)
-
-
-def _note(found: Activations) -> str:
     caution = crop_caution(found.seen)
-    return note_of(found.image, found.weights, cautions=[caution] if caution else [])
+    note = note_of(found.image, found.weights, cautions=[caution] if caution else [])
+    if found.has_places:
+        return _draw_maps(found, chosen, each, which, note)
+    return _draw_profile(found, chosen, which, note)
 
 
-def _draw_maps(found: Activations, chosen: list[int], each: bool, which: str) -> Figure:
+def _draw_maps(found: Activations, chosen: list[int], each: bool, which: str, note: str) -> Figure:
     title = f"{found.stage}: {which} of {len(found.values):,} units; {100 * found.firing:.0f} % {found.fires} somewhere"
     columns = math.ceil(math.sqrt(len(chosen)))
     maps = found.values[chosen].astype(np.float64)
@@ -285,7 +271,7 @@ def _draw_maps(found: Activations, chosen: list[int], each: bool, which: str) ->
         heading = "each map scaled alone; above it its unit: largest value"
     cell = max(6.0, 0.66 * columns)
     tiles, strip = with_strip(maps, math.ceil(FINEST / min(maps.shape[1:])), 0.22)
-    figure, (left, right) = new_panels(1, 2, cell, title, _note(found), 0.9)
+    figure, (left, right) = new_panels(1, 2, cell, title, note, 0.9)
     gap = max(1, tiles.shape[2] // 16)
     picture = mosaic(tiles, columns, gap, np.nan)
     show_image(left, found.rgb, crop_words(found.seen))
@@ -303,14 +289,14 @@ def _draw_maps(found: Activations, chosen: list[int], each: bool, which: str) ->
         text = f"{unit}: {found.largest[unit]:#.3g}" if each else f"{unit}"
         right.text(x - 0.5, y + 0.82 * strip - 0.5, text, fontsize=points * (0.8 if each else 1))
     if not each:
-        label = "activation" if found.rectified else "value"
-        add_colour_bar(figure, image, right, f"{label}; the scale ends at {100 * CUT:g} % of the values")
+        label = (
+            f"{'activation' if found.rectified else 'value'}; the scale ends at {100 * CUT:g} % of the values"
+        )
+        drawing.add_colour_bar(figure, image, right, label)
     return figure
 
 
-def with_strip(
-    maps: npt.NDArray[Any], factor: int, height: float, fill: float = np.nan
-) -> tuple[npt.NDArray[Any], int]:
+def with_strip(maps: Array, factor: int, height: float, fill: float = np.nan) -> tuple[Array, int]:
     """Maps ``[n, height, width, ...]`` enlarged, with an empty strip above for a number, and the strip's height."""
     large = maps.repeat(factor, axis=1).repeat(factor, axis=2)
     strip = max(6, round(height * large.shape[1]))
@@ -318,13 +304,13 @@ def with_strip(
     return np.pad(large, pad, constant_values=fill), strip
 
 
-def _draw_profile(found: Activations, chosen: list[int], which: str) -> Figure:
+def _draw_profile(found: Activations, chosen: list[int], which: str, note: str) -> Figure:
     """Of a fully connected stage: all values in order of size, and bars of the chosen units."""
     values = found.values[:, 0, 0]
     firing = int((values > 0).sum())
     title = f"{found.stage}: {firing:,} of {len(values):,} units {found.fires}, {100 * found.firing:.0f} %"
     height = max(4.9, 0.21 * len(chosen) + 1.2)
-    figure, (left, middle, right) = new_figure(14.0, height, 1, 3, title, _note(found))
+    figure, (left, middle, right) = drawing.new_figure(14.0, height, 1, 3, title, note)
     show_image(left, found.rgb, crop_words(found.seen))
     left.set_axis_off()
     left.set_anchor("N")
