@@ -245,11 +245,7 @@ def attribute(
 
 
 def attribute_all(
-    classifier: Classifier,
-    image: SeenImage,
-    *,
-    class_name: str | int | None = None,
-    layer: str | None = None,
+    classifier: Classifier, image: SeenImage, *, class_name: str | int | None = None, layer: str | None = None
 ) -> tuple[Attribution, ...]:
     """All methods that the network allows, in the order of :data:`METHODS`: without ReLUs saliency and Grad-CAM."""
     record = classifier.network.network

@@ -105,11 +105,14 @@ class Augmented:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels."""
+        said = {"seed": self.settings.seed, "what": self.describe(), "resize": len(self.square)}
+        cut = {
+            "square_of_photo": round(self.photo, 4),
+            "side": self.views.shape[1],
+            "frames": self.frames.round(2),
+        }
         numbers = {"difference_levels": self.away.round(2), "colour_shift_levels": self.shift.round(2)}
-        cut = {"side": self.views.shape[1], "frames": self.frames.round(2), "area": self.area.round(4)}
-        square = {"resize": len(self.square), "square_of_photo": round(self.photo, 4)}
-        said = {"seed": self.settings.seed, "what": self.describe()}
-        found: dict[str, Any] = to_value({**said, **square, **cut, **numbers})
+        found: dict[str, Any] = to_value({**said, **cut, "area": self.area.round(4), **numbers})
         return {**to_value(self, "image", "mirrored"), **found}
 
 
@@ -196,7 +199,18 @@ def draw_augment(found: Augmented, whose: str = "") -> Figure:
     note = f"{found.image}: {found.describe()}"
     if found.settings.mixup:
         note += "; mixup, which needs other images, is not shown"
-    return (_steps if len(found.views) <= IN_STEPS else _sheet)(found, title, note)
+    count = len(found.views)
+    if count <= IN_STEPS:
+        return _steps(found, title, note)
+    columns = math.ceil(math.sqrt(1.6 * count))
+    cell = WIDE / columns
+    figure, axes = new_panels(math.ceil(count / columns), columns, cell, title, note)
+    for place, panel in enumerate(axes[:count]):
+        text = f"{place + 1}{' mirrored' if found.mirrored[place] else ''}"
+        show_image(panel, found.views[place], text, max(4.0, min(TITLE, 5 * cell)))
+    for panel in axes[count:]:
+        panel.set_visible(False)
+    return figure
 
 
 def _steps(found: Augmented, title: str, note: str) -> Figure:
@@ -222,20 +236,6 @@ def _steps(found: Augmented, title: str, note: str) -> Figure:
     for row, name in enumerate(names):
         grid[row, 0].set_ylabel(name, fontsize=TITLE)
     for panel in grid[:, count:].flat:
-        panel.set_visible(False)
-    return figure
-
-
-def _sheet(found: Augmented, title: str, note: str) -> Figure:
-    """All views side by side, as the network gets them."""
-    count = len(found.views)
-    columns = math.ceil(math.sqrt(1.6 * count))
-    cell = WIDE / columns
-    figure, axes = new_panels(math.ceil(count / columns), columns, cell, title, note)
-    for place, panel in enumerate(axes[:count]):
-        text = f"{place + 1}{' mirrored' if found.mirrored[place] else ''}"
-        show_image(panel, found.views[place], text, max(4.0, min(TITLE, 5 * cell)))
-    for panel in axes[count:]:
         panel.set_visible(False)
     return figure
 

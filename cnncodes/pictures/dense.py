@@ -18,15 +18,7 @@ from cnncodes.images.decode import decode
 from cnncodes.images.preprocess import whole_of
 from cnncodes.networks.dense import DenseNetwork, dense_bytes, window_places
 from cnncodes.pictures.classifier import as_text, little_of, note_of, refuse_folder
-from cnncodes.pictures.drawing import (
-    COLOURS,
-    HEAT,
-    add_colour_bar,
-    new_panels,
-    pale,
-    short,
-    show_image,
-)
+from cnncodes.pictures.drawing import COLOURS, HEAT, add_colour_bar, new_panels, pale, short, show_image
 
 if TYPE_CHECKING:
     import os

@@ -51,9 +51,7 @@ class Way:
 
     rate: float  # Adam's first step
     variation: float  # weight of total variation, which smooths noise away
-    #: The spectrum is scaled by ``frequency ** -falling``. Photographs have about 1; with more, a step changes areas
-    #: rather than patterns: what a code without places leaves open is then filled with areas, not with grain.
-    falling: float
+    falling: float  # the spectrum is scaled by frequency ** -falling: 1 as photographs, with more a step changes areas
     colours: tuple[float, float, float]  # lengths of the axes of colour: how easily each changes
     coarse: bool  # whether coarse waves come first, so that plain areas get their colour
     jitter: int  # largest shift in pixels at each step
@@ -75,8 +73,7 @@ class Inversion:
     """An image rebuilt from what one stage gives for it.
 
     All errors are squared distances from the code, in parts of that of a plain grey image's code: 0 is the same code, and 1
-    as far as an image with nothing on it. That makes stages comparable; the paper divides by a typical distance between
-    images, which is 0.9 to 1.3 times this one, from pool1 to fc7 of the starter weights over ants and bees.
+    as far as an image with nothing on it.
     """
 
     stage: str
@@ -126,10 +123,8 @@ class Inversions:
             part.stage: {"error": part.error, "mirrored_error": part.mirrored, "answer": part.answer}
             for part in self.parts
         }
-        return {
-            **to_value(self, "model", "image", "seed", "iterations", "unit", "answer", "seen"),
-            "stages": stages,
-        }
+        named = ("model", "image", "seed", "iterations", "unit", "answer", "seen")
+        return {**to_value(self, *named), "stages": stages}
 
 
 def as_share(share: float) -> str:
@@ -141,9 +136,8 @@ def usual_stages(network: Network) -> tuple[str, ...]:
     """Five layers from the first to the last before the classifier."""
     if {*USUAL} <= {*network.stage_names}:
         return USUAL
-    return tuple(
-        np.array(network.codes_layers)[evenly(np.arange(len(network.codes_layers)), len(USUAL))].tolist()
-    )
+    layers = network.codes_layers
+    return tuple(layers[place] for place in evenly(np.arange(len(layers)), len(USUAL)))
 
 
 def invert(
@@ -158,12 +152,9 @@ def invert(
 
     Minimises ``|f(x) - f(x0)|^2 / |f(x0)|^2 + a mean |x / s|^6 + b mean |grad x|^2``: equations 2 to 4 of the paper, the
     relative error of the code, the alpha-norm with alpha = 6, and total variation with beta = 2. For deep stages x
-    is shifted by a few pixels at random before each step (Mahendran and Vedaldi 2016, section 3.3, jitter).
-
-    The paper descends over pixels with momentum; here it is Adam (Kingma and Ba 2015), with a step that falls along a
-    cosine, over the image's spectrum scaled by a power of the frequency, and over colours of which luminance is the largest
-    (Olah, Mordvintsev and Schubert 2017, Feature Visualization, "Preconditioning"): over pixels the descent finds faint
-    patterns that give the same code and show nothing.
+    is shifted by a few pixels at random before each step (Mahendran and Vedaldi 2016, section 3.3, jitter). Adam descends
+    over the image's spectrum, scaled by a power of the frequency, and over axes of colour (Olah, Mordvintsev and Schubert
+    2017, "Preconditioning"): over pixels the descent finds faint patterns that give the same code and show nothing.
 
     Parameters
     ----------
@@ -260,7 +251,7 @@ def _invert_one(
 
 
 def _answer(classifier: Classifier, pixels: Tensor) -> tuple[str, float] | None:
-    """The class with the largest value, and that value; None for a network without one classifier for all classes."""
+    """The class with the largest value, and that value; None for a network without a classifier."""
     if not classifier.has_classes:
         return None
     values = classifier.answer(pixels)
@@ -273,9 +264,8 @@ def _start(
 ) -> tuple[Tensor, Callable[[Tensor, float], Tensor]]:
     """Noise ``[1, 3, side, side // 2 + 1, 2]``, and the function that makes an image like ``pixels`` of such numbers.
 
-    They are the real and imaginary parts of a spectrum in which each frequency was multiplied by its height, for the
-    amplitudes of photographs fall with frequency; three of them, along the axes of colour. The function takes the share of
-    the descent that is done: on a way from coarse to fine, fine waves join in its first half.
+    They are the real and imaginary parts of a spectrum, in which each frequency is scaled by its height in photographs, for
+    each axis of colour. On a way from coarse to fine, fine waves join in the first half: the function takes the share done.
     """
     side = pixels.shape[2]
     # Made on the CPU, where the random numbers are the same on every machine, and moved once.

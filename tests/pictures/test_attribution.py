@@ -32,11 +32,7 @@ SIDE = 15
 PLAIN = Network(
     "small",
     SIDE,
-    (
-        Convolution("conv1", 5, kernel=5, stride=2, padding=1),
-        Linear("fc6", 12),
-        Linear("fc7", 4, relu=False),
-    ),
+    (Convolution("conv1", 5, kernel=5, stride=2, padding=1), Linear("fc6", 12), Linear("fc7", 4, relu=False)),
 )
 DEEP = Network(
     "small",

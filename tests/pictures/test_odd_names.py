@@ -18,14 +18,7 @@ from cnncodes.core.errors import CnnCodesError
 from cnncodes.evaluation import Comparison, evaluate_scores
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
-from cnncodes.pictures import (
-    dead,
-    dense,
-    drawing,
-    fooling,
-    inversion,
-    units,
-)
+from cnncodes.pictures import dead, dense, drawing, fooling, inversion, units
 from cnncodes.pictures import neighbours as neighbours_room
 from cnncodes.pictures import results as results_room
 from cnncodes.pictures.attribution import attribute, attribute_all, draw_attribution, draw_attributions
