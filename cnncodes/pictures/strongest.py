@@ -430,7 +430,7 @@ def _resized(picture: Bytes, height: int, width: int) -> Bytes:
     """A picture in another size, bicubic."""
     values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
     values = F.interpolate(values, size=(max(height, 1), max(width, 1)), mode="bicubic", antialias=True)
-    return np.array(values[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0))
+    return np.asarray(values[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def _title(found: Strongest) -> str:

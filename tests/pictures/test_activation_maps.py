@@ -79,9 +79,8 @@ def test_one_scale_for_all_or_one_for_each(subject, view):
     assert [text.split(":")[0] for text in shown(alone)[0]] == [str(unit) for unit in found.choose()]
     linear = read_activations(subject, view, "conv1:linear")
     low, high = draw_activations(linear).axes[1].get_images()[0].get_clim()
-    assert low == -high == -np.quantile(np.abs(linear.values).astype(float), 0.995), (
-        "zero in the middle of the colours"
-    )
+    end = np.quantile(np.abs(linear.values).astype(float), 0.995)
+    assert low == -high == -end, "zero in the middle of the colours"
 
 
 def test_a_fully_connected_stage_is_bars_and_a_profile(subject, view):
@@ -141,9 +140,7 @@ def test_the_units_of_the_first_stage_have_their_numbers(monkeypatch):
     assert [text.get_text() for text in axes.texts] == [str(unit) for unit in range(19)]
     places = [text.get_position() for text in axes.texts]
     columns = sum(y == places[0][1] for _, y in places)
-    side = (
-        (picture.shape[1] - 10 * (columns - 1)) // columns // 5
-    )  # dots of a weight; gaps of 10 between filters
+    side = (picture.shape[1] - 10 * (columns - 1)) // columns // 5  # dots of a weight; gaps of 10 between
     for unit, text in enumerate(axes.texts):
         x, y = map(int, text.get_position())
         values = weights.tensors["conv1.weight"][unit].numpy()

@@ -29,32 +29,16 @@ from cnncodes.pictures.units import read_activations
 from cnncodes.weights import load_weights
 
 SIDE = 15
-PLAIN = Network(
-    "small",
-    SIDE,
-    (Convolution("conv1", 5, kernel=5, stride=2, padding=1), Linear("fc6", 12), Linear("fc7", 4, relu=False)),
+CLASSIFIER = (Linear("fc6", 12), Linear("fc7", 4, relu=False))
+PLAIN = Network("small", SIDE, (Convolution("conv1", 5, kernel=5, stride=2, padding=1), *CLASSIFIER))
+STAGES = (
+    Convolution("conv1", 6, kernel=5, stride=2, padding=2),
+    LocalResponseNorm("norm1", n=3, alpha=0.1),
+    MaxPool("pool1", kernel=3, stride=2, ceil=True),
+    Convolution("conv2", 8, kernel=3, padding=1, groups=2),
 )
-DEEP = Network(
-    "small",
-    SIDE,
-    (
-        Convolution("conv1", 6, kernel=5, stride=2, padding=2),
-        LocalResponseNorm("norm1", n=3, alpha=0.1),
-        MaxPool("pool1", kernel=3, stride=2, ceil=True),
-        Convolution("conv2", 8, kernel=3, padding=1, groups=2),
-        Linear("fc6", 12),
-        Linear("fc7", 4, relu=False),
-    ),
-)
+DEEP = Network("small", SIDE, (*STAGES, *CLASSIFIER))
 BGR = {"channels": "BGR", "scale": 1.0, "mean": (104.0, 117.0, 123.0), "std": (1.0, 2.0, 3.0)}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("preprocessing", [{}, BGR], ids=["RGB", "BGR"])
@@ -123,7 +107,7 @@ def test_gradcam_is_the_papers_formula(monkeypatch, layer):
 
 def test_a_map_lies_where_its_units_look(monkeypatch):
     """The centre of every unit's receptive field, found by its gradient, is where the map's value stands."""
-    network = Network("small", 40, (*DEEP.stages[:4], Linear("fc6", 4, relu=False)))
+    network = Network("small", 40, (*STAGES, Linear("fc6", 4, relu=False)))
     subject = subject_of(weights_of(monkeypatch, network))
     pixels = view_for(subject, 40).pixels.requires_grad_()
     maps = subject.network.activations(pixels, ["conv2:linear"])["conv2:linear"]
@@ -133,10 +117,8 @@ def test_a_map_lies_where_its_units_look(monkeypatch):
     touched = np.zeros(40, bool)
     for seed in range(20):  # a pooling unit looks at one of its pixels at a time
         noisy = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed)).requires_grad_()
-        value = subject.network.activations(noisy, ["conv2:linear"])["conv2:linear"][
-            0, :, middle, middle
-        ].sum()
-        (gradient,) = torch.autograd.grad(value, noisy)
+        maps = subject.network.activations(noisy, ["conv2:linear"])["conv2:linear"]
+        (gradient,) = torch.autograd.grad(maps[0, :, middle, middle].sum(), noisy)
         touched |= (gradient[0].abs().sum((0, 1)) > 0).numpy()
     places = np.flatnonzero(touched)
     assert (places[0] + places[-1]) / 2 == centres[middle]
@@ -230,12 +212,8 @@ def test_an_svm_has_scores_and_no_probabilities(monkeypatch):
 
 def test_gradcam_takes_the_last_convolution_that_the_classifier_stands_on(monkeypatch):
     weights = weights_of(monkeypatch, DEEP)
-    for stage, wanted in (
-        ("fc6", "conv2"),
-        ("conv2", "conv2"),
-        ("pool1", "conv1"),
-        ("conv2:linear", "conv1"),
-    ):
+    wanted_of = {"fc6": "conv2", "conv2": "conv2", "pool1": "conv1", "conv2:linear": "conv1"}
+    for stage, wanted in wanted_of.items():
         subject = subject_of(weights, linear_model(weights, stage))
         assert attribute(subject, view_for(subject, SIDE), "gradcam").layer == wanted
     subject = subject_of(weights, linear_model(weights, "pool1"))
@@ -255,7 +233,7 @@ def test_what_cannot_be_asked_is_said(monkeypatch):
         attribute(subject, view, "saliency", class_name=4)
     with pytest.raises(StageError, match=r"(?s)layer 'fc6'.*conv1"):
         attribute(subject, view, "gradcam", layer="fc6")
-    headless = subject_of(weights_of(monkeypatch, Network("small", SIDE, DEEP.stages[:3])))
+    headless = subject_of(weights_of(monkeypatch, Network("small", SIDE, STAGES[:3])))
     with pytest.raises(ModelError, match="ends before a classifier"):
         attribute(headless, view, "saliency")
 

@@ -63,9 +63,8 @@ def test_the_views_are_those_of_a_training(photo, changes, channels):
 
 def test_a_frame_holds_what_its_view_shows(photo):
     found = augment(photo, TrainingSettings(seed=1), RECORD, count=12)
-    for view, frame, mirrored in zip(
-        found.views, found.frames.round().astype(int), found.mirrored, strict=True
-    ):
+    frames = found.frames.round().astype(int)
+    for view, frame, mirrored in zip(found.views, frames, found.mirrored, strict=True):
         left, top, right, bottom = frame
         cut = found.square[top:bottom, left:right]
         np.testing.assert_array_equal(view, cut[:, ::-1] if mirrored else cut)
@@ -96,7 +95,6 @@ class EnoughError(Exception):
 )
 def test_they_are_the_views_that_finetune_learns_from(photo, tmp_path, monkeypatch, changes, record):
     """Of the network's own size and preprocessing: taken out of a training on copies of the image."""
-    torch.set_num_threads(1)
     stages = (
         Convolution("conv1", 4, kernel=5, stride=2),
         MaxPool("pool1", kernel=2),
@@ -110,28 +108,20 @@ def test_they_are_the_views_that_finetune_learns_from(photo, tmp_path, monkeypat
     assert found.views.shape == (12, 48, 48, 3)
     assert len(found.square) == (60 if "fit" not in record else 55), "room for crops, in the ratio 256 : 224"
     for place in range(12):
-        copy = (
-            tmp_path
-            / "data"
-            / ("train" if place < 10 else "val")
-            / ("ant", "bee")[place % 2]
-            / f"{place}.png"
-        )
+        split, name = "train" if place < 10 else "val", ("ant", "bee")[place % 2]
+        copy = tmp_path / "data" / split / name / f"{place}.png"
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(photo.read_bytes())
     learned = {}
 
-    def look(training):
-        inputs = training.inputs
-        inputs.measure()
-        draws = inputs.draws(0)
-        for batch in inputs.to_learn(inputs.batches(draws), draws):
-            learned.update(zip(batch.rows, to_rgb(batch.values, weights.preprocessing), strict=True))
-        raise EnoughError
-
     class Look(Callback):
         def on_train_begin(self, training):
-            look(training)
+            inputs = training.inputs
+            inputs.measure()
+            draws = inputs.draws(0)
+            for batch in inputs.to_learn(inputs.batches(draws), draws):
+                learned.update(zip(batch.rows, to_rgb(batch.values, weights.preprocessing), strict=True))
+            raise EnoughError
 
     with pytest.raises(EnoughError):
         finetune(read_catalog(tmp_path / "data"), weights, tmp_path / "run", recipe.training_settings(),

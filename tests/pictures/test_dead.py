@@ -13,7 +13,7 @@ from pictures.small import subject_of, weights_of
 from PIL import Image
 
 from cnncodes.cli import main
-from cnncodes.codes import plan_extraction, run_extraction
+from cnncodes.codes import extract
 from cnncodes.core.errors import CatalogError, OptionError, StageError
 from cnncodes.images import read_catalog
 from cnncodes.networks import Convolution, Linear, MaxPool, Network
@@ -58,11 +58,7 @@ def by_hand(subject, catalog, stage):
         pixels = see_image(catalog.path(row), subject).pixels
         with torch.no_grad():
             value = subject.network.activations(pixels, [stage])[stage][0]
-        fired = (
-            fired + (value.flatten(1) > 0).any(1).numpy().astype(int)
-            if value.dim() > 1
-            else fired + (value > 0).numpy().astype(int)
-        )
+        fired = fired + (value.reshape(len(value), -1) > 0).any(1).numpy().astype(int)
     return fired
 
 
@@ -84,20 +80,15 @@ def test_only_a_split_or_some_images(subject, photos):
     catalog = read_catalog(photos)
     found = count_firing(photos, subject, split="val", stages="fc2")
     assert found.images == 4
-    np.testing.assert_array_equal(
-        found.counts["fc2"], by_hand(subject, catalog.subset(np.flatnonzero(catalog.splits == 2)), "fc2")
-    )
+    val = catalog.subset(np.flatnonzero(catalog.splits == 2))
+    np.testing.assert_array_equal(found.counts["fc2"], by_hand(subject, val, "fc2"))
     assert count_firing(photos, subject, limit=5).images == 5
 
 
 @pytest.mark.parametrize("crops", ["center", "mirror"])
 def test_a_codes_file_tells_the_same(subject, photos, tmp_path, crops):
     path = tmp_path / "codes.h5"
-    run_extraction(
-        plan_extraction(
-            read_catalog(photos), path, subject.weights, layers="conv1,fc2,fc3", crops=crops, device="cpu"
-        )
-    )
+    extract(read_catalog(photos), path, subject.weights, layers="conv1,fc2,fc3", crops=crops, device="cpu")
     found = count_firing(path)
     assert list(found.counts) == ["conv1", "fc2"] and found.left_out == ("fc3",)
     images = count_firing(photos, subject)
@@ -151,17 +142,13 @@ def test_what_may_be_concluded(subject, photos):
     sparse = dataclasses.replace(found, images=200, counts={"fc2": np.array([0, 3, 2])})
     assert "fc2: not fired is not dead" in sparse.meaning() and "learning rate" not in sparse.meaning()
     bound = sparse.unseen
-    assert (1 - bound) ** 200 == pytest.approx(0.05), (
-        "so rare a unit is missed by 200 images once in 20 times"
-    )
+    assert (1 - bound) ** 200 == pytest.approx(0.05), "200 images miss so rare a unit once in 20 times"
     enough = int(re.search(r"(\d+) images would bring that to 1 %", sparse.meaning())[1])
     assert 0.99**enough <= 0.05 < 0.99 ** (enough - 1)
     assert "would bring" not in dataclasses.replace(sparse, images=5000).meaning()
     both = dataclasses.replace(sparse, counts={"conv1": np.array([0, 3, 2]), **sparse.counts}).meaning()
     assert "conv1: convolution units" in both and "learning rate" in both and "fc2: not fired" in both
-    few = dataclasses.replace(
-        sparse, images=3, counts={"conv1": np.array([0, 3, 2]), **sparse.counts}
-    ).meaning()
+    few = dataclasses.replace(found, images=3, counts={"conv1": np.array([0, 3, 2])}).meaning()
     assert "tell nothing" in few and "dead" not in few
     assert "untrained" in dataclasses.replace(sparse, untrained=True).meaning()
     alive = dataclasses.replace(sparse, counts={"fc2": np.array([1, 3, 2])})

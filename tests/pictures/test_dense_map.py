@@ -29,7 +29,6 @@ def network(padding):
 
 @pytest.fixture(params=["RGB", "BGR"])
 def subject(request, monkeypatch):
-    torch.set_num_threads(1)
     return subject_of(weights_of(monkeypatch, network(1), resize=30, channels=request.param))
 
 

@@ -108,10 +108,8 @@ def test_purity_is_counted_as_by_hand():
     known = np.flatnonzero(labels >= 0)
     shares = []
     for one in known:
-        others = sorted(known[known != one], key=lambda other: ((points[one] - points[other]) ** 2).sum())[
-            :10
-        ]
-        shares.append(np.mean(labels[others] == labels[one]))
+        others = sorted(known[known != one], key=lambda other: ((points[one] - points[other]) ** 2).sum())
+        shares.append(np.mean(labels[others[:10]] == labels[one]))
     assert found is not None and found.on_map == pytest.approx(np.mean(shares))
     assert purity(points, points, np.full(30, -1)) is None, "nothing to say without classes"
 
@@ -162,9 +160,8 @@ def test_the_map_of_a_file_is_of_what_was_read(codes):
     assert found.rows.tolist() == [row for row in range(24) if row not in (4, 9)]
     document = found.to_json()
     assert [image["name"] for image in document["images"]] == [f"image{row}.jpg" for row in found.rows]
-    assert [image["class"] for image in document["images"]] == [
-        ["ant", "bee", "cat"][row % 3] for row in found.rows
-    ]
+    classes = [["ant", "bee", "cat"][row % 3] for row in found.rows]
+    assert [image["class"] for image in document["images"]] == classes
     assert document["images"][0]["x"] == found.points[0, 0]
     assert 0 <= document["purity"]["by_chance"] <= 1
     assert read_map(codes, method="pca", split="train").rows[[0, -1]].tolist() == [0, 19]

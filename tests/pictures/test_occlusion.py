@@ -26,14 +26,7 @@ VALID = (
     Linear("fc6", 12),
     Linear("fc7", 4, relu=False),
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+SMALL = Network("small", 24, VALID)
 
 
 def by_loop(subject, view, patch, stride):
@@ -43,11 +36,10 @@ def by_loop(subject, view, patch, stride):
     while starts[-1] + patch < side:
         starts.append(starts[-1] + stride)
     rows = []
-    for top in starts:
-        for left in starts:
-            covered = view.pixels.clone()
-            covered[:, :, top : top + patch, left : left + patch] = 0
-            rows.append(subject.values(subject.scores(covered))[0].numpy())
+    for top, left in itertools.product(starts, starts):
+        covered = view.pixels.clone()
+        covered[:, :, top : top + patch, left : left + patch] = 0
+        rows.append(subject.values(subject.scores(covered))[0].numpy())
     return np.array(rows).reshape(len(starts), len(starts), -1)
 
 
@@ -87,9 +79,8 @@ def test_an_image_whose_class_hangs_on_one_spot(monkeypatch):
     found = occlude(subject, view, patch=6, stride=3)
     assert found.question.place == 1
     low = np.argwhere(found.asked < 0.5)
-    assert {(int(found.starts[i]), int(found.starts[j])) for i, j in low} == {(9, 3), (12, 3)}, (
-        "all of it covered"
-    )
+    covered = {(int(found.starts[i]), int(found.starts[j])) for i, j in low}
+    assert covered == {(9, 3), (12, 3)}, "all of it covered"
     assert set(found.best[found.asked < 0.5]) == {0} and set(found.best[found.asked > 0.5]) == {1}
     assert found.per_pixel[13, 5] == found.per_pixel.max()
 
@@ -103,15 +94,13 @@ def test_a_patch_that_does_not_slide_is_refused(monkeypatch, patch, stride):
 
 def test_the_legend_names_the_classes_that_occur(monkeypatch):
     """Only few have a colour of their own; a picture with one value everywhere is drawn, too."""
-    weights = weights_of(monkeypatch, Network("small", 24, VALID))
+    weights = weights_of(monkeypatch, SMALL)
     weights.tensors["fc7.weight"][:] = 0
     subject = subject_of(weights)
     found = occlude(subject, view_for(subject, 24), patch=6, stride=3)
     figure = draw_occlusion(found)
-    assert not figure.legends and f"No patch changes the answer '{found.question.predicted}'" in " ".join(
-        figure.get_suptitle().split()
-    )
-
+    title = " ".join(figure.get_suptitle().split())
+    assert not figure.legends and f"No patch changes the answer '{found.question.predicted}'" in title
     values = np.random.default_rng(0).dirichlet(np.ones(40), found.values.shape[:2])
     many = replace(found, values=values, classes=tuple(f"class {k}" for k in range(40)))
     (legend,) = draw_occlusion(many).legends
@@ -121,7 +110,7 @@ def test_the_legend_names_the_classes_that_occur(monkeypatch):
 
 def test_colours_start_at_the_value_without_a_patch_and_do_not_blow_up_little_changes(monkeypatch):
     """Clear where the patch changes nothing; a change of one percent must not look like evidence."""
-    subject = subject_of(weights_of(monkeypatch, Network("small", 24, VALID)))
+    subject = subject_of(weights_of(monkeypatch, SMALL))
     found = occlude(subject, view_for(subject, 24), patch=6, stride=3)
     place, value = found.question.place, 0.6
 
@@ -154,14 +143,13 @@ def test_colours_start_at_the_value_without_a_patch_and_do_not_blow_up_little_ch
 )  # fmt: skip
 def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, unit, said):
     """With four classes chance is 25 %."""
-    subject = subject_of(weights_of(monkeypatch, Network("small", 24, VALID)))
+    subject = subject_of(weights_of(monkeypatch, SMALL))
     question = occlude(subject, view_for(subject, 24), patch=12, stride=12).question
     place = question.predicted_place + 1 if asked else question.predicted_place
     question = replace(question, value=value, place=place, unit=unit)
     assert (said in question.doubt and question.doubt in question.note) if said else question.doubt is None
-    few = replace(
-        question, known=("ants", "bees"), place=question.predicted_place, value=0.6, unit="probability"
-    )
+    predicted = replace(question, place=question.predicted_place, value=0.6, unit="probability")
+    few = replace(predicted, known=("ants", "bees"))
     assert "knows only ants and bees" in few.note
     sure = replace(few, value=0.99)
     assert sure.doubt is None and "knows only ants and bees" in sure.note, "a confident mistake needs it most"
@@ -171,7 +159,7 @@ def test_it_is_said_where_a_picture_explains_a_guess(monkeypatch, value, asked, 
 
 
 def test_a_third_panel_says_how_often_the_answer_changes(monkeypatch):
-    subject = subject_of(weights_of(monkeypatch, Network("small", 24, VALID)))
+    subject = subject_of(weights_of(monkeypatch, SMALL))
     found = occlude(subject, view_for(subject, 24), patch=12, stride=6)
     values = np.zeros_like(found.values)
     values[..., found.question.predicted_place] = 0.5

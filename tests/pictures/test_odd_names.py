@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.legend import Legend
 from matplotlib.text import Text
@@ -45,7 +44,6 @@ STAGES = (
 
 @pytest.fixture
 def subject(monkeypatch):
-    torch.set_num_threads(1)
     weights = replace(weights_of(monkeypatch, Network("odd", SIDE, STAGES)), name=NAME)
     found = subject_of(weights, linear_model(weights, "fc2", classes=CLASSES))
     return replace(found, name=NAME)
@@ -109,9 +107,8 @@ def test_of_many_images(subject, photos, tmp_path):
     found = read_map(codes, method="pca")
     check(draw_map(found), 2, legend=True)
     check(draw_map_points(found), 2, legend=True)
-    check(
-        draw_neighbours(neighbours_room.find_neighbours(codes, [found.catalog.names[0]], k=2)), 3, legend=True
-    )
+    near = neighbours_room.find_neighbours(codes, [found.catalog.names[0]], k=2)
+    check(draw_neighbours(near), 3, legend=True)
     check(draw_strongest(find_strongest([str(codes)], "fc2", 2, k=2)), 2)
     check(dead.draw_dead(dead.count_firing([str(codes)])))
 
@@ -187,9 +184,7 @@ def test_a_character_without_a_font_is_escaped_and_never_a_box(monkeypatch, tmp_
     axes.set_title("\u732b")
     axes.set_yticks([0, 1], ["\u732b", "é"])
     drawing.save_figure(figure, tmp_path / "names.png")
-    assert (
-        figure.get_suptitle().replace("\n", " ") == "\\u732b Mücke \\U0001f41d.jpg"
-        and axes.get_title() == "\\u732b"
-    )
+    assert figure.get_suptitle().replace("\n", " ") == "\\u732b Mücke \\U0001f41d.jpg"
+    assert axes.get_title() == "\\u732b"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["\\u732b", "é"]
     assert not [warning for warning in recwarn if "missing from" in str(warning.message)]

@@ -55,11 +55,9 @@ def test_codes_of_images_are_those_that_a_file_would_hold_and_leave_nothing(plac
         found = read_map(source, method="pca")
         assert len(found) == found.of == 41, "thinned is another thing than unreadable"
         assert found.file == "photos" and found.layer == "fc6" and found.choice == ""
-        same = find_neighbours(place / "codes.h5", ["dog/3.jpg"], k=3, layer="fc6")
-        near = find_neighbours(source, ["dog/3.jpg"], k=3)
-        assert [one.name for one in near.queries[0].by_codes] == [
-            one.name for one in same.queries[0].by_codes
-        ]
+        same = find_neighbours(place / "codes.h5", ["dog/3.jpg"], k=3, layer="fc6").queries[0].by_codes
+        near = find_neighbours(source, ["dog/3.jpg"], k=3).queries[0].by_codes
+        assert [one.name for one in near] == [one.name for one in same]
     assert not list(network.iterdir())
 
 

@@ -15,17 +15,13 @@ from cnncodes.pictures.classifier import ask, see_image
 from cnncodes.pictures.fooling import NotFooledError, draw_fooled, fool, in_whole
 from cnncodes.pictures.inversion import draw_inversions, invert
 
-NETWORK = Network(
-    "small-steps",
-    24,
-    (
-        Convolution("conv1", 12, kernel=5, padding=2),
-        MaxPool("pool1", kernel=2),
-        Convolution("conv2", 12, padding=1),
-        MaxPool("pool2", kernel=2),
-        Linear("fc3", 20),
-        Linear("fc4", 4, relu=False),
-    ),
+STAGES = (
+    Convolution("conv1", 12, kernel=5, padding=2),
+    MaxPool("pool1", kernel=2),
+    Convolution("conv2", 12, padding=1),
+    MaxPool("pool2", kernel=2),
+    Linear("fc3", 20),
+    Linear("fc4", 4, relu=False),
 )
 
 
@@ -33,8 +29,7 @@ NETWORK = Network(
     params=[{"resize": 30}, {"resize": 30, "channels": "BGR"}, {"fit": "pad"}], ids=["RGB", "BGR", "pad"]
 )
 def subject(request, monkeypatch):
-    torch.set_num_threads(1)
-    return subject_of(weights_of(monkeypatch, NETWORK, **request.param))
+    return subject_of(weights_of(monkeypatch, Network("small-steps", 24, STAGES), **request.param))
 
 
 @pytest.fixture
@@ -58,9 +53,8 @@ def test_the_image_that_fools_still_fools_when_it_is_read_again(subject, photo, 
     write_png(tmp_path / "fooled.png", in_whole(found, photo, subject.preprocessing))
     again = see_image(tmp_path / "fooled.png", subject)
     np.testing.assert_array_equal(again.rgb, found.fooled)
-    assert (
-        ask(subject, again).predicted == found.classes[1] != found.classes[0] == ask(subject, view).predicted
-    )
+    assert (ask(subject, view).predicted, ask(subject, again).predicted) == found.classes
+    assert found.classes[0] != found.classes[1]
     assert 1 <= np.abs(found.fooled.astype(int) - view.rgb).max() <= found.epsilon
     axes = draw_fooled(found).axes
     assert len(axes) + len(axes[1].child_axes) == 4, "three images and the legend of the difference"
@@ -125,9 +119,8 @@ def test_errors_count_in_the_distance_of_a_grey_image_and_the_answer_is_the_netw
     view.pixels.copy_((view.pixels + view.pixels.flip(3)) / 2)
     found = invert(subject, view, "pool1", iterations=1)
     with torch.no_grad():
-        code, grey = (
-            subject.network.activations(x, "pool1")["pool1"] for x in (view.pixels, view.pixels * 0)
-        )
+        given = (view.pixels, view.pixels * 0)
+        code, grey = (subject.network.activations(x, "pool1")["pool1"] for x in given)
         rgb = found.parts[0].rgb if subject.preprocessing.channels == "RGB" else found.parts[0].rgb[..., ::-1]
         pixels = torch.from_numpy(normalise(np.ascontiguousarray(rgb[None]), subject.preprocessing))
         rebuilt = subject.network.activations(pixels, "pool1")["pool1"]
@@ -140,13 +133,9 @@ def test_errors_count_in_the_distance_of_a_grey_image_and_the_answer_is_the_netw
     with torch.no_grad():
         values = subject.values(subject.scores(pixels))[0]
     assert value == pytest.approx(float(values.max()), abs=0.01) != pytest.approx(found.answer[1], abs=0.01)
-    assert name == subject.classes[int(values.argmax())], (
-        "what it says of the rebuilt image, not of the photograph"
-    )
-    told = found.to_json()["stages"]["pool1"]
-    assert (
-        told["answer"] == found.parts[0].answer and "100 % is as far as a plain grey image" in found.meaning()
-    )
+    assert name == subject.classes[int(values.argmax())], "of the rebuilt image, not of the photograph"
+    assert found.to_json()["stages"]["pool1"]["answer"] == found.parts[0].answer
+    assert "100 % is as far as a plain grey image" in found.meaning()
 
 
 def test_the_seed_decides(subject, photo):

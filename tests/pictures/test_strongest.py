@@ -22,28 +22,17 @@ from cnncodes.pictures.drawing import save_figure
 from cnncodes.pictures.strongest import Best
 
 SIDE = 40
-TINY = Network(
-    "tiny",
-    SIDE,
-    (
-        Convolution("conv1", 6, kernel=5, stride=2, padding=2),
-        LocalResponseNorm("norm1"),
-        MaxPool("pool1", kernel=3, stride=2, ceil=True),
-        Convolution("conv2", 8, kernel=3, padding=1, groups=2),
-        MaxPool("pool2", kernel=3, stride=2),
-        Linear("fc3", 10),
-        Linear("fc4", 5, relu=False),
-    ),
+STAGES = (
+    Convolution("conv1", 6, kernel=5, stride=2, padding=2),
+    LocalResponseNorm("norm1"),
+    MaxPool("pool1", kernel=3, stride=2, ceil=True),
+    Convolution("conv2", 8, kernel=3, padding=1, groups=2),
+    MaxPool("pool2", kernel=3, stride=2),
+    Linear("fc3", 10),
+    Linear("fc4", 5, relu=False),
 )
+TINY = Network("tiny", SIDE, STAGES)
 UNREADABLE = "ant/03.png"
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -99,9 +88,8 @@ def test_the_strongest_are_those_of_brute_force(weights, folder, stage):
         kept = int((found.rows[place] >= 0).sum())
         assert found.rows[place][:kept].tolist() == [row for _, row, _ in wanted]
         assert found.places[place][:kept].tolist() == [list(where) for _, _, where in wanted]
-        np.testing.assert_allclose(
-            found.values[place][:kept], [value for value, _, _ in wanted], rtol=1e-5, atol=1e-6
-        )
+        values = [value for value, _, _ in wanted]
+        np.testing.assert_allclose(found.values[place][:kept], values, rtol=1e-5, atol=1e-6)
         assert np.isnan(found.values[place][kept:]).all()
 
 
@@ -238,10 +226,8 @@ def test_rows_of_the_same_images_are_told(weights, folder):
     weights.tensors["fc3.weight"][1] = weights.tensors["fc3.weight"][0]
     weights.tensors["fc3.bias"][1] = weights.tensors["fc3.bias"][0]
     for units, told in (([0, 1], True), ([0], False)):
-        words = " ".join(
-            text.get_text()
-            for text in draw_strongest(find_strongest(folder, "fc3", units, weights=weights, k=3)).texts
-        )
+        figure = draw_strongest(find_strongest(folder, "fc3", units, weights=weights, k=3))
+        words = " ".join(text.get_text() for text in figure.texts)
         assert ("3 of the 3 images drawn excite several of the units" in words) == told
 
 
@@ -281,13 +267,8 @@ def test_the_command_says_in_two_sentences_what_cannot_be(weights, folder, tmp_p
         code = main(["show", "strongest", str(tmp_path / "codes.h5"), *words, "-o", str(picture)])
         return code, capsys.readouterr()
 
-    for words in (
-        ["--layer", "conv2", "--units", "8"],
-        ["--layer", "fc3"],
-        ["--layer", "none"],
-        ["--layer", "conv2", "--units", "x"],
-    ):
-        code, said = called(*words)
+    for words in ("conv2 --units 8", "fc3", "none", "conv2 --units x"):
+        code, said = called("--layer", *words.split())
         assert code in (1, 2) and len(said.err.strip().splitlines()) == 2 and not picture.exists()
     code, said = called("--layer", "conv2", "--units", "7,1", "-k", "2", "--json", "--quiet")
     assert code == 3 and UNREADABLE in said.err and picture.exists()
