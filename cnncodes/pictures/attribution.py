@@ -108,6 +108,8 @@ class Hookable(nn.Module):
 
     def result_of(self, stage: str) -> nn.Module:
         """The module that gives what the stage gives, its ReLU included; raises KeyError."""
+        if self.library is not None:
+            return self.library.model.get_submodule(self.library.network.layers()[stage].path)
         modules: dict[str, Any] = dict(self.steps.named_children())
         found: nn.Module = modules.get(f"{stage}_relu") or modules[stage]
         return found
@@ -129,31 +131,21 @@ def gradient(hookable: Hookable, pixels: Tensor, place: int, method: str) -> Ten
 
 
 def gradcam(hookable: Hookable, pixels: Tensor, place: int, stage: str) -> Tensor:
-    """The positive part of a stage's maps, weighed by their mean gradients, ``[height, width]``."""
-    from captum.attr import LayerGradCam
+    """The positive part of a stage's maps, weighed by their mean gradients, ``[height, width]``.
 
-    asked = pixels.detach().clone().requires_grad_()
-    if hookable.library is not None:
-        return _library_gradcam(hookable.library, hookable, asked, place, stage)
-    method = LayerGradCam(hookable, hookable.result_of(stage))
-    found: Tensor = method.attribute(asked, target=place, relu_attributions=True)
-    return found.detach()[0, 0]
-
-
-def _library_gradcam(
-    network: LibraryModule, hookable: Hookable, pixels: Tensor, place: int, layer: str
-) -> Tensor:
-    """:func:`gradcam` of a library's network; not captum's, which takes the first axis for the channels."""
+    Not by captum, which takes the first axis for the channels: tokens have them last.
+    """
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, given: Any, value: Tensor) -> Tensor:
         kept.append(value)
         return value.clone()  # what works on it in place changes the copy
 
-    handle = network.model.get_submodule(network.network.layers()[layer].path).register_forward_hook(keep)
+    handle = hookable.result_of(stage).register_forward_hook(keep)
     try:
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(hookable(pixels)[0, place], kept[-1])
+            score = hookable(pixels.detach().clone().requires_grad_())[0, place]
+            (gradient,) = torch.autograd.grad(score, kept[-1])
     finally:
         handle.remove()
     axis = 1 + channel_axis(tuple(kept[-1].shape[1:]))

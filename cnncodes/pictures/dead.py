@@ -238,8 +238,9 @@ def _count(blocks: Blocks, units: dict[str, int]) -> dict[str, Counts]:
     for _, found in blocks:
         for name, count in units.items():
             codes = found[name]  # [images, (crops,) length]
-            places = (codes > 0).reshape(*codes.shape[:-1], count, codes.shape[-1] // count).any(axis=-1)
-            counts[name] += (places.any(axis=1) if codes.ndim == 3 else places).sum(axis=0)
+            crops = codes.shape[1] if codes.ndim == 3 else 1
+            places = (codes > 0).reshape(len(codes), crops, count, codes.shape[-1] // count)
+            counts[name] += places.any(axis=(1, 3)).sum(axis=0)
     return counts
 
 

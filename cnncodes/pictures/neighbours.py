@@ -161,13 +161,13 @@ def find_neighbours(
         by_codes = nearest(file, wanted, k, metric, layer=stage, leave_out=rows)
         by_pixels, problems = _by_pixels(catalog, done, rows, paths, k, progress)
         digests = file.digests()
-        both = zip(_answers(by_codes, len(rows)), _answers(by_pixels, len(rows)), strict=True)
-        queries = tuple(
-            _query(catalog, digests, row, path, *found)
-            for row, path, found in zip(rows, paths, both, strict=True)
-        )
+        queries = []
+        for place, (row, path) in enumerate(zip(rows, paths, strict=True)):
+            both = ([] if found is None else list(zip(*(part[place].tolist() for part in found), strict=True))
+                    for found in (by_codes, by_pixels))  # fmt: skip
+            queries.append(_query(catalog, digests, row, path, *both))
         return Neighbours(
-            source.name, file.settings.weights, stage, metric, k, len(done), problems, catalog, queries, choice
+            source.name, file.settings.weights, stage, metric, k, len(done), problems, catalog, tuple(queries), choice
         )  # fmt: skip
 
 
@@ -256,13 +256,6 @@ def _by_pixels(
     leave_out = [place_of.get(row, -1) for row in rows]
     places, distances = nearest(squares[readable], squares[len(done) :], k, "l2", leave_out=leave_out)
     return (done[readable[places]], distances / (255 * PIXELS * np.sqrt(3))), lost
-
-
-def _answers(found: tuple[Array, Array] | None, count: int) -> list[list[tuple[int, float]]]:
-    """Row and distance of each neighbour, for each of ``count`` queries."""
-    if found is None:
-        return [[]] * count
-    return [list(zip(*pair, strict=True)) for pair in zip(found[0].tolist(), found[1].tolist(), strict=True)]
 
 
 def _query(catalog: Catalog, digests: Array, row: int, path: str, *both: list[tuple[int, float]]) -> Query:
