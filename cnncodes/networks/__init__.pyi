@@ -1,9 +1,8 @@
 """The public names of this room, and where each lives."""
 
+from cnncodes.networks.arithmetic import ReceptiveField, StageRow, StageTable, receptive_fields, stage_table
 from cnncodes.networks.definitions import NETWORKS, TANH, get_network
-from cnncodes.networks.names import parse_stages, torchvision_spellings
-from cnncodes.networks.network import Network
-from cnncodes.networks.receptive_field import ReceptiveField, receptive_fields
+from cnncodes.networks.network import Network, parse_stages, torchvision_spellings
 from cnncodes.networks.stages import (
     Convolution,
     Linear,
@@ -13,7 +12,6 @@ from cnncodes.networks.stages import (
     Stage,
     channel_axis,
 )
-from cnncodes.networks.table import StageRow, StageTable, stage_table
 from cnncodes.networks.torch_network import TorchNetwork
 
 __all__ = [

@@ -124,12 +124,9 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 
 
 def get_network(name: str, classes: int | None = None) -> Network:
-    """The network of that name (``alexnet-tanh``: with tanh for ReLU; ``torchvision/resnet18``), its last stage widened or narrowed to ``classes`` if given.
+    """The network of that name, its last stage widened or narrowed to ``classes`` if given; raises NetworkError.
 
-    Raises
-    ------
-    NetworkError
-        For a name that does not exist; names the nearest.
+    ``alexnet-tanh`` is alexnet with tanh for ReLU, ``torchvision/resnet18`` a library's.
     """
     if "/" in name:
         from cnncodes.networks.library import library_network

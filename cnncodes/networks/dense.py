@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnncodes.core.errors import InputSizeError
+from cnncodes.networks.arithmetic import receptive_fields
 from cnncodes.networks.network import Network
-from cnncodes.networks.receptive_field import receptive_fields
 from cnncodes.networks.stages import DoesNotFitError, Linear, LocalResponseNorm, Shape
 from cnncodes.networks.torch_network import TorchNetwork
 
@@ -23,17 +23,15 @@ from cnncodes.networks.torch_network import TorchNetwork
 class DenseNetwork:
     """A network whose fully connected stages slide over the grid that enters the first of them.
 
-    The window is as wide as that grid is for the usual input of ``input_size`` pixels: ``grid`` is 6 x 6 places of pool5 for AlexNet at 224
-    pixels, 5 x 5 at 192; 0 without such stages. At each place the result is that of the fully connected stages on this window, exactly. It is
-    not quite that of the crop below the window: at a crop's border convolutions see padding, and here the neighbouring pixels.
-
-    Where the grid is pooled on average to another size before the first fully connected stage, this pooling is linear, so that it is
-    folded into that stage's weights, without any loss. Raises InputSizeError if the crop does not fit the network.
+    The window is as wide as that grid is for the usual input of ``input_size`` pixels: ``grid`` is 6 x 6 places of pool5 for
+    AlexNet at 224 pixels, 5 x 5 at 192; 0 without such stages. At each place the result is that of the fully connected stages on
+    this window, exactly. It is not quite that of the crop below the window: at a crop's border convolutions see padding, and here
+    the neighbouring pixels. Where the grid is pooled on average to another size before the first fully connected stage, this
+    pooling is linear, so that it is folded into that stage's weights, without any loss.
     """
 
     def __init__(self, network: TorchNetwork, input_size: int) -> None:
-        self.network = network
-        self.input_size = input_size
+        self.network, self.input_size = network, input_size
         record = network.network
         self._linear = [stage for stage in record.stages if isinstance(stage, Linear)]
         self._trunk = [stage for stage in record.stages if not isinstance(stage, Linear)]
@@ -54,8 +52,7 @@ class DenseNetwork:
         Returns ``[batch, channels, height, width]`` of a stage with a grid; of a fully connected one ``[batch, features, rows,
         columns]``, a value for each place of the window. Raises InputSizeError if the images are smaller than the usual crop.
         """
-        wanted = self.network.network.select_one(stage)
-        name, _, linear_only = wanted.partition(":")
+        name, _, linear_only = self.network.network.select_one(stage).partition(":")
         if min(pixels.shape[2:]) < self.input_size:
             raise InputSizeError(
                 f"an image of {pixels.shape[3]} x {pixels.shape[2]} px is smaller than the network's crop of "
@@ -112,10 +109,7 @@ def window_places(network: Network, stage: str, crop: int) -> tuple[float, int]:
 
 
 def dense_bytes(network: Network, height: int, width: int, grid: int) -> int:
-    """About the most memory in bytes that one image takes at once, in float32: what a stage reads and gives.
-
-    Raises InputSizeError if the image does not fit the network.
-    """
+    """About the most memory in bytes that one image takes at once, in float32: what a stage reads and gives."""
     largest = 0
     shape: Shape = (3, height, width)
     try:

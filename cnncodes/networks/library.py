@@ -96,10 +96,9 @@ class LibraryNetwork(Network):
             return list(short)
         if part in known:
             return [part]
-        first, dash, last = part.rpartition("-")
-        if dash and last.isdigit():
-            last = re.sub(r"\d+$", "", first) + last
-        if dash and first in short and last in short:
+        first, _, last = part.rpartition("-")
+        last = re.sub(r"\d+$", "", first) + last if last.isdigit() else last
+        if first in short and last in short:
             start, end = short.index(first), short.index(last)
             if start > end:
                 raise StageError(f"the range '{part}' is backwards in {self.name}.", f"Use '{last}-{first}'.")
@@ -145,14 +144,14 @@ class LibraryNetwork(Network):
         except StageError:
             asked = alexnet().select(names)
         body = [name for name in self.codes_layers if name != PENULTIMATE]
-        found = []
-        for name in asked:
+
+        def like(name: str) -> str:
             if name.startswith("fc"):
-                found.append(PENULTIMATE if name != "fc8" else CLASSIFIER)
-            else:
-                place = -(-int(re.sub(r"\D", "", name)) * len(body) // 5) - 1
-                found.append(body[max(place, 0)])
-        return tuple(dict.fromkeys(found))
+                return PENULTIMATE if name != "fc8" else CLASSIFIER
+            place = -(-int(re.sub(r"\D", "", name)) * len(body) // 5) - 1
+            return body[max(place, 0)]
+
+        return tuple(dict.fromkeys(map(like, asked)))
 
     @property
     def rectified_layers(self) -> tuple[str, ...]:
@@ -217,13 +216,12 @@ class LibraryModule(TorchNetwork):
                 if layer.name in self._hooked:
                     continue
                 module = self.model.get_submodule(layer.path)
-                if layer.name == PENULTIMATE:
+                name = layer.name
+                if name == PENULTIMATE:
                     module.register_forward_pre_hook(lambda _, given: self._take(PENULTIMATE, given[0]))
                 else:
-                    module.register_forward_hook(
-                        lambda _, __, value, name=layer.name: self._take(name, value)
-                    )
-                self._hooked.add(layer.name)
+                    module.register_forward_hook(lambda _, __, value, name=name: self._take(name, value))
+                self._hooked.add(name)
 
     def _take(self, name: str, value: Tensor) -> None:
         found = getattr(self._taking, "found", None)
@@ -249,10 +247,7 @@ class _All(Exception):  # noqa: N818 - not an error
 
 
 def library_network(name: str, classes: int | None = None) -> LibraryNetwork:
-    """The network of a library by its name, such as ``torchvision/resnet18``.
-
-    Raises NetworkError if the library has no such network, DependencyError if it is not installed.
-    """
+    """The network of a library by its name, such as ``torchvision/resnet18``; raises NetworkError and DependencyError."""
     found = _known(name)
     return found if classes is None else found.with_classes(classes)
 
@@ -292,10 +287,8 @@ def list_networks(library: str) -> list[str]:
                 "Run: pip install 'cnncodes[timm]'.",
             ) from error
         return list(timm.list_models()) + list(timm.list_models(pretrained=True))
-    raise NetworkError(
-        f"there is no library '{library}' of networks.",
-        f"Use one of {', '.join(LIBRARIES)}: torchvision/resnet18.",
-    )
+    remedy = f"Use one of {', '.join(LIBRARIES)}: torchvision/resnet18."
+    raise NetworkError(f"there is no library '{library}' of networks.", remedy)
 
 
 def _build(name: str, logits: int | None) -> nn.Module:
@@ -338,7 +331,8 @@ def _is_number(key: str, value: Tensor) -> bool:
 _RECTIFY = {"relu", "sigmoid", "hardsigmoid", "softplus", "exp", "abs", "_softmax"}
 _KEEP = {
     "add", "mul", "div", "mean", "sum", "amax", "cat", "stack", "clone", "copy", "alias", "detach", "dropout", "native_dropout",
-    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "slice", "select", "squeeze", "unsqueeze", "roll", "split", "split_with_sizes", "unbind",
+    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "slice", "select", "squeeze", "unsqueeze", "roll",
+    "split", "split_with_sizes", "unbind",
     "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d", "constant_pad_nd",
 }  # fmt: skip
 
@@ -390,8 +384,8 @@ def _dry_run(network: LibraryNetwork, size: int) -> dict[str, Layer]:
             if path:
                 before = module.register_forward_pre_hook(lambda _, given, path=path: enter(path, given))
                 after = module.register_forward_hook(lambda _, __, value, path=path: note(path, value))
-                stack.callback(before.remove)
-                stack.callback(after.remove)
+                stack.enter_context(before)  # removes it
+                stack.enter_context(after)
         try:
             # in inference mode operations reach the signs by other names
             with torch.inference_mode(False), torch.no_grad(), signs:

@@ -1,18 +1,19 @@
-"""A network: ordered stages with shapes, no numbers in it. What it computes with weights is in `torch_network`."""
+"""A network: ordered stages with shapes, and how they are named. No numbers in it: `torch_network` computes with them."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from cnncodes.core.errors import InputSizeError, NetworkError, StageError
-from cnncodes.networks.names import parse_stages
+from cnncodes.core.errors import InputSizeError, NetworkError, StageError, nearest
 from cnncodes.networks.stages import DoesNotFitError, Linear, Shape, Stage
 
 LARGEST_INPUT = 4096  # px; beyond, a single conv1 activation of AlexNet takes over 0.25 GB an image
+LINEAR = ":linear"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Network:
         """Whether values of a stage went through a ReLU: not those of ``:linear``, of the classifier, or after tanh."""
         found = self.stage(stage)
         passed_on = not isinstance(found, Linear)  # pooling and normalisation keep what is not negative
-        return self.activation == "relu" and not stage.endswith(":linear") and (found.relu or passed_on)
+        return self.activation == "relu" and not stage.endswith(LINEAR) and (found.relu or passed_on)
 
     def incoming_shapes(self, input_size: int | None = None) -> tuple[Shape, ...]:
         """Shape that each stage receives for one square RGB image; raises InputSizeError."""
@@ -63,15 +64,16 @@ class Network:
 
     def tensor_shapes(self) -> dict[str, Shape]:
         """Shape of every tensor of the state dict, in order: ``{"features.0.weight": (64, 3, 11, 11), ...}``."""
-        shapes: dict[str, Shape] = {}
-        for stage, incoming in zip(self.stages, self.incoming_shapes(), strict=True):
-            shapes |= {f"{stage.prefix}.{end}": shape for end, shape in stage.tensor_shapes(incoming).items()}
-        return shapes
+        return {
+            f"{stage.prefix}.{end}": shape
+            for stage, incoming in zip(self.stages, self.incoming_shapes(), strict=True)
+            for end, shape in stage.tensor_shapes(incoming).items()
+        }
 
     @property
     def parameters(self) -> int:
         """Number of weights and biases."""
-        return sum(math.prod(shape) for shape in self.tensor_shapes().values())
+        return sum(map(math.prod, self.tensor_shapes().values()))
 
     @property
     def usual_layer(self) -> str:
@@ -116,12 +118,10 @@ class Network:
 
     def with_ranks(self, ranks: Mapping[str, int | None]) -> Network:
         """The same network, its fully connected stages that are named products of two matrices; None: one matrix."""
-        stages = (
-            replace(stage, rank=ranks[stage.name])
-            if isinstance(stage, Linear) and stage.name in ranks
-            else stage
-            for stage in self.stages
-        )
+        stages = list(self.stages)
+        for place, stage in enumerate(stages):
+            if isinstance(stage, Linear) and stage.name in ranks:
+                stages[place] = replace(stage, rank=ranks[stage.name])
         return replace(self, stages=tuple(stages))
 
     @cached_property
@@ -153,28 +153,113 @@ class Network:
             ) from error
 
     def _walk(self, input_size: int) -> tuple[Shape, ...]:
+        """Shape of the pixels and of what each stage gives; raises DoesNotFitError."""
         if not 1 <= input_size <= LARGEST_INPUT:
             raise DoesNotFitError(f"sizes run from 1 to {LARGEST_INPUT} px")
         shapes: list[Shape] = [(3, input_size, input_size)]
         for stage in self.stages:
             incoming = shapes[-1]
-            outgoing = stage.output_shape(incoming)
-            if isinstance(stage, Linear) and stage.pool_to is None and len(incoming) == 3:
-                usual = self._grid_before(stage)
+            shapes.append(stage.output_shape(incoming))
+            fixed = isinstance(stage, Linear) and stage.pool_to is None and len(incoming) == 3
+            if fixed and input_size != self.input_size:
+                usual = self._walk(self.input_size)[len(shapes) - 2]
                 if usual != incoming:
                     raise DoesNotFitError(f"{stage.name} is made for {usual} and gets {incoming}")
-            shapes.append(outgoing)
         return tuple(shapes)
-
-    def _grid_before(self, stage: Stage) -> Shape:
-        """What a fully connected stage without pooling gets at the network's own input size."""
-        shape: Shape = (3, self.input_size, self.input_size)
-        for earlier in self.stages[: self.stages.index(stage)]:
-            shape = earlier.output_shape(shape)
-        return shape
 
 
 def check_classes(classes: int) -> None:
     """Raise NetworkError unless a classifier can have so many classes."""
     if classes < 1:
         raise NetworkError(f"a classifier of {classes} classes is not possible.", "Use 1 or more classes.")
+
+
+def parse_stages(network: Network, stages: str | Iterable[str]) -> tuple[str, ...]:
+    """Canonical stage names, in the order asked, each once.
+
+    Parameters
+    ----------
+    network : Network
+    stages : str or iterable of str
+        Parts separated by commas, each one of:
+
+        - a stage: ``fc7`` (after its ReLU) or ``fc7:linear`` (before it);
+        - a block of numbered stages: ``conv3`` is ``conv3_1, conv3_2, conv3_3`` in VGG;
+        - a kind: ``conv``, ``pool``, ``norm``, ``fc``;
+        - a range, both ends included: ``conv1-3``, ``conv1-conv5``; it takes the stages of the kinds of its
+          two ends, so ``conv4-fc6`` leaves the pooling out;
+        - ``all``, ``none``;
+        - torchvision's spelling of the network: ``features.10`` (a convolution before its ReLU: ``conv5:linear``),
+          ``features.11`` (after: ``conv5``), ``classifier.5`` (``fc7``).
+
+    Returns
+    -------
+    tuple of str
+        Such as ``("fc6", "fc7:linear")``.
+
+    Raises
+    ------
+    StageError
+        For a name that the network does not have; the message has the nearest right one.
+    """
+    texts = [stages] if isinstance(stages, str) else stages
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    return tuple(dict.fromkeys(name for part in parts for name in _expand(network, part)))
+
+
+def torchvision_spellings(network: Network) -> dict[str, str]:
+    """Torchvision's module names and the canonical names of the same values."""
+    spellings: dict[str, str] = {}
+    for stage in network.stages:
+        if not stage.key:
+            continue
+        container, _, place = stage.key.rpartition(".")
+        spellings[stage.key] = stage.name + LINEAR if stage.relu else stage.name
+        if stage.relu:
+            spellings[f"{container}.{int(place) + 1}"] = stage.name
+    return spellings
+
+
+def _expand(network: Network, part: str) -> list[str]:
+    """Canonical names for one part between commas."""
+    if part in ("all", "none"):
+        return list(network.stage_names) if part == "all" else []
+    if part in (spellings := torchvision_spellings(network)):
+        return [spellings[part]]
+    if part.endswith(LINEAR):
+        return [_before_relu(network.stages[p]) for p in _places(network, part.removesuffix(LINEAR), part)]
+    first, dash, last = part.partition("-")
+    if not (dash and last):
+        return [network.stage_names[place] for place in _places(network, part, part)]
+    if last.isdigit():
+        last = re.sub(r"\d.*$", "", first) + last
+    start, end = _places(network, first, part)[0], _places(network, last, part)[-1]
+    if start > end:
+        raise StageError(f"the range '{part}' is backwards in {network.name}.", f"Use '{last}-{first}'.")
+    kinds = {network.stages[start].kind, network.stages[end].kind}
+    return [stage.name for stage in network.stages[start : end + 1] if stage.kind in kinds]
+
+
+def _before_relu(stage: Stage) -> str:
+    if stage.relu:
+        return stage.name + LINEAR
+    if stage.kind == "fc":  # the classifier has no ReLU: both names are the same value
+        return stage.name
+    raise StageError(
+        f"'{stage.name}{LINEAR}' does not exist: {stage.name} has no ReLU.", f"Use '{stage.name}'."
+    )
+
+
+def _places(network: Network, word: str, part: str) -> list[int]:
+    """Places of the stages that a single word of a part names."""
+    for names in (
+        network.stage_names,
+        tuple(name.rpartition("_")[0] or name for name in network.stage_names),  # conv3 of conv3_1, conv3_2
+        tuple(stage.kind for stage in network.stages),
+    ):
+        if places := [place for place, name in enumerate(names) if name == word]:
+            return places
+    raise StageError(
+        f"network '{network.name}' has no stage '{part}'.",
+        nearest(word, network.stage_names) + " Ranges such as conv1-3, kinds such as conv, and all work too.",
+    )

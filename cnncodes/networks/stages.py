@@ -89,7 +89,6 @@ class Convolution(Stage):
 
     @property
     def relu(self) -> bool:
-        """Always: a convolution without its ReLU is ``conv1:linear``."""
         return True
 
     def pads(self, size: int) -> tuple[int, int]:

@@ -53,12 +53,8 @@ class TorchNetwork(nn.Module):
                 size = incoming[0], stage.channels, stage.kernel, stage.stride
                 layer: nn.Module = nn.Conv2d(*size, groups=stage.groups)
             elif isinstance(stage, Linear):
-                columns, rank = stage.weight_shape(incoming)[1], stage.rank
-                layer = (
-                    nn.Linear(columns, stage.features)
-                    if rank is None
-                    else LowRankLinear(columns, stage.features, rank)
-                )
+                sizes = stage.weight_shape(incoming)[1], stage.features
+                layer = nn.Linear(*sizes) if stage.rank is None else LowRankLinear(*sizes, stage.rank)
             else:
                 continue
             container, _, place = stage.prefix.rpartition(".")
@@ -75,8 +71,8 @@ class TorchNetwork(nn.Module):
     def activations(self, pixels: Tensor, stages: str | Iterable[str]) -> dict[str, Tensor]:
         """Activations of all asked stages (:func:`cnncodes.networks.parse_stages`) in one pass, which stops after the deepest of them.
 
-        ``pixels`` are ``[batch, 3, height, width]``, preprocessed. Returns ``[batch, channels, height, width]`` or ``[batch, features]`` for
-        each stage, in the order asked; after the ReLU, or before it for ``fc7:linear``. Raises StageError for a name that the network does not have.
+        ``pixels`` are ``[batch, 3, height, width]``, preprocessed. Returns ``[batch, channels, height, width]`` or ``[batch,
+        features]`` for each stage, in the order asked; after the ReLU, or before it for ``fc7:linear``. Raises StageError.
         """
         wanted = self.network.select(stages)
         left = set(wanted)
