@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "cnncodes"
 #: here and says why in its message; one that needs less lowers it.
 BUDGETS = {
     "core": 910,  # 900
-    "networks": 1600,  # 1,500 and a part of the 500 for networks of libraries
+    "networks": 1510,  # 1,500 and a part of the 500 for networks of libraries
     "weights": 2130,  # 1,700
     "images": 3380,  # 1,600, and of what scale and people may add: shards 600, arrays and URLs 560, corrections 60, padding
     "codes": 3600,  # 2,100; shards, worker processes, Ray and taking codes over are of the 1,500 for scale

@@ -11,7 +11,6 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -91,47 +90,27 @@ def test_grey_one_bit_and_palette(mode: str, kind: str, picture: Picture, encode
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_is_not_inverted(kind: str, picture: Picture, encode: Encode) -> None:
     data = encode(picture().convert("CMYK"), kind, **({"quality": 95} if kind == "JPEG" else {}))
+    assert (b"Adobe" in data) == (kind == "JPEG"), "whose values are inverted"
     assert mean_difference(pixels(decode(data)), pixels(picture())) < 8
-
-
-def test_inverted_cmyk_of_adobe_looks_as_another_decoder_shows_it(picture: Picture, encode: Encode) -> None:
-    cv2 = pytest.importorskip("cv2")
-    data = encode(picture().convert("CMYK"), "JPEG", quality=95)
-    assert b"Adobe" in data
-    reference = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
-    assert mean_difference(pixels(decode(data)), reference) < 8
-    assert mean_difference(255 - pixels(decode(data)), reference) > 60
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_keep_their_range(kind: str, encode: Encode) -> None:
     ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     grey = pixels(decode(encode(Image.fromarray(ramp), kind)))
-    assert np.array_equal(grey[:, :, 0], ramp >> 8)
-    assert np.array_equal(grey[:, :, 0], grey[:, :, 2])
+    assert np.array_equal(grey, np.repeat((ramp >> 8)[:, :, None], 3, axis=2))
     assert np.array_equal(pixels(decode(ramp)), grey)
-
-
-def test_sixteen_bit_colour_equals_sixteen_bit_grey() -> None:
-    ramp = np.arange(0, 65536, 16, dtype=">u2").reshape(64, 64)
     colour = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in ramp)
-    data = png(64, 64, depth=16, kind=2, body=colour)
-    assert np.array_equal(pixels(decode(data))[:, :, 1], ramp >> 8)
+    assert np.array_equal(pixels(decode(png(256, 256, depth=16, kind=2, body=colour))), grey)
 
 
 def png(width: int, height: int, *, depth: int = 8, kind: int = 0, body: bytes = b"") -> bytes:
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
-
     header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(body))
-        + chunk(b"IEND", b"")
-    )
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(body)), (b"IEND", b"")):
+        checksum = struct.pack(">I", zlib.crc32(name + content))
+        data += struct.pack(">I", len(content)) + name + content + checksum
+    return data
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])
@@ -398,19 +377,6 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as error:
         decode(tmp_path / "two\nlines.jpg")
     assert "two\\nlines.jpg" in error.value.remedy
-
-
-def test_no_permission(
-    visible_folder: Path, picture: Picture, without_privileges: Callable[[], AbstractContextManager[None]]
-) -> None:
-    for name, mode in (("open.png", 0o644), ("secret.png", 0)):
-        picture().save(visible_folder / name)
-        (visible_folder / name).chmod(mode)
-    (visible_folder / "folder.png").mkdir(mode=0)
-    with without_privileges():
-        assert decode(visible_folder / "open.png").size == (120, 90)
-        assert problem_of(visible_folder / "secret.png") == "no permission to read it"
-        assert problem_of(visible_folder / "folder.png") == "no permission to read it"
 
 
 @pytest.mark.parametrize(("kind", "options"), LOSSLESS[:2] + LOSSY, ids=str)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from cnncodes.core.errors import CatalogError
-from cnncodes.images import SPLITS, Catalog, join_catalogs, read_catalog
+from cnncodes.images import SPLITS, join_catalogs, read_catalog
 from cnncodes.images.decode import write_png
 
 
@@ -64,18 +62,3 @@ def test_unlabelled_images_stay_so(tmp_path, sets):
 def test_an_image_in_two_sets_is_refused(sets, tmp_path):
     with pytest.raises(CatalogError, match="two of the data sets"):
         join_catalogs([sets[0], read_catalog(tmp_path / "a" / "cat")])
-
-
-def test_an_image_in_two_large_sets_is_found():
-    sets = [
-        Catalog(
-            Path("/made"),
-            (*(f"{kind}{row}.png" for row in range(20_000)), "shared.png"),
-            np.zeros(20_001, np.int32),
-            np.zeros(20_001, np.uint8),
-            ("cat",),
-        )
-        for kind in "ab"
-    ]
-    with pytest.raises(CatalogError, match=r"shared\.png"):
-        join_catalogs(sets)

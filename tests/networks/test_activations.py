@@ -8,7 +8,7 @@ from torchvision.models import alexnet
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnncodes.core.errors import StageError
-from cnncodes.networks import NETWORKS, LocalResponseNorm, TorchNetwork, get_network
+from cnncodes.networks import LocalResponseNorm, get_network
 from cnncodes.networks.torch_network import local_response_norm
 from cnncodes.weights import build_network
 
@@ -123,34 +123,10 @@ def test_half_precision_does_not_overflow_in_the_norm():
     )
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(NETWORKS) - {"vgg16"})
-)  # that one is in test_names, with torchvision
-def test_every_network_runs_with_its_tensors(name):
-    """With real numbers: shapes are those of the record, and values are finite."""
-    network = get_network(name)
-    with torch.device("meta"):
-        module = TorchNetwork(network)
-    values = torch.Generator().manual_seed(0)
-    state = {key: torch.empty(shape) for key, shape in network.tensor_shapes().items()}
-    for tensor in state.values():
-        tensor[:] = torch.randn(tensor.shape[0], *(1,) * (tensor.dim() - 1), generator=values) * 0.01
-    module.load_state_dict(state, assign=True)
+def test_the_network_of_tensorflow_gives_numbers_of_the_shapes_that_it_states(light_weights):
+    network = light_weights.architecture
     size = network.fitting_sizes[0]
     with torch.inference_mode():
-        found = module.activations(torch.randn(1, 3, size, size), "all")
+        found = build_network(light_weights).activations(torch.randn(1, 3, size, size), "all")
     assert {stage: tuple(value.shape[1:]) for stage, value in found.items()} == network.output_shapes(size)
     assert all(value.isfinite().all() for value in found.values())
-    assert list(module.state_dict()) == list(network.tensor_shapes())
-
-
-def test_grouped_convolutions_see_half_the_channels():
-    """The 2012 network's conv2: its first half of filters reads the first 48 channels only."""
-    network = TorchNetwork(get_network("alexnet2012")).eval()
-    pixels = torch.randn(1, 3, 199, 199, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        before = network.activations(pixels, "pool1,conv2:linear")
-        weight, bias = network.conv2.weight, network.conv2.bias
-        first = F.conv2d(before["pool1"][:, :48], weight[:128], bias[:128], padding=2)
-        second = F.conv2d(before["pool1"][:, 48:], weight[128:], bias[128:], padding=2)
-    torch.testing.assert_close(before["conv2:linear"], torch.cat([first, second], 1), rtol=1e-4, atol=1e-5)

@@ -74,10 +74,13 @@ SIZES = {
 def test_shapes_are_those_that_torch_gives_at_every_stage(name, size):
     network = get_network(name)
     with torch.device("meta"), torch.inference_mode():
-        found = TorchNetwork(network)(torch.empty(2, 3, size, size))
-        every = TorchNetwork(network).activations(torch.empty(2, 3, size, size), "all")
+        module = TorchNetwork(network)
+        found = module(torch.empty(2, 3, size, size))
+        every = module.activations(torch.empty(2, 3, size, size), "all")
     assert {stage: tuple(value.shape[1:]) for stage, value in every.items()} == network.output_shapes(size)
     assert tuple(found.shape[1:]) == network.output_shapes(size)[network.stage_names[-1]]
+    tensors = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    assert list(tensors.items()) == list(network.tensor_shapes().items())
 
 
 def test_all_networks_are_among_the_sizes_tried():

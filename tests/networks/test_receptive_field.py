@@ -79,10 +79,3 @@ def test_a_whole_field_is_size_pixels_around_its_centre():
     start, stop = field.spans[6]
     assert stop - start == field.size == 99 and (start + stop - 1) / 2 == field.centres[6]
     assert fields["fc7"].spans == fields["fc6"].spans == ((0, 224),)
-
-
-def test_no_field_leaves_the_image():
-    for name, side in [("alexnet-tf", 230), ("bvlc_alexnet", 227), ("vgg16", 224)]:
-        for field in receptive_fields(get_network(name), side).values():
-            assert all(0 <= start < stop <= side for start, stop in field.spans)
-            assert all(stop - start <= field.size for start, stop in field.spans)

@@ -1,6 +1,5 @@
 """Torchvision is the reference: the same keys, shapes, numbers, addresses and preprocessing."""
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from torchvision.models import AlexNet_Weights, VGG16_Weights, alexnet, vgg16
 from torchvision.transforms import InterpolationMode
 
 from cnncodes.networks import TorchNetwork, get_network
-from cnncodes.weights import build_network, load_weights
+from cnncodes.weights import load_weights
 from cnncodes.weights.published import PUBLISHED, cache_folder, find_published, imagenet_classes
 
 REFERENCES = {"alexnet": AlexNet_Weights.IMAGENET1K_V1, "vgg16": VGG16_Weights.IMAGENET1K_V1}
@@ -25,22 +24,6 @@ def test_keys_shapes_and_order_are_torchvisions(name, reference):
         }
     assert list(ours.items()) == list(theirs.items())
     assert list(get_network(name).tensor_shapes().items()) == list(theirs.items())
-
-
-def test_alexnet_gives_torchvisions_logits_and_state_dicts_go_both_ways():
-    weights = load_weights("random:4")
-    pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    with torch.device("meta"):
-        theirs = alexnet(weights=None)
-    theirs.load_state_dict(weights.tensors, assign=True)
-    theirs.eval()
-    ours = build_network(weights)
-    with torch.inference_mode():
-        expected = theirs(pixels)
-        torch.testing.assert_close(ours(pixels), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
-    back = copy.deepcopy(ours)
-    back.load_state_dict(theirs.state_dict())
-    torch.testing.assert_close(back.state_dict(), ours.state_dict(), rtol=0, atol=0)
 
 
 def test_a_file_that_torch_saved_from_torchvisions_network_loads_with_its_numbers(tmp_path):

@@ -261,14 +261,15 @@ def test_what_is_saved_comes_back_with_all_that_travels(weights, tmp_path):
     assert load_weights(path).fingerprint == weights.fingerprint
 
 
-def test_class_names_travel(tmp_path, weights):
-    shapes = get_network("alexnet", classes=2).tensor_shapes()
+def test_class_names_travel(tmp_path, weights, little):
+    shapes = get_network(little, classes=2).tensor_shapes()
     tensors = {key: torch.full(shape, 0.5) for key, shape in shapes.items()}
-    record = replace(weights, network="alexnet", tensors=tensors, classes=("ants", "Bienen äöü"))
+    record = replace(weights, network=little, tensors=tensors, classes=("ants", "Bienen äöü"))
     save_weights(record, tmp_path / "ab.safetensors")
     loaded = load_weights(tmp_path / "ab.safetensors")
     assert loaded.classes == loaded.class_names() == ("ants", "Bienen äöü")
     assert loaded.architecture.classes == 2
+    assert build_network(loaded)(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
 
 
 def test_the_same_weights_give_the_same_bytes(weights, tmp_path):

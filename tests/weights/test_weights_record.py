@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from cnncodes.core.errors import WeightsMismatchError
-from cnncodes.networks import get_network
 from cnncodes.weights import build_network, load_weights
 
 
@@ -63,16 +62,6 @@ def test_the_network_holds_the_tensors_themselves_and_is_ready_to_compute(weight
         assert parameter.data_ptr() == weights.tensors[key].data_ptr()
         assert not parameter.requires_grad
     assert network(torch.zeros(1, 3, 224, 224)).shape == (1, 256, 6, 6)
-
-
-def test_the_network_has_as_many_classes_as_the_weights():
-    full = load_weights("random:0", network="alexnet-tf")
-    shapes = get_network("alexnet", classes=7).tensor_shapes()
-    weights = replace(
-        full, network="alexnet", tensors={key: torch.zeros(shape) for key, shape in shapes.items()}
-    )
-    assert weights.architecture.classes == 7
-    assert build_network(weights)(torch.zeros(1, 3, 224, 224)).shape == (1, 7)
 
 
 def test_tensors_of_another_network_are_refused(weights):
