@@ -49,14 +49,10 @@ def workload(
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """One thread, a small matrix product, and the tiny network by its name."""
+    """A small matrix product, and the tiny network by its name."""
     monkeypatch.setitem(NETWORKS, "tiny", tiny)
     monkeypatch.setitem(timing.MATRIX_SIDE, "cpu", 64)
     monkeypatch.setattr(timing, "MATRIX_SECONDS", 0.0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

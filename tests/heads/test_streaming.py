@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from made_codes import write_codes
 
 from cnncodes.codes import CodesFile
@@ -32,15 +31,8 @@ def codes(small_weights, tmp_path):
 
 @pytest.fixture(autouse=True)
 def exact(monkeypatch):
-    """LogisticRegression's own tolerance is 10 % of some coefficients: the reference is the exact solver.
-
-    Products of such small matrices are faster with one thread.
-    """
+    """LogisticRegression's own tolerance is 10 % of some coefficients: the reference is the exact solver."""
     monkeypatch.setattr("cnncodes.heads.fit.scikit_is_fast", lambda *_: False)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
