@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cnncodes.core.records import to_value
 from cnncodes.core.words import counted, percent
@@ -96,27 +96,29 @@ def upgraded(value: Any) -> Any:
 
 #: What values of another version, or damaged ones, lead to.
 _OTHER = (LookupError, TypeError, ValueError, AttributeError)
-_Sentence = TypeVar("_Sentence")
 
 
-def _said(table: dict[str, Callable[[Values], _Sentence]], fact: Fact) -> _Sentence | None:
-    """The sentence of a fact; None of another version's."""
+class _English(string.Formatter):
+    """Templates with values: ``{right:%}`` is a percentage, ``{count:is|are}`` the first word of 1, the second of others."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        one, bar, many = spec.partition("|")
+        if bar:
+            return one if value == 1 else many
+        return percent(value) if spec == "%" else str(super().format_field(value, spec))
+
+
+def _words(template: str, values: Values) -> str:
+    return _English().vformat(template, (), values)
+
+
+def _said(table: dict[str, str | Callable[[Values], str]], fact: Fact) -> str:
+    """The sentence of a fact; empty of another version's."""
     try:
-        return table[fact.kind](fact.values)
+        said = table[fact.kind]
+        return _words(said, fact.values) if isinstance(said, str) else said(fact.values)
     except _OTHER:
-        return None
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
-
-
-def _classes(count: int) -> str:
-    return "1 class" if count == 1 else f"{count:,} classes"
+        return ""
 
 
 # --- findings
@@ -136,13 +138,9 @@ def finding_value(finding: Finding) -> Values:
     return {**to_value(finding), "text": finding_text(finding), "names": names}
 
 
-def _file_note(words: str, v: Values) -> str:
-    return f"{counted(v['count'], 'file')} {_are(v['count'])} {words}."
-
-
 def _one_colour(v: Values) -> str:
     """With the cause, if some of the images are dark ones of 16 bits, and what can be done."""
-    text = f"{counted(v['count'], 'image')} {_are(v['count'])} nearly one colour"
+    text = _words("{count:,} {count:image is|images are} nearly one colour", v)
     dark, listed = v["dark"], v["listed"]
     if not dark:
         return f"{text}."
@@ -154,37 +152,21 @@ def _one_colour(v: Values) -> str:
     )
 
 
-FINDINGS: dict[str, Callable[[Values], str]] = {
-    **{kind: partial(_file_note, words) for kind, words in FILE_NOTES.items()},
-    "unreadable": lambda v: f"{v['count']:,} of the {counted(v['looked'], 'image')} checked cannot be read.",
-    "classes-not-learned": lambda v: (
-        f"{_classes(v['count'])} to test {_have(v['count'])} no training images."
-    ),
-    "classes-not-tested": lambda v: (
-        f"{_classes(v['count'])} {_have(v['count'])} training images but no test images."
-    ),
-    "classes-alike": lambda v: "Some class names may mean the same class.",
-    "few": lambda v: f"{_classes(v['count'])} {_have(v['count'])} fewer than {v['least']:g} training images.",
-    "imbalance": lambda v: (
-        f"The classes are unbalanced: {v['largest']!r} has {v['most']:,} training images and {v['smallest']!r} {v['least']:,}. "
-        "Look at the mean accuracy per class, not at the accuracy alone."
-    ),
-    "identical-labels": lambda v: (
-        f"{counted(v['count'], 'file')} {'occurs' if v['count'] == 1 else 'occur'} twice with different labels."
-    ),
-    "identical": lambda v: (
-        f"{counted(v['count'], 'file')} {_are(v['count'])} in both the training set and the test set."
-    ),
-    "near": lambda v: (
-        f"{counted(v['count'], 'pair')} of nearly identical images {_have(v['count'])} one for training and one for testing."
-    ),
+FINDINGS: dict[str, str | Callable[[Values], str]] = {
+    **{kind: f"{{count:,}} {{count:file is|files are}} {words}." for kind, words in FILE_NOTES.items()},
+    "unreadable": "{count:,} of the {looked:,} {looked:image|images} checked cannot be read.",
+    "classes-not-learned": "{count:,} {count:class to test has|classes to test have} no training images.",
+    "classes-not-tested": "{count:,} {count:class has|classes have} training images but no test images.",
+    "classes-alike": "Some class names may mean the same class.",
+    "few": "{count:,} {count:class has|classes have} fewer than {least:g} training images.",
+    "imbalance": "The classes are unbalanced: {largest!r} has {most:,} training images and {smallest!r} {least:,}. "
+    "Look at the mean accuracy per class, not at the accuracy alone.",
+    "identical-labels": "{count:,} {count:file occurs|files occur} twice with different labels.",
+    "identical": "{count:,} {count:file is|files are} in both the training set and the test set.",
+    "near": "{count:,} {count:pair|pairs} of nearly identical images {count:has|have} one for training and one for testing.",
     "one-colour": _one_colour,
-    "far": lambda v: (
-        f"{counted(v['count'], 'image')} {_are(v['count'])} unlike all the others: check that they belong in the set."
-    ),
-    "labels": lambda v: (
-        f"{counted(v['count'], 'label')} may be wrong: a classifier that was not trained on the image is sure of another class."
-    ),
+    "far": "{count:,} {count:image is|images are} unlike all the others: check that they belong in the set.",
+    "labels": "{count:,} {count:label|labels} may be wrong: a classifier that was not trained on the image is sure of another class.",
 }
 
 
@@ -245,11 +227,16 @@ def _look(kind: str, v: Values) -> str:
 
 def reason_of(fact: Fact) -> Reason:
     """The sentences of a reason."""
+    v = fact.values
     if fact.kind == "text":  # of an earlier version
         names = ("conclusion", "figures", "compare")
-        said = {name: str(fact.values[name]) for name in names if name in fact.values}
-        return Reason(**said) if "conclusion" in said else Reason(str(fact.values.get("text", "")))
-    return _said(REASONS, fact) or Reason(f"{fact.kind}.")
+        said = {name: str(v[name]) for name in names if name in v}
+        return Reason(**said) if "conclusion" in said else Reason(str(v.get("text", "")))
+    try:
+        words = REASONS[fact.kind]
+        return words(v) if callable(words) else Reason(*(_words(text, v) for text in words))
+    except _OTHER:
+        return Reason(f"{fact.kind}.")
 
 
 def reason_value(fact: Fact) -> Values:
@@ -257,8 +244,9 @@ def reason_value(fact: Fact) -> Values:
     return {**to_value(fact), **to_value(reason_of(fact))}
 
 
-def _right(layer: str, share: float, v: Values) -> str:
-    return f"A simple classifier on {layer} is correct for {percent(share)} of the {v['judged']:,} images"
+_SIMILAR = "The images are similar to the network's training images"
+_DIFFERENT = "The images are different from the network's training images"
+_SIMPLE = "simple classifier on {late} is correct for {late_right:%} of the {judged:,} images"
 
 
 def _late(v: Values) -> str:
@@ -268,33 +256,43 @@ def _late(v: Values) -> str:
     return f"{v['late']} ({among})"
 
 
-def _points(v: Values) -> str:
-    return f"{100 * abs(v['behind']):.1f} points"
-
-
-def _tie(v: Values) -> str:
-    return f"{100 * v['tie_errors'] * v['behind_se']:.1f} points ({v['tie_errors']:g} standard errors)"
-
-
 def _noise(v: Values) -> Reason:
-    figures = "With one image per class nothing can be judged."
-    if "late" in v:
-        right = _right(v["late"], v["late_right"], v)
-        figures = f"{right}, with a standard error of {100 * v['late_se']:.1f} points."
+    error = f", with a standard error of {100 * v['late_se']:.1f} points." if "late" in v else ""
     return Reason(
         "The accuracy of so few images varies: with other images of the same classes it may be several points higher or lower. "
         f"More than {v['few']:g} per class raise it, make it steadier, and let layer and settings be chosen by measurement.",
-        figures,
+        f"A {_words(_SIMPLE, v)}{error}" if error else "With one image per class nothing can be judged.",
+    )
+
+
+def _knows_little(v: Values) -> Reason:
+    right = _words(_SIMPLE, v | {"late": _late(v)})
+    largest = f"always predicting the largest class for {percent(v['majority'])}"
+    return Reason(f"{_DIFFERENT}: it knows little about these classes.", f"A {right}, and {largest}.")
+
+
+def _earlier_better(v: Values) -> Reason:
+    right = _words(_SIMPLE, v | {"late": v["earlier"], "late_right": v["earlier_right"]})
+    at_last = f"on {_late(v)} for {percent(v['late_right'])}"
+    return Reason(
+        f"{_DIFFERENT}: the codes of an earlier stage are better for them than those of the last stages.",
+        f"A {right}, {at_last}: {_behind(v, 'fewer')} would count as a tie.",
     )
 
 
 def _last_best(v: Values) -> Reason:
-    more = "" if v["behind"] <= 0 else f": {_points(v)} more, and up to {_tie(v)} count as a tie"
+    right = _words(_SIMPLE, v | {"late": _late(v)})
+    earlier = f"on {v['earlier']}, the best of the earlier stages, for {percent(v['earlier_right'])}"
+    more = "" if v["behind"] <= 0 else f": {_behind(v, 'more')} count as a tie"
     return Reason(
-        "The images are similar to the network's training images: the codes of its last stages are as good for them as any.",
-        f"{_right(_late(v), v['late_right'], v)}, on {v['earlier']}, the best of the earlier stages, for "
-        f"{percent(v['earlier_right'])}{more}.",
+        f"{_SIMILAR}: the codes of its last stages are as good for them as any.",
+        f"A {right}, {earlier}{more}.",
     )
+
+
+def _behind(v: Values, word: str) -> str:
+    tie = f"{100 * v['tie_errors'] * v['behind_se']:.1f} points ({v['tie_errors']:g} standard errors)"
+    return f"{100 * abs(v['behind']):.1f} points {word}, and up to {tie}"
 
 
 def _close(v: Values) -> Reason:
@@ -323,21 +321,26 @@ def _closer_size(v: Values) -> Reason:
 
 
 def _closer_similarity(v: Values) -> Reason:
-    errors = v["errors"]
-    figures = "" if errors is None else f"The figures are {errors:.1f} standard errors from the other answer."
-    return Reason("Of the two questions, similar or different is the closer one.", figures)
+    far = (
+        ""
+        if v["errors"] is None
+        else f"The figures are {v['errors']:.1f} standard errors from the other answer."
+    )
+    return Reason("Of the two questions, similar or different is the closer one.", far)
 
 
 def _fit(v: Values) -> Reason:
-    share = f"a median of {100 * v['seen']:.0f} % of a photograph"
-    judged = f"{percent(v['pad'])} of {v['judged']:,} images with all of each photograph, {percent(v['crop'])} with its centre"
-    change = f"{100 * v['gain']:+.1f} points, standard error {100 * v['gain_se']:.1f}"
-    figures = f"A simple classifier on {v['stage']} is correct for {judged} ({change})."
+    verdict = ", and all of it, padded, is no better"
     if v["chosen"]:
-        return Reason(f"The centre crop shows {share}, and all of it, padded, is better: --fit pad.", figures)
-    if v["gain"] > v["gain_se"]:
-        return Reason(f"The centre crop shows {share}; all of it may be better: try --fit pad.", figures)
-    return Reason(f"The centre crop shows {share}, and all of it, padded, is no better.", figures)
+        verdict = ", and all of it, padded, is better: --fit pad"
+    elif v["gain"] > v["gain_se"]:
+        verdict = "; all of it may be better: try --fit pad"
+    change = f"{100 * v['gain']:+.1f} points, standard error {100 * v['gain_se']:.1f}"
+    return Reason(
+        f"The centre crop shows a median of {100 * v['seen']:.0f} % of a photograph{verdict}.",
+        f"A simple classifier on {v['stage']} is correct for {percent(v['pad'])} of {v['judged']:,} images with all of each "
+        f"photograph, {percent(v['crop'])} with its centre ({change}).",
+    )
 
 
 def _head(v: Values) -> Reason:
@@ -358,46 +361,35 @@ def _epoch(v: Values) -> Reason:
     return Reason(f"Of {counted(v['epochs'], 'epoch')} of training, epoch {v['epoch']} is kept{watched}.")
 
 
-REASONS: dict[str, Callable[[Values], Reason]] = {
-    "size": lambda v: Reason(
-        f"The set is {v['amount']}: {v['train']:,} training images, {v['median']:,} in a typical class.",
-        f"A set is large from {v['large_images']:,.0f} images with {v['large_per_class']:,.0f} in the typical (median) class, a "
-        "rule of thumb.",
+REASONS: dict[str, tuple[str, ...] | Callable[[Values], Reason]] = {
+    "size": (
+        "The set is {amount}: {train:,} training images, {median:,} in a typical class.",
+        "A set is large from {large_images:,.0f} images with {large_per_class:,.0f} in the typical (median) class, a rule of thumb.",
     ),
-    "few-shot": lambda v: Reason(
-        f"The set is very small: {counted(v['train'], 'training image')}, {v['median']:,} in a typical class, too few to tell "
-        "whether they are similar to the network's training images.",
-        f"Up to {v['few']:g} per class nothing is chosen by held-out images: layer and C are given, a rule of thumb.",
+    "few-shot": (
+        "The set is very small: {train:,} training {train:image|images}, {median:,} in a typical class, too few to tell whether they "
+        "are similar to the network's training images.",
+        "Up to {few:g} per class nothing is chosen by held-out images: layer and C are given, a rule of thumb.",
     ),
     "noise": _noise,
-    "knows-little": lambda v: Reason(
-        "The images are different from the network's training images: it knows little about these classes.",
-        f"{_right(_late(v), v['late_right'], v)}, and always predicting the largest class for {percent(v['majority'])}.",
-    ),
-    "alone": lambda v: Reason(
-        f"The images are similar to the network's training images: a simple classifier on {v['late']} is correct for "
-        f"{percent(v['late_right'])} of the {v['judged']:,} images, always predicting the largest class for "
-        f"{percent(v['majority'])}.",
+    "knows-little": _knows_little,
+    "alone": (
+        f"{_SIMILAR}: a {_SIMPLE}, always predicting the largest class for {{majority:%}}.",
         "There is no earlier stage to compare with.",
     ),
-    "earlier-better": lambda v: Reason(
-        "The images are different from the network's training images: the codes of an earlier stage are better for them than "
-        "those of the last stages.",
-        f"{_right(v['earlier'], v['earlier_right'], v)}, on {_late(v)} for {percent(v['late_right'])}: {_points(v)} fewer, and up "
-        f"to {_tie(v)} would count as a tie.",
-    ),
+    "earlier-better": _earlier_better,
     "last-best": _last_best,
     "close": _close,
-    "tries-layers": lambda v: Reason(
+    "tries-layers": (
         "It tries earlier layers, too, which suit drawings, scans and satellite images; choosing one by cross-validation needs at "
-        "least two images of a class."
+        "least two images of a class.",
     ),
     "closer-size": _closer_size,
     "closer-similarity": _closer_similarity,
     "fit": _fit,
     "head": _head,
     "epoch": _epoch,
-    "requested": lambda v: Reason(f"The recipe was requested; the advice would have been {v['advised']}."),
+    "requested": ("The recipe was requested; the advice would have been {advised}.",),
 }
 
 
@@ -414,35 +406,23 @@ def note_value(fact: Fact) -> Values:
     return {**to_value(fact), "text": note_text(fact)}
 
 
-def _copies(v: Values) -> str:
-    count, one = v["copies"], v["copies"] == 1
-    which = "1 image of the test split is a copy" if one else f"{count:,} images of the test split are copies"
-    would = f"with {'it' if one else 'them'} the accuracy would be {percent(v['top1'])}"
-    return f"{which} of training images, and left out; {would}."
-
-
-NOTES: dict[str, Callable[[Values], str]] = {
-    "untested": lambda v: (
-        "No images could be kept for testing, so the accuracy on new images is unknown: add images."
-    ),
+NOTES: dict[str, str | Callable[[Values], str]] = {
+    "untested": "No images could be kept for testing, so the accuracy on new images is unknown: add images.",
     "few-tested": lambda v: (
         f"Only {counted(v['tested'], 'test image')}: each one moves the accuracy by {100 / v['tested']:.1f} points."
     ),
-    "seen": lambda v: (
-        f"The weights were trained on {v['seen']:,} of the {counted(v['tested'], 'test image')}: the accuracy says little about "
-        "new images."
-    ),
-    "copies": _copies,
+    "seen": "The weights were trained on {seen:,} of the {tested:,} test {tested:image|images}: the accuracy says little about "
+    "new images.",
+    "copies": "{copies:,} {copies:image|images} of the test split {copies:is a copy|are copies} of training images, and left out; "
+    "with {copies:it|them} the accuracy would be {top1:%}.",
     "left-out": lambda v: (
         f"{v['images']:,} {'further ' if v['further'] else ''}test images are copies of training images, or have no label, and "
         "were left out."
     ),
     "classes-untested": lambda v: (
-        f"{_classes(v['count'])} {_have(v['count'])} no test images: {', '.join(map(repr, v['names']))}."
+        f"{_words('{count:,} {count:class has|classes have}', v)} no test images: {', '.join(map(repr, v['names']))}."
     ),
-    "untrained": lambda v: (
-        "The weights are random: they were trained on nothing, so similar and different mean little. Use trained weights."
-    ),
+    "untrained": "The weights are random: they were trained on nothing, so similar and different mean little. Use trained weights.",
 }
 
 
@@ -457,32 +437,33 @@ def grown_text(v: Values) -> str:
         "to test, for classes without a test image": v["drawn"],
         "left out, as copies of images on both sides": v["left_out"],
     }
-    new = sum(parts.values())
-    how = f"{_images(new)} new: {', '.join(f'{count:,} {what}' for what, count in parts.items() if count)}"
-    if not new:
-        how = "no image is new"
-    elif new == v["train"]:
-        how = f"{_images(new)} new: {'it joins' if new == 1 else 'they join'} the training set"
-    if known := v["known_drawn"]:
-        how += f"; {known:,} training {'image tests' if known == 1 else 'images test'} now, for classes without a test image"
-    if known := v["known_left_out"]:
-        how += f"; {known:,} known {_are(known)} left out, as copies of images on both sides"
-    return f"{how}; the {v['stay']:,} test images stay"
+    v = v | {"new": sum(parts.values())}
+    clauses = ["{new:,} {new:image is|images are} new: {new:it joins|they join} the training set"]
+    if not v["new"]:
+        clauses = ["no image is new"]
+    elif v["new"] != v["train"]:
+        listed = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+        clauses = [f"{{new:,}} {{new:image is|images are}} new: {listed}"]
+    if v["known_drawn"]:
+        clauses.append(
+            "{known_drawn:,} training {known_drawn:image tests|images test} now, for classes without a test image"
+        )
+    if v["known_left_out"]:
+        clauses.append(
+            "{known_left_out:,} known {known_left_out:is|are} left out, as copies of images on both sides"
+        )
+    return _words("; ".join([*clauses, "the {stay:,} test images stay"]), v)
 
 
 def changed_text(gone: int, gone_tests: int, renamed: int, relabelled: int) -> list[str]:
     """What else has changed, a clause each: ``["2 images are gone, 1 of the test"]``."""
     tests = f", {gone_tests:,} of the test" if gone_tests else ""
     clauses = {
-        f"{_images(gone)} gone{tests}": gone,
-        f"{_images(renamed)} renamed": renamed,
-        f"{relabelled:,} {_have(relabelled)} another label": relabelled,
+        f"{{0:,}} {{0:image is|images are}} gone{tests}": gone,
+        "{0:,} {0:image is|images are} renamed": renamed,
+        "{0:,} {0:has|have} another label": relabelled,
     }
-    return [clause for clause, count in clauses.items() if count]
-
-
-def _images(count: int) -> str:
-    return f"{counted(count, 'image')} {_are(count)}"
+    return [_English().format(clause, count) for clause, count in clauses.items() if count]
 
 
 # --- options and probes
