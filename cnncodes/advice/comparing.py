@@ -190,10 +190,8 @@ def compare(
     ------
     NetworkError, RecipeError, OptionError
         For models and recipes that do not exist, before anything is computed.
-    ResumeError
-        If the folder holds a comparison of other images or another seed.
-    OutputExistsError
-        If the folder holds anything else.
+    ResumeError, OutputExistsError
+        If the folder holds a comparison of other images or another seed, or anything else.
     CatalogError
         If there are no labels.
     CnnCodesError
@@ -229,10 +227,8 @@ def try_recipes(
     report: RunReport, catalog: Catalog, start: Start, recipes: Sequence[str], order: RunOrder, told: Told
 ) -> ModelComparison:
     """Follow other recipes on the split of a finished run, in the folder ``try`` in its own, and compare all of them with it."""
-    names = list(
-        dict.fromkeys(name for each in recipes for name in (suitable(report) if each == "all" else [each]))
-    )
-    asked = _recipes(names, order.assignments, order.seed, from_nothing=True)
+    names = [name for each in recipes for name in (suitable(report) if each == "all" else [each])]
+    asked = _recipes(list(dict.fromkeys(names)), order.assignments, order.seed, from_nothing=True)
     folder = Path(report.folder)
     division = read_division(folder / SPLIT, catalog, read_json(folder / NOTE))
     place = folder / TRY
@@ -319,10 +315,8 @@ class _Settings:
         if not path.exists():
             there = sorted(entry.name for entry in folder.iterdir() if entry.suffix != ".lock")
             if there and not beside:
-                raise OutputExistsError(
-                    f"'{folder}' is no comparison, and '{there[0]}' is in it.",
-                    "Choose another folder with -o.",
-                )
+                problem = f"'{folder}' is no comparison, and '{there[0]}' is in it."
+                raise OutputExistsError(problem, "Choose another folder with -o.")
             return asked.kept(folder)
         found = read_record(path, cls, OutputExistsError)
         changed = [name for name, value in asked.inputs.items() if found.inputs.get(name) != value]
@@ -361,19 +355,22 @@ class _Work:
         self.done: list[_Done] = []
         self.failed: list[FailedModel] = []
         self.division = division  # None before the first model is there to look for copies by
-        if self.settings.how is not None:
-            record, left_out = self.settings.record, self.settings.left_out
-            values = {"split": self.settings.how, "split_record": record, "left_out": left_out}
+        if (kept := self.settings).how is not None:
+            values = {"split": kept.how, "split_record": kept.record, "left_out": kept.left_out}
             self.division = read_division(folder / SPLIT, catalog, values)
 
     def follow(
         self, start: Start, recipe: str, assignments: tuple[str, ...], report: RunReport | None = None
     ) -> RunReport | FailedModel:
         """One model by one recipe, if it is not done; what goes wrong with it is kept and ends nothing else."""
+        from cnncodes.weights import load_weights
+
         try:
             report = report or self._report(start, recipe, assignments)
-            if start.name not in self.settings.measured:
-                self._measure(start)
+            if start.name not in (known := self.settings.measured):
+                weights = load_weights(start.weights, network=start.network)
+                rate = images_per_second(self.catalog, weights, self.order.compute)
+                self._keep(measured={**known, start.name: _Measured(weights.network, rate)})
             answers = Predictions.load(Path(report.folder) / PREDICTIONS)
         except InterruptedTrainingError:
             raise
@@ -408,13 +405,6 @@ class _Work:
         if report.evaluation is None:
             raise CatalogError("no image is left to test, so that nothing can be compared.", "Add images.")
         return report
-
-    def _measure(self, start: Start) -> None:
-        from cnncodes.weights import load_weights
-
-        weights = load_weights(start.weights, network=start.network)
-        found = _Measured(weights.network, images_per_second(self.catalog, weights, self.order.compute))
-        self._keep(measured={**self.settings.measured, start.name: found})
 
     def _divide(self, weights: Weights, place: Path, order: RunOrder) -> Division:
         """The split that the first model's run makes; kept for all."""

@@ -83,11 +83,7 @@ class Verdict:
 
     @property
     def close(self) -> Fact | None:
-        """What else it could easily have been, and how to compare; None where the case is clear, and of few images.
-
-        Either the figures are near the other side of the closer of the two decisions, or the second judge, the five
-        nearest images, contradicts the first.
-        """
+        """What else it could easily have been: the closer decision is close, or a second judge contradicts. None: clear, or few."""
         if self.similarity is None:
             return None
         values: dict[str, Any] = {}
@@ -162,10 +158,7 @@ class Verdict:
 
     @property
     def _errors_to_the_other(self) -> float:
-        """Standard errors between the figures and the other answer to similar or different; infinite where unknown.
-
-        Images are similar if two things hold: the last stages know something, and are not behind an earlier one.
-        """
+        """Standard errors to the other answer; infinite where unknown. Similar: the last stages know something, and lead."""
         late, earlier = self.evidence.best_late, self.evidence.best_earlier
         known = []  # how far each of the two is from failing: negative where it fails
         if late.linear_se > 0:
@@ -312,22 +305,12 @@ def advise(
         At most so many are decoded, with each class's share.
     thresholds : path, optional
         A TOML file with entries that replace those of ``thresholds.toml``.
-    device : str, default "auto"
-    workers : int, optional
-        Decoding threads.
-    processes, ray, gpus_per_worker
-        As for :func:`cnncodes.codes.plan_extraction`.
-    seed : int, default 0
-    progress : callable(step, done, total, word), optional
+    device, workers, seed, progress
+        As for :func:`cnncodes.extract`.
     gathered : Gathered, optional
         Of all images, from an extraction that has just read them: they are not decoded again.
     fit : {"crop", "pad", "squash"}, optional
-        How photographs become squares, if a person has chosen. By default padded ones are compared with the centre crops where
-        these show little.
-
-    Returns
-    -------
-    Advice
+        How photographs become squares, if a person has chosen; else padded ones are tried where the centre crops show little.
 
     Raises
     ------
@@ -376,11 +359,7 @@ def _padded(
 
 
 def expected_seconds(recipe: Recipe, verdict: Verdict, weights: Weights) -> float:
-    """Time to follow a recipe, from the rate measured on the sample; the fit of a linear head is not counted.
-
-    Linear: one forward pass for each image and crop. Training: each epoch a pass for each image, and the
-    gradients' part for what learns, by its share of the multiply-adds. What caching saves is not counted.
-    """
+    """Time to follow a recipe, by the measured rate: forward passes and gradients of what learns; no fit of a head."""
     size, rate = verdict.evidence.size, verdict.evidence.images_per_second
     if recipe.method == "linear":
         return size.images * CROPS[recipe.extract.crops] / rate

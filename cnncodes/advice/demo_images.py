@@ -13,6 +13,8 @@ import numpy as np
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.images.decode import write_png
 
+ENLARGED = 8  # the scans have 8 x 8 pixels; 64 x 64 can be looked at
+TEST_SHARE = 5  # every fifth scan of a digit
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -25,30 +27,19 @@ def meadow_folder() -> Path:
 
 
 def write_meadow(folder: Path) -> int:
-    """Copy the pictures as ``train|test/CLASS/NN.jpg`` (JPEG, the shorter side 160 px), and return their number.
-
-    Files that are there already with the same content are left alone, so that a run on them goes on.
-    """
+    """Copy the pictures as ``train|test/CLASS/NN.jpg`` (shorter side 160 px), and return their number; what is there already is left alone."""
     source = meadow_folder()
     pictures = sorted(source.glob("*/*/*.jpg"))
     for picture in pictures:
         copy = folder / picture.relative_to(source)
-        if copy.exists() and copy.read_bytes() == picture.read_bytes():
-            continue
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(picture, copy)
+        if not (copy.exists() and copy.read_bytes() == picture.read_bytes()):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(picture, copy)
     return len(pictures)
 
 
-ENLARGED = 8  # the scans have 8 x 8 pixels; 64 x 64 can be looked at
-TEST_SHARE = 5  # every fifth scan of a digit
-
-
 def write_digits(folder: Path, each: int = 100) -> int:
-    """Write ``train|test/DIGIT/NNNN.png``, grey scans of 64 x 64 px (UCI, Alpaydin and Kaynak 1998), and return their number.
-
-    Files that are there already are left alone; of each digit there are about 180 scans.
-    """
+    """Write ``train|test/DIGIT/NNNN.png``, grey scans of 64 x 64 px (UCI, Alpaydin and Kaynak 1998; 180 a digit), and return their number."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -59,9 +50,8 @@ def write_digits(folder: Path, each: int = 100) -> int:
         split = "test" if seen[digit] % TEST_SHARE == 0 else "train"
         seen[digit] += 1
         path = folder / split / str(digit) / f"{place:04d}.png"
-        if path.exists():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        grey = np.round(scan * (255 / 16)).astype(np.uint8)
-        write_png(path, grey.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1))
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = np.round(scan * (255 / 16)).astype(np.uint8)
+            write_png(path, grey.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1))
     return sum(seen.values())

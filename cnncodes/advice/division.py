@@ -8,7 +8,7 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,7 @@ class Division:
 
 
 def own_division(catalog: Catalog, codes: CodesFile | None = None, stage: str | None = None) -> Division:
-    """The data's own split. A val split without a test split tests: whatever is chosen is chosen inside train.
-
-    Copies of images to fit do not test, see :func:`cnncodes.heads.splits.without_copies`. Raises HeadError if no labelled image is in
-    train.
-    """
+    """The data's own split; a val split without test tests. Copies of images to fit do not test. HeadError without train."""
     split = split_rows(catalog, np.ones(len(catalog), np.bool_))
     split = without_copies(split, identical_files(catalog), codes, stage)
     splits = np.zeros(len(catalog), np.uint8)
@@ -203,10 +199,7 @@ class Known:
 
 
 def known_images(folder: Path, catalog: Catalog, prefix: str = "") -> Known | None:
-    """Which images of a catalog the run in a folder had, by name and content; None if it had not divided any yet.
-
-    Without a codes file, which has the contents' digests, an image is known by its name alone.
-    """
+    """Which images of a catalog the run in a folder had, by name and, where it has codes, by content; None before its split."""
     path = folder / f"{prefix}{SPLIT}"
     if not path.exists():
         return None
@@ -217,7 +210,9 @@ def known_images(folder: Path, catalog: Catalog, prefix: str = "") -> Known | No
     if codes.exists():
         with CodesFile(codes) as file:
             digests, found = file.digests(), known_digests(file, catalog, Files(*stat_files(catalog)))
-            same_rows = _same_names(earlier.names, file.catalog.names)
+            # Each is named from a folder of its own: in the codes file an absolute path may stand.
+            ends = (os.path.basename(name) if os.path.isabs(name) else name for name in file.catalog.names)  # noqa: PTH117, PTH119
+            same_rows = len(earlier) == len(file) and all(map(str.endswith, earlier.names, ends))
         if same_rows:  # not where a later run was cut off after it had begun other codes
             there[(there >= 0) & (digests[there] != 0) & (found != digests[there])] = -1  # another picture
             lost = np.setdiff1d(np.flatnonzero(digests), there)  # not there under their name
@@ -238,17 +233,8 @@ def known_images(folder: Path, catalog: Catalog, prefix: str = "") -> Known | No
     )
 
 
-def _same_names(split: Sequence[str], codes: Sequence[str]) -> bool:
-    """Whether a split and a codes file have the same images in the same order, each named from a folder of its own."""
-    ends = (os.path.basename(name) if os.path.isabs(name) else name for name in codes)  # noqa: PTH117, PTH119
-    return len(split) == len(codes) and all(map(str.endswith, split, ends))
-
-
 def is_unchanged(note: RunNote, catalog: Catalog) -> bool:
-    """Whether the images of a finished run are those that it had after all, so that only their time was another one.
-
-    Raises ResumeError if fewer than half of the run's images are there, or none of a class: it is one of other images.
-    """
+    """Whether only files' times of a finished run's images changed; raises ResumeError if half of the images are gone, or a class."""
     folder = note.path.parent
     known = known_images(folder, catalog) or known_images(folder, catalog, BEFORE)
     had, there = (0, 0) if known is None else (len(known.earlier), len(known.earlier) - known.gone)

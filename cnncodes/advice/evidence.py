@@ -201,10 +201,7 @@ class Evidence:
 
     @property
     def best_earlier(self) -> Depth | None:
-        """The stage before the last ones that the linear judge likes best; None where there is none.
-
-        Of equal ones the last: it has most in common with what follows, so the difference is known best.
-        """
+        """The best stage before the last ones by the linear judge, of equal ones the last; None where there is none."""
         earlier = (depth for depth in reversed(self.depths) if not depth.late)
         return max(earlier, key=lambda depth: depth.linear, default=None)
 
@@ -247,7 +244,12 @@ def judge(sample: Sample, size: Size) -> Evidence:
             "Give at least two classes with images that can be read, those that are kept to test not counted.",
         )
     judged = sample.codes if len(labels) >= 4 and counts.max() >= 2 else {}
-    found = {stage: _judge_stage(codes[used], labels) for stage, codes in judged.items()}
+    found: dict[str, tuple[Array, Array, float]] = {}
+    for stage, codes in judged.items():
+        kernel = kernel_of(codes[used])
+        spectrum = spectrum_of(centred(kernel))
+        linear = ridge_left_out(spectrum, labels).argmax(axis=1) == labels
+        found[stage] = neighbour_hits(kernel, labels), linear, log_me(spectrum, labels)
     # of equal ones the last, as in Evidence.best_late
     late = [stage for stage in reversed(sample.late) if stage in found]
     best = max(late, key=lambda stage: float(found[stage][1].mean()), default="")
@@ -274,15 +276,6 @@ def judge(sample: Sample, size: Size) -> Evidence:
         images_per_second=sample.images_per_second,
         device=sample.device,
     )
-
-
-def _judge_stage(codes: Array, labels: Array) -> tuple[Array, Array, float]:
-    """Hits of the neighbours, hits of the ridge, and LogME."""
-    kernel = kernel_of(codes)
-    near = neighbour_hits(kernel, labels)
-    spectrum = spectrum_of(centred(kernel))
-    linear = ridge_left_out(spectrum, labels).argmax(axis=1) == labels
-    return near, linear, log_me(spectrum, labels)
 
 
 def mean_and_error(values: Array) -> tuple[float, float]:

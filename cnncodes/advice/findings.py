@@ -97,10 +97,7 @@ def at_most(images: int) -> int:
 
 
 def highest_of_dark(path: str | Path) -> int | None:
-    """Largest value of a 16-bit image that uses a quarter of the range at most, as cameras of 10 to 14 bits write them.
-
-    Decoded they are nearly black. None of any other image, and of one that is black throughout.
-    """
+    """Largest value of a 16-bit image that uses a quarter of the range at most (cameras of 10 to 14 bits): decoded it is nearly black. Else None."""
     values = sixteen_bit_range(path)
     return values[1] if values is not None and 0 < values[1] < 2**14 else None
 
@@ -131,11 +128,7 @@ def _to_others(codes: Array) -> Array:
 
 
 def unusually_far(distance: Array, threshold: float) -> tuple[Array, Array]:
-    """As :func:`far_from_others`, of the distances ``[n]`` to the 10th nearest.
-
-    Far is a logarithm more than ``threshold`` standard deviations above the median, the deviation estimated from the upper
-    quartile: a set with many copies has a long tail of small distances.
-    """
+    """As :func:`far_from_others`, of the distances ``[n]``; the spread of their logarithms is that of the upper quartile."""
     logs = np.log(np.maximum(distance, 1e-9))
     median = float(np.median(logs))
     spread = max((float(np.quantile(logs, 0.75)) - median) / 0.6745, _LEAST_SPREAD)
@@ -245,20 +238,15 @@ def _identical(catalog: Catalog, part: Array, same: Array) -> list[Finding]:
     for rows in alike(same):
         on_both_sides = {1, 3} <= set(part[rows].tolist())
         labels = set(catalog.labels[rows].tolist()) - {-1}
-        if (on_both_sides or len(labels) > 1) and _is_image(catalog.files[int(rows[0])]):
+        if on_both_sides or len(labels) > 1:
+            try:
+                decode(catalog.files[int(rows[0])])
+            except ImageError:
+                continue  # broken files with the same bytes are no picture that occurs twice
             case = _case(catalog, rows)
             across += [case] if on_both_sides else []
             contradicting += [case] if len(labels) > 1 else []
     return [_listed("identical-labels", contradicting), _listed("identical", across)]
-
-
-def _is_image(file: str) -> bool:
-    """Whether it can be decoded: broken files with the same bytes are no picture that occurs twice."""
-    try:
-        decode(file)
-    except ImageError:
-        return False
-    return True
 
 
 def _near(catalog: Catalog, part: Array, same: Array, sample: Sample, thresholds: Thresholds) -> Finding:
@@ -290,19 +278,13 @@ def _strange(catalog: Catalog, sample: Sample, thresholds: Thresholds) -> list[F
         _case(catalog, [sample.rows[place]], ratio=float(value))
         for place, value in zip(far[:most], ratio, strict=False)
     ]
-    return [
-        Finding("one-colour", values, tuple(cases)),
-        Finding("far", {"count": len(far)}, tuple(farthest)),
-    ]
+    return [Finding("one-colour", values, tuple(cases)), Finding("far", {"count": len(far)}, tuple(farthest))]
 
 
 def _labels(
     catalog: Catalog, split: Split, sample: Sample, evidence: Evidence, thresholds: Thresholds
 ) -> list[Finding]:
-    """Images that a classifier which has not seen them takes for another class with great certainty.
-
-    It reads the stage that tells the classes best. Test images are looked at, too: this chooses nothing.
-    """
+    """Images that a classifier on the best stage, which has not seen them, surely takes for another class; test images, too: this chooses nothing."""
     known = np.flatnonzero(sample.labels >= 0)
     labels = sample.labels[known]
     if len(np.unique(labels)) < 2 or not evidence.depths:
@@ -313,16 +295,11 @@ def _labels(
     other, largest = probabilities.argmax(axis=1), probabilities.max(axis=1)
     suspected = np.flatnonzero((own < thresholds.wrong_label) & (largest > thresholds.wrong_label_other))
     names = [catalog.classes[label] for label in np.unique(catalog.labels[split.train])]
-    cases = [
-        _case(
-            catalog,
-            [sample.rows[known[place]]],
-            seems=names[int(other[place])],
-            label=names[int(labels[place])],
-            certainty=float(largest[place]),
-        )
-        for place in suspected[np.argsort(own[suspected], kind="stable")]
-    ]
+    cases = []
+    for place in suspected[np.argsort(own[suspected], kind="stable")]:
+        seems, label = names[int(other[place])], names[int(labels[place])]
+        row, certainty = sample.rows[known[place]], float(largest[place])
+        cases.append(_case(catalog, [row], seems=seems, label=label, certainty=certainty))
     return [_listed("labels", cases)]
 
 
@@ -385,10 +362,6 @@ def find_strays(
         By default those of ``thresholds.toml``.
     seed : int, default 0
         Of the 10,000 images that are drawn from more.
-
-    Returns
-    -------
-    Strays
     """
     if not isinstance(codes, CodesFile):
         with CodesFile(codes) as file:
@@ -413,18 +386,20 @@ def find_strays(
     parts = distances / max(float(np.median(distances[:, 0])), 1e-12)  # of the usual distance to the nearest
     likely = np.lexsort((-apart, parts[:, 0] > numbers.near_copy))[:MOST_DECODED]
     empty, decoded = _of_one_colour(codes, rows[likely], root, numbers.one_colour)
+    blank = {stray.row for stray in empty}  # told once, as what it is
+
+    def stray(kind: Kind, row: int, value: float, **values: Any) -> list[Stray]:
+        return [] if row in blank else [Stray(catalog.names[row], int(row), kind, float(value), values)]
+
     far, ratio = unusually_far(apart, numbers.stray_distance)
     strange = [
-        Stray(catalog.names[row], row, "far", value, {"ratio": value})
-        for row, value in zip(rows[far].tolist(), ratio.tolist(), strict=True)
+        s for row, of in zip(rows[far], ratio.tolist(), strict=True) for s in stray("far", row, of, ratio=of)
     ]
     against, other, votes = contradicted(catalog.labels[rows], places)
-    mixed_up = []
-    for row, label, count in zip(rows[against].tolist(), other.tolist(), votes.tolist(), strict=True):
-        classes = {"other": catalog.classes[label], "label": catalog.classes[catalog.labels[row]]}
-        mixed_up.append(Stray(catalog.names[row], row, "labels", float(count), {"votes": count, **classes}))
-    blank = {stray.row for stray in empty}  # told once, as what it is
-    strange, mixed_up = ([stray for stray in of if stray.row not in blank] for of in (strange, mixed_up))
+    mixed_up: list[Stray] = []
+    for row, label, count in zip(rows[against], other, votes.tolist(), strict=True):
+        names = {"other": catalog.classes[label], "label": catalog.classes[catalog.labels[row]]}
+        mixed_up += stray("labels", row, count, votes=count, **names)
     near = _nearly_twice(catalog, rows, places, parts <= numbers.near_copy, parts, digests)
     found = (*empty, *strange[: at_most(len(rows))], *mixed_up, *twice, *near)
     return Strays(len(rows), len(done), decoded, stage, found)
@@ -464,11 +439,8 @@ def _of_one_colour(
 def _twice(catalog: Catalog, rows: Array, digests: Array) -> list[Stray]:
     """Files with the same bytes that stand in two splits, or under two labels."""
     groups = [rows[places].tolist() for places in alike(identical_contents(digests[rows]))]
-    return [
-        Stray(catalog.names[group[0]], group[0], "identical", 0.0, differ)
-        for group in groups
-        if (differ := _differ(catalog, group))
-    ]
+    found = [(group[0], _differ(catalog, group)) for group in groups]
+    return [Stray(catalog.names[row], row, "identical", 0.0, differ) for row, differ in found if differ]
 
 
 def _nearly_twice(
@@ -480,10 +452,9 @@ def _nearly_twice(
         low, high = sorted((int(rows[place]), int(rows[places[place, column]])))
         if digests[low] != digests[high] and _differ(catalog, [low, high]):
             found[low, high] = float(parts[place, column])
-    nearest_first = sorted(found, key=lambda pair: found[pair])[: at_most(len(rows))]
     return [
-        Stray(catalog.names[pair[0]], pair[0], "near", found[pair], _differ(catalog, pair))
-        for pair in nearest_first
+        Stray(catalog.names[pair[0]], pair[0], "near", part, _differ(catalog, pair))
+        for pair, part in sorted(found.items(), key=lambda entry: entry[1])[: at_most(len(rows))]
     ]
 
 

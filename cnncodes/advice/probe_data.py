@@ -117,10 +117,7 @@ def check_shots(shots: Sequence[Shots], repeats: int) -> tuple[Shots, ...]:
 
 
 def find_pool(catalog: Catalog, usable: Array, protocol: Protocol, same: Array | None = None) -> Pool:
-    """The images that can be drawn, no more of them than the draws need; raises HeadError if they are not of two classes.
-
-    ``usable`` (bool ``[N]``) are rows that may be used, as far as is known; ``same`` as for :func:`cnncodes.heads.split_rows`.
-    """
+    """The images that can be drawn, no more than the draws need; ``usable`` (bool ``[N]``) may be used. Raises HeadError without two classes."""
     seed = protocol.seed
     split = split_rows(catalog, usable, "auto", seed, same=same)
     learn, test, notes = split.train, split.test, []
@@ -137,7 +134,9 @@ def find_pool(catalog: Catalog, usable: Array, protocol: Protocol, same: Array |
         if others := int((usable & (labels >= 0)).sum()) - len(learn) - len(test):
             notes = [f"{others:,} images that are neither in train nor in {name} are not used"]
     if few := np.setdiff1d(labels[usable & (labels >= 0)], kept).tolist():
-        notes.append(f"{_names(catalog.classes, few)} left out: {why}")
+        names = ", ".join(repr(catalog.classes[k]) for k in few[:3])
+        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
+        notes.append(f"class{'es' if len(few) > 1 else ''} {names}{more} left out: {why}")
     if len(kept) < 2:
         raise HeadError(
             f"{len(kept)} class has enough labelled images, and a probe tells classes apart.",
@@ -148,18 +147,14 @@ def find_pool(catalog: Catalog, usable: Array, protocol: Protocol, same: Array |
     if "all" not in protocol.shots:
         each = max(n for n in protocol.shots if isinstance(n, int)) * max(2, protocol.repeats)
         learn = np.sort(np.concatenate(_first(labels, learn, np.full(len(kept), each), random)))
-    return Pool(
-        learn, balanced(labels, test, protocol.limit, random), how, tuple(notes), split.record(catalog)
-    )
+    test = balanced(labels, test, protocol.limit, random)
+    return Pool(learn, test, how, tuple(notes), split.record(catalog))
 
 
 def draw(
     labels: Array, classes: Sequence[str], pool: Pool, protocol: Protocol
 ) -> tuple[list[Draw], list[str]]:
-    """All draws of a pool of readable images, and notes on the numbers of images for which all that there are were taken.
-
-    ``labels`` (int ``[N]``, of all rows of the catalog) are places in ``classes``.
-    """
+    """All draws of a pool of readable images, and notes on what was drawn instead; ``labels`` (int ``[N]``) are places in ``classes``."""
     present, counts = np.unique(labels[pool.learn], return_counts=True)
     most, notes = int(counts.min()), []
     if large := [str(n) for n in protocol.shots if n != "all" and n > most]:
@@ -200,12 +195,6 @@ def _first(labels: Array, rows: Array, each: Array, random: np.random.Generator)
     ]
 
 
-def _names(classes: Sequence[str], chosen: Sequence[int]) -> str:
-    """Up to three of the classes by name."""
-    more = f" and {len(chosen) - 3} more" if len(chosen) > 3 else ""
-    return f"class{'es' if len(chosen) > 1 else ''} {', '.join(repr(classes[k]) for k in chosen[:3])}{more}"
-
-
 @dataclass(frozen=True, eq=False)
 class Source:
     """Numbers for every image of a catalog, in one or several layers."""
@@ -221,11 +210,7 @@ class Source:
 
 
 def depth_stages(network: Network) -> tuple[str, ...]:
-    """Each numbered layer once, after the normalisation and pooling that belong to it, without the classifier.
-
-    >>> from cnncodes.networks import get_network
-    >>> depth_stages(get_network("alexnet"))
-    ('pool1', 'pool2', 'conv3', 'conv4', 'pool5', 'fc6', 'fc7')
+    """Each numbered layer once, after its normalisation and pooling, without the classifier: pool1, pool2, conv3 ... fc7 of AlexNet.
 
     These are the rows of Zeiler and Fergus (2014), table 7, and the layers of Yosinski et al. (2014).
     """
@@ -285,22 +270,13 @@ def from_pixels(catalog: Catalog, workers: int | None = None) -> Source:
         problems.update(batch.problems)
     features, usable = np.concatenate(parts), np.ones(len(catalog), np.bool_)
     usable[list(problems)] = False
-    return Source(
-        PIXELS,
-        (PIXELS_LAYER,),
-        usable,
-        lambda _: features,
-        {PIXELS_LAYER: features.shape[1]},
-        {catalog.names[row]: reason for row, reason in problems.items()},
-    )
+    unreadable = {catalog.names[row]: reason for row, reason in problems.items()}
+    numbers = {PIXELS_LAYER: features.shape[1]}
+    return Source(PIXELS, (PIXELS_LAYER,), usable, lambda _: features, numbers, unreadable)
 
 
 def from_features(path: Path, catalog: Catalog) -> Source:
-    """All layers of a codes file of the same images, or what another program computed, matched by name.
-
-    See :func:`cnncodes.codes.features.read_features` for files of other programs. Raises CodesFileError if the file
-    cannot be read, or has not all the images.
-    """
+    """All layers of a codes file of the same images, or what another program computed, matched by name; raises CodesFileError."""
     try:
         with CodesFile(path) as file:
             there = {name: row for row, name in enumerate(file.catalog.names)}
@@ -308,8 +284,7 @@ def from_features(path: Path, catalog: Catalog) -> Source:
     except CodesFileError:
         from cnncodes.codes.features import read_features
 
-        values = read_features(path, catalog)
-        usable, X = np.isfinite(values).all(axis=1), values.astype(np.float32)
+        X, usable = read_features(path, catalog).astype(np.float32), np.ones(len(catalog), np.bool_)
         return Source(path.name, ("features",), usable, lambda _: X, {"features": X.shape[1]}, {})
     missing = [name for name in catalog.names if name not in there]
     if missing:

@@ -106,20 +106,18 @@ class ProbeResult:
         if len(self.shots) < 2:
             return Learning(best.source, best.layer, "unknown")
         fewer = [self.of(best.source, best.layer, shots) for shots in self.shots[:-1]]
-        before = max(
-            (p for p in fewer if 2 * p.images <= best.images), key=lambda p: p.images, default=fewer[-1]
-        )
+        half_as_many = (p for p in fewer if 2 * p.images <= best.images)
+        before = max(half_as_many, key=lambda p: p.images, default=fewer[-1])
         gain, half = best.mean - before.mean, _half_width(before, best)
         low, high = gain - half, gain + half
         verdict: Verdict = "more help" if low > 0 else "hardly" if high < SMALL_GAIN else "unclear"
         doubling = gain / math.log2(best.images / before.images) if best.images > before.images else 0.0
+        interval = {"gain": gain, "low": low, "high": high}
         return Learning(
             best.source,
             best.layer,
             verdict,
-            gain,
-            low,
-            high,
+            **interval,
             before=(before.images, before.mean),
             after=(best.images, best.mean),
             average=best.shots == "all",
@@ -131,9 +129,8 @@ class ProbeResult:
         """CSV with one line for each draw: source, layer, images per class, draw, accuracy 0..1, C, images tested."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            ("source", "layer", "shots", "images_per_class", "draw", "accuracy", "mean", "sd", "C", "tested")
-        )
+        columns = "source layer shots images_per_class draw accuracy mean sd C tested"
+        writer.writerow(columns.split())
         for probe in self.probes:
             for place, (accuracy, C) in enumerate(zip(probe.accuracy, probe.C, strict=True)):
                 numbers = [f"{value:.6f}" for value in (accuracy, probe.mean, probe.sd)]

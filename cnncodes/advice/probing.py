@@ -70,60 +70,50 @@ def probe(
 ) -> ProbeResult:
     """Accuracy of a linear SVM on every layer, for several numbers of images per class.
 
+    Activations of more than 9216 numbers (AlexNet's pool5) are averaged over a coarser grid before the SVM sees them; the result's
+    notes say which. Memory: one layer of the images that are drawn, in float32, twice.
+
     Parameters
     ----------
     data : Catalog, path or paths of images, or a codes file
-        Draws come from the train split and are tested on the test split (on val, if there is no test split). Without
-        a split, a fifth of each class tests, the same as in every command (:func:`cnncodes.heads.split_rows`).
+        Draws come from the train split and are tested on the test split (on val, if there is no test split), or on
+        a fifth of each class, the same as in every command (:func:`cnncodes.heads.split_rows`).
     weights : one or several names or Weights, optional
         Every layer is extracted once. By default "imagenet", or what the codes file has.
     layers : str or sequence of str, default "all"
-        Stages as for :func:`cnncodes.extract`. "all": each numbered layer once, after its pooling, up to the last
-        before the classifier (:func:`cnncodes.advice.probe_data.depth_stages`); of a codes file, all that it has.
+        Stages as for :func:`cnncodes.extract`. "all": those of :func:`cnncodes.advice.probe_data.depth_stages`; of a codes file,
+        all that it has.
     shots : sequence of int or "all", default (15, 30)
         Images per class to learn from; "all" is the whole train split, or four fifths of each class. Of a number that
         the smallest class does not have, all that it has.
     repeats : int, default 5
         Draws for each number.
     against : sequence of str
-        To compare with: "pixels" (32 x 32 RGB), other weights, or the path of an
-        HDF5 file with features of the same images (a codes file, or see :func:`cnncodes.codes.features.read_features`).
+        To compare with: "pixels" (32 x 32 RGB), other weights, or the path of an HDF5 file with features of the same images
+        (a codes file, or see :func:`cnncodes.codes.features.read_features`).
     C : "auto" or float, default "auto"
         Chosen by five folds within each draw, from 0.01 to 1000 divided by the squared length of a row; with
         one image per class, "auto" is a fixed value.
     normalisation : {"l2", "standard", "none"}, default "standard"
-        "standard" brings every number to mean 0 and standard deviation 1 over the images learned from. It favours
-        no layer and no source: with rows of length 1 the codes of random weights, which all point one way, fall
-        behind by several points.
+        "standard" (mean 0, standard deviation 1 over the images learned from) favours no layer and no source: with rows of length
+        1 the codes of random weights, which all point one way, fall behind by several points.
     limit : int, default 2000
         Test on at most so many images, as evenly over the classes as can be.
     seed : int, default 0
         Of the draws, which are the same for everything that is compared.
     keep : path of a folder, optional
         Where codes files stay, so that the next probe need not extract; by default they are temporary.
-    device, workers
+    device, workers, progress
         As for :func:`cnncodes.extract`.
     jobs : int, default -1
         Fits at a time; -1: as many as cores. The result does not depend on it.
-    progress : callable(step, done, total, word), optional
-
-    Returns
-    -------
-    ProbeResult
 
     Raises
     ------
     HeadError
         If fewer than two classes have images to learn from, or none has one to test on.
-    OptionError
-        If a parameter has a value that is not allowed.
-    CodesFileError, WeightsError, CatalogError
-        If what was named cannot be read.
-
-    Notes
-    -----
-    Activations of more than 9216 numbers (AlexNet's pool5) are averaged over a coarser grid before the SVM sees them;
-    the result's notes say which. Memory: one layer of the images that are drawn, in float32, twice.
+    OptionError, CodesFileError, WeightsError, CatalogError
+        If a value is not allowed, or what was named cannot be read.
     """
     from cnncodes.weights import load_weights
 
@@ -134,11 +124,9 @@ def probe(
     pool = find_pool(catalog, usable, protocol, None if digests is None else identical_contents(digests))
     rows = pool.rows
     chosen = catalog.subset(rows)
-    main = _listed(weights, default=() if codes else ("imagenet",))
-    _check_names(codes, main, against)
     # What can be missing or of other images is looked at before anything is extracted.
-    main = [_loaded(name) for name in main]
-    others: list[str | Weights | Source] = [_other(name, chosen) for name in against]
+    main = [_loaded(name) for name in _named(weights, codes, against)]
+    others = [_other(name, chosen) for name in against]
     compute = Compute(device, workers, seed=seed, progress=progress or no_progress)
     kept = tempfile.TemporaryDirectory(prefix="cnncodes-probe-") if keep is None else nullcontext(str(keep))
     with kept as folder:
@@ -259,34 +247,30 @@ def _open(data: Data) -> tuple[Catalog, Path | None, Array, Array | None]:
     return catalog, None, np.ones(len(catalog), np.bool_), None
 
 
-def _listed(
-    weights: Sequence[str | Weights] | str | Weights | None, default: Sequence[str]
+def _named(
+    weights: Sequence[str | Weights] | str | Weights | None, codes: Path | None, against: Sequence[str]
 ) -> list[str | Weights]:
-    """The weights that were named, each once."""
-    if weights is None:
-        return list(default)
-    named = list(weights) if isinstance(weights, list | tuple) else [weights]
-    return list(dict.fromkeys(named)) or list(default)  # type: ignore[arg-type]
-
-
-def _check_names(codes: Path | None, main: Sequence[str | Weights], against: Sequence[str]) -> None:
-    """Refuse two sources of one name: nobody could tell their figures apart."""
-    names = [weights if isinstance(weights, str) else weights.name for weights in main]
+    """The weights that were named, each once; refuses two sources of one name: nobody could tell their figures apart."""
+    named: list[Any] = (
+        [] if weights is None else list(weights) if isinstance(weights, list | tuple) else [weights]
+    )
+    main: list[str | Weights] = list(dict.fromkeys(named)) or ([] if codes else ["imagenet"])
+    names = [one if isinstance(one, str) else one.name for one in main]
     if codes and not main:
         with CodesFile(codes) as file:
             names = [file.settings.weights]
     names += [Path(name).name if is_codes(name) else name for name in against]
-    for name in names:
-        if names.count(name) > 1:
-            raise OptionError(f"'{name}' is compared with itself.", "Name each thing to compare once.")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise OptionError(f"'{twice[0]}' is compared with itself.", "Name each thing to compare once.")
+    return main
 
 
-def _loaded(weights: str | Weights) -> str | Weights:
+def _loaded(source: str | Weights) -> str | Weights:
     """Weights by name, read now; but random ones, which cannot be missing, when their turn comes: they take memory."""
     from cnncodes.weights import load_weights
 
-    by_name = isinstance(weights, str) and not weights.startswith("random:")
-    return load_weights(weights) if by_name else weights
+    later = not isinstance(source, str) or source.startswith("random:")
+    return source if later else load_weights(source)
 
 
 def _other(name: str, catalog: Catalog) -> str | Weights | Source:
@@ -317,12 +301,10 @@ def _readable(pool: Pool, usable: Array, digests: Array) -> tuple[Pool, list[str
 
 def _trained_on_tests(found: Sequence[Source], tested: Array) -> list[str]:
     """A word on each source whose weights were trained on images that test: their accuracy is too good."""
-    notes = []
-    for source in found:
-        learned = int((np.isin(tested, source.seen) & (tested != 0)).sum())
-        if learned:
-            notes.append(
-                f"the weights of {source.name} were trained on {learned:,} of the {len(tested):,} images that test: "
-                "their figures say little about new ones"
-            )
-    return notes
+    learned = {source.name: int((np.isin(tested, source.seen) & (tested != 0)).sum()) for source in found}
+    return [
+        f"the weights of {name} were trained on {count:,} of the {len(tested):,} images that test: "
+        "their figures say little about new ones"
+        for name, count in learned.items()
+        if count
+    ]

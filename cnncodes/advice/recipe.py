@@ -59,10 +59,7 @@ class Recipe:
     name: str = field(default="", compare=False)  # how it was asked for; no part of what it says
 
     def for_network(self, network: Network) -> Recipe:
-        """The recipe with the layers of a network where it names AlexNet's: those at the same depth.
-
-        What is frozen is everything up to the deepest of them.
-        """
+        """The recipe with a network's layers at the depths of AlexNet's that it names; all up to the deepest frozen one is frozen."""
         if network.stages:
             return self
         layers, freeze = self.extract.layers, self.training.freeze
@@ -181,9 +178,8 @@ def find_recipe(name: str) -> Path:
     if name in files:
         return files[name]
     if path.suffix == ".toml" and path.stem not in files:
-        raise OptionError(
-            f"there is no recipe file '{name}'.", "Start from one: 'cnncodes recipes copy NAME -o FILE'."
-        )
+        remedy = "Start from one: 'cnncodes recipes copy NAME -o FILE'."
+        raise OptionError(f"there is no recipe file '{name}'.", remedy)
     raise OptionError(f"there is no recipe '{name}'.", nearest(path.stem, files))
 
 
@@ -225,10 +221,8 @@ def load_recipe(
         flaw = Flaw(line, f"byte {error.object[error.start]:#04x} is not UTF-8.")
         raise RecipeError(os.fspath(name_or_path), (flaw,)) from None
     except OSError as error:
-        raise OptionError(
-            f"the recipe '{path}' cannot be read: {error.strerror}.",
-            "Name a TOML file, or a recipe by its name.",
-        ) from error
+        problem = f"the recipe '{path}' cannot be read: {error.strerror}."
+        raise OptionError(problem, "Name a TOML file, or a recipe by its name.") from error
     return Recipe.from_toml(text, os.fspath(name_or_path), assignments, options)
 
 
@@ -239,10 +233,7 @@ def recipe_of_run(
     seed: int,
     fit: Fit | None = None,
 ) -> Recipe:
-    """A recipe with what a person changed in it, the run's weights (their name) and seed, and the fit that the advice chose.
-
-    Raises RecipeError or OptionError.
-    """
+    """A recipe with what a person changed in it, the run's weights (their name) and seed, and the fit that the advice chose."""
     method = load_recipe(name).method
     given: dict[str, str] = {}
     if fit is not None:
@@ -290,7 +281,7 @@ def _finish(draft: Draft, name: str, assignments: Iterable[str], options: Mappin
     draft.check(images)
     if network is not None:
         _check_stages(draft, network)
-    flaws = draft.ordered_flaws()
+    flaws = tuple(sorted(draft.flaws, key=lambda flaw: (flaw.line is None, flaw.line or 0)))
     if any(flaw.line is not None for flaw in flaws):
         raise RecipeError(name, flaws)
     if len(flaws) == 1:

@@ -226,7 +226,9 @@ class Draft:
     def check(self, images: dict[str, Any]) -> None:
         """See that everything fits the method, or, of a wrong one, the method that most fits; ``images`` has other defaults."""
         methods = (self.method,) if self.method else METHODS
-        for mistake in min((self._mistakes(method, images) for method in methods), key=len):
+        misplaced = [Mistake(("train", "network"), "unknown")] if self.given("train", "network") else []
+        found = (mistakes(self.file_values(method, images), FILES[method]) for method in methods)
+        for mistake in (*misplaced, *min(found, key=len)):
             self._tell(mistake)
 
     def file_values(self, method: Method, images: dict[str, Any]) -> dict[str, Any]:
@@ -257,14 +259,6 @@ class Draft:
             place = place[:-1]
         line = None if option else self._lines.get(place, 1)
         self.flaws.append(Flaw(line, problem, remedy, option))
-
-    def ordered_flaws(self) -> tuple[Flaw, ...]:
-        """Those of the file by line, then those of the command line."""
-        return tuple(sorted(self.flaws, key=lambda flaw: (flaw.line is None, flaw.line or 0)))
-
-    def _mistakes(self, method: Method, images: dict[str, Any]) -> list[Mistake]:
-        found = [Mistake(("train", "network"), "unknown")] if self.given("train", "network") else []
-        return found + mistakes(self.file_values(method, images), FILES[method])
 
     def _tell(self, mistake: Mistake) -> None:
         """A mistake in the words of a recipe: where a key belongs, which one was meant."""

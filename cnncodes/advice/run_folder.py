@@ -22,6 +22,7 @@ from cnncodes.advice.run_record import (
     REPORT,
     SPLIT,
     TRAINING,
+    Earlier,
     RunOrder,
     RunReport,
 )
@@ -223,10 +224,7 @@ def page_is_current(folder: str | os.PathLike[str]) -> bool:
 
 
 def weights_mark(name: str | None) -> list[Any]:
-    """What is another one where weights of a name may have other numbers: size and time of their file, version of cnncodes.
-
-    Empty for a training from new numbers (None).
-    """
+    """What changes where weights of a name may: size and time of their file, version of cnncodes; empty for new numbers (None)."""
     if name is None:
         return []
     version = Provenance.now().versions["cnncodes"]
@@ -254,10 +252,7 @@ def begun_with(folder: str | os.PathLike[str]) -> str | None:
 def finished_run(
     catalog: Catalog, mark: list[Any], folder: str | os.PathLike[str], order: RunOrder
 ) -> RunReport | None:
-    """The report of a finished run that these images, weights (:func:`weights_mark`) and order would show again.
-
-    None if there is none, if anything is another one, or if that cannot be known without the weights.
-    """
+    """The report of a finished run that these images, weights (:func:`weights_mark`) and order would show again; None if that is not certain."""
     place = Path(folder)
     try:
         report, note = read_records(place)
@@ -293,10 +288,7 @@ def recipe_differences(there: Path, asked: str) -> list[str]:
 
 
 def left_by_run(folder: Path) -> list[Path]:
-    """What a run, its pictures and its page have left in a folder, the note last; nothing that a run of its kind never makes.
-
-    Raises OutputExistsError if the folder's note is not that of a run.
-    """
+    """What a run, its pictures and its page have left in a folder, the note last; raises OutputExistsError if the note is not a run's."""
     from cnncodes.training.folder import left_by_training
 
     method = _method(folder)
@@ -370,7 +362,8 @@ def set_aside(note: RunNote) -> None:
     history = note.values.get("history", [])
     with contextlib.suppress(OSError, CnnCodesError):
         report = RunReport.from_json(read_text(folder / f"{BEFORE}{REPORT}"))
-        earlier = to_value(report.as_earlier())
+        top1 = None if report.evaluation is None else report.evaluation.top1
+        earlier = to_value(Earlier(report.finished, report.images, report.test, top1, report.recipe))
         history = [*(entry for entry in history if entry != earlier), earlier]
     note.restart(history=history)
 

@@ -142,11 +142,6 @@ class RunReport(RunPlan):
         model = str(folder / MODEL)
         return dataclasses.replace(self, folder=str(folder), model=model, command=_predict(model))
 
-    def as_earlier(self) -> Earlier:
-        """What a later report says about this one."""
-        top1 = None if self.evaluation is None else self.evaluation.top1
-        return Earlier(self.finished, self.images, self.test, top1, self.recipe)
-
     def to_json(self) -> str:
         """JSON object with one entry per field, and the sentences of findings, reasons, notes and advice."""
         values = self._values()

@@ -88,10 +88,7 @@ def extract_sample(
     compute: Compute,
     gathered: Gathered | None = None,
 ) -> Sample:
-    """Every stage's codes of a stratified sample of at most so many images, pooled where they are large.
-
-    They are those of ``gathered``, if it has all images of the catalog, else the images of the sample are decoded.
-    """
+    """Every stage's codes of a stratified sample of so many images at most; those of ``gathered``, if it has the whole catalog."""
     from cnncodes.codes.compute import choose_device, device_names
     from cnncodes.codes.stream import stream
 
@@ -152,13 +149,11 @@ class Gathered:
         size = max(1, min(settings.batch_size, _BATCH_BYTES // self._per_image))
         self.settings = dataclasses.replace(settings, batch_size=size)
         self.grids = {stage: pooled_side(self._shapes[stage]) for stage in stages}
-        self.positions = {
-            stage: grid**2 or math.prod(self._shapes[stage][1:]) for stage, grid in self.grids.items()
-        }
-        self.codes = {
-            stage: np.zeros((images, self._shapes[stage][0] * positions), np.float16)
-            for stage, positions in self.positions.items()
-        }
+        self.positions, self.codes = {}, {}
+        for stage, grid in self.grids.items():
+            channels, *sides = self._shapes[stage]
+            self.positions[stage] = grid**2 or math.prod(sides)
+            self.codes[stage] = np.zeros((images, channels * self.positions[stage]), np.float16)
         self.seen, self.one_colour = np.ones(images), np.zeros(images)
         #: The largest probability that the classifier gives; None without one that was trained.
         self.confidence = np.zeros(images) if trained else None

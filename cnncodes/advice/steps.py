@@ -21,34 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnncodes.advice import division as divisions
+from cnncodes.advice import run_folder, run_record
 from cnncodes.advice.decision import Advice, advise
-from cnncodes.advice.division import (
-    Division,
-    draw_division,
-    for_training,
-    grown_division,
-    is_unchanged,
-    known_images,
-    own_division,
-    read_division,
-    write_division,
-)
+from cnncodes.advice.division import Division, known_images, write_division
 from cnncodes.advice.facts import Fact, upgraded
 from cnncodes.advice.findings import groups_of, near_pairs, pairs_of
 from cnncodes.advice.recipe import KEPT, Recipe, asked_fit, find_recipe, load_recipe, recipe_of_run
-from cnncodes.advice.run_folder import (
-    BEFORE,
-    NOTE,
-    RunNote,
-    check_empty,
-    inputs_of,
-    left_by_run,
-    recipe_differences,
-    remove_before,
-    remove_run,
-    same_file,
-    set_aside,
-)
+from cnncodes.advice.run_folder import BEFORE, NOTE, RunNote, remove_before, same_file
 from cnncodes.advice.run_record import (
     ADVICE,
     CODES,
@@ -62,8 +42,6 @@ from cnncodes.advice.run_record import (
     RunOrder,
     RunPlan,
     RunReport,
-    chosen_head,
-    make_plan,
     make_report,
     test_rows,
 )
@@ -166,10 +144,10 @@ def _begun(
         anew = order.overwrite and (place / NOTE).exists()
         if anew:
             _check_inputs_stay(order, catalog, weights, place, "--overwrite takes away before it starts anew")
-            remove_run(place)
-        note = RunNote(place, inputs_of(catalog, weights, order), beside=anew)
+            run_folder.remove_run(place)
+        note = RunNote(place, run_folder.inputs_of(catalog, weights, order), beside=anew)
         steps = RunSteps(catalog, weights, place, note, order)
-        if note.images_changed and not is_unchanged(note, catalog):
+        if note.images_changed and not divisions.is_unchanged(note, catalog):
             if planned and (place / REPORT).exists():
                 raise ResumeError(
                     f"the images of the finished run in '{place}' have changed, and a plan for them would replace its result.",
@@ -177,7 +155,7 @@ def _begun(
                 )
             steps.check_recipe(asked or steps.advised())
             _check_inputs_stay(order, catalog, weights, place, "is made again, since the images have changed")
-            set_aside(note)
+            run_folder.set_aside(note)
         try:
             yield steps, asked
         except InterruptedTrainingError as error:
@@ -216,7 +194,7 @@ def _check(order: RunOrder, catalog: Catalog, weights: Weights | None, place: Pa
             "Leave out --test, or give the images without their split.",
         )
     if place.is_dir() and not (place / NOTE).exists():
-        check_empty(place)
+        run_folder.check_empty(place)
     if order.recipe is None:
         return None
     return recipe_of_run(order.recipe, order.assignments, weights.name if weights else None, order.seed)
@@ -230,7 +208,7 @@ def _check_inputs_stay(
     def entry(path: Path) -> Path:
         return path.parent.resolve() / path.name  # a link counts, not what it leads to
 
-    left = {entry(path) for path in left_by_run(folder)}
+    left = {entry(path) for path in run_folder.left_by_run(folder)}
     names = {path.name for path in left}
     read = [("the recipe", find_recipe(os.fspath(order.recipe)))] if order.recipe is not None else []
     read += [("the weights file", Path(weights.name))] if weights is not None else []
@@ -277,7 +255,7 @@ class RunSteps:
         if advice is not None:
             tell("advice", advice)
         chosen = self._choose(asked, advice)
-        plan = make_plan(self.folder, self.note, self.catalog, division, advice, chosen)
+        plan = run_record.make_plan(self.folder, self.note, self.catalog, division, advice, chosen)
         tell("plan", plan)
         return plan, chosen, division, advice
 
@@ -309,13 +287,10 @@ class RunSteps:
     # --- the split
 
     def divide(self, gather: bool = False) -> Division:
-        """The split that is given, the data's own, or one that is drawn once and kept; the codes that are there carry it.
-
-        With ``gather`` the codes of the advice are computed in the pass that the split needs.
-        """
+        """The split that is given, the data's own, or one drawn once; ``gather``: codes of the advice in the pass that it needs."""
         path = self.folder / SPLIT
         if path.exists():
-            division = read_division(path, self.catalog, self.note.values)
+            division = divisions.read_division(path, self.catalog, self.note.values)
             if self.order.division is not None and (division.splits != self.order.division.splits).any():
                 raise ResumeError(
                     f"the run in '{self.folder}' has another split of the images.",
@@ -340,23 +315,19 @@ class RunSteps:
         changes = known.words() if known else []
         with self._timed("split"):
             if is_divided(self.catalog):
-                division = self._own_division(codes)
+                late = "" if self.weights is None else self.weights.architecture.late_layers[-1]
+                with CodesFile(codes) if codes else contextlib.nullcontext() as file:
+                    division = divisions.own_division(self.catalog, file, late)
                 changes = [f"{known.new:,} new since the run before", *changes] if known else []
             else:
                 usable, same, groups = self._groups(codes)
                 options: dict[str, Any] = {"same": same, "share": self.order.share, "seed": self.order.seed}
                 division = (
-                    grown_division(self.catalog, usable, groups, known.splits, **options)
+                    divisions.grown_division(self.catalog, usable, groups, known.splits, **options)
                     if known
-                    else draw_division(self.catalog, usable, groups, **options)
+                    else divisions.draw_division(self.catalog, usable, groups, **options)
                 )
             return dataclasses.replace(division, how="; ".join([division.how, *changes]))
-
-    def _own_division(self, codes: Path | None) -> Division:
-        if codes is None or self.weights is None:
-            return own_division(self.catalog)
-        with CodesFile(codes) as file:
-            return own_division(self.catalog, file, self.weights.architecture.late_layers[-1])
 
     def _groups(self, path: Path | None) -> tuple[Array, Array, Array]:
         """Which images can be read, and which are copies of each other: by content, and nearly, by their codes."""
@@ -381,10 +352,7 @@ class RunSteps:
         gather: bool = False,
         fit: Fit | None = None,
     ) -> None:
-        """Make or go on with a codes file; the split that it was made with is brought up to date.
-
-        With ``gather`` the advice's codes are computed in the same pass, if there are few enough images.
-        """
+        """Make or go on with a codes file, with today's split; ``gather``: in one pass with the advice's codes, of few images."""
         from cnncodes.codes.extraction import run_extraction
         from cnncodes.codes.planning import plan_extraction
         from cnncodes.codes.stream import executor_of, local
@@ -414,10 +382,7 @@ class RunSteps:
     # --- the recipe
 
     def _advise(self, divided: Catalog, needed: bool) -> Advice | None:
-        """Advice on the images to fit, asked once; none where nothing pretrained is used.
-
-        Nor where there are too few images to judge a network by, if a person has chosen the recipe.
-        """
+        """Advice, asked once; none without weights, nor of too few images to judge, if it is not ``needed``."""
         if self.weights is None or self.order.division is not None:
             return None
         path = self.folder / ADVICE
@@ -465,7 +430,7 @@ class RunSteps:
     def check_recipe(self, chosen: Recipe | None) -> None:
         """Raise ResumeError if the run follows another recipe already."""
         kept = self.folder / KEPT
-        if chosen and kept.exists() and (changed := recipe_differences(kept, chosen.to_toml())):
+        if chosen and kept.exists() and (changed := run_folder.recipe_differences(kept, chosen.to_toml())):
             raise ResumeError(
                 f"the run in '{self.folder}' follows another recipe: {', '.join(changed[:4])}.",
                 "Repeat it as it was started, choose another folder with -o, or start anew with --overwrite.",
@@ -496,7 +461,7 @@ class RunSteps:
         model = load_model(path)
         with CodesFile(codes) as file:
             unreadable = file.problems()
-        return Made(path, codes, chosen_head(model.stage, model.evidence), unreadable, model.stage)
+        return Made(path, codes, run_record.chosen_head(model.stage, model.evidence), unreadable, model.stage)
 
     def _train(self, recipe: Recipe, division: Division, advice: Advice | None) -> Made:
         """A training in a folder of its own, which goes on where it stopped."""
@@ -515,7 +480,7 @@ class RunSteps:
         settings = recipe.training_settings()
         folder, path = self.folder / TRAINING, self.folder / MODEL
         options: dict[str, Any] = {
-            "split": for_training(divided, division.groups, self.compute.seed),
+            "split": divisions.for_training(divided, division.groups, self.compute.seed),
             "resume": (folder / "run.json").exists(),
             "notes": self.order.notes,
             **self.machine,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from advice_tools import tiny_weights
 from drawn import draw_photos
 
 from cnncodes import compare, read_catalog
@@ -19,23 +20,26 @@ from cnncodes.evaluation import Predictions
 from cnncodes.evaluation.evaluating import paired_interval
 from cnncodes.weights import Preprocessing, load_weights, save_weights
 
+WIDTHS = {"torchvision/mobilenet_v3_small": 1024, "tiny": 12}  # of the last layer
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Images without a split, and random weights of two networks for inputs of 64 px."""
+    """Images without a split, and random weights of two networks for small inputs, one of them a library's."""
     folder = tmp_path_factory.mktemp("compare")
     draw_photos(folder / "photos", ("cat", "dog"), each=10)
-    for name, network in (("one", "torchvision/mobilenet_v3_small"), ("two", "torchvision/resnet18")):
-        weights = load_weights("random:0", network=network)
-        small = replace(weights, preprocessing=Preprocessing(resize=64, crop=64))
-        save_weights(small, folder / f"{name}.safetensors")
+    weights = load_weights("random:0", network="torchvision/mobilenet_v3_small")
+    save_weights(
+        replace(weights, preprocessing=Preprocessing(resize=64, crop=64)), folder / "one.safetensors"
+    )
+    save_weights(tiny_weights(trained=False), folder / "two.safetensors")
     return folder
 
 
 @pytest.fixture(scope="module")
 def compared(place):
     """Two models by two recipes, and one whose file is not there."""
-    models = f"{place / 'one.safetensors'},torchvision/resnet18={place / 'two.safetensors'},alexnet={place / 'no.pth'}"
+    models = f"{place / 'one.safetensors'},tiny={place / 'two.safetensors'},alexnet={place / 'no.pth'}"
     code = main(
         ["compare", str(place / "photos"), "--models", models, "--recipes", "linear,finetune", "-o", str(place / "out"),
          "--set", "train.epochs=1", "--set", "head.C=1"]
@@ -48,9 +52,7 @@ def test_one_table_of_all_models_with_paired_differences(compared, place) -> Non
     assert code == 1 and found["n"] == found["test"] == 4 and found["train"] + found["val"] == 16
     models = found["models"]
     assert {(model["network"], model["recipe"]) for model in models} == {
-        (network, recipe)
-        for network in ("torchvision/mobilenet_v3_small", "torchvision/resnet18")
-        for recipe in ("linear", "finetune")
+        (network, recipe) for network in WIDTHS for recipe in ("linear", "finetune")
     }
     answers = [Predictions.load(Path(model["folder"]) / "predictions.h5") for model in models]
     assert len({tuple(answer.rows) for answer in answers}) == 1
@@ -64,7 +66,7 @@ def test_one_table_of_all_models_with_paired_differences(compared, place) -> Non
     for model in models:
         assert model["low"] < model["accuracy"] <= model["high"] + 1e-9
         assert model["images_per_second"] > 0 and model["seconds"] > 0 and model["untrained"]
-        width = {"torchvision/mobilenet_v3_small": 1024, "torchvision/resnet18": 512}[model["network"]]
+        width = WIDTHS[model["network"]]
         assert model["codes_bytes"] == (4 * width if model["recipe"] == "linear" else None)
     with (place / "out" / "compare.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -92,8 +94,8 @@ def test_what_is_done_is_shown_again_and_models_are_added(compared, place, monke
         lambda *given, **options: ran.append(given[3].name) or real(*given, **options),
     )
     monkeypatch.setattr(comparing, "images_per_second", lambda *_: 1.0)
-    found = again(place, str(place / "one.safetensors"), "alexnet=random:0")
-    assert ran == ["alexnet=random-0-linear"] and len(found.models) == 2
+    found = again(place, str(place / "one.safetensors"), "tiny=random:0")
+    assert ran == ["tiny=random-0-linear"] and len(found.models) == 2
     kept = {(model["folder"], model["accuracy"]) for model in compared[1]["models"]}
     assert sum((model.folder, model.accuracy) in kept for model in found.models) == 1
 
@@ -122,7 +124,7 @@ def test_an_interrupted_comparison_goes_on(place, monkeypatch, tmp_path) -> None
 
 def test_a_comparison_of_other_images_or_seed_is_refused(compared, place) -> None:
     with pytest.raises(ResumeError, match="seed"):
-        again(place, "alexnet=random:0", seed=1)
+        again(place, "tiny=random:0", seed=1)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from cnncodes.advice.evidence import (
     neighbour_hits,
     ridge_left_out,
     spectrum_of,
-    unit_rows,
 )
+from cnncodes.advice.sample import unit_rows
 
 
 def labelled(n: int, d: int, K: int = 3, strength: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -82,17 +82,15 @@ def dense_log_me(F: np.ndarray, labels: np.ndarray) -> float:
 @pytest.mark.parametrize(("n", "d"), [(40, 6), (15, 25)], ids=["n > d", "n < d"])
 def test_log_me_by_the_spectrum_equals_the_dense_formula(n: int, d: int) -> None:
     codes, labels = labelled(n, d, strength=2.0)
-    assert log_me(spectrum_of(codes @ codes.T), labels) == pytest.approx(
-        dense_log_me(codes, labels), abs=1e-4
-    )
+    dense = dense_log_me(codes, labels)
+    assert log_me(spectrum_of(codes @ codes.T), labels) == pytest.approx(dense, abs=1e-4)
 
 
 def test_log_me_prefers_codes_that_know_the_labels() -> None:
     knowing, labels = labelled(50, 10, strength=3.0)
     guessing = np.random.default_rng(0).normal(size=(50, 10))
-    assert log_me(spectrum_of(knowing @ knowing.T), labels) > log_me(
-        spectrum_of(guessing @ guessing.T), labels
-    )
+    known, guessed = (log_me(spectrum_of(codes @ codes.T), labels) for codes in (knowing, guessing))
+    assert known > guessed
 
 
 def test_neighbours_vote_by_force_and_never_for_themselves() -> None:
@@ -104,11 +102,8 @@ def test_neighbours_vote_by_force_and_never_for_themselves() -> None:
         similarity[row] = -1
         assert hit == (labels[similarity.argmax()] == labels[row])
     alone = np.array([[1.0, 0], [1, 0.01], [0, 1]])
-    assert neighbour_hits(kernel_of(unit_rows(alone)), np.array([0, 0, 1]), k=1).tolist() == [
-        True,
-        True,
-        False,
-    ]
+    hits = neighbour_hits(kernel_of(unit_rows(alone)), np.array([0, 0, 1]), k=1)
+    assert hits.tolist() == [True, True, False]
 
 
 def test_probabilities_are_steep_only_where_the_scores_earn_it() -> None:

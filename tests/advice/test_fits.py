@@ -100,15 +100,8 @@ def test_what_a_person_says_is_done_at_once(recipe, entries, tmp_path):
     with CodesFile(tmp_path / "out" / "codes.h5") as codes:
         assert codes.settings.preprocessing.fit == "pad"
     mark = weights_mark(str(weights))
-    found = [
-        finished_run(
-            read_catalog(photos),
-            mark,
-            tmp_path / "out",
-            RunOrder(recipe=recipe, assignments=(*fit, *entries)),
-        )
-        for fit in ((), ("images.fit=pad",))
-    ]
+    orders = [RunOrder(recipe=recipe, assignments=(*fit, *entries)) for fit in ((), ("images.fit=pad",))]
+    found = [finished_run(read_catalog(photos), mark, tmp_path / "out", order) for order in orders]
     assert found[0] is None and found[1] is not None, "it is shown again where the same is asked"
 
 
@@ -116,9 +109,8 @@ def test_ten_crops_are_averaged_and_other_commands_have_it_too(tmp_path, capsys)
     photos = draw(tmp_path / "photos", ends=True, each=10)
     weights = saved(tmp_path)
     out, given = str(tmp_path / "out"), ["--weights", weights]
-    assert (
-        main(["run", str(photos), "-o", out, *given, "--recipe", "few-shot", "--fit", "ten", "--json"]) == 0
-    )
+    command = ["run", str(photos), "-o", out, *given, "--recipe", "few-shot", "--fit", "ten", "--json"]
+    assert main(command) == 0
     assert load_model(out).settings.crops == "ten-mean"
     capsys.readouterr()
     assert main(["advise", str(photos), *given, "--fit", "pad", "--json"]) == 0

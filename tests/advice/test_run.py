@@ -62,6 +62,33 @@ def weights():
     return tiny_weights()
 
 
+def made(labels: np.ndarray, splits: int = 0) -> Catalog:
+    """A catalog without files."""
+    names = tuple(map(str, range(len(labels))))
+    return Catalog(
+        Path("/made"), names, labels, np.full(len(labels), splits), tuple("abcd"[: labels.max() + 1])
+    )
+
+
+@pytest.fixture(scope="module")
+def linear(weights, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("linear")
+    run(
+        read_catalog(draw_stripes(folder / "stripes", each=15)),
+        weights,
+        folder / "out",
+        recipe="small-similar",
+    )
+    return folder
+
+
+@pytest.fixture
+def finished(linear, tmp_path) -> tuple[Path, Path]:
+    """Images, and the folder of a finished run of recipe small-similar on them."""
+    shutil.copytree(linear, tmp_path / "finished")
+    return tmp_path / "finished/stripes", tmp_path / "finished/out"
+
+
 def tensors_of(report: RunReport) -> dict[str, torch.Tensor]:
     return read_tensors(Path(report.model))[0]
 
@@ -122,12 +149,8 @@ def test_nothing_of_the_test_images_was_fitted(stripes, weights, tmp_path) -> No
     divided = read_catalog(tmp_path / "out/split.csv")  # any command takes it as its data
     test = divided.subset(divided.splits == 3)
     assert len(test) == report.test and not load_model(report.model).has_seen(file_digests(test)).any()
-    sides = {
-        Path(name).name: split
-        for name, split in zip(divided.names, divided.splits, strict=True)
-        if "along" in name
-    }
-    assert sides["3.png"] == sides["copy.png"], "a copy stays with its original"
+    of = sides(tmp_path / "out")
+    assert of["along/3.png"] == of["along/copy.png"], "a copy stays with its original"
 
 
 def test_every_command_tests_on_the_same_images(stripes, weights, tmp_path) -> None:
@@ -150,14 +173,8 @@ def test_every_command_tests_on_the_same_images(stripes, weights, tmp_path) -> N
     run(catalog, weights, tmp_path / "out", recipe=FINE, assignments=SHORT)
     note = json.loads((tmp_path / "out/run.json").read_text())["split_record"]
     divided = read_catalog(tmp_path / "out/split.csv")
-    differ = {
-        name
-        for name, one, other in zip(
-            catalog.names, divided.splits == 3, np.isin(np.arange(len(catalog)), advised.test), strict=True
-        )
-        if one != other
-    }
-    assert len(differ) <= note["near_copies"]
+    differ = (divided.splits == 3) != np.isin(np.arange(len(catalog)), advised.test)
+    assert differ.sum() <= note["near_copies"]
     assert note["near_copies"] or note["test_names"] == fitted["test_names"]
     again = fit_linear(tmp_path / "out/codes.h5", layer="fc7", C=1.0)
     assert again.split.test.tolist() == np.flatnonzero(divided.splits == 3).tolist()
@@ -199,8 +216,7 @@ def test_a_run_says_when_its_weights_were_trained_on_the_test_images(stripes, we
 def test_the_split_is_drawn_by_groups_and_no_class_is_lost() -> None:
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), [60, 30, 8, 2])
-    names = tuple(map(str, range(len(labels))))
-    catalog = Catalog(Path("/made"), names, labels, np.zeros(len(labels)), ("a", "b", "c", "d"))
+    catalog = made(labels)
     groups = np.arange(len(labels))
     for _ in range(20):  # chains of copies, some across classes
         one, other = random.choice(98, 2, replace=False)
@@ -275,8 +291,7 @@ def test_where_no_image_can_be_watched_none_is(weights, tmp_path, trained_on) ->
 def test_copies_stay_together_in_a_val_split_and_no_class_is_lost() -> None:
     labels = np.repeat([0, 1, 2], [8, 6, 4])
     groups = np.array([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 6, 6])
-    names = tuple(map(str, range(len(labels))))
-    catalog = Catalog(Path("/made"), names, labels, np.ones(len(labels)), ("a", "b", "c"))
+    catalog = made(labels, 1)
     val = for_training(catalog, groups).choose
     assert val[:2].tolist() == [6, 7] and len(val) == 4, "the smallest group of a and b; c is one group"
     assert groups[val[2]] == groups[val[3]]
@@ -296,33 +311,33 @@ def interrupt(monkeypatch, name: str) -> None:
     monkeypatch.setattr(steps, name, once)
 
 
+@pytest.fixture(scope="module")
+def whole(weights, tmp_path_factory):
+    """Some images, and what a run on them that nothing interrupts reports."""
+    folder = tmp_path_factory.mktemp("whole")
+    catalog = read_catalog(draw_stripes(folder / "stripes", each=15))
+    return catalog, run(catalog, weights, folder / "out", recipe="small-different")
+
+
 @pytest.mark.parametrize(
-    "step", ["near_pairs", "write_division", "advise", "fit_linear", "evaluate", "make_report"]
+    "step", ["near_pairs", "write_division", "advise", "fit_linear", "evaluate", "make_report", ""]
 )
 def test_a_run_cut_off_at_a_step_goes_on_to_the_same_model(
-    step, stripes, weights, tmp_path, monkeypatch
+    step, whole, weights, tmp_path, monkeypatch
 ) -> None:
-    catalog = read_catalog(stripes)
-    whole = run(catalog, weights, tmp_path / "whole", recipe="small-different")
-    interrupt(monkeypatch, step)
-    with pytest.raises(KeyboardInterrupt):
-        run(catalog, weights, tmp_path / "cut", recipe="small-different")
-    again = run(catalog, weights, tmp_path / "cut", recipe="small-different")
-    assert_same_model(whole, again)
-    assert again.evaluation == whole.evaluation and again.split == whole.split
+    catalog, report = whole
 
-
-def test_an_extraction_cut_off_in_the_middle_goes_on(stripes, weights, tmp_path) -> None:
-    catalog = read_catalog(stripes)
-    whole = run(catalog, weights, tmp_path / "whole", recipe="small-similar")
-
-    def cut(step: str, done: float, total: int, word: str) -> None:
-        if step.startswith("extracting") and done < total:
+    def cut(what: str, done: float, total: int, word: str) -> None:
+        if not step and what.startswith("extracting") and done < total:
             raise KeyboardInterrupt
 
+    if step:
+        interrupt(monkeypatch, step)
     with pytest.raises(KeyboardInterrupt):
-        run(catalog, weights, tmp_path / "cut", recipe="small-similar", progress=cut)
-    assert_same_model(whole, run(catalog, weights, tmp_path / "cut", recipe="small-similar"))
+        run(catalog, weights, tmp_path, recipe="small-different", progress=cut)
+    again = run(catalog, weights, tmp_path, recipe="small-different")
+    assert_same_model(report, again)
+    assert again.evaluation == report.evaluation and again.split == report.split
 
 
 def test_a_training_that_is_terminated_goes_on_to_the_same_weights(stripes, weights, tmp_path) -> None:
@@ -352,10 +367,10 @@ def test_a_finished_run_is_shown_and_not_done_again(stripes, weights, tmp_path, 
 
 
 def test_other_weights_seed_recipe_or_quite_other_images_are_refused_by_name(
-    stripes, weights, tmp_path
+    finished, weights, tmp_path
 ) -> None:
-    catalog, out = read_catalog(stripes), tmp_path / "out"
-    run(catalog, weights, out, recipe="small-similar")
+    stripes, out = finished
+    catalog = read_catalog(stripes)
     with pytest.raises(ResumeError, match="weights"):
         run(catalog, replace(weights, tensors={k: v + 1 for k, v in weights.tensors.items()}), out)
     with pytest.raises(ResumeError, match=r"seed \(0 then, 1 now\)"):
@@ -402,9 +417,8 @@ def test_a_finished_run_goes_on_with_new_images_and_keeps_its_test(
     page = (out / "report.html").read_text()
     assert f"Before, with 45 images: {100 * first.evaluation.top1:.1f} %" in page
     assert gone not in after and after[renamed] == "test" and after["along/copy.png"] == "test"
-    assert {name: side for name, side in after.items() if name in before} == {
-        name: side for name, side in before.items() if name not in (gone, tested[1])
-    }
+    kept = {name: side for name, side in before.items() if name not in (gone, tested[1])}
+    assert {name: side for name, side in after.items() if name in before} == kept
     new = {name: after[name] for name in (f"across/{number}.png" for number in range(20, 26))}
     assert "train" in new.values()
     (earlier,) = second.history
@@ -421,9 +435,8 @@ def test_a_finished_run_goes_on_with_new_images_and_keeps_its_test(
     assert "already finished" in shown.err and "before: " in shown.out and "with 45 images" in shown.out
 
 
-def test_codes_of_known_images_are_not_computed_again(stripes, weights, tmp_path, monkeypatch) -> None:
-    out, options = tmp_path / "out", {"recipe": "small-similar"}
-    run(read_catalog(stripes), weights, out, **options)
+def test_codes_of_known_images_are_not_computed_again(finished, weights, monkeypatch) -> None:
+    (stripes, out), options = finished, {"recipe": "small-similar"}
     for number in range(20, 24):
         write_png(stripes / f"across/{number}.png", striped("across", number))
     there = stripes / "along/3.png"
@@ -504,8 +517,8 @@ def test_other_recipes_are_tried_on_the_split_of_the_run(stripes, weights, tmp_p
     assert not out.exists() or not list(out.iterdir())
 
 
-def test_recipes_that_suit_the_images_are_tried(stripes, weights, tmp_path) -> None:
-    report = run(read_catalog(stripes), weights, tmp_path / "out", recipe="small-similar")
+def test_recipes_that_suit_the_images_are_tried(whole) -> None:
+    report = whole[1]
     usual = {"small-similar", "small-different", "large-similar", "large-different"}
     assert {*suitable(report)} == usual
     assert {*suitable(replace(report, train=20))} == usual | {"few-shot"}
@@ -522,8 +535,7 @@ def test_where_images_have_a_split_of_their_own_new_ones_follow_it(weights, tmp_
 
 def test_copies_of_images_on_both_sides_are_left_out() -> None:
     labels = np.repeat([0, 1], [8, 6])
-    names = tuple(map(str, range(len(labels))))
-    catalog = Catalog(Path("/made"), names, labels, np.zeros(len(labels)), ("a", "b"))
+    catalog = made(labels)
     before = np.array([1, 1, 1, 3, 0, 0, 0, 0, 1, 1, 3, 0, 0, 0], np.uint8)
     groups = np.arange(len(labels))
     groups[[0, 3, 4]] = 0  # 4 is a copy of one that is fitted and one that tests
@@ -536,7 +548,7 @@ def test_copies_of_images_on_both_sides_are_left_out() -> None:
 
 def test_an_image_that_is_drawn_to_test_a_class_that_lost_its_test_is_not_called_new() -> None:
     labels = np.repeat([0, 1], 10)
-    catalog = Catalog(Path("/made"), tuple(map(str, range(20))), labels, np.zeros(20), ("a", "b"))
+    catalog = made(labels)
     before = np.array([1] * 10 + [3, 3] + [1] * 8, np.uint8)
     division = grown_division(
         catalog, np.ones(20, bool), np.arange(20), before, same=np.full(20, -1), share=0.2
@@ -545,34 +557,29 @@ def test_an_image_that_is_drawn_to_test_a_class_that_lost_its_test_is_not_called
     assert "no image is new" in division.how and "2 training images test now" in division.how
 
 
-def test_a_result_stays_where_one_class_is_left(stripes, weights, tmp_path) -> None:
-    out = tmp_path / "out"
-    (stripes / "along").rename(tmp_path / "along")
-    run(read_catalog(stripes), weights, out, recipe="small-similar")
-    before = contents(out)
-    (stripes / "across").rename(tmp_path / "across")
-    with pytest.raises(HeadError):
-        run(read_catalog(stripes), weights, out, recipe="small-similar")
-    assert contents(out) == before
-
-
-def test_a_result_stays_where_all_images_of_a_class_are_gone(stripes, weights, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("first", "then", "error"), [("along", "across", HeadError), ("", "along", ResumeError)]
+)
+def test_a_result_stays_where_one_class_is_left_or_all_images_of_one_are_gone(
+    first, then, error, stripes, weights, tmp_path
+) -> None:
     """As with a list that was cut off."""
     out = tmp_path / "out"
+    if first:
+        (stripes / first).rename(tmp_path / first)
     run(read_catalog(stripes), weights, out, recipe="small-similar")
     before = contents(out)
-    (stripes / "along").rename(tmp_path / "along")
-    with pytest.raises(ResumeError, match="along"):
+    (stripes / then).rename(tmp_path / then)
+    with pytest.raises(error, match=then if error is ResumeError else ""):
         run(read_catalog(stripes), weights, out, recipe="small-similar")
     assert contents(out) == before
 
 
 def test_codes_of_a_run_that_was_cut_off_are_not_taken_for_those_of_the_split_before(
-    stripes, weights, tmp_path, monkeypatch
+    finished, weights, monkeypatch
 ) -> None:
     """As many images as before, others of them: the rows of its codes are not those of the split."""
-    out = tmp_path / "out"
-    run(read_catalog(stripes), weights, out, recipe="small-similar")
+    stripes, out = finished
     before = sides(out)
     gone = next(name for name, side in before.items() if side == "train")
     (stripes / gone).unlink()
@@ -583,9 +590,7 @@ def test_codes_of_a_run_that_was_cut_off_are_not_taken_for_those_of_the_split_be
     write_png(stripes / "checkered/91.png", striped("checkered", 91))
     report = run(read_catalog(stripes), weights, out, recipe="small-similar")
     now = sides(out)
-    assert {name: now[name] for name in before if name != gone} == {
-        name: side for name, side in before.items() if name != gone
-    }
+    assert before.pop(gone) and {name: now[name] for name in before} == before
     assert "2 images are new" in report.split and "renamed" not in report.split
 
 
@@ -593,9 +598,12 @@ def test_what_is_not_its_own_is_never_touched(stripes, weights, tmp_path) -> Non
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputExistsError, match=r"thesis\.txt"):
+    with pytest.raises(OutputExistsError, match=r"'thesis\.txt' is in it"):
         run(read_catalog(stripes), weights, mine)
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+    (mine / "data.csv").write_text("a,b")
+    with pytest.raises(OutputExistsError, match=r"'data\.csv' and 1 more is in it"):
+        run(read_catalog(stripes), weights, mine)
     training = tmp_path / "training"
     training.mkdir()
     (training / "run.json").write_text('{"settings": {}}')
@@ -627,23 +635,18 @@ def test_what_a_new_run_is_to_read_is_not_taken_away(stripes, weights, tmp_path,
     assert main(["run", str(out / "split.csv"), *anew[2:], "--weights", str(start)]) == 2
     assert "the list of images" in capsys.readouterr().err and contents(out) == before
     monkeypatch.chdir(out)
-    images = Catalog(
-        out,
-        ("depth.png", *catalog.names),
-        *(np.append(0, part) for part in (catalog.labels, catalog.splits)),
-        catalog.classes,
-    )
+    parts = (np.append(0, part) for part in (catalog.labels, catalog.splits))
+    images = Catalog(out, ("depth.png", *catalog.names), *parts, catalog.classes)
     with pytest.raises(OptionError, match=r"the image '.*depth\.png'"):
         (out / "depth.png").touch()
         run(images, weights, ".", overwrite=True)
 
 
-def test_starting_anew_takes_only_what_the_run_has_made(stripes, weights, tmp_path) -> None:
-    out, catalog = tmp_path / "out", read_catalog(stripes)
-    run(catalog, weights, out, recipe="small-similar")
-    mine = dict.fromkeys(
-        ("training/notes.txt", "training/run.json", "curves.png", "page.h5", "x.png"), b"mine"
-    )
+def test_starting_anew_takes_only_what_the_run_has_made(finished, weights) -> None:
+    stripes, out = finished
+    catalog = read_catalog(stripes)
+    names = ("training/notes.txt", "training/run.json", "curves.png", "page.h5", "x.png")
+    mine = dict.fromkeys(names, b"mine")
     (out / "training").mkdir()
     for name, content in mine.items():  # a linear run has none of these
         (out / name).write_bytes(content)
@@ -659,12 +662,13 @@ def test_starting_anew_takes_only_what_the_run_has_made(stripes, weights, tmp_pa
         (out / left).write_bytes(b"half")  # of a run that was killed
     for name in ("curves.png", "page.h5", "report.html"):  # what the command adds
         (out / name).touch()
+    shutil.copytree(out, out.with_name("whole"))
     remove_run(out)
     assert contents(out) == mine, "all of the training goes, and nothing else"
-    shutil.rmtree(out)
-    run(catalog, weights, out, recipe=FINE, assignments=SHORT)
-    remove_run(out)
-    assert not list(out.iterdir()), "nothing of a person's: no folder stays"
+    for name in mine:
+        (out.with_name("whole") / name).unlink()
+    remove_run(out.with_name("whole"))
+    assert not list(out.with_name("whole").iterdir()), "nothing of a person's: no folder stays"
 
 
 def test_a_run_that_was_killed_as_it_began_can_be_repeated(stripes, weights, tmp_path) -> None:
@@ -674,14 +678,6 @@ def test_a_run_that_was_killed_as_it_began_can_be_repeated(stripes, weights, tmp
     (out / ".run.json.00000000-1.part").write_text('{"kind": "cnnc')
     report = run(read_catalog(stripes), weights, out, recipe="small-similar")
     assert report.evaluation is not None
-    one = tmp_path / "one"
-    one.mkdir()
-    (one / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputExistsError, match=r"'thesis\.txt' is in it"):
-        run(read_catalog(stripes), weights, one)
-    (one / "data.csv").write_text("a,b")
-    with pytest.raises(OutputExistsError, match=r"'data\.csv' and 1 more is in it"):
-        run(read_catalog(stripes), weights, one)
 
 
 def test_a_folder_inside_the_images_is_refused(stripes, capsys) -> None:
@@ -742,13 +738,7 @@ def test_with_two_images_a_class_few_shot_is_advised_and_a_requested_recipe_is_f
 
 def test_a_mistake_in_the_recipe_is_told_before_any_work(stripes, weights, tmp_path) -> None:
     with pytest.raises(CnnCodesError, match="epoch"):
-        run(
-            read_catalog(stripes),
-            weights,
-            tmp_path / "out",
-            recipe="large-similar",
-            assignments=["train.epoch=3"],
-        )
+        run(read_catalog(stripes), weights, tmp_path / "out", recipe=FINE, assignments=["train.epoch=3"])
     assert not (tmp_path / "out").exists()
 
 
@@ -761,15 +751,8 @@ def test_a_run_that_trains_says_why_it_does_not_learn_and_draws_its_curves(
     stripes, weights, tmp_path, capsys
 ) -> None:
     save_weights(weights, tmp_path / "tiny.safetensors")
-    command = [
-        "run",
-        str(stripes),
-        "-o",
-        str(tmp_path / "out"),
-        "--weights",
-        str(tmp_path / "tiny.safetensors"),
-    ]
-    command += ["--recipe", "large-different"]
+    start = f"--weights {tmp_path}/tiny.safetensors --recipe large-different"
+    command = f"run {stripes} -o {tmp_path}/out {start}".split()
     for entry in (*TRAINED, "train.learning_rate=1e-30", "train.schedule=constant", "train.dropout=0"):
         command += ["--set", entry]
     assert main([*command, "--quiet"]) == 0
@@ -804,14 +787,13 @@ def test_the_command_tells_what_a_person_wants_to_know(
     (out / "thesis.txt").write_text("years of work")
     assert main([*command, "--overwrite"]) == 3
     assert "already finished" not in capsys.readouterr().err and (out / "thesis.txt").exists()
-    pictures = [(out / name).stat().st_mtime_ns for name in ("depth.png", "confusion.png", "report.html")]
+    names = ("depth.png", "confusion.png", "report.html")
+    pictures = [(out / name).stat().st_mtime_ns for name in names]
     monkeypatch.setattr(
         "cnncodes.cli.run_command.load_weights", lambda *_: pytest.fail("the network is not needed")
     )
     assert main([*command]) == 3
-    assert pictures == [
-        (out / name).stat().st_mtime_ns for name in ("depth.png", "confusion.png", "report.html")
-    ]
+    assert pictures == [(out / name).stat().st_mtime_ns for name in names]
     assert "already finished on " in capsys.readouterr().err, "nobody takes old times for new ones"
     assert main([*command, "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
@@ -825,18 +807,13 @@ def test_the_command_tells_what_a_person_wants_to_know(
 
 
 def test_a_finished_run_is_shown_without_importing_torch_and_other_inputs_are_not_overlooked(
-    stripes, tmp_path, capsys
+    stripes, weights, tmp_path, capsys
 ) -> None:
-    command = [
-        "run",
-        str(stripes),
-        "-o",
-        str(tmp_path / "out"),
-        "--weights",
-        "random:0",
-        "--recipe",
-        "small-similar",
-    ]
+    for number, name in enumerate(("tiny", "other")):
+        changed = {key: values + number for key, values in weights.tensors.items()}
+        save_weights(replace(weights, tensors=changed), tmp_path / f"{name}.safetensors")
+    start = f"--weights {tmp_path}/tiny.safetensors"
+    command = f"run {stripes} -o {tmp_path}/out {start} --recipe small-similar".split()
     assert main(command) == 0
     shown = [*command, "--quiet", "--json"]
     script = f"import sys\nfrom cnncodes.cli import main\nmain({shown!r})\nsys.exit('torch' in sys.modules)"
@@ -844,12 +821,12 @@ def test_a_finished_run_is_shown_without_importing_torch_and_other_inputs_are_no
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["evaluation"]["n"] == 9
     capsys.readouterr()
-    without = [word for word in command if word not in ("--weights", "random:0")]
+    without = [word for word in command if word not in start.split()]
     assert main(without) == 0  # the weights are those of the run in the folder
     told = capsys.readouterr().err
-    assert "weights: 'random:0'" in told and "already finished" in told
-    for other in (["--seed", "1"], ["--weights", "random:1"], ["--set", "head.C=2"]):
-        assert main([*command, *other]) == 1, other
+    assert "tiny.safetensors'" in told and "already finished" in told
+    for other in ("--seed 1", f"--weights {tmp_path}/other.safetensors", "--set head.C=2"):
+        assert main([*command, *other.split()]) == 1, other
     write_png(stripes / "along/3.png", striped("along", 77))
     assert main(command) == 0
     assert "1 image is new" in capsys.readouterr().err
