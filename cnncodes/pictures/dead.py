@@ -21,15 +21,8 @@ from cnncodes.core.compute import Compute, Progress, no_progress
 from cnncodes.core.errors import OptionError, StageError
 from cnncodes.core.records import to_value
 from cnncodes.images import Catalog, read_catalog
-from cnncodes.pictures.codes_source import (
-    Blocks,
-    check_split,
-    computed_blocks,
-    kind_of,
-    refuse_unreadable,
-    rows_of,
-    stored_blocks,
-)
+from cnncodes.pictures import codes_source
+from cnncodes.pictures.codes_source import Blocks
 from cnncodes.pictures.drawing import new_figure, plain, wrapped
 from cnncodes.weights.resolve import PREFIX
 
@@ -167,14 +160,14 @@ def count_firing(
     CatalogError, CodesFileError
         If nothing is there to be read.
     """
-    check_split(split, limit)
-    kind, path = kind_of(data)
+    codes_source.check_split(split, limit)
+    kind, path = codes_source.kind_of(data)
     if kind == "codes":
         return _in_codes(path, stages, split, limit, progress)
     if classifier is None:
         raise OptionError("images alone have no units.", "Give a network too, or a codes file.")
     catalog = data if isinstance(data, Catalog) else read_catalog(data)
-    catalog = catalog.subset(rows_of(catalog, None, split, limit))
+    catalog = catalog.subset(codes_source.rows_of(catalog, None, split, limit))
     compute = Compute(classifier.device.torch_name, workers, progress=progress)
     return _in_images(catalog, classifier, stages, compute)
 
@@ -196,9 +189,9 @@ def _in_images(catalog: Catalog, classifier: Classifier, stages: str | None, com
     size = 4 * sum(int(np.prod(shapes[name])) for name in names)  # bytes for each image
     settings = replace(settings, stages=names, batch_size=int(np.clip(ROOM // size, 1, MOST_IMAGES)))
     problems: dict[str, str] = {}
-    blocks = computed_blocks(catalog, weights, settings, compute, "counting", problems)
+    blocks = codes_source.computed_blocks(catalog, weights, settings, compute, "counting", problems)
     counts = _count(blocks, {name: shapes[name][0] for name in names})
-    refuse_unreadable(catalog, problems)
+    codes_source.refuse_unreadable(catalog, problems)
     return Firing(
         classifier.name, catalog.root.name, len(catalog) - len(problems), counts, problems, left_out,
         _spatial(settings, names), weights.origin == "random",
@@ -216,9 +209,9 @@ def _in_codes(path: Path, stages: str | None, split: str, limit: int | None, pro
                 f"'{path}' holds no layer {', '.join(absent)}.", f"It has {', '.join(file.stages)}."
             )
         names, left_out = _rectified(settings, wanted, asked=stages is not None)
-        rows = rows_of(file.catalog, file.state == DONE, split, limit)
+        rows = codes_source.rows_of(file.catalog, file.state == DONE, split, limit)
         units = {name: file.stage_shape(name)[0] for name in names}
-        counts = _count(stored_blocks(file, names, rows, "counting", progress), units)
+        counts = _count(codes_source.stored_blocks(file, names, rows, "counting", progress), units)
         wrong = file.problems() if split == "all" and limit is None else {}
         return Firing(
             settings.weights, path.name, len(rows), counts, wrong, left_out, _spatial(settings, names),

@@ -24,18 +24,10 @@ from cnncodes.core.errors import CatalogError, CodesFileError, DependencyError, 
 from cnncodes.core.records import to_value
 from cnncodes.images import Catalog
 from cnncodes.images.listing import SPLITS
+from cnncodes.pictures import sheets
 from cnncodes.pictures.codes_source import CodesSource, check_split, evenly, rows_of
 from cnncodes.pictures.drawing import plain, show_sheet
-from cnncodes.pictures.sheets import (
-    Legend,
-    Thumbnails,
-    class_mark,
-    class_sheet,
-    framed,
-    label_colours,
-    read_thumbnails,
-    unwritten,
-)
+from cnncodes.pictures.sheets import Legend, Thumbnails
 
 if TYPE_CHECKING:
     from cnncodes.pictures.codes_source import PathLike
@@ -383,24 +375,28 @@ def arrange(found: CodesMap, largest: int = MOST) -> Grid:
 
 def map_thumbnails(found: CodesMap, grid: Grid, progress: Callable[[int], None] | None = None) -> Thumbnails:
     """The images of a grid, in its order and as large as its cells; ``progress`` is told how many are read."""
-    return read_thumbnails([found.catalog.reader[place] for place in grid.shown], grid.thumbnail, progress)
+    return sheets.read_thumbnails(
+        [found.catalog.reader[place] for place in grid.shown], grid.thumbnail, progress
+    )
 
 
 def draw_map(found: CodesMap, grid: Grid | None = None, thumbnails: Thumbnails | None = None) -> Figure:
     """The images themselves, framed in the colours of their classes, on the grid of :func:`arrange`."""
     grid = grid or arrange(found)
     thumbnails = thumbnails or map_thumbnails(found, grid)
-    colours = label_colours(len(found.catalog.classes))[found.catalog.labels[grid.shown]]
+    colours = sheets.label_colours(len(found.catalog.classes))[found.catalog.labels[grid.shown]]
     if not grid.labelled:
         colours[:] = 255
     tile = grid.tile
     sheet = np.full((grid.rows * tile, grid.columns * tile, 3), 255, np.uint8)
-    for image, (row, column) in zip(framed(thumbnails.rgb, colours, grid.frame), grid.cells, strict=True):
+    for image, (row, column) in zip(
+        sheets.framed(thumbnails.rgb, colours, grid.frame), grid.cells, strict=True
+    ):
         sheet[row * tile :, column * tile :][:tile, :tile] = image
     more = [f"{len(grid.shown):,} of them are drawn."] if len(grid.shown) < len(found) else []
     more += [f"{len(lost):,} cannot be read any more (crosses)."] if (lost := thumbnails.problems) else []
     legend = Legend(found.catalog.labels, found.catalog.classes, sheet.shape[1]) if grid.labelled else None
-    figure, axes = class_sheet(sheet.shape[:2], _title(found), _note(found, *more), legend)
+    figure, axes = sheets.class_sheet(sheet.shape[:2], _title(found), _note(found, *more), legend)
     show_sheet(axes, sheet)
     return figure
 
@@ -412,8 +408,8 @@ def draw_map_points(found: CodesMap) -> Figure:
     height = int(np.clip(width * span[1] / (span[0] or 1.0), *POINTS_HEIGHT))
     labels, classes = found.catalog.labels, len(found.catalog.classes)
     legend = Legend(labels, found.catalog.classes, width)
-    figure, axes = class_sheet((height, width), _title(found), _note(found), legend, marks=True)
-    colours = label_colours(classes) / 255
+    figure, axes = sheets.class_sheet((height, width), _title(found), _note(found), legend, marks=True)
+    colours = sheets.label_colours(classes) / 255
     # Both axes in one scale: distances are what a map shows.
     sides = zip((width, height), span, strict=True)
     room = 0.96 * min(side / length if length else 1.0 for side, length in sides)
@@ -426,7 +422,7 @@ def draw_map_points(found: CodesMap) -> Figure:
         for label in np.unique(labels[part]):
             chosen = part[labels[part] == label]
             axes.scatter(
-                x[chosen], y[chosen], area, colours[label][None], marker=class_mark(int(label), classes),
+                x[chosen], y[chosen], area, colours[label][None], marker=sheets.class_mark(int(label), classes),
                 alpha=0.8, edgecolor="white", linewidth=0.4,
             )  # fmt: skip
     return figure
@@ -450,7 +446,7 @@ def _note(found: CodesMap, *more: str) -> str:
     codes = ""
     if found.purity is not None:
         codes = f"In the codes, {round(100 * found.purity.in_codes)} % of the {NEIGHBOURS} nearest share the class."
-    return " ".join(text for text in (made, *more, codes, unwritten(found.catalog.classes)) if text)
+    return " ".join(text for text in (made, *more, codes, sheets.unwritten(found.catalog.classes)) if text)
 
 
 SMALLEST_GROUP = 5  # images of a group at least; if nobody says how many, one in so many:

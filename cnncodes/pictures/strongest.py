@@ -25,18 +25,9 @@ from cnncodes.core.records import to_value
 from cnncodes.images import Catalog
 from cnncodes.images.loader import Loader
 from cnncodes.networks import ReceptiveField, receptive_fields
+from cnncodes.pictures import codes_source
 from cnncodes.pictures.classifier import load_classifier
-from cnncodes.pictures.codes_source import (
-    Blocks,
-    check_split,
-    computed_blocks,
-    images_for,
-    kind_of,
-    refuse_root,
-    refuse_unreadable,
-    rows_of,
-    stored_blocks,
-)
+from cnncodes.pictures.codes_source import Blocks
 from cnncodes.pictures.drawing import cut_middle, new_sheet, plain, show_sheet
 from cnncodes.pictures.sheets import class_names, crossed, unwritten
 from cnncodes.pictures.units import check_units
@@ -206,11 +197,11 @@ def find_strongest(
     CatalogError, CodesFileError
         If there are no images, none can be read, or the codes have no such layer or no places.
     """
-    check_split(split, limit)
+    codes_source.check_split(split, limit)
     if k is not None and not 1 <= k <= MOST_IMAGES:
         raise OptionError(f"{k} images for each unit cannot be shown.", f"Use 1 to {MOST_IMAGES}.")
     asked = (units, k)
-    kind, path = kind_of(data)
+    kind, path = codes_source.kind_of(data)
     if kind == "codes":
         if weights is not None:
             raise OptionError(
@@ -218,13 +209,13 @@ def find_strongest(
                 "Leave --weights out, or give the images instead of the codes file.",
             )
         with CodesFile(path) as file:
-            rows = rows_of(file.catalog, None, split, limit)
+            rows = codes_source.rows_of(file.catalog, None, split, limit)
             return _in_codes(file, layer, asked, rows, root, progress)
-    refuse_root(root)
-    catalog, named = images_for(data, None if isinstance(weights, Weights) else weights)
+    codes_source.refuse_root(root)
+    catalog, named = codes_source.images_for(data, None if isinstance(weights, Weights) else weights)
     if not isinstance(weights, Weights):
         weights = load_classifier(named, network=network, device=device).weights
-    catalog = catalog.subset(rows_of(catalog, None, split, limit))
+    catalog = catalog.subset(codes_source.rows_of(catalog, None, split, limit))
     return _in_images(catalog, weights, layer, asked, Compute(device, workers, progress=progress))
 
 
@@ -234,7 +225,7 @@ def _in_images(catalog: Catalog, weights: Weights, layer: str, asked: Asked, com
     if not network.stages:
         settings = replace(settings, pool="max")
     problems: dict[str, str] = {}
-    blocks = computed_blocks(catalog, weights, settings, compute, "looking", problems)
+    blocks = codes_source.computed_blocks(catalog, weights, settings, compute, "looking", problems)
     classifies = settings.stages[0] == network.stage_names[-1] and network.classes
     names = weights.class_names() if classifies else None
     return _collect(settings, catalog, blocks, asked, problems, names or ())
@@ -255,7 +246,7 @@ def _in_codes(
     catalog = file.catalog.at(root).subset(rows)
     names = set(catalog.names)
     problems = {name: why for name, why in file.problems().items() if name in names}
-    blocks = stored_blocks(file, (stage,), rows, "looking", progress)
+    blocks = codes_source.stored_blocks(file, (stage,), rows, "looking", progress)
     return _collect(settings, catalog, blocks, asked, problems)
 
 
@@ -286,7 +277,7 @@ def _collect(
                 "Extract it again, or leave that image out; if it stays so, the weights are not sound.",
             )
         best.add(rows, codes.reshape(len(codes), shape[0], math.prod(shape[1:])))
-    refuse_unreadable(catalog, problems if not best.count else {})
+    codes_source.refuse_unreadable(catalog, problems if not best.count else {})
     chosen = best.most_varying(units) if isinstance(units, int) else list(dict.fromkeys(units))
     rows = best.rows[chosen]
     crops, lost = _read_crops(catalog, np.unique(rows[rows >= 0]).tolist(), settings)
