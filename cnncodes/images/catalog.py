@@ -340,12 +340,7 @@ def class_names(catalog: Catalog) -> list[str | None]:
 def stat_files(catalog: Catalog) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
     """Size and time of change of each file, by which a resumed run knows that it is the same file.
 
-    Returns
-    -------
-    size : array of uint64 [N]
-        Bytes; 0 where the file cannot be looked at.
-    mtime : array of int64 [N]
-        Nanoseconds since 1970; 0 where the file cannot be looked at.
+    Bytes, uint64 ``[N]``, and nanoseconds since 1970, int64 ``[N]``; 0 where the file cannot be looked at.
     """
     size = np.zeros(len(catalog), np.uint64)
     mtime = np.zeros(len(catalog), np.int64)

@@ -108,19 +108,15 @@ _SIGNATURES = (
 def decode(source: Source, preprocessing: Preprocessing | None = None) -> Picture:
     """Decode an image to RGB, upright, eight bits.
 
-    - JPEG (progressive, grey, CMYK and Adobe's inverted CMYK), PNG, WebP, AVIF, GIF, TIFF, BMP, and HEIC where
-      pillow-heif is installed; the first picture of files that hold several. The format is recognised by the
-      content, not by the suffix.
-    - Damage that leaves nearly all of the picture is read over: a JPEG without its end (up to a tenth of the
-      picture, which is grey then; of a progressive one details) or with up to 1,024 bytes in front, a PNG without
-      its end or with a wrong checksum beside the pixels. ``info["cnncodes"]`` of the picture has the kinds, see
-      :data:`~cnncodes.images.readers.NOTES`.
+    - JPEG (progressive, grey, CMYK and Adobe's inverted CMYK), PNG, WebP, AVIF, GIF, TIFF, BMP, and HEIC where pillow-heif is
+      installed, recognised by the content; the first picture of files that hold several.
+    - Damage that leaves nearly all of the picture is read over: a JPEG without its end (up to a tenth of the picture, which is
+      grey then; of a progressive one details) or with up to 1,024 bytes in front, a PNG without its end or with a wrong checksum
+      beside the pixels. ``info["cnncodes"]`` of the picture has the kinds, see :data:`~cnncodes.images.readers.NOTES`.
     - The EXIF orientation is applied. Colour profiles are ignored, as torchvision ignores them.
-    - Real transparency is put on white, as viewers show it (``convert("RGB")`` would uncover whatever colour
-      is stored below it); pictures that are opaque throughout are what ``convert("RGB")`` gives.
-    - 16 bits become the upper 8 (65535 is white), in grey and in colour alike; ``convert("RGB")`` alone
-      would turn most of a 16 bit grey picture white. Floats in 0..1 become 0..255; those of a file that go beyond
-      1 and not beyond 255 are grey levels, which is noted, too.
+    - Real transparency is put on white, as viewers show it (``convert("RGB")`` would uncover the colour stored below it).
+    - 16 bits become the upper 8 (65535 is white), in grey and in colour alike. Floats in 0..1 become 0..255; those of a file
+      that go beyond 1 and not beyond 255 are grey levels, which is noted, too.
 
     Parameters
     ----------

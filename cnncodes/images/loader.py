@@ -124,11 +124,11 @@ class Loader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        tasks: SimpleQueue[tuple[_OpenBatch, int] | None] = SimpleQueue()
-        stopped = threading.Event()
-        work = (tasks, stopped, self.sources, self.preprocessing, self.crops, self.keep_jpegs)
+        work = _Work(self.sources, self.preprocessing, self.crops, self.keep_jpegs)
         names = [f"decode-{number}" for number in range(self.workers)]
-        threads = [threading.Thread(target=_work, args=work, name=name, daemon=True) for name in names]
+        threads = [
+            threading.Thread(target=_decode_all, args=(work,), name=name, daemon=True) for name in names
+        ]
         for thread in threads:
             thread.start()
         side = self.preprocessing.crop
@@ -139,7 +139,7 @@ class Loader:
                     shape = (len(rows), CROPS[self.crops], side, side, 3)
                     opened.append(_OpenBatch(rows, self.allocate(shape)))
                     for place in range(len(rows)):
-                        tasks.put((opened[-1], place))
+                        work.tasks.put((opened[-1], place))
                 self._wait_for(opened[0])
                 batch = opened.popleft()
                 self.images += len(batch.rows)
@@ -150,9 +150,9 @@ class Loader:
                 )
                 del batch  # its memory is the consumer's now
         finally:
-            stopped.set()
+            work.stopped.set()
             for _ in threads:
-                tasks.put(None)
+                work.tasks.put(None)
             # passed only in the middle of huge pictures and slow answers of servers; threads are daemons
             deadline = time.monotonic() + PATIENCE_S
             for thread in threads:
@@ -183,50 +183,50 @@ class _OpenBatch:
         self.done: SimpleQueue[tuple[float, BaseException | None]] = SimpleQueue()
 
 
-def _work(
-    tasks: SimpleQueue[tuple[_OpenBatch, int] | None],
-    stopped: threading.Event,
-    sources: Sequence[Source],
-    preprocessing: Preprocessing,
-    crops: str,
-    keep_jpegs: bool,
-) -> None:
-    """Body of each thread. It knows no loader, so that an iterator that is forgotten is collected, and its threads end."""
-    while (task := tasks.get()) is not None:
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What threads share. It knows no loader, so that an iterator that is forgotten is collected, and its threads end."""
+
+    sources: Sequence[Source]
+    preprocessing: Preprocessing
+    crops: str
+    keep_jpegs: bool
+    tasks: SimpleQueue[tuple[_OpenBatch, int] | None] = field(
+        default_factory=SimpleQueue
+    )  # None ends a thread
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+def _decode_all(work: _Work) -> None:
+    """Body of each thread."""
+    while (task := work.tasks.get()) is not None:
         batch, place = task
         started, failure = time.perf_counter(), None
         try:
-            if not stopped.is_set():
-                _decode_into(batch, place, sources, preprocessing, crops, keep_jpegs)
+            if not work.stopped.is_set():
+                _decode_into(batch, place, work)
         except BaseException as error:
             failure = error
         batch.done.put((time.perf_counter() - started, failure))
         del batch, task
 
 
-def _decode_into(
-    batch: _OpenBatch,
-    place: int,
-    sources: Sequence[Source],
-    preprocessing: Preprocessing,
-    crops: str,
-    keep_jpegs: bool,
-) -> None:
-    row = int(batch.rows[place])
+def _decode_into(batch: _OpenBatch, place: int, work: _Work) -> None:
+    row, preprocessing = int(batch.rows[place]), work.preprocessing
     try:
-        source = sources[row]
+        source = work.sources[row]
         # A catalog's images are read once for both; the digest of a large file takes a second reading.
         data = read_image(source) if isinstance(source, str) else None
-        if keep_jpegs and data is not None and (jpeg := plain_jpeg(data)) is not None:
+        if work.keep_jpegs and data is not None and (jpeg := plain_jpeg(data)) is not None:
             resized_size(*jpeg.size, preprocessing)
             batch.encoded[place], size, note = jpeg, jpeg.size, ()
         else:
             image = decode(source if data is None else data, preprocessing)
-            crops_of(image, preprocessing, crops, out=batch.pixels[place])
+            crops_of(image, preprocessing, work.crops, out=batch.pixels[place])
             size, note = image.size, image.info.get(NOTE, ())
-            if keep_jpegs and isinstance(source, str):
+            if work.keep_jpegs and isinstance(source, str):
                 note = (*note, ON_CPU)
-        batch.seen[place] = share_seen(size, preprocessing, crops)
+        batch.seen[place] = share_seen(size, preprocessing, work.crops)
         if isinstance(source, str):
             batch.digests[place] = file_digest(source) if data is None else bytes_digest(data)
         if note:
