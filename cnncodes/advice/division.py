@@ -19,8 +19,8 @@ import numpy.typing as npt
 from cnncodes.advice.facts import changed_text, grown_text
 from cnncodes.advice.run_folder import BEFORE, RunNote, read_split
 from cnncodes.advice.run_record import CODES, REPORT, SPLIT
-from cnncodes.codes.file import CodesFile
-from cnncodes.codes.planning import Files, known_digests
+from cnncodes.codes.file import CodesFile, Files
+from cnncodes.codes.planning import known_digests
 from cnncodes.core.errors import CatalogError, CnnCodesError, ResumeError
 from cnncodes.core.files import LARGEST_TEXT, read_text
 from cnncodes.core.outputs import replacing

@@ -282,7 +282,7 @@ def from_features(path: Path, catalog: Catalog) -> Source:
             there = {name: row for row, name in enumerate(file.catalog.names)}
             file.require_complete()
     except CodesFileError:
-        from cnncodes.codes.features import read_features
+        from cnncodes.codes.export import read_features
 
         X, usable = read_features(path, catalog).astype(np.float32), np.ones(len(catalog), np.bool_)
         return Source(path.name, ("features",), usable, lambda _: X, {"features": X.shape[1]}, {})

@@ -90,7 +90,7 @@ def probe(
         Draws for each number.
     against : sequence of str
         To compare with: "pixels" (32 x 32 RGB), other weights, or the path of an HDF5 file with features of the same images
-        (a codes file, or see :func:`cnncodes.codes.features.read_features`).
+        (a codes file, or see :func:`cnncodes.codes.export.read_features`).
     C : "auto" or float, default "auto"
         Chosen by five folds within each draw, from 0.01 to 1000 divided by the squared length of a row; with
         one image per class, "auto" is a fixed value.

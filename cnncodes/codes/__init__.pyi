@@ -1,8 +1,14 @@
 """The public names of this room, and where each lives."""
 
-from cnncodes.codes.checking import CheckReport, check_codes
 from cnncodes.codes.export import export_codes
-from cnncodes.codes.extraction import ExtractionResult, estimate_seconds, extract, run_extraction
+from cnncodes.codes.extraction import (
+    CheckReport,
+    ExtractionResult,
+    check_codes,
+    estimate_seconds,
+    extract,
+    run_extraction,
+)
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.planning import Plan, plan_extraction
 from cnncodes.codes.search import nearest

@@ -1,7 +1,4 @@
-"""From a batch of pixels to the codes of named stages, on one device: what extraction repeats.
-
-The one module of this room that imports torch.
-"""
+"""From a batch of pixels to the codes of named stages, on one device: what extraction repeats."""
 
 from __future__ import annotations
 
@@ -36,12 +33,12 @@ class Device:
 
     @property
     def is_cuda(self) -> bool:
-        """Whether the network runs on an NVIDIA GPU (or AMD's, which torch calls the same)."""
+        """An NVIDIA GPU, or one of AMD, which torch calls the same."""
         return self.torch_name.startswith("cuda")
 
     @property
     def is_cpu(self) -> bool:
-        """Whether the network and the decoding share the cores."""
+        """Then the network and the decoding share the cores."""
         return self.torch_name == "cpu"
 
 
@@ -64,10 +61,10 @@ def choose_device(name: str = "auto") -> Device:
     if kind == "cuda" and (not place or place.isdigit()):
         count, index = torch.cuda.device_count(), int(place or 0)
         if index >= count:
-            problem = (
-                f"device '{name}' is not there: torch sees {count or 'no'} CUDA device{'s' if count else ''}."
+            raise OptionError(
+                f"device '{name}' is not there: torch sees {count or 'no'} CUDA device{'s' if count else ''}.",
+                "Use --device cpu or auto.",
             )
-            raise OptionError(problem, "Use --device cpu or auto.")
         return Device(f"cuda:{index}", torch.cuda.get_device_name(index), cores)
     if kind == "mps" and torch.backends.mps.is_available():
         return Device("mps", "Apple GPU (mps)", cores)
@@ -85,20 +82,18 @@ def device_names(name: str) -> list[str]:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def products(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scalar products ``[Q, N]`` of float32 rows ``[Q, d]`` and ``[N, d]``, on the CPU: torch's own matrix product,
-    for many queries faster than numpy's (measured with 100 on two cores: 2.7 times)."""
+    """Scalar products ``[Q, N]`` of float32 rows ``[Q, d]`` and ``[N, d]``: torch's are faster for many (100 on two cores: 2.7 times)."""
     values = torch.from_numpy(np.ascontiguousarray(queries)) @ torch.from_numpy(_writable(rows)).T
     return np.asarray(values.numpy())
 
 
 def to_single(rows: np.ndarray, out: np.ndarray) -> None:
-    """Copy float16 rows into float32 ``out``: torch uses the processor's instruction for it, numpy does not always
-    (measured on ReLU codes: some five times slower)."""
+    """Copy float16 rows into float32 ``out``, by the processor's instruction; numpy does not always use it (five times slower)."""
     torch.from_numpy(out).copy_(torch.from_numpy(_writable(rows)))
 
 
@@ -196,12 +191,10 @@ class Normaliser:
 
 @contextlib.contextmanager
 def exact_and_side_by_side(device: Device) -> Iterator[None]:
-    """Set torch up for a pipeline, and set it back afterwards.
+    """Set torch up for a pipeline, and set it back: on a CPU one thread for each batch, on CUDA no rounding to TensorFloat-32.
 
-    On a CPU, torch gets one thread for each batch, and several batches run side by side: two batches on a core
-    each are faster than one batch on two cores (no barriers). That holds for a single batch, too: the bits of a
-    fully connected stage depend on the number of threads, and must not depend on how many batches are left. On
-    CUDA, nothing must be rounded to TensorFloat-32: float32 means float32 here.
+    Two batches on a core each are faster than one on two cores (no barriers). It holds for a single batch, too: the bits of a
+    fully connected stage depend on the number of threads, and must not depend on how many batches are left.
     """
     threads = torch.get_num_threads()
     if device.is_cpu:

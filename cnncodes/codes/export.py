@@ -1,4 +1,4 @@
-"""Codes for other tools: npy, CSV, Parquet and TensorBoard's projector. Rows are read in blocks."""
+"""Codes for other tools (npy, CSV, Parquet, TensorBoard's projector), read in blocks, and features that other programs computed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.file import DONE, CodesFile
+from cnncodes.codes.file import DONE, CodesFile, open_hdf5
 from cnncodes.core.errors import CodesFileError, DependencyError, OptionError, OutputExistsError, nearest
-from cnncodes.core.files import cells
+from cnncodes.core.files import cells, reading
 from cnncodes.core.outputs import replacing
 from cnncodes.core.words import visible
+from cnncodes.images.catalog import Catalog
 from cnncodes.images.decode import write_png
 from cnncodes.images.listing import SPLITS
 from cnncodes.images.loader import Loader
@@ -35,7 +36,7 @@ def export_codes(
     layer: str | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write the rows that are done for another tool, each file whole or not at all.
+    """Write the rows that are done for another tool, each file whole or not at all; returns the files.
 
     Parameters
     ----------
@@ -51,18 +52,8 @@ def export_codes(
     layer : str, optional
         By default the deepest of the file, after its ReLU if that is there.
 
-    Returns the files written.
-
-    Raises
-    ------
-    OptionError
-        If the format is not known, ``layer`` names several stages, or the name of an npy file ends in .csv.
-    OutputExistsError
-        If one of them is there and ``overwrite`` is false.
-    CodesFileError
-        If no row is done, the file has no such layer, or the output cannot be written.
-    DependencyError
-        If pyarrow is needed and missing.
+    Raises OptionError for a format, layer or name that does not fit, OutputExistsError if a file is there and ``overwrite`` is false,
+    CodesFileError if no row is done, the file has no such layer, or the output cannot be written, DependencyError without pyarrow.
     """
     writers: dict[str, Callable[[CodesFile, str, np.ndarray, list[Path]], None]] = {
         "npy": _npy, "csv": _csv, "parquet": _parquet, "projector": _projector,
@@ -199,3 +190,64 @@ def _sprite(file: CodesFile, rows: np.ndarray, side: int, thumbnail: int) -> np.
             sheet[top : top + thumbnail, left : left + thumbnail] = pixels
             place += 1
     return sheet
+
+
+def read_features(path: str | os.PathLike[str], catalog: Catalog) -> np.ndarray:
+    """Read ``images/name`` and ``layers/features`` (or ``image_names`` and ``features``) of an HDF5 file.
+
+    Features stored as uint8 with an attribute ``largest`` stand for ``largest * (stored / 255) ** 2``.
+
+    Returns float16 ``[N, D]``, one row per image of the catalog; float32 where float16 could not hold the largest. Raises
+    CodesFileError if the file cannot be read, has no features, lacks images of the catalog, or has some that are not finite.
+    """
+    path = Path(path)
+    remedy = "Give an HDF5 file of features by image name."
+    with reading(f"'{path}'", CodesFileError, remedy), open_hdf5(path) as file:
+        names_at = "images/name" if "images/name" in file else "image_names"
+        features_at = "layers/features" if "layers/features" in file else "features"
+        if names_at not in file or features_at not in file:
+            raise CodesFileError(
+                f"'{path}' has no features by image name.",
+                "It needs images/name and layers/features, or image_names and features.",
+            )
+        dataset = file[features_at]
+        there = {name.decode("utf-8", "surrogateescape"): row for row, name in enumerate(file[names_at][:])}
+        missing = [name for name in catalog.names if name not in there]
+        if missing:
+            raise CodesFileError(
+                f"'{path}' has no features of {len(missing):,} of {len(catalog):,} images, such as '{missing[0]}'.",
+                "Names must be relative to the folder of the images, as the data have them.",
+            )
+        rows = np.array([there[name] for name in catalog.names])
+        stored = dataset[:][rows].reshape(len(rows), -1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            if stored.dtype == np.uint8:
+                table = float(dataset.attrs["largest"]) * (np.arange(256) / 255) ** 2
+                values: np.ndarray = table.astype(_dtype_for(table))[stored]
+            else:
+                values = stored.astype(_dtype_for(stored))
+        _check_finite(values, path, catalog)
+        return values
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest magnitude, without a copy of the array; NaN or infinity where there is one."""
+    return float(np.abs(np.array([values.min(initial=0), values.max(initial=0)], np.float64)).max())
+
+
+def _dtype_for(values: np.ndarray) -> type[np.float16] | type[np.float32]:
+    """float16, which takes half the memory, unless a number is beyond its range: it would become infinite."""
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"features of type {values.dtype} are no numbers")
+    return np.float16 if _largest(values) <= float(np.finfo(np.float16).max) else np.float32
+
+
+def _check_finite(values: np.ndarray, path: Path, catalog: Catalog) -> None:
+    if np.isfinite(_largest(values)):
+        return
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    raise CodesFileError(
+        f"'{path}' has features that are no finite numbers, of {len(bad):,} of {len(catalog):,} images, "
+        f"such as '{catalog.names[bad[0]]}'.",
+        "Compute the features of these images again, or leave the images out.",
+    )

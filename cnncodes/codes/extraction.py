@@ -1,16 +1,17 @@
-"""Extraction: images to codes in one pass, resumable, in memory that does not grow with the number of images.
+"""Extraction: images to codes in one pass, resumable, in memory that does not grow with the number of images; and its check.
 
-Decoding threads run ahead of the network; on a CPU each core computes a batch of its own; the caller's thread
-writes. Batches are fixed ranges of rows (an unreadable image keeps its place as zeros), so that a resumed
-extraction computes the same batches and gives the same bits.
+Batches are fixed ranges of rows (an unreadable image keeps its place as zeros), so that a resumed extraction computes the same
+batches and gives the same bits.
 """
 
 from __future__ import annotations
 
 import glob
+import json
 import os
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -19,16 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.codes import file as codes_file
+from cnncodes.codes.file import DONE, PENDING, UNREADABLE, CodesFile, Provenance, open_for_writing
 from cnncodes.codes.planning import Plan, copy_known, pending_batches, plan_extraction
 from cnncodes.codes.rows import RowWriter, in_place, reserve
 from cnncodes.codes.shards import write_shard
 from cnncodes.codes.stream import Block, Work, executor_of, into, stream
 from cnncodes.codes.structure import create, layout
 from cnncodes.core.compute import Compute, Progress, no_progress
-from cnncodes.core.errors import CodesFileError, ImageError, OutputBusyError
+from cnncodes.core.errors import CodesFileError, ImageError, OutputBusyError, WeightsMismatchError
 from cnncodes.core.outputs import locked, remove_partials, replacing
+from cnncodes.core.records import to_value
 from cnncodes.images.catalog import Catalog
+from cnncodes.images.readers import image_exists
 
 if TYPE_CHECKING:
     from cnncodes.weights import AnyWeights
@@ -52,13 +55,11 @@ class ExtractionResult:
     waited_s: float = 0.0  # how long the network had nothing to do
     unreadable: dict[str, str] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # images read with a problem
-    seen: float | None = (
-        None  # median share of a photograph's area that the network sees; None: nothing was read
-    )
+    seen: float | None = None  # median share of a photograph's area that is seen; None: nothing was read
 
     @property
     def images_per_second(self) -> float:
-        """Rate over the images of this run."""
+        """Over the images of this run."""
         return self.images / self.seconds if self.seconds else 0.0
 
     def limit(self) -> str:
@@ -93,20 +94,13 @@ def run_extraction(
     take : callable(block), optional
         Given each block that is computed, with its pixels.
 
-    Raises
-    ------
-    OutputBusyError
-        If another process writes the same output, or has changed it since the plan was made.
-    DiskFullError
-        If the space cannot be reserved.
-    ImageError
-        At the first unreadable image, with ``strict``.
+    Raises OutputBusyError if another process writes the same output or has changed it since the plan was made, DiskFullError if the
+    space cannot be reserved, and with ``strict`` ImageError at the first unreadable image.
     """
     if not plan.pending and plan.known is None:
         size, unreadable = plan.settings.batch_size, _problems(plan.output)
-        return ExtractionResult(
-            plan.output, 0, len(plan.catalog), plan.device.is_cpu, size, unreadable=unreadable
-        )
+        rows = len(plan.catalog)
+        return ExtractionResult(plan.output, 0, rows, plan.device.is_cpu, size, unreadable=unreadable)
     started = time.perf_counter()
     work = Work(batch_size=plan.settings.batch_size)
     done = bad = 0
@@ -114,8 +108,8 @@ def run_extraction(
     seen = array("f")
     with locked(plan.output), ExitStack() as stack:
         _make_ready(plan)
-        with codes_file.CodesFile(plan.output) as codes:
-            wanted = codes.state == codes_file.PENDING  # what is done already is left as it is
+        with CodesFile(plan.output) as codes:
+            wanted = codes.state == PENDING  # what is done already is left as it is
         executor = executor_of(plan.compute)
         if plan.in_place:
             executor = into(executor, stack.enter_context(in_place(plan.output, wanted)))
@@ -124,7 +118,7 @@ def run_extraction(
             plan.catalog, plan.weights, replace(plan.settings, stages=tuple(dict.fromkeys((*stages, *also)))),
             plan.compute, blocks=plan.pending, executor=executor, work=work, pixels=take is not None,
         )  # fmt: skip
-        writer = stack.enter_context(closing(RowWriter(plan.output, layout(plan.output))))
+        writer = stack.enter_context(closing(RowWriter(plan.output, layout(plan.output), plan.in_place)))
         for block in stack.enter_context(closing(blocks)):  # type: ignore[type-var]
             if take is not None:
                 take(block)
@@ -149,7 +143,7 @@ def run_extraction(
 
 
 def _problems(path: Path) -> dict[str, str]:
-    with codes_file.CodesFile(path) as codes:
+    with CodesFile(path) as codes:
         return codes.problems()
 
 
@@ -173,10 +167,9 @@ def estimate_seconds(plan: Plan) -> float:
     for _ in range(2):  # the first time sets things up; the second counts
         work = Work()
         compute = Compute(plan.device.torch_name, workers=1)
-        for _ in stream(
-            plan.catalog, plan.weights, plan.settings, compute, blocks=[rows.tolist()], work=work
-        ):
-            pass
+        deque(
+            stream(plan.catalog, plan.weights, plan.settings, compute, blocks=[rows.tolist()], work=work), 0
+        )
     network = work.network_s / len(rows) / (plan.device.cores if plan.device.is_cpu else 1)
     decoding = work.decoding_s / len(rows) / min(plan.compute.workers or plan.device.cores, plan.device.cores)
     return plan.images * (network + decoding if plan.device.is_cpu else max(network, decoding))
@@ -186,7 +179,7 @@ def _make_ready(plan: Plan) -> None:
     """Create the file, or see that it is still as planned: another process may have come between."""
     there = plan.output.exists()
     if plan.resumes and there:
-        with codes_file.CodesFile(plan.output) as codes:
+        with CodesFile(plan.output) as codes:
             pending = pending_batches(codes, plan.again)
             unchanged = codes.settings == plan.settings and pending == plan.pending
     else:
@@ -205,10 +198,10 @@ def _make_ready(plan: Plan) -> None:
 def _try_again(plan: Plan) -> None:
     """Make rows pending that could not be read, and note which files will be read now."""
     rows = list(plan.again)
-    with codes_file.open_for_writing(plan.output) as file:
+    with open_for_writing(plan.output) as file:
         images = file["images"]
         # The times last: killed before them, the files still count as changed, and this is done again.
-        images["state"][rows] = np.full(len(rows), codes_file.PENDING, np.uint8)
+        images["state"][rows] = np.full(len(rows), PENDING, np.uint8)
         images["problem"][rows] = np.zeros(len(rows), images["problem"].dtype)
         file.flush()
         images["size"][rows] = plan.files.size[rows]
@@ -217,14 +210,91 @@ def _try_again(plan: Plan) -> None:
 
 def _create(plan: Plan) -> None:
     """Create the file with its space reserved, under a temporary name until it is whole."""
-    provenance = codes_file.Provenance.now(plan.weights.source)
+    provenance = Provenance.now(plan.weights.source)
     # The lock is held: what has such a name is of a process that was killed here, and may be as large as the file.
     remove_partials(plan.output.parent, glob.escape(plan.output.name))
     seen = (*plan.weights.seen, *plan.weights.watched)  # both had a part in the weights
     with replacing(plan.output, overwrite=True, error=CodesFileError) as whole:
-        create(whole, plan.catalog, plan.settings, provenance, plan.files.size, plan.files.mtime, seen)
+        create(whole, plan.catalog, plan.settings, provenance, *plan.files, seen)
         if plan.shard is not None:
             write_shard(whole, plan.shard)
         reserve(whole)
         if plan.known is not None:
             copy_known(plan.known, whole)
+
+
+#: Largest relative difference that other batches and other machines explain, by the precision of the arithmetic.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+
+#: And by the stored type: float16 may round to the neighbour, a step of at most this relative to the largest.
+ROUNDING = {"float32": 0.0, "float16": 2.0**-10}
+
+#: Where a GPU decoded: the check's pixels are those of libjpeg. Assumed, since no GPU was at hand to measure it.
+GPU_DECODING = 5e-2
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Result of :func:`check_codes`."""
+
+    rows: int
+    done: int
+    pending: int
+    unreadable: int
+    sampled: int
+    missing: tuple[str, ...]  # images of the sample that are not there any more
+    differences: dict[str, float]  # the largest relative one of each stage
+    tolerance: float
+
+    @property
+    def good(self) -> bool:
+        """Whether no sampled row differs by more than the tolerance, and something could be sampled."""
+        return self.sampled > 0 and all(value <= self.tolerance for value in self.differences.values())
+
+    def to_json(self) -> str:
+        """JSON object with one entry per field, and ``good``."""
+        return json.dumps(to_value(self) | {"good": self.good})
+
+
+def check_codes(
+    path: str | Path, weights: AnyWeights, *, sample: int = 64, seed: int = 0, root: Path | None = None
+) -> CheckReport:
+    """Is a codes file what its header says? Extract a random sample of its rows once more, on the CPU, and compare.
+
+    ``weights`` are those that the file names, ``root`` is where the images are now, if they were moved. The difference of a stage is
+    ``max |a - b| / max |b|`` over the sampled rows. Raises WeightsMismatchError if the weights are not those of the file.
+    """
+    from cnncodes.weights import load_weights
+
+    weights = load_weights(weights)
+    with CodesFile(path) as codes:
+        settings, state, catalog = codes.settings, codes.state, codes.catalog
+        if weights.fingerprint != settings.weights_sha256:
+            raise WeightsMismatchError(
+                f"weights '{weights.name}' ({weights.fingerprint[:12]}) did not make '{path}' "
+                f"({settings.weights_sha256[:12]}).",
+                "Name the right weights with --weights.",
+            )
+        catalog = catalog.at(root)
+        done = np.flatnonzero(state == DONE)
+        random = np.random.default_rng(seed)
+        rows = np.sort(random.choice(done, min(sample, len(done)), replace=False))
+        present = [int(row) for row in rows if image_exists(catalog.path(int(row)))]
+        missing = tuple(catalog.names[row] for row in rows if int(row) not in set(present))
+        size = settings.batch_size
+        batches = [present[start : start + size] for start in range(0, len(present), size)]
+        largest = dict.fromkeys(settings.stages, 0.0)
+        for batch in stream(catalog, weights, settings, Compute(device="cpu"), blocks=batches):
+            for stage, values in batch.codes.items():
+                stored = codes.read(stage, np.array(batch.rows)).astype(np.float64)
+                scale = max(float(np.abs(stored).max()), 1e-12)
+                difference = np.abs(values.astype(np.float64) - stored).max() / scale
+                # An image that can no longer be read gives NaN or zeros: that is a difference, too.
+                largest[stage] = max(largest[stage], float(np.nan_to_num(difference, nan=np.inf)))
+        pending, unreadable = (int((state == kind).sum()) for kind in (PENDING, UNREADABLE))
+        tolerance = TOLERANCE[settings.precision] + ROUNDING[settings.dtype]
+        if settings.preprocessing.decoding == "gpu":
+            tolerance = max(tolerance, GPU_DECODING)
+        return CheckReport(
+            len(codes), len(done), pending, unreadable, len(present), missing, largest, tolerance
+        )

@@ -1,7 +1,4 @@
-"""The codes file, format 1 (docs/codes-file.md): what is in one, and how it is read.
-
-It is made in :mod:`cnncodes.codes.structure` and filled by :mod:`cnncodes.codes.rows`.
-"""
+"""The codes file, format 1 (docs/codes-file.md): what is in one, and how it is read. ``structure`` makes it and ``rows`` fills it."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -27,12 +24,20 @@ from cnncodes.images.catalog import Catalog
 from cnncodes.networks import Shape
 
 FORMAT = 1
+MAKE = "'cnncodes extract DATA -o codes.h5'"
 PENDING, DONE, UNREADABLE = 0, 1, 2
 BLOCK_ROWS = 4096
 HEAP = b"GCOL\x01\0\0\0"  # begins a collection of texts (HDF5 file format, III.E: Global Heap)
 _HEAP_PIECE = struct.Struct("<H6xQ")  # the number of a text, 0 for the free rest, and its bytes
 COPIED = "copied"  # in images, optional: rows whose codes came from another file
 WEIGHTS_SEEN = "weights_seen"  # optional: files of other weights, and older ones, lack it
+
+
+class Files(NamedTuple):
+    """Image files as they are on the disk."""
+
+    size: np.ndarray  # bytes, uint64 [N]; 0 for what is not there
+    mtime: np.ndarray  # modification time in ns, int64 [N]
 
 
 @dataclass(frozen=True)
@@ -58,19 +63,15 @@ class Provenance:
 
 
 class CodesFile:
-    """A codes file, open for reading. Use it in a ``with`` statement.
-
-    Attributes
-    ----------
-    settings : ExtractionSettings
-    provenance : Provenance
-    catalog : Catalog
-        Names, labels, splits and classes of all rows.
-    state : ndarray of uint8 [N]
-        0 pending, 1 done, 2 unreadable.
+    """A codes file, open for reading; use it in a ``with`` statement.
 
     Raises CodesFileError if the file is missing, is no HDF5 file or no codes file of a known format.
     """
+
+    settings: ExtractionSettings
+    provenance: Provenance
+    catalog: Catalog  # names, labels, splits and classes of all rows
+    state: np.ndarray  # uint8 [N]: 0 pending, 1 done, 2 unreadable
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -84,24 +85,18 @@ class CodesFile:
 
     def intact(self) -> AbstractContextManager[None]:
         """Whatever HDF5 meets in damaged bytes is a CodesFileError: it has no one class of error for that."""
-        return reading(
-            f"the codes file '{self.path}'",
-            CodesFileError,
-            "It is damaged, or no codes file: make one with 'cnncodes extract DATA -o codes.h5'.",
-        )
+        remedy = f"It is damaged, or no codes file: make one with {MAKE}."
+        return reading(f"the codes file '{self.path}'", CodesFileError, remedy)
 
     def _read_header(self) -> None:
         file = self.hdf5
         if "format" not in file.attrs or "layers" not in file:
             raise CodesFileError(
-                f"'{self.path}' is an HDF5 file, but not one of codes.",
-                "Make one with 'cnncodes extract DATA -o codes.h5'.",
+                f"'{self.path}' is an HDF5 file, but not one of codes.", f"Make one with {MAKE}."
             )
         if int(file.attrs["format"]) != FORMAT:
-            raise CodesFileError(
-                f"'{self.path}' has format {file.attrs['format']}; this version reads format {FORMAT}.",
-                "Update cnncodes.",
-            )
+            problem = f"'{self.path}' has format {file.attrs['format']}; this version reads format {FORMAT}."
+            raise CodesFileError(problem, "Update cnncodes.")
         self._check_heaps()
         self.settings = ExtractionSettings.from_json(file.attrs["settings"])
         self.provenance = Provenance(
@@ -118,7 +113,7 @@ class CodesFile:
             splits=file["images/split"][:].astype(np.uint8),
             classes=tuple(file["classes"].asstr(errors="surrogateescape")[:]),
         )
-        self.state: np.ndarray = file["images/state"][:]
+        self.state = file["images/state"][:]
         if (self.state > UNREADABLE).any():
             raise ValueError("images/state has numbers that mean nothing")
 
@@ -176,20 +171,19 @@ class CodesFile:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stored stages."""
+        """Names of those that are stored."""
         return self.settings.stages
 
     def require_complete(self) -> None:
         """Raise CodesFileError if rows are pending: what is made of a part should not pass for the whole."""
-        pending = int((self.state == PENDING).sum())
-        if pending:
+        if pending := int((self.state == PENDING).sum()):
             raise CodesFileError(
                 f"{pending:,} of the {len(self):,} images of '{self.path}' are not extracted yet.",
                 "Repeat the extract command: it goes on where it stopped.",
             )
 
     def stage_shape(self, stage: str) -> Shape:
-        """Shape of one crop's activations before they were laid out in a row: ``(256, 6, 6)`` for pool5."""
+        """Of one crop's activations before they were laid out in a row: ``(256, 6, 6)`` for pool5."""
         with self.intact():
             return tuple(int(side) for side in self._dataset(stage).attrs["shape"])
 
@@ -201,8 +195,7 @@ class CodesFile:
     def read(self, stage: str, rows: np.ndarray | slice | None = None) -> np.ndarray:
         """Codes of one stage: ``[rows, length]`` or ``[rows, crops, length]``, in the stored dtype.
 
-        Rows that are pending are zero, those of unreadable images NaN. ``rows`` is a slice, or a sorted or
-        unsorted integer array.
+        Rows that are pending are zero, those of unreadable images NaN. ``rows`` is a slice or an integer array in any order.
         """
         with self.intact():
             dataset = self._dataset(stage)
@@ -225,10 +218,10 @@ class CodesFile:
         for start in range(0, len(self), rows):
             yield start, self.read(stage, slice(start, start + rows))
 
-    def files(self) -> tuple[np.ndarray, np.ndarray]:
-        """Size in bytes (uint64 [N]) and modification time in ns (int64 [N]) of the images that were read."""
+    def files(self) -> Files:
+        """The image files as they were when they were read."""
         with self.intact():
-            return self.hdf5["images/size"][:], self.hdf5["images/mtime"][:]
+            return Files(self.hdf5["images/size"][:], self.hdf5["images/mtime"][:])
 
     def digests(self) -> np.ndarray:
         """What was in the image files, uint64 [N]; see :func:`cnncodes.images.file_digest`. 0 for rows not done."""
@@ -290,18 +283,13 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise CodesFileError(
-            f"there is no file '{path}'.", "Make it with 'cnncodes extract DATA -o codes.h5'."
-        ) from None
+        raise CodesFileError(f"there is no file '{path}'.", f"Make it with {MAKE}.") from None
     except BlockingIOError as error:
-        raise CodesFileError(
-            f"another program has '{path}' open and is writing it.", "Close it there, and try again."
-        ) from error
+        problem = f"another program has '{path}' open and is writing it."
+        raise CodesFileError(problem, "Close it there, and try again.") from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise CodesFileError(
-            f"'{path}' is not an HDF5 file, or is damaged: {reason_of(error)}.",
-            "Make it again with 'cnncodes extract DATA -o codes.h5'.",
-        ) from error
+        problem = f"'{path}' is not an HDF5 file, or is damaged: {reason_of(error)}."
+        raise CodesFileError(problem, f"Make it again with {MAKE}.") from error
 
 
 def _text(value: Any) -> str:

@@ -41,14 +41,14 @@ class OnRay:
 
     def __post_init__(self) -> None:
         gpus = self.gpus
-        if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+        if gpus is None:
+            return
+        if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
             raise OptionError(
                 f"{gpus:g} GPUs for each worker are not possible.",
                 "Use 0, a part of one such as 0.5, or a whole number.",
             )
-        if gpus is not None and (
-            gpus > 0 if self.device == "cpu" else gpus == 0 and self.device.startswith("cuda")
-        ):
+        if gpus > 0 if self.device == "cpu" else gpus == 0 and self.device.startswith("cuda"):
             raise OptionError(
                 f"workers with {gpus:g} GPUs cannot use the device '{self.device}'.",
                 "Leave out --device or --gpus-per-worker.",
@@ -151,11 +151,13 @@ class _Actors:
 
     def _hand_out(self) -> None:
         while self._left and self._there:
-            actor = min(self._there, key=lambda actor: len(self._there[actor]))
-            if len(self._there[actor]) >= AHEAD:
+            queue = min(self._there.values(), key=len)
+            suspect = self._left[0].tries or any(sent.tries for _, sent in queue)
+            if len(queue) >= (1 if suspect else AHEAD):
                 return
+            actor = next(actor for actor, blocks in self._there.items() if blocks is queue)
             sent = self._left.popleft()
-            self._there[actor].append((actor.compute.remote(sent.part), sent))
+            queue.append((actor.compute.remote(sent.part), sent))
 
     def step(self) -> None:
         """Wait until an actor has begun or computed a block; blocks of one that has ended go to others."""
@@ -180,16 +182,18 @@ class _Actors:
                 ) from None
 
     def _computed(self, actor: Any) -> None:
-        """Take the result of an actor's first block. If it has ended, that block ended it: it gets another try, and the others are sent anew."""
-        (reference, sent), *others = queue = self._there[actor]
-        queue.popleft()
+        """Take the result of an actor's first block. If it has ended, one of its blocks may be why: each is tried again, alone."""
+        queue = self._there[actor]
+        reference, sent = queue[0]
         try:
             sent.found = _result(self._ray, reference, sent.part)
+            queue.popleft()
         except WorkerError:
-            sent.tries += 1
-            if sent.tries > TRIES:
+            if sent.tries >= TRIES:
                 raise
-            self._left.extendleft(reversed([sent, *(other for _, other in others)]))
+            for _, sent in reversed(queue):
+                sent.tries += 1
+                self._left.appendleft(sent)
             del self._there[actor]
             self._ray.kill(actor)
 
@@ -200,7 +204,7 @@ class _Actors:
 
 
 class _Actor:
-    """What runs in a cluster: the network is opened with the first block and kept."""
+    """Runs in a cluster: the network is opened with the first block and kept."""
 
     def __init__(self, task: Task, device: str) -> None:
         self._task, self._name = task, device

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cnncodes.codes.file import DONE, PENDING, UNREADABLE, CodesFile
+from cnncodes.codes.file import DONE, PENDING, UNREADABLE, CodesFile, Files
 from cnncodes.codes.rows import RowWriter, check_room
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.codes.shards import Shard, parse_shard, part_of
@@ -41,13 +41,6 @@ if TYPE_CHECKING:
 
 COPIED_AT_ONCE = 256  # rows
 WRITES = ("central", "in-place")
-
-
-class Files(NamedTuple):
-    """Image files as they are on the disk."""
-
-    size: np.ndarray  # bytes, uint64 [N]
-    mtime: np.ndarray  # ns, int64 [N]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +74,7 @@ class Plan:
 
     @property
     def images(self) -> int:
-        """Images in the pending batches."""
+        """In the pending batches."""
         return sum(map(len, self.pending))
 
     @property
@@ -130,20 +123,17 @@ def plan_extraction(
         Names and ranges, see :func:`cnncodes.networks.parse_stages`; by default those of ``like``, else fc7.
     crops, precision, dtype
         See :class:`~cnncodes.codes.settings.ExtractionSettings`.
-    decoding : str, optional
-        Replaces the preprocessing's: "exact", "box", "reduced" or "gpu".
-    device : str, default "auto"
-        Also several GPUs: ``cuda:0,2`` or ``cuda:all``.
+    pool : {"none", "mean", "max", "cls"}, optional
+        What becomes of maps and tokens. By default they are kept whole; of a library's network the mean is kept where a layer has
+        more than 20,000 numbers.
+    decoding : {"exact", "box", "reduced", "gpu"}, optional
+        By default as recorded with the weights; see :class:`~cnncodes.weights.Preprocessing`.
+    fit : {"crop", "pad", "squash"}, optional
+        How a photograph becomes a square, see :func:`cnncodes.weights.with_fit`; by default as recorded with the weights.
+    device, workers, processes, ray, gpus_per_worker
+        See :class:`~cnncodes.core.compute.Compute`.
     batch_size : int, optional
         By default that of the file to be continued, else 16 to 64 by the number of images.
-    workers : int, optional
-        Decoding threads; by default the number of cores.
-    processes : int, default 1
-        Worker processes, each with its share of the cores.
-    ray : str, optional
-        Address of a Ray cluster, "auto" or "local": its workers compute.
-    gpus_per_worker : float, optional
-        GPUs of each worker on Ray, also a part such as 0.5; by default 1 where the cluster has GPUs and the device is not the CPU.
     write : {"central", "in-place"}, default "central"
         Whether this process writes the codes, or the workers, which must see the file under its path.
     overwrite : bool, default False
@@ -151,35 +141,19 @@ def plan_extraction(
     strict : bool, default False
         Stop at the first unreadable image.
     retry : bool, default False
-        Try all unreadable images of a file again, also those whose files have not changed: after a failure of
-        the disk or the network, or where permission was missing.
+        Try all unreadable images of a file again, also those whose files have not changed.
     limit : int, optional
         Only so many images, spread evenly over the catalog.
     like : ExtractionSettings, optional
         Another file's settings, which replace crops, precision, dtype, decoding and fit.
     shard : str, optional
         Only a part of the images: ``3/16`` is the third of sixteen; :func:`cnncodes.codes.join` puts them together.
-    pool : {"none", "mean", "max", "cls"}, optional
-        What becomes of maps and tokens, see :class:`~cnncodes.codes.settings.ExtractionSettings`. By default they are kept whole;
-        of a library's network the mean is kept where a layer has more than 20,000 numbers.
-    fit : {"crop", "pad", "squash"}, optional
-        How a photograph becomes a square, see :func:`cnncodes.weights.with_fit`; by default as recorded with the weights.
     reuse : path, optional
-        Another codes file with the same weights and settings: the codes of images that are in it, by their digests, are copied into a
-        new file, and only the others are computed.
+        Another codes file with the same weights and settings, from which the codes of images with the same content are copied.
 
-    Raises
-    ------
-    StageError, OptionError, InputSizeError
-        For parameters that do not fit.
-    ResumeError
-        If the output belongs to other images or settings; names the differences.
-    OutputExistsError
-        If the output is a folder, or would be in one that does not exist.
-    CodesFileError
-        If the output is another kind of file, or may not be written; if the file to ``reuse`` was made otherwise.
-    DiskFullError
-        If a new file does not fit.
+    Raises StageError, OptionError or InputSizeError for parameters that do not fit, ResumeError if the output belongs to other images or
+    settings, OutputExistsError if it is a folder or would be in one that does not exist, CodesFileError if it is another kind of file or
+    may not be written or the file to ``reuse`` was made otherwise, and DiskFullError if a new file does not fit.
     """
     from cnncodes.codes.compute import choose_device, device_names
     from cnncodes.weights import load_weights, with_fit
@@ -235,8 +209,8 @@ def _rest(plan: Plan, any_batch_size: bool, retry: bool) -> Plan:
             asked = dataclasses.replace(asked, batch_size=codes.settings.batch_size)
         changed = np.zeros(len(codes), bool)
         if codes.catalog.names == plan.catalog.names:
-            size, mtime = codes.files()
-            changed = (size != plan.files.size) | (mtime != plan.files.mtime)
+            there = codes.files()
+            changed = (there.size != plan.files.size) | (there.mtime != plan.files.mtime)
         if differences := codes.settings.differences(asked) + _differences(codes, plan.catalog, changed):
             raise ResumeError(
                 f"'{codes.path}' is there and was made otherwise ({'; '.join(differences[:4])}).",
@@ -273,7 +247,7 @@ def _limited(catalog: Catalog, limit: int | None) -> Catalog:
 
 
 def _check_weights(settings: ExtractionSettings, weights: Weights) -> None:
-    """Raise WeightsMismatchError unless the weights of settings that are to be repeated are still the same numbers."""
+    """The weights of settings that are to be repeated must still be the same numbers."""
     if weights.fingerprint != settings.weights_sha256:
         raise WeightsMismatchError(
             f"weights '{weights.name}' are not those of the file to be repeated: "

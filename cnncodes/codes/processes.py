@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from multiprocessing import resource_tracker
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
@@ -71,9 +72,8 @@ class _Workers:
     def __enter__(self) -> _Workers:
         from cnncodes.codes.compute import save_mapped
 
-        descriptor, name = tempfile.mkstemp(prefix="cnncodes-", suffix=".task")
-        os.close(descriptor)
-        self._file = Path(name)
+        with tempfile.NamedTemporaryFile(prefix="cnncodes-", suffix=".task", delete=False) as file:
+            self._file = Path(file.name)
         save_mapped(self._shared, self._file)
         return self
 
@@ -82,7 +82,7 @@ class _Workers:
         self._file.unlink(missing_ok=True)
 
     def submit(self, part: Part) -> Future[Found] | None:
-        """Have a part computed; None if a worker has ended before."""
+        """None if a worker has ended before."""
         pool = self._pool = self._pool or self._start()
         try:
             with _interrupts_held():  # submitting starts processes, which inherit that
@@ -93,10 +93,7 @@ class _Workers:
             return None
 
     def result(self, part: Part, future: Future[Found]) -> Found:
-        """What a part gave. If a worker has ended, nobody knows by which of the parts that were sent: each gets a second try, alone.
-
-        Raises WorkerError if a worker ends again.
-        """
+        """What a part gave. If a worker has ended, nobody knows by which of the parts that were sent: each gets a second try, alone."""
         try:
             return future.result()
         except BrokenExecutor:
@@ -118,13 +115,11 @@ class _Workers:
         )
 
     def _start(self) -> ProcessPoolExecutor:
+        count = self._settings.processes
         devices: SimpleQueue[str] = self._context.SimpleQueue()
-        for number in range(self._settings.processes):
-            devices.put(self._devices[number % len(self._devices)])
-        arguments = str(self._file), devices, self._begun
-        return ProcessPoolExecutor(
-            self._settings.processes, self._context, initializer=_begin, initargs=arguments
-        )
+        for name in islice(cycle(self._devices), count):
+            devices.put(name)
+        return ProcessPoolExecutor(count, self._context, _begin, (str(self._file), devices, self._begun))
 
     def _end(self) -> None:
         """End the workers at once, in the middle of their work."""

@@ -1,7 +1,6 @@
-"""Rows of a codes file, written past HDF5 so that the file is valid at every moment.
+"""Rows of a codes file, written past HDF5 so that the file is valid at every moment: a kill loses at most the rows since the last sync.
 
-A killed extraction loses at most the rows since the last sync. The order of writes is what makes that true:
-codes first, then ``fdatasync``, then the states that call them done.
+The order of writes makes that true: codes first, then ``fdatasync``, then the states that call them done.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnncodes.codes.file import DONE, UNREADABLE, open_for_writing
-from cnncodes.codes.structure import PROBLEM_BYTES, Layout, layout
+from cnncodes.codes.structure import PROBLEM_BYTES, Layout, Place, layout
 from cnncodes.core.errors import CodesFileError, DiskFullError, OptionError
 from cnncodes.core.files import reason_of
 from cnncodes.core.outputs import PARTIAL
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 SYNC_SECONDS = 2.0  # at most this much work is lost by a kill
 SYNC_BYTES = 256 * 2**20  # and at most this much waits for the disk
+#: Of a file into which others write: each write is on the disk when it ends, and touches no byte beside it (NFS writes whole pages else).
+SHARED = os.O_RDWR | getattr(os, "O_DSYNC", 0)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -39,40 +40,34 @@ class PwriteRows:
     """Rows written with ``pwrite`` at the offsets that HDF5 reported. Several processes may write disjoint rows."""
 
     def __init__(self, path: Path, layout: Layout, flags: int = os.O_RDWR) -> None:
-        self.layout = layout
-        self.descriptor = os.open(path, flags)
+        self._layout = layout
+        self._descriptor = os.open(path, flags)
 
-    def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None:
-        """Write the codes of consecutive rows from ``start``: ``[rows, ...]`` for each stage."""
+    def write_codes(self, start: int, layers: Mapping[str, np.ndarray], digests: np.ndarray) -> None:
+        """Of consecutive rows from ``start``: codes ``[rows, ...]`` of each stage, and digests (uint64)."""
         for stage, values in layers.items():
-            place = self.layout.layers[stage]
-            data = np.ascontiguousarray(values, dtype=place.dtype)
-            self._write(data.data.cast("B"), place.offset + start * place.row_bytes)
-
-    def write_digests(self, start: int, digests: np.ndarray) -> None:
-        """Write the digests (uint64) of consecutive rows."""
-        data = np.ascontiguousarray(digests, dtype="<u8")
-        self._write(data.data.cast("B"), self.layout.digest.offset + start * self.layout.digest.row_bytes)
+            self._write(self._layout.layers[stage], start, values)
+        self._write(self._layout.digest, start, digests)
 
     def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None:
-        """Write states (uint8) of consecutive rows and the reasons of single rows."""
+        """States (uint8) of consecutive rows, and before them the reasons of single rows."""
         for row, reason in problems.items():
-            text = reason.ljust(PROBLEM_BYTES, b"\0")
-            self._write(memoryview(text), self.layout.problem.offset + row * PROBLEM_BYTES)
-        self._write(memoryview(states.astype("u1").tobytes()), self.layout.state.offset + start)
+            self._write(self._layout.problem, row, np.array([reason], f"S{PROBLEM_BYTES}"))
+        self._write(self._layout.state, start, states)
 
     def sync(self) -> None:
         """Wait until everything written is on the disk."""
-        os.fdatasync(self.descriptor) if hasattr(os, "fdatasync") else os.fsync(self.descriptor)
+        os.fdatasync(self._descriptor) if hasattr(os, "fdatasync") else os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self.descriptor)
+        os.close(self._descriptor)
 
-    def _write(self, data: memoryview, offset: int) -> None:
+    def _write(self, place: Place, start: int, values: np.ndarray) -> None:
+        data = np.ascontiguousarray(values, dtype=place.dtype).view("u1").data.cast("B")
+        offset = place.offset + start * place.row_bytes
         while data:
             try:
-                written = os.pwrite(self.descriptor, data, offset)
+                written = os.pwrite(self._descriptor, data, offset)
             except OSError as error:
                 full = error.errno in NO_SPACE
                 raise (DiskFullError if full else CodesFileError)(
@@ -89,41 +84,43 @@ class Hdf5Rows:
     The file is open in HDF5 while the work runs: killed between two flushes it may not open again.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        self.file = open_for_writing(path)
+    def __init__(self, path: Path) -> None:
+        self._file = open_for_writing(path)
 
-    def write_layers(self, start: int, layers: Mapping[str, np.ndarray]) -> None:
+    def write_codes(self, start: int, layers: Mapping[str, np.ndarray], digests: np.ndarray) -> None:
+        rows = slice(start, start + len(digests))
         for stage, values in layers.items():
-            self.file["layers"][stage][start : start + len(values)] = values
-
-    def write_digests(self, start: int, digests: np.ndarray) -> None:
-        self.file["images/digest"][start : start + len(digests)] = digests
+            self._file["layers"][stage][rows] = values
+        self._file["images/digest"][rows] = digests
 
     def write_states(self, start: int, states: np.ndarray, problems: Mapping[int, bytes]) -> None:
         for row, reason in problems.items():
-            self.file["images/problem"][row] = reason
-        self.file["images/state"][start : start + len(states)] = states
+            self._file["images/problem"][row] = reason
+        self._file["images/state"][start : start + len(states)] = states
 
     def sync(self) -> None:
-        self.file.flush()
+        self._file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        self._file.close()
 
 
 class RowWriter:
-    """Writes batches as they come and calls rows done only when they are on the disk."""
+    """Writes batches as they come and calls rows done only when they are on the disk.
 
-    def __init__(self, path: Path, layout: Layout, rows: PwriteRows | Hdf5Rows | None = None) -> None:
-        can_pwrite = hasattr(os, "pwrite")
-        self._rows = rows or (PwriteRows(path, layout) if can_pwrite else Hdf5Rows(path, layout))
+    With ``shared``, workers write into the file, too (:class:`InPlace`).
+    """
+
+    def __init__(self, path: Path, layout: Layout, shared: bool = False) -> None:
+        flags = SHARED if shared else os.O_RDWR
+        self._rows = PwriteRows(path, layout, flags) if hasattr(os, "pwrite") else Hdf5Rows(path)
         self._waiting: list[tuple[int, np.ndarray, dict[int, bytes]]] = []
         self._waiting_bytes = 0
         self._synced = time.monotonic()
         self._failed = False
 
     def write_block(self, block: Block, stages: Sequence[str], wanted: np.ndarray) -> None:
-        """Write the wanted rows of a block; where a worker has written its codes (:class:`InPlace`), mark them only."""
+        """Write the wanted rows of a block; where a worker has written its codes, mark them only."""
         for first, part, problems in runs(block, wanted):
             if block.codes:
                 layers = {stage: block.codes[stage][part] for stage in stages}
@@ -138,7 +135,7 @@ class RowWriter:
 
         ``problems`` has the reason for each unreadable row of the file; its codes become NaN.
         """
-        _put(self._rows, start, layers, problems, digests)
+        self._rows.write_codes(start, without(problems, start, layers), digests)
         self._waiting_bytes += sum(values.nbytes for values in layers.values())
         self.mark(start, len(digests), problems)
 
@@ -185,7 +182,7 @@ class InPlace:
     """Writes codes where they are computed: by workers that see the file. Their states are left to the one that has the lock.
 
     The mark is a file beside it that is there as long as that one works: whoever does not see it would write into another file of
-    this name. Every write is on the disk when it ends, and no byte beside it is touched (``O_DSYNC``: NFS writes whole pages else).
+    this name.
     """
 
     path: Path
@@ -197,7 +194,7 @@ class InPlace:
     def _rows(self) -> PwriteRows:
         try:
             if self.mark.exists():
-                return PwriteRows(self.path, self.layout, os.O_WRONLY | os.O_DSYNC)
+                return PwriteRows(self.path, self.layout, SHARED)
             problem = "it is not there"
         except OSError as error:
             problem = reason_of(error)
@@ -210,7 +207,7 @@ class InPlace:
         """Write the wanted rows of a block; returns it without its codes."""
         for first, part, problems in runs(block, self.wanted):
             layers = {stage: block.codes[stage][part] for stage in self.layout.layers}
-            _put(self._rows, first, layers, problems, block.digests[part])
+            self._rows.write_codes(first, without(problems, first, layers), block.digests[part])
         return replace(block, codes={})
 
 
@@ -240,19 +237,14 @@ def runs(block: Block, wanted: np.ndarray) -> Iterator[tuple[int, slice, dict[in
             yield first, slice(int(run[0]), int(run[-1]) + 1), problems
 
 
-def _put(
-    rows: PwriteRows | Hdf5Rows,
-    start: int,
-    layers: Mapping[str, np.ndarray],
-    problems: Iterable[int],
-    digests: np.ndarray,
-) -> None:
-    """Write codes and digests of consecutive rows."""
+def without(
+    problems: Iterable[int], start: int, layers: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """Codes of rows from ``start``, NaN in those with a problem: a reader that ignores the state must not learn from zeros."""
     for row in problems:
         for values in layers.values():
-            values[row - start] = np.nan  # a reader that ignores the state must not learn from zeros
-    rows.write_layers(start, layers)
-    rows.write_digests(start, digests)
+            values[row - start] = np.nan
+    return layers
 
 
 def short(reason: str) -> bytes:
@@ -269,21 +261,18 @@ def reserve(path: Path) -> None:
     check_room(path.parent, need, had=getattr(path.stat(), "st_blocks", 0) * 512)
     if not hasattr(os, "posix_fallocate"):
         return
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.posix_fallocate(descriptor, 0, need)
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise _full(path.parent, need, _free(path.parent)) from error
-        # else a file system that cannot reserve: a full disk is then an error while writing
-    finally:
-        os.close(descriptor)
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, need)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise _full(path.parent, need, _free(path.parent)) from error
+            # else a file system that cannot reserve: a full disk is then an error while writing
 
 
 def check_room(folder: Path, need: int, had: int = 0) -> None:
     """Raise DiskFullError if a file of ``need`` bytes, ``had`` of which it has, finds no room in a folder."""
-    free = _free(folder, had)
-    if free < need:
+    if (free := _free(folder, had)) < need:
         raise _full(folder, need, free)
 
 

@@ -1,8 +1,7 @@
 """The nearest codes, exactly: a search in blocks, for arrays and for files larger than memory.
 
-Each block is first compared in float32 by one matrix product; rows that rounding could place among the nearest are
-then compared once more, by their differences in float64. So the answer is that of a search in float64, at the speed
-of one in float32, and what lies closer than float32 can tell (copies) keeps its order.
+Each block is first compared in float32 by one matrix product; rows that rounding could place among the nearest are then compared once
+more, by their differences in float64: the answer of float64 at the speed of float32.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ Metric: TypeAlias = Literal["cosine", "l2"]
 
 BLOCK_NUMBERS = 2**24  # of one block: 64 MB as float32, 4,096 rows of 4,096
 ARRAYS = 8  # of distances at a time (products, bounds below and above, ...): together as large as a block
-MANY = (
-    8  # queries from which torch's matrix product is faster than numpy's; below, memory is the limit of both
-)
+MANY = 8  # queries from which torch's matrix product is faster than numpy's; below, both wait for memory
 _EPS = float(np.finfo(np.float32).eps)
 
 
@@ -42,10 +39,8 @@ def nearest(
     Parameters
     ----------
     codes : array [N, length] or [N, crops, length], or CodesFile
-        Any type of number (float16 is computed with as float32 and float64). Kept crops are averaged. Of an array,
-        rows that are not finite are no answers; of a file, rows that are not done. An ``np.memmap`` and a file
-        are read block by block, and many queries are compared part by part, so memory is bounded:
-        some blocks of 64 MB.
+        Any type of number. Kept crops are averaged. Of an array, rows that are not finite are no answers; of a file, rows that are not
+        done. An ``np.memmap`` and a file are read block by block, so memory is bounded: some blocks of 64 MB.
     queries : array [Q, length]
     k : int
     metric : {"cosine", "l2"}, default "cosine"
@@ -62,12 +57,8 @@ def nearest(
     distances : float64 array [Q, k]
         0 for equal codes (cosine: for codes that are equal at length 1).
 
-    Raises
-    ------
-    OptionError
-        If there are fewer than ``k`` answers, a query is not finite or of another length, or the metric is unknown.
-    CodesFileError
-        If the file has no such layer.
+    Raises OptionError if there are fewer than ``k`` answers, a query is not finite or of another length, or the metric is unknown, and
+    CodesFileError if the file has no such layer.
     """
     wanted = _checked(queries, k, metric)
     out = np.full(len(wanted), -1) if leave_out is None else np.asarray(leave_out)
@@ -99,8 +90,9 @@ def _checked(queries: Array, k: int, metric: str) -> Array:
     if k < 1:
         raise OptionError(f"the {k} nearest cannot be found.", "Ask for 1 or more.")
     if queries.ndim != 2:
-        problem = f"queries of shape {queries.shape} are no codes."
-        raise OptionError(problem, "Give one row for each: [Q, length].")
+        raise OptionError(
+            f"queries of shape {queries.shape} are no codes.", "Give one row for each: [Q, length]."
+        )
     finite = np.isfinite(queries).all(axis=1)
     if not finite.all():
         problem = f"query {int(np.argmin(finite))} is not finite."
@@ -134,7 +126,7 @@ class _Queries:
         return single
 
     def distances(self, query: int, rows: Array) -> Array:
-        """Distances of ``rows`` ``[M, length]`` by their differences, in float64; cosine: half the squared distance at length 1, without cancellation."""
+        """Of ``rows`` ``[M, length]`` by their differences, in float64; cosine: half the squared distance at length 1, without cancellation."""
         rows = rows.astype(np.float64)
         difference = (_unit(rows) if self.cosine else rows) - self.exact[query]
         squares = np.einsum("ij,ij->i", difference, difference)
@@ -153,9 +145,8 @@ class _Found:
         self.distances = np.full((count, k), np.inf)
 
     def add(self, query: int, places: Array, distances: Array) -> None:
-        """Merge candidates of one query, by distance and then by row."""
-        places = np.concatenate([self.places[query], places])
-        distances = np.concatenate([self.distances[query], distances])
+        """Merge candidates of one query."""
+        places, distances = np.r_[self.places[query], places], np.r_[self.distances[query], distances]
         order = np.lexsort((places, distances))[: self.k]
         self.places[query], self.distances[query] = places[order], distances[order]
 
@@ -188,7 +179,12 @@ def _bounds(block: Array, queries: _Queries, asked: slice) -> tuple[Array, Array
     """
     with np.errstate(invalid="ignore", over="ignore"):  # rows that are no codes
         squares = np.einsum("ij,ij->i", block, block)  # [rows]
-        products = _products(queries.single[asked], block)  # [Q, rows]
+        if len(part := queries.single[asked]) < MANY:
+            products = part @ block.T  # [Q, rows]
+        else:
+            from cnncodes.codes.compute import products as faster
+
+            products = faster(part, block)
         slack = (block.shape[1] + 8) * _EPS
         if queries.cosine:
             middle = 1 - products / np.sqrt(np.where(squares > 0, squares, 1))
@@ -199,15 +195,6 @@ def _bounds(block: Array, queries: _Queries, asked: slice) -> tuple[Array, Array
             bound = slack * (squares + own)
         low = np.where(np.isfinite(squares), middle - bound, np.inf)
         return low, np.where(np.isfinite(squares), middle + bound, np.inf)
-
-
-def _products(queries: Array, block: Array) -> Array:
-    """Scalar products ``[Q, rows]`` in float32, by whichever of numpy and torch is faster for so many queries."""
-    if len(queries) < MANY:
-        return np.asarray(queries @ block.T)
-    from cnncodes.codes.compute import products
-
-    return products(queries, block)
 
 
 def _unit(rows: Array) -> Array:

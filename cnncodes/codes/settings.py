@@ -21,41 +21,19 @@ MOST_NUMBERS = 20_000  # of a layer that a linear head reads: a larger one is po
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """Everything that decides the numbers in a codes file, apart from the images.
-
-    Parameters
-    ----------
-    stages : tuple of str
-        Canonical names, such as ``("pool5", "fc7")``.
-    weights : str
-        Their name: ``imagenet``, ``random:0``, a file.
-    weights_sha256 : str
-        Fingerprint of their tensors.
-    crops : {"center", "mirror", "ten", "mirror-mean", "ten-mean"}, default "center"
-        The ``-mean`` choices store the mean of the crops' codes.
-    precision : {"float32", "bfloat16", "float16"}, default "float32"
-        Of the network's arithmetic.
-    dtype : {"float32", "float16"}, default "float32"
-        Of the stored codes.
-    batch_size : int, default 64
-        Images per batch. Recorded because equal bits need equal batches.
-    classes : int or None, default None
-        Number of logits of the weights' last stage; None for the network's own.
-    pool : {"none", "mean", "max", "cls"}, default "none"
-        What becomes of maps and tokens: kept whole, or one number for each channel, its mean or largest, or the first token's.
-    """
+    """Everything that decides the numbers in a codes file, apart from the images."""
 
     network: str
-    stages: tuple[str, ...]
-    weights: str
-    weights_sha256: str
+    stages: tuple[str, ...]  # canonical names, such as ("pool5", "fc7")
+    weights: str  # their name: imagenet, random:0, a file
+    weights_sha256: str  # fingerprint of their tensors
     preprocessing: Preprocessing
-    crops: str = "center"
-    precision: Precision = "float32"
-    dtype: Dtype = "float32"
-    batch_size: int = 64
-    classes: int | None = None
-    pool: Pool = "none"
+    crops: str = "center"  # center, mirror, ten; mirror-mean and ten-mean store the mean of the crops' codes
+    precision: Precision = "float32"  # of the network's arithmetic
+    dtype: Dtype = "float32"  # of the stored codes
+    batch_size: int = 64  # equal bits need equal batches
+    classes: int | None = None  # logits of the weights' last stage; None: the network's own
+    pool: Pool = "none"  # maps and tokens whole, or for each channel its mean, largest or first token
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -76,7 +54,7 @@ class ExtractionSettings:
 
     @property
     def kept_crops(self) -> int:
-        """Rows of codes that one image gets: 1, 2 or 10."""
+        """Of each image: 1, 2 or 10 rows of codes."""
         return kept_crops(self.crops)
 
     @property
@@ -85,7 +63,7 @@ class ExtractionSettings:
         return get_network(self.network, self.classes)
 
     def stage_shapes(self) -> dict[str, Shape]:
-        """Shape of each stored stage for one crop; raises InputSizeError if the crop does not fit the network."""
+        """Of each stored stage for one crop; raises InputSizeError if the crop does not fit the network."""
         shapes = self.architecture.output_shapes(self.preprocessing.crop)
         found = {stage: shapes[stage.partition(":")[0]] for stage in self.stages}
         return {stage: self.pooled(shape) for stage, shape in found.items()}
@@ -103,19 +81,21 @@ class ExtractionSettings:
 
         The name of the weights does not count where their fingerprint is the same.
         """
-        lines = []
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if mine != theirs:
-                if field.name == "preprocessing":
-                    lines += _preprocessing_differences(mine, theirs)
-                elif field.name == "weights" and self.weights_sha256 == other.weights_sha256:
-                    continue
-                elif field.name != "weights_sha256" or self.weights == other.weights:  # named once is enough
-                    known = {"stages": "layers", "weights_sha256": "sha256 of the weights"}
-                    name = known.get(field.name, field.name)
-                    lines.append(f"{name}: {_short(mine)} in the file, {_short(theirs)} asked")
-        return lines
+        changed = {
+            f"preprocessing {name}": values
+            for name, values in _differing(self.preprocessing, other.preprocessing).items()
+        }
+        changed = _differing(self, other) | changed
+        changed.pop("preprocessing", None)
+        if "weights_sha256" not in changed:
+            changed.pop("weights", None)
+        elif "weights" in changed:  # named once is enough
+            del changed["weights_sha256"]
+        known = {"stages": "layers", "weights_sha256": "sha256 of the weights"}
+        return [
+            f"{known.get(name, name)}: {_short(mine)} in the file, {_short(theirs)} asked"
+            for name, (mine, theirs) in changed.items()
+        ]
 
     def to_json(self) -> str:
         """JSON object with one entry per field; preprocessing as an object of its own."""
@@ -144,12 +124,10 @@ def default_batch_size(images: int) -> int:
     return 64 if images >= 1024 else 32 if images >= 256 else 16
 
 
-def _preprocessing_differences(mine: Preprocessing, theirs: Preprocessing) -> list[str]:
-    return [
-        f"preprocessing {field.name}: {getattr(mine, field.name)} in the file, {getattr(theirs, field.name)} asked"
-        for field in fields(mine)
-        if getattr(mine, field.name) != getattr(theirs, field.name)
-    ]
+def _differing(mine: object, theirs: object) -> dict[str, tuple[object, object]]:
+    """Both values of each entry in which two records of a class differ."""
+    pairs = {field.name: (getattr(mine, field.name), getattr(theirs, field.name)) for field in fields(mine)}  # type: ignore[arg-type]
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _short(value: object) -> str:

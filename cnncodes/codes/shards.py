@@ -1,7 +1,6 @@
 """One extraction by several jobs without anything between them: each computes a shard, and :func:`join` puts them together.
 
-Shards are runs of whole batches, and a batch is computed alike wherever that is done: the joined file has the bits of one
-extraction on one machine.
+Shards are runs of whole batches, so the joined file has the bits of one extraction on one machine.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cnncodes.codes.file import CodesFile
+from cnncodes.codes.file import CodesFile, Files
 from cnncodes.codes.rows import check_room
 from cnncodes.codes.structure import create
 from cnncodes.core.compute import Progress, no_progress
@@ -44,7 +43,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """The shard that ``3/16`` means; raises OptionError for anything else."""
+    """The shard that ``3/16`` means."""
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise OptionError(
@@ -55,7 +54,7 @@ def parse_shard(text: str) -> Shard:
 
 
 def part_of(catalog: Catalog, shard: Shard, batch_size: int) -> tuple[Catalog, Shard]:
-    """The images of a shard, and the shard with its place among all; raises OptionError if there are fewer batches than shards."""
+    """The images of a shard, and the shard with its place among all."""
     batches = -(-len(catalog) // batch_size)
     first, last = (batches * place // shard.of * batch_size for place in (shard.number - 1, shard.number))
     rows = np.arange(first, min(last, len(catalog)))
@@ -76,7 +75,7 @@ def write_shard(path: Path, shard: Shard) -> None:
 
 
 def shard_of(codes: CodesFile) -> Shard | None:
-    """Which part of an extraction a codes file is; None of a whole one. Raises CodesFileError if it says nonsense."""
+    """Which part of an extraction a codes file is; None of a whole one."""
     text = codes.hdf5.attrs.get(ATTRIBUTE)
     if text is None:
         return None
@@ -97,7 +96,7 @@ def join(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> int:
-    """Put the shards of one extraction together.
+    """Put the shards of one extraction together; returns the rows of the whole.
 
     Parameters
     ----------
@@ -109,16 +108,10 @@ def join(
         The codes stay in the parts, and the output refers to them by their paths as seen from its folder: it is made at once
         and takes no room, and the parts must stay where they are.
     progress : callable, optional
-        Called with rows done and rows in all.
+        Called after each part.
 
-    Returns the rows of the whole.
-
-    Raises
-    ------
-    CodesFileError
-        If a part is no shard, is not finished, is there twice or missing, or was made of other images or with other settings.
-    OutputExistsError
-        If the output is there and ``overwrite`` is false, is one of the parts, or would be in a folder that does not exist.
+    Raises CodesFileError if a part is no shard, is not finished, is there twice or missing, or was made of other images or with other
+    settings, and OutputExistsError if the output is there and ``overwrite`` is false, is one of the parts, or has no folder.
     """
     target = Path(output)
     check_folder(target)
@@ -145,14 +138,11 @@ class _Part:
         with CodesFile(path) as codes:
             found = shard_of(codes)
             if found is None:
-                raise CodesFileError(
-                    f"'{path}' is no shard of an extraction.",
-                    "Join files that 'cnncodes extract --shard' has made.",
-                )
+                problem = f"'{path}' is no shard of an extraction."
+                raise CodesFileError(problem, "Join files that 'cnncodes extract --shard' has made.")
             codes.require_complete()
             self.shard, self.settings, self.provenance = found, codes.settings, codes.provenance
-            self.catalog, self.seen = codes.catalog, codes.weights_seen()
-            self.size, self.mtime = codes.files()
+            self.catalog, self.seen, self.files = codes.catalog, codes.weights_seen(), codes.files()
 
 
 def _check(parts: Sequence[_Part]) -> None:
@@ -187,14 +177,15 @@ def _check(parts: Sequence[_Part]) -> None:
 def _write(whole: Path, target: Path, parts: Sequence[_Part], virtual: bool, progress: Progress) -> None:
     one = parts[0]
     names = tuple(name for part in parts for name in part.catalog.names)
-    labels, splits = (
-        np.concatenate([getattr(part.catalog, of) for part in parts]) for of in ("labels", "splits")
-    )
+    labels = np.concatenate([part.catalog.labels for part in parts])
+    splits = np.concatenate([part.catalog.splits for part in parts])
     catalog = Catalog(one.catalog.root, names, labels, splits, one.catalog.classes)
-    size, mtime = (np.concatenate([getattr(part, of) for part in parts]) for of in ("size", "mtime"))
-    folder, seen = target.resolve().parent, one.seen.tolist()
+    files = Files(*map(np.concatenate, zip(*(part.files for part in parts), strict=True)))
+    folder = target.resolve().parent
     sources = tuple((os.path.relpath(part.path.resolve(), folder), len(part.catalog)) for part in parts)
-    create(whole, catalog, one.settings, one.provenance, size, mtime, seen, sources if virtual else ())
+    create(
+        whole, catalog, one.settings, one.provenance, *files, one.seen.tolist(), sources if virtual else ()
+    )
     check_room(target.parent, whole.stat().st_size)
     with h5py.File(whole, "r+") as file:  # nobody sees it before it is whole
         for part in parts:

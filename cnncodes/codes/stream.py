@@ -125,7 +125,7 @@ class Pipeline:
     """Iterates over ``(batch, codes)`` in the order of ``batches``.
 
     On a CPU each core computes a batch of its own with one thread; a GPU computes one batch while the next is being copied. A batch for
-    which a GPU has no memory is computed in halves: ``batch_size`` images at once. ``network_s`` are seconds of computing, summed over threads.
+    which a GPU has no memory is computed in halves: ``batch_size`` images at once. Seconds are summed over threads.
     """
 
     def __init__(
@@ -231,20 +231,8 @@ def stream(
 ) -> Iterator[Block]:
     """Codes of images (a catalog, or paths, Pillow images or arrays), block by block; raises OptionError if the device is not there.
 
-    Parameters
-    ----------
-    settings : ExtractionSettings
-        Which layers, and how; they say the precision.
-    compute : Compute
-        Its device, workers, processes and Ray cluster.
-    blocks : sequence of sequences of int, optional
-        Rows of each block; by default all of them, in ranges of the settings' batch size. Equal blocks have equal bits.
-    executor : callable, optional
-        Computes the blocks; by default :func:`executor_of` chooses it.
-    work : Work, optional
-        Filled at the end.
-    pixels : bool, default False
-        Whether the blocks keep their pixels.
+    Equal blocks of rows have equal bits; by default they are ranges of the settings' batch size. :func:`executor_of` chooses the executor.
+    ``work`` is filled at the end. With ``pixels`` the blocks keep theirs.
     """
     from cnncodes.codes.compute import choose_device, device_names
 
@@ -257,7 +245,7 @@ def stream(
 
 
 def executor_of(compute: Compute) -> Executor:
-    """Where the blocks are computed: on Ray, in worker processes (always, if there are several devices), or in this process."""
+    """On Ray, in worker processes (always, if there are several devices), or in this process."""
     from cnncodes.codes.compute import device_names
 
     if compute.ray is not None:
@@ -297,17 +285,10 @@ def encoder_of(weights: Weights, settings: ExtractionSettings, device: Device) -
 
 
 def settings_of(weights: Weights, stages: tuple[str, ...], images: int = 0) -> ExtractionSettings:
-    """The settings for some layers of weights as they come: their own preprocessing, the centre crop, float32.
-
-    ``stages`` are canonical names; the batch size follows the number of images.
-    """
+    """For layers (canonical names) of weights as they come: their own preprocessing, the centre crop, float32, a batch size by the images."""
+    network, record = weights.architecture, weights.preprocessing
     return ExtractionSettings(
-        network=weights.network,
-        stages=stages,
-        weights=weights.name,
-        weights_sha256=weights.fingerprint,
-        preprocessing=weights.preprocessing,
-        batch_size=default_batch_size(images) if images else 64,
-        classes=weights.architecture.classes,
-        pool=default_pool(weights.architecture, stages, weights.preprocessing.crop),
-    )
+        weights.network, stages, weights.name, weights.fingerprint, record,
+        batch_size=default_batch_size(images) if images else 64, classes=network.classes,
+        pool=default_pool(network, stages, record.crop),
+    )  # fmt: skip

@@ -65,14 +65,7 @@ def create(
 ) -> None:
     """Write the whole structure of a codes file with every row pending; a file that is there is overwritten.
 
-    Parameters
-    ----------
-    size, mtime : ndarray of uint64 and int64 [N]
-        Bytes of each image file, and its modification time in ns.
-    weights_seen : sequence of int, default ()
-        Digests of the images that the weights were trained on.
-    sources : sequence of (path, rows), default ()
-        Codes files in which the rows of the layers are, one after the other; by default they are in this one.
+    ``sources`` are codes files (path, rows) in which the rows of the layers are, one after the other; by default they are in this one.
     """
     rows = len(catalog)
     with h5py.File(path, "w") as file:
@@ -98,7 +91,12 @@ def create(
             whole = (rows, length) if settings.kept_crops == 1 else (rows, settings.kept_crops, length)
             dtype = np.dtype(settings.dtype).newbyteorder("<")
             if sources:
-                dataset = layers.create_virtual_dataset(stage, _stacked(stage, whole, dtype, sources))
+                stacked, first = h5py.VirtualLayout(whole, dtype), 0
+                for source, count in sources:
+                    there = h5py.VirtualSource(source, f"layers/{stage}", (count, *whole[1:]), dtype)
+                    stacked[first : first + count] = there
+                    first += count
+                dataset = layers.create_virtual_dataset(stage, stacked)
             else:
                 dataset = _allocate(layers, stage, whole, dtype)
             dataset.attrs["shape"] = np.array(shape, dtype="<i8")
@@ -121,23 +119,16 @@ def _write_attributes(
     file.attrs["format"] = FORMAT
     file.attrs["settings"] = settings.to_json()
     # The same once more, entry by entry, for people and for readers of other languages.
-    file.attrs["network"] = settings.network
+    for name in ("network", "weights_sha256", "crops", "precision"):
+        file.attrs[name] = getattr(settings, name)
     file.attrs["stages"] = ",".join(settings.stages)
-    _write_text(file, "weights", settings.weights)
-    file.attrs["weights_sha256"] = settings.weights_sha256
-    _write_text(file, "weights_source", provenance.weights_source)
     file.attrs["preprocessing"] = settings.preprocessing.to_json()
-    file.attrs["crops"] = settings.crops
-    file.attrs["precision"] = settings.precision
     file.attrs["versions"] = json.dumps(provenance.versions)
-    _write_text(file, "command", provenance.command)
     file.attrs["created"] = provenance.created
-    _write_text(file, "root", str(catalog.root.absolute()))
-
-
-def _write_text(file: h5py.File, name: str, text: str) -> None:
-    """An attribute of any length, whose bytes may be no UTF-8: paths and command lines are like that."""
-    file.attrs.create(name, text.encode("utf-8", "surrogateescape"), dtype=_TEXT)
+    source, command, root = provenance.weights_source, provenance.command, str(catalog.root.absolute())
+    texts = {"weights": settings.weights, "weights_source": source, "command": command, "root": root}
+    for name, text in texts.items():  # of any length, and of bytes that may be no UTF-8
+        file.attrs.create(name, text.encode("utf-8", "surrogateescape"), dtype=_TEXT)
 
 
 def _encode(texts: tuple[str, ...]) -> np.ndarray:
@@ -163,17 +154,6 @@ def _allocate(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any) 
     kind = h5py.h5t.py_create(dtype, logical=True)
     h5py.h5d.create(group.id, name.encode(), kind, space, creation).close()
     return group[name]
-
-
-def _stacked(
-    stage: str, shape: tuple[int, ...], dtype: np.dtype[Any], sources: Sequence[tuple[str, int]]
-) -> h5py.VirtualLayout:
-    """Rows of other files, one file after the other, as one dataset."""
-    whole, first = h5py.VirtualLayout(shape, dtype), 0
-    for path, rows in sources:
-        whole[first : first + rows] = h5py.VirtualSource(path, f"layers/{stage}", (rows, *shape[1:]), dtype)
-        first += rows
-    return whole
 
 
 def layout(path: Path) -> Layout:
@@ -205,14 +185,8 @@ def _place(dataset: h5py.Dataset, path: Path) -> Place:
 def pack(source: Path, target: Path, *, level: int = 1, overwrite: bool = False) -> tuple[int, int]:
     """Compressed copy of a codes file: gzip without shuffle, with which ReLU codes would grow. Returns bytes before and after.
 
-    Raises
-    ------
-    OutputExistsError
-        If the target is there and ``overwrite`` is false, or is the source.
-    CodesFileError
-        If rows of the source are pending.
-    OutputBusyError
-        If another process is writing the target.
+    Raises OutputExistsError if the target is there and ``overwrite`` is false, or is the source, CodesFileError if rows of the source are
+    pending, and OutputBusyError if another process is writing the target.
     """
     if target.exists() and (not overwrite or target.samefile(source)):
         raise OutputExistsError(
@@ -225,9 +199,8 @@ def pack(source: Path, target: Path, *, level: int = 1, overwrite: bool = False)
                 with h5py.File(whole, "w") as copy:
                     _copy_packed(codes, copy, level)
             except (RuntimeError, ValueError, TypeError, KeyError) as error:
-                raise CodesFileError(
-                    f"'{source}' cannot be packed: {reason_of(error)}.", "It is damaged: extract it again."
-                ) from error
+                problem = f"'{source}' cannot be packed: {reason_of(error)}."
+                raise CodesFileError(problem, "It is damaged: extract it again.") from error
     return source.stat().st_size, target.stat().st_size
 
 

@@ -235,8 +235,12 @@ class _Task:
 
 
 def _fit_there(task: _Task, item: _Item) -> StageFit:
-    """The head on one stage, by a worker on another machine."""
+    """The head on one stage, by a worker on another machine, with its share of the memory: others fit beside it."""
     codes, stage, state = item
+    cores = task.options.jobs
+    share = available_memory() // 2 * cores // max(cores, os.cpu_count() or 1)
+    if share and share < task.limits.memory:  # 0: it is not known
+        task = dataclasses.replace(task, limits=dataclasses.replace(task.limits, memory=share))
     with CodesFile(codes) as file:
         return task.fit(file, stage, state)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import h5py
 import numpy as np
@@ -21,13 +22,22 @@ from cnncodes.images import Catalog, read_catalog
 from cnncodes.weights import Preprocessing
 
 
-@pytest.fixture
-def made(small_weights, photo_folder, tmp_path):
+@pytest.fixture(scope="module")
+def whole(small_weights, photos, tmp_path_factory):
     """A codes file of 12 labelled images in two splits, one of them unreadable."""
-    folder = photo_folder(3, classes=("train/ant", "train/bee", "val/ant", "val/bee"), width=40, height=40)
-    (folder / "val" / "bee" / "photo9.jpg").write_bytes(b"")
-    extract(read_catalog(folder), tmp_path / "codes.h5", small_weights, layers="pool2,fc7")
-    return tmp_path / "codes.h5", read_catalog(folder)
+    folder = tmp_path_factory.mktemp("whole")
+    for number, file in enumerate(sorted(photos.iterdir())[:12]):
+        part = folder / ("train", "val")[number // 6] / ("ant", "bee")[number // 3 % 2]
+        part.mkdir(parents=True, exist_ok=True)
+        (part / f"photo{number}.jpg").write_bytes(file.read_bytes() if number != 9 else b"")
+    extract(read_catalog(folder), folder / "codes.h5", small_weights, layers="pool2,fc7")
+    return folder / "codes.h5", read_catalog(folder)
+
+
+@pytest.fixture
+def made(whole, tmp_path):
+    """A copy of it, and its catalog."""
+    return shutil.copy(whole[0], tmp_path / "codes.h5"), whole[1]
 
 
 def test_structure_for_readers_without_this_package(made, small_weights):
@@ -64,10 +74,7 @@ def test_structure_for_readers_without_this_package(made, small_weights):
         for stage in file["layers"].values():  # so that rows can be written past HDF5, and memory-mapped
             assert stage.chunks is None
             assert stage.id.get_offset() is not None
-
-
-def test_names_that_other_readers_expect_are_the_same_data(made):
-    with h5py.File(made[0], "r") as file:
+        # names that other readers expect are the same data
         assert file["features"] == file["layers/fc7"], "a hard link, not a copy"
         assert file["labels"] == file["images/label"]
         assert file["image_names"] == file["images/name"]
@@ -111,9 +118,11 @@ NAMES = [
 def test_any_file_name_comes_back(tmp_path, small_weights):
     classes = ("ant's", os.fsdecode(b"caf\xe9"), "line\nbreak")
     labels = [row % 4 - 1 for row in range(len(NAMES))]
-    catalog = made_up(tmp_path / "codes.h5", small_weights, NAMES, labels, classes)
+    weights = os.fsdecode(b"/models/caf\xe9.safetensors")
+    catalog = made_up(tmp_path / "codes.h5", small_weights, NAMES, labels, classes, weights=weights)
     with CodesFile(tmp_path / "codes.h5") as codes:
         assert codes.catalog == catalog
+        assert codes.settings.weights == weights
     with h5py.File(tmp_path / "codes.h5", "r") as file:
         assert file["images/name"][:].tolist() == [os.fsencode(name) for name in NAMES]
 
@@ -130,13 +139,6 @@ def test_names_on_the_disk_that_are_not_utf8_are_extracted(tmp_path, small_weigh
         assert sorted(map(os.fsencode, codes.catalog.names)) == [*names, b"z\xfe.png"]
         assert codes.problems() == result.unreadable
     assert extract(read_catalog(folder), tmp_path / "codes.h5", small_weights, layers="pool5").images == 0
-
-
-def test_a_weights_file_of_any_name_can_be_recorded(tmp_path, small_weights):
-    name = os.fsdecode(b"/models/caf\xe9.safetensors")
-    made_up(tmp_path / "codes.h5", small_weights, ["a.jpg"], weights=name)
-    with CodesFile(tmp_path / "codes.h5") as codes:
-        assert codes.settings.weights == name
 
 
 def test_a_command_line_of_thousands_of_images_can_be_recorded(tmp_path, small_weights):
@@ -164,7 +166,7 @@ settings = st.builds(
         channels=st.sampled_from(["RGB", "BGR"]),
         scale=st.floats(0.1, 255),
         mean=st.tuples(*[st.floats(-300, 300)] * 3),
-        decoding=st.sampled_from(["exact", "box", "reduced"]),
+        decoding=st.sampled_from(["exact", "box", "reduced", "gpu"]),
     ),
     crops=st.sampled_from(["center", "mirror", "ten", "mirror-mean", "ten-mean"]),
     precision=st.sampled_from(["float32", "bfloat16", "float16"]),
@@ -221,13 +223,9 @@ def test_settings_that_cannot_be_read_are_a_clear_error(text):
         weights_source=text.filter(lambda text: "\0" not in text),
     )
 )
-def test_provenance_survives_the_file(tmp_path_factory, provenance):
+def test_provenance_survives_the_file(tmp_path_factory, small_weights, provenance):
     path = tmp_path_factory.mktemp("provenance") / "codes.h5"
-    catalog = Catalog(path.parent, ("a.jpg",), np.array([-1]), np.array([0]), ())
-    record = ExtractionSettings(
-        "alexnet", ("pool1",), "random:0", "0" * 64, Preprocessing(resize=64, crop=64)
-    )
-    create(path, catalog, record, provenance, np.zeros(1), np.zeros(1))
+    made_up(path, small_weights, ["a.jpg"], provenance=provenance)
     with CodesFile(path) as codes:
         assert codes.provenance == provenance
 

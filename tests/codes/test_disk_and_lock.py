@@ -1,4 +1,4 @@
-"""Two processes on one output, and a disk that is full: before the start, or in the middle."""
+"""Several processes on one file, and a disk that is full: before the start, or in the middle."""
 
 import errno
 import itertools
@@ -17,7 +17,8 @@ from codes_tools import content, pretend
 from cnncodes.codes import CodesFile, plan_extraction, run_extraction
 from cnncodes.codes import rows as rows_module
 from cnncodes.codes.rows import reserve
-from cnncodes.core.errors import CnnCodesError, DiskFullError, OutputBusyError
+from cnncodes.codes.structure import layout
+from cnncodes.core.errors import CnnCodesError, CodesFileError, DiskFullError, OutputBusyError
 from cnncodes.core.outputs import locked
 from cnncodes.images import read_catalog
 
@@ -152,12 +153,8 @@ def small_disk(tmp_path):
         pytest.skip("mounting a small tmpfs needs root")
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
+    mounted = subprocess.run(words, capture_output=True, text=True, check=False)
     if mounted.returncode != 0:
         pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
     try:
@@ -250,8 +247,6 @@ def test_rows_are_on_the_disk_before_they_are_called_done(plan_for, tmp_path, mo
         return fdatasync(descriptor)
 
     run_extraction(plan_for(tmp_path / "whole.h5"))
-    from cnncodes.codes.structure import layout
-
     state = layout(tmp_path / "whole.h5").state.offset  # the same in every file of these settings
     monkeypatch.setattr(os, "pwrite", traced_write)
     monkeypatch.setattr(os, "fdatasync", traced_sync)
@@ -308,3 +303,41 @@ def test_a_folder_that_may_not_be_written_is_a_clear_error(plan_for, small_weigh
                 plan_extraction(few, Path(name) / "codes.h5", small_weights)
         finally:
             os.seteuid(0)
+
+
+@pytest.fixture
+def open_elsewhere():
+    """``open_elsewhere(path, writes)``: the file as another program has it open, with HDF5's lock."""
+    fcntl = pytest.importorskip("fcntl")
+    opened = []
+
+    def hold(path, writes):
+        opened.append(os.open(path, os.O_RDWR if writes else os.O_RDONLY))
+        fcntl.flock(opened[-1], (fcntl.LOCK_EX if writes else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+
+    yield hold
+    for descriptor in opened:
+        os.close(descriptor)
+
+
+def test_an_image_is_repaired_while_a_reader_has_the_file_open(
+    photo_folder, small_weights, tmp_path, open_elsewhere
+):
+    folder, path = photo_folder(2, width=30, height=30), tmp_path / "codes.h5"
+    whole = (folder / "photo1.jpg").read_bytes()
+    for data in (b"broken", whole):
+        (folder / "photo1.jpg").write_bytes(data)
+        plan = plan_extraction(read_catalog(folder), path, small_weights, layers="pool5")
+        pretend(plan)
+        run_extraction(plan)
+        open_elsewhere(path, writes=False)
+    with CodesFile(path) as codes:
+        assert codes.state.tolist() == [1, 1]
+        assert codes.problems() == {}
+
+
+def test_a_file_that_another_program_is_writing_is_called_that(plan_for, tmp_path, open_elsewhere):
+    run_extraction(plan_for(tmp_path / "codes.h5"))
+    open_elsewhere(tmp_path / "codes.h5", writes=True)
+    with pytest.raises(CodesFileError, match="another program"):
+        CodesFile(tmp_path / "codes.h5")

@@ -13,20 +13,13 @@ from torchvision.models import AlexNet_Weights, alexnet
 
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, extract, plan_extraction, run_extraction
-from cnncodes.core.errors import (
-    CodesFileError,
-    ImageError,
-    InputSizeError,
-    OptionError,
-    OutputExistsError,
-    StageError,
-    WeightsMismatchError,
-)
+from cnncodes.core import errors
+from cnncodes.core.errors import CodesFileError, ImageError, OptionError, OutputExistsError, StageError
 from cnncodes.images import read_catalog
 from cnncodes.networks import torchvision_spellings
 from cnncodes.weights import load_weights
 
-IMAGES = 20
+IMAGES = 12
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +69,14 @@ def test_all_stages_equal_torchvisions(random_weights, catalog, reference, tmp_p
             assert np.abs(codes.read(name, slice(0, 1)) - reference[name][1:2]).max() > 1e-3
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_any_subset_order_batch_size_and_number_of_workers_equals_torchvision(
     random_weights, catalog, reference, tmp_path, seed
 ):
     draw = random.Random(seed)
     names = draw.sample(sorted(reference), k=draw.randint(1, 4))
-    batch_size, workers = (1, 7, 16)[seed % 3], (1, 3)[seed // 3]
-    rows = draw.sample(range(IMAGES), k=17)
+    batch_size, workers = (1, 7, 16)[seed], (1, 3, 2)[seed]
+    rows = draw.sample(range(IMAGES), k=10)
     extract(
         catalog.subset(rows), tmp_path / "codes.h5", random_weights,
         layers=names, batch_size=batch_size, workers=workers,
@@ -119,10 +112,9 @@ def _forget(path, rows):
 
 def test_crops_are_kept_or_averaged(small_weights, catalog, tmp_path):
     few = catalog.subset(range(3))
-    for crops in ("center", "mirror", "mirror-mean", "ten", "ten-mean"):
-        extract(few, tmp_path / f"{crops}.h5", small_weights, layers="pool5,fc7", crops=crops)
     found = {}
     for crops in ("center", "mirror", "mirror-mean", "ten", "ten-mean"):
+        extract(few, tmp_path / f"{crops}.h5", small_weights, layers="pool5,fc7", crops=crops)
         with CodesFile(tmp_path / f"{crops}.h5") as codes:
             found[crops] = codes.read("fc7")
             assert codes.settings.crops == crops
@@ -138,11 +130,8 @@ def test_crops_are_kept_or_averaged(small_weights, catalog, tmp_path):
 
 def test_half_size_codes_are_the_rounded_ones_and_low_precision_is_recorded(small_weights, catalog, tmp_path):
     few = catalog.subset(range(4))
-    for name, options in {
-        "full": {},
-        "half": {"dtype": "float16"},
-        "bfloat16": {"precision": "bfloat16"},
-    }.items():
+    low_precision = {"full": {}, "half": {"dtype": "float16"}, "bfloat16": {"precision": "bfloat16"}}
+    for name, options in low_precision.items():
         extract(few, tmp_path / f"{name}.h5", small_weights, layers="fc7", **options)
     with CodesFile(tmp_path / "full.h5") as full, CodesFile(tmp_path / "half.h5") as half:
         assert half.read("fc7").dtype == np.float16
@@ -185,18 +174,8 @@ def test_images_that_are_read_though_they_are_damaged_are_told(photo_folder, tmp
     folder = photo_folder(4)
     cut = folder / "photo2.jpg"
     cut.write_bytes(cut.read_bytes()[:-20])
-    words = [
-        "extract",
-        folder,
-        "-o",
-        tmp_path / "codes.h5",
-        "--weights",
-        "random:0",
-        "--layers",
-        "conv1",
-        "--json",
-    ]
-    assert main(list(map(str, words))) == 0
+    words = f"extract {folder} -o {tmp_path}/codes.h5 --weights random:0 --layers conv1 --json"
+    assert main(words.split()) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)["notes"] == {"photo2.jpg": ["damaged-end"]}
     assert "1 file is damaged at the end: 'photo2.jpg'" in told.err
@@ -243,7 +222,7 @@ def test_like_repeats_another_files_settings(random_weights, small_weights, cata
             assert np.array_equal(first.read("pool5"), second.read("pool5"))
     other = plan_extraction(few, tmp_path / "third.h5", random_weights, layers="fc6", like=like).settings
     assert other == dataclasses.replace(like, stages=("fc6",)), "layers that are named are taken"
-    with pytest.raises(WeightsMismatchError, match="random:7"):
+    with pytest.raises(errors.WeightsMismatchError, match="random:7"):
         plan_extraction(few, tmp_path / "third.h5", load_weights("random:7"), like=like)
 
 
@@ -272,7 +251,7 @@ def test_what_cannot_be_done_is_refused_before_the_start(
 def test_a_crop_too_small_for_the_network_is_refused(small_weights, catalog, tmp_path):
     preprocessing = dataclasses.replace(small_weights.preprocessing, crop=62)
     weights = dataclasses.replace(small_weights, preprocessing=preprocessing)
-    with pytest.raises(InputSizeError, match="63 px"):
+    with pytest.raises(errors.InputSizeError, match="63 px"):
         plan_extraction(catalog, tmp_path / "codes.h5", weights)
 
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cnncodes.codes.features import read_features
+from cnncodes.codes.export import read_features
 from cnncodes.core.errors import CodesFileError
 from cnncodes.images import Catalog
 

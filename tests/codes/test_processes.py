@@ -24,19 +24,6 @@ HELD = Path(__file__).parents[1] / "held.py"
 TWO = Compute(device="cpu", processes=2)
 
 
-def test_two_processes_give_the_file_of_one(photo_folder, light_weights, tmp_path):
-    folder = photo_folder(10)
-    (folder / "photo4.jpg").write_bytes(b"no image")
-    for processes in (1, 2):
-        result = extract(
-            read_catalog(folder), tmp_path / f"{processes}.h5", light_weights, layers="pool1,pool5", batch_size=3,
-            device="cpu", processes=processes,
-        )  # fmt: skip
-        assert list(result.unreadable) == ["photo4.jpg"]
-        assert result.network_s > 0 and result.batch_size == 3
-    assert content(tmp_path / "1.h5") == content(tmp_path / "2.h5")
-
-
 def fatal(photos, tmp_path, times):
     """Ten images, of which the third kills so many workers, and where the deaths are counted."""
     deaths = tmp_path / "deaths"
@@ -89,13 +76,8 @@ def test_workers_end_with_the_command_and_nothing_is_lost(photo_folder, tmp_path
         "--device", "cpu", "--batch-size", "2", "--processes", "2", "--json",
     ]  # fmt: skip
     place = {**os.environ, "TMPDIR": str(tmp_path)}
-    child = subprocess.Popen(
-        [sys.executable, HELD, "2", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=place,
-        start_new_session=True,
-    )
+    words = [sys.executable, HELD, "2", *words]
+    child = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=place, start_new_session=True)
     assert child.stderr is not None
     assert "held\n" in child.stderr
     os.killpg(child.pid, ends) if ends == signal.SIGINT else child.kill()  # Ctrl-C reaches the workers, too

@@ -101,7 +101,8 @@ def test_workers_write_in_place_and_one_is_killed(
     monkeypatch.setattr(RowWriter, "write", lambda *_: pytest.fail("this process must not write codes"))
     result = extract(catalog, tmp_path / "there.h5", light_weights, write="in-place", **options, **where)
     assert deaths.stat().st_size == 1
-    assert (result.images, list(result.unreadable)) == (10, ["photo4.jpg"])
+    assert (result.images, list(result.unreadable), result.batch_size) == (10, ["photo4.jpg"], 2)
+    assert result.network_s > 0
     assert content(tmp_path / "there.h5") == content(tmp_path / "here.h5")
     assert not list(tmp_path.glob(".*")), "the mark of the file"
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import shutil
 
 import h5py
 import numpy as np
@@ -84,37 +85,25 @@ def test_overwrite_makes_it_anew(folder, tmp_path, small_weights):
         assert codes.stages == ("pool2",)
 
 
-def remove_one(folder):
-    (folder / "ant" / "photo3.jpg").unlink()
-
-
-def add_one(folder):
-    (folder / "bee" / "new.jpg").write_bytes((folder / "bee" / "photo10.jpg").read_bytes())
-
-
-def relabel_one(folder):
-    (folder / "cat").mkdir()
-    (folder / "ant" / "photo3.jpg").rename(folder / "cat" / "photo3.jpg")
-
-
-def touch_one(folder):
-    os.utime(folder / "ant" / "photo3.jpg", ns=(0, 12345))
+ONE = "ant/photo3.jpg"
 
 
 def grow_one(folder):
-    path = folder / "ant" / "photo3.jpg"
-    status = path.stat()
-    path.write_bytes(path.read_bytes() + b"\0")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    status = (folder / ONE).stat()
+    (folder / ONE).write_bytes((folder / ONE).read_bytes() + b"\0")
+    os.utime(folder / ONE, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (remove_one, "20 in the file, 19 asked, 1 gone and 0 new"),
-        (add_one, "20 in the file, 21 asked, 0 gone and 1 new"),
-        (relabel_one, "1 gone and 1 new"),
-        (touch_one, "1 changed on disk, such as 'ant/photo3.jpg'"),
+        (lambda folder: (folder / ONE).unlink(), "20 in the file, 19 asked, 1 gone and 0 new"),
+        (
+            lambda folder: shutil.copy(folder / ONE, folder / "bee" / "new.jpg"),
+            "20 in the file, 21 asked, 0 gone and 1 new",
+        ),
+        (lambda folder: (folder / ONE).rename(folder / "bee" / "photo3.jpg"), "1 gone and 1 new"),
+        (lambda folder: os.utime(folder / ONE, ns=(0, 12345)), "1 changed on disk, such as 'ant/photo3.jpg'"),
         (grow_one, "1 changed on disk, such as 'ant/photo3.jpg'"),
     ],
 )

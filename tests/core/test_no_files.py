@@ -17,7 +17,7 @@ from cnncodes.advice.run_folder import finished_on
 from cnncodes.advice.thresholds import load_thresholds
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile
-from cnncodes.codes.features import read_features
+from cnncodes.codes.export import read_features
 from cnncodes.core.errors import CnnCodesError
 from cnncodes.heads import load_model
 from cnncodes.images import Catalog, file_digest, read_catalog
