@@ -22,7 +22,7 @@ import torch
 
 from cnncodes.images import read_catalog
 from cnncodes.training import TrainingSettings, finetune
-from cnncodes.training.inputs import FROZEN
+from cnncodes.training.inputs import FILLING
 from cnncodes.weights import build_network, load_weights
 
 HERE = Path(__file__).resolve().parent
@@ -111,7 +111,7 @@ def run_cnncodes(options: argparse.Namespace, catalog, weights, more: dict) -> d
     moments: dict[str, float] = {}
 
     def progress(step: str, done: float, total: int, word: str) -> None:
-        moments.setdefault("frozen" if step == FROZEN else "learning", time.perf_counter())
+        moments.setdefault("frozen" if step == FILLING else "learning", time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
         result = finetune(

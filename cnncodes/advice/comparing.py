@@ -50,7 +50,7 @@ from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.digests import catalog_digests
 from cnncodes.networks import get_network
 from cnncodes.networks.definitions import NETWORKS, TANH
-from cnncodes.training.state import InterruptedTrainingError
+from cnncodes.training.folder import InterruptedTrainingError
 
 if TYPE_CHECKING:
     from cnncodes.weights import Weights

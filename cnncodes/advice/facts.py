@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cnncodes.advice.decision import Option
     from cnncodes.advice.findings import Stray
     from cnncodes.advice.probe_result import Learning
+    from cnncodes.training import RangeTest
 
 Values = dict[str, Any]
 WHITE = 65_535  # of 16 bits
@@ -494,3 +495,19 @@ def learning_text(found: Learning) -> str:
     if found.verdict == "hardly":
         return f"More images of the same kind would hardly help: {step}."
     return f"Whether more images would help is not clear: {step}. More --repeats, or numbers further apart, would tell."
+
+
+def rate_found(test: RangeTest) -> str:
+    """What a range test of the learning rate suggests and why, without a full stop."""
+    fall, used = "does not fall beyond its noise", "a tenth of that"
+    if test.steepest is not None:
+        fall = f"falls fastest at {test.steepest:.2g}"
+    elif test.level is not None:
+        fall = f"falls to that of guessing at {test.level:.2g}"
+    if test.steepest is not None or test.level is not None:
+        used = "the first rate, or a tenth of the second if that is less"
+    end = f"diverges at {test.blow_up:.2g}" if test.blew_up else f"does not diverge up to {test.blow_up:g}"
+    return (
+        f"learning rate {test.rate:g}, by a range test of {len(test.rates)} steps: the loss {fall} and {end}; "
+        f"the rate is {used} (a rule of thumb)"
+    )

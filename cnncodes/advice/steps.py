@@ -64,7 +64,7 @@ from cnncodes.heads import fit_linear, load_model
 from cnncodes.heads.splits import is_divided
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import identical_files
-from cnncodes.training.state import InterruptedTrainingError
+from cnncodes.training.folder import InterruptedTrainingError
 from cnncodes.weights import Weights, with_fit
 from cnncodes.weights.preprocessing import Fit
 

@@ -147,7 +147,7 @@ def read_sets(reporter: Reporter, data: list[str], more: list[str], reading: Rea
 @contextmanager
 def watch(reporter: Reporter, recipe: advice.Recipe, output: str) -> Iterator[dict[str, Any]]:
     """What shows a training, as its keywords: a bar for each epoch, or lines. The recipe is kept in the run's folder."""
-    from cnncodes.training.inputs import FROZEN
+    from cnncodes.training.inputs import FILLING
     from cnncodes.training.range_test import MOST_STEPS
 
     def keep(settings: training.TrainingSettings) -> None:
@@ -171,11 +171,12 @@ def watch(reporter: Reporter, recipe: advice.Recipe, output: str) -> Iterator[di
                 reporter.note(f"continuing in epoch {run.state.epoch + 1} at step {run.state.steps:,}")
 
         def on_rate_found(self, run: training.Training, test: training.RangeTest) -> None:
+            from cnncodes.advice.facts import rate_found
             from cnncodes.pictures.results import RATES_FILE, draw_rates
 
             picture = draw_rates(test, Path(output) / RATES_FILE)
             keep(dataclasses.replace(recipe.training, learning_rate=test.rate))
-            reporter.note(f"{test.explain()}; curve: {picture}")
+            reporter.note(f"{rate_found(test)}; curve: {picture}")
 
         def on_epoch_end(self, run: training.Training, line: training.Epoch) -> None:
             if not reporter.has_bars:
@@ -185,7 +186,7 @@ def watch(reporter: Reporter, recipe: advice.Recipe, output: str) -> Iterator[di
                 held = "" if line.val_loss is None else val
                 reporter.note(f"{at}: {learned}{held}, {duration(line.seconds)}")
 
-    with reporter.steps(units={FROZEN: "views"}) as progress:
+    with reporter.steps(units={FILLING: "views"}) as progress:
         yield {"progress": progress, "callbacks": [Watch()], "notes": reporter.warn}
 
 

@@ -30,8 +30,8 @@ from cnncodes.core.compute import Progress, no_progress
 from cnncodes.core.errors import DependencyError, OptionError, StageError
 from cnncodes.core.records import to_value
 from cnncodes.networks import Network, TorchNetwork, stage_table
+from cnncodes.training.learner import initialise
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.start import initialise
 
 SEED = 0
 #: Sides of the matrices whose product is the machine's rate: large enough that a larger one is not faster.

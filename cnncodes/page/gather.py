@@ -36,8 +36,8 @@ from cnncodes.pictures.codes_source import evenly
 from cnncodes.pictures.drawing import plain
 
 if TYPE_CHECKING:
+    from cnncodes.training.folder import Epoch
     from cnncodes.training.range_test import RangeTest
-    from cnncodes.training.state import Epoch
 
 MOST_ON_MAP = 2000  # images: thumbnails of more would not fit into the page
 MOST_MISTAKES = 60  # with their image

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cnncodes.advice.facts import finding_text, note_text, reason_of
+from cnncodes.advice.facts import finding_text, note_text, rate_found, reason_of
 from cnncodes.advice.run_folder import PAGE, read_records, read_split
 from cnncodes.advice.run_record import PREDICTIONS, SPLIT
 from cnncodes.core.compute import Progress
@@ -237,6 +237,7 @@ def _environment() -> Environment:
         "fence": _fence,
         "finding": finding_text,
         "note": note_text,
+        "rate_found": rate_found,
         "yaml": lambda text: Exact(json.dumps(plain(text), ensure_ascii=False)),
         "reason": reason_of,
         "counted": counted,

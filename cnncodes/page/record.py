@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from cnncodes.advice.comparing import ModelComparison
     from cnncodes.advice.run_record import RunReport
     from cnncodes.images.catalog import Catalog
+    from cnncodes.training.folder import Epoch
     from cnncodes.training.range_test import RangeTest
-    from cnncodes.training.state import Epoch
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]

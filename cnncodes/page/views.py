@@ -19,8 +19,8 @@ from cnncodes.page.record import CORRECTED, Bytes, RunPage, again
 from cnncodes.pictures.drawing import plain
 
 if TYPE_CHECKING:
+    from cnncodes.training.folder import Epoch
     from cnncodes.training.range_test import RangeTest
-    from cnncodes.training.state import Epoch
 
 MOST_NAMED = 500  # mistakes listed by name after those with their image
 WIDTH, HEIGHT = 440, 260  # of the SVG's own units

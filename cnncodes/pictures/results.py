@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnncodes.evaluation.metrics import Evaluation
     from cnncodes.pictures.drawing import Array, Axes, Figure
     from cnncodes.training.range_test import RangeTest
-    from cnncodes.training.state import Epoch
+    from cnncodes.training.folder import Epoch
 
 PathLike = str | os.PathLike[str]
 FILE, RATES_FILE = "curves.png", "learning_rate.png"  # in a run's folder

@@ -108,24 +108,22 @@ def set_random_state(states: dict[str, Tensor], device: Device) -> None:
 
 
 @contextmanager
-def lent_random_numbers(states: dict[str, Tensor], device: Device) -> Iterator[None]:
-    """Set torch's own generators, from which dropout draws, to these states, and restore the caller's afterwards."""
-    with torch.random.fork_rng([device.torch_name] if device.is_cuda else []):
-        set_random_state(states, device)
-        yield
+def lent(stop: threading.Event, random: dict[str, Tensor], device: Device) -> Iterator[None]:
+    """What a training has to itself while it runs, given back afterwards.
 
-
-@contextmanager
-def stop_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for a stop at the next step; not outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, lambda *_: stop.set())
+    SIGTERM and SIGINT ask for a stop at the next step (not outside the main thread); torch's own generators, from which dropout
+    draws, have the states ``random``; large blocks of memory stay.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = {
+        number: signal.getsignal(number) for number in ((signal.SIGTERM, signal.SIGINT) if main else ())
+    }
     try:
-        yield
+        for number in before:
+            signal.signal(number, lambda *_: stop.set())
+        with torch.random.fork_rng([device.torch_name] if device.is_cuda else []), large_blocks_stay(device):
+            set_random_state(random, device)
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

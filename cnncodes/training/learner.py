@@ -1,54 +1,249 @@
-"""The network while it learns: frozen layers, dropout, batch normalisation, learning rates by layer, loss."""
+"""The network of a training: what it starts from; while it learns, frozen layers, dropout, rates by layer and the loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnncodes.codes.compute import Device
-from cnncodes.core.errors import OptionError
-from cnncodes.networks import Convolution, Linear, Stage, TorchNetwork
-from cnncodes.networks.library import CLASSIFIER, LibraryModule
+from cnncodes.codes.stream import stream
+from cnncodes.core.compute import Compute
+from cnncodes.core.errors import ModelError, OptionError, WeightsMismatchError
+from cnncodes.heads.linear_model import LinearModel
+from cnncodes.images.catalog import Catalog
+from cnncodes.networks import Convolution, Linear, Network, Stage, TorchNetwork
+from cnncodes.networks.library import CLASSIFIER, LibraryModule, LibraryNetwork
+from cnncodes.networks.torch_network import LowRankLinear, factors
 from cnncodes.training.settings import NetworkSettings, TrainingSettings
+from cnncodes.weights import Weights, load_weights
 
+PAPER_ONES = ("conv2", "conv4", "conv5")  # and the hidden fully connected stages
+SAMPLE = 200  # training images whose codes' typical length is measured
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
+
+
+def start_from(
+    weights: Weights, classes: tuple[str, ...], settings: TrainingSettings, *, keep_head: bool = False
+) -> TorchNetwork:
+    """A copy of the network of some weights; its last layer and stages that their file lacks are new.
+
+    With ``keep_head`` the last layer stays, its rows in the order of ``classes``; raises OptionError if it has others.
+    """
+    order = _order_of_kept(weights, classes) if keep_head else None
+    network = weights.whole.with_classes(len(classes))
+    if isinstance(network, LibraryNetwork):
+        return _start_library(network, weights, order, settings.seed)
+    if order is None:
+        network = network.with_ranks({network.stages[-1].name: None})
+    network = _with_rank(network, settings)
+    module, last = TorchNetwork(network), network.stages[-1]
+    new = [stage for stage in network.stages[:-1] if stage.name not in weights.architecture.stage_names]
+    new += [last] if order is None else []
+    with torch.no_grad():
+        for stage in network.stages:
+            if not isinstance(stage, Convolution | Linear) or stage in new:
+                continue
+            start, layer = f"{stage.prefix}.", module.get_submodule(stage.prefix)
+            found = {
+                key.removeprefix(start): v for key, v in weights.tensors.items() if key.startswith(start)
+            }
+            if isinstance(stage, Linear) and stage.rank is not None and "weight" in found:
+                found["left"], found["right"] = factors(found.pop("weight"), stage.rank)
+            for name, value in found.items():
+                rows = stage is last and order is not None and name != "right"
+                layer.get_parameter(name).copy_(value[order] if rows else value)
+    initialise(module, new, settings)
+    return module
+
+
+def _start_library(
+    network: LibraryNetwork, weights: Weights, order: list[int] | None, seed: int
+) -> LibraryModule:
+    if CLASSIFIER not in network.layers():
+        raise OptionError(
+            f"network '{network.name}' has no classifier that can be replaced.",
+            "Use another network, or fit a head to its codes: cnncodes extract, then fit-linear.",
+        )
+    start = f"{network.layers()[CLASSIFIER].path}."
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for key, shape in network.tensor_shapes().items():
+        value = weights.tensors[key]
+        if not key.startswith(start) and tuple(value.shape) == shape:
+            tensors[key] = value
+        elif order is not None:
+            tensors[key] = value[order]
+        elif len(shape) > 1:
+            tensors[key] = torch.randn(shape, generator=generator) / math.sqrt(math.prod(shape[1:]))
+        else:
+            tensors[key] = torch.zeros(shape)
+    module = LibraryModule(network)
+    module.load_state_dict(tensors)
+    return module
+
+
+def from_scratch(network: Network, settings: TrainingSettings) -> TorchNetwork:
+    """A network with new weights in all layers."""
+    if isinstance(network, LibraryNetwork):
+        weights = load_weights(f"random:{settings.seed}", network=network.name)
+        return start_from(weights, tuple(str(place) for place in range(network.classes or 0)), settings)
+    module = TorchNetwork(_with_rank(network, settings))
+    initialise(module, module.network.stages, settings)
+    return module
+
+
+def _with_rank(network: Network, settings: TrainingSettings) -> Network:
+    """The network with the settings' rank for fully connected stages that learn and have a larger one."""
+    frozen, rank = network.select(settings.freeze), settings.network.rank
+    found = {
+        stage.name: rank
+        for stage, incoming in zip(network.stages, network.incoming_shapes(), strict=True)
+        if isinstance(stage, Linear) and stage.rank is None and stage.name not in frozen
+        if 0 < rank < min(stage.weight_shape(incoming))
+    }
+    return network.with_ranks(found)
+
+
+def _order_of_kept(weights: Weights, classes: tuple[str, ...]) -> list[int]:
+    """Rows of the weights' last layer in the order of ``classes``."""
+    there, names = weights.architecture.classes, weights.class_names()
+    missing = [name for name in classes if name not in names] if names is not None else []
+    if there != len(classes):
+        problem = f"has {there or 'no'} classes and the data have {len(classes)}"
+    elif missing:
+        problem = f"does not know class '{missing[0]}' of the data"
+    else:
+        return list(range(len(classes))) if names is None else [names.index(name) for name in classes]
+    raise OptionError(
+        f"the last layer of '{weights.name}' {problem}.", "Leave out --keep-head, so that it is replaced."
+    )
+
+
+def initialise(module: TorchNetwork, stages: Iterable[Stage], settings: TrainingSettings) -> None:
+    """New weights for some stages, drawn by the seed: He et al. 2015, or Krizhevsky et al. 2012, section 5."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    with torch.no_grad():
+        for stage in stages:
+            if not isinstance(stage, Convolution | Linear):
+                continue
+            layer = module.get_submodule(stage.prefix)
+            if isinstance(layer, LowRankLinear):
+                weight = torch.empty(layer.left.shape[0], layer.right.shape[1])
+            else:
+                weight = layer.get_parameter("weight")
+            paper = settings.initialisation == "paper"
+            ones = stage.name in PAPER_ONES or (isinstance(stage, Linear) and stage.relu)
+            spread = math.sqrt((2.0 if stage.relu else 1.0) / math.prod(weight.shape[1:]))
+            weight.normal_(0.0, 0.01 if paper else spread, generator=generator)
+            layer.get_parameter("bias").fill_(1.0 if paper and ones else 0.0)
+            if isinstance(layer, LowRankLinear):
+                left, right = factors(weight, layer.left.shape[1])
+                layer.left.copy_(left)
+                layer.right.copy_(right)
+
+
+def check_head(model: LinearModel, weights: Weights, classes: tuple[str, ...]) -> None:
+    """Raise ModelError or WeightsMismatchError if a head cannot be the last layer of these weights."""
+    network = weights.whole
+    last_hidden = network.stages[-2].name if network.stages else network.usual_layer
+    if model.stage != last_hidden:
+        raise ModelError(
+            f"the head reads layer {model.stage}, and the last layer of {network.name} reads {last_hidden}.",
+            f"Fit one on it: cnncodes fit-linear codes.h5 --layer {last_hidden}.",
+        )
+    if not network.stages and len(network.output_shapes()[last_hidden]) > 1:
+        raise ModelError(
+            f"the classifier of {network.name} is a convolution, which a head cannot replace.",
+            "Leave out --head, so that it begins with new weights.",
+        )
+    if model.settings.weights_sha256 != weights.fingerprint:
+        raise WeightsMismatchError(
+            f"the head was fitted on codes of '{model.settings.weights}' ({model.settings.weights_sha256[:12]}), "
+            f"not of '{weights.name}' ({weights.fingerprint[:12]}).",
+            "Start from the weights that the head was fitted with.",
+        )
+    if missing := sorted(set(classes) ^ set(model.classes)):
+        raise ModelError(
+            f"the head and the data differ in {len(missing)} classes, such as '{missing[0]}'.",
+            "Fit the head on the same data.",
+        )
+
+
+def put_head(
+    module: TorchNetwork,
+    model: LinearModel,
+    weights: Weights,
+    classes: tuple[str, ...],
+    images: Catalog,
+    device: Device,
+) -> None:
+    """Make a head on codes of some weights the last layer of their network, if it can be one: :func:`check_head`.
+
+    A head on standardised codes ``W (x - m) / s + b`` becomes exactly ``(W / s) x + b - W (m / s)``. A head on codes of length
+    1 depends on each row's length, which no layer does: it becomes ``W / L`` with the median length ``L`` of some images' codes.
+    """
+    check_head(model, weights, classes)
+    head, order = model.head, [model.classes.index(name) for name in classes]
+    weight, bias = head.weight[order].astype(np.float64), head.bias[order].astype(np.float64)
+    if head.normalisation.kind == "standard":
+        assert head.normalisation.mean is not None and head.normalisation.scale is not None
+        weight = weight / head.normalisation.scale
+        bias = bias - weight @ head.normalisation.mean
+    elif head.normalisation.kind == "l2":
+        weight = weight / _typical_length(model, weights, images, device)
+    layer = module.classifier_module()
+    with torch.no_grad():
+        layer.get_parameter("weight").copy_(torch.from_numpy(weight))
+        layer.get_parameter("bias").copy_(torch.from_numpy(bias))
+
+
+def _typical_length(model: LinearModel, weights: Weights, catalog: Catalog, device: Device) -> float:
+    """Median Euclidean length of the codes that a head reads, over some images of a catalog."""
+    chosen = np.unique(np.linspace(0, len(catalog) - 1, SAMPLE).astype(int))
+    settings = dataclasses.replace(model.settings, crops="center", batch_size=16)
+    lengths = [
+        np.linalg.norm(block.codes[model.stage][block.readable].astype(np.float64), axis=1)
+        for block in stream(catalog.subset(chosen), weights, settings, Compute(device=device.torch_name))
+    ]
+    found = np.concatenate(lengths)
+    return (float(np.median(found)) if len(found) else 0.0) or 1.0
 
 
 class Learner(nn.Module):
     """A network written stage by stage with dropout and frozen stages; those of libraries: :class:`LibraryLearner`.
 
-    ``module`` becomes part of the learner; :meth:`plain` gives the trained network. All stages before the place ``first``, where learning
-    ``begins``, run without gradients.
+    All stages before the place ``first``, where learning ``begins``, run without gradients.
     """
 
     def __init__(self, module: TorchNetwork, settings: TrainingSettings) -> None:
         super().__init__()
         self.module, self.dropout = module, settings.dropout
         network = module.network
-        self.frozen = network.select(settings.freeze)
-        for stage in network.stages:
-            if isinstance(stage, Convolution | Linear) and not self._learns(stage):
-                module.get_submodule(stage.prefix).requires_grad_(False)
-        learning = [place for place, stage in enumerate(network.stages) if self._learns(stage)]
-        if not learning:
+        frozen = network.select(settings.freeze)
+        weighted = [stage for stage in network.stages if isinstance(stage, Convolution | Linear)]
+        self.learning = [stage for stage in weighted if stage.name not in frozen]
+        for stage in weighted:
+            module.get_submodule(stage.prefix).requires_grad_(stage.name not in frozen)
+        if not self.learning:
             raise OptionError(
                 f"freeze '{settings.freeze}' leaves no stage of {network.name} to learn.",
                 "Freeze fewer, such as conv1-5.",
             )
-        self.first, self.begins = learning[0], network.stages[learning[0]].name
+        self.begins = self.learning[0].name
+        self.first = network.stage_names.index(self.begins)
         self.norms = nn.ModuleDict()
-        for stage in network.stages if settings.network.batch_norm else ():
-            if self._learns(stage) and stage.relu:
+        for stage in self.learning if settings.network.batch_norm else ():
+            if stage.relu:
                 kind = nn.BatchNorm2d if isinstance(stage, Convolution) else nn.BatchNorm1d
                 self.norms[stage.name] = kind(len(module.get_submodule(stage.prefix).get_parameter("bias")))
-
-    def _learns(self, stage: Stage) -> bool:
-        return isinstance(stage, Convolution | Linear) and stage.name not in self.frozen
 
     def forward(self, value: Tensor, mask: DropoutMask | None = None, cached: bool = False) -> Tensor:
         """Logits ``[batch, classes]`` of preprocessed pixels ``[batch, 3, height, width]``, or with ``cached`` of :meth:`before`."""
@@ -85,10 +280,9 @@ class Learner(nn.Module):
 
     def groups(self, settings: TrainingSettings) -> list[dict[str, object]]:
         """Parameter groups, each with its part of the learning rate; biases and normalisation have no weight decay."""
-        network = self.module.network
         groups: list[dict[str, object]] = []
-        for stage in filter(self._learns, network.stages):
-            new = stage is network.stages[-1]
+        for stage in self.learning:
+            new = stage is self.module.network.stages[-1]
             rate = 1.0 if new else settings.early_rate if stage.kind == "conv" else settings.middle_rate
             for name, parameter in self.module.get_submodule(stage.prefix).named_parameters():
                 decay = 0.0 if name == "bias" else settings.weight_decay
@@ -113,15 +307,23 @@ class Learner(nn.Module):
             tensors = {name: value.detach().cpu().double() for name, value in layer.named_parameters()}
             if stage.name in self.norms:
                 norm: Any = self.norms[stage.name]
-                scale = (
-                    norm.weight.detach().cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
+                gain, shift, mean, variance = (
+                    value.detach().cpu().double()
+                    for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
                 )
-                shift = norm.bias.detach().cpu().double() - norm.running_mean.cpu().double() * scale
+                scale = gain / (variance + norm.eps).sqrt()
                 scaled = "left" if "left" in tensors else "weight"
                 tensors[scaled] *= scale.view(-1, *[1] * (tensors[scaled].dim() - 1))
-                tensors["bias"] = tensors["bias"] * scale + shift
+                tensors["bias"] = tensors["bias"] * scale + (shift - mean * scale)
             found |= {f"{stage.prefix}.{name}": value.float().contiguous() for name, value in tensors.items()}
         return found
+
+
+def learner_of(module: TorchNetwork, settings: TrainingSettings) -> Learner:
+    """The learner of a network written here, or of a library's."""
+    return (
+        LibraryLearner(module, settings) if isinstance(module, LibraryModule) else Learner(module, settings)
+    )
 
 
 class LibraryLearner(Learner):
@@ -141,14 +343,13 @@ class LibraryLearner(Learner):
                 f"{network.name} is built by its library, and its activation, batch normalisation and rank cannot be changed.",
                 "Leave these options out.",
             )
-        self.module, self.first, self.norms = module, 0, nn.ModuleDict()
-        self.frozen = network.select(settings.freeze)
-        self._layers = layers_of_modules(module)
-        paths = [network.layers()[name].path for name in self.frozen if name in network.layers()]
+        self.module, self.first = module, 0
+        frozen, self._layers = network.select(settings.freeze), layers_of_modules(module)
+        paths = [network.layers()[name].path for name in frozen if name in network.layers()]
         self._frozen_paths = [
             path
             for path, layer in self._layers.items()
-            if layer in self.frozen or any(f"{path}.".startswith(f"{found}.") for found in paths if found)
+            if layer in frozen or any(f"{path}.".startswith(f"{found}.") for found in paths if found)
         ]
         for path in self._frozen_paths:
             for parameter in module.model.get_submodule(path).parameters(recurse=False):
@@ -179,18 +380,13 @@ class LibraryLearner(Learner):
             self.module.model.get_submodule(path).training = False
         return self
 
-    def before(self, pixels: Tensor) -> Tensor:
-        """The pixels: frozen layers compute in each pass."""
-        return pixels
-
     def after(self, value: Tensor, mask: DropoutMask | None = None) -> Tensor:
         """Logits; for a single image, which has no batch statistics, by the running statistics."""
         norms = [part for part in self.module.modules() if isinstance(part, _BATCH_NORMS) and part.training]
-        alone = norms if len(value) == 1 else []
-        for part in alone:
-            part.training = False
+        for part in norms:
+            part.training = len(value) > 1
         logits: Tensor = self.module(value)
-        for part in alone:
+        for part in norms:
             part.training = True
         return logits
 
@@ -259,41 +455,29 @@ class DropoutMask:
         return value * keep / (1 - probability)
 
 
-def make_optimizer(learner: Learner, settings: TrainingSettings, device: Device) -> torch.optim.Optimizer:
-    """The optimizer over everything that learns. Fused, it passes over the weights once instead of four times."""
-    groups, fused = learner.groups(settings), device.is_cuda or device.is_cpu
-    if settings.optimizer == "adamw":  # each step sets the rate
-        return torch.optim.AdamW(groups, lr=0.0, fused=fused)
-    return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, fused=fused)
-
-
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Labels of a batch (int64), and with mixup the part of each view that is the image itself (float32).
+    """What a batch should give. The rest of a mixed view is the view before it in the batch."""
 
-    The rest of a mixed view is the view before it in the batch.
-    """
+    labels: Tensor  # int64
+    mix: Tensor | None = None  # with mixup the part of each view that is the image itself, float32
 
-    labels: Tensor
-    mix: Tensor | None = None
+    def right(self, logits: Tensor) -> Tensor:
+        """Number of images whose best class is the label."""
+        return (logits.argmax(1) == self.labels).sum()
 
 
 class Objective:
-    """Loss of each image."""
+    """Loss of each image ``[batch]``, float32."""
 
     def __init__(self, settings: TrainingSettings, class_weight: Tensor | None = None) -> None:
         self._smoothing, self._class_weight = settings.label_smoothing, class_weight
 
-    def right(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Number of images whose best class is the label."""
-        return (logits.argmax(1) == targets.labels).sum()
-
     def __call__(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Loss of each image ``[batch]``, float32."""
-
         def loss_to(labels: Tensor) -> Tensor:
-            options = {"weight": self._class_weight, "label_smoothing": self._smoothing}
-            return F.cross_entropy(logits.float(), labels, reduction="none", **options)  # type: ignore[arg-type]
+            return F.cross_entropy(
+                logits.float(), labels, self._class_weight, reduction="none", label_smoothing=self._smoothing
+            )
 
         if targets.mix is None:
             return loss_to(targets.labels)

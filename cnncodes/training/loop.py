@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +20,24 @@ from cnncodes.codes.compute import exact_float32
 from cnncodes.core.errors import HeadError, OptionError
 from cnncodes.core.records import to_value
 from cnncodes.heads.confidence import fit_temperature
-from cnncodes.training.callbacks import CHECKPOINT_SECONDS, Callback, Checkpoints, Events, Restarts
-from cnncodes.training.device import (
-    Resources,
-    autocast,
-    large_blocks_stay,
-    lent_random_numbers,
-    random_state,
-    set_random_state,
-    stop_signals,
-)
-from cnncodes.training.diagnosis import Diagnosis
-from cnncodes.training.folder import check_same
-from cnncodes.training.inputs import Batch, Inputs, Task
-from cnncodes.training.learner import DropoutMask, Learner, Objective, Targets, make_optimizer
-from cnncodes.training.range_test import MeasureRate
-from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.state import (
+from cnncodes.training.callbacks import Callback, Checkpoints, Diagnosis, Events, Restarts
+from cnncodes.training.device import Resources, autocast, lent, random_state, set_random_state
+from cnncodes.training.folder import (
     BadLossError,
     Epoch,
     InterruptedTrainingError,
     State,
     Tested,
-    copied,
+    check_same,
     last_checkpoint,
     save_checkpoint,
 )
+from cnncodes.training.inputs import Batch, Inputs, Task
+from cnncodes.training.learner import DropoutMask, Learner, Objective, Targets
+from cnncodes.training.range_test import MeasureRate
+from cnncodes.training.settings import TrainingSettings
 
+CHECKPOINT_SECONDS = 120.0  # a kill loses no more than this; SIGTERM loses nothing
 STEPS_AHEAD = 8  # that a GPU may have in its queue before the loss is looked at
 
 
@@ -86,20 +79,37 @@ class Training:
         self.settings, self.folder = settings, folder
         self.device, self.processes = resources.device, resources.processes
         self.train_rows, self.val_rows = task.split.train, task.split.choose
-        self._check(learner, task.preprocessing.crop)
+        alone = self.processes.count == 1
+        if len(self.train_rows) < 2:
+            raise HeadError(
+                "there are fewer than two images to learn from.", "Add images to the train split."
+            )
+        if settings.network.batch_norm and not alone:
+            raise OptionError(
+                "network.batch_norm needs whole batches, and several processes share them.",
+                "Train with one process, or set network.batch_norm = false.",
+            )
+        crop = task.preprocessing.crop
+        for size in {crop, *(settings.input_size_at(epoch) or crop for epoch in range(settings.epochs))}:
+            learner.module.network.output_shapes(size)  # raises InputSizeError
         self.learner = learner.to(self.device.torch_name).to(memory_format=torch.channels_last)
-        self._forward: Any = DistributedDataParallel(learner) if self.processes.count > 1 else self.learner
-        self.optimizer = make_optimizer(self.learner, settings, self.device)
+        self._forward: Any = self.learner if alone else DistributedDataParallel(learner)
+        kind: Any = partial(torch.optim.SGD, momentum=settings.momentum)
+        if settings.optimizer == "adamw":
+            kind = torch.optim.AdamW
+        # each step sets the rate; fused, an optimizer passes over the weights once instead of four times
+        fused, groups = self.device.is_cuda or self.device.is_cpu, self.learner.groups(settings)
+        self.optimizer: torch.optim.Optimizer = kind(groups, lr=0.0, fused=fused)
         self.inputs = Inputs(self.learner, task, settings, folder, resources)
         self.frozen = self.inputs.frozen
         self.steps_per_epoch = -(-len(self.train_rows) // settings.batch_size)
         # several processes take each step together, whatever they can read; batch normalisation needs two images
-        alone = self.processes.count == 1
         self._least_batch = (2 if settings.network.batch_norm else 1) if alone else 0
+        self._exact = settings.precision == "float32"
         self.state = State()
         self.best: dict[str, Tensor] | None = None
         self.note = notes or (lambda text: None)
-        self.saved = time.monotonic()  # when the last checkpoint was written
+        self._saved = time.monotonic()  # when the last checkpoint was written
         self.asked_to_save = self._asked_to_stop = False  # by any process, at the last look
         self._record = dict(record or {})
         self._random = random_state(settings.seed, self.device)
@@ -107,20 +117,6 @@ class Training:
         self._pending: list[Tensor] = []  # sums of steps that are not yet in `state`
         given, last = ((*callbacks,), (Events(), Diagnosis())) if self.processes.leads else ((), ())
         self._callbacks: list[Callback] = [MeasureRate(), Restarts(), *given, Checkpoints(), *last]
-
-    def _check(self, learner: Learner, crop: int) -> None:
-        if len(self.train_rows) < 2:
-            raise HeadError(
-                "there are fewer than two images to learn from.", "Add images to the train split."
-            )
-        if self.processes.count > 1 and self.settings.network.batch_norm:
-            raise OptionError(
-                "network.batch_norm needs whole batches, and several processes share them.",
-                "Train with one process, or set network.batch_norm = false.",
-            )
-        epochs = range(self.settings.epochs)
-        for size in {crop, *(self.settings.input_size_at(epoch) or crop for epoch in epochs)}:
-            learner.module.network.output_shapes(size)  # raises InputSizeError
 
     def run(self) -> list[Epoch]:
         """Train to the end; the learner then has the weights of the least val loss (the last, without val).
@@ -132,12 +128,7 @@ class Training:
         self.inputs.measure()
         self.objective = Objective(self.settings, self.inputs.class_weights())
         try:
-            with (
-                stop_signals(self._stop),
-                lent_random_numbers(self._random, self.device),
-                large_blocks_stay(self.device),
-                exact_float32(self.settings.precision == "float32"),
-            ):
+            with lent(self._stop, self._random, self.device), exact_float32(self._exact):
                 if not self.is_over and not self.inputs.fill(self._stop.is_set):
                     raise self.interrupted()
                 while not self.is_over:
@@ -184,7 +175,7 @@ class Training:
             images_per_second=(state.seen - seen_before) / seconds,
         )
         if state.finish(line, self.settings):
-            self.best = copied(self.learner.state_dict())
+            self.best = copy.deepcopy(self.learner.state_dict())
         self.call("on_epoch_end", line)
 
     def step(self, batch: Batch) -> None:
@@ -200,8 +191,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self.optimizer.zero_grad(set_to_none=True)
-        mask = DropoutMask(batch.size, batch.places)
         with autocast(settings.precision, self.device):
+            mask = DropoutMask(batch.size, batch.places)
             logits = self._forward(batch.values, mask, self.frozen is not None)
         losses = self.objective(logits, batch.targets)
         # DistributedDataParallel divides by the number of processes; the loss is the mean over the whole batch
@@ -210,11 +201,10 @@ class Training:
             learning = [values for values in self.learner.parameters() if values.requires_grad]
             torch.nn.utils.clip_grad_norm_(learning, settings.clip_norm)
         self.optimizer.step()
-        right = self.objective.right(logits.detach(), batch.targets).float()
-        late = self.processes.leads and time.monotonic() - self.saved > CHECKPOINT_SECONDS
+        late = self.processes.leads and self.is_late
         figures = [float(len(batch.rows)), float(self._stop.is_set()), float(late)]
-        known = torch.tensor(figures, device=losses.device)
-        self._pending.append(torch.cat([torch.stack([losses.detach().sum(), right]), known]).double())
+        sums = torch.stack([losses.detach().sum(), batch.targets.right(logits.detach()).float()])
+        self._pending.append(torch.cat([sums, torch.tensor(figures, device=losses.device)]).double())
 
     def look(self) -> None:
         """Add the pending sums to ``state``; raises BadLossError if a loss is not a number."""
@@ -229,18 +219,17 @@ class Training:
         self.state.right += int(right)
         self.state.seen += int(count)
 
-    def _evaluate(self, batches: Iterable[Batch], cached: bool) -> Tested | None:
+    def _evaluate(self, batches: Iterable[Batch], cached: bool = False) -> Tested | None:
         """Loss and accuracy on the images of all processes; None if none can be read."""
         total = torch.zeros(3, dtype=torch.float64, device=self.device.torch_name)
         for logits, targets in self._logits(batches, cached):
-            losses = self.objective(logits, targets)
-            right = self.objective.right(logits, targets)
-            count = right.new_tensor(len(logits))
-            total += torch.stack([losses.sum().double(), right.double(), count.double()])
+            right = targets.right(logits)
+            sums = (self.objective(logits, targets).sum(), right, right.new_tensor(len(logits)))
+            total += torch.stack([value.double() for value in sums])
         loss, right_sum, seen = self.processes.sum(total).tolist()
         return Tested(int(seen), loss / seen, right_sum / seen) if seen else None
 
-    def _logits(self, batches: Iterable[Batch], cached: bool) -> Iterator[tuple[Tensor, Targets]]:
+    def _logits(self, batches: Iterable[Batch], cached: bool = False) -> Iterator[tuple[Tensor, Targets]]:
         """Logits of each batch of this process that has images, with what they should be."""
         self.learner.eval()
         with torch.inference_mode():
@@ -256,8 +245,8 @@ class Training:
 
         See :func:`cnncodes.heads.confidence.fit_temperature`. Of several processes, each sees its own images.
         """
-        with exact_float32(self.settings.precision == "float32"):
-            watched = self._logits(self.inputs.to_test(self.val_rows), cached=False)
+        with exact_float32(self._exact):
+            watched = self._logits(self.inputs.to_test(self.val_rows))
             found = [(logits.float().cpu(), targets.labels.cpu()) for logits, targets in watched]
         if not found:
             return None
@@ -266,14 +255,19 @@ class Training:
 
     def test(self) -> Tested | None:
         """Loss and accuracy of the kept weights on centre crops of the test images, after :meth:`run`; None if there are none."""
-        with exact_float32(self.settings.precision == "float32"):
-            return self._evaluate(self.inputs.to_test(self.inputs.test_rows), cached=False)
+        with exact_float32(self._exact):
+            return self._evaluate(self.inputs.to_test(self.inputs.test_rows))
 
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or early stopping ends the training."""
         stale = 0 < self.settings.stop_after <= self.state.stale
         return stale or self.state.epoch >= self.settings.epochs
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a checkpoint is due."""
+        return time.monotonic() - self._saved > CHECKPOINT_SECONDS
 
     def call(self, hook: str, *values: Any) -> None:
         """Call a hook of every callback."""
@@ -284,25 +278,23 @@ class Training:
         """Write a checkpoint of this very step."""
         if self.processes.leads:
             save_checkpoint(self.folder, self.state.steps, self.snapshot())
-        self.saved, self.asked_to_save = time.monotonic(), False
+        self._saved, self.asked_to_save = time.monotonic(), False
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint in the folder; whether there is one. Raises OptionError if it was started otherwise."""
         saved = last_checkpoint(self.folder)
-        if saved is None:
-            return False
-        check_same(self.folder, saved.get("run", {}), self._started_with())
-        self.restore(saved)
-        return True
+        if saved is not None:
+            check_same(self.folder, saved.get("run", {}), self._started_with())
+            self.restore(saved)
+        return saved is not None
 
-    def snapshot(self, into: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Everything that a resumed training needs; memory of an earlier snapshot, ``into``, is used again."""
-        earlier = into or {}
+    def snapshot(self) -> dict[str, Any]:
+        """A copy of everything that a resumed training needs."""
         return {
             "state": dataclasses.asdict(self.state),
             "run": self._started_with(),
-            "learner": copied(self.learner.state_dict(), earlier.get("learner")),
-            "optimizer": copied(self.optimizer.state_dict(), earlier.get("optimizer")),
+            "learner": copy.deepcopy(self.learner.state_dict()),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "random": random_state(None, self.device),
             "best": self.best,
             **self.inputs.measured(),
@@ -316,7 +308,7 @@ class Training:
         self._pending.clear()
         self.state = State(**saved["state"])
         self.learner.load_state_dict(saved["learner"])
-        self.optimizer.load_state_dict(copied(saved["optimizer"]))  # it keeps what it is given
+        self.optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))  # it keeps what it is given
         self._random = saved["random"]
         set_random_state(self._random, self.device)
         self.best = saved["best"]

@@ -21,10 +21,8 @@ import numpy as np
 from cnncodes.core.errors import CnnCodesError, OptionError
 from cnncodes.core.outputs import write_whole
 from cnncodes.core.records import read_record, to_json
-from cnncodes.training.callbacks import Callback
-from cnncodes.training.diagnosis import guessing_in
-from cnncodes.training.folder import RANGE_TEST, keep_rate
-from cnncodes.training.state import BadLossError
+from cnncodes.training.callbacks import Callback, guessing_in
+from cnncodes.training.folder import RANGE_TEST, RECORD, BadLossError, keep
 
 if TYPE_CHECKING:
     from cnncodes.training.loop import Training
@@ -39,38 +37,19 @@ SAFE = 10.0  # the rate of divergence is divided by it
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What a range test measured, and what it suggests.
-
-    ``level`` is the first rate with nearly the least loss, if the loss only fell from a bad start to that of guessing. ``blow_up`` is the first
-    rate after the least loss at which half of the fall is lost, or at which the loss is four times its best or not a number; the highest
-    rate if the loss did not diverge.
-    """
+    """What a range test measured, and what it suggests; :func:`cnncodes.advice.facts.rate_found` says it."""
 
     rates: tuple[float, ...]  # of each step whose loss was a number
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]  # the losses by a Gaussian
     rate: float  # the suggestion, with two digits
     steepest: float | None  # where the loss falls fastest below that of guessing, or below the first
+    # the first rate with nearly the least loss, if the loss only fell from a bad start to that of guessing
     level: float | None
+    # the first rate after the least loss at which half of the fall is lost, or at which the loss is four times its best or
+    # not a number; the highest rate if the loss did not diverge
     blow_up: float
     blew_up: bool
-
-    def explain(self) -> str:
-        """The suggestion and its reasons, as one sentence."""
-        fall, used = "does not fall beyond its noise", "a tenth of that"
-        if self.steepest is not None:
-            fall = f"falls fastest at {self.steepest:.2g}"
-        elif self.level is not None:
-            fall = f"falls to that of guessing at {self.level:.2g}"
-        if self.steepest is not None or self.level is not None:
-            used = "the first rate, or a tenth of the second if that is less"
-        end = (
-            f"diverges at {self.blow_up:.2g}" if self.blew_up else f"does not diverge up to {self.blow_up:g}"
-        )
-        return (
-            f"learning rate {self.rate:g}, by a range test of {len(self.rates)} steps: the loss {fall} and {end}; "
-            f"the rate is {used} (a rule of thumb)"
-        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> RangeTest | None:
@@ -82,7 +61,8 @@ class RangeTest:
         """Write it into a run's folder, and its rate into the run's settings, where a resumed run finds it."""
         folder = Path(folder)
         write_whole(folder / RANGE_TEST, to_json(self))
-        keep_rate(folder, self.rate)
+        if (folder / RECORD).exists():
+            keep(folder, rate=self.rate)
 
 
 def range_test(
@@ -118,8 +98,7 @@ def range_test(
             f"the range test has no result: the loss is not a number at a rate of {rate:g}.",
             "Look at the images and the preprocessing, or start from other weights.",
         )
-    last = rate if blew_up else rates[-1]
-    return _judged(rates, losses, last, blew_up, max(1.0, steps / 25), guessing)
+    return _judged(rates, losses, rate, blew_up, max(1.0, steps / 25), guessing)
 
 
 def _judged(

@@ -11,25 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from cnncodes.codes.compute import Device
 from cnncodes.core.compute import Compute, Progress, no_progress
-from cnncodes.core.files import parse_json
+from cnncodes.core.files import MODEL, parse_json
 from cnncodes.core.records import to_value
 from cnncodes.heads.linear_model import AnyModel, LinearModel, load_model
 from cnncodes.heads.splits import Split, SplitRule
 from cnncodes.images.catalog import Catalog
 from cnncodes.images.digests import catalog_digests, digest_of, file_digests
-from cnncodes.networks import TANH, Network, TorchNetwork, get_network
-from cnncodes.networks.library import LibraryModule
+from cnncodes.networks import TANH, Network, get_network
 from cnncodes.training.callbacks import Callback, ShowProgress
-from cnncodes.training.device import Resources, resources
-from cnncodes.training.folder import MODEL, held, keep_result, open_run, result_of
+from cnncodes.training.device import resources
+from cnncodes.training.folder import Epoch, Tested, held, keep, keep_last, open_run, result_of
 from cnncodes.training.inputs import Task, choose_task
-from cnncodes.training.learner import Learner, LibraryLearner
+from cnncodes.training.learner import Learner, from_scratch, learner_of, put_head, start_from
 from cnncodes.training.loop import Training
 from cnncodes.training.range_test import RangeTest
 from cnncodes.training.settings import TrainingSettings
-from cnncodes.training.start import check_head, from_scratch, put_head, start_from, typical_length
-from cnncodes.training.state import Epoch, Tested, keep_last
 from cnncodes.weights import AnyWeights, Weights, load_weights, save_weights
 from cnncodes.weights.preprocessing import Preprocessing
 
@@ -117,12 +115,9 @@ def finetune(
         After SIGTERM or SIGINT; everything is saved.
     """
     weights, head = load_weights(weights), None if head is None else load_model(head)
-    settings = settings or TrainingSettings()
-    source = f"fine-tuned from {weights.name} ({weights.fingerprint[:16]}), freeze {settings.freeze}"
     job = _Job(
-        catalog, weights.preprocessing, settings, Path(folder), source, resume, keep_checkpoints,
-        lambda classes: start_from(weights, classes, settings, keep_head=keep_head), tuple(callbacks), notes or _no_notes,
-        weights, head, keep_head,
+        catalog, weights.preprocessing, settings or TrainingSettings(), Path(folder), weights, resume, keep_checkpoints,
+        tuple(callbacks), notes or _no_notes, head, keep_head,
     )  # fmt: skip
     return job.run(split, Compute(device, workers, progress=progress))
 
@@ -147,10 +142,8 @@ def train(
     settings = settings or TrainingSettings(middle_rate=1.0, early_rate=1.0)
     if settings.network.activation == "tanh":
         network = get_network(f"{network.name.removesuffix(TANH)}{TANH}", network.classes)
-    source = f"trained from new numbers ({settings.initialisation}, seed {settings.seed})"
     job = _Job(
-        catalog, preprocessing, settings, Path(folder), source, resume, keep_checkpoints,
-        lambda classes: from_scratch(network.with_classes(len(classes)), settings), tuple(callbacks), notes or _no_notes,
+        catalog, preprocessing, settings, Path(folder), network, resume, keep_checkpoints, tuple(callbacks), notes or _no_notes
     )  # fmt: skip
     return job.run(split, Compute(device, workers, progress=progress))
 
@@ -161,21 +154,27 @@ def _no_notes(text: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What is trained, on which images, and where it is saved; how it is started, and what is called meanwhile."""
+    """What is trained, on which images, and where it is saved; how it starts, and what is called meanwhile."""
 
     catalog: Catalog
     preprocessing: Preprocessing
     settings: TrainingSettings
     folder: Path
-    source: str
+    start: Weights | Network  # a network begins with new numbers
     resume: bool
     keep_checkpoints: bool
-    start: Callable[[tuple[str, ...]], TorchNetwork]  # the initial network, for these classes
     callbacks: tuple[Callback, ...]
     notes: Callable[[str], None]
-    weights: Weights | None = None
     head: LinearModel | None = None
     keep_head: bool = False
+
+    @property
+    def source(self) -> str:
+        """Where the trained weights are from."""
+        if isinstance(self.start, Weights):
+            given = f"{self.start.name} ({self.start.fingerprint[:16]})"
+            return f"fine-tuned from {given}, freeze {self.settings.freeze}"
+        return f"trained from new numbers ({self.settings.initialisation}, seed {self.settings.seed})"
 
     def run(self, rule: SplitRule | Split, compute: Compute) -> TrainingResult:
         """Train, or return the result of a finished run; called in each of several processes."""
@@ -188,7 +187,7 @@ class _Job:
             together = given.processes
             task = choose_task(self.catalog, self.preprocessing, rule, settings.seed)
             task = replace(task, split=self._untouched(task.split))
-            learner = self._learner(task, given)
+            learner = self._learner(task, given.device)
             record = self._record(task, learner, settings) if together.leads else {}
             with held(self.folder) if together.leads else nullcontext():
                 if together.leads:
@@ -200,10 +199,9 @@ class _Job:
                 already = found is not None
                 if found is None:
                     hooks = (*self.callbacks, ShowProgress(given.progress))
-                    training = Training(
-                        learner, task, settings, self.folder, given, hooks, self.notes, record
+                    found = self._train(
+                        task, Training(learner, task, settings, self.folder, given, hooks, self.notes, record)
                     )
-                    found = self._train(task, training)
                 if together.leads:
                     keep_last(self.folder, 1 if self.keep_checkpoints else 0)
                 together.wait()
@@ -228,52 +226,8 @@ class _Job:
         }
         if leads:
             self._save(task, training, found)
-            keep_result(self.folder, found)
+            keep(self.folder, result=found)
         return found
-
-    def _untouched(self, split: Split) -> Split:
-        """The split without the test images that had a part in the initial weights or head."""
-        had = self._digests("seen", "watched")
-        if not had or not len(split.test):
-            return split
-        digests = file_digests(self.catalog.subset(split.test))
-        known = np.isin(digests, np.array(sorted(had), np.uint64)) & (digests != 0)
-        if not known.any():
-            return split
-        how = f"{split.how}; {int(known.sum()):,} are left out of the test, since the initial weights learned from them or were chosen by them"
-        return replace(split, test=split.test[~known], how=how)
-
-    def _digests(self, *names: str) -> set[int]:
-        """Digests under these names of the initial weights and the initial head."""
-        records = [record for record in (self.weights, self.head) if record is not None]
-        return {int(digest) for record in records for name in names for digest in getattr(record, name)}
-
-    def _learner(self, task: Task, given: Resources) -> Learner:
-        """The initial network, with the head as its last stage if there is one."""
-        module = self.start(task.classes)
-        if self.weights is not None and self.head is not None:
-            check_head(self.head, self.weights, task.classes)
-            length = typical_length(self.head, self.weights, self.catalog, task.split.train, given.device)
-            put_head(module, self.head, task.classes, length)
-        if isinstance(module, LibraryModule):
-            return LibraryLearner(module, self.settings)
-        return Learner(module, self.settings)
-
-    def _record(self, task: Task, learner: Learner, settings: TrainingSettings) -> dict[str, Any]:
-        """What must be the same when the run is resumed, as JSON."""
-        parts = (task.split.train, task.split.choose, task.split.test)
-        return {
-            "settings": to_value(settings),
-            "source": self.source,
-            "classes": list(task.classes),
-            "preprocessing": parse_json(self.preprocessing.to_json()),
-            "network": learner.module.network.name,
-            "start of the last stage": "kept" if self.keep_head else "a fitted head" if self.head else "new",
-            **catalog_digests(self.catalog),
-            "split into images to learn from, to watch and to test": digest_of(
-                *(np.ascontiguousarray(rows, "<i8").tobytes() for rows in parts)
-            ),
-        }
 
     def _save(self, task: Task, training: Training, found: dict[str, Any]) -> None:
         """Save the weights with the digests of all images that had a part in them, and the test."""
@@ -292,3 +246,47 @@ class _Job:
             evidence={name: found[name] for name in ("split", "split_record", "test", "temperature")},
         )
         save_weights(weights, self.folder / MODEL, overwrite=True)
+
+    def _untouched(self, split: Split) -> Split:
+        """The split without the test images that had a part in the initial weights or head."""
+        had = self._digests("seen", "watched")
+        if not had or not len(split.test):
+            return split
+        digests = file_digests(self.catalog.subset(split.test))
+        known = np.isin(digests, np.array(sorted(had), np.uint64)) & (digests != 0)
+        if not known.any():
+            return split
+        how = f"{split.how}; {int(known.sum()):,} are left out of the test, since the initial weights learned from them or were chosen by them"
+        return replace(split, test=split.test[~known], how=how)
+
+    def _digests(self, *names: str) -> set[int]:
+        """Digests under these names of the initial weights and the initial head."""
+        records = [record for record in (self.start, self.head) if isinstance(record, Weights | LinearModel)]
+        return {int(digest) for record in records for name in names for digest in getattr(record, name)}
+
+    def _learner(self, task: Task, device: Device) -> Learner:
+        """The initial network, with the head as its last stage if there is one."""
+        if not isinstance(self.start, Weights):
+            module = from_scratch(self.start.with_classes(len(task.classes)), self.settings)
+            return learner_of(module, self.settings)
+        module = start_from(self.start, task.classes, self.settings, keep_head=self.keep_head)
+        if self.head is not None:
+            images = self.catalog.subset(task.split.train)
+            put_head(module, self.head, self.start, task.classes, images, device)
+        return learner_of(module, self.settings)
+
+    def _record(self, task: Task, learner: Learner, settings: TrainingSettings) -> dict[str, Any]:
+        """What must be the same when the run is resumed, as JSON."""
+        parts = (task.split.train, task.split.choose, task.split.test)
+        return {
+            "settings": to_value(settings),
+            "source": self.source,
+            "classes": list(task.classes),
+            "preprocessing": parse_json(self.preprocessing.to_json()),
+            "network": learner.module.network.name,
+            "start of the last stage": "kept" if self.keep_head else "a fitted head" if self.head else "new",
+            **catalog_digests(self.catalog),
+            "split into images to learn from, to watch and to test": digest_of(
+                *(np.ascontiguousarray(rows, "<i8").tobytes() for rows in parts)
+            ),
+        }

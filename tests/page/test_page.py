@@ -26,7 +26,7 @@ from finished_runs import (
 
 from cnncodes.advice import Finding
 from cnncodes.advice import run as follow
-from cnncodes.advice.facts import reason_of
+from cnncodes.advice.facts import rate_found, reason_of
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, ModelError, OptionError, OutputExistsError
 from cnncodes.evaluation import Predictions, verdicts
@@ -453,7 +453,7 @@ def test_how_a_rate_was_chosen_is_on_the_page_of_its_training(trained) -> None:
     test = RangeTest((1e-4, 1e-3, 1e-2), (2.0, 1.0, 9.0), (2.0, 1.2, 4.0), 1e-3, 1e-3, None, 1e-2, True)
     page = dataclasses.replace(trained.page, range_test=test)
     assert charts(page) == charts(trained.page) + 1
-    assert test.explain()[1:] in Seen(render(page), "curves").text
+    assert rate_found(test)[1:] in Seen(render(page), "curves").text
 
 
 def test_top_five_is_told_where_blind_guesses_would_not_do_as_well(linear) -> None:

@@ -27,7 +27,7 @@ from cnncodes.pictures.occlusion import draw_occlusion, occlude
 from cnncodes.pictures.results import comparison_figure, confusion_figure
 from cnncodes.pictures.strongest import draw_strongest, find_strongest
 from cnncodes.pictures.units import draw_filters, read_filters
-from cnncodes.training.state import Epoch
+from cnncodes.training.folder import Epoch
 
 BYTE = os.fsdecode(b"\xff")
 NAME = f"a$^{{$ {BYTE}"  # a formula that is none, and a byte that is no UTF-8

@@ -44,10 +44,18 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def network(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "tiny", tiny)
-    return tiny()
+@pytest.fixture(scope="module")
+def network():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(NETWORKS, "tiny", tiny)
+        yield tiny()
+
+
+@pytest.fixture(scope="module")
+def trained(network, pixels, stripes, tmp_path_factory):
+    """Weights of the tiny network after some epochs, a file for reading only."""
+    learning = Learning(network, pixels, stripes, tmp_path_factory.mktemp("trained"))
+    return str(learning(epochs=10, learning_rate=0.01).model)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 
 from cnncodes.networks import TorchNetwork
 from cnncodes.training import NetworkSettings, TrainingSettings
-from cnncodes.training.diagnosis import advice, dead_units, guessing_loss, is_stalled
-from cnncodes.training.learner import Learner
-from cnncodes.training.start import from_scratch
+from cnncodes.training.callbacks import advice, dead_units, guessing_loss, is_stalled
+from cnncodes.training.learner import Learner, from_scratch
 
 
 def losses(*values):
@@ -118,7 +117,7 @@ def test_a_training_whose_loss_does_not_fall_says_so_once(learn, stripes, watchi
 def test_a_diagnosis_changes_nothing(learn, monkeypatch):
     notes = []
     asked = learn.tensors("asked", epochs=3, learning_rate=1e-5, notes=notes.append)
-    monkeypatch.setattr("cnncodes.training.diagnosis.is_stalled", lambda *values: False)
+    monkeypatch.setattr("cnncodes.training.callbacks.is_stalled", lambda *values: False)
     other = learn.tensors("other", epochs=3, learning_rate=1e-5)
     assert len(notes) == 1 and all(torch.equal(values, other[key]) for key, values in asked.items())
 

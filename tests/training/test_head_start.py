@@ -15,15 +15,16 @@ from cnncodes.training import InterruptedTrainingError
 from cnncodes.weights import load_weights
 
 
-@pytest.fixture
-def weights(learn):
-    return load_weights(learn("start").model)
+@pytest.fixture(scope="module")
+def weights(trained):
+    return load_weights(trained)
 
 
-@pytest.fixture
-def codes(weights, stripes, tmp_path):
-    cnncodes.extract(stripes, tmp_path / "codes.h5", weights, layers="conv2,fc6")
-    return tmp_path / "codes.h5"
+@pytest.fixture(scope="module")
+def codes(weights, stripes, tmp_path_factory):
+    path = tmp_path_factory.mktemp("codes") / "codes.h5"
+    cnncodes.extract(stripes, path, weights, layers="conv2,fc6")
+    return path
 
 
 def first_logits(learn, weights, head):

@@ -11,8 +11,7 @@ from cnncodes.images.preprocess import crops_of
 from cnncodes.networks import TorchNetwork, get_network
 from cnncodes.networks.torch_network import factors
 from cnncodes.training import NetworkSettings, TrainingSettings, train
-from cnncodes.training.learner import DropoutMask, Learner, Objective, Targets, mixed_views
-from cnncodes.training.start import from_scratch
+from cnncodes.training.learner import DropoutMask, Learner, Objective, Targets, from_scratch, mixed_views
 from cnncodes.weights import build_network, load_weights
 
 
@@ -100,11 +99,13 @@ def test_tanh_is_another_network_and_says_so_in_its_file(learn):
     assert get_network("alexnet-tanh").activation == "tanh"
 
 
-def test_input_sizes_that_do_not_fit_are_refused_before_anything_is_decoded(pixels, stripes, tmp_path):
+def test_input_sizes_that_do_not_fit_are_refused_before_anything_is_decoded(
+    network, pixels, stripes, tmp_path
+):
     with pytest.raises(OptionError, match="input_sizes"):
         TrainingSettings(input_sizes="32,big")
     with pytest.raises(InputSizeError, match="fit"):
-        train(stripes, get_network("alexnet"), pixels, tmp_path / "run", TrainingSettings(input_sizes="16"))
+        train(stripes, network, pixels, tmp_path / "run", TrainingSettings(input_sizes="4"))
 
 
 def test_mixed_images_have_mixed_labels():

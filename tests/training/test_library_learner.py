@@ -13,9 +13,8 @@ from drawn import draw_photos
 from cnncodes.core.errors import ModelError, OptionError
 from cnncodes.images import read_catalog
 from cnncodes.training import TrainingSettings, finetune
-from cnncodes.training.learner import LibraryLearner, layers_of_modules
+from cnncodes.training.learner import LibraryLearner, check_head, layers_of_modules, put_head, start_from
 from cnncodes.training.settings import NetworkSettings
-from cnncodes.training.start import check_head, put_head, start_from
 from cnncodes.weights import Preprocessing, load_weights
 
 FROZEN = ("conv1.", "bn1.", "layer1.", "layer2.")
@@ -72,9 +71,12 @@ def test_every_parameter_that_learns_has_a_rate_once(weights) -> None:
     assert sorted(map(id, given)) == sorted(map(id, wanted))
 
 
-@pytest.mark.parametrize("name", ["vit_b_32", "densenet121", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "name", ["timm/vit_tiny_patch16_224", "torchvision/densenet121", "torchvision/mobilenet_v3_small"]
+)
 def test_freezing_the_stem_of_other_networks_freezes_no_later_layer(name: str) -> None:
-    weights = load_weights("random:0", network=f"torchvision/{name}")
+    pytest.importorskip(name.partition("/")[0])
+    weights = load_weights("random:0", network=name)
     first, second = weights.architecture.stage_names[:2]
     found = learner(weights, first)
     assert found.begins == second
@@ -92,7 +94,9 @@ def test_a_head_becomes_the_classifier(weights) -> None:
         bias=np.array([0.5, -0.5]),
         normalisation=SimpleNamespace(kind="none"),
     )
-    put_head(module, SimpleNamespace(head=head, classes=("dog", "cat")), ("cat", "dog"), 1.0)  # type: ignore[arg-type]
+    fitted = SimpleNamespace(weights_sha256=weights.fingerprint)
+    model = SimpleNamespace(head=head, classes=("dog", "cat"), stage="penultimate", settings=fitted)
+    put_head(module, model, weights, ("cat", "dog"), None, None)  # type: ignore[arg-type]
     module.eval()
     pixels = torch.randn(3, 3, 64, 64)
     with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -11,6 +12,7 @@ import torch
 from hooks import AtBegin, Learning, StopAt
 
 from cnncodes.advice import load_recipe
+from cnncodes.advice.facts import rate_found
 from cnncodes.advice.recipe import Recipe
 from cnncodes.cli import main
 from cnncodes.core.errors import CnnCodesError, OptionError
@@ -18,7 +20,6 @@ from cnncodes.core.records import from_json, from_value, to_json, to_value
 from cnncodes.training import InterruptedTrainingError, NetworkSettings, RangeTest, TrainingSettings
 from cnncodes.training import range_test as range_test_module
 from cnncodes.training.range_test import range_test
-from cnncodes.training.state import copied
 from cnncodes.weights import load_weights
 
 SETTINGS = TrainingSettings(
@@ -30,10 +31,6 @@ AUTO = dataclasses.replace(SETTINGS, learning_rate="auto")
 @pytest.fixture
 def learn(network, pixels, stripes, tmp_path):
     return Learning(network, pixels, stripes, tmp_path, AUTO)
-
-
-def tensors_of(result):
-    return load_weights(result.model).tensors
 
 
 def same(one, other):
@@ -51,7 +48,7 @@ def everything(training):
     kept = training.snapshot()
     del kept["run"]["settings"]  # the one thing that a range test is for
     kept["gradients"] = [p.grad is None for p in training.learner.parameters()]
-    return copied(kept)
+    return copy.deepcopy(kept)
 
 
 @pytest.mark.parametrize(
@@ -86,27 +83,27 @@ def test_a_range_test_leaves_everything_as_it_was(learn, monkeypatch, more):
     assert torch.equal(theirs[0], torch.get_rng_state())
 
     rate = RangeTest.load(result.folder).rate
-    assert same(tensors_of(result), learn.tensors("given", learning_rate=rate, **more))
+    assert same(load_weights(result.model).tensors, learn.tensors("given", learning_rate=rate, **more))
     record = json.loads((result.folder / "run.json").read_text())
     assert record["settings"] == to_value(dataclasses.replace(AUTO, learning_rate=rate, **more))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("seed", [0, 2])  # one starts at guessing's loss, one at six times that
+# one starts at guessing's loss, one at six times that
+@pytest.mark.parametrize(("seed", "optimizer"), [(0, "adamw"), (2, "sgd")])
 def test_the_found_rate_learns(learn, seed, optimizer):
     result = learn(epochs=20, pca_noise=0.0, dropout=0.1, seed=seed, optimizer=optimizer)
     assert result.best.val_accuracy > 0.6  # of three classes: a wrong rate stays at a third
 
 
 def test_a_resumed_run_takes_the_rate_that_was_found(learn, tmp_path, monkeypatch):
-    whole = learn("whole")
+    whole = learn.tensors("whole")
     with pytest.raises(InterruptedTrainingError):
         learn("parts", callbacks=[StopAt(3)])
     monkeypatch.setattr(range_test_module, "find_rate", lambda training: pytest.fail("tested again"))
     # a kill between the two files that keep the rate
     path = tmp_path / "parts" / "run.json"
     path.write_text(path.read_text().replace(str(RangeTest.load(tmp_path / "parts").rate), '"auto"'))
-    assert same(tensors_of(whole), learn.tensors("parts", resume=True))
+    assert same(whole, learn.tensors("parts", resume=True))
     found = RangeTest.load(tmp_path / "parts").rate
     assert json.loads(path.read_text())["settings"]["learning_rate"] == found
     with pytest.raises(OptionError, match="settings"):
@@ -155,14 +152,14 @@ def test_a_fall_to_what_guessing_gives_is_not_learning():
     learned = range_test(lambda rate: 5.0 if rate < 1e-5 else 1.1 if rate < 1e-2 else 0.8, guessing=1.1)
     assert 5e-3 < learned.steepest < 2e-2
     guessed = range_test(lambda rate: 5.0 if rate < 1e-3 else 1.1, guessing=1.1)
-    assert guessed.steepest is None and 5e-4 < guessed.level < 5e-3 and "guessing" in guessed.explain()
+    assert guessed.steepest is None and 5e-4 < guessed.level < 5e-3 and "guessing" in rate_found(guessed)
 
 
 def test_without_a_fall_a_tenth_of_the_blow_up_is_taken():
     test = range_test(lambda rate: 1.0 if rate < 0.5 else math.nan)
     assert test.steepest is None and test.blew_up
     assert 0.5 <= test.blow_up < 0.6 and test.rate == pytest.approx(test.blow_up / 10, rel=0.05)
-    assert "does not fall" in test.explain() and "a tenth of that" in test.explain()
+    assert "does not fall" in rate_found(test) and "a tenth of that" in rate_found(test)
 
 
 def test_a_loss_that_is_never_a_number_is_an_error():

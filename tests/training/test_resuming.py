@@ -14,8 +14,8 @@ from cnncodes.core.errors import OptionError, OutputBusyError, OutputExistsError
 from cnncodes.images import read_catalog
 from cnncodes.training import InterruptedTrainingError
 from cnncodes.training import run as run_module
+from cnncodes.training.folder import checkpoints
 from cnncodes.training.learner import Learner
-from cnncodes.training.state import checkpoints
 
 FROZEN = {"freeze": "conv1-2", "cached_views": 1}
 

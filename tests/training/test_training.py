@@ -20,12 +20,10 @@ from cnncodes.core.errors import (
     OutputExistsError,
 )
 from cnncodes.images import read_catalog
-from cnncodes.networks import TorchNetwork, get_network
+from cnncodes.networks import TorchNetwork
 from cnncodes.training import InterruptedTrainingError, TrainingSettings, train
-from cnncodes.training.folder import open_run
-from cnncodes.training.learner import Learner
-from cnncodes.training.start import from_scratch, start_from
-from cnncodes.training.state import checkpoints, forget_after, last_checkpoint, save_checkpoint
+from cnncodes.training.folder import checkpoints, forget_after, last_checkpoint, open_run, save_checkpoint
+from cnncodes.training.learner import Learner, from_scratch, start_from
 from cnncodes.training.views import Augmentation, ColourAxes
 from cnncodes.weights import build_network, load_weights
 from cnncodes.weights.preprocessing import Preprocessing
@@ -296,9 +294,9 @@ def test_a_second_fine_tuning_remembers_what_the_first_learned_from(learn, strip
     assert set(first.seen) <= set(load_weights(second.model).seen)
 
 
-def test_a_crop_that_the_network_cannot_take_is_refused_with_those_that_fit(stripes, tmp_path):
-    with pytest.raises(InputSizeError, match="31 px"):
-        train(stripes, get_network("alexnet"), Preprocessing(resize=36, crop=31), tmp_path / "run")
+def test_a_crop_that_the_network_cannot_take_is_refused_with_those_that_fit(network, stripes, tmp_path):
+    with pytest.raises(InputSizeError, match="4 px"):
+        train(stripes, network, Preprocessing(resize=36, crop=4), tmp_path / "run")
 
 
 def test_the_last_two_checkpoints_are_kept_and_those_after_a_restart_are_not(tmp_path):
