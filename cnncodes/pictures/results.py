@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from cnncodes.evaluation.evaluating import Comparison
     from cnncodes.evaluation.metrics import Evaluation
     from cnncodes.pictures.drawing import Array, Axes, Figure
-    from cnncodes.training.range_test import RangeTest
     from cnncodes.training.folder import Epoch
+    from cnncodes.training.range_test import RangeTest
 
 PathLike = str | os.PathLike[str]
 FILE, RATES_FILE = "curves.png", "learning_rate.png"  # in a run's folder

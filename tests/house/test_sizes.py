@@ -20,7 +20,7 @@ BUDGETS = {
     "images": 3370,  # 1,600, and of what scale and people may add: shards 600, arrays and URLs 560, corrections 60, padding
     "codes": 3410,  # 2,100; shards, worker processes, Ray and taking codes over are of the 1,500 for scale
     "heads": 3380,  # 2,000; codes beyond memory 760 (scale), probabilities and likeness 230 (people)
-    "training": 3000,  # 2,500
+    "training": 2760,  # 2,500
     "evaluation": 2240,  # 1,500; whole models for other programs and sorting are of the additions for networks and people
     "advice": 5780,  # 3,200; compare and --try 600, growing runs 190, crop against pad, few images: additions as above
     "pictures": 5410,  # 4,400; groups for explore
