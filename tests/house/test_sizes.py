@@ -27,8 +27,8 @@ BUDGETS = {
     "page": 1900,  # 1,500; gallery, explore, cards and slides are of the 1,500 for people
     "cli": 4340,  # 3,000; explore, card, show all
 }
-MODULES = 170  # 120
-TESTS = 26_220  # 15,000
+MODULES = 160  # 120
+TESTS = 25_450  # 15,000
 FUNCTION = 80  # lines without the docstring, below cli/
 PARAMETERS = 8  # of a function that no room hands out, but for these
 MORE = {
