@@ -1,4 +1,4 @@
-"""Trains the tiny network as one of several processes, once for each job: data, folder, settings; a list of them as JSON."""
+"""Trains the tiny network as one of several processes: data, folder, settings as JSON."""
 
 import json
 import sys
@@ -14,6 +14,6 @@ from cnncodes.weights.preprocessing import Preprocessing
 torch.set_num_threads(1)
 NETWORKS["tiny"] = tiny
 assert "tensorboard" not in sys.modules, "it takes seconds, and one process of several writes"
-for data, folder, settings in json.loads(sys.argv[1]):
-    pixels = Preprocessing(resize=36, crop=32)
-    train(read_catalog(data), tiny(), pixels, folder, TrainingSettings(**settings), device="cpu")
+_, data, folder, settings = sys.argv
+pixels, chosen = Preprocessing(resize=36, crop=32), TrainingSettings(**json.loads(settings))
+train(read_catalog(data), tiny(), pixels, folder, chosen, device="cpu")
