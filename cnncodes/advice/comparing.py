@@ -50,6 +50,7 @@ from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.digests import catalog_digests
 from cnncodes.networks import get_network
 from cnncodes.networks.definitions import NETWORKS, TANH
+from cnncodes.networks.library import LIBRARIES
 from cnncodes.training.folder import InterruptedTrainingError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Start:
         name, equals, own = text.strip().partition("=")
         if equals and own:
             return cls(get_network(name).name, own)
-        if name.removesuffix(TANH) in NETWORKS or name.partition("/")[0] in ("torchvision", "timm"):
+        if name.removesuffix(TANH) in NETWORKS or name.partition("/")[0] in LIBRARIES:
             return cls(get_network(name).name, weights)
         return cls(None, name)
 
