@@ -49,8 +49,7 @@ from cnncodes.evaluation.metrics import wilson_interval
 from cnncodes.images.catalog import SPLITS, Catalog
 from cnncodes.images.digests import catalog_digests
 from cnncodes.networks import get_network
-from cnncodes.networks.definitions import NETWORKS, TANH
-from cnncodes.networks.library import LIBRARIES
+from cnncodes.networks.definitions import LIBRARIES, NETWORKS, TANH
 from cnncodes.training.folder import InterruptedTrainingError
 
 if TYPE_CHECKING:

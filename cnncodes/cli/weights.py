@@ -171,7 +171,7 @@ def list_networks(reporter: Reporter, pattern: options.Pattern = "*") -> None:
 
         cnncodes networks list '*resnet*'
     """
-    from cnncodes.networks.library import LIBRARIES
+    from cnncodes.networks.definitions import LIBRARIES
     from cnncodes.networks.library import list_networks as list_library
     from cnncodes.weights.published import FEW, describe_networks
 

@@ -112,6 +112,7 @@ def alexnet_tf() -> Network:
     )
 
 
+LIBRARIES = ("torchvision", "timm")  # whose networks have names such as torchvision/resnet18
 TANH = "-tanh"  # ends the name of a network that has tanh where the other has ReLU
 NETWORKS: dict[str, Callable[[], Network]] = {
     "alexnet": alexnet,

@@ -23,13 +23,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnncodes.core.errors import DependencyError, InputSizeError, NetworkError, StageError, nearest
-from cnncodes.networks.definitions import alexnet
+from cnncodes.networks.definitions import LIBRARIES, alexnet
 from cnncodes.networks.network import Network, check_classes
 from cnncodes.networks.stages import Shape, Stage
 from cnncodes.networks.torch_network import TorchNetwork
 
 PENULTIMATE, CLASSIFIER = "penultimate", "classifier"
-LIBRARIES = ("torchvision", "timm")
 #: What torchvision's builders want where nothing is loaded: no second classifiers, no slow initialisation.
 _BUILDER = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
 MOST = 0.8  # of the modules with parameters before the classifier: what holds so many is looked into
