@@ -39,7 +39,12 @@ def locked(path: Path) -> Iterator[None]:
     lock = place.with_name(place.name + ".lock")
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not (_try_lock(descriptor) and _is_same_file(lock, descriptor)):
+        try:
+            held = _try_lock(descriptor)
+        except CodesFileError:
+            lock.unlink(missing_ok=True)
+            raise
+        if not (held and _is_same_file(lock, descriptor)):
             raise OutputBusyError(
                 f"another process is writing '{path}'.",
                 "Wait until it ends, or choose another output with -o.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -54,7 +54,7 @@ class FitOptions:
                 "Give positive numbers, for example 0.01,1,100.",
             )
 
-    @property
+    @cached_property
     def candidates(self) -> tuple[float, ...]:
         """The values of C, ascending."""
         if isinstance(self.C, str):

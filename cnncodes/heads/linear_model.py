@@ -118,7 +118,9 @@ class LinearModel:
                 seen=arrays[_ENTRY].view(np.uint64),
                 origin=path,
                 watched=arrays.get(_WATCHED, np.zeros(0, np.int64)).view(np.uint64),
-                likeness=Likeness(arrays[_MEANS], arrays[_DISTANCES]) if _MEANS in arrays else None,
+                likeness=Likeness(arrays[_MEANS], arrays[_DISTANCES])
+                if {_MEANS, _DISTANCES} <= arrays.keys()
+                else None,
             )
         except (KeyError, TypeError, ValueError, CnnCodesError) as error:
             reason = error.problem if isinstance(error, CnnCodesError) else f"{type(error).__name__} {error}"

@@ -157,7 +157,7 @@ def _nearest_name(path: str) -> str:
     """Sentence that leads from a path that does not exist to one that does."""
     parent = Path(os.path.abspath(path)).parent  # noqa: PTH100
     if not parent.is_dir():
-        there = next(folder for folder in parent.parents if folder.exists())
+        there = next(folder for folder in (parent, *parent.parents) if folder.exists())
         return f"The part of it that exists is {str(there)!r}."
     try:
         names = sorted(os.listdir(parent))  # noqa: PTH208

@@ -16,7 +16,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from cnncodes.core.errors import WeightsError
 from cnncodes.networks import get_network
@@ -131,6 +131,10 @@ LAYERS = {100: (1, 7), 2: (4, 6)}  # today's, and V1LayerParameter of 2014
 BLOB_DIMENSIONS, BLOB_SHAPE, SHAPE_DIMENSIONS = (1, 2, 3, 4), 7, 1  # four numbers until 2014, then a message
 BLOB_VALUES = {5: "<f4", 8: "<f8"}
 
+Value: TypeAlias = (
+    int | bytes | memoryview
+)  # of a field: an integer, a number of fixed width, or as many bytes as it says
+
 NETWORKS_BY_NAME = {"AlexNet": "bvlc_alexnet", "CaffeNet": "caffenet"}  # as BVLC's prototxt files name them
 MOST_DIMENSIONS = 32  # Caffe's kMaxBlobAxes
 MOST_FIELDS = 100_000  # in one file, their lengths counted, too; published files have thousands
@@ -157,6 +161,7 @@ def read_caffe_file(path: Path) -> FileContent:
                 if key in tensors:
                     raise ValueError(f"it has two tensors '{key}'")
                 tensors[key] = torch.from_numpy(_blob(wire, blob, is_bias=place == 1))
+        title = _text(net[NET_NAME])
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
         raise damaged(path, str(error)) from error
     if not tensors:
@@ -164,34 +169,44 @@ def read_caffe_file(path: Path) -> FileContent:
             f"the weights file '{path}' has no layer with weights.",
             "It is not a .caffemodel, or one of 2013: convert it with Caffe's upgrade_net_proto_binary.",
         )
-    title = _text(net[NET_NAME])
     hint = title.lower().replace("alexnet", "bvlc_alexnet")  # FlickrStyleCaffeNet, PlacesAlexNet, ...
     return FileContent(tensors, NETWORKS_BY_NAME.get(title), CAFFE_PREPROCESSING, hint=hint)
 
 
-def _text(values: Sequence[int | memoryview]) -> str:
+def _text(values: Sequence[Value]) -> str:
     """The last text of a field; empty where there is none."""
     return "".join(bytes(_as_bytes(value)[:200]).decode(errors="replace") for value in values[-1:])
 
 
-def _as_bytes(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("an integer is not a message")
+def _as_bytes(value: Value) -> memoryview:
+    if not isinstance(value, memoryview):
+        raise ValueError("a number is not a message")
     return value
 
 
-def _blob(wire: _Wire, blob: int | memoryview, *, is_bias: bool) -> np.ndarray:
+def _blob(wire: _Wire, blob: Value, *, is_bias: bool) -> np.ndarray:
     """Values of a blob as float32 in its shape, without the leading ones of the format before 2014."""
     import numpy as np
 
     fields = wire.fields(blob)
-    dims = [wire.integers(value)[-1] for number in BLOB_DIMENSIONS for value in fields[number][-1:] or [0]]
+    dims = [
+        size
+        for number in BLOB_DIMENSIONS
+        for value in fields[number][-1:] or [0]
+        for size in wire.integers(value)[-1:]
+    ]
     for shape in fields[BLOB_SHAPE]:
         dims = [size for part in wire.fields(shape)[SHAPE_DIMENSIONS] for size in wire.integers(part)]
     found = {}
     for number, dtype in BLOB_VALUES.items():
         size = np.dtype(dtype).itemsize
-        parts = [value for value in fields[number] if not isinstance(value, int) and len(value) % size == 0]
+        # Packed numbers, or a single one in a field of its width.
+        parts = [
+            value
+            for value in fields[number]
+            if (isinstance(value, memoryview) and len(value) % size == 0)
+            or (isinstance(value, bytes) and len(value) == size)
+        ]
         if len(parts) < len(fields[number]):
             raise ValueError(f"field {number} holds no numbers of {size} bytes")
         found[number] = np.concatenate([np.empty(0, dtype), *(np.frombuffer(part, dtype) for part in parts)])
@@ -215,10 +230,10 @@ class _Wire:
     def __init__(self) -> None:
         self._left = MOST_FIELDS
 
-    def fields(self, message: int | memoryview) -> defaultdict[int, list[int | memoryview]]:
-        """The values of each field of a message by its number: integers, or bytes."""
+    def fields(self, message: Value) -> defaultdict[int, list[Value]]:
+        """The values of each field of a message by its number."""
         message, place = _as_bytes(message), 0
-        found: defaultdict[int, list[int | memoryview]] = defaultdict(list)
+        found: defaultdict[int, list[Value]] = defaultdict(list)
         while place < len(message):
             began = place
             tag, place = self._varint(message, place)
@@ -235,15 +250,16 @@ class _Wire:
                 raise ValueError(f"a field has type {wire} at byte {began}")
             if number == 0 or end > len(message):
                 raise ValueError(f"a field at byte {began} of its message goes beyond the end")
-            found[number].append(message[place:end] if value is None else value)
+            part = message[place:end]
+            found[number].append(value if value is not None else part if wire == 2 else bytes(part))
             place = end
         return found
 
-    def integers(self, value: int | memoryview) -> list[int]:
+    def integers(self, value: Value) -> list[int]:
         """One integer, or packed ones."""
         if isinstance(value, int):
             return [value]
-        values, place = [], 0
+        values, place, value = [], 0, _as_bytes(value)
         while place < len(value):
             found, place = self._varint(value, place)
             values.append(found)

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from cnncodes.core.errors import (
     CnnCodesError,
+    CodesFileError,
     DiskFullError,
     OptionError,
     OutputBusyError,
@@ -319,8 +320,8 @@ def download(
     partial, url = path.with_name(path.name + ".part"), url or entry.url
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(path), partial.open("a+b") as file:
-            if is_there():  # another process finished it while this one waited for the lock
+        with _only_one(partial), partial.open("a+b") as file:
+            if is_there():  # another process finished it since we looked
                 return path
             transfer = _Transfer(entry, url, file, progress)
             resumed = file.seek(0, 2) > 0
@@ -347,14 +348,16 @@ def download(
 
 
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def _only_one(partial: Path) -> Iterator[None]:
     """Two processes must not append to the same file."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(path))
+            stack.enter_context(locked(partial))
         except OutputBusyError:
-            busy = f"another process is downloading {path.name}."
+            busy = f"another process is downloading {partial.stem}."
             raise OutputBusyError(busy, "Wait until it has finished.") from None
+        except CodesFileError as error:  # the disk has no locks
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)) from error
         yield
 
 

@@ -407,3 +407,9 @@ def test_listed_images_are_left_out_by_their_place_or_their_name(tmp_path) -> No
     assert len(read_catalog(photos, exclude=listing)) == 4, "an image that is gone need not be left out"
     with pytest.raises(CatalogError, match="no list"):
         read_catalog(photos, exclude=photos)
+
+
+def test_a_path_below_a_file_names_the_file(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"")
+    with pytest.raises(CatalogError, match=r"that exists is '.*1\.jpg'"):
+        read_catalog(tmp_path / "1.jpg" / "x" / "y")

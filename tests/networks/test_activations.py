@@ -41,6 +41,11 @@ def test_the_in_place_trap(random_weights, torchvisions, pixels):
     assert torch.equal(two["fc7"], one.relu())
     assert (one < 0).any()
     torch.testing.assert_close(one, alone, rtol=1e-5, atol=1e-5 * alone.abs().max().item())
+    ours.load_state_dict(torchvisions.state_dict())
+    with torch.inference_mode():
+        logits = torchvisions(pixels)
+        last = ours.activations(pixels, "fc8")["fc8"]
+    torch.testing.assert_close(last, logits, rtol=1e-5, atol=1e-5 * logits.abs().max().item())
 
 
 def test_what_a_stage_gives_never_depends_on_what_else_was_asked(random_weights, pixels):

@@ -144,6 +144,9 @@ def test_whole_files_load_by_name_and_what_does_not_fit_is_named(small, tmp_path
 
 
 WEIGHTS = b"".join(blob(np.ones((2, 2), np.float32), legacy=False))
+EIGHT_BYTES = (
+    varint(5 << 3 | 1) + b"\0" * 8
+)  # a single number of double precision where one of single precision belongs
 
 
 @pytest.mark.parametrize(
@@ -169,6 +172,9 @@ WEIGHTS = b"".join(blob(np.ones((2, 2), np.float32), legacy=False))
         (nested(100, nested(7, nested(7, number(1, 1)), number(5, 7))), "no numbers of 4"),
         (nested(100, nested(7, nested(7, nested(1, b"\xff" * 11)), nested(5, b"\0" * 4))), "does not end"),
         (nested(100, number(7, 5)), "not a message"),
+        (number(1, 5) + nested(100, nested(1, b"a"), nested(7, WEIGHTS)), "not a message"),
+        (nested(100, nested(7, nested(7, nested(1, varint(2))), EIGHT_BYTES)), "no numbers of 4"),
+        (nested(100, nested(7, nested(1, b""), nested(5, b"\0" * 4))), "do not have the declared shape"),
         (nested(100, nested(1, b"a"), nested(7, WEIGHTS)) * 2, "two tensors 'a.weight'"),
         (number(9, 1) * 150_000, "100,000 fields"),
         (nested(100, nested(7, nested(7, nested(1, varint(1) * 150_000)))), "100,000 fields"),

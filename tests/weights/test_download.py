@@ -1,5 +1,6 @@
 """Published weights from a server on this machine that breaks, lies and resumes."""
 
+import errno
 import hashlib
 import http.server
 import os
@@ -218,6 +219,25 @@ def test_two_downloads_of_one_file_do_not_mix(server, entry, path):
 
     with pytest.raises(KeyboardInterrupt):
         download(entry, path, meanwhile)
+
+
+def test_a_disk_without_locks_is_named_and_nothing_is_left(entry, path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(WeightsError, match="cannot be written") as caught:
+        download(entry, path)
+    assert "TORCH_HOME" in caught.value.remedy
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_link_to_nothing_is_replaced(server, entry, path):
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path.parent / "nowhere" / "x.pth")
+    download(entry, path)
+    assert not path.is_symlink()
+    assert path.read_bytes() == CONTENT
 
 
 def test_a_full_disk_is_said_before_the_download(server, entry, path, monkeypatch):
