@@ -305,8 +305,8 @@ def advise(
         At most so many are decoded, with each class's share.
     thresholds : path, optional
         A TOML file with entries that replace those of ``thresholds.toml``.
-    device, workers, seed, progress
-        As for :func:`cnncodes.extract`.
+    device, workers, processes, ray, gpus_per_worker, seed, progress
+        See :class:`~cnncodes.core.compute.Compute`.
     gathered : Gathered, optional
         Of all images, from an extraction that has just read them: they are not decoded again.
     fit : {"crop", "pad", "squash"}, optional

@@ -49,7 +49,12 @@ class DeviceDecoder:
                 else:
                     groups[tuple(picture.shape)].append((place, picture))
             for same in groups.values():
-                self._cut(batch, [place for place, _ in same], torch.stack([picture for _, picture in same]))
+                inside = [place for place, _ in same]
+                try:
+                    self._cut(batch, inside, torch.stack([picture for _, picture in same]))
+                except torch.OutOfMemoryError:
+                    for place in inside:
+                        batch.decode_here(place, self.preprocessing, self.crops)
         batch.encoded.clear()
 
     def _portions(self, batch: Batch) -> Iterator[list[int]]:
@@ -75,9 +80,7 @@ class DeviceDecoder:
             warnings.simplefilter("ignore")  # torchvision recommends TorchCodec
             try:
                 pictures = decode_jpeg(encoded, ImageReadMode.RGB, self.device)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError:
+            except RuntimeError:  # too little memory for all is one, too
                 if len(jpegs) == 1:
                     return [None]
                 return [

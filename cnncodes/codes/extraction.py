@@ -106,19 +106,22 @@ def run_extraction(
     done = bad = 0
     notes: dict[str, tuple[str, ...]] = {}
     seen = array("f")
+    central = take is not None or not plan.in_place  # workers that write send no codes
     with locked(plan.output), ExitStack() as stack:
+        # The lock is held: what has such a name is of a process that was killed here, and may be as large as the file.
+        remove_partials(plan.output.parent, glob.escape(plan.output.name))
         _make_ready(plan)
         with CodesFile(plan.output) as codes:
             wanted = codes.state == PENDING  # what is done already is left as it is
         executor = executor_of(plan.compute)
-        if plan.in_place:
+        if not central:
             executor = into(executor, stack.enter_context(in_place(plan.output, wanted)))
         stages = plan.settings.stages
         blocks = stream(
             plan.catalog, plan.weights, replace(plan.settings, stages=tuple(dict.fromkeys((*stages, *also)))),
             plan.compute, blocks=plan.pending, executor=executor, work=work, pixels=take is not None,
         )  # fmt: skip
-        writer = stack.enter_context(closing(RowWriter(plan.output, layout(plan.output), plan.in_place)))
+        writer = stack.enter_context(closing(RowWriter(plan.output, layout(plan.output), not central)))
         for block in stack.enter_context(closing(blocks)):  # type: ignore[type-var]
             if take is not None:
                 take(block)
@@ -211,8 +214,6 @@ def _try_again(plan: Plan) -> None:
 def _create(plan: Plan) -> None:
     """Create the file with its space reserved, under a temporary name until it is whole."""
     provenance = Provenance.now(plan.weights.source)
-    # The lock is held: what has such a name is of a process that was killed here, and may be as large as the file.
-    remove_partials(plan.output.parent, glob.escape(plan.output.name))
     seen = (*plan.weights.seen, *plan.weights.watched)  # both had a part in the weights
     with replacing(plan.output, overwrite=True, error=CodesFileError) as whole:
         create(whole, plan.catalog, plan.settings, provenance, *plan.files, seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from collections import deque
@@ -43,7 +44,7 @@ class OnRay:
         gpus = self.gpus
         if gpus is None:
             return
-        if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+        if not math.isfinite(gpus) or gpus < 0 or (gpus > 1 and gpus != int(gpus)):
             raise OptionError(
                 f"{gpus:g} GPUs for each worker are not possible.",
                 "Use 0, a part of one such as 0.5, or a whole number.",
@@ -123,6 +124,11 @@ class _Actors:
     def __init__(self, ray: Any, asked: OnRay, task: Task) -> None:
         self._ray, self._asked, self._device = ray, asked, task.device
         share = _Share.of(asked, task.device, ray.nodes())
+        if not share.most:
+            problem = f"no machine of the cluster has {share.gpus:g} GPUs for a worker."
+            if asked.address == "local":
+                raise OptionError(problem, "Leave out --gpus-per-worker, or use --device cpu.")
+            logging.getLogger(__name__).warning("%s Waiting for one.", problem)  # a cluster may grow
         self._task = ray.put(replace(task.without_images(), workers=share.cpus))
         self._name = share.device
         self._actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, scheduling_strategy="SPREAD")(

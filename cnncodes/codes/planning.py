@@ -20,7 +20,7 @@ from cnncodes.codes.file import DONE, PENDING, UNREADABLE, CodesFile, Files
 from cnncodes.codes.rows import RowWriter, check_room
 from cnncodes.codes.settings import ExtractionSettings, default_batch_size
 from cnncodes.codes.shards import Shard, parse_shard, part_of
-from cnncodes.codes.stream import batches_of, settings_of
+from cnncodes.codes.stream import batches_of, executor_of, settings_of
 from cnncodes.codes.structure import bytes_needed, layout, write_copied
 from cnncodes.core.compute import Compute
 from cnncodes.core.errors import (
@@ -177,9 +177,10 @@ def plan_extraction(
     settings = dataclasses.replace(like or settings_of(weights, stages), **changes)
     settings.stage_shapes()  # the crop must fit the network
     place = choose_device(device_names(device)[0])
-    if settings.preprocessing.decoding == "gpu" and not (
-        place.is_cuda or (ray is not None and gpus_per_worker)
-    ):
+    compute = Compute(device, workers, processes, ray, gpus_per_worker=gpus_per_worker)
+    executor_of(compute)  # its options are checked now
+    on_gpu = place.is_cuda if gpus_per_worker is None else gpus_per_worker > 0
+    if settings.preprocessing.decoding == "gpu" and not on_gpu:
         raise OptionError(
             f"decoding by a GPU needs CUDA, and the codes would be computed on {place.description}.",
             "Use --decoding exact or box, or a machine with an NVIDIA GPU (on Ray: --gpus-per-worker 1).",
@@ -190,7 +191,6 @@ def plan_extraction(
     check_folder(path)
     if path.is_dir():
         raise OutputExistsError(f"'{path}' is a folder.", "Name a file with -o, such as codes.h5.")
-    compute = Compute(device, workers, processes, ray, gpus_per_worker=gpus_per_worker)
     plan = Plan(
         catalog, path, settings, weights, place, compute, Files(*stat_files(catalog)), (),
         resumes=path.exists() and not overwrite, overwrite=overwrite, strict=strict, shard=part, in_place=write == "in-place",

@@ -85,7 +85,7 @@ class ExtractionSettings:
             f"preprocessing {name}": values
             for name, values in _differing(self.preprocessing, other.preprocessing).items()
         }
-        changed = _differing(self, other) | changed
+        changed |= _differing(self, other)
         changed.pop("preprocessing", None)
         if "weights_sha256" not in changed:
             changed.pop("weights", None)

@@ -1,4 +1,4 @@
-"""How work is done: on which device, with how many threads, in which precision. Made once at the door, handed down whole."""
+"""How work is done: on which device, with how many threads, in which precision. Made by the public function, handed down whole."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
+
+from cnncodes.core.errors import OptionError
 
 #: ``progress(step, done, total, word)``: what is being done, how many of how many images (or bytes, or steps) are done,
 #: and a word on it that may be empty. Called in the caller's thread.
@@ -55,6 +57,13 @@ class Compute:
     seed: int = 0
     progress: Progress = no_progress
     gpus_per_worker: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gpus_per_worker is not None and self.ray is None:
+            raise OptionError(
+                "GPUs for each worker are set, but no cluster is.",
+                "Add --ray ADDRESS, or leave out --gpus-per-worker.",
+            )
 
     def quiet(self) -> Compute:
         """The same without progress."""

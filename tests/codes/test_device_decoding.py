@@ -109,14 +109,15 @@ def test_orientations(orientation):
     assert np.array_equal(upright(picture, orientation).permute(1, 2, 0).numpy(), expected)
 
 
-def test_what_torchvision_refuses_is_decoded_by_pillow(folder, monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError])
+def test_what_torchvision_refuses_is_decoded_by_pillow(folder, monkeypatch, error):
     """One image of a batch alone; a batch is divided where there is no memory for all of it."""
     catalog = read_catalog(folder).subset(range(2))
     import torchvision.io
 
     def picky(encoded, *arguments):
         if any(len(data) == len((folder / "a.jpg").read_bytes()) for data in encoded):
-            raise RuntimeError("nvJPEG: not supported")
+            raise error("nvJPEG: not supported")
         return whole(encoded, *arguments)
 
     whole = torchvision.io.decode_jpeg
@@ -126,6 +127,13 @@ def test_what_torchvision_refuses_is_decoded_by_pillow(folder, monkeypatch):
         found = decoded(catalog, SMALL)
         assert found.notes == {0: (ON_CPU,)} and not found.encoded
         assert np.array_equal(found.pixels[0], crops_of(decode(folder / "a.jpg"), SMALL))
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("cnncodes.codes.device_decoding.interpolate", full)
+    found = decoded(catalog, SMALL)
+    assert found.notes == dict.fromkeys(range(2), (ON_CPU,)) and not found.problems
 
 
 def test_the_choice_is_recorded_and_an_extraction_goes_on_with_it_alone(folder, light_weights, tmp_path):

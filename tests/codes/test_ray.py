@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from codes_tools import content
 from fatal_image import FatalImage
 
 from cnncodes.advice import advise
-from cnncodes.codes import extract, plan_extraction
+from cnncodes.codes import extract, plan_extraction, run_extraction
 from cnncodes.codes.compute import Device
-from cnncodes.codes.on_ray import OnRay, _Share
+from cnncodes.codes.on_ray import OnRay, _Actors, _Share
 from cnncodes.codes.rows import RowWriter, in_place
 from cnncodes.codes.stream import Task, settings_of, stream
 from cnncodes.core.compute import Compute
@@ -79,9 +80,12 @@ def test_a_worker_that_is_killed_costs_its_block_another_try(
 
 
 @needs_ray
-@pytest.mark.parametrize("where", [{"ray": "auto"}, {"processes": 2}])
-def test_workers_write_in_place_and_one_is_killed(
-    cluster, photo_folder, light_weights, tmp_path, monkeypatch, where
+@pytest.mark.parametrize(
+    ("write", "where"),
+    [("in-place", {"ray": "auto"}), ("in-place", {"processes": 2}), ("central", {"ray": "auto"})],
+)
+def test_a_file_is_that_of_one_process_where_one_of_several_is_killed(
+    cluster, photo_folder, light_weights, tmp_path, monkeypatch, write, where
 ):
     folder = photo_folder(10)
     (folder / "photo4.jpg").write_bytes(b"no image")
@@ -98,8 +102,9 @@ def test_workers_write_in_place_and_one_is_killed(
         return dataclasses.replace(made, images=images)
 
     monkeypatch.setattr(Task, "part", part)
-    monkeypatch.setattr(RowWriter, "write", lambda *_: pytest.fail("this process must not write codes"))
-    result = extract(catalog, tmp_path / "there.h5", light_weights, write="in-place", **options, **where)
+    if write == "in-place":
+        monkeypatch.setattr(RowWriter, "write", lambda *_: pytest.fail("this process must not write codes"))
+    result = extract(catalog, tmp_path / "there.h5", light_weights, write=write, **options, **where)
     assert deaths.stat().st_size == 1
     assert (result.images, list(result.unreadable), result.batch_size) == (10, ["photo4.jpg"], 2)
     assert result.network_s > 0
@@ -118,6 +123,10 @@ def test_a_worker_that_does_not_see_the_file_writes_nothing(photos, light_weight
     with pytest.raises(CodesFileError, match="not there"):  # as where a machine has another file of this name
         there.write(block)
     assert path.read_bytes() == before
+    plan = plan_extraction(catalog, path, light_weights, layers="pool1", write="in-place", overwrite=True)
+    taken = []
+    run_extraction(plan, take=taken.append)
+    assert [set(block.codes) for block in taken] == [{"pool1"}]  # whoever looks at blocks gets their codes
     with pytest.raises(OptionError, match="'at-once'"):
         plan_extraction(catalog, path, light_weights, write="at-once")
 
@@ -147,11 +156,32 @@ def test_what_a_worker_takes_of_a_machine(asked, here, expected):
 
 
 @pytest.mark.parametrize(
-    "asked", [{"gpus": -1.0}, {"gpus": 1.5}, {"gpus": 1.0, "device": "cpu"}, {"gpus": 0.0, "device": "cuda"}]
+    "asked",
+    [
+        *({"gpus": gpus} for gpus in (-1.0, 1.5, float("inf"), float("nan"))),
+        {"gpus": 1.0, "device": "cpu"},
+        {"gpus": 0.0, "device": "cuda"},
+    ],
 )
 def test_gpus_that_a_worker_cannot_have(asked):
     with pytest.raises(OptionError):
         OnRay(**asked)
+
+
+def test_wrong_gpus_are_told_before_a_file_is_replaced(photos, light_weights, tmp_path):
+    catalog, path = read_catalog(photos).subset(range(4)), tmp_path / "codes.h5"
+    extract(catalog, path, light_weights, layers="pool1", device="cpu")
+    before = path.read_bytes()
+    for options in ({"ray": "auto", "gpus_per_worker": 1.5}, {"gpus_per_worker": 1.0}):
+        with pytest.raises(OptionError, match="GPUs"):
+            extract(catalog, path, light_weights, layers="pool1", overwrite=True, **options)
+    assert path.read_bytes() == before
+
+
+def test_gpus_that_this_machine_lacks_are_not_waited_for():
+    ray, task = SimpleNamespace(nodes=lambda: NODES[1:2]), SimpleNamespace(device=Device("cpu", "", 2))
+    with pytest.raises(OptionError, match="no machine"):
+        _Actors(ray, OnRay("local", 1.0), task)
 
 
 @needs_ray
@@ -197,6 +227,7 @@ def test_an_extraction_on_ray_that_is_killed_goes_on_here(photo_folder, tmp_path
         for name in ("codes.h5", "whole.h5")
     )
     assert result.resumed == 4
+    assert not list(tmp_path.glob(".*.part")), "the mark of the one that was killed"
     assert content(tmp_path / "codes.h5") == content(tmp_path / "whole.h5")
 
 
