@@ -110,6 +110,10 @@ def run_extraction(
     with locked(plan.output), ExitStack() as stack:
         # The lock is held: what has such a name is of a process that was killed here, and may be as large as the file.
         remove_partials(plan.output.parent, glob.escape(plan.output.name))
+        if plan.compute.ray is not None:  # without the cluster, what is there is not replaced
+            from cnncodes.codes.on_ray import connected
+
+            stack.enter_context(connected(plan.compute.ray))
         _make_ready(plan)
         with CodesFile(plan.output) as codes:
             wanted = codes.state == PENDING  # what is done already is left as it is

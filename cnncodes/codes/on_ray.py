@@ -57,7 +57,7 @@ class OnRay:
 
     def __call__(self, task: Task) -> Iterator[Block]:
         """The task's blocks in their order; a bounded number of them is ahead of the caller."""
-        with _connected(self.address) as ray:
+        with connected(self.address) as ray:
             actors = _Actors(ray, self, task)
             blocks, waiting = iter(task.blocks), deque[_Sent]()
             try:
@@ -235,7 +235,7 @@ def map_on_ray(
 
     What the function raises is raised here; a worker that has ended costs another try.
     """
-    with _connected(address) as ray:
+    with connected(address) as ray:
         call = ray.remote(num_cpus=cores, max_retries=TRIES)(lambda item: function(item))
         return [_result(ray, reference) for reference in [call.remote(item) for item in items]]
 
@@ -255,7 +255,7 @@ def _result(ray: Any, reference: Any, part: Part | None = None) -> Any:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
+def connected(address: str) -> Iterator[Any]:
     """Ray, connected; a cluster that was started here ends at the end."""
     # Else its processes listen on every interface, although everything runs on one machine.
     if address == "local":

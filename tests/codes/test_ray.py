@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -250,11 +251,21 @@ def test_layers_are_fitted_on_a_cluster_as_here(cluster, photo_folder, light_wei
 
 
 @needs_ray
-def test_a_cluster_that_is_not_there(photos, light_weights, monkeypatch):
+def test_a_cluster_that_is_not_there(photos, light_weights, tmp_path, monkeypatch):
+    catalog, path = read_catalog(photos).subset(range(4)), tmp_path / "codes.h5"
+    extract(catalog, path, light_weights, layers="pool1", device="cpu")
+    before = path.read_bytes()
     monkeypatch.setattr("ray.is_initialized", lambda: False)
+    for overwrite in (True, False):  # the file is whole: only to replace it a cluster is needed
+        plan = plan_extraction(
+            catalog, path, light_weights, layers="pool1", overwrite=overwrite, device="cpu", ray="127.0.0.1:9"
+        )
+        with pytest.raises(OptionError, match=r"127\.0\.0\.1:9") if overwrite else nullcontext():
+            run_extraction(plan)
+        assert path.read_bytes() == before
     settings = settings_of(light_weights, ("pool1",), 4)
     with pytest.raises(OptionError, match=r"127\.0\.0\.1:9"):
-        list(stream(read_catalog(photos), light_weights, settings, Compute("cpu", ray="127.0.0.1:9")))
+        list(stream(catalog, light_weights, settings, Compute("cpu", ray="127.0.0.1:9")))
 
 
 def test_ray_is_not_installed(photos, light_weights, monkeypatch):
