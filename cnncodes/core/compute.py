@@ -22,40 +22,19 @@ def no_progress(step: str, done: float, total: int, word: str) -> None:
 
 @dataclass(frozen=True)
 class Compute:
-    """How work is done; nothing of it changes a result beyond rounding.
+    """How work is done; nothing of it changes a result beyond rounding."""
 
-    Parameters
-    ----------
-    device : str, default "auto"
-        ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``, as :func:`cnncodes.codes.compute.choose_device` reads it;
-        where images become codes also several GPUs, ``cuda:0,2`` or ``cuda:all``.
-    workers : int, optional
-        Threads that decode images; by default one for each core.
-    processes : int, default 1
-        Worker processes that turn images into codes, each with its share of the threads. With 1 (and one device), this process does it.
-    ray : str, optional
-        Address of a Ray cluster whose workers turn images into codes; "auto" and "local" as
-        :class:`cnncodes.codes.on_ray.OnRay` reads them.
-    precision : {"float32", "bfloat16", "float16"}, default "float32"
-        Of the network's arithmetic.
-    batch_size : int, optional
-        Images per batch; by default what suits their number.
-    seed : int, default 0
-        Of everything that is drawn.
-    progress : Progress
-        Called after each batch or step.
-    gpus_per_worker : float, optional
-        GPUs of each worker on Ray, also a part such as 0.5; by default 1 where the cluster has GPUs and the device is not the CPU.
-    """
-
-    device: str = "auto"
-    workers: int | None = None
-    processes: int = 1
-    ray: str | None = None
-    precision: str = "float32"
-    batch_size: int | None = None
-    seed: int = 0
-    progress: Progress = no_progress
+    device: str = "auto"  # also cpu, cuda, cuda:1, mps; where images become codes also several GPUs: cuda:0,2 or cuda:all
+    workers: int | None = None  # threads that decode images; None: one for each core
+    processes: int = 1  # that turn images into codes, each with its share of the threads; 1 (and one device): this one does
+    ray: str | None = (
+        None  # address of a Ray cluster whose workers do; "auto" and "local" as codes.on_ray.OnRay reads them
+    )
+    precision: str = "float32"  # of the network's arithmetic: float32, bfloat16 or float16
+    batch_size: int | None = None  # None: what suits the number of images
+    seed: int = 0  # of everything that is drawn
+    progress: Progress = no_progress  # called after each batch or step
+    #: GPUs of each worker on Ray, also a part such as 0.5; None: 1 where the cluster has GPUs and the device is not the CPU.
     gpus_per_worker: float | None = None
 
     def __post_init__(self) -> None:
