@@ -110,14 +110,15 @@ def run_extraction(
     with locked(plan.output), ExitStack() as stack:
         # The lock is held: what has such a name is of a process that was killed here, and may be as large as the file.
         remove_partials(plan.output.parent, glob.escape(plan.output.name))
-        if plan.compute.ray is not None:  # without the cluster, what is there is not replaced
-            from cnncodes.codes.on_ray import connected
+        executor = executor_of(plan.compute)
+        if plan.compute.ray is not None:  # without a cluster that can do it, what is there is not replaced
+            from cnncodes.codes.on_ray import OnRay
 
-            stack.enter_context(connected(plan.compute.ray))
+            assert isinstance(executor, OnRay)
+            stack.enter_context(executor.connected(plan.device))
         _make_ready(plan)
         with CodesFile(plan.output) as codes:
             wanted = codes.state == PENDING  # what is done already is left as it is
-        executor = executor_of(plan.compute)
         if not central:
             executor = into(executor, stack.enter_context(in_place(plan.output, wanted)))
         stages = plan.settings.stages

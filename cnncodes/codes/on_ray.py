@@ -55,9 +55,18 @@ class OnRay:
                 "Leave out --device or --gpus-per-worker.",
             )
 
+    @contextmanager
+    def connected(self, device: Device) -> Iterator[Any]:
+        """Ray, connected to the cluster; raises OptionError if there is none, or none that can ever have room for a worker."""
+        with _connected(self.address) as ray:
+            share = _Share.of(self, device, ray.nodes())
+            if not share.most and self.address == "local":
+                raise OptionError(_no_room(share), "Leave out --gpus-per-worker, or use --device cpu.")
+            yield ray
+
     def __call__(self, task: Task) -> Iterator[Block]:
         """The task's blocks in their order; a bounded number of them is ahead of the caller."""
-        with connected(self.address) as ray:
+        with self.connected(task.device) as ray:
             actors = _Actors(ray, self, task)
             blocks, waiting = iter(task.blocks), deque[_Sent]()
             try:
@@ -109,6 +118,10 @@ class _Share:
         return cls(asked.workers or max(1, share), gpus, "cuda:0", sum(rooms))
 
 
+def _no_room(share: _Share) -> str:
+    return f"no machine of the cluster has {share.gpus:g} GPUs for a worker."
+
+
 @dataclass(eq=False)
 class _Sent:
     """A block on its way."""
@@ -125,10 +138,7 @@ class _Actors:
         self._ray, self._asked, self._device = ray, asked, task.device
         share = _Share.of(asked, task.device, ray.nodes())
         if not share.most:
-            problem = f"no machine of the cluster has {share.gpus:g} GPUs for a worker."
-            if asked.address == "local":
-                raise OptionError(problem, "Leave out --gpus-per-worker, or use --device cpu.")
-            logging.getLogger(__name__).warning("%s Waiting for one.", problem)  # a cluster may grow
+            logging.getLogger(__name__).warning("%s Waiting for one.", _no_room(share))  # a cluster may grow
         self._task = ray.put(replace(task.without_images(), workers=share.cpus))
         self._name = share.device
         self._actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, scheduling_strategy="SPREAD")(
@@ -235,7 +245,7 @@ def map_on_ray(
 
     What the function raises is raised here; a worker that has ended costs another try.
     """
-    with connected(address) as ray:
+    with _connected(address) as ray:
         call = ray.remote(num_cpus=cores, max_retries=TRIES)(lambda item: function(item))
         return [_result(ray, reference) for reference in [call.remote(item) for item in items]]
 
@@ -255,7 +265,7 @@ def _result(ray: Any, reference: Any, part: Part | None = None) -> Any:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Any]:
+def _connected(address: str) -> Iterator[Any]:
     """Ray, connected; a cluster that was started here ends at the end."""
     # Else its processes listen on every interface, although everything runs on one machine.
     if address == "local":

@@ -19,7 +19,7 @@ from fatal_image import FatalImage
 from cnncodes.advice import advise
 from cnncodes.codes import extract, plan_extraction, run_extraction
 from cnncodes.codes.compute import Device
-from cnncodes.codes.on_ray import OnRay, _Actors, _Share
+from cnncodes.codes.on_ray import OnRay, _Share
 from cnncodes.codes.rows import RowWriter, in_place
 from cnncodes.codes.stream import Task, settings_of, stream
 from cnncodes.core.compute import Compute
@@ -179,10 +179,18 @@ def test_wrong_gpus_are_told_before_a_file_is_replaced(photos, light_weights, tm
     assert path.read_bytes() == before
 
 
-def test_gpus_that_this_machine_lacks_are_not_waited_for():
-    ray, task = SimpleNamespace(nodes=lambda: NODES[1:2]), SimpleNamespace(device=Device("cpu", "", 2))
+def test_gpus_that_this_machine_lacks_are_told_before_a_file_is_replaced(
+    photos, light_weights, tmp_path, monkeypatch
+):
+    catalog, path = read_catalog(photos).subset(range(4)), tmp_path / "codes.h5"
+    extract(catalog, path, light_weights, layers="pool1", device="cpu")
+    before = path.read_bytes()
+    ray = SimpleNamespace(nodes=lambda: NODES[1:2])
+    monkeypatch.setattr("cnncodes.codes.on_ray._connected", lambda address: nullcontext(ray))
+    options = {"overwrite": True, "ray": "local", "gpus_per_worker": 1.0}
     with pytest.raises(OptionError, match="no machine"):
-        _Actors(ray, OnRay("local", 1.0), task)
+        extract(catalog, path, light_weights, layers="pool1", **options)
+    assert path.read_bytes() == before
 
 
 @needs_ray

@@ -225,7 +225,7 @@ def test_what_is_no_list_of_images_is_refused(images, named):
 
 # --- scikit-learn's own checks -------------------------------------------------------------------------------
 
-#: Those that fit no matrix of random numbers, whose rows are no images; what the others ask for is tested above.
+#: Those that fit nothing. The others fit a matrix of random numbers, whose rows are no images, and are not run.
 CHECKS = [
     "check_estimator_cloneable",
     "check_estimator_repr",
